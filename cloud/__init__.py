@@ -1,0 +1,1 @@
+"""The cloud server: servicer -> admission -> model -> servicer."""

@@ -1,0 +1,1 @@
+"""What edge and cloud agree on: values, wire, models, configuration, errors. Imports neither side."""

@@ -1,0 +1,48 @@
+"""The few errors of the project. Each class says whose fault it is; none knows of gRPC.
+
+`cloud.status` holds the one table from these to gRPC statuses; `common.cli` the one from these to exit codes.
+"""
+
+
+class SpilloverError(Exception):
+    """Root of every error this project raises on purpose; its text is one sentence for a person."""
+
+
+class ConfigError(SpilloverError):
+    """The operator's fault: a configuration file. The text names the file and the key path."""
+
+
+class ModelError(SpilloverError):
+    """The model folder's fault: a file is missing, damaged, or does not match its description."""
+
+
+class SourceError(SpilloverError):
+    """The camera's, video's or folder's fault: it cannot be opened or read."""
+
+
+class InvalidInputError(SpilloverError):
+    """The sender's fault: a request or picture that can never be answered as it is."""
+
+
+class TooLargeError(InvalidInputError):
+    """The sender's fault: more bytes, pixels or elements than the limit."""
+
+
+class NotFoundError(SpilloverError):
+    """The sender's fault: no model of that name and version is loaded here."""
+
+
+class DeadlineExpiredError(SpilloverError):
+    """Nobody's fault: the time for an answer passed, or will have passed before one can be computed."""
+
+
+class OverloadedError(SpilloverError):
+    """The server's fault, for now: its queue is full. `retry_after_s` is when to come back, in seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(SpilloverError):
+    """The server's fault, for now: it is starting or stopping."""

@@ -1,0 +1,1 @@
+"""The edge daemon: camera -> model -> policy -> uplink -> sink."""

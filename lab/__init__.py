@@ -1,0 +1,1 @@
+"""The workbench: prepare, quantise, evaluate, benchmark. Never needed on a Pi."""
