@@ -1,0 +1,53 @@
+# `make` lists the targets. Everything runs in .venv, which `make setup` builds from the package registry alone.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Writes the generated code below folder $(1). The path mapping makes its imports `from common.pb import ...`.
+protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
+  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
+  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check check-proto proto bench-edge clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "Spillover needs Python 3.11, 3.12 or 3.13; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[edge,cloud,lab,models,dev]'
+	@touch $@
+
+setup: $(STAMP) ## install everything into .venv
+
+demo: $(STAMP) ## edge and cloud as two processes on real pictures, three modes, one table
+	$(BIN)/spillover lab demo $(if $(DEMO_SOURCE),--source '$(DEMO_SOURCE)')
+
+test: check ## lint, types, borders, generated code, then every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) check-proto ## ruff, mypy --strict, import-linter, generated code up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proto: $(STAMP) ## write common/pb from proto/
+	$(call protoc,.)
+
+check-proto: $(STAMP)
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") \
+	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/common/pb" common/pb \
+	  || { echo 'common/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
+
+bench-edge: $(STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
+	$(BIN)/spillover lab bench-edge
+
+clean: ## remove what the other targets made (the model cache stays)
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

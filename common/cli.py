@@ -1,0 +1,88 @@
+"""The command `spillover`: edge, cloud, lab. A side's code is imported when it is asked for, never before."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+import click
+
+from common.errors import ConfigError, ModelError, SourceError, SpilloverError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_MODEL = 4
+EXIT_SOURCE = 5
+
+_EXIT_CODES: Mapping[type[SpilloverError], int] = {
+    ConfigError: EXIT_CONFIG,
+    ModelError: EXIT_MODEL,
+    SourceError: EXIT_SOURCE,
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named by dotted strings and imported on first use.
+
+    `commands_at` maps a command's name to `(module:attribute, one line of help)`. So `spillover --help` loads
+    nothing, and the edge never loads what only the workbench needs.
+    """
+
+    def __init__(self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.commands_at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        del ctx
+        return list(self.commands_at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; a missing library is the user's to install, and is named."""
+        del ctx
+        if cmd_name not in self.commands_at:
+            return None
+        module, attribute = self.commands_at[cmd_name][0].split(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            extra = module.partition(".")[0]
+            raise click.ClickException(
+                f"`{error.name}` is not installed; `pip install 'spillover[{extra}]'` brings it"
+            ) from error
+        assert isinstance(command, click.Command)  # noqa: S101 - a mistake in the table, not in the input
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.commands_at.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "edge": ("edge.cli:edge", "Run the edge daemon: camera, small model, policy, uplink, sink."),
+        "cloud": ("cloud.cli:cloud", "Run the cloud server: the full-precision model over gRPC."),
+        "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, benchmarks."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 5 camera or input.",
+)
+@click.version_option(package_name="spillover")
+def spillover() -> None:
+    """Edge-cloud inference: a small model answers on the device, unsure frames spill over to the cloud."""
+
+
+def main() -> None:
+    """Entry point of the command; turns the project's errors into one line and an exit code."""
+    try:
+        spillover.main(prog_name="spillover")
+    except SpilloverError as error:
+        click.echo(f"spillover: {error}", err=True)
+        sys.exit(_EXIT_CODES.get(type(error), EXIT_FAILED))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""JPEG in and out, with the header read before a single pixel is decoded."""
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from common.errors import InvalidInputError, TooLargeError
+from common.types import Image
+
+# Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A JPEG and how it came from the frame: `sent_xy = (frame_xy - offset_xy) * scale`."""
+
+    data: bytes
+    width: int
+    height: int
+    scale: float = 1.0
+    offset_x: int = 0
+    offset_y: int = 0
+
+
+def encode_jpeg(image: Image, quality: int, longest_side: int | None = None) -> EncodedImage:
+    """Encode a BGR picture, first shrunk so that its longer side is at most `longest_side` pixels.
+
+    `quality` is 1..100. Never enlarges.
+    """
+    height, width = image.shape[:2]
+    scale = 1.0
+    if longest_side is not None and max(height, width) > longest_side:
+        scale = longest_side / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise InvalidInputError(f"OpenCV cannot encode a picture of shape {image.shape}")
+    return EncodedImage(data.tobytes(), image.shape[1], image.shape[0], scale)
+
+
+def decode_jpeg(data: bytes, max_pixels: int) -> Image:
+    """Decode a JPEG into BGR (H, W, 3) uint8.
+
+    Raises:
+        TooLargeError: the header promises more than `max_pixels`.
+        InvalidInputError: empty, not a JPEG, or cut short.
+    """
+    width, height = jpeg_size(data)
+    if width * height > max_pixels:
+        raise TooLargeError(f"picture is {width}x{height} pixels; the limit is {max_pixels} pixels in all")
+    if data.rfind(b"\xff\xd9") < 0:
+        # OpenCV fills the missing part with grey and says nothing; a wrong answer is worse than none.
+        raise InvalidInputError(f"JPEG is cut short: no end marker in {len(data)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InvalidInputError(f"JPEG cannot be decoded: {error.err}") from error
+    if image is None:
+        raise InvalidInputError(f"JPEG of {len(data)} bytes cannot be decoded")
+    return image.astype(np.uint8, copy=False)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels from a JPEG's header, by walking its segments (ITU-T T.81, B.1.1).
+
+    Raises:
+        InvalidInputError: empty, not a JPEG, or the header is cut short.
+    """
+    if not data:
+        raise InvalidInputError("picture is empty: 0 bytes")
+    if data[:2] != b"\xff\xd8":
+        raise InvalidInputError(f"picture is not a JPEG: it begins with {data[:4].hex(' ')}")
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            raise InvalidInputError(f"JPEG header is damaged at byte {position}")
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _STANDALONE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in _SOF and position + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            if not width or not height:
+                raise InvalidInputError(f"JPEG header says {width}x{height} pixels")
+            return width, height
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+    raise InvalidInputError(f"JPEG is cut short: no frame header in {len(data)} bytes")

@@ -1,0 +1,15 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real models and labelled pictures; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("SPILLOVER_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "models").is_dir():
+        pytest.skip(f"no real models and pictures at {folder} (set SPILLOVER_SHARED)")
+    return folder
