@@ -1,0 +1,1 @@
+"""`spillover lab prepare` and `lab import`: published weights and networks become model folders."""
