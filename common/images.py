@@ -1,4 +1,8 @@
-"""JPEG in and out, with the header read before a single pixel is decoded."""
+"""JPEG in and out, with the header read before a single pixel is decoded.
+
+Any JPEG becomes BGR: greyscale is repeated, CMYK converted. An EXIF orientation is obeyed, so that the model
+sees the picture upright as people do; boxes are then in pixels of the upright picture.
+"""
 
 import struct
 from dataclasses import dataclass
@@ -50,10 +54,10 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Image:
         TooLargeError: the header promises more than `max_pixels`.
         InvalidInputError: empty, not a JPEG, or cut short.
     """
-    width, height = jpeg_size(data)
+    width, height, header_bytes = _read_header(data)
     if width * height > max_pixels:
         raise TooLargeError(f"picture is {width}x{height} pixels; the limit is {max_pixels} pixels in all")
-    if data.rfind(b"\xff\xd9") < 0:
+    if data.rfind(b"\xff\xd9", header_bytes) < 0:
         # OpenCV fills the missing part with grey and says nothing; a wrong answer is worse than none.
         raise InvalidInputError(f"JPEG is cut short: no end marker in {len(data)} bytes")
     try:
@@ -71,6 +75,12 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     Raises:
         InvalidInputError: empty, not a JPEG, or the header is cut short.
     """
+    width, height, _ = _read_header(data)
+    return width, height
+
+
+def _read_header(data: bytes) -> tuple[int, int, int]:
+    """Width, height, and the header's own length in bytes (a thumbnail inside it is not the picture)."""
     if not data:
         raise InvalidInputError("picture is empty: 0 bytes")
     if data[:2] != b"\xff\xd8":
@@ -87,6 +97,6 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", data, position + 5)
             if not width or not height:
                 raise InvalidInputError(f"JPEG header says {width}x{height} pixels")
-            return width, height
+            return width, height, position
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     raise InvalidInputError(f"JPEG is cut short: no frame header in {len(data)} bytes")

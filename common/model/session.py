@@ -54,9 +54,9 @@ class Model:
         self.folder = folder
         self.manifest = folder.manifest
         self._decoder = decoder_for(folder.manifest)
-        self._session = _open_session(folder.onnx_path, config)
+        self.session = open_session(folder.onnx_path, config)
         self._input_name, self.fixed_batch_size = self._check_input()
-        self._output_names = [output.name for output in self._session.get_outputs()]
+        self._output_names = [output.name for output in self.session.get_outputs()]
         self._warm_up(config.warm_up_runs)
 
     @classmethod
@@ -72,7 +72,7 @@ class Model:
     @property
     def providers(self) -> tuple[str, ...]:
         """The execution providers that ONNX Runtime really uses."""
-        return tuple(self._session.get_providers())
+        return tuple(self.session.get_providers())
 
     def prepare(self, image: Image) -> tuple[FloatArray, Geometry]:
         """Turn a BGR picture into one input tensor (no batch axis) and the geometry that leads back."""
@@ -109,7 +109,7 @@ class Model:
 
     def _run(self, batch: FloatArray) -> list[FloatArray]:
         try:
-            outputs: list[FloatArray] = self._session.run(self._output_names, {self._input_name: batch})
+            outputs: list[FloatArray] = self.session.run(self._output_names, {self._input_name: batch})
         except Exception as error:
             raise ModelError(f"model {self.model_id}: ONNX Runtime failed: {error}") from error
         return outputs
@@ -121,7 +121,7 @@ class Model:
 
     def _check_input(self) -> tuple[str, int | None]:
         """The input's name and its fixed batch size (None when dynamic)."""
-        inputs = self._session.get_inputs()
+        inputs = self.session.get_inputs()
         spec = self.manifest.input
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs)
@@ -143,7 +143,8 @@ class Model:
             self.predict(black)
 
 
-def _open_session(path: Path, config: SessionConfig) -> ort.InferenceSession:
+def open_session(path: Path, config: SessionConfig) -> ort.InferenceSession:
+    """Load the network at `path`. Raises ModelError when ONNX Runtime cannot."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1

@@ -1,0 +1,59 @@
+"""The root command: lazy, and errors become one line and an exit code."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from common import cli
+from common.errors import ConfigError, InvalidInputError, ModelError, SourceError, SpilloverError
+
+
+def test_help_lists_every_side_without_importing_one() -> None:
+    """`spillover --help` costs the import of click and nothing of edge, cloud, lab."""
+    code = (
+        "import sys; from click.testing import CliRunner; from common.cli import spillover;"
+        "print(CliRunner().invoke(spillover, ['--help']).output);"
+        "assert not {'edge', 'cloud', 'lab', 'cv2', 'onnxruntime', 'grpc'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    for name in ("edge", "cloud", "lab", "Exit codes"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError, 3), (ModelError, 4), (SourceError, 5), (InvalidInputError, 1)],
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    error: type[SpilloverError],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The project's own errors never show a traceback."""
+
+    def fail(**_: object) -> None:
+        raise error("it is so")
+
+    monkeypatch.setattr(cli.spillover, "main", fail)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == code
+    assert capsys.readouterr().err == "spillover: it is so\n"
+
+
+def test_a_missing_library_is_named_with_the_extra_that_brings_it() -> None:
+    """Whoever installed one side only learns what to install for another."""
+    group = cli.LazyGroup(name="g", commands_at={"x": ("no_such_module.deep:thing", "text")})
+    done = CliRunner().invoke(click.Group("root", commands={"g": group}), ["g", "x"])
+    assert done.exit_code == 1
+    assert "no_such_module" in done.output
+    assert "pip install" in done.output
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    """Exit code 2, as click does everywhere."""
+    assert CliRunner().invoke(cli.spillover, ["fly"]).exit_code == 2

@@ -1,0 +1,242 @@
+"""Decoders against slow, plain computations of the same formulas; suppression is class-wise."""
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import ModelError
+from common.model.decoders import DECODERS, decoder_for
+from common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, file_sha256, write_manifest
+from common.model.preprocess import Geometry
+from common.model.session import Model, SessionConfig
+from common.types import Classification, Detections
+
+CLASSES = 4
+Box = tuple[float, float, float, float, float, int]
+
+
+def manifest(decoder: str, **output: float) -> Manifest:
+    """A manifest of a 64x96 network."""
+    return Manifest(
+        name="tiny",
+        version="1",
+        task=Task.DETECTION,
+        input=Input(height=64, width=96),
+        output=Output(decoder=decoder, **output),  # type: ignore[arg-type]
+        sha256="0" * 64,
+    )
+
+
+WHOLE = Geometry(1, 1, 0, 0, 96, 64)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two xyxy boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
+    return common / union if union > 0 else 0.0
+
+
+def suppressed(boxes: list[Box], threshold: float, iou_threshold: float) -> list[Box]:
+    """Greedy non-maximum suppression inside each class, written plainly; clipped to 96x64 at the end."""
+    kept: list[Box] = []
+    for box in sorted((b for b in boxes if b[4] >= threshold), key=lambda b: -b[4]):
+        if all(other[5] != box[5] or iou(box, other) <= iou_threshold for other in kept):
+            kept.append(box)
+    limits = (96, 64, 96, 64)
+    return [
+        (*(min(max(v, 0), limit) for v, limit in zip(box[:4], limits, strict=True)), *box[4:])  # type: ignore[misc]
+        for box in kept
+    ]
+
+
+def centred(cx: float, cy: float, w: float, h: float, scores: list[float]) -> Box:
+    """A box from its centre and size, with its best class."""
+    best = int(np.argmax(scores))
+    return (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, scores[best], best)
+
+
+def agree(found: Detections, expected: list[Box]) -> None:
+    """Both say the same boxes, in the same order."""
+    assert len(found) == len(expected)
+    assert (np.diff(found.confidence) <= 0).all()
+    if expected:
+        np.testing.assert_allclose(found.xyxy, [box[:4] for box in expected], atol=1e-2)
+        np.testing.assert_allclose(found.confidence, [box[4] for box in expected], rtol=1e-4)
+        assert found.class_id.tolist() == [box[5] for box in expected]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_yolox_is_the_papers_formula(seed: int) -> None:
+    """The boxes are xy = (o + cell) * stride, wh = exp(o) * stride, score = objectness * class."""
+    random = np.random.default_rng(seed)
+    cells = [(8, y, x) for y in range(8) for x in range(12)]
+    cells += [(16, y, x) for y in range(4) for x in range(6)] + [
+        (32, y, x) for y in range(2) for x in range(3)
+    ]
+    rows = random.uniform(0, 1, (len(cells), 5 + CLASSES)).astype(np.float32)
+    rows[:, :4] = random.normal(0, 0.7, (len(cells), 4))
+    boxes = []
+    for (stride, y, x), row in zip(cells, rows.tolist(), strict=True):
+        centre = (row[0] + x) * stride, (row[1] + y) * stride
+        size = math.exp(row[2]) * stride, math.exp(row[3]) * stride
+        boxes.append(centred(*centre, *size, [row[4] * score for score in row[5:]]))
+    found = DECODERS["yolox"]([rows], manifest("yolox", confidence_threshold=0.3), WHOLE)
+    agree(found, suppressed(boxes, 0.3, 0.45))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fastestdet_is_its_authors_formula(seed: int) -> None:
+    """The boxes are centre = (tanh(d) + cell) / grid, size = sigmoid(o), score = objectness^0.6 * class^0.4."""
+    random = np.random.default_rng(seed)
+    planes = random.uniform(0, 1, (5 + CLASSES, 4, 6)).astype(np.float32)
+    planes[1:5] = random.normal(-1, 1, (4, 4, 6))
+    boxes = []
+    for y in range(4):
+        for x in range(6):
+            o = planes[:, y, x].tolist()
+            centre = (math.tanh(o[1]) + x) / 6 * 96, (math.tanh(o[2]) + y) / 4 * 64
+            size = 96 / (1 + math.exp(-o[3])), 64 / (1 + math.exp(-o[4]))
+            boxes.append(centred(*centre, *size, [o[0] ** 0.6 * score**0.4 for score in o[5:]]))
+    found = DECODERS["fastestdet"]([planes], manifest("fastestdet", confidence_threshold=0.4), WHOLE)
+    agree(found, suppressed(boxes, 0.4, 0.45))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_yolov8_boxes_are_final(seed: int) -> None:
+    """Planes cx, cy, w, h in input pixels and one score a class."""
+    random = np.random.default_rng(seed)
+    planes = random.uniform(0, 1, (4 + CLASSES, 50)).astype(np.float32)
+    planes[:4] = random.uniform(4, 60, (4, 50))
+    boxes = [centred(*column[:4], column[4:]) for column in planes.T.tolist()]
+    found = DECODERS["yolov8"]([planes], manifest("yolov8", confidence_threshold=0.5), WHOLE)
+    agree(found, suppressed(boxes, 0.5, 0.45))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-400, 400, width=32),
+            st.floats(-400, 400, width=32),
+            st.floats(1, 400, width=32),
+            st.floats(1, 400, width=32),
+            st.integers(1, 999),
+            st.integers(0, CLASSES - 1),
+        ),
+        max_size=12,
+        unique_by=lambda box: box[4],
+    )
+)
+@settings(deadline=None)
+def test_suppression_keeps_classes_apart(raw: list[tuple[float, float, float, float, int, int]]) -> None:
+    """A box never suppresses one of another class, wherever they lie, outside the picture too."""
+    planes = np.zeros((4 + CLASSES, len(raw)), np.float32)
+    boxes = []
+    for column, (cx, cy, w, h, score, class_id) in enumerate(raw):
+        scores = [0.0] * CLASSES
+        scores[class_id] = score / 1000
+        planes[:, column] = [cx, cy, w, h, *scores]
+        boxes.append(centred(cx, cy, w, h, scores))
+    near = [(iou(a, b), a, b) for a in boxes for b in boxes if a is not b and a[5] == b[5]]
+    if any(abs(value - 0.45) < 1e-3 for value, _, _ in near):
+        return  # too close to the threshold for float32
+    found = DECODERS["yolov8"]([planes], manifest("yolov8", confidence_threshold=0.0005), WHOLE)
+    agree(found, suppressed(boxes, 0.0005, 0.45))
+
+
+def test_a_damaged_networks_numbers_do_not_get_out() -> None:
+    """NaN and infinity in the output never reach a box."""
+    rows = np.full((8 * 12 + 4 * 6 + 2 * 3, 9), np.nan, np.float32)
+    rows[:50] = 1e30
+    found = DECODERS["yolox"]([rows], manifest("yolox"), WHOLE)
+    assert np.isfinite(found.xyxy).all()
+
+
+def test_at_most_max_detections_come_out() -> None:
+    """The best are kept when there are more than the manifest allows."""
+    planes = np.full((5, 300), 1, np.float32)
+    planes[0] = np.arange(300) * 3
+    planes[4] = np.linspace(0.3, 0.9, 300)
+    found = DECODERS["yolov8"]([planes], manifest("yolov8", max_detections=7), WHOLE)
+    assert len(found) == 7
+    assert found.confidence[0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("decoder", ["yolox", "fastestdet", "yolov8"])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (1, 2, 3, 4)])
+def test_an_output_of_another_head_is_the_models_fault(decoder: str, shape: tuple[int, ...]) -> None:
+    """A shape that does not fit is a ModelError, never an index error."""
+    with pytest.raises(ModelError, match="tiny"):
+        DECODERS[decoder]([np.zeros(shape, np.float32)], manifest(decoder), WHOLE)
+
+
+def test_an_unknown_decoder_names_the_known_ones() -> None:
+    """The error lists what may be written."""
+    with pytest.raises(ModelError, match=r"fastestdet.*softmax"):
+        decoder_for(manifest("psychic"))
+
+
+@given(st.lists(st.floats(-500, 500, width=32), min_size=1, max_size=20))
+def test_classes_come_by_descending_probability_and_sum_to_one(logits: list[float]) -> None:
+    """Softmax of any logits is finite, sums to one and is sorted."""
+    found = DECODERS["logits"]([np.array(logits, np.float32)], manifest("logits"), WHOLE)
+    assert isinstance(found, Classification)
+    assert found.probability.sum() == pytest.approx(1, rel=1e-4)
+    assert (np.diff(found.probability) <= 0).all()
+    assert sorted(found.class_id.tolist()) == list(range(len(logits)))
+
+
+@pytest.mark.parametrize(
+    ("file", "decoder", "spec", "iou_threshold", "expected"),
+    [
+        (
+            "fastestdet_352.onnx",
+            "fastestdet",
+            Input(height=352, width=352, colour=Colour.BGR, std=(255.0,) * 3),
+            0.45,
+            0.179,
+        ),
+        (
+            "yolox_nano_416.onnx",
+            "yolox",
+            Input(height=416, width=416, colour=Colour.BGR, resize=Resize.LETTERBOX),
+            0.65,
+            0.295,
+        ),
+    ],
+)
+def test_real_detectors_find_what_they_should(
+    shared_dir: Path,
+    tmp_path: Path,
+    file: str,
+    decoder: str,
+    spec: Input,
+    iou_threshold: float,
+    expected: float,
+) -> None:
+    """Mean average precision on labelled pictures is the network's, so no formula is a little wrong."""
+    from lab.evaluate.detection import CocoSet
+
+    (tmp_path / "model.onnx").write_bytes((shared_dir / "models" / file).read_bytes())
+    output = Output(decoder=decoder, confidence_threshold=0.01, iou_threshold=iou_threshold)
+    digest = file_sha256(tmp_path / "model.onnx")
+    write_manifest(
+        tmp_path,
+        Manifest(name="m", version="1", task=Task.DETECTION, input=spec, output=output, sha256=digest),
+    )
+    model = Model.load(tmp_path, SessionConfig(threads=2))
+    folder = shared_dir / "data" / "coco-dev"
+    truth = json.loads((folder / "instances.json").read_text())
+    coco = CocoSet(truth)
+    predictions = [
+        model.predict(cv2.imread(str(folder / "images" / image["file_name"])))[0] for image in truth["images"]
+    ]
+    assert coco.mean_average_precision(predictions).ap == pytest.approx(expected, abs=0.005)

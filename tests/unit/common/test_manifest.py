@@ -1,0 +1,86 @@
+"""Model folders: a good one opens, a bad one says which file and key is at fault."""
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import ModelError
+from common.model.manifest import (
+    Input,
+    Manifest,
+    Output,
+    Task,
+    file_sha256,
+    open_model_folder,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder whose network is a few bytes; opening one does not load it."""
+    (tmp_path / "model.onnx").write_bytes(b"network")
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    write_manifest(tmp_path, manifest(tmp_path))
+    return tmp_path
+
+
+def manifest(folder: Path, **changes: object) -> Manifest:
+    """A classifier's manifest for the files in `folder`."""
+    values: dict[str, object] = {
+        "name": "tiny",
+        "version": "1",
+        "task": Task.CLASSIFICATION,
+        "input": Input(height=8, width=8),
+        "output": Output(decoder="softmax"),
+        "sha256": file_sha256(folder / "model.onnx"),
+        "labels": "labels.txt",
+    }
+    return Manifest(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read_back(folder: Path) -> None:
+    """write_manifest and open_model_folder are each other's inverse."""
+    opened = open_model_folder(folder)
+    assert opened.manifest == manifest(folder)
+    assert opened.labels == ("cat", "dog")
+    assert str(opened.model_id) == "tiny@1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("height: 8", "height: 0", r"\$\.input\.height"),
+        ("height: 8", "hight: 8", r"hight.*\$\.input"),
+        ("layout: nchw", "layout: sideways", r"\$\.input\.layout"),
+        ("confidence_threshold: 0.25", "confidence_threshold: 2", r"\$\.output\.confidence_threshold"),
+        ("name: tiny", "name: ../tiny", r"\$\.name"),
+        ("task: classification", "task: poetry", r"\$\.task"),
+        ("task: classification", "tusk: classification", "tusk|task"),
+        ("name: tiny", "name: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file(folder: Path, before: str, after: str, named: str) -> None:
+    """The error of a bad model.yaml holds the file's path and the key's path."""
+    path = folder / "model.yaml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(ModelError, match=named) as caught:
+        open_model_folder(folder)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.yaml", "model.onnx", "labels.txt"])
+def test_an_absent_file_is_named(folder: Path, name: str) -> None:
+    """Each of the three files is missed by its name."""
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        open_model_folder(folder)
+
+
+def test_a_changed_network_is_refused(folder: Path) -> None:
+    """A network whose digest is not the manifest's is never loaded."""
+    (folder / "model.onnx").write_bytes(b"other network")
+    with pytest.raises(ModelError, match="sha256"):
+        open_model_folder(folder)
