@@ -26,7 +26,12 @@ if _version_not_supported:
 
 
 class SpilloverStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Trailing metadata on every answer, errors included:
+    spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+    spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+    grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -47,14 +52,20 @@ class SpilloverStub(object):
 
 
 class SpilloverServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Trailing metadata on every answer, errors included:
+    spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+    spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+    grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
 
     def Infer(self, request, context):
         """Answers one frame.
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
-        RESOURCE_EXHAUSTED (queue full or message too large; `grpc-retry-pushback-ms` in the trailing metadata says
-        when to come back), DEADLINE_EXCEEDED (time_left_us passed, or cannot be met), UNAVAILABLE (stopping).
+        RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
+        deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
+        deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +100,12 @@ def add_SpilloverServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Spillover(object):
-    """Missing associated documentation comment in .proto file."""
+    """Trailing metadata on every answer, errors included:
+    spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+    spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+    grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
 
     @staticmethod
     def Infer(request,

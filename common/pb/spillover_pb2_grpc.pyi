@@ -32,6 +32,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SpilloverStub:
+    """Trailing metadata on every answer, errors included:
+      spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+      spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+      grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -40,26 +47,42 @@ class SpilloverStub:
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
-    RESOURCE_EXHAUSTED (queue full or message too large; `grpc-retry-pushback-ms` in the trailing metadata says
-    when to come back), DEADLINE_EXCEEDED (time_left_us passed, or cannot be met), UNAVAILABLE (stopping).
+    RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
+    deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
+    deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_spillover_pb2.ListModelsRequest, _spillover_pb2.ListModelsReply]
     """Lists what can be asked for now."""
 
 @_typing.type_check_only
 class SpilloverAsyncStub(SpilloverStub):
+    """Trailing metadata on every answer, errors included:
+      spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+      spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+      grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Infer: _aio.UnaryUnaryMultiCallable[_spillover_pb2.InferRequest, _spillover_pb2.InferReply]  # type: ignore[assignment]
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
-    RESOURCE_EXHAUSTED (queue full or message too large; `grpc-retry-pushback-ms` in the trailing metadata says
-    when to come back), DEADLINE_EXCEEDED (time_left_us passed, or cannot be met), UNAVAILABLE (stopping).
+    RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
+    deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
+    deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_spillover_pb2.ListModelsRequest, _spillover_pb2.ListModelsReply]  # type: ignore[assignment]
     """Lists what can be asked for now."""
 
 class SpilloverServicer(metaclass=_abc_1.ABCMeta):
+    """Trailing metadata on every answer, errors included:
+      spillover-queue-wait-us   how long this request waited for the network, in microseconds; 0 on an error
+      spillover-load            how full the server is: 0 idle, 1 refusing, as a decimal number
+    and on RESOURCE_EXHAUSTED from a full queue also
+      grpc-retry-pushback-ms    when to come back, in milliseconds (gRPC proposal A6)
+    """
+
     @_abc_1.abstractmethod
     def Infer(
         self,
@@ -69,8 +92,9 @@ class SpilloverServicer(metaclass=_abc_1.ABCMeta):
         """Answers one frame.
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
-        RESOURCE_EXHAUSTED (queue full or message too large; `grpc-retry-pushback-ms` in the trailing metadata says
-        when to come back), DEADLINE_EXCEEDED (time_left_us passed, or cannot be met), UNAVAILABLE (stopping).
+        RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
+        deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
+        deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,80 @@
+"""Where gRPC ends: identity, deadline, errors, trailing metadata and counting, for every method.
+
+Servicers hand their work to `Boundary.answer` and stay free of all that.
+"""
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc.aio
+
+from cloud.call import Call
+from cloud.identity import AnyContext, Identify, peer_host
+from cloud.metrics import Metrics
+from cloud.status import status_of, trailing_metadata
+from common.errors import InvalidInputError, SpilloverError
+from common.log import get_logger
+
+LOAD_KEY = "spillover-load"
+QUEUE_WAIT_KEY = "spillover-queue-wait-us"
+
+T = TypeVar("T")
+
+
+class Boundary:
+    """Wraps the work of every method of every servicer."""
+
+    def __init__(self, metrics: Metrics, load: Callable[[], float], identify: Identify) -> None:
+        self.in_flight = 0
+        self._metrics = metrics
+        self._load = load
+        self._identify = identify
+        self._log = get_logger("boundary")
+
+    async def answer(
+        self,
+        context: AnyContext,
+        method: str,
+        work: Callable[[Call], Awaitable[T]],
+        *,
+        claimed_device: str = "",
+        queue_wait_s: Callable[[T], float] = lambda _: 0.0,
+    ) -> T:
+        """Run `work`; its errors become statuses. `claimed_device` is who the caller says it is."""
+        self.in_flight += 1
+        self._metrics.in_flight.set(self.in_flight)
+        status = grpc.StatusCode.CANCELLED  # what it is when the client leaves
+        try:
+            answer = await work(self._call(context, claimed_device))
+        except SpilloverError as error:
+            status = status_of(error)
+            self._metrics.rejected.labels(type(error).__name__).inc()
+            if status is grpc.StatusCode.INTERNAL:
+                self._log.error("request failed", method=method, error=str(error))
+            await context.abort(status, str(error), (*self._hints(0.0), *trailing_metadata(error)))
+        except Exception:  # noqa: BLE001 - the client must learn that it is our fault; abort raises
+            status = grpc.StatusCode.INTERNAL
+            self._log.exception("request failed", method=method)
+            await context.abort(status, "internal error; the server's log has it", self._hints(0.0))
+        else:
+            context.set_trailing_metadata(self._hints(queue_wait_s(answer)))
+            status = grpc.StatusCode.OK
+            return answer
+        finally:
+            self.in_flight -= 1
+            self._metrics.in_flight.set(self.in_flight)
+            self._metrics.requests.labels(method, status.name).inc()
+
+    def _call(self, context: AnyContext, claimed_device: str) -> Call:
+        now_s = time.monotonic()
+        left_s = context.time_remaining()
+        proven = self._identify(context)
+        if proven and claimed_device and claimed_device != proven:
+            raise InvalidInputError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
+        device = proven or claimed_device or peer_host(context)
+        return Call(device, math.inf if left_s is None else now_s + left_s, now_s)
+
+    def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
+        return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, f"{self._load():.3f}")

@@ -1,0 +1,71 @@
+"""The command `spillover cloud`."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from cloud.config import CloudConfig
+from common.config import load_config
+from common.log import configure_logging, get_logger
+
+
+@click.group(
+    name="cloud",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="SIGTERM or Ctrl-C drains: no new calls, those in flight are answered within `drain_timeout_s`, "
+    "exit code 0. Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model folder.",
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="The configuration, YAML; examples/cloud.yaml explains every key. Without one, the defaults hold.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Write the bound address (host:port) here once the server answers; removed when it stops.",
+)
+@click.pass_context
+def cloud(context: click.Context, config_path: Path | None, ready_file: Path | None) -> None:
+    """Serve the full-precision models of a folder over gRPC.
+
+    The folder is a tree <name>/<version>/ with model.onnx and model.yaml, as `spillover lab prepare`
+    makes it. Health checks and reflection are served beside spillover.v1, and Prometheus metrics over HTTP.
+    """
+    if context.invoked_subcommand:
+        return
+    config = load_config(config_path, CloudConfig) if config_path else CloudConfig()
+    configure_logging(config.log.level.value, as_json=config.log.json)
+    asyncio.run(_serve_until_signalled(config, ready_file))
+
+
+async def _serve_until_signalled(config: CloudConfig, ready_file: Path | None) -> None:
+    from cloud.server import Running, serve  # so that --help does not load ONNX Runtime
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def on_ready(server: Running) -> None:
+        get_logger("server").info("serving", address=server.address, metrics=server.metrics_address)
+        if ready_file:
+            _write_atomically(ready_file, server.address)
+
+    try:
+        await serve(config, stop, on_ready)
+    finally:
+        if ready_file:
+            ready_file.unlink(missing_ok=True)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """So that whoever waits for the file never reads half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,98 @@
+"""What the server counts, for Prometheus. One object with its own registry; nothing global."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from common.errors import ConfigError
+from common.types import ModelId
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """All metrics of one server."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.requests = Counter(
+            "spillover_requests",
+            "Calls answered, by method and gRPC status",
+            ["method", "status"],
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "spillover_rejected",
+            "Calls refused, by reason (the class of the error)",
+            ["reason"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "spillover_in_flight", "Calls received and not yet answered", registry=registry
+        )
+        self.loaded_models = Gauge(
+            "spillover_loaded_models", "Versions of models in memory", registry=registry
+        )
+        self._decode = _seconds("decode", "JPEG to input tensor", registry)
+        self._queue = _seconds("queue", "Waiting for the network", registry)
+        self._infer = _seconds("infer", "One run of the network, whatever the batch", registry)
+        self._rows = Histogram(
+            "spillover_batch_rows", "Rows in one run", ["model"], buckets=_ROWS, registry=registry
+        )
+
+    def of_model(self, model_id: ModelId) -> "ModelMetrics":
+        """The metrics of one model; versions of a model count together."""
+        name = model_id.name
+        return ModelMetrics(
+            self._decode.labels(name),
+            self._queue.labels(name),
+            self._infer.labels(name),
+            self._rows.labels(name),
+        )
+
+
+class ModelMetrics:
+    """The histograms of one model."""
+
+    def __init__(self, decode: Histogram, queue: Histogram, infer: Histogram, rows: Histogram) -> None:
+        self.decode = decode
+        self._queue = queue
+        self._infer = infer
+        self._rows = rows
+
+    def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
+        """One batch ran."""
+        self._rows.observe(rows)
+        self._infer.observe(infer_s)
+        for wait_s in queue_s:
+            self._queue.observe(wait_s)
+
+
+@contextmanager
+def metrics_endpoint(address: str | None, metrics: Metrics) -> Iterator[str | None]:
+    """Serve `metrics` over HTTP at `address` while inside; gives the bound address, None when switched off.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    if address is None:
+        yield None
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
+    except OSError as error:
+        raise ConfigError(f"metrics: cannot listen on {address}: {error}") from error
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _seconds(stage: str, text: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(f"spillover_{stage}_seconds", text, ["model"], buckets=_SECONDS, registry=registry)

@@ -1,0 +1,123 @@
+"""The server's life: startup, serving, and an ordered drain. What is started last is stopped first."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cloud.admission import RateLimiter
+from cloud.boundary import Boundary
+from cloud.config import CloudConfig
+from cloud.dataplane import Dataplane
+from cloud.identity import Identify, nobody_proven
+from cloud.metrics import Metrics, metrics_endpoint
+from cloud.registry import Registry
+from cloud.repository import Repository
+from cloud.servicer import SpilloverServicer
+from common.errors import ConfigError
+from common.log import get_logger
+from common.pb import spillover_pb2 as pb
+from common.pb import spillover_pb2_grpc as pb_grpc
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Spillover"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers. Addresses are the bound ones, `host:port`."""
+
+    address: str
+    metrics_address: str | None
+    registry: Registry
+    metrics: Metrics
+
+
+async def serve(config: CloudConfig, stop: asyncio.Event, on_ready: Callable[[Running], None]) -> None:
+    """Serve until `stop` is set, then drain. Raises ConfigError or ModelError when it cannot start."""
+    async with running(config) as server:
+        on_ready(server)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running(config: CloudConfig, identify: Identify = nobody_proven) -> AsyncIterator[Running]:
+    """A server from its first model to its last answer."""
+    metrics = Metrics()
+    with (
+        metrics_endpoint(config.metrics, metrics) as metrics_address,
+        ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
+    ):
+        async with _loaded(config, metrics) as registry:
+            dataplane = Dataplane(registry, executor, RateLimiter(config.limits))
+            boundary = Boundary(metrics, lambda: dataplane.load, identify)
+            async with _listening(config, dataplane, boundary) as address:
+                yield Running(address, metrics_address, registry, metrics)
+
+
+@asynccontextmanager
+async def _loaded(config: CloudConfig, metrics: Metrics) -> AsyncIterator[Registry]:
+    registry = Registry(Repository(config.models.repository_path), config, metrics)
+    try:
+        await registry.load_all()
+        yield registry
+    finally:
+        await registry.close()
+
+
+@asynccontextmanager
+async def _listening(config: CloudConfig, dataplane: Dataplane, boundary: Boundary) -> AsyncIterator[str]:
+    log = get_logger("server")
+    server = grpc.aio.server(options=channel_options(config))
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = _bind(server, config.listen)
+    await server.start()
+    for name in ("", SERVICE):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield address
+    finally:
+        await healthy.enter_graceful_shutdown()
+        log.info("draining", in_flight=boundary.in_flight, limit_s=config.drain_timeout_s)
+        dropped = await _drain(server, boundary, config.drain_timeout_s)
+        log.info("stopped", dropped=dropped)
+
+
+async def _drain(server: grpc.aio.Server, boundary: Boundary, limit_s: float) -> int:
+    """Accept nothing more, answer what is in flight; returns how many calls were cut off at the limit."""
+    stopping = asyncio.ensure_future(server.stop(limit_s))
+    done, _ = await asyncio.wait({stopping}, timeout=limit_s - 0.05 if limit_s > 0.1 else limit_s)
+    dropped = 0 if done else boundary.in_flight
+    await stopping
+    return dropped
+
+
+def channel_options(config: CloudConfig) -> list[tuple[str, int]]:
+    """GRPC options of the server. Clients may ping every 10 s, with or without a call in flight."""
+    return [
+        ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+        ("grpc.max_send_message_length", config.limits.max_message_bytes),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # The server's own pings find peers that vanished without a word, and free what they held.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Without this a second server on the same port would silently take half of the connections.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
+    return f"{listen.rpartition(':')[0]}:{port}"

@@ -1,0 +1,53 @@
+"""spillover.v1.Spillover over gRPC: each method converts, asks the data plane, converts back."""
+
+from cloud.boundary import Boundary
+from cloud.call import Call
+from cloud.dataplane import Dataplane
+from cloud.identity import AnyContext
+from common.convert import InferenceReply, reply_to_pb, request_from_pb
+from common.pb import spillover_pb2 as pb
+from common.pb import spillover_pb2_grpc as pb_grpc
+
+
+class SpilloverServicer(pb_grpc.SpilloverServicer):
+    """Our own service; see proto/spillover.proto."""
+
+    def __init__(self, dataplane: Dataplane, boundary: Boundary) -> None:
+        self._dataplane = dataplane
+        self._boundary = boundary
+
+    async def Infer(self, request: pb.InferRequest, context: AnyContext) -> pb.InferReply:  # noqa: N802 - the name in the contract
+        """Answer one frame."""
+
+        async def work(call: Call) -> InferenceReply:
+            return await self._dataplane.infer(request_from_pb(request), call)
+
+        reply = await self._boundary.answer(
+            context,
+            "Infer",
+            work,
+            claimed_device=request.device_id,
+            queue_wait_s=lambda reply: reply.timings.queue_s,
+        )
+        return reply_to_pb(reply, request.max_classes)
+
+    async def ListModels(  # noqa: N802 - the name in the contract
+        self, request: pb.ListModelsRequest, context: AnyContext
+    ) -> pb.ListModelsReply:
+        """List the loaded vision models."""
+        del request
+
+        async def work(_: Call) -> pb.ListModelsReply:
+            return pb.ListModelsReply(
+                models=[
+                    pb.ModelInfo(
+                        model=pb.ModelRef(name=loaded.model_id.name, version=loaded.model_id.version),
+                        task=loaded.vision.manifest.task.value,
+                        is_default=loaded.model_id.name == self._dataplane.registry.default,
+                    )
+                    for loaded in self._dataplane.models()
+                    if loaded.vision
+                ]
+            )
+
+        return await self._boundary.answer(context, "ListModels", work)

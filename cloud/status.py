@@ -1,0 +1,46 @@
+"""The one table from the project's errors to gRPC statuses, and the trailing metadata that goes with them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import grpc
+
+from common.errors import (
+    DeadlineExpiredError,
+    InvalidInputError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    SpilloverError,
+    UnavailableError,
+)
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Milliseconds until a retry is welcome (gRPC proposal A6); a negative number would forbid retries."""
+
+STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
+    {
+        # A subclass of InvalidInputError, such as TooLargeError, has its parent's status: it will never fit.
+        InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+        NotFoundError: grpc.StatusCode.NOT_FOUND,
+        DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
+        OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        UnavailableError: grpc.StatusCode.UNAVAILABLE,
+        ModelError: grpc.StatusCode.INTERNAL,
+    }
+)
+
+
+def status_of(error: SpilloverError) -> grpc.StatusCode:
+    """The status for `error`, by its class or the nearest parent in the table, else INTERNAL."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def trailing_metadata(error: SpilloverError) -> tuple[tuple[str, str], ...]:
+    """What the sender should know beside the status: when to come back."""
+    if isinstance(error, OverloadedError):
+        return ((PUSHBACK_KEY, str(max(1, round(error.retry_after_s * 1000)))),)
+    return ()

@@ -1,0 +1,110 @@
+"""Tiny real ONNX models, built on the spot, so that tests need no data."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from common.model.manifest import (
+    MODEL_FILE,
+    Input,
+    Manifest,
+    Output,
+    Task,
+    file_sha256,
+    write_manifest,
+)
+
+SIDE = 16
+"""Height and width that the tiny vision models take."""
+
+
+def colour_classifier(repository: Path, name: str = "colour", version: str = "1", gain: float = 8.0) -> Path:
+    """A classifier of three classes: 0 for a red picture, 1 green, 2 blue. Batch axis free."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"]),
+            helper.make_node("Mul", ["flat", "gain"], ["logits"]),
+        ],
+        "colour",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.float32(gain), "gain")],
+    )
+    folder = _save(graph, repository / name / version)
+    _describe(
+        folder,
+        Manifest(
+            name=name,
+            version=version,
+            task=Task.CLASSIFICATION,
+            sha256=file_sha256(folder / MODEL_FILE),
+            input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
+            output=Output(decoder="logits"),
+        ),
+    )
+    return folder
+
+
+def centre_detector(repository: Path, name: str = "centre", version: str = "1") -> Path:
+    """A detector of one box, the middle quarter, as sure as the picture is bright. Batch fixed to 1."""
+    box = np.array([SIDE / 2, SIDE / 2, SIDE / 2, SIDE / 2], np.float32).reshape(1, 4, 1)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Reshape", ["mean", "shape"], ["score"]),
+            helper.make_node("Concat", ["box", "score"], ["rows"], axis=1),
+        ],
+        "centre",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [1, 5, 1])],
+        [
+            numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+            numpy_helper.from_array(np.array([1, 1, 1], np.int64), "shape"),
+            numpy_helper.from_array(box, "box"),
+        ],
+    )
+    folder = _save(graph, repository / name / version)
+    _describe(
+        folder,
+        Manifest(
+            name=name,
+            version=version,
+            task=Task.DETECTION,
+            sha256=file_sha256(folder / MODEL_FILE),
+            input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
+            output=Output(decoder="yolov8"),
+        ),
+    )
+    return folder
+
+
+def identity(
+    repository: Path,
+    name: str = "identity",
+    version: str = "1",
+    element: int = TensorProto.FLOAT,
+    width: int = 4,
+) -> Path:
+    """Tensors in, the same tensors out: INPUT0 (N, width) -> OUTPUT0. No manifest."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])],
+        "identity",
+        [helper.make_tensor_value_info("INPUT0", element, ["N", width])],
+        [helper.make_tensor_value_info("OUTPUT0", element, ["N", width])],
+    )
+    return _save(graph, repository / name / version)
+
+
+def _save(graph: onnx.GraphProto, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / MODEL_FILE)
+    return folder
+
+
+def _describe(folder: Path, manifest: Manifest) -> None:
+    write_manifest(folder, manifest)

@@ -1,0 +1,45 @@
+"""cloud.yaml: the example teaches every key, and a wrong value is refused by name."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from cloud.config import CloudConfig
+from common.config import load_config, parse_config
+from common.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "cloud.yaml"
+
+
+def test_the_example_is_the_defaults():
+    """examples/cloud.yaml says what holds without it."""
+    assert load_config(EXAMPLE, CloudConfig) == CloudConfig()
+
+
+def test_the_example_shows_every_key():
+    """No key of the configuration is missing in the example."""
+    assert _keys(yaml.safe_load(EXAMPLE.read_text())) == _keys(msgspec.to_builtins(CloudConfig()))
+
+
+def _keys(value: object, prefix: str = "") -> set[str]:
+    if not isinstance(value, dict):
+        return {prefix}
+    return {prefix}.union(*(_keys(inner, f"{prefix}.{key}") for key, inner in value.items()))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("listen: nowhere", "$.listen"),
+        ("limits: {max_pixels: 0}", "$.limits.max_pixels"),
+        ("batching: {max_queue_delay_s: -1}", "$.batching.max_queue_delay_s"),
+        ("session: {thread: 1}", "thread"),
+        ("log: {level: loud}", "$.log.level"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_path(text, says):
+    """The error names the key path."""
+    with pytest.raises(ConfigError, match=says.replace("$", r"\$")):
+        parse_config(text, CloudConfig, "cloud.yaml")
