@@ -1,0 +1,148 @@
+"""The capture thread: reads a source at its pace and gives numbered, stamped frames."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Event
+from typing import Protocol
+
+from common.log import get_logger
+from common.types import Frame
+from edge.camera.source import Picture, Source, UnreadablePictureError
+from edge.config import CameraConfig, Pace
+from edge.queues import BoundedQueue, WhenFull
+
+_log = get_logger("camera")
+
+DEFAULT_FPS = 10.0
+"""For sources that state no rate: a folder of images."""
+
+
+class CameraObserver(Protocol):
+    """What a camera reports to be counted; `edge.metrics.Metrics` is one."""
+
+    def captured(self) -> None:
+        """A frame got its number."""
+        ...
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Frames were captured that no stage will see."""
+        ...
+
+    def unreadable(self) -> None:
+        """A picture was damaged; it never became a frame."""
+        ...
+
+
+class Camera:
+    """Frames of one source, through a bounded queue.
+
+    `run` is the capture thread's body; `next` is called by the pipeline's thread. Frame numbers count every
+    frame captured, dropped ones too, so a gap in the results is a drop.
+    """
+
+    def __init__(self, source: Source, config: CameraConfig, boot_id: str, observer: CameraObserver) -> None:
+        self._source = source
+        self._config = config
+        self._prefix = f"{config.camera_id}-{boot_id}-"
+        self._observer = observer
+        self._fast = config.pace is Pace.FAST
+        self._queue: BoundedQueue[Frame] = BoundedQueue(
+            config.queue_size, WhenFull.BLOCK if self._fast else WhenFull.DROP_OLDEST
+        )
+        self._stopping = Event()
+        self._sequence = 0
+        self._next_due_s = 0.0
+
+    def run(self) -> None:
+        """Read until the source ends, `max_frames` or `stop`; then the queue ends. Raises SourceError."""
+        try:
+            wait = self._pacer()
+            while wait() and (frame := self._read()) is not None:
+                self._observer.captured()
+                if self._queue.put(frame) is not None:
+                    self._observer.dropped("stopped" if self._stopping.is_set() else "queue full")
+        finally:
+            self._queue.close()
+
+    def next(self) -> Frame | None:
+        """The next frame, waiting for it; None when there will be no more.
+
+        At pace `fast` a frame's time begins here: there is no real moment of capture it could be late for.
+        """
+        frame = self._queue.get()
+        if frame is None or not self._fast:
+            return frame
+        return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=time.time())
+
+    def stop(self) -> None:
+        """End the capture and drop what is queued; safe from any thread, any number of times."""
+        self._stopping.set()
+        self._queue.close()
+        if dropped := self._queue.discard():
+            self._observer.dropped("stopped", dropped)
+
+    def _pacer(self) -> Callable[[], bool]:
+        """A function that waits for the next frame's time and tells whether to go on.
+
+        A live source paces itself: to wait between its frames would only read ever older ones.
+        """
+        if self._fast or self._source.live:
+            return lambda: not self._stopping.is_set()
+        fps = self._config.fps or self._source.fps or DEFAULT_FPS
+        start, period, count = time.monotonic(), 1 / fps, 0
+
+        def wait() -> bool:
+            nonlocal count
+            due = start + count * period
+            count += 1
+            return not self._stopping.wait(max(0.0, due - time.monotonic()))
+
+        return wait
+
+    def _read(self) -> Frame | None:
+        if self._config.max_frames and self._sequence >= self._config.max_frames:
+            return None
+        picture = self._read_picture()
+        if picture is None:
+            return None
+        sequence = self._sequence
+        self._sequence += 1
+        return Frame(
+            image=picture.image,
+            frame_id=f"{self._prefix}{sequence}",
+            sequence=sequence,
+            camera_id=self._config.camera_id,
+            captured_monotonic_s=time.monotonic() - picture.read_s,
+            captured_unix_s=time.time() - picture.read_s,
+            source=picture.name,
+            read_s=picture.read_s,
+        )
+
+    def _read_picture(self) -> Picture | None:
+        """The next sound picture; a looping source begins again, unless a whole pass of it gave none."""
+        rewound = False
+        while not self._stopping.is_set():
+            try:
+                picture = self._source.read()
+            except UnreadablePictureError as error:
+                self._observer.unreadable()
+                _log.warning("picture skipped", error=str(error))
+                continue
+            if picture is not None and self._is_early():
+                continue
+            if picture is not None or rewound or not self._config.loop:
+                return picture
+            self._source.rewind()
+            rewound = True
+        return None
+
+    def _is_early(self) -> bool:
+        """Thin a live source out to `fps`: whether this picture is to be passed over."""
+        if not (self._source.live and self._config.fps):
+            return False
+        now = time.monotonic()
+        if now < self._next_due_s:
+            return True
+        self._next_due_s = max(self._next_due_s + 1 / self._config.fps, now)
+        return False

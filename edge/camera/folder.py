@@ -1,0 +1,70 @@
+"""A folder of images, or one image, as a camera."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common.errors import SourceError
+from edge.camera.source import Picture, UnreadablePictureError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+class FolderSource:
+    """The images of a folder in the order of their names; other files are left alone.
+
+    Raises:
+        SourceError: the folder cannot be listed or holds no image.
+    """
+
+    fps: float | None = None
+    live = False
+
+    def __init__(self, path: Path) -> None:
+        self._paths = _images(path)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self) -> Picture | None:
+        """Decode the next image, upright as its EXIF orientation says."""
+        if self._next >= len(self._paths):
+            return None
+        path = self._paths[self._next]
+        self._next += 1
+        start = time.perf_counter()
+        try:
+            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        except (OSError, cv2.error) as error:
+            raise UnreadablePictureError(f"{path}: {error}") from error
+        if image is None:
+            raise UnreadablePictureError(f"{path}: not an image that OpenCV can decode")
+        return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start, path.name)
+
+    def rewind(self) -> None:
+        """Begin with the first name again."""
+        self._next = 0
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is one of an image."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _images(path: Path) -> Sequence[Path]:
+    if path.is_file():
+        return [path]
+    try:
+        found = sorted((p for p in path.iterdir() if is_image(p)), key=lambda p: p.name)
+    except OSError as error:
+        raise SourceError(f"camera.source: {error}") from error
+    if not found:
+        raise SourceError(f"camera.source: no images in {path} (looked for {', '.join(sorted(SUFFIXES))})")
+    return found

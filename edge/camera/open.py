@@ -1,0 +1,30 @@
+"""Which kind of source a string names."""
+
+import re
+from pathlib import Path
+
+from common.errors import SourceError
+from edge.camera.folder import FolderSource, is_image
+from edge.camera.source import Source
+from edge.camera.video import VideoSource
+
+_DEVICE = re.compile(r"^(?:/dev/video)?(\d+)$")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def open_source(source: str) -> Source:
+    """Open what `source` names: a URL, a device (`/dev/video0` or `0`), a folder, an image or a video file.
+
+    Raises:
+        SourceError: there is no such thing, or it cannot be opened.
+    """
+    if _URL.match(source):
+        return VideoSource(source, live=True)
+    path = Path(source).expanduser()
+    if device := _DEVICE.match(source):
+        return VideoSource(int(device[1]), live=True)
+    if not path.exists():
+        raise SourceError(f"camera.source: no such file, folder or device: {source}")
+    if path.is_dir() or is_image(path):
+        return FolderSource(path)
+    return VideoSource(str(path), live=False)

@@ -1,0 +1,78 @@
+"""Video files, capture devices and network streams, all through OpenCV."""
+
+import os
+import time
+
+import cv2
+import numpy as np
+
+from common.errors import SourceError
+from edge.camera.source import Picture
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 5.0
+
+
+class VideoSource:
+    """A video file (`live` False), a V4L2 device number or an RTSP/HTTP URL (`live` True).
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+
+    def __init__(self, where: str | int, *, live: bool) -> None:
+        self.live = live
+        self._where = where
+        self._capture = _open(where, live=live)
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps: float | None = fps if 0 < fps <= 1000 else None
+        self._frames_read = 0
+
+    def read(self) -> Picture | None:
+        """The next frame; None at the end of a file, SourceError when a device or stream gives no more."""
+        start = time.perf_counter()
+        if self._capture.grab():
+            if self.live:  # until here it waited for the camera
+                start = time.perf_counter()
+            done, image = self._capture.retrieve()
+            if done:
+                self._frames_read += 1
+                return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start)
+        if self.live:
+            raise SourceError(f"camera.source: {self._where} gives no more frames")
+        if not self._frames_read:
+            raise SourceError(f"camera.source: {self._where} holds no frame that OpenCV can decode")
+        return None
+
+    def rewind(self) -> None:
+        """Open the file anew: seeking to 0 is not exact in every container."""
+        if self.live:
+            raise SourceError(f"camera.source: {self._where} is live and cannot begin again")
+        self._capture.release()
+        self._capture = _open(self._where, live=False)
+
+    def close(self) -> None:
+        """Release the device or file."""
+        self._capture.release()
+
+
+def _open(where: str | int, *, live: bool) -> cv2.VideoCapture:
+    if isinstance(where, int):
+        capture = cv2.VideoCapture(where)
+    else:
+        # One decoding thread a stream: each further one costs megabytes, and the model needs the cores.
+        options = [cv2.CAP_PROP_N_THREADS, 1]
+        if live:
+            options += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(OPEN_TIMEOUT_S * 1000)]
+            options += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(READ_TIMEOUT_S * 1000)]
+        capture = cv2.VideoCapture(where, cv2.CAP_FFMPEG, options)
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(f"camera.source: OpenCV cannot open {where!r}")
+    return capture
+
+
+def quiet_opencv() -> None:
+    """OpenCV and FFmpeg write to standard error past our log; keep to errors, before the first capture."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,0 +1,91 @@
+"""The command `spillover edge`."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from msgspec.structs import replace
+
+from common.config import load_config
+from common.log import configure_logging
+from edge.config import EdgeConfig, JsonLinesConfig, Mode
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="Exit codes: 0 the source ended, or SIGTERM/SIGINT; 1 failed; 2 wrong usage; 3 configuration; "
+    "4 model folder; 5 camera or input.",
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What to run; examples/edge.yaml explains every key.",
+)
+@click.option("--mode", type=click.Choice([m.value for m in Mode]), help="In place of `mode`: who answers.")
+@click.option(
+    "--source",
+    help="In place of `camera.source`: a video, an image, a folder of images, an rtsp:// URL, /dev/video0.",
+)
+@click.option(
+    "--output",
+    help="In place of `sinks`: a file that results are appended to as JSON lines, or - for standard output.",
+)
+@click.pass_context
+def edge(
+    context: click.Context, config_path: Path | None, mode: str | None, source: str | None, output: str | None
+) -> None:
+    r"""Run the edge daemon.
+
+    Every frame is answered by the small model on this device. A policy picks the frames that the cloud
+    would answer better; those are sent as JPEG, and answered by the deadline even if the cloud is silent.
+    Results go out as JSON lines, one per frame; the log goes to standard error.
+
+    \b
+    spillover edge -c edge.yaml
+    spillover edge -c edge.yaml --source clip.mp4 --output results.jsonl
+    spillover edge -c edge.yaml --mode edge_only
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if config_path is None:
+        raise click.UsageError("Missing option '-c' / '--config'; examples/edge.yaml is a place to start.")
+    config = with_overrides(load_config(config_path, EdgeConfig), mode, source, output)
+    configure_logging(config.log.level, as_json=config.log.json)
+    from edge.daemon import Daemon  # --help need not load a network library or a model runtime
+
+    daemon = Daemon(config)
+    with signals_to(daemon.stop):
+        daemon.run()
+
+
+def with_overrides(
+    config: EdgeConfig, mode: str | None = None, source: str | None = None, output: str | None = None
+) -> EdgeConfig:
+    """`config` with what the command line says in its place."""
+    if mode is not None:
+        config = replace(config, mode=Mode(mode))
+    if source is not None:
+        config = replace(config, camera=replace(config.camera, source=source))
+    if output is not None:
+        config = replace(config, sinks=(JsonLinesConfig(path=output),))
+    return config
+
+
+@contextmanager
+def signals_to(stop: Callable[[str], None]) -> Iterator[None]:
+    """Send SIGTERM and SIGINT to `stop` while the context lasts."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,130 @@
+"""What `edge.yaml` may say. `examples/edge.yaml` shows every key; both are kept together by a test."""
+
+import enum
+from typing import Annotated
+
+import msgspec
+
+from common.config import Section
+from common.model.session import SessionConfig
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Mode(enum.Enum):
+    """Who answers: the edge alone, the cloud whenever it can be reached, or whom the policy names."""
+
+    EDGE_ONLY = "edge_only"
+    CLOUD_ONLY = "cloud_only"
+    HYBRID = "hybrid"
+
+
+class Pace(enum.Enum):
+    """How frames are taken from a source.
+
+    REALTIME: at the camera's rate; where the model is slower, the newest frame wins and drops are counted.
+    FAST: as fast as they can be worked off, none dropped; a frame counts as captured when it is taken.
+    """
+
+    REALTIME = "realtime"
+    FAST = "fast"
+
+
+class CameraConfig(Section, frozen=True):
+    """Where frames come from."""
+
+    source: str
+    """A video file, an image file, a folder of images, a URL, `/dev/video0` or a device number."""
+    camera_id: Name = "camera"
+    pace: Pace = Pace.REALTIME
+    fps: Positive | None = None
+    """Overrides the rate that the source states; a folder states none and is played at 10."""
+    loop: bool = False
+    queue_size: Count = 2
+    max_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Stop after so many frames; 0 is no limit."""
+
+
+class ModelConfig(Section, frozen=True):
+    """The model that answers every frame first."""
+
+    folder: str
+    """A model folder, or the name of one below the cache folder of prepared models."""
+    report_threshold: Share | None = None
+    """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
+    session: SessionConfig = SessionConfig()
+
+
+class PolicyConfig(Section, frozen=True):
+    """Which frames are worth the cloud's answer, in mode `hybrid`."""
+
+    kind: str = "auto"
+    """A scorer of `edge.policy.scores`; `auto` is max_softmax or near_threshold, by the model's task."""
+    threshold: float = 0.5
+    """Frames whose score reaches it are sent."""
+    band: NotNegative = 0.15
+    """near_threshold counts boxes whose confidence is within this distance of the report threshold."""
+    empty_audit_share: Share = 0.02
+    """Share of the frames without detections that is sent: no score can know of a missed object."""
+    seed: int = 0
+
+
+class UplinkConfig(Section, frozen=True):
+    """The way to the cloud."""
+
+    address: str = "127.0.0.1:50051"
+    model_name: str = ""
+    """Empty is the server's default model."""
+    model_version: str = ""
+    """Empty is the newest version that the server has loaded."""
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 85
+    longest_side: Count | None = None
+    """Shrink frames to this many pixels before they are sent; null never shrinks."""
+    max_in_flight: Count = 4
+    late_answer_window_s: NotNegative = 2.0
+    """How long after the deadline an answer is still wanted, as a revision."""
+    keepalive_s: Annotated[float, msgspec.Meta(ge=10)] = 30.0
+    reconnect_backoff_max_s: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 10.0
+    max_message_bytes: Count = 4 * 1024 * 1024
+    max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
+    """Ask for at most this many classes of a classification; 0 is all."""
+
+
+class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
+    """A sink that appends one JSON object a line."""
+
+    path: str = "-"
+    """A file, or `-` for standard output."""
+    queue_size: Count = 1024
+
+
+class LogConfig(Section, frozen=True):
+    """The log, on standard error."""
+
+    level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    json: bool = False
+
+
+class EdgeConfig(Section, frozen=True):
+    """The whole of `edge.yaml`."""
+
+    camera: CameraConfig
+    model: ModelConfig
+    device_id: Name = "edge"
+    mode: Mode = Mode.HYBRID
+    deadline_s: Positive = 0.5
+    """From capture to the frame's first result, whatever the link does."""
+    deadline_margin_s: NotNegative = 0.005
+    """The local answer is given this much before the deadline, so that it is out by then."""
+    policy: PolicyConfig = PolicyConfig()
+    uplink: UplinkConfig = UplinkConfig()
+    sinks: tuple[JsonLinesConfig, ...] = (JsonLinesConfig(),)
+    metrics_address: str = ""
+    """`host:port` of the Prometheus endpoint; empty is none."""
+    drain_timeout_s: NotNegative = 5.0
+    """On stop, how long answers that are under way are waited for."""
+    log: LogConfig = LogConfig()

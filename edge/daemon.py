@@ -1,0 +1,198 @@
+"""The daemon: everything is built here, started in order, and stopped in the reverse of it."""
+
+import random
+import secrets
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from queue import SimpleQueue
+
+import cv2
+
+from common.errors import ModelError
+from common.home import models_home
+from common.log import get_logger
+from common.model.manifest import Task
+from common.model.session import Model
+from common.types import Classification, Detections, Result
+from edge.answers import Answers
+from edge.camera.camera import Camera
+from edge.camera.open import open_source
+from edge.camera.video import quiet_opencv
+from edge.config import EdgeConfig, Mode, Pace
+from edge.metrics import Metrics, metrics_endpoint
+from edge.pipeline import Pipeline, Stages
+from edge.policy.build import build_policy
+from edge.sinks.jsonl import JsonLinesSink
+from edge.sinks.outlet import Outlet
+from edge.sinks.record import record_encoder
+from edge.uplink.base import NoUplink, Uplink
+from edge.worker import Ended, Worker
+
+_log = get_logger("edge")
+
+JOIN_TIMEOUT_S = 10.0
+"""How long a thread may take to end once its work is over: one frame, one write."""
+
+
+class Daemon:
+    """One edge: `run` it once. `stop` may be called from any thread or signal handler.
+
+    Raises:
+        ConfigError: a value does not fit the model, or a sink cannot be opened.
+        ModelError: the model folder is damaged.
+        SourceError: the camera cannot be opened.
+    """
+
+    def __init__(self, config: EdgeConfig) -> None:
+        quiet_opencv()
+        # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
+        cv2.setNumThreads(1)
+        self._config = config
+        self._boot_id = secrets.token_hex(6)
+        # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
+        self._events: SimpleQueue[Ended] = SimpleQueue()
+        self.metrics = Metrics()
+        self._model = Model.load(model_folder(config.model.folder), config.model.session)
+        manifest = self._model.manifest
+        threshold = config.model.report_threshold
+        report_threshold = manifest.output.confidence_threshold if threshold is None else threshold
+        draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
+        policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw)
+        self._source = open_source(config.camera.source)
+        self._camera = Camera(self._source, config.camera, self._boot_id, self.metrics)
+        self._uplink = self._build_uplink(manifest.task)
+        self._outlets = self._build_outlets()
+        self._answers = Answers(self._emit, time.monotonic)
+        stages = Stages(self._model, policy, self._uplink, self._answers, self._emit)
+        self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)
+        self._writers = [
+            Worker(f"sink-{i}", outlet.run, self._events.put) for i, outlet in enumerate(self._outlets)
+        ]
+        self._deadlines = Worker("deadlines", self._answers.run, self._events.put)
+        self._worker = Worker("pipeline", self._work, self._events.put)
+        self._capture = Worker("camera", self._camera.run, self._events.put)
+
+    def stop(self, reason: str) -> None:
+        """Ask `run` to end: what is under way is finished or given up within limits, then it returns."""
+        self._events.put(Ended(reason))
+
+    def run(self) -> None:
+        """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end."""
+        with ExitStack() as stack:
+            stack.callback(self._summarise)
+            stack.enter_context(metrics_endpoint(self._config.metrics_address, self.metrics.registry))
+            for writer in self._writers:
+                writer.start()
+            stack.callback(self._close_outlets)
+            self._deadlines.start()
+            stack.callback(self._close_answers)
+            self._worker.start()
+            stack.callback(self._worker.join, JOIN_TIMEOUT_S)
+            self._capture.start()
+            stack.callback(self._close_camera)
+            self._say_ready()
+            error = self._wait_for_end()
+        if error is not None:
+            raise error
+
+    def _wait_for_end(self) -> Exception | None:
+        """Sleep until there is a reason to end. A camera that is through leaves frames to the pipeline."""
+        while True:
+            ended = self._events.get()
+            if ended.error is None and ended.name == self._capture.name:
+                continue
+            _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
+            return ended.error
+
+    def _work(self) -> None:
+        """Body of the pipeline's thread."""
+        fast = self._config.camera.pace is Pace.FAST
+        while True:
+            if fast:
+                self._wait_for_room()
+            frame = self._camera.next()
+            if frame is None:
+                return
+            try:
+                self._pipeline.process(frame)
+            except ModelError:
+                self.metrics.dropped("model failed")
+                raise
+
+    def _wait_for_room(self) -> None:
+        """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""
+        self._uplink.wait_until_ready(self._config.deadline_s)
+        for outlet in self._outlets:
+            outlet.wait_for_room(self._config.deadline_s)
+
+    def _emit(self, result: Result) -> None:
+        self.metrics.result(result)
+        for outlet in self._outlets:
+            outlet.put(result)
+
+    def _close_camera(self) -> None:
+        self._camera.stop()
+        if self._capture.join(JOIN_TIMEOUT_S):
+            self._source.close()
+        else:  # the driver is being read from: to close it now could crash the process
+            _log.warning("camera does not return")
+
+    def _close_answers(self) -> None:
+        if not self._answers.drain(self._config.drain_timeout_s):
+            given_up = self._answers.close("stopped before the cloud answered")
+            _log.warning("answers given up", frames=given_up, drain_timeout_s=self._config.drain_timeout_s)
+        self._answers.close("stopped")
+        self._uplink.close()
+        self._deadlines.join(JOIN_TIMEOUT_S)
+
+    def _close_outlets(self) -> None:
+        for outlet in self._outlets:
+            outlet.close()
+        for writer in self._writers:
+            if not writer.join(JOIN_TIMEOUT_S):
+                _log.warning("sink does not return; its results are lost", sink=writer.name)
+
+    def _summarise(self) -> None:
+        _log.info("stopped", **self.metrics.summary())
+
+    def _say_ready(self) -> None:
+        config = self._config
+        _log.info(
+            "ready",
+            boot_id=self._boot_id,
+            mode=config.mode.value,
+            model=str(self._model.model_id),
+            source=config.camera.source,
+            cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
+        )
+
+    def _build_uplink(self, task: Task) -> Uplink:
+        if self._config.mode is Mode.EDGE_ONLY:
+            return NoUplink()
+        from edge.uplink.client import GrpcUplink  # 15 MB that a daemon without a cloud need not carry
+
+        expects = Classification if task is Task.CLASSIFICATION else Detections
+        config = self._config
+        return GrpcUplink(config.uplink, config.device_id, self._boot_id, expects, self.metrics.call)
+
+    def _build_outlets(self) -> list[Outlet]:
+        encode = record_encoder(self._model.folder.labels)
+
+        def outlet(index: int) -> Outlet:
+            sink = self._config.sinks[index]
+            name = f"{index}:jsonl"
+            return Outlet(
+                JsonLinesSink(sink.path, encode),
+                sink.queue_size,
+                lambda reason: self.metrics.result_dropped(name, reason),
+            )
+
+        return [outlet(index) for index in range(len(self._config.sinks))]
+
+
+def model_folder(name: str) -> Path:
+    """The folder that `name` means: a path, or else a prepared model of that name in the cache folder."""
+    path = Path(name).expanduser()
+    prepared = models_home() / name
+    return prepared if not path.exists() and prepared.exists() else path

@@ -1,0 +1,117 @@
+"""What the daemon counts, for Prometheus and for the summary in its log.
+
+Every captured frame ends once: `frames_captured` is the sum of `frames` over the endings and `frames_dropped`
+over the reasons, plus the few that are still on their way.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+from common.errors import ConfigError
+from common.types import AnsweredBy, Result
+
+_LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_PREFIX = "spillover_edge_"
+
+
+class Metrics:
+    """The counters of one daemon, in a registry of their own. Thread-safe.
+
+    What is counted for every frame has its labels looked up once: a lookup costs more than a count.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._captured = self._counter("frames_captured", "Frames that got a number.")
+        endings = self._counter("frames", "First results, by who answered.", "ending")
+        self._endings = {ending: endings.labels(ending.value) for ending in AnsweredBy}
+        self._dropped = self._counter("frames_dropped", "Captured frames without a result.", "reason")
+        self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
+        self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
+        self._calls = self._counter(
+            "uplink_calls", "Frames handed to the uplink, by how that ended.", "status"
+        )
+        self._bytes = self._counter("uplink_payload_bytes", "Bytes of pictures sent.")
+        self._results_dropped = self._counter(
+            "results_dropped", "Results a sink did not get.", "sink", "reason"
+        )
+        latency = Histogram(
+            f"{_PREFIX}latency_seconds",
+            "From capture to first result.",
+            ["ending"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
+
+    def captured(self) -> None:
+        """A frame got its number."""
+        self._captured.inc()
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Frames will have no result."""
+        self._dropped.labels(reason).inc(count)
+
+    def unreadable(self) -> None:
+        """A picture was skipped."""
+        self._unreadable.inc()
+
+    def result(self, result: Result) -> None:
+        """A result was given."""
+        if result.revision:
+            self._revisions.inc()
+            return
+        self._endings[result.answered_by].inc()
+        self._latency[result.answered_by].observe(result.timings.total_s)
+
+    def call(self, status: str, payload_bytes: int) -> None:
+        """A frame handed to the uplink came to its end."""
+        self._calls.labels(status).inc()
+        self._bytes.inc(payload_bytes)
+
+    def result_dropped(self, sink: str, reason: str) -> None:
+        """A sink did not get a result."""
+        self._results_dropped.labels(sink, reason).inc()
+
+    def summary(self) -> dict[str, int]:
+        """Every counter that is not zero, as `name` or `name[label,label]`."""
+        return {
+            _key(sample.name, sample.labels): int(sample.value)
+            for family in self.registry.collect()
+            if family.type == "counter"
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.value
+        }
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(_PREFIX + name, text, labels, registry=self.registry)
+
+
+def _key(name: str, labels: dict[str, str]) -> str:
+    short = name.removeprefix(_PREFIX).removesuffix("_total")
+    return f"{short}[{','.join(labels.values())}]" if labels else short
+
+
+@contextmanager
+def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve `registry` over HTTP at `host:port` while the context lasts; an empty address serves nothing.
+
+    Raises:
+        ConfigError: the address is not `host:port`, or cannot be listened on.
+    """
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host, registry)
+    except (ValueError, OSError, OverflowError) as error:
+        raise ConfigError(f"metrics_address: cannot listen on {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

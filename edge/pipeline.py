@@ -1,0 +1,95 @@
+"""The order of the stages, here alone: frame -> local prediction -> decision -> result, or uplink."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.model.session import StepTimings
+from common.types import Action, AnsweredBy, Detections, Frame, Image, ModelId, Prediction, Result, Timings
+from edge.answers import Answers
+from edge.policy.base import HELD_BACK, Context, Policy
+from edge.uplink.base import Uplink
+
+
+class Predictor(Protocol):
+    """What the pipeline needs of a model; `common.model.session.Model` is one."""
+
+    @property
+    def model_id(self) -> ModelId:
+        """Name and version."""
+        ...
+
+    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+        """Answer one BGR picture. Raises ModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What a frame passes, in this order."""
+
+    model: Predictor
+    policy: Policy
+    uplink: Uplink
+    answers: Answers
+    emit: Callable[[Result], None]
+    """Takes the results of frames that were not sent; must not block."""
+
+
+class Pipeline:
+    """Takes one frame at a time through the stages.
+
+    `deadline_s` counts from capture, and the first result is out `margin_s` before it. `report_threshold`
+    is the confidence from which boxes are reported; the policy sees them all.
+    """
+
+    def __init__(self, stages: Stages, deadline_s: float, margin_s: float, report_threshold: float) -> None:
+        self._stages = stages
+        self._promise_s = deadline_s - margin_s
+        self._report_threshold = report_threshold
+
+    def process(self, frame: Frame) -> None:
+        """Answer one frame, or promise that it will be answered. Raises ModelError."""
+        stages = self._stages
+        taken_s = time.monotonic()
+        prediction, steps = stages.model.predict(frame.image)
+        deadline_s = frame.captured_monotonic_s + self._promise_s
+        now = time.monotonic()
+        context = Context(time_left_s=deadline_s - now, link=stages.uplink.link())
+        decision = stages.policy.decide(prediction, context)
+        held_back = decision.reason in HELD_BACK
+        result = Result(
+            frame_id=frame.frame_id,
+            camera_id=frame.camera_id,
+            sequence=frame.sequence,
+            captured_unix_s=frame.captured_unix_s,
+            source=frame.source,
+            answered_by=AnsweredBy.EDGE_DEGRADED if held_back else AnsweredBy.EDGE,
+            prediction=_reported(prediction, self._report_threshold),
+            model=stages.model.model_id,
+            decision=decision,
+            timings=Timings(
+                capture_s=frame.read_s,
+                queue_s=max(0.0, taken_s - frame.captured_monotonic_s - frame.read_s),
+                preprocess_s=steps.preprocess_s,
+                infer_s=steps.infer_s,
+                decode_s=steps.decode_s,
+                total_s=time.monotonic() - frame.captured_monotonic_s,
+            ),
+            error=decision.reason if held_back else "",
+        )
+        if decision.action is Action.KEEP:
+            stages.emit(result)
+        else:
+            ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
+            stages.uplink.send(frame, deadline_s, ticket)
+
+
+def _reported(prediction: Prediction, threshold: float) -> Prediction:
+    if not isinstance(prediction, Detections):
+        return prediction
+    kept = prediction.confidence >= threshold
+    if kept.all():
+        return prediction
+    return Detections(prediction.xyxy[kept], prediction.confidence[kept], prediction.class_id[kept])

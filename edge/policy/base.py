@@ -1,0 +1,46 @@
+"""What a policy is: a prediction and what is known of the moment go in, a decision comes out."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.types import Decision, Prediction
+from edge.values import LinkState
+
+Draw = Callable[[], float]
+"""Gives the next random number, uniform in [0, 1). Handed in, so that a run can be repeated."""
+
+
+class Reason(enum.StrEnum):
+    """Why a frame is kept or sent; these strings are in logs and records, so they stay as they are."""
+
+    MODE = "mode"
+    SCORE = "score>=threshold"
+    CONFIDENT = "confident"
+    EMPTY = "empty"
+    EMPTY_AUDIT = "empty-audit"
+    NO_TIME = "no time left"
+    IN_FLIGHT_CAP = "in-flight cap"
+    PUSHBACK = "pushback"
+
+
+HELD_BACK = frozenset({Reason.NO_TIME, Reason.IN_FLIGHT_CAP, Reason.PUSHBACK})
+"""The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a policy may know of the moment besides the prediction."""
+
+    time_left_s: float
+    """Until the frame's deadline."""
+    link: LinkState
+
+
+class Policy(Protocol):
+    """Decides on one frame. The same inputs and draws give the same decision."""
+
+    def decide(self, prediction: Prediction, context: Context) -> Decision:
+        """Keep or send, and why."""
+        ...

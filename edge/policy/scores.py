@@ -1,0 +1,97 @@
+"""Scores of a prediction: how much the cloud's answer could add. Higher is always more to gain.
+
+The workbench draws its curves from this same table.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from common.model.manifest import Task
+from common.types import Classification, Detections, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """Numbers that scores of detections depend on.
+
+    Boxes count as detected from `report_threshold` up; `band` is the distance from it within which a box is
+    in doubt. Boxes below the report threshold are there to be seen only when the model's own
+    `confidence_threshold` is lower.
+    """
+
+    report_threshold: float = 0.5
+    band: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A named score; `task` says for which predictions it means something."""
+
+    task: Task
+    function: Callable[[Prediction, ScoreSettings], float | None]
+
+    def __call__(self, prediction: Prediction, settings: ScoreSettings | None = None) -> float | None:
+        """The score, or None where there is nothing in the picture to judge by."""
+        return self.function(prediction, settings or ScoreSettings())
+
+
+def max_softmax(prediction: Prediction, _: ScoreSettings) -> float:
+    """`1 - p1` (Hendrycks and Gimpel, arXiv 1610.02136)."""
+    probability = _classification(prediction).probability
+    return 1.0 - float(probability[0])
+
+
+def margin(prediction: Prediction, _: ScoreSettings) -> float:
+    """`1 - (p1 - p2)`: best versus second best (Joshi et al., CVPR 2009)."""
+    probability = _classification(prediction).probability
+    second = float(probability[1]) if probability.size > 1 else 0.0
+    return 1.0 - (float(probability[0]) - second)
+
+
+def entropy(prediction: Prediction, _: ScoreSettings) -> float:
+    """Shannon entropy over `log K`, so 0..1 whatever the number of classes K."""
+    probability = _classification(prediction).probability
+    if probability.size < 2:
+        return 0.0
+    positive = probability[probability > 0].astype(np.float64)
+    return float(-(positive * np.log(positive)).sum() / np.log(probability.size))
+
+
+def mean_score(prediction: Prediction, settings: ScoreSettings) -> float | None:
+    """`1 - mean confidence` of the reported boxes; None without any."""
+    confidence = _detections(prediction).confidence
+    reported = confidence[confidence >= settings.report_threshold]
+    return 1.0 - float(reported.mean()) if reported.size else None
+
+
+def near_threshold(prediction: Prediction, settings: ScoreSettings) -> float | None:
+    """Number of boxes within `band` of the report threshold; None without boxes in or above the band."""
+    confidence = _detections(prediction).confidence
+    visible = confidence[confidence >= settings.report_threshold - settings.band]
+    if not visible.size:
+        return None
+    return float(np.count_nonzero(visible <= settings.report_threshold + settings.band))
+
+
+SCORERS: Mapping[str, Scorer] = MappingProxyType(
+    {
+        "max_softmax": Scorer(Task.CLASSIFICATION, max_softmax),
+        "margin": Scorer(Task.CLASSIFICATION, margin),
+        "entropy": Scorer(Task.CLASSIFICATION, entropy),
+        "mean_score": Scorer(Task.DETECTION, mean_score),
+        "near_threshold": Scorer(Task.DETECTION, near_threshold),
+    }
+)
+
+
+def _classification(prediction: Prediction) -> Classification:
+    assert isinstance(prediction, Classification)  # noqa: S101 - `Scorer.task` is checked when a policy is built
+    return prediction
+
+
+def _detections(prediction: Prediction) -> Detections:
+    assert isinstance(prediction, Detections)  # noqa: S101 - `Scorer.task` is checked when a policy is built
+    return prediction

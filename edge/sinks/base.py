@@ -1,0 +1,38 @@
+"""What a sink is; and the one that keeps results in memory."""
+
+from typing import Protocol
+
+from common.types import Result
+
+
+class Sink(Protocol):
+    """Takes results away. Used by one thread at a time; may block, may raise OSError."""
+
+    def write(self, result: Result) -> None:
+        """Take one result."""
+        ...
+
+    def flush(self) -> None:
+        """Put what was written where it can be seen."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go."""
+        ...
+
+
+class MemorySink:
+    """Keeps every result in a list."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def write(self, result: Result) -> None:
+        """Append it."""
+        self.results.append(result)
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,59 @@
+"""A sink behind a bounded queue and a thread, so that nobody waits for it."""
+
+from collections.abc import Callable
+
+from common.log import get_logger
+from common.types import Result
+from edge.queues import BoundedQueue, WhenFull
+from edge.sinks.base import Sink
+
+_log = get_logger("sink")
+
+OnDrop = Callable[[str], None]
+"""Called with the reason, `queue full` or `write failed`, for each result that this sink will not have."""
+
+
+class Outlet:
+    """The way to one sink. `put` never blocks; `run` is the body of the writing thread."""
+
+    def __init__(self, sink: Sink, queue_size: int, on_drop: OnDrop) -> None:
+        self._sink = sink
+        self._queue: BoundedQueue[Result] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._on_drop = on_drop
+        self._failing = False
+
+    def put(self, result: Result) -> None:
+        """Queue a result, or count it as dropped."""
+        if self._queue.put(result) is not None:
+            self._on_drop("queue full")
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until `put` would not drop, at most `timeout_s` seconds."""
+        self._queue.wait_for_room(timeout_s)
+
+    def close(self) -> None:
+        """Take no more; `run` ends when what is queued has been written."""
+        self._queue.close()
+
+    def run(self) -> None:
+        """Write until `close`, then close the sink. Flushes whenever it has caught up."""
+        while (result := self._queue.get()) is not None:
+            self._write(result)
+        try:
+            self._sink.close()
+        except OSError as error:
+            _log.error("sink could not be closed", error=str(error))
+
+    def _write(self, result: Result) -> None:
+        """A full disk or a reader that left costs results, never the daemon; logged once a streak."""
+        try:
+            self._sink.write(result)
+            if not len(self._queue):
+                self._sink.flush()
+        except OSError as error:
+            self._on_drop("write failed")
+            if not self._failing:
+                _log.error("sink fails", error=str(error))
+            self._failing = True
+        else:
+            self._failing = False

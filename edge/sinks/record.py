@@ -1,0 +1,122 @@
+"""One result as one JSON object: the format of every sink, and what the workbench reads back.
+
+    {"frame_id": "camera-5f0c2a9be1d4-17", "camera_id": "camera", "sequence": 17, "source": "n01440764.jpg",
+     "captured_unix_s": 1764950400.123, "answered_by": "cloud", "revision": 0,
+     "model": {"name": "efficientnet-lite2", "version": "1"},
+     "classes": [{"class_id": 0, "probability": 0.91, "label": "tench"}],
+     "timings": {"capture_s": 0.0021, ..., "total_s": 0.0473}, "payload_bytes": 31984,
+     "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
+                  "predicted_latency_s": 0.0, "inputs": {"score": 0.62, "threshold": 0.5}},
+     "error": ""}
+
+A detector's record has `boxes` in place of `classes`; `null` means "not this task", an empty list "nothing
+seen". Times are in seconds, boxes in pixels of the frame.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+
+import msgspec
+
+from common.types import Classification, Decision, Detections, ModelId, Result, Timings
+
+TOP_CLASSES = 5
+
+
+class ClassRecord(msgspec.Struct, frozen=True):
+    """One class of a classification."""
+
+    class_id: int
+    probability: float
+    label: str | None = None
+
+
+class BoxRecord(msgspec.Struct, frozen=True):
+    """One detection; `xyxy` is left, top, right, bottom in pixels of the frame."""
+
+    xyxy: tuple[float, float, float, float]
+    confidence: float
+    class_id: int
+    label: str | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One line of a JSON lines sink. `msgspec.json.decode(line, type=Record)` reads it back."""
+
+    frame_id: str
+    camera_id: str
+    sequence: int
+    source: str
+    captured_unix_s: float
+    answered_by: str
+    """`edge`, `cloud`, or `edge_degraded`: the edge's, because the cloud's did not come in time."""
+    revision: int
+    """0 for a frame's first result; 1 for a cloud answer that came after it."""
+    model: ModelId
+    classes: list[ClassRecord] | None
+    """The best five classes, best first."""
+    boxes: list[BoxRecord] | None
+    """By descending confidence."""
+    timings: Timings
+    payload_bytes: int
+    decision: Decision
+    error: str
+    """Why the cloud's answer is missing, when it was wanted."""
+
+
+Encode = Callable[[Result], bytes]
+
+
+def record_encoder(labels: Sequence[str]) -> Encode:
+    """A function from a result to its JSON, without a line's end; `labels` names the classes, or is empty."""
+    encoder = msgspec.json.Encoder()
+
+    def encode(result: Result) -> bytes:
+        return encoder.encode(to_record(result, labels))
+
+    return encode
+
+
+def to_record(result: Result, labels: Sequence[str]) -> Record:
+    """Plain numbers and text from a result, rounded to what they can mean."""
+    prediction = result.prediction
+    return Record(
+        frame_id=result.frame_id,
+        camera_id=result.camera_id,
+        sequence=result.sequence,
+        source=result.source,
+        captured_unix_s=round(result.captured_unix_s, 6),
+        answered_by=result.answered_by.value,
+        revision=result.revision,
+        model=result.model,
+        classes=_classes(prediction, labels) if isinstance(prediction, Classification) else None,
+        boxes=_boxes(prediction, labels) if isinstance(prediction, Detections) else None,
+        timings=Timings(*(round(seconds, 6) for seconds in astuple(result.timings))),
+        payload_bytes=result.payload_bytes,
+        decision=result.decision,
+        error=result.error,
+    )
+
+
+def _classes(prediction: Classification, labels: Sequence[str]) -> list[ClassRecord]:
+    class_id = prediction.class_id[:TOP_CLASSES].tolist()
+    probability = prediction.probability[:TOP_CLASSES].tolist()
+    return [
+        ClassRecord(c, round(p, 6), _label(c, labels)) for c, p in zip(class_id, probability, strict=True)
+    ]
+
+
+def _boxes(prediction: Detections, labels: Sequence[str]) -> list[BoxRecord]:
+    return [
+        BoxRecord((round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2)), round(p, 6), c, _label(c, labels))
+        for (x0, y0, x1, y1), p, c in zip(
+            prediction.xyxy.tolist(),
+            prediction.confidence.tolist(),
+            prediction.class_id.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _label(class_id: int, labels: Sequence[str]) -> str | None:
+    return labels[class_id] if 0 <= class_id < len(labels) else None

@@ -1,0 +1,1 @@
+"""The way to the cloud: one channel, one unary call a frame."""

@@ -1,0 +1,48 @@
+"""What an uplink is; and the one of a daemon that has none."""
+
+from typing import Protocol
+
+from common.types import Frame
+from edge.values import CallFailure, LinkState, Ticket
+
+
+class Uplink(Protocol):
+    """Takes frames away. No method but `wait_until_ready` and `close` ever blocks."""
+
+    def link(self) -> LinkState:
+        """What is known of the link now."""
+        ...
+
+    def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
+        """Encode and send `frame`; `ticket` is settled once, whatever happens.
+
+        `deadline_s` is on the clock of `time.monotonic`.
+        """
+        ...
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Wait until a frame could be sent, at most `timeout_s` seconds: for work that no camera drives."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what is under way; every ticket is settled when this returns."""
+        ...
+
+
+class NoUplink:
+    """Mode `edge_only`: nothing can be sent. It keeps gRPC out of the process."""
+
+    def link(self) -> LinkState:
+        """Nothing in flight, no room."""
+        return LinkState()
+
+    def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
+        """Settle at once: there is no link."""
+        del frame, deadline_s
+        ticket.settle(CallFailure("no uplink"))
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """There is nothing to wait for."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

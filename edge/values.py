@@ -1,0 +1,59 @@
+"""The edge's own values: what its stages tell each other about the link, as none imports another."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.types import ModelId, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What the uplink knows of itself and of the server at one moment."""
+
+    in_flight: int = 0
+    """Frames handed over whose call has not ended."""
+    max_in_flight: int = 0
+    pushback_left_s: float = 0.0
+    """Seconds for which the server has asked not to be called; 0 when it has not."""
+    server_queue_wait_s: float = 0.0
+    """The server's own estimate, from the trailing metadata of its latest answer."""
+    server_load: float = 0.0
+    """Share of the server's capacity in use, likewise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CloudAnswer:
+    """The cloud's prediction for one frame, boxes already in pixels of the frame, and where the time went."""
+
+    prediction: Prediction
+    model: ModelId
+    network_s: float
+    server_queue_s: float
+    server_decode_s: float
+    server_infer_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailure:
+    """Why there will be no answer: `status` is one of few (gRPC's in lower case), `detail` is free text."""
+
+    status: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}" if self.detail else self.status
+
+
+Outcome = CloudAnswer | CallFailure
+
+
+class Ticket(Protocol):
+    """Held by the uplink for one frame; it must be settled exactly once, from any thread."""
+
+    def encoded(self, payload_bytes: int, encode_s: float) -> None:
+        """Note what leaves the device for this frame, and the seconds that making it took."""
+        ...
+
+    def settle(self, outcome: Outcome) -> None:
+        """End the frame's call."""
+        ...
