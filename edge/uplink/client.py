@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -11,7 +12,6 @@ from common.convert import InferenceReply, InferenceRequest, reply_from_pb, requ
 from common.errors import InvalidInputError
 from common.images import EncodedImage, encode_jpeg
 from common.log import get_logger
-from common.pb import spillover_pb2 as pb
 from common.pb.spillover_pb2_grpc import SpilloverStub
 from common.types import Detections, Frame, Prediction
 from edge.config import UplinkConfig
@@ -23,7 +23,10 @@ _log = get_logger("uplink")
 Observe = Callable[[str, int], None]
 """Called once per frame sent: how its call ended (`ok` or a status) and the payload's bytes."""
 
-Call = grpc.CallFuture[pb.InferReply]
+if TYPE_CHECKING:
+    from common.pb import spillover_pb2 as pb
+
+    Call = grpc.CallFuture[pb.InferReply]  # a name of the stubs alone
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_DETAIL = 200
@@ -117,7 +120,9 @@ class GrpcUplink:
             max_classes=self._config.max_classes,
         )
 
-    def _landed(self, call: Call, frame: Frame, picture: EncodedImage, sent_s: float, ticket: Ticket) -> None:
+    def _landed(
+        self, call: "Call", frame: Frame, picture: EncodedImage, sent_s: float, ticket: Ticket
+    ) -> None:
         round_trip_s = time.monotonic() - sent_s
         try:
             outcome = self._outcome(call, frame, picture, round_trip_s)
@@ -131,7 +136,7 @@ class GrpcUplink:
         self._observe(outcome.status if isinstance(outcome, CallFailure) else "ok", payload_bytes)
         self._flight.land()
 
-    def _outcome(self, call: Call, frame: Frame, picture: EncodedImage, round_trip_s: float) -> Outcome:
+    def _outcome(self, call: "Call", frame: Frame, picture: EncodedImage, round_trip_s: float) -> Outcome:
         self._flight.note_hints((key, value) for key, value in call.trailing_metadata() or ())
         if (code := call.code()) is not grpc.StatusCode.OK:
             return CallFailure(code.name.lower(), (call.details() or "")[:MAX_DETAIL])
