@@ -1,0 +1,49 @@
+"""`spillover lab evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+
+EXISTING = click.Path(exists=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--edge", type=EXISTING, required=True, help="Model folder of the edge.")
+@click.option("--cloud", type=EXISTING, required=True, help="Model folder of the cloud.")
+@click.option(
+    "--data",
+    type=EXISTING,
+    required=True,
+    help="Folder with labels.csv (file,class_index) or COCO instances.json; or an .npz with x and y.",
+)
+@click.option("--json", "json_path", type=OUTPUT, required=True, help="Where the figures go.")
+@click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="For equal scores and the random policy."
+)
+def evaluate(
+    edge: Path, cloud: Path, data: Path, json_path: Path, plot: Path | None, threads: int, seed: int
+) -> None:
+    """Accuracy of a pair of models over the share of pictures that are sent, under each policy.
+
+    Runs both models over labelled pictures (predictions are kept in the cache folder, so that a second run
+    is quick), then asks of each policy: had it sent its best 5, 10, 20 ... % of the pictures, how good would
+    all the answers have been, and how much of the gap between edge and cloud is that?
+
+    The oracle knows the labels: it sends the pictures that gain most. For detection a picture's gain is how
+    far mAP of the whole set rises when it alone is sent.
+    """
+    from lab.data.labelled import open_labelled_set
+    from lab.evaluate.progress import Bar
+    from lab.evaluate.report import print_table, save_plot
+    from lab.evaluate.run import evaluate_pair
+
+    evaluation = evaluate_pair(edge, cloud, open_labelled_set(data), Bar(), threads=threads, seed=seed)
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    json_path.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
+    print_table(evaluation)
+    if plot is not None:
+        save_plot(evaluation, plot)

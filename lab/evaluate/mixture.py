@@ -1,0 +1,67 @@
+"""Accuracy of a mixture: some pictures answered by the cloud, the rest by the edge."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from common.types import Classification, Prediction
+from lab.data.labelled import ClassLabels, LabelledSet
+from lab.evaluate.detection import BoxMixture
+
+Sent = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+class Mixture(Protocol):
+    """Both models' answers to one labelled set."""
+
+    metric: str
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        ...
+
+    def accuracy(self, sent: Sent) -> float:
+        """Accuracy when the pictures in `sent` (N,) are answered by the cloud."""
+        ...
+
+    def reward(self) -> Floats:
+        """What sending each picture gains, (N,): the order of the oracle, who knows the labels."""
+        ...
+
+
+class ClassMixture:
+    """Top-1 accuracy; the reward is whether the cloud is right minus whether the edge is."""
+
+    metric = "top1"
+
+    def __init__(self, truth: ClassLabels, edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> None:
+        self.edge_right = correct(truth, edge)
+        self.cloud_right = correct(truth, cloud)
+
+    def __len__(self) -> int:
+        return len(self.edge_right)
+
+    def accuracy(self, sent: Sent) -> float:
+        """Share of the pictures whose answer is right."""
+        return float(np.where(sent, self.cloud_right, self.edge_right).mean())
+
+    def reward(self) -> Floats:
+        """1 where only the cloud is right, -1 where only the edge is, else 0."""
+        return self.cloud_right.astype(np.float64) - self.edge_right
+
+
+def mixture_of(data: LabelledSet, edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> Mixture:
+    """The mixture that this set's labels can judge."""
+    if isinstance(data.truth, ClassLabels):
+        return ClassMixture(data.truth, edge, cloud)
+    return BoxMixture(data.truth, edge, cloud)
+
+
+def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:
+    """Whether each prediction's best class is the true one, (N,)."""
+    best = [p.class_id[0] for p in predictions if isinstance(p, Classification)]
+    right: Sent = np.array(best) == truth.class_id
+    return right

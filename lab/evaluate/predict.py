@@ -1,0 +1,92 @@
+"""Predictions of one model over a labelled set, kept on disk so that a second look costs nothing."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from common.home import cache_home
+from common.model.manifest import ModelFolder, open_model_folder
+from common.model.session import Model, SessionConfig
+from common.types import Classification, Detections, Prediction
+from lab.data.labelled import LabelledSet
+from lab.evaluate.progress import Progress
+
+# Average precision counts boxes of any confidence; COCO's usual floor.
+ALL_BOXES = 0.01
+
+
+def predict_all(
+    folder: Path, data: LabelledSet, progress: Progress, threads: int = 0, *, cached: bool = True
+) -> list[Prediction]:
+    """What the model in `folder` says of each picture, in order; boxes down to confidence 0.01.
+
+    Raises:
+        ModelError: the model cannot be loaded or run.
+        SourceError: a picture cannot be read.
+    """
+    opened = _seeing_all(open_model_folder(folder))
+    store = _store(opened, data)
+    if cached and store.is_file():
+        return load_predictions(store)
+    model = Model(opened, SessionConfig(threads=threads))
+    predictions = [model.predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
+    if cached:
+        save_predictions(store, predictions)
+    return predictions
+
+
+def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions of one kind to an .npz, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part.npz")
+    fields = [_fields(prediction) for prediction in predictions]
+    arrays = {name: np.concatenate([f[name] for f in fields]) for name in fields[0]}
+    counts = np.array([len(f["class_id"]) for f in fields])
+    np.savez_compressed(part, allow_pickle=False, counts=counts, **arrays)
+    part.replace(path)
+
+
+def load_predictions(path: Path) -> list[Prediction]:
+    """Read what `save_predictions` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        ends = np.cumsum(arrays["counts"])[:-1]
+        parts = {name: np.split(arrays[name], ends) for name in arrays.files if name != "counts"}
+    if "xyxy" in parts:
+        boxes = zip(parts["xyxy"], parts["confidence"], parts["class_id"], strict=True)
+        return [Detections(*each) for each in boxes]
+    classes = zip(parts["class_id"], parts["probability"], strict=True)
+    return [Classification(*each) for each in classes]
+
+
+def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
+    match prediction:
+        case Detections(xyxy, confidence, class_id):
+            return {"xyxy": xyxy, "confidence": confidence, "class_id": class_id}
+        case Classification(class_id, probability):
+            return {"class_id": class_id, "probability": probability}
+
+
+def _seeing_all(folder: ModelFolder) -> ModelFolder:
+    output = folder.manifest.output
+    low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, ALL_BOXES))
+    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))
+
+
+def _store(folder: ModelFolder, data: LabelledSet) -> Path:
+    """A file whose name is decided by the network, its manifest and every picture's content."""
+    manifest = json.dumps(msgspec.to_builtins(folder.manifest), sort_keys=True)
+    digest = _digest([manifest, *(picture.digest() for picture in data.pictures)])
+    return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
+
+
+def _digest(texts: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for text in texts:
+        whole.update(text.encode() + b"\n")
+    return whole.hexdigest()

@@ -1,0 +1,118 @@
+"""Evaluate a pair: both models over a labelled set, and every policy's curve."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import ModelError
+from common.model.manifest import Task, open_model_folder
+from common.types import Prediction
+from edge.policy.scores import SCORERS, Scorer
+from lab.data.labelled import LabelledSet
+from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
+from lab.evaluate.detection import BoxMixture
+from lab.evaluate.mixture import Floats, Mixture, mixture_of
+from lab.evaluate.predict import predict_all
+from lab.evaluate.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one run found; `curves` by policy, with `oracle` and `random` among them."""
+
+    edge_model: str
+    cloud_model: str
+    data: str
+    pictures: int
+    metric: str
+    edge_accuracy: float
+    cloud_accuracy: float
+    further: dict[str, float]
+    """More figures by name: for detection AP at IoU 0.50 of either model."""
+    curves: dict[str, Curve]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "edge_model": self.edge_model,
+            "cloud_model": self.cloud_model,
+            "data": self.data,
+            "pictures": self.pictures,
+            "metric": self.metric,
+            "edge_accuracy": self.edge_accuracy,
+            "cloud_accuracy": self.cloud_accuracy,
+            **self.further,
+            "policies": {
+                name: {"curve": [point.as_dict() for point in curve]} for name, curve in self.curves.items()
+            },
+        }
+
+
+def evaluate_pair(
+    edge: Path, cloud: Path, data: LabelledSet, progress: Progress, *, threads: int = 0, seed: int = 0
+) -> Evaluation:
+    """Run both models over `data` and draw every policy's curve.
+
+    Raises:
+        ModelError: a model does not load, or its task is not what the labels can judge.
+        SourceError: a picture cannot be read.
+    """
+    edge_name, cloud_name = (check_task(folder, data.task) for folder in (edge, cloud))
+    edge_says = predict_all(edge, data, progress, threads)
+    cloud_says = predict_all(cloud, data, progress, threads)
+    mixture = mixture_of(data, edge_says, cloud_says)
+    curves = _curves(mixture, data.task, edge_says, progress, seed)
+    points = curves["random"]
+    return Evaluation(
+        edge_model=edge_name,
+        cloud_model=cloud_name,
+        data=data.name,
+        pictures=len(data.pictures),
+        metric=mixture.metric,
+        edge_accuracy=points[0].accuracy,
+        cloud_accuracy=points[-1].accuracy,
+        further=_further(mixture),
+        curves=curves,
+    )
+
+
+def check_task(folder: Path, task: Task) -> str:
+    """The model's name and version, if its task is the labels'. Raises ModelError."""
+    opened = open_model_folder(folder)
+    if opened.manifest.task is not task:
+        raise ModelError(
+            f"{folder}: its task is {opened.manifest.task.value}, the labels are for {task.value}"
+        )
+    return str(opened.model_id)
+
+
+def score_all(scorer: Scorer, predictions: Sequence[Prediction]) -> Floats:
+    """One score a picture; where the scorer has nothing to judge by, the picture is sent last."""
+    scores = [scorer(prediction) for prediction in predictions]
+    return np.array([-np.inf if score is None else score for score in scores], np.float64)
+
+
+def _curves(
+    mixture: Mixture, task: Task, edge_says: Sequence[Prediction], progress: Progress, seed: int
+) -> dict[str, Curve]:
+    scorers = {name: scorer for name, scorer in SCORERS.items() if scorer.task is task}
+    curves = {
+        name: curve_by_score(mixture, score_all(scorers[name], edge_says), np.random.default_rng(seed))
+        for name in progress.track(list(scorers), "policies")
+    }
+    curves["random"] = random_curve(mixture, np.random.default_rng(seed))
+    curves["oracle"] = oracle_curve(mixture)
+    return curves
+
+
+def _further(mixture: Mixture) -> dict[str, float]:
+    if not isinstance(mixture, BoxMixture):
+        return {}
+    nothing = np.zeros(len(mixture), np.bool_)
+    return {
+        "edge_map50": mixture.precision(nothing).ap50,
+        "cloud_map50": mixture.precision(~nothing).ap50,
+    }
