@@ -5,51 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
-import msgspec
 import pytest
 
 from common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import colour_classifier
+from tests.processes import LIMIT_S, cloud_process, wait_until
 from tests.serving import CALL_S, jpeg_of, request_for
-
-LIMIT_S = 60
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Poll within a limit; a process that ended meanwhile fails the test with what it logged."""
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "took longer than the limit"
-        time.sleep(0.01)
-
-
-@contextmanager
-def cloud_process(folder: Path, **changes: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process and its address; killed at the end if it still lives."""
-    config = {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": str(folder)}} | changes
-    (folder / "cloud.yaml").write_bytes(msgspec.yaml.encode(config))
-    ready = folder / "ready"
-    command = [sys.executable, "-m", "common.cli", "cloud", "-c", str(folder / "cloud.yaml")]
-    process = subprocess.Popen(
-        [*command, "--ready-file", str(ready)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"NO_COLOR": "1"},
-    )
-    try:
-        wait_until(ready.exists, process)
-        yield process, ready.read_text()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_sigterm_answers_what_is_in_flight_and_exits_with_0(tmp_path):

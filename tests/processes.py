@@ -1,0 +1,89 @@
+"""Real processes of the program, for end-to-end tests: started, awaited within a limit, never left behind."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edge.sinks.record import Record
+
+LIMIT_S = 60
+SPILLOVER = (sys.executable, "-m", "common.cli")
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Poll within a limit; a process that ended meanwhile fails the test with what it logged."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "took longer than the limit"
+        time.sleep(0.01)
+
+
+@contextmanager
+def cloud_process(folder: Path, **changes: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process on the models of `folder`, and its address; killed at the end if it still lives."""
+    config = {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": str(folder)}} | changes
+    (folder / "cloud.yaml").write_bytes(msgspec.yaml.encode(config))
+    ready = folder / "ready"
+    ready.unlink(missing_ok=True)  # left behind by a server that was killed
+    process = subprocess.Popen(
+        [*SPILLOVER, "cloud", "-c", str(folder / "cloud.yaml"), "--ready-file", str(ready)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    try:
+        wait_until(ready.exists, process)
+        yield process, ready.read_text()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class EdgeProcess:
+    """An edge daemon whose results are read from its standard output as they come."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.records: list[Record] = []
+        self._decoder = msgspec.json.Decoder(Record)
+
+    def read_until(self, condition: Callable[[Record], bool], count: int = 1) -> None:
+        """Read on until `count` more records fulfil `condition`; the end of the stream fails the test."""
+        while count:
+            record = self._next()
+            assert record is not None, "the edge ended early"
+            count -= condition(record)
+
+    def read_to_end(self) -> None:
+        """Read what is left until the process closes its output."""
+        while self._next() is not None:
+            pass
+
+    def _next(self) -> Record | None:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            return None
+        self.records.append(self._decoder.decode(line))
+        return self.records[-1]
+
+
+@contextmanager
+def edge_process(config: dict[str, object], folder: Path) -> Iterator[EdgeProcess]:
+    """An edge daemon with `config`, its log in `folder`/edge.log; killed at the end if it still lives."""
+    path = folder / "edge.yaml"
+    path.write_bytes(msgspec.yaml.encode(config | {"sinks": [{"kind": "jsonl", "path": "-"}]}))
+    with (folder / "edge.log").open("wb") as log:
+        process = subprocess.Popen([*SPILLOVER, "edge", "-c", str(path)], stdout=subprocess.PIPE, stderr=log)
+        try:
+            yield EdgeProcess(process)
+        finally:
+            process.kill()
+            process.communicate()
