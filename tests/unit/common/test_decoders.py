@@ -95,7 +95,7 @@ def test_yolox_is_the_papers_formula(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fastestdet_is_its_authors_formula(seed: int) -> None:
-    """The boxes are centre = (tanh(d) + cell) / grid, size = sigmoid(o), score = objectness^0.6 * class^0.4."""
+    """The boxes are centre = (tanh(d) + cell) / grid, size = sigmoid(o), score = obj^0.6 * class^0.4."""
     random = np.random.default_rng(seed)
     planes = random.uniform(0, 1, (5 + CLASSES, 4, 6)).astype(np.float32)
     planes[1:5] = random.normal(-1, 1, (4, 4, 6))
@@ -223,6 +223,7 @@ def test_real_detectors_find_what_they_should(
     expected: float,
 ) -> None:
     """Mean average precision on labelled pictures is the network's, so no formula is a little wrong."""
+    from lab.data.labelled import CocoTruth
     from lab.evaluate.detection import CocoSet
 
     (tmp_path / "model.onnx").write_bytes((shared_dir / "models" / file).read_bytes())
@@ -235,7 +236,7 @@ def test_real_detectors_find_what_they_should(
     model = Model.load(tmp_path, SessionConfig(threads=2))
     folder = shared_dir / "data" / "coco-dev"
     truth = json.loads((folder / "instances.json").read_text())
-    coco = CocoSet(truth)
+    coco = CocoSet(CocoTruth(truth, tuple(image["id"] for image in truth["images"])))
     predictions = [
         model.predict(cv2.imread(str(folder / "images" / image["file_name"])))[0] for image in truth["images"]
     ]

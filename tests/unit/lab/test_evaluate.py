@@ -160,7 +160,7 @@ def test_predictions_survive_the_disk(tmp_path: Path, count: int) -> None:
 
 
 def constant_model(folder: Path, answer: list[float]) -> Path:
-    """A classifier of 4x4 pictures whose logits are `answer`, plus a little of the first pixel for class 0."""
+    """A classifier of 4x4 pictures whose logits are `answer`, class 0's plus a little of the first pixel."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
