@@ -1,7 +1,7 @@
 """Mean average precision of a set, and of mixtures of two models' boxes, computed by faster-coco-eval.
 
 COCO matches boxes to truth inside one picture, without regard to the others. So each model's boxes are
-matched once, and a mixture only chooses, per picture, whose matches are counted: milliseconds, not a new evaluation.
+matched once, and a mixture only chooses, per picture, whose matches are counted: milliseconds each.
 """
 
 import copy
