@@ -95,14 +95,14 @@ def _key(name: str, labels: dict[str, str]) -> str:
 
 
 @contextmanager
-def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve `registry` over HTTP at `host:port` while the context lasts; an empty address serves nothing.
+def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[str | None]:
+    """Serve `registry` over HTTP at `host:port` while inside; gives the bound address. Empty serves nothing.
 
     Raises:
         ConfigError: the address is not `host:port`, or cannot be listened on.
     """
     if not address:
-        yield
+        yield None
         return
     host, _, port = address.rpartition(":")
     try:
@@ -110,7 +110,7 @@ def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[None
     except (ValueError, OSError, OverflowError) as error:
         raise ConfigError(f"metrics_address: cannot listen on {address!r}: {error}") from error
     try:
-        yield
+        yield f"{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

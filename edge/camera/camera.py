@@ -1,5 +1,6 @@
 """The capture thread: reads a source at its pace and gives numbered, stamped frames."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,7 +53,7 @@ class Camera:
         )
         self._stopping = Event()
         self._sequence = 0
-        self._next_due_s = 0.0
+        self._next_due_s = -math.inf
 
     def run(self) -> None:
         """Read until the source ends, `max_frames` or `stop`; then the queue ends. Raises SourceError."""
@@ -144,5 +145,7 @@ class Camera:
         now = time.monotonic()
         if now < self._next_due_s:
             return True
-        self._next_due_s = max(self._next_due_s + 1 / self._config.fps, now)
+        period_s = 1 / self._config.fps
+        due_s = self._next_due_s + period_s
+        self._next_due_s = due_s if due_s > now else now + period_s
         return False

@@ -1,0 +1,50 @@
+"""`edge.yaml`: the example is complete, and what is wrong is named."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from common.config import load_config, parse_config
+from common.errors import ConfigError
+from edge.config import EdgeConfig
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "edge.yaml"
+
+
+def test_example_loads() -> None:
+    """The example file is a valid configuration."""
+    assert load_config(EXAMPLE, EdgeConfig).camera.camera_id == "camera"
+
+
+def test_example_shows_every_key_and_its_default() -> None:
+    """Every key of the structures stands in the example, with the value it has when it is left out."""
+    example = yaml.safe_load(EXAMPLE.read_text())
+    two_lines = {
+        "camera": {"source": example["camera"]["source"]},
+        "model": {"folder": example["model"]["folder"]},
+    }
+    defaults = msgspec.yaml.encode(msgspec.convert(two_lines, EdgeConfig))
+    assert example == yaml.safe_load(defaults)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("{model: {folder: m}}", "camera"),
+        ("{camera: {source: v, pase: fast}, model: {folder: m}}", "$.camera"),
+        ("{camera: {source: v}, model: {folder: m}, deadline_s: 0}", "$.deadline_s"),
+        ("{camera: {source: v}, model: {folder: m}, mode: sometimes}", "$.mode"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {jpeg_quality: 101}}", "$.uplink.jpeg_quality"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {reconnect_backoff_max_s: 11}}", "$.uplink"),
+        ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: parrot}]}", "$.sinks[0]"),
+        ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "$.device_id"),
+    ],
+)
+def test_errors_name_the_key(text: str, path: str) -> None:
+    """A missing, mistyped or out-of-range key is an error that says where it is."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, EdgeConfig, "edge.yaml")
+    assert "edge.yaml" in str(caught.value)
+    assert path in str(caught.value)

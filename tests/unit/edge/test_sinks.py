@@ -1,0 +1,129 @@
+"""Sinks: what a record holds, and that a slow or failing sink costs results, never frames."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from common.types import Classification, Result
+from edge.sinks.base import MemorySink
+from edge.sinks.jsonl import JsonLinesSink
+from edge.sinks.outlet import Outlet
+from edge.sinks.record import Record, record_encoder
+from tests.unit.edge.values import detections, result
+
+ENCODE = record_encoder(["cat", "dog"])
+
+
+def test_classification_record() -> None:
+    """A record names frame, answer, model, times and decision; classes carry labels, best five only."""
+    ten = Classification(np.arange(10, dtype=np.int32), np.linspace(0.5, 0.1, 10).astype(np.float32))
+    record = json.loads(ENCODE(replace(result(), prediction=ten)))
+    assert record["frame_id"] == "f"
+    assert record["answered_by"] == "edge"
+    assert record["model"] == {"name": "small", "version": "1"}
+    assert record["classes"][1] == {"class_id": 1, "probability": pytest.approx(0.455556), "label": "dog"}
+    assert record["classes"][2]["label"] is None
+    assert len(record["classes"]) == 5
+    assert record["boxes"] is None
+    assert record["timings"]["infer_s"] == 0.01
+    assert record["decision"]["action"] == "keep"
+    assert record["decision"]["inputs"] == {"score": 0.3}
+
+
+def test_detection_record() -> None:
+    """Boxes carry corners, confidence and label; no boxes is an empty list, not null."""
+    record = json.loads(ENCODE(replace(result(), prediction=detections(0.9, 0.8))))
+    assert record["boxes"][0] == {
+        "xyxy": [1, 2, 3, 4],
+        "confidence": pytest.approx(0.9),
+        "class_id": 0,
+        "label": "cat",
+    }
+    assert record["classes"] is None
+    assert json.loads(ENCODE(replace(result(), prediction=detections())))["boxes"] == []
+
+
+def test_record_reads_back() -> None:
+    """A line decodes into the same structure, decision and timings included."""
+    record = msgspec.json.decode(ENCODE(result()), type=Record)
+    assert record.decision == result().decision
+    assert record.timings == result().timings
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    """Each result is one line, and a second run appends to the first."""
+    path = tmp_path / "out.jsonl"
+    for _ in range(2):
+        sink = JsonLinesSink(str(path), ENCODE)
+        sink.write(result("a"))
+        sink.write(result("b"))
+        sink.close()
+    assert [json.loads(line)["frame_id"] for line in path.read_text().splitlines()] == ["a", "b"] * 2
+
+
+def test_unwritable_path_is_named(tmp_path: Path) -> None:
+    """A file that cannot be opened is a configuration error that names it."""
+    with pytest.raises(ConfigError, match="absent"):
+        JsonLinesSink(str(tmp_path / "absent" / "out.jsonl"), ENCODE)
+
+
+class StuckSink(MemorySink):
+    """Blocks in `write` until released; then fails as long as `broken`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+        self.broken = False
+
+    def write(self, result: Result) -> None:
+        """Wait, then take or fail."""
+        assert self.release.wait(30)
+        if self.broken:
+            raise OSError(28, "No space left on device")
+        super().write(result)
+
+
+def running(outlet: Outlet) -> threading.Thread:
+    """The outlet's writing thread."""
+    thread = threading.Thread(target=outlet.run)
+    thread.start()
+    return thread
+
+
+def test_slow_sink_drops_and_counts() -> None:
+    """While a sink is stuck, `put` returns at once; what does not fit is counted, the rest is written."""
+    sink, drops = StuckSink(), []
+    outlet = Outlet(sink, 4, drops.append)
+    thread = running(outlet)
+    for index in range(20):
+        outlet.put(result(f"f{index}"))
+    sink.release.set()
+    outlet.close()
+    thread.join(30)
+    assert len(sink.results) + len(drops) == 20
+    assert len(sink.results) in (4, 5)
+    assert set(drops) == {"queue full"}
+
+
+def test_failing_sink_goes_on() -> None:
+    """A full disk loses the results of that time, counted; the next ones are written again."""
+    sink, drops = StuckSink(), []
+    sink.release.set()
+    sink.broken = True
+    outlet = Outlet(sink, 10, drops.append)
+    outlet.put(result("lost"))
+    outlet.close()
+    running(outlet).join(30)
+    assert drops == ["write failed"]
+    sink.broken = False
+    again = Outlet(sink, 10, drops.append)
+    again.put(result("kept"))
+    again.close()
+    running(again).join(30)
+    assert [r.frame_id for r in sink.results] == ["kept"]

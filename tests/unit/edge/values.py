@@ -1,0 +1,49 @@
+"""Small values for the tests of the edge."""
+
+import numpy as np
+
+from common.types import (
+    Action,
+    AnsweredBy,
+    Classification,
+    Decision,
+    Detections,
+    Frame,
+    ModelId,
+    Result,
+    Timings,
+)
+
+
+def classification(*probability: float) -> Classification:
+    """Classes 0, 1, 2... with these probabilities."""
+    return Classification(np.arange(len(probability), dtype=np.int32), np.array(probability, np.float32))
+
+
+def detections(*confidence: float) -> Detections:
+    """One box of class 0 for each confidence."""
+    count = len(confidence)
+    xyxy = np.tile(np.array([1, 2, 3, 4], np.float32), (count, 1))
+    return Detections(xyxy, np.array(confidence, np.float32), np.zeros(count, np.int32))
+
+
+def frame(sequence: int = 0, captured_monotonic_s: float = 0.0, size: tuple[int, int] = (48, 64)) -> Frame:
+    """A grey frame of `size` (height, width)."""
+    image = np.full((*size, 3), 128, np.uint8)
+    return Frame(image, f"cam-boot-{sequence}", sequence, "cam", captured_monotonic_s, 1.7e9)
+
+
+def result(frame_id: str = "f") -> Result:
+    """A local result."""
+    return Result(
+        frame_id=frame_id,
+        camera_id="cam",
+        sequence=3,
+        captured_unix_s=1.7e9,
+        source="",
+        answered_by=AnsweredBy.EDGE,
+        prediction=classification(0.7, 0.3),
+        model=ModelId("small", "1"),
+        decision=Decision(Action.KEEP, "confident", 0.3, inputs={"score": 0.3}),
+        timings=Timings(infer_s=0.01, total_s=0.02),
+    )
