@@ -1,16 +1,16 @@
 """Records in one file of fixed size, written in place; when it is full, the least valuable make room.
 
-Why this and not SQLite in WAL mode, a log of segments, or a file a record: `spillover lab bench-spool` measures
-them side by side on ext4 of its own, full, evicting at random, one record of 15-45 KB a commit. Bytes that reach
-the device for a byte kept: SQLite 3.2, log 4.0 (30 % of the room held back) to 7.1 (15 %), a file a record
-2.4, this 1.15; a commit takes a tenth of their time, because blocks that are already there need no journal. After
-random damage SQLite may refuse the whole database; here damage costs the records that it touches and no other.
-The size is taken once, at the start: the cap cannot be exceeded by a byte, and a disk that fills
-later cannot hurt.
+Why this and not SQLite in WAL mode, a log of segments, or a file a record: `spillover lab bench-spool`
+measures them side by side on ext4 of its own, full, evicting at random, one record of 15-45 KB a commit.
+Bytes that reach the device for a byte kept: SQLite 3.2, log 4.0 (30 % of the room held back) to 7.1 (15 %),
+a file a record 2.4, this 1.15; a commit takes a tenth of their time, because blocks that are already there
+need no journal. After random damage SQLite may refuse the whole database; here damage costs the records
+that it touches and no other. The size is taken once, at the start: the cap cannot be exceeded by a byte,
+and a disk that fills later cannot hurt.
 
-What makes it safe: a record is accepted only after `sync`; a record that makes room has its header wiped in the
-same sync as the record that overwrites it; whatever was torn fails its checksum. A removal may be forgotten in a
-power cut, so a record can come back: delivery is at least once.
+What makes it safe: a record is accepted only after `sync`; a record that makes room has its header wiped in
+the same sync as the record that overwrites it; whatever was torn fails its checksum. A removal may be
+forgotten in a power cut, so a record can come back: delivery is at least once.
 
 Not thread-safe: `edge.spool.spool` holds the lock.
 """
@@ -255,7 +255,8 @@ class Arena:
             if not body_is_intact(header, body):
                 self.corrupt += 1
                 continue
-            self.evicted += self.put(header.value, header.clock_s, body) is None
+            if self.put(header.value, header.clock_s, body) is None:
+                self.evicted += 1
         by_age = sorted(self._contents.by_id.items(), key=lambda item: item[1].header.clock_s)
         self._contents.by_id = dict(by_age)
         self.sync()

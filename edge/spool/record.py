@@ -2,8 +2,8 @@
 
     magic 8 | CRC32C of the header 4 | CRC32C of the body 4 | body bytes 4 | id 8 | value 8 | clock 8 | body
 
-Little endian. Header and body have a checksum each: the header's makes its length believable, so that a scan can
-step from record to record without reading bodies; the body's is checked when the record is read.
+Little endian. Header and body have a checksum each: the header's makes its length believable, so that a
+scan can step from record to record without reading bodies; the body's is checked when the record is read.
 
 CRC32C (Castagnoli) is Google's `google-crc32c`, a small wheel for x86-64 and aarch64 on the processors' own
 instruction; the zlib module's CRC32 needs no wheel but misses more burst errors at these lengths
@@ -27,7 +27,10 @@ HEADER_BYTES = _PREFIX.size + _REST.size
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of a record without its body. `value` orders records, `clock_s` is the spool's own clock."""
+    """What is known of a record without its body.
+
+    `value` orders records, `clock_s` is the spool's own clock.
+    """
 
     body_crc: int
     body_bytes: int

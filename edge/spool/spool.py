@@ -1,12 +1,12 @@
-"""The spool: an arena with time, group commit, counters, and a thread of its own, so that no caller waits for a disk.
+"""The spool: an arena with time, group commit, counters and a thread, so that no caller waits for a disk.
 
 `offer` hands a record to the writer and returns at once. The writer gathers what comes within the commit
-interval, writes it, syncs once, and only then counts it as accepted. `take` gives the most valuable record and
-pins it; `done` or `give_back` ends that. Age is counted in seconds that the daemon ran, stored with each
-record: a wall clock that jumps can neither empty the spool nor keep it for ever.
+interval, writes it, syncs once, and only then counts it as accepted. `take` gives the most valuable record
+and pins it; `done` or `give_back` ends that. Age is counted in seconds that the daemon ran, stored with
+each record: a wall clock that jumps can neither empty the spool nor keep it for ever.
 
-A disk that refuses (full, read-only, broken) leaves the spool closed, its state says why, and it is tried again
-with growing pauses. The daemon goes on without it.
+A disk that refuses (full, read-only, broken) leaves the spool closed, its state says why, and it is tried
+again with growing pauses. The daemon goes on without it.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """The spool at one moment. `accepted + recovered = answered + evicted + expired + corrupt + failed + pending`.
+    """The spool at one moment; the counts are of this run of the daemon.
 
-    The counts are of this run of the daemon.
+    `accepted + recovered = answered + failed + evicted + expired + corrupt + pending`.
     """
 
     pending: int = 0
@@ -46,7 +46,7 @@ class SpoolState:
     pending_bytes: int = 0
     oldest_age_s: float = 0.0
     recovered: int = 0
-    """Records that were there at the start."""
+    """Records that were there at the start, damaged ones included."""
     accepted: int = 0
     """Records that were synced to the disk."""
     refused: int = 0
@@ -82,7 +82,8 @@ class Offer:
 class Spool:
     """The file at `path`, opened by the writer thread, never by the caller.
 
-    `clock` gives monotonic seconds. All methods may be called from any thread; `offer` never waits for the disk.
+    `clock` gives monotonic seconds. All methods may be called from any thread; `offer` never waits for the
+    disk.
     """
 
     def __init__(self, path: Path, limits: SpoolLimits, clock: Callable[[], float]) -> None:

@@ -1,0 +1,233 @@
+"""The spool: accepted means synced, counters add up, a disk that refuses is a state and no crash."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from edge.spool.record import BLOCK_BYTES
+from edge.spool.spool import Offer, Spool, SpoolLimits
+
+_LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
+_LIMITS_OF_WRITER = SpoolLimits(max_bytes=1 << 20, max_age_s=1e6)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        """The seconds set."""
+        return self.now_s
+
+
+def _adds_up(state):
+    gone = state.answered + state.failed + state.evicted + state.expired + state.corrupt
+    return state.accepted + state.recovered == gone + state.pending
+
+
+def test_the_most_valuable_is_taken_first_and_given_once(tmp_path):
+    """Records come out by value; one that is under way is not given again until it is given back."""
+    spool = Spool(tmp_path / "s", _LIMITS, Clock())
+    spool.step([Offer(1.0, b"low"), Offer(3.0, b"high")])
+    high = spool.take()
+    assert (high.body, spool.take().body, spool.take()) == (b"high", b"low", None)
+    spool.give_back(high.record_id)
+    assert spool.take().body == b"high"
+
+
+def test_counters_add_up_through_a_restart(tmp_path):
+    """What was accepted or recovered is pending, answered, failed, evicted, expired or corrupt: once."""
+    clock = Clock()
+    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    for number in range(12):
+        spool.step([Offer(float(number), b"x" * 5000)])
+        assert _adds_up(spool.state())
+    spool.done(spool.take().record_id, answered=True)
+    spool.done(spool.take().record_id, answered=False)
+    assert _adds_up(spool.state())
+    spool.close()
+    spool.run()
+    again = Spool(tmp_path / "s", _LIMITS, clock)
+    again.step([])
+    assert again.state().recovered == spool.state().accepted - 2 - 8
+    assert _adds_up(again.state())
+
+
+def test_age_is_time_that_the_daemon_ran(tmp_path):
+    """Records expire after their age, counted across restarts, whatever any clock says in between."""
+    clock = Clock()
+    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    spool.step([Offer(1.0, b"old")])
+    clock.now_s += 60
+    spool.step([Offer(1.0, b"young")])
+    spool.close()
+    spool.run()
+    clock.now_s = 5.0  # another boot: the monotonic clock starts again
+    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    spool.step([])
+    assert spool.state().pending == 2
+    clock.now_s += 50
+    spool.step([])
+    assert (spool.state().expired, spool.take().body) == (1, b"young")
+
+
+def test_a_record_under_way_does_not_expire(tmp_path):
+    """What was taken stays until its delivery has ended."""
+    clock = Clock()
+    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    spool.step([Offer(1.0, b"taken")])
+    taken = spool.take()
+    clock.now_s += 1000
+    spool.step([])
+    spool.done(taken.record_id, answered=True)
+    assert (spool.state().answered, spool.state().expired) == (1, 0)
+
+
+def test_offers_beyond_the_queue_are_refused_and_counted(tmp_path):
+    """Memory is bounded: while the disk does not keep up, offers are refused at once."""
+    spool = Spool(tmp_path / "s", SpoolLimits(8 * BLOCK_BYTES, 100.0, queue_size=2), Clock())
+    assert [spool.offer(1.0, b"x") for _ in range(4)] == [True, True, False, False]
+    assert spool.state().refused == 2
+
+
+def test_a_thread_commits_what_was_offered_before_it_ends(tmp_path):
+    """After `close`, everything that `offer` took is on the disk."""
+    spool = Spool(tmp_path / "s", _LIMITS, Clock())
+    thread = threading.Thread(target=spool.run)
+    thread.start()
+    assert spool.offer(2.0, b"promised")
+    spool.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    again = Spool(tmp_path / "s", _LIMITS, Clock())
+    again.step([])
+    assert again.take().body == b"promised"
+
+
+def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
+    """No file can be made: offers are refused with a reason; when it can, the spool works."""
+    clock = Clock()
+    (tmp_path / "folder").write_text("in the way")
+    spool = Spool(tmp_path / "folder" / "s", _LIMITS, clock)
+    spool.step([Offer(1.0, b"x")])
+    assert "folder" in spool.state().error
+    (tmp_path / "folder").unlink()
+    clock.now_s += 0.5
+    spool.step([Offer(1.0, b"too soon")])
+    clock.now_s += 1.0
+    spool.step([Offer(1.0, b"y")])
+    state = spool.state()
+    assert (state.error, state.refused, state.accepted) == ("", 2, 1)
+
+
+_WRITER = """
+import itertools, sys
+from pathlib import Path
+from common.log import configure_logging
+from edge.spool.spool import Offer, Spool, SpoolLimits
+configure_logging("error", as_json=False)
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0)
+for number in itertools.count(int(sys.argv[2])):
+    before = spool.state().accepted
+    spool.step([Offer(float(number), b"%d " % number * 3000)])
+    if spool.state().accepted > before:
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+"""
+
+
+def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
+    """A process killed while it writes: what it said was accepted is there, whole, but for what made room."""
+    accepted = -1
+    for lines in (1, 3, 17, 29, 60):
+        with subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path / "s"), str(accepted + 1)],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as writer:
+            for _ in range(lines):
+                accepted = int(writer.stdout.readline())
+            writer.kill()
+            for line in writer.stdout:
+                accepted = int(line) if line.endswith("\n") else accepted
+        spool = Spool(tmp_path / "s", _LIMITS_OF_WRITER, Clock())
+        spool.step([])
+        numbers = []
+        while (taken := spool.take()) is not None:
+            numbers.append(int(taken.value))
+            assert taken.body == b"%d " % numbers[-1] * 3000
+        state = spool.state()
+        assert state.corrupt == 0
+        # The last record may be on the disk and not yet have been said to be.
+        assert numbers == list(range(max(numbers), min(numbers) - 1, -1))
+        assert accepted <= max(numbers) <= accepted + 1
+        assert min(numbers) == 0 or len(numbers) >= 20
+        accepted = max(numbers)
+        spool.close()
+        spool.run()
+
+
+_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from edge.spool.spool import Offer, Spool, SpoolLimits
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0)
+spool.step([Offer(1.0, b"x")])
+state = spool.state()
+assert state.error and state.refused == 1 and state.accepted == 0, state
+print(state.error)
+"""
+
+
+def test_a_disk_without_room_is_known_at_the_start(tmp_path):
+    """Room is taken once, when the spool opens; without it the state says so and nothing crashes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path / "s")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Errno" in done.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"may not mount a small disk here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_the_spool_and_heals(small_disk):
+    """On a disk filled by others the spool says so; when room is made, it opens and keeps records."""
+    clock = Clock()
+    (small_disk / "others").write_bytes(bytes(200 * 1024))
+    spool = Spool(small_disk / "s", SpoolLimits(128 * 1024, 100.0), clock)
+    spool.step([Offer(1.0, b"x")])
+    assert "No space left" in spool.state().error
+    (small_disk / "others").unlink()
+    clock.now_s += 2
+    spool.step([Offer(1.0, b"y")])
+    (small_disk / "others").write_bytes(bytes(100 * 1024))
+    for number in range(50):
+        spool.step([Offer(float(number), bytes(9000))])
+    state = spool.state()
+    assert (state.error, _adds_up(state), state.accepted) == ("", True, 51)
+    spool.close()
+    spool.run()
