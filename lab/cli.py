@@ -1,0 +1,23 @@
+"""`spillover lab ...`: the table of the workbench's commands. A new command is one line here."""
+
+import click
+
+from common.cli import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "prepare": ("lab.prepare.cli:prepare", "Build the default pair of models into the cache folder."),
+        "import": ("lab.prepare.cli:import_model", "Wrap an ONNX file as a model folder, by a preset."),
+        "quantize": (
+            "lab.quantize.cli:quantize",
+            "Quantise a model to INT8 and compare it with the float one.",
+        ),
+        "evaluate": ("lab.evaluate.cli:evaluate", "Accuracy of a pair over the share of frames sent."),
+        "demo": ("lab.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),
+        "bench-edge": ("lab.bench.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
+    },
+)
+def lab() -> None:
+    """The workbench: prepare models, quantise them, evaluate pairs and policies. Never needed on a Pi."""

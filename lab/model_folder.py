@@ -1,0 +1,53 @@
+"""Writes model folders: complete and checked, or not at all."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
+from common.model.session import Model, SessionConfig
+
+LABELS_FILE = "labels.txt"
+NO_DIGEST = "0" * 64
+"""Stands in a manifest until `finish` puts the real one."""
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `target` when the block ends, and vanishes when it raises.
+
+    It lies beside `target`, so that the move is a rename, and one level deeper than a version, so that a
+    server that looks for `*/*/model.onnx` never sees it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    try:
+        new, old = workshop / "new", workshop / "old"
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def finish(folder: Path, manifest: Manifest, labels: Sequence[str]) -> Manifest:
+    """Put labels and description beside the `model.onnx` in `folder`, then load and run it once.
+
+    Returns the manifest as written, with the digest.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the network, or it does not fit its manifest or decoder.
+    """
+    if labels:
+        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    digest = file_sha256(folder / MODEL_FILE)
+    described = msgspec.structs.replace(manifest, sha256=digest, labels=LABELS_FILE if labels else "")
+    write_manifest(folder, described)
+    Model.load(folder, SessionConfig(threads=1, providers=("CPUExecutionProvider",), warm_up_runs=1))
+    return described

@@ -1,0 +1,75 @@
+"""Calibration pictures, one at a time from disk to ONNX Runtime: memory does not grow with their number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import CalibrationDataReader
+
+from common.errors import SourceError
+from common.model.manifest import Input
+from common.model.preprocess import preprocess
+from common.types import FloatArray
+from lab.data.pictures import FilePicture, Picture
+from lab.evaluate.progress import Progress
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+HISTOGRAM_BUDGET_BYTES = 256 * 1024**2
+
+
+def folder_pictures(folder: Path, limit: int) -> list[Picture]:
+    """At most `limit` pictures of a folder and its subfolders, spread evenly over them by name.
+
+    Raises:
+        SourceError: the folder is absent or holds no picture.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+    if not paths:
+        raise SourceError(f"{folder}: holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    count = min(limit, len(paths))
+    return [FilePicture(paths[i * len(paths) // count]) for i in range(count)]
+
+
+class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
+    """Feeds pictures to a calibrator as input tensors (1, ...), reading each when its turn comes.
+
+    ONNX Runtime's histogram methods keep every activation of every picture until they are given a break;
+    `set_range` is that break: behind its end the histograms are updated and the activations freed.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], input_name: str, spec: Input, progress: Progress) -> None:
+        self._count = len(pictures)
+        self._input_name = input_name
+        self._spec = spec
+        self._turn = iter(progress.track(pictures, "calibrating"))
+        self._left = self._count + 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Give the next `end - start` pictures and then a None; ranges follow each other to the end."""
+        self._left = end_index - start_index + (end_index == self._count)
+
+    def get_next(self) -> dict[str, FloatArray] | None:
+        """The next picture as `{input name: tensor}`, None behind the last. Raises SourceError."""
+        picture = next(self._turn, None) if self._left else None
+        self._left -= 1
+        if picture is None:
+            return None
+        tensor, _ = preprocess(picture.image(), self._spec)
+        return {self._input_name: tensor[None]}
+
+
+def chunk_of(graph: onnx.GraphProto, pictures: int) -> int:
+    """Pictures whose activations together stay below `HISTOGRAM_BUDGET_BYTES`, at least 1."""
+    per_picture = sum(_elements(value) * 4 for value in graph.value_info)
+    return max(1, min(pictures, HISTOGRAM_BUDGET_BYTES // max(1, per_picture)))
+
+
+def _elements(value: onnx.ValueInfoProto) -> int:
+    """Elements of a tensor for one picture; a dynamic axis counts as 1."""
+    count = 1
+    for axis in value.type.tensor_type.shape.dim:
+        count *= axis.dim_value or 1
+    return count
