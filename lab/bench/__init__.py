@@ -1,0 +1,1 @@
+"""Benchmarks: figures of things measured side by side in one run."""

@@ -1,0 +1,99 @@
+"""From the records of one mode to the row of the demo's table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from common.types import Prediction
+from edge.sinks.record import Record
+from lab.agreement import agreement
+from lab.records import prediction_of
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFigures:
+    """What one mode did. Shares are of the frames that got a first answer."""
+
+    frames: int
+    dropped: int
+    """Frames captured that got no answer: the model was slower than the camera."""
+    offload_share: float
+    cloud_share: float
+    """First answers that were the cloud's, in time."""
+    degraded_share: float
+    late_revisions: int
+    bytes_per_frame: float
+    first_answer_p50_ms: float
+    first_answer_p99_ms: float
+    on_time_share: float
+    agreement: float | None
+    """Mean over first answers, against the cloud model's own; None where a source cannot be read twice."""
+
+
+def figures_of(
+    records: Sequence[Record], reference: Mapping[int, Prediction], deadline_s: float
+) -> ModeFigures:
+    """Sum up one run. `reference` is the cloud model's answer by frame number, or empty."""
+    first = [record for record in records if record.revision == 0]
+    total_s = np.array([record.timings.total_s for record in first])
+    agreements = [
+        agreement(prediction_of(record), reference[record.sequence])
+        for record in first
+        if record.sequence in reference
+    ]
+    return ModeFigures(
+        frames=len(first),
+        dropped=max(record.sequence for record in first) + 1 - len(first),
+        offload_share=_share(first, lambda record: record.payload_bytes > 0),
+        cloud_share=_share(first, lambda record: record.answered_by == "cloud"),
+        degraded_share=_share(first, lambda record: record.answered_by == "edge_degraded"),
+        late_revisions=len(records) - len(first),
+        bytes_per_frame=sum(record.payload_bytes for record in first) / len(first),
+        first_answer_p50_ms=float(np.percentile(total_s, 50) * 1e3),
+        first_answer_p99_ms=float(np.percentile(total_s, 99) * 1e3),
+        on_time_share=float(np.mean(total_s <= deadline_s)),
+        agreement=float(np.mean(agreements)) if agreements else None,
+    )
+
+
+def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
+    """One row a mode."""
+    table = Table(title="The same frames in three modes", title_justify="left")
+    table.add_column("mode")
+    for heading in (
+        "frames",
+        "sent",
+        "by cloud",
+        "degraded",
+        "bytes/frame",
+        "p50 ms",
+        "p99 ms",
+        "on time",
+        "agrees",
+    ):
+        table.add_column(heading, justify="right")
+    for mode, row in figures.items():
+        table.add_row(
+            mode,
+            str(row.frames),
+            f"{row.offload_share:.0%}",
+            f"{row.cloud_share:.0%}",
+            f"{row.degraded_share:.0%}",
+            f"{row.bytes_per_frame:,.0f}",
+            f"{row.first_answer_p50_ms:.1f}",
+            f"{row.first_answer_p99_ms:.1f}",
+            f"{row.on_time_share:.0%}",
+            "-" if row.agreement is None else f"{row.agreement:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "sent: left the device. by cloud: the first answer was the cloud's. degraded: it was wanted and did\n"
+        "not come in time. p50, p99: from capture to first answer. agrees: with the cloud model."
+    )
+
+
+def _share(records: Sequence[Record], holds: Callable[[Record], bool]) -> float:
+    return sum(map(holds, records)) / len(records)
