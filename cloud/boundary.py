@@ -19,6 +19,7 @@ from common.log import get_logger
 
 LOAD_KEY = "spillover-load"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
+INTERNAL = grpc.StatusCode.INTERNAL
 
 T = TypeVar("T")
 
@@ -43,6 +44,25 @@ class Boundary:
         queue_wait_s: Callable[[T], float] = lambda _: 0.0,
     ) -> T:
         """Run `work`; its errors become statuses. `claimed_device` is who the caller says it is."""
+        try:
+            answer = await self.attempt(context, method, work, claimed_device=claimed_device)
+        except SpilloverError as error:
+            trailing = (*self._hints(0.0), *trailing_metadata(error))
+            await context.abort(status_of(error), str(error), trailing)
+        except Exception:  # noqa: BLE001 - the client must learn that it is our fault; abort raises
+            await context.abort(INTERNAL, "internal error; the server's log has it", self._hints(0.0))
+        context.set_trailing_metadata(self._hints(queue_wait_s(answer)))
+        return answer
+
+    async def attempt(
+        self,
+        context: AnyContext,
+        method: str,
+        work: Callable[[Call], Awaitable[T]],
+        *,
+        claimed_device: str = "",
+    ) -> T:
+        """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
         self.in_flight += 1
         self._metrics.in_flight.set(self.in_flight)
         status = grpc.StatusCode.CANCELLED  # what it is when the client leaves
@@ -51,15 +71,14 @@ class Boundary:
         except SpilloverError as error:
             status = status_of(error)
             self._metrics.rejected.labels(type(error).__name__).inc()
-            if status is grpc.StatusCode.INTERNAL:
+            if status is INTERNAL:
                 self._log.error("request failed", method=method, error=str(error))
-            await context.abort(status, str(error), (*self._hints(0.0), *trailing_metadata(error)))
-        except Exception:  # noqa: BLE001 - the client must learn that it is our fault; abort raises
-            status = grpc.StatusCode.INTERNAL
+            raise
+        except Exception:
+            status = INTERNAL
             self._log.exception("request failed", method=method)
-            await context.abort(status, "internal error; the server's log has it", self._hints(0.0))
+            raise
         else:
-            context.set_trailing_metadata(self._hints(queue_wait_s(answer)))
             status = grpc.StatusCode.OK
             return answer
         finally:

@@ -1,23 +1,30 @@
-"""From a request to a reply, whatever the transport: decode, admit, batch, run, decode the answer."""
+"""From a request to a reply, whatever the transport: admit, decode, batch, run, decode the answer."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TypeVar
 
 from cloud.admission import RateLimiter
-from cloud.batcher import Batched, Work
 from cloud.call import Call
-from cloud.registry import LoadedModel, Registry, require_vision
+from cloud.loaded import LoadedModel
+from cloud.registry import Registry
+from cloud.signature import arrange
 from common.convert import InferenceReply, InferenceRequest, ServerTimings
+from common.errors import InvalidInputError
+from common.tensors import TensorReply, TensorRequest
 
 T = TypeVar("T")
 
+_UNSAID_PRIORITY = 2**63
+"""After every priority that a request can name."""
+
 
 class Dataplane:
-    """Answers requests for pictures. `executor` runs what would hold up the event loop."""
+    """Answers requests for pictures and for tensors. `executor` runs what would hold up the event loop."""
 
     def __init__(self, registry: Registry, executor: Executor, rate: RateLimiter) -> None:
         self.registry = registry
@@ -28,6 +35,10 @@ class Dataplane:
     def load(self) -> float:
         """How full the fullest model is: 0 idle, 1 refusing."""
         return max((loaded.admission.load for loaded in self.registry.models()), default=0.0)
+
+    def models(self) -> list[LoadedModel]:
+        """What is loaded."""
+        return self.registry.models()
 
     async def infer(self, request: InferenceRequest, call: Call) -> InferenceReply:
         """Answer one frame.
@@ -40,32 +51,50 @@ class Dataplane:
             ModelError: the network failed.
         """
         started_s = time.monotonic()
-        with self.registry.get(request.model_name, request.model_version).in_use() as loaded:
-            vision = require_vision(loaded)
-            self._rate.spend(call.device)
-            with loaded.admission.place(call.device, call.expires_s):
-                tensor, geometry = await self._on_thread(lambda: vision.prepare(request.jpeg))
-                decode_s = time.monotonic() - started_s
-                loaded.metrics.decode.observe(decode_s)
-                batched = await loaded.batcher.run(
-                    Work((tensor,), 1, _future(), call.device, 0, _due(request, started_s), call.expires_s)
-                )
-                prediction = await self._on_thread(lambda: vision.decode(batched.outputs, geometry))
-        timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, time.monotonic() - started_s)
+        # The frame's own deadline orders the queue and refuses nothing: a late answer is a revision.
+        due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
+        self._rate.spend(call.device)
+        loaded = self.registry.get(request.model_name, request.model_version)
+        vision = loaded.vision
+        with loaded.answering(call):
+            tensor, geometry = await self._on_thread(lambda: vision.prepare(request.jpeg))
+            decode_s = time.monotonic() - started_s
+            loaded.input_ready(decode_s)
+            batched = await loaded.run((tensor,), 1, call, due_s=due_s)
+            ran_s = time.monotonic()
+            prediction = await self._on_thread(lambda: vision.decode(batched.outputs, geometry))
+            done_s = time.monotonic()
+            loaded.statistics.compute_output.add(done_s - ran_s)
+        timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, done_s - started_s)
         return InferenceReply(request.frame_id, loaded.model_id, prediction, timings)
 
-    def models(self) -> list[LoadedModel]:
-        """What is loaded."""
-        return self.registry.models()
+    async def infer_tensors(self, request: TensorRequest, call: Call) -> tuple[TensorReply, float]:
+        """Answer one request for a network itself; gives the reply and the seconds it waited for its batch.
+
+        Raises:
+            NotFoundError, OverloadedError, DeadlineExpiredError, ModelError: as `infer`.
+            InvalidInputError: the tensors are not those that the network takes, or it has no such output.
+        """
+        self._rate.spend(call.device)
+        loaded = self.registry.get(_named(request), request.model_version)
+        inputs, rows = arrange(loaded.network, request)
+        if request.timeout_s is not None:
+            call = replace(call, expires_s=min(call.expires_s, time.monotonic() + request.timeout_s))
+        priority = request.priority or _UNSAID_PRIORITY
+        with loaded.answering(call):
+            batched = await loaded.run(inputs, rows, call, due_s=call.expires_s, priority=priority)
+        names = (spec.name for spec in loaded.network.outputs)
+        outputs = dict(zip(names, batched.outputs, strict=True))
+        if request.outputs:
+            outputs = {name: outputs[name] for name in request.outputs}
+        reply = TensorReply(loaded.model_id.name, loaded.model_id.version, outputs, request.request_id)
+        return reply, batched.queue_s
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
-def _future() -> "asyncio.Future[Batched]":
-    return asyncio.get_running_loop().create_future()
-
-
-def _due(request: InferenceRequest, now_s: float) -> float:
-    """When the frame wants its answer; it orders the queue and refuses nothing: late is a revision."""
-    return math.inf if request.time_left_s is None else now_s + request.time_left_s
+def _named(request: TensorRequest) -> str:
+    if not request.model_name:
+        raise InvalidInputError("model_name is empty")
+    return request.model_name

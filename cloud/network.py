@@ -4,30 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from common.errors import ModelError
+from common.tensors import DTYPES, Tensor
 from common.types import ModelId
 
-Tensor = npt.NDArray[np.generic]
-
-# ONNX Runtime's names of element types -> (name in the Open Inference Protocol, numpy's).
-# ONNX strings are UTF-8; in numpy they are objects, and the protocol calls them BYTES.
-_ELEMENT_TYPES: dict[str, tuple[str, npt.DTypeLike]] = {
-    "tensor(bool)": ("BOOL", np.bool_),
-    "tensor(uint8)": ("UINT8", np.uint8),
-    "tensor(uint16)": ("UINT16", np.uint16),
-    "tensor(uint32)": ("UINT32", np.uint32),
-    "tensor(uint64)": ("UINT64", np.uint64),
-    "tensor(int8)": ("INT8", np.int8),
-    "tensor(int16)": ("INT16", np.int16),
-    "tensor(int32)": ("INT32", np.int32),
-    "tensor(int64)": ("INT64", np.int64),
-    "tensor(float16)": ("FP16", np.float16),
-    "tensor(float)": ("FP32", np.float32),
-    "tensor(double)": ("FP64", np.float64),
-    "tensor(string)": ("BYTES", np.object_),
+# ONNX Runtime's names of element types -> the Open Inference Protocol's.
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
 }
 
 
@@ -57,11 +54,29 @@ class Network:
         self.inputs = tuple(_spec(arg, model_id) for arg in session.get_inputs())
         self.outputs = tuple(_spec(arg, model_id) for arg in session.get_outputs())
         first = {spec.shape[0] if spec.shape else None for spec in (*self.inputs, *self.outputs)}
-        self.batchable = first == {-1}
+        self.batchable = first == {-1} and bool(self.inputs)
         only = first.pop() if len(first) == 1 else None
         self.fixed_rows = only if only is not None and only > 0 else None
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
+
+    def warm_up(self, runs: int) -> None:
+        """Run on zeros, two rows where there is a batch axis. Inputs of free size are not tried.
+
+        A network whose file promises a free batch axis and that gives back another number of rows is from
+        then on run one request at a time.
+
+        Raises:
+            ModelError: it cannot be run.
+        """
+        rows = 2 if self.batchable else 1
+        shapes = [(rows, *spec.shape[1:]) if self.batchable else spec.shape for spec in self.inputs]
+        if any(length < 0 for shape in shapes for length in shape):
+            return
+        zeros = [_zeros(spec, shape) for spec, shape in zip(self.inputs, shapes, strict=True)]
+        for _ in range(runs):
+            outputs = self.run(zeros)
+            self.batchable = self.batchable and all(len(output) == rows for output in outputs)
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run whole tensors, in the order of `inputs`; the outputs come in the order of `outputs`.
@@ -77,9 +92,13 @@ class Network:
         return outputs
 
 
+def _zeros(spec: TensorSpec, shape: tuple[int, ...]) -> Tensor:
+    return np.full(shape, "", np.object_) if spec.dtype.hasobject else np.zeros(shape, spec.dtype)
+
+
 def _spec(arg: ort.NodeArg, model_id: ModelId) -> TensorSpec:
-    if arg.type not in _ELEMENT_TYPES:
+    if arg.type not in _DATATYPES:
         raise ModelError(f"model {model_id}: {arg.name} is of type {arg.type}, which cannot be served")
-    datatype, dtype = _ELEMENT_TYPES[arg.type]
+    datatype = _DATATYPES[arg.type]
     shape = tuple(length if isinstance(length, int) else -1 for length in arg.shape)
-    return TensorSpec(arg.name, datatype, np.dtype(dtype), shape)
+    return TensorSpec(arg.name, datatype, DTYPES[datatype], shape)

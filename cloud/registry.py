@@ -5,62 +5,17 @@ is taken out before it is stopped; so at every moment each request finds a versi
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
-from cloud.admission import Admission
-from cloud.batcher import Batcher
 from cloud.config import CloudConfig
-from cloud.metrics import Metrics, ModelMetrics
+from cloud.loaded import LoadedModel
+from cloud.metrics import Metrics
 from cloud.network import Network
 from cloud.repository import Entry, Repository, version_key
 from cloud.vision import Vision
-from common.errors import ConfigError, NotFoundError
+from common.errors import ConfigError, ModelError, NotFoundError
 from common.log import get_logger
 from common.model.manifest import MODEL_FILE
 from common.model.session import Model, open_session
-from common.types import ModelId
-
-
-class LoadedModel:
-    """One version, ready to run: its network, its vision part if it has one, its door and its batcher."""
-
-    def __init__(
-        self,
-        model_id: ModelId,
-        network: Network,
-        vision: Vision | None,
-        config: CloudConfig,
-        metrics: ModelMetrics,
-    ) -> None:
-        batching = config.batching_of.get(model_id.name, config.batching)
-        self.model_id = model_id
-        self.network = network
-        self.vision = vision
-        self.admission = Admission(batching)
-        self.metrics = metrics
-        self.batcher = Batcher(network, batching, self)
-        self.max_batch_size = batching.max_batch_size if network.batchable else 0
-        self.users = 0
-        self.unused = asyncio.Event()
-        self.unused.set()
-
-    def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
-        """The batcher's report of one batch."""
-        self.admission.measured(rows, infer_s)
-        self.metrics.batch_done(rows, infer_s, queue_s)
-
-    @contextmanager
-    def in_use(self) -> Iterator["LoadedModel"]:
-        """Keep the model from being stopped meanwhile."""
-        self.users += 1
-        self.unused.clear()
-        try:
-            yield self
-        finally:
-            self.users -= 1
-            if not self.users:
-                self.unused.set()
 
 
 class Registry:
@@ -71,6 +26,7 @@ class Registry:
         self._config = config
         self._metrics = metrics
         self._loaded: dict[str, dict[str, LoadedModel]] = {}
+        self._failures: dict[tuple[str, str], str] = {}
         self._default = config.models.default
         self._log = get_logger("registry")
 
@@ -109,6 +65,14 @@ class Registry:
             )
         return versions[version]
 
+    def versions(self, name: str) -> list[str]:
+        """Loaded versions of `name`, oldest first."""
+        return sorted(self._loaded.get(name, ()), key=version_key)
+
+    def reason(self, name: str, version: str) -> str:
+        """Why a version on disk is not loaded: the last failure, or that nobody asked for it."""
+        return self._failures.get((name, version), "unloaded")
+
     async def load_all(self) -> None:
         """Load what the configuration asks for.
 
@@ -142,10 +106,16 @@ class Registry:
             ModelError: it is broken; what was loaded stays.
         """
         entry = self.repository.find(name, version)
-        network, vision = await asyncio.to_thread(self._open, entry)
-        loaded = LoadedModel(
-            entry.model_id, network, vision, self._config, self._metrics.of_model(entry.model_id)
-        )
+        key = (name, entry.model_id.version)
+        try:
+            network, vision = await asyncio.to_thread(self._open, entry)
+        except ModelError as error:
+            self._failures[key] = str(error)
+            raise
+        self._failures.pop(key, None)
+        batching = self._config.batching_of.get(name, self._config.batching)
+        metrics = self._metrics.of_model(entry.model_id)
+        loaded = LoadedModel(entry.model_id, network, vision, batching, metrics)
         versions = self._loaded.setdefault(name, {})
         replaced = versions.get(entry.model_id.version)
         versions[entry.model_id.version] = loaded
@@ -154,6 +124,18 @@ class Registry:
         if replaced:
             await self._retire(replaced)
         return loaded
+
+    async def swap(self, name: str) -> None:
+        """Load the newest version on disk; when it answers, unload the versions before it.
+
+        Raises:
+            NotFoundError: it is not in the repository.
+            ModelError: it is broken; what was loaded stays and answers.
+        """
+        newest = (await self.load(name)).model_id.version
+        for version in self.versions(name):
+            if version != newest:
+                await self.unload(name, version)
 
     async def unload(self, name: str, version: str = "") -> None:
         """Stop a version from answering, then stop it; without a version, all of them.
@@ -182,24 +164,21 @@ class Registry:
             await asyncio.wait_for(loaded.unused.wait(), self._config.drain_timeout_s)
         except TimeoutError:
             self._log.warning("unloading while in use", model=str(loaded.model_id), users=loaded.users)
-        await loaded.batcher.stop()
+        await loaded.stop()
 
     def _open(self, entry: Entry) -> tuple[Network, Vision | None]:
         if not entry.has_manifest:
-            return Network(entry.model_id, open_session(entry.path / MODEL_FILE, self._config.session)), None
+            network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, self._config.session))
+            network.warm_up(self._config.session.warm_up_runs)
+            return network, None
         model = Model.load(entry.path, self._config.session)
         if model.model_id != entry.model_id:
-            raise ConfigError(
+            raise ModelError(
                 f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}"
             )
-        return Network(entry.model_id, model.session), Vision(model, self._config.limits.max_pixels)
+        network = Network(entry.model_id, model.session)
+        network.warm_up(1)
+        return network, Vision(model, self._config.limits.max_pixels)
 
     def _count(self) -> None:
         self._metrics.loaded_models.set(len(self.models()))
-
-
-def require_vision(loaded: LoadedModel) -> Vision:
-    """The vision part of a model. Raises NotFoundError when it has none."""
-    if loaded.vision is None:
-        raise NotFoundError(f"model {loaded.model_id} takes tensors, not pictures: it has no model.yaml")
-    return loaded.vision

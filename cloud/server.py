@@ -17,15 +17,20 @@ from cloud.config import CloudConfig
 from cloud.dataplane import Dataplane
 from cloud.identity import Identify, nobody_proven
 from cloud.metrics import Metrics, metrics_endpoint
+from cloud.oip import OpenInferenceServicer
 from cloud.registry import Registry
 from cloud.repository import Repository
 from cloud.servicer import SpilloverServicer
 from common.errors import ConfigError
 from common.log import get_logger
+from common.pb import open_inference_pb2 as oip_pb
+from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
 from common.pb import spillover_pb2_grpc as pb_grpc
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Spillover"].full_name
+SERVICES = tuple(
+    service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,20 @@ async def _listening(config: CloudConfig, dataplane: Dataplane, boundary: Bounda
     server = grpc.aio.server(options=channel_options(config))
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
+        OpenInferenceServicer(dataplane, boundary, lambda: not draining.is_set()), server
+    )
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
         yield address
     finally:
+        draining.set()
         await healthy.enter_graceful_shutdown()
         log.info("draining", in_flight=boundary.in_flight, limit_s=config.drain_timeout_s)
         dropped = await _drain(server, boundary, config.drain_timeout_s)

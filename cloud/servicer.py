@@ -16,7 +16,7 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
         self._dataplane = dataplane
         self._boundary = boundary
 
-    async def Infer(self, request: pb.InferRequest, context: AnyContext) -> pb.InferReply:  # noqa: N802 - the name in the contract
+    async def Infer(self, request: pb.InferRequest, context: AnyContext) -> pb.InferReply:
         """Answer one frame."""
 
         async def work(call: Call) -> InferenceReply:
@@ -31,11 +31,8 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
         )
         return reply_to_pb(reply, request.max_classes)
 
-    async def ListModels(  # noqa: N802 - the name in the contract
-        self, request: pb.ListModelsRequest, context: AnyContext
-    ) -> pb.ListModelsReply:
+    async def ListModels(self, request: pb.ListModelsRequest, context: AnyContext) -> pb.ListModelsReply:
         """List the loaded vision models."""
-        del request
 
         async def work(_: Call) -> pb.ListModelsReply:
             return pb.ListModelsReply(
@@ -46,7 +43,7 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
                         is_default=loaded.model_id.name == self._dataplane.registry.default,
                     )
                     for loaded in self._dataplane.models()
-                    if loaded.vision
+                    if loaded.has_vision
                 ]
             )
 

@@ -1,10 +1,10 @@
 """A vision model: pictures in, predictions out, around a network that the batcher runs."""
 
-from cloud.network import Tensor
 from common.images import decode_jpeg
 from common.model.manifest import Manifest
 from common.model.preprocess import Geometry
 from common.model.session import Model
+from common.tensors import Tensor
 from common.types import FloatArray, Prediction
 
 

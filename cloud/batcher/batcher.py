@@ -15,8 +15,8 @@ from cloud.batcher.buffers import BatchBuffers
 from cloud.batcher.queue import FairQueue
 from cloud.batcher.work import Batched, Work
 from cloud.config import BatchingConfig
-from cloud.network import Tensor
 from common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
+from common.tensors import Tensor
 
 Answer = Batched | SpilloverError
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloud.batcher.work import Work
-from cloud.network import Tensor
+from common.tensors import Tensor
 
 _MAX_SHAPES = 8
 

@@ -1,0 +1,104 @@
+"""One version in memory: its network, its vision part if it has one, its door, its batcher, its figures."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cloud.admission import Admission
+from cloud.batcher import Batched, Batcher, Work
+from cloud.call import Call
+from cloud.config import BatchingConfig
+from cloud.metrics import ModelMetrics
+from cloud.network import Network
+from cloud.statistics import Statistics
+from cloud.vision import Vision
+from common.errors import NotFoundError
+from common.tensors import Tensor
+from common.types import ModelId
+
+
+class LoadedModel:
+    """A version that answers. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        model_id: ModelId,
+        network: Network,
+        vision: Vision | None,
+        batching: BatchingConfig,
+        metrics: ModelMetrics,
+    ) -> None:
+        self.model_id = model_id
+        self.network = network
+        self.batching = batching
+        self.admission = Admission(batching)
+        self.statistics = Statistics()
+        self.users = 0
+        self.unused = asyncio.Event()
+        self.unused.set()
+        self._vision = vision
+        self._metrics = metrics
+        self._batcher = Batcher(network, batching, self)
+
+    @property
+    def vision(self) -> Vision:
+        """The vision part. Raises NotFoundError when the model takes tensors alone."""
+        if self._vision is None:
+            raise NotFoundError(f"model {self.model_id} takes tensors, not pictures: it has no model.yaml")
+        return self._vision
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether the model takes pictures."""
+        return self._vision is not None
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows that requests are joined to; 0 when the first axis is no batch axis."""
+        return self.batching.max_batch_size if self.network.batchable else 0
+
+    @contextmanager
+    def answering(self, call: Call) -> Iterator[None]:
+        """One request from its admission to its answer; the model is not stopped meanwhile.
+
+        Raises:
+            OverloadedError: there is no place for it now.
+            DeadlineExpiredError: its call has ended already.
+        """
+        started_s = time.monotonic()
+        outcome = self.statistics.fail
+        self.users += 1
+        self.unused.clear()
+        try:
+            with self.admission.place(call.device, call.expires_s):
+                yield
+            outcome = self.statistics.success
+        finally:
+            outcome.add(time.monotonic() - started_s)
+            self.users -= 1
+            if not self.users:
+                self.unused.set()
+
+    async def run(
+        self, inputs: Sequence[Tensor], rows: int, call: Call, *, due_s: float, priority: int = 0
+    ) -> Batched:
+        """Have the batcher run `inputs` of `rows` rows; see `Work` for the order."""
+        future = asyncio.get_running_loop().create_future()
+        work = Work(inputs, rows, future, call.device, priority, due_s, call.expires_s)
+        return await self._batcher.run(work)
+
+    async def stop(self) -> None:
+        """Finish what is queued, then end the batcher's threads."""
+        await self._batcher.stop()
+
+    def input_ready(self, seconds: float) -> None:
+        """A request's input tensor took `seconds` to make."""
+        self.statistics.compute_input.add(seconds)
+        self._metrics.decode.observe(seconds)
+
+    def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
+        """The batcher's report of one run."""
+        self.admission.measured(rows, infer_s)
+        self.statistics.batch_done(rows, infer_s, queue_s)
+        self._metrics.batch_done(rows, infer_s, queue_s)
