@@ -14,7 +14,7 @@ from cloud.call import Call
 from cloud.identity import AnyContext, Identify, peer_host
 from cloud.metrics import Metrics
 from cloud.status import status_of, trailing_metadata
-from common.errors import InvalidInputError, SpilloverError
+from common.errors import ForbiddenError, SpilloverError
 from common.log import get_logger
 
 LOAD_KEY = "spillover-load"
@@ -91,7 +91,7 @@ class Boundary:
         left_s = context.time_remaining()
         proven = self._identify(context)
         if proven and claimed_device and claimed_device != proven:
-            raise InvalidInputError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
+            raise ForbiddenError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
         device = proven or claimed_device or peer_host(context)
         return Call(device, math.inf if left_s is None else now_s + left_s, now_s)
 

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import msgspec
 
+from cloud.security.roles import DEFAULT_ROLES, Permission
 from common.config import Section
 from common.home import models_home
 from common.model.session import SessionConfig
+from common.network import is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -64,6 +66,73 @@ class LimitsConfig(Section, frozen=True):
     """Requests a second that one device may send on average; 0 is no limit."""
     device_burst: PositiveInt = 32
     """Requests that a device may send at once after a pause."""
+    max_connections: PositiveInt = 1024
+    max_streams: PositiveInt = 128
+    """Calls of one connection at the same time; a client waits with the next one."""
+    handshake_timeout_s: PositiveSeconds = 10.0
+    """A connection that has not said what it wants by then is closed."""
+    max_connection_age_s: PositiveSeconds = 3600.0
+    """Then a connection is asked to end, and made again: with certificates and rules as they are by then."""
+    max_connection_age_grace_s: PositiveSeconds = 60.0
+    """How long its calls may still take; what is not over by then is cut off: a message that drips, say."""
+    min_ping_interval_s: PositiveSeconds = 10.0
+    """A client that pings more often is sent away."""
+
+
+class TlsConfig(Section, frozen=True):
+    """Encryption, and with `client_ca` mutual authentication. The files are read again when they change."""
+
+    certificate: str
+    """The server's certificate, PEM, followed by its intermediates if it has any."""
+    key: str
+    """The certificate's private key, PEM."""
+    client_ca: str = ""
+    """Callers must show a certificate that a CA in this PEM file has signed; empty asks for none."""
+    crl: str = ""
+    """Revoked client certificates: a list in PEM, signed by the CA."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would have no effect."""
+        if self.crl and not self.client_ca:
+            raise ValueError("crl is of no use without client_ca")
+
+
+class SecurityConfig(Section, frozen=True):
+    """Who may connect, who they are, and what they may do."""
+
+    tls: TlsConfig | None = None
+    """Null serves in the clear, which needs a loopback address or `allow_plaintext_network`."""
+    tokens_file: str = ""
+    """Callers must send a token of this file; `spillover cloud tokens` writes it."""
+    roles: dict[str, tuple[Permission, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_ROLES))
+    """What each role may do: infer, control (of the repository), metrics."""
+    allow_plaintext_network: bool = False
+    allow_anonymous_network: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse two sources of identity."""
+        if self.tokens_file and self.tls and self.tls.client_ca:
+            raise ValueError("tls.client_ca and tokens_file both say who a caller is; set one of them")
+
+    @property
+    def proves_callers(self) -> bool:
+        """Whether callers must prove who they are."""
+        return bool(self.tokens_file or (self.tls and self.tls.client_ca))
+
+    def check_address(self, key: str, address: str) -> None:
+        """Raise ValueError when `address`, the value of `key`, is open to the network and not asked to be."""
+        if is_loopback(address):
+            return
+        if self.tls is None and not self.allow_plaintext_network:
+            raise ValueError(
+                f"{key}: {address} can be reached from the network: set security.tls, "
+                "or security.allow_plaintext_network: true to send everything in the clear"
+            )
+        if not (self.proves_callers or self.allow_anonymous_network):
+            raise ValueError(
+                f"{key}: {address} can be reached from the network: set security.tls.client_ca or "
+                "security.tokens_file, or security.allow_anonymous_network: true to answer everybody"
+            )
 
 
 class LogLevel(enum.Enum):
@@ -93,6 +162,13 @@ class CloudConfig(Section, frozen=True):
     """Replaces `batching` for the models named."""
     executor: ExecutorConfig = ExecutorConfig()
     limits: LimitsConfig = LimitsConfig()
+    security: SecurityConfig = msgspec.field(default_factory=SecurityConfig)
     metrics: Address | None = "127.0.0.1:9464"
     drain_timeout_s: PositiveSeconds = 10.0
     log: LogConfig = LogConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse to be open to the network by mistake."""
+        self.security.check_address("listen", self.listen)
+        if self.metrics:
+            self.security.check_address("metrics", self.metrics)

@@ -13,13 +13,13 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud.admission import RateLimiter
 from cloud.boundary import Boundary
-from cloud.config import CloudConfig
+from cloud.config import CloudConfig, LimitsConfig
 from cloud.dataplane import Dataplane
-from cloud.identity import Identify, nobody_proven
 from cloud.metrics import Metrics, metrics_endpoint
 from cloud.oip import OpenInferenceServicer
 from cloud.registry import Registry
 from cloud.repository import Repository
+from cloud.security.build import Security
 from cloud.servicer import SpilloverServicer
 from common.errors import ConfigError
 from common.log import get_logger
@@ -51,17 +51,18 @@ async def serve(config: CloudConfig, stop: asyncio.Event, on_ready: Callable[[Ru
 
 
 @asynccontextmanager
-async def running(config: CloudConfig, identify: Identify = nobody_proven) -> AsyncIterator[Running]:
+async def running(config: CloudConfig) -> AsyncIterator[Running]:
     """A server from its first model to its last answer."""
     metrics = Metrics()
+    security = Security(config, metrics)
     with (
         metrics_endpoint(config.metrics, metrics) as metrics_address,
         ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
     ):
         async with _loaded(config, metrics) as registry:
             dataplane = Dataplane(registry, executor, RateLimiter(config.limits))
-            boundary = Boundary(metrics, lambda: dataplane.load, identify)
-            async with _listening(config, dataplane, boundary) as address:
+            boundary = Boundary(metrics, lambda: dataplane.load, security.identify)
+            async with _listening(config, dataplane, boundary, security) as address:
                 yield Running(address, metrics_address, registry, metrics)
 
 
@@ -76,9 +77,11 @@ async def _loaded(config: CloudConfig, metrics: Metrics) -> AsyncIterator[Regist
 
 
 @asynccontextmanager
-async def _listening(config: CloudConfig, dataplane: Dataplane, boundary: Boundary) -> AsyncIterator[str]:
+async def _listening(
+    config: CloudConfig, dataplane: Dataplane, boundary: Boundary, security: Security
+) -> AsyncIterator[str]:
     log = get_logger("server")
-    server = grpc.aio.server(options=channel_options(config))
+    server = grpc.aio.server(interceptors=security.interceptors, options=channel_options(config.limits))
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     draining = asyncio.Event()
@@ -87,7 +90,7 @@ async def _listening(config: CloudConfig, dataplane: Dataplane, boundary: Bounda
         OpenInferenceServicer(dataplane, boundary, lambda: not draining.is_set()), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, config.listen)
+    address = _bind(server, config.listen, security.server_credentials())
     await server.start()
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -110,13 +113,18 @@ async def _drain(server: grpc.aio.Server, boundary: Boundary, limit_s: float) ->
     return dropped
 
 
-def channel_options(config: CloudConfig) -> list[tuple[str, int]]:
-    """GRPC options of the server. Clients may ping every 10 s, with or without a call in flight."""
+def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+    """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
     return [
-        ("grpc.max_receive_message_length", config.limits.max_message_bytes),
-        ("grpc.max_send_message_length", config.limits.max_message_bytes),
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_message_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
+        ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(limits.min_ping_interval_s)),
         # The server's own pings find peers that vanished without a word, and free what they held.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -125,9 +133,15 @@ def channel_options(config: CloudConfig) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(listen)
+        port = (
+            server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+        )
     except RuntimeError as error:
         raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
     return f"{listen.rpartition(':')[0]}:{port}"

@@ -7,11 +7,13 @@ import grpc
 
 from common.errors import (
     DeadlineExpiredError,
+    ForbiddenError,
     InvalidInputError,
     ModelError,
     NotFoundError,
     OverloadedError,
     SpilloverError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -22,6 +24,8 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
     {
         # A subclass of InvalidInputError, such as TooLargeError, has its parent's status: it will never fit.
         InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+        UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+        ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
         NotFoundError: grpc.StatusCode.NOT_FOUND,
         DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -32,6 +32,14 @@ class NotFoundError(SpilloverError):
     """The sender's fault: no model of that name and version is loaded here."""
 
 
+class UnauthenticatedError(SpilloverError):
+    """The sender's fault: it has not proven who it is, or its proof has expired or been revoked."""
+
+
+class ForbiddenError(SpilloverError):
+    """The sender's fault: it is known, and may not do this."""
+
+
 class DeadlineExpiredError(SpilloverError):
     """Nobody's fault: the time for an answer passed, or will have passed before one can be computed."""
 

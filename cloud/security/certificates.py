@@ -1,0 +1,114 @@
+"""Identities from client certificates, and the ones that have been revoked.
+
+gRPC's Python servers check a certificate's chain, dates and purpose in the handshake, but know no revocation
+lists. So revocation is checked here, on every call: a revoked device is refused at its next call, also on a
+connection that it has already. For the same reason dates are checked again: a connection, or a resumed
+TLS session, may outlive the certificate it was opened with.
+
+The name is the subject's common name, the role its organizational unit; without one it is `device`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from cloud.security.roles import Caller
+from common.errors import ConfigError, UnauthenticatedError
+from common.log import get_logger
+from common.reload import Reloading, read_file
+from common.tls import load_certificates, utc_now
+
+DEVICE = "device"
+_MAX_REMEMBERED = 4096
+
+Revoked = frozenset[tuple[x509.Name, int]]
+"""Issuer and serial number of every revoked certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is read from one client certificate."""
+
+    caller: Caller
+    issuer: x509.Name
+    serial: int
+    valid_until: datetime
+
+
+class Certificates:
+    """Finds out who a verified client certificate belongs to; follows the file of revocations, if any.
+
+    Raises:
+        ConfigError: `crl` is named and cannot be read, or no CA in `client_ca` has signed it.
+    """
+
+    def __init__(self, client_ca: Path, crl: Path | None) -> None:
+        self._revoked: Reloading[Revoked] | None = None
+        if crl is not None:
+            self._revoked = Reloading([crl, client_ca], lambda: read_revoked(crl, client_ca))
+        self._peer = lru_cache(_MAX_REMEMBERED)(read_peer)
+
+    def caller(self, auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
+        """Who the handshake has verified. Raises UnauthenticatedError: nobody, expired since, or revoked."""
+        pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+        if pem is None:
+            raise UnauthenticatedError("this server wants a client certificate")
+        peer = self._peer(pem)
+        if peer.valid_until <= utc_now():
+            raise UnauthenticatedError(f"the certificate of {peer.caller.name!r} has expired")
+        if self._revoked and (peer.issuer, peer.serial) in self._revoked.get():
+            raise UnauthenticatedError(f"the certificate of {peer.caller.name!r} has been revoked")
+        return peer.caller
+
+
+def read_peer(pem: bytes) -> Peer:
+    """The identity in a certificate. Raises UnauthenticatedError when it has none, or is damaged."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        issuer, subject = certificate.issuer, certificate.subject
+    except ValueError as error:
+        raise UnauthenticatedError(f"the client certificate cannot be read: {error}") from error
+    name = _attribute(subject, NameOID.COMMON_NAME)
+    if not name:
+        raise UnauthenticatedError("the client certificate's subject has no common name")
+    role = _attribute(subject, NameOID.ORGANIZATIONAL_UNIT_NAME) or DEVICE
+    return Peer(Caller(name, role), issuer, certificate.serial_number, certificate.not_valid_after_utc)
+
+
+def read_revoked(crl: Path, client_ca: Path) -> Revoked:
+    """What a revocation list (RFC 5280, PEM) takes back; one past its next update still holds, and is logged.
+
+    Raises:
+        ConfigError: it cannot be read, is no list, or is not signed by a CA of `client_ca`.
+    """
+    try:
+        revocations = x509.load_pem_x509_crl(read_file(crl, "security.tls.crl"))
+    except ValueError as error:
+        raise ConfigError(f"security.tls.crl: {crl} is no PEM revocation list: {error}") from error
+    authorities = load_certificates(
+        read_file(client_ca, "security.tls.client_ca"), f"security.tls.client_ca: {client_ca}"
+    )
+    if not any(_has_signed(authority, revocations) for authority in authorities):
+        raise ConfigError(f"security.tls.crl: {crl} is not signed by a CA in {client_ca}")
+    due = revocations.next_update_utc
+    if due is not None and due < utc_now():
+        get_logger("security").warning("the revocation list is older than it promised", due=due.isoformat())
+    return frozenset((revocations.issuer, entry.serial_number) for entry in revocations)
+
+
+def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevocationList) -> bool:
+    key = authority.public_key()
+    try:
+        return authority.subject == revocations.issuer and revocations.is_signature_valid(key)  # type: ignore[arg-type]  # a CA's key is of a kind that signs
+    except TypeError:
+        return False
+
+
+def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
+    found = name.get_attributes_for_oid(oid)
+    return str(found[0].value) if found else ""

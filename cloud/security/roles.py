@@ -1,0 +1,83 @@
+"""The one table of what a method needs, and the check of a caller's role against it."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from common.errors import ForbiddenError
+
+ANONYMOUS = "anonymous"
+"""The role of callers who prove nothing, where such are admitted."""
+
+
+class Permission(enum.Enum):
+    """What a role may be allowed. `OPEN` is everybody's and is never configured."""
+
+    OPEN = "open"
+    INFER = "infer"
+    CONTROL = "control"
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A proven identity: the device's or person's name, and its role. An anonymous one has no name."""
+
+    name: str
+    role: str
+
+
+_OIP = "/inference.GRPCInferenceService/"
+_OWN = "/spillover.v1.Spillover/"
+
+NEEDED: Mapping[str, Permission] = MappingProxyType(
+    {
+        # Probes of orchestrators and load balancers carry no identity. They learn only that the server lives.
+        "/grpc.health.v1.Health/Check": Permission.OPEN,
+        "/grpc.health.v1.Health/Watch": Permission.OPEN,
+        "/grpc.health.v1.Health/List": Permission.OPEN,
+        _OIP + "ServerLive": Permission.OPEN,
+        _OIP + "ServerReady": Permission.OPEN,
+        _OWN + "Infer": Permission.INFER,
+        _OWN + "ListModels": Permission.INFER,
+        _OIP + "ModelReady": Permission.INFER,
+        _OIP + "ServerMetadata": Permission.INFER,
+        _OIP + "ModelMetadata": Permission.INFER,
+        _OIP + "ModelConfig": Permission.INFER,
+        _OIP + "ModelInfer": Permission.INFER,
+        _OIP + "ModelStreamInfer": Permission.INFER,
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
+        _OIP + "ModelStatistics": Permission.METRICS,
+        "/metrics": Permission.METRICS,
+        _OIP + "RepositoryIndex": Permission.CONTROL,
+        _OIP + "RepositoryModelLoad": Permission.CONTROL,
+        _OIP + "RepositoryModelUnload": Permission.CONTROL,
+    }
+)
+"""Method -> permission. A method that is not here is refused to everybody."""
+
+
+DEFAULT_ROLES: Mapping[str, tuple[Permission, ...]] = MappingProxyType(
+    {
+        "device": (Permission.INFER,),
+        "operator": (Permission.INFER, Permission.CONTROL, Permission.METRICS),
+        ANONYMOUS: (Permission.INFER,),
+    }
+)
+
+
+class Roles:
+    """Which permissions a role has."""
+
+    def __init__(self, allowed: Mapping[str, tuple[Permission, ...]]) -> None:
+        self._allowed = {role: frozenset(permissions) for role, permissions in allowed.items()}
+
+    def check(self, caller: Caller, method: str) -> None:
+        """Raise ForbiddenError unless `caller` may call `method`, such as `/spillover.v1.Spillover/Infer`."""
+        needed = NEEDED.get(method)
+        if needed is Permission.OPEN or needed in self._allowed.get(caller.role, ()):
+            return
+        who = f"{caller.name!r} ({caller.role})" if caller.name else "a caller who proves no identity"
+        what = needed.value if needed else "a method that nobody may call"
+        raise ForbiddenError(f"{who} may not call {method}: it needs {what}")

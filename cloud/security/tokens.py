@@ -1,0 +1,111 @@
+"""Bearer tokens: made here, kept as hashes, checked in constant time.
+
+A token is `<name>~<secret>`, the secret 256 random bits, sent as `authorization: Bearer <token>` (RFC 6750).
+The file holds SHA-256 of the secret: a slow hash protects secrets that people choose, and adds nothing to one
+that cannot be guessed.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from cloud.security.files import write_private
+from cloud.security.roles import Caller
+from common.config import Section, load_config
+from common.errors import ConfigError, UnauthenticatedError
+from common.reload import Reloading
+from common.tls import utc_now
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+HEADER = "authorization"
+
+
+class Token(Section, frozen=True, omit_defaults=True):
+    """What is kept of one token."""
+
+    name: Name
+    role: Name
+    sha256: Sha256
+    expires: datetime | None = None
+
+
+class TokenFile(Section, frozen=True):
+    """The whole file. Two tokens of one name are both good, so that one can be replaced without a gap."""
+
+    tokens: tuple[Token, ...] = ()
+
+
+class Tokens:
+    """Finds out who a token belongs to; follows its file. Raises ConfigError when that cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = Reloading([path], lambda: _by_name(load_config(path, TokenFile)))
+
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who sent this metadata. Raises UnauthenticatedError, which does not say how near it was."""
+        scheme, _, token = _header(metadata).partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError("this server wants `authorization: Bearer <token>`")
+        name, _, secret = token.strip().rpartition("~")
+        digest = _digest(secret)
+        found = [one for one in self._file.get().get(name, ()) if hmac.compare_digest(one.sha256, digest)]
+        if not found:
+            raise UnauthenticatedError("this token is not known here")
+        if found[0].expires is not None and found[0].expires <= utc_now():
+            raise UnauthenticatedError(f"the token of {name!r} has expired")
+        return Caller(found[0].name, found[0].role)
+
+
+def add_token(path: Path, name: str, role: str, days: float | None) -> str:
+    """Make a token for `name`, add its hash to the file, and return the token: it is not kept anywhere.
+
+    Raises:
+        ConfigError: the file is no file of tokens, or the name or role has characters it must not.
+    """
+    secret = secrets.token_urlsafe(32)
+    expires = None if days is None else utc_now() + timedelta(days=days)
+    raw = {"name": name, "role": role, "sha256": _digest(secret), "expires": expires}
+    try:
+        token = msgspec.convert(raw, Token)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"token of {name!r}: {error}") from error
+    _write(path, (*read_tokens(path), token))
+    return f"{name}~{secret}"
+
+
+def revoke_tokens(path: Path, name: str) -> int:
+    """Take every token of `name` out of the file; returns how many. Raises ConfigError like `add_token`."""
+    tokens = read_tokens(path)
+    kept = tuple(token for token in tokens if token.name != name)
+    if len(kept) < len(tokens):
+        _write(path, kept)
+    return len(tokens) - len(kept)
+
+
+def read_tokens(path: Path) -> tuple[Token, ...]:
+    """What the file holds; nothing when it is not there yet. Raises ConfigError."""
+    return load_config(path, TokenFile).tokens if path.exists() else ()
+
+
+def _write(path: Path, tokens: tuple[Token, ...]) -> None:
+    write_private(path, msgspec.yaml.encode(TokenFile(tokens=tokens)))
+
+
+def _by_name(file: TokenFile) -> Mapping[str, tuple[Token, ...]]:
+    names = {token.name for token in file.tokens}
+    return {name: tuple(token for token in file.tokens if token.name == name) for name in names}
+
+
+def _header(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    return next((value for key, value in metadata if key == HEADER and isinstance(value, str)), "")
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,64 @@
+"""Values read from files that may change while the process runs: certificates, tokens, revocations."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from common.errors import ConfigError
+from common.log import get_logger
+
+T = TypeVar("T")
+
+_log = get_logger("reload")
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Of each file its modification time, size and inode; None where there is none."""
+
+
+class Reloading(Generic[T]):
+    """A value that follows its files.
+
+    A change that cannot be read leaves the old value in place and is logged once: files that belong together
+    are replaced one after the other, and half a change must not stop a process that works.
+
+    Raises:
+        ConfigError: the first reading fails.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
+        self._paths = tuple(paths)
+        self._read = read
+        self._seen = self._stamp()
+        self._value = read()
+
+    def get(self) -> T:
+        """The value as of now; costs one `stat` a file, so it may be asked for on every call."""
+        if (stamp := self._stamp()) != self._seen:
+            # Taken before reading, so that a change in between is seen the next time.
+            self._seen = stamp
+            try:
+                self._value = self._read()
+            except ConfigError as error:
+                _log.error("changed file not taken over; the old content stays", error=str(error))
+            else:
+                _log.info("changed file taken over", files=[str(path) for path in self._paths])
+        return self._value
+
+    def _stamp(self) -> Stamp:
+        return tuple(_stamp_of(path) for path in self._paths)
+
+
+def read_file(path: Path, key: str) -> bytes:
+    """The content of the file that configuration key `key` names. Raises ConfigError naming both."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error.strerror or error}") from error
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
