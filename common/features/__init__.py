@@ -1,0 +1,1 @@
+"""Features of a split network as bytes: quantised, packed, entropy-coded, checked on arrival."""

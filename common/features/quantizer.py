@@ -1,0 +1,88 @@
+"""Clip a tensor and round it to a few uniform levels; the way back is a table."""
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from common.config import Section
+from common.types import FloatArray
+
+MAX_LEVELS = 255
+
+Symbols = npt.NDArray[np.uint8]
+
+
+class Quantizer(Section, frozen=True):
+    """Uniform quantiser: values are clipped to [low, high] and rounded to the nearest of `levels` points.
+
+    With `channel_low` and `channel_high` (one each per index of the first axis) every channel has its own
+    clip; they must lie within [low, high] and travel as one byte each on that range.
+    `order` is a permutation of the channels and `predict` codes each channel as its difference, modulo
+    `levels`, from the one before it in that order; both only change how well the entropy coder does.
+    """
+
+    levels: Annotated[int, msgspec.Meta(ge=2, le=MAX_LEVELS)]
+    low: float
+    high: float
+    channel_low: tuple[float, ...] = ()
+    channel_high: tuple[float, ...] = ()
+    order: tuple[int, ...] = ()
+    predict: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_clip(self.low, self.high):
+            raise ValueError(f"clip must be two plain numbers, low < high, not {self.low} and {self.high}")
+        if len(self.channel_low) != len(self.channel_high):
+            raise ValueError("channel_low and channel_high must have the same length")
+        if self.order and sorted(self.order) != list(range(len(self.order))):
+            raise ValueError("order must be a permutation of 0..channels-1")
+
+
+def is_clip(low: float, high: float) -> bool:
+    """Whether a clip is usable in float32: finite, far from overflow, and wide enough to divide by."""
+    return max(abs(low), abs(high)) <= 1e30 and high - low >= max(abs(low), abs(high)) * 1e-6 > 0
+
+
+def channel_bytes(quantizer: Quantizer) -> tuple[Symbols, Symbols]:
+    """Each channel's clip as two bytes on [low, high], rounded outwards so that rounding cuts nothing off."""
+    width = quantizer.high - quantizer.low
+    low = (np.asarray(quantizer.channel_low) - quantizer.low) / width * 255
+    high = (np.asarray(quantizer.channel_high) - quantizer.low) / width * 255
+    return (
+        np.clip(np.floor(low), 0, 255).astype(np.uint8),
+        np.clip(np.ceil(high), 0, 255).astype(np.uint8),
+    )
+
+
+def scale_of(
+    low: float, high: float, levels: int, channels: tuple[Symbols, Symbols] | None
+) -> tuple[FloatArray, FloatArray]:
+    """Offset and step of the levels: scalars, or (C,) when `channels` holds each channel's clip as bytes.
+
+    Both sides compute them here from what is on the wire, so they agree to the last bit.
+    """
+    if channels is None:
+        first, last = np.asarray(low), np.asarray(high)
+    else:
+        first, last = (low + part / 255 * (high - low) for part in channels)
+    return np.asarray(first, np.float32), np.asarray((last - first) / (levels - 1), np.float32)
+
+
+def quantize(tensor: FloatArray, offset: FloatArray, step: FloatArray, levels: int) -> Symbols:
+    """The nearest level of every element, uint8, same shape; a channel whose clip has no width gives 0."""
+    inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
+    scaled = (tensor - _per_channel(offset, tensor.ndim)) * _per_channel(inverse, tensor.ndim)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, 0, levels - 1, out=scaled).astype(np.uint8)
+
+
+def dequantize(symbols: Symbols, offset: FloatArray, step: FloatArray) -> FloatArray:
+    """The values that the levels stand for, float32, same shape."""
+    values: FloatArray = symbols * _per_channel(step, symbols.ndim) + _per_channel(offset, symbols.ndim)
+    return values
+
+
+def _per_channel(value: FloatArray, axes: int) -> FloatArray:
+    return value.reshape(-1, *[1] * (axes - 1)) if value.ndim else value

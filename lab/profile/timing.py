@@ -1,0 +1,73 @@
+"""Seconds of whole runs, measured side by side: the machine's mood falls on all of them alike."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from common.errors import ModelError
+from common.model.manifest import ModelFolder
+from common.model.session import SessionConfig, open_session
+from common.model.split import DeviceProfile, SplitPlan, head_path, tail_path
+
+
+def profile_plan(
+    folder: ModelFolder, plan: SplitPlan, device: str, threads: int, rounds: int
+) -> DeviceProfile:
+    """Time the whole network and every cut of `plan` on this device.
+
+    Raises:
+        ModelError: a head or tail is missing or does not run.
+    """
+    runs = {"whole": network_run(folder.onnx_path, threads)}
+    for cut in plan.cuts:
+        runs[f"head {cut.name}"] = network_run(head_path(folder.path, cut.name), threads)
+        runs[f"tail {cut.name}"] = network_run(tail_path(folder.path, cut.name), threads)
+    seconds = interleaved_medians(runs, rounds)
+    return DeviceProfile(
+        device=device or platform.node() or platform.machine(),
+        whole_s=seconds["whole"],
+        head_s={cut.name: seconds[f"head {cut.name}"] for cut in plan.cuts},
+        tail_s={cut.name: seconds[f"tail {cut.name}"] for cut in plan.cuts},
+    )
+
+
+def network_run(path: Path, threads: int) -> Callable[[], object]:
+    """A call that runs the network at `path` once, on zeros and one picture. Raises ModelError."""
+    session = open_session(path, SessionConfig(threads=threads))
+    feed = {}
+    for value in session.get_inputs():
+        shape = [1 if not isinstance(axis, int) else axis for axis in value.shape]
+        if value.type != "tensor(float)":
+            raise ModelError(f"{path}: input {value.name} is {value.type}, not float")
+        feed[value.name] = np.zeros(shape, np.float32)
+    return lambda: session.run(None, feed)
+
+
+def interleaved_medians(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call; every round makes each call once, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return {name: median(seconds) for name, seconds in times.items()}
+
+
+def merged(plan: SplitPlan, profiles: Sequence[DeviceProfile]) -> tuple[DeviceProfile, ...]:
+    """The plan's profiles with `profiles` added; a device that is measured again is replaced.
+
+    Raises:
+        ModelError: a profile is not of this plan's cuts.
+    """
+    names = {cut.name for cut in plan.cuts}
+    for profile in profiles:
+        if set(profile.head_s) != names or set(profile.tail_s) != names:
+            raise ModelError(f"the profile of {profile.device!r} is of other cuts than this split.yaml has")
+    by_device = {profile.device: profile for profile in (*plan.profiles, *profiles)}
+    return tuple(by_device.values())

@@ -1,0 +1,49 @@
+"""`spillover lab split`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXISTING = click.Path(exists=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=EXISTING)
+@click.option("--pictures", type=EXISTING, help="Folder or labelled set to calibrate on.")
+@click.option("--count", type=click.IntRange(min=8), default=64, show_default=True, help="Pictures used.")
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0, max=1),
+    help="Share of the answers that coding may cost; 0.01 for classifiers, 0.05 for detectors.",
+)
+@click.option(
+    "--max-tensors", type=click.IntRange(1, 6), default=3, show_default=True, help="Tensors in a cut."
+)
+@click.option("--int8-head", is_flag=True, help="Quantise the heads; the tails stay float.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
+@click.option("--device", default="", help="What to call this device in split.yaml.")
+@click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
+def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:
+    """Find where to cut MODEL (a model folder, or the model.onnx in one) between edge and cloud.
+
+    Every small set of tensors that separates input from outputs is a cut. Those with little work before them
+    and few elements are cut, checked against the whole network, coded and timed as wholes on this device; the
+    best, at most 8, go into split.yaml beside the model, with their heads and tails in split/.
+
+    How a cut's features are coded is chosen on the calibration pictures: the fewest bytes for which the
+    answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed
+    packages are used; pictures like those the camera will see are better.
+    """
+    from lab.evaluate.progress import Bar
+    from lab.split.pictures import calibration_pictures
+    from lab.split.plan import SplitOptions, split_model
+    from lab.split.report import print_table, save_plot
+
+    folder = model.parent if model.is_file() else model
+    options = SplitOptions(**settings)
+    report = split_model(folder, calibration_pictures(pictures, count), options, Bar())
+    print_table(report)
+    if plot is not None:
+        save_plot(report, plot)

@@ -1,0 +1,140 @@
+"""The part of an ONNX graph that carries a picture: tensors that depend on the input, and what makes them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+
+from common.errors import ModelError
+
+# Operators that cost next to nothing beside a convolution: before one that does not grow the tensor, a cut is
+# never better than behind it.
+CHEAP = frozenset(
+    {
+        *("Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Elu", "Tanh", "Mul"),
+        *("Add", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean"),
+        *("Flatten", "Reshape", "Transpose", "Squeeze", "Identity", "Dropout", "Softmax"),
+    }
+)
+_WEIGHTED = frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One activation: which tensors it is computed from, how, and how large it is for one picture.
+
+    `macs` are the multiply-adds of the node that makes it (of all its outputs). `is_float` tells whether it
+    may cross a cut.
+    """
+
+    name: str
+    sources: tuple[int, ...]
+    operator: str
+    shape: tuple[int, ...]
+    macs: int
+    is_float: bool
+
+    @property
+    def elements(self) -> int:
+        """Elements for one picture."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationGraph:
+    """Activations in topological order; number 0 is the network's input. `outputs` are numbers, too."""
+
+    tensors: tuple[Tensor, ...]
+    outputs: tuple[int, ...]
+
+    @cached_property
+    def ancestors(self) -> tuple[int, ...]:
+        """For each tensor the set of those it depends on, itself included, as a bit mask."""
+        masks: list[int] = []
+        for number, tensor in enumerate(self.tensors):
+            mask = 1 << number
+            for source in tensor.sources:
+                mask |= masks[source]
+            masks.append(mask)
+        return tuple(masks)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """For each tensor those that are computed from it directly."""
+        users: list[list[int]] = [[] for _ in self.tensors]
+        for number, tensor in enumerate(self.tensors):
+            for source in tensor.sources:
+                users[source].append(number)
+        return tuple(map(tuple, users))
+
+    def head_macs(self, cut: Sequence[int]) -> int:
+        """Multiply-adds of all that `cut` depends on."""
+        mask = 0
+        for number in cut:
+            mask |= self.ancestors[number]
+        return sum(tensor.macs for number, tensor in enumerate(self.tensors) if mask >> number & 1)
+
+
+def load_network(path: Path) -> onnx.ModelProto:
+    """Read a network and infer its shapes.
+
+    Raises:
+        ModelError: not an ONNX file, or it does not have exactly one input.
+    """
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    except Exception as error:  # ONNX and protobuf share no base class of errors
+        raise ModelError(f"{path}: ONNX cannot read it: {error}") from error
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        raise ModelError(f"{path}: only networks with one input can be split, it has {len(inputs)}")
+    return model
+
+
+def activation_graph(model: onnx.ModelProto) -> ActivationGraph:
+    """The activations of `model`, whose shapes have been inferred; what is constant is left out.
+
+    A tensor whose shape is not known, but for the batch axis, cannot cross a cut.
+    """
+    graph = model.graph
+    values = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    source = next(value.name for value in graph.input if value.name not in constants)
+    shape, is_float = _shape_of(values[source])
+    numbers = {source: 0}
+    tensors = [Tensor(source, (), "", shape, 0, is_float)]
+    for node in graph.node:
+        sources = tuple(dict.fromkeys(numbers[name] for name in node.input if name in numbers))
+        if not sources:
+            continue
+        for index, name in enumerate(filter(None, node.output)):
+            shape, is_float = _shape_of(values[name]) if name in values else ((), False)
+            macs = 0 if index else _macs(node, shape, constants)
+            numbers[name] = len(tensors)
+            tensors.append(Tensor(name, sources, node.op_type, shape, macs, is_float))
+    return ActivationGraph(tuple(tensors), tuple(numbers[output.name] for output in graph.output))
+
+
+def _shape_of(value: onnx.ValueInfoProto) -> tuple[tuple[int, ...], bool]:
+    """Shape without the batch axis, and whether the tensor is float32, one row a picture, of known shape."""
+    kind = value.type.tensor_type
+    batch, *axes = [axis.dim_value for axis in kind.shape.dim] or [0]
+    if batch > 1:  # channels were folded into the first axis: a row is no picture
+        return (batch, *axes), False
+    known = bool(axes) and all(axis > 0 for axis in axes)
+    return tuple(axes), known and kind.elem_type == onnx.TensorProto.FLOAT
+
+
+def _macs(node: onnx.NodeProto, shape: tuple[int, ...], constants: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-adds of one node for one picture, from the shape of its weight; else one an element."""
+    elements = math.prod(shape)
+    weight = next((constants[name] for name in node.input if len(constants.get(name, ())) > 1), None)
+    if node.op_type not in _WEIGHTED or weight is None:
+        return elements
+    if node.op_type == "Conv":
+        return elements * math.prod(weight[1:])
+    return elements * math.prod(weight) // max(1, shape[-1] if shape else 1)

@@ -1,0 +1,19 @@
+"""Pictures to calibrate on: a labelled set without its labels, any folder, or what packages bring."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.data.labelled import COCO_FILE, LABELS_FILE, open_labelled_set
+from lab.data.pictures import Picture
+from lab.prepare.photographs import package_photographs
+from lab.quantize.calibration import folder_pictures
+from lab.split.pareto import thinned
+
+
+def calibration_pictures(source: Path | None, count: int) -> Sequence[Picture]:
+    """At most `count` pictures, evenly spread over the source. Raises SourceError."""
+    if source is None:
+        return thinned(package_photographs(), count)
+    if source.is_file() or any((source / name).is_file() for name in (LABELS_FILE, COCO_FILE)):
+        return thinned(open_labelled_set(source).pictures, count)
+    return folder_pictures(source, count)

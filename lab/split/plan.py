@@ -1,0 +1,215 @@
+"""From a model folder to `split.yaml`: find cuts, cut, check, code, time, keep the Pareto set."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+
+from common.errors import ModelError
+from common.images import encode_jpeg
+from common.model.manifest import ModelFolder, Task, file_sha256, open_model_folder
+from common.model.session import Model, SessionConfig
+from common.model.split import (
+    SPLIT_FOLDER,
+    Cut,
+    Seam,
+    SplitPlan,
+    head_path,
+    tail_path,
+    write_split_plan,
+)
+from common.types import FloatArray, Prediction
+from lab.data.pictures import Picture
+from lab.evaluate.progress import Progress
+from lab.profile.timing import interleaved_medians, network_run, profile_plan
+from lab.split.coding import Examples, Features, choose_coding
+from lab.split.cuts import find_cuts
+from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
+from lab.split.graph import ActivationGraph, activation_graph, load_network
+from lab.split.pareto import fronts, pareto, thinned
+
+MAX_CUTS = 8
+CANDIDATES = 14
+DEFAULT_LOSS = {Task.CLASSIFICATION: 0.01, Task.DETECTION: 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """What `spillover lab split` was asked for. `max_loss` None is the task's default."""
+
+    max_tensors: int = 3
+    max_loss: float | None = None
+    int8_head: bool = False
+    threads: int = 0
+    rounds: int = 15
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """The plan that was written, what it was chosen from, and the mean JPEG (quality 90, whole frames)."""
+
+    plan: SplitPlan
+    cuts_found: int
+    cuts_measured: int
+    largest_difference: float
+    jpeg_bytes: float
+
+
+class _Calibration:
+    """Calibration pictures of a model: input tensors and the whole network's outputs and answers."""
+
+    def __init__(self, model: Model, pictures: Sequence[Picture], progress: Progress) -> None:
+        self.model = model
+        self.inputs, self.geometries, self.jpeg_sizes = [], [], []
+        self.outputs: list[list[FloatArray]] = []
+        for picture in progress.track(pictures, "whole network"):
+            image = picture.image()
+            tensor, geometry = model.prepare(image)
+            self.inputs.append(tensor[None])
+            self.geometries.append(geometry)
+            self.outputs.append(model.run(tensor[None]))
+            self.jpeg_sizes.append(len(encode_jpeg(image, 90).data))
+        self.answers = [self.decode(i, outputs) for i, outputs in enumerate(self.outputs)]
+
+    def decode(self, number: int, outputs: Sequence[FloatArray]) -> Prediction:
+        return self.model.decode(outputs, 0, self.geometries[number])
+
+
+def split_model(
+    path: Path, pictures: Sequence[Picture], options: SplitOptions, progress: Progress
+) -> SplitReport:
+    """Split the model folder at `path` and write `split.yaml` and the halves into it.
+
+    Raises:
+        ModelError: the network cannot be split, or no cut keeps enough of the answers.
+        SourceError: a calibration picture cannot be read.
+    """
+    folder = open_model_folder(path)
+    network = load_network(folder.onnx_path)
+    graph = activation_graph(network)
+    found = find_cuts(graph, options.max_tensors)
+    chosen = _candidates(graph, found)
+    calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
+    with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
+        workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
+        cuts = [cut for one in progress.track(chosen, "cuts") if (cut := workshop.make(one)) is not None]
+        if not cuts:
+            raise ModelError(f"{path}: no cut keeps enough of the answers; allow more with --max-loss")
+        heads = {cut.name: network_run(head_path(Path(scratch), cut.name), options.threads) for cut in cuts}
+        seconds = interleaved_medians(heads, options.rounds)
+        best = pareto(cuts, lambda cut: (seconds[cut.name], cut.feature_bytes))
+        plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(thinned(best, MAX_CUTS)))
+        _install(Path(scratch), path, plan)
+    profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
+    plan = msgspec.structs.replace(plan, profiles=(profile,))
+    write_split_plan(path, plan)
+    return SplitReport(
+        plan, len(found), len(chosen), workshop.largest_difference, float(np.mean(calibration.jpeg_sizes))
+    )
+
+
+def _candidates(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The cuts worth measuring: little work before them, few elements in them, fewer than the input has."""
+
+    def elements(cut: tuple[int, ...]) -> int:
+        return sum(graph.tensors[number].elements for number in cut)
+
+    small = [cut for cut in found if elements(cut) <= graph.tensors[0].elements]
+    return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
+
+
+@dataclass(slots=True)
+class _Workshop:
+    """Makes the cuts of one network in a scratch folder."""
+
+    scratch: Path
+    folder: ModelFolder
+    network: onnx.ModelProto
+    graph: ActivationGraph
+    calibration: _Calibration
+    options: SplitOptions
+    pictures: Sequence[Picture]
+    largest_difference: float = 0.0
+
+    def make(self, numbers: tuple[int, ...]) -> Cut | None:
+        """Write head and tail of one cut and choose its coding; None when no coding keeps enough."""
+        tensors = [self.graph.tensors[number] for number in numbers]
+        name = _cut_name([tensor.name for tensor in tensors])
+        head_file, tail_file = head_path(self.scratch, name), tail_path(self.scratch, name)
+        head_file.parent.mkdir(exist_ok=True)
+        halves = cut_network(self.network, [tensor.name for tensor in tensors])
+        onnx.save(halves.head, head_file)
+        onnx.save(halves.tail, tail_file)
+        tail = Half(tail_file, self.options.threads)
+        self._verify(name, Half(head_file, self.options.threads), tail)
+        if self.options.int8_head:
+            self._quantize(head_file)
+        head = Half(head_file, self.options.threads)
+        coding = choose_coding(self._examples(head, tail), self._max_loss())
+        if coding is None:
+            return None
+        seams = zip(tensors, coding.quantizers, strict=True)
+        return Cut(
+            name=name,
+            seams=tuple(Seam(tensor=t.name, shape=t.shape, quantizer=q) for t, q in seams),
+            head_sha256=file_sha256(head_file),
+            tail_sha256=file_sha256(tail_file),
+            feature_bytes=round(coding.feature_bytes, 1),
+            fidelity=round(coding.fidelity, 4),
+            head_int8=self.options.int8_head,
+        )
+
+    def _verify(self, name: str, head: Half, tail: Half) -> None:
+        """Uncoded, the two halves must say what the whole says."""
+        for number in range(min(4, len(self.calibration.inputs))):
+            parts = tail.run(head.run([self.calibration.inputs[number]]))
+            difference = largest_difference(self.calibration.outputs[number], parts)
+            self.largest_difference = max(self.largest_difference, difference)
+            if difference > TOLERANCE:
+                raise ModelError(
+                    f"cut {name}: head and tail differ from the whole network by {difference:.2g}"
+                )
+
+    def _examples(self, head: Half, tail: Half) -> Examples:
+        def answer(number: int, features: Features) -> Prediction:
+            return self.calibration.decode(number, tail.run([tensor[None] for tensor in features]))
+
+        features = [[tensor[0] for tensor in head.run([inputs])] for inputs in self.calibration.inputs]
+        return Examples(features, self.calibration.answers, answer)
+
+    def _quantize(self, head_file: Path) -> None:
+        """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
+        from lab.evaluate.progress import Silent
+        from lab.quantize.recipe import Recipe
+        from lab.quantize.static import quantize_onnx
+
+        float_file = head_file.with_suffix(".float.onnx")
+        head_file.rename(float_file)
+        quantize_onnx(float_file, head_file, self.folder.manifest, Recipe(), self.pictures, Silent())
+
+    def _max_loss(self) -> float:
+        if self.options.max_loss is not None:
+            return self.options.max_loss
+        return DEFAULT_LOSS[self.folder.manifest.task]
+
+
+def _cut_name(tensors: Sequence[str]) -> str:
+    """A file name from the first tensor's name and the number of the others."""
+    first = "".join(c if c.isalnum() or c in "._" else "-" for c in tensors[0]).strip("-._") or "cut"
+    return first[:100] + (f"-and-{len(tensors) - 1}-more" if len(tensors) > 1 else "")
+
+
+def _install(scratch: Path, folder: Path, plan: SplitPlan) -> None:
+    """Replace the folder's halves by those of the plan."""
+    shutil.rmtree(folder / SPLIT_FOLDER, ignore_errors=True)
+    (folder / SPLIT_FOLDER).mkdir()
+    paths: tuple[Callable[[Path, str], Path], ...] = (head_path, tail_path)
+    for cut in plan.cuts:
+        for path in paths:
+            shutil.copyfile(path(scratch, cut.name), path(folder, cut.name))

@@ -1,0 +1,153 @@
+"""The feature codec: what goes in comes out, within half a step; what is not features is refused."""
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import InvalidInputError, TooLargeError
+from common.features.codec import decode_features, encode_features
+from common.features.packing import pack, packed_size, symbols_per_byte, unpack
+from common.features.quantizer import Quantizer
+
+LIMIT = 1 << 16
+
+
+@st.composite
+def _coded(draw):
+    """Tensors of odd shapes with quantisers of every kind."""
+    tensors, quantizers = [], []
+    for _ in range(draw(st.integers(1, 3))):
+        shape = tuple(draw(st.lists(st.integers(1, 7), min_size=1, max_size=4)))
+        random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        tensors.append((random.laplace(size=shape) * draw(st.floats(0.01, 1e4))).astype(np.float32))
+        low, width = draw(st.floats(-1e3, 1e3)), draw(st.floats(0.1, 1e4))
+        high = low + width
+        ends = np.sort(random.uniform(low, high, (2, shape[0])), axis=0)
+        per_channel = draw(st.booleans())
+        quantizers.append(
+            Quantizer(
+                levels=draw(st.integers(2, 255)),
+                low=low,
+                high=high,
+                channel_low=tuple(ends[0].tolist()) if per_channel else (),
+                channel_high=tuple(ends[1].tolist()) if per_channel else (),
+                order=tuple(random.permutation(shape[0]).tolist()) if draw(st.booleans()) else (),
+                predict=draw(st.booleans()),
+            )
+        )
+    return tensors, quantizers
+
+
+@given(_coded())
+def test_decoded_features_are_the_clipped_ones_within_half_a_step(coded):
+    """Whatever the quantiser: each value comes back as the nearest level of its clipped self."""
+    tensors, quantizers = coded
+    decoded = decode_features(encode_features(tensors, quantizers), LIMIT)
+    for tensor, quantizer, values in zip(tensors, quantizers, decoded, strict=True):
+        assert values.shape == tensor.shape
+        low, high = np.float64(quantizer.low), np.float64(quantizer.high)
+        rounding = (high - low) / 255  # what a channel's clip may grow by on its way through one byte
+        if quantizer.channel_low:
+            axes = (-1, *[1] * (tensor.ndim - 1))
+            low, high = (np.reshape(part, axes) for part in (quantizer.channel_low, quantizer.channel_high))
+        else:
+            rounding = 0
+        step = (high - low + 2 * rounding) / (quantizer.levels - 1)
+        slack = step / 2 + rounding + 1e-5 * np.maximum(np.abs(low), np.abs(high))
+        assert (np.abs(values - np.clip(tensor, low, high)) <= slack).all()
+
+
+@given(_coded())
+def test_features_are_coded_to_the_same_bytes_again(coded):
+    """What was decoded is on the levels: coding it once more changes nothing."""
+    tensors, quantizers = coded
+    data = encode_features(tensors, quantizers)
+    assert encode_features(decode_features(data, LIMIT), quantizers) == data
+
+
+@given(st.integers(2, 255), st.binary(max_size=200))
+def test_packing_loses_no_symbol(levels, data):
+    """Symbols in, symbols out, in the number of bytes that is promised."""
+    symbols = (np.frombuffer(data, np.uint8) % levels).astype(np.uint8)
+    packed = pack(symbols, levels)
+    assert len(packed) == packed_size(symbols.size, levels) <= -(-symbols.size // symbols_per_byte(levels))
+    assert (unpack(packed, symbols.size, levels) == symbols).all()
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused_with_one_kind_of_error(data):
+    """Nothing but InvalidInputError leaves the decoder."""
+    with pytest.raises(InvalidInputError):
+        decode_features(data, LIMIT)
+
+
+@settings(max_examples=500)
+@given(_coded(), st.data())
+def test_damaged_features_with_a_right_checksum_are_refused_or_stay_in_bounds(coded, data):
+    """A hostile sender can compute the checksum: what it gets is an error or tensors below the limit."""
+    good = bytearray(encode_features(*coded))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(8, len(good) - 1))] = data.draw(st.integers(0, 255))
+    good = good[: data.draw(st.integers(8, len(good)))]
+    good[4:8] = zlib.crc32(good[8:]).to_bytes(4, "little")
+    try:
+        decoded = decode_features(bytes(good), LIMIT)
+    except InvalidInputError:
+        return
+    assert sum(tensor.size for tensor in decoded) <= LIMIT
+    assert all(np.isfinite(tensor).all() for tensor in decoded)
+
+
+def test_a_flipped_bit_is_noticed():
+    """The checksum covers header and stream."""
+    good = encode_features([np.ones((3, 4, 4), np.float32)], [Quantizer(levels=4, low=0, high=2)])
+    for position in range(8, len(good)):
+        bad = bytearray(good)
+        bad[position] ^= 1
+        with pytest.raises(InvalidInputError, match="checksum"):
+            decode_features(bytes(bad), LIMIT)
+
+
+def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated():
+    """65535^3 elements in a few bytes: the limit is looked at first."""
+    good = encode_features([np.ones((1, 1, 1), np.float32)], [Quantizer(levels=2, low=0, high=1)])
+    body = bytearray(good[8:])
+    body[3:9] = b"\xff" * 6
+    with pytest.raises(TooLargeError, match="limit is 65536"):
+        decode_features(good[:4] + zlib.crc32(body).to_bytes(4, "little") + bytes(body), LIMIT)
+
+
+def test_a_stream_that_inflates_past_its_size_is_cut_off():
+    """A deflate bomb behind a modest header is an error, and costs no more than the header promised."""
+    good = encode_features([np.ones((1, 1, 1), np.float32)], [Quantizer(levels=2, low=0, high=1)])
+    header = good[8:25]
+    bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = header + bomb.compress(bytes(10_000_000)) + bomb.flush()
+    with pytest.raises(InvalidInputError, match="does not hold"):
+        decode_features(good[:4] + zlib.crc32(body).to_bytes(4, "little") + body, LIMIT)
+
+
+def test_another_version_is_named():
+    """A newer peer's format is refused by its number, not misread."""
+    good = bytearray(encode_features([np.ones(3, np.float32)], [Quantizer(levels=2, low=0, high=1)]))
+    good[2] = 9
+    with pytest.raises(InvalidInputError, match="version 9"):
+        decode_features(bytes(good), LIMIT)
+
+
+def test_values_that_are_no_numbers_are_refused_by_the_sender():
+    """A broken head is found where it runs."""
+    with pytest.raises(InvalidInputError, match="not a number"):
+        encode_features([np.array([np.nan], np.float32)], [Quantizer(levels=2, low=0, high=1)])
+
+
+def test_few_levels_cost_less_than_a_bit_an_element():
+    """Packing lets a Huffman code pass below its one bit a symbol, which sparse features need."""
+    random = np.random.default_rng(0)
+    sparse = (random.uniform(size=(64, 16, 16)) > 0.95).astype(np.float32)
+    coded = encode_features([sparse], [Quantizer(levels=3, low=0, high=2)])
+    assert len(coded) * 8 < 0.45 * sparse.size
