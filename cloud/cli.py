@@ -8,12 +8,18 @@ from pathlib import Path
 import click
 
 from cloud.config import CloudConfig
+from common.cli import LazyGroup
 from common.config import load_config
 from common.log import configure_logging, get_logger
 
 
 @click.group(
     name="cloud",
+    cls=LazyGroup,
+    commands_at={
+        "certs": ("cloud.security.cli:certs", "A private CA: certificates for servers, devices, operators."),
+        "tokens": ("cloud.security.cli:tokens", "Bearer tokens, for callers without certificates."),
+    },
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="SIGTERM or Ctrl-C drains: no new calls, those in flight are answered within `drain_timeout_s`, "

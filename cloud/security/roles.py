@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from common.errors import ForbiddenError
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What a device, a person or a role may be called."""
 ANONYMOUS = "anonymous"
 """The role of callers who prove nothing, where such are admitted."""
 

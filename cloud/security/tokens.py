@@ -15,14 +15,14 @@ from typing import Annotated
 
 import msgspec
 
-from cloud.security.files import write_private
-from cloud.security.roles import Caller
+from cloud.security.files import locked, write_private
+from cloud.security.roles import NAME_PATTERN, Caller
 from common.config import Section, load_config
 from common.errors import ConfigError, UnauthenticatedError
 from common.reload import Reloading
 from common.tls import utc_now
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 HEADER = "authorization"
 
@@ -76,16 +76,18 @@ def add_token(path: Path, name: str, role: str, days: float | None) -> str:
         token = msgspec.convert(raw, Token)
     except msgspec.ValidationError as error:
         raise ConfigError(f"token of {name!r}: {error}") from error
-    _write(path, (*read_tokens(path), token))
+    with locked(path.parent):
+        _write(path, (*read_tokens(path), token))
     return f"{name}~{secret}"
 
 
 def revoke_tokens(path: Path, name: str) -> int:
     """Take every token of `name` out of the file; returns how many. Raises ConfigError like `add_token`."""
-    tokens = read_tokens(path)
-    kept = tuple(token for token in tokens if token.name != name)
-    if len(kept) < len(tokens):
-        _write(path, kept)
+    with locked(path.parent):
+        tokens = read_tokens(path)
+        kept = tuple(token for token in tokens if token.name != name)
+        if len(kept) < len(tokens):
+            _write(path, kept)
     return len(tokens) - len(kept)
 
 

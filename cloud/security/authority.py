@@ -1,0 +1,165 @@
+"""A private certificate authority in a folder: who it has vouched for, and whom it no longer vouches for.
+
+    ca.crt      what the other side is given to check certificates with
+    ca.key      the one secret of the folder; who has it can be anybody
+    crl.pem     the revocation list (RFC 5280)
+    issued/     a copy of every certificate, by serial number
+
+Certificates begin long before they are made. The start protects nothing here, and a computer without a
+battery clock, such as a Raspberry Pi, wakes up in the past and would refuse a certificate of today.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from cloud.security import builders
+from cloud.security.builders import Subject
+from cloud.security.files import locked, write_private, write_public
+from common.errors import ConfigError, NotFoundError
+from common.reload import read_file
+from common.tls import load_key_pair, utc_now
+
+CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
+CA_DAYS = 3650
+CRL_DAYS = 3650
+"""A list is replaced when something is revoked, not by the calendar: its promise lasts as long as the CA."""
+BACKDATED = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """One certificate of the authority."""
+
+    certificate: x509.Certificate
+    subject: Subject
+    revoked: bool
+
+    @property
+    def days_left(self) -> float:
+        """Days until it ends, negative after."""
+        return (self.certificate.not_valid_after_utc - utc_now()).total_seconds() / 86400
+
+    @property
+    def is_good(self) -> bool:
+        """Neither expired nor revoked."""
+        return self.days_left > 0 and not self.revoked
+
+
+class Authority:
+    """The authority of one folder.
+
+    Raises:
+        ConfigError: there is none in the folder, or its files are damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / CA_KEY).exists():
+            raise ConfigError(f"no certificate authority in {folder}; `spillover cloud certs init` makes one")
+        pair = load_key_pair(folder / CA_CERTIFICATE, folder / CA_KEY, f"authority {folder}")
+        self._certificate = x509.load_pem_x509_certificate(pair.certificate_pem)
+        self._key = builders.load_ec_key(pair.key_pem, folder / CA_KEY)
+
+    @classmethod
+    def create(cls, folder: Path, name: str) -> "Authority":
+        """Make an authority called `name` in a new folder. Raises ConfigError when it has one already."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(folder):
+            if (folder / CA_KEY).exists():
+                raise ConfigError(f"{folder} has a certificate authority; it is not overwritten")
+            key = ec.generate_private_key(ec.SECP256R1())
+            start, end = _validity(CA_DAYS)
+            certificate = builders.ca_certificate(name, key, start, end)
+            write_public(folder / CA_CERTIFICATE, certificate.public_bytes(Encoding.PEM))
+            write_private(folder / CA_KEY, key_pem(key))
+            authority = cls(folder)
+            authority._write_crl([])
+        return authority
+
+    def issue(
+        self, subject: Subject, days: float, public_key: ec.EllipticCurvePublicKey | None = None
+    ) -> tuple[bytes, bytes]:
+        """Vouch for `subject`; returns the certificate and its new private key, PEM.
+
+        With a `public_key` of the subject's own making there is no private key to return: it is empty.
+        """
+        key = None if public_key else ec.generate_private_key(ec.SECP256R1())
+        start, end = _validity(days)
+        certificate = builders.leaf_certificate(
+            subject,
+            public_key or key.public_key(),  # type: ignore[union-attr]  # one of the two is there
+            self._certificate,
+            self._key,
+            (start, min(end, self._certificate.not_valid_after_utc)),
+        )
+        pem = certificate.public_bytes(Encoding.PEM)
+        (self.folder / ISSUED).mkdir(exist_ok=True)
+        write_public(self.folder / ISSUED / f"{certificate.serial_number:x}.crt", pem)
+        return pem, key_pem(key) if key else b""
+
+    def issued(self) -> list[Issued]:
+        """Every certificate, by name, oldest first. Raises ConfigError: the revocation list is damaged."""
+        revoked = {entry.serial_number for entry in self._revocations()}
+        found = [
+            x509.load_pem_x509_certificate(path.read_bytes()) for path in (self.folder / ISSUED).glob("*.crt")
+        ]
+        known = [Issued(one, builders.read_subject(one), one.serial_number in revoked) for one in found]
+        return sorted(known, key=lambda one: (one.subject.name, one.certificate.not_valid_after_utc))
+
+    def newest(self, name: str) -> Issued:
+        """The certificate of `name` that lasts longest. Raises NotFoundError when there is none."""
+        found = [one for one in self.issued() if one.subject.name == name]
+        if not found:
+            raise NotFoundError(f"no certificate of {name!r} was issued in {self.folder}")
+        return found[-1]
+
+    def revoke(self, name: str, serial: int | None = None) -> list[Issued]:
+        """Take back every certificate of `name`, or the one with that serial; returns those that were good.
+
+        Raises:
+            NotFoundError: there is none to take back.
+        """
+        with locked(self.folder):
+            good = [
+                one
+                for one in self.issued()
+                if one.subject.name == name
+                and one.is_good
+                and serial in (None, one.certificate.serial_number)
+            ]
+            if not good:
+                raise NotFoundError(f"{name!r} has no certificate that could be revoked in {self.folder}")
+            now = utc_now()
+            entries = [builders.revocation(one.certificate.serial_number, now) for one in good]
+            self._write_crl([*self._revocations(), *entries])
+        return good
+
+    def _revocations(self) -> Sequence[x509.RevokedCertificate]:
+        path = self.folder / CRL
+        try:
+            return list(x509.load_pem_x509_crl(read_file(path, f"authority {self.folder}")))
+        except ValueError as error:
+            raise ConfigError(f"{path} is damaged: {error}") from error
+
+    def _write_crl(self, entries: Iterable[x509.RevokedCertificate]) -> None:
+        now = utc_now()
+        crl = builders.revocation_list(
+            entries, self._certificate, self._key, now - BACKDATED, now + timedelta(days=CRL_DAYS)
+        )
+        write_public(self.folder / CRL, crl.public_bytes(Encoding.PEM))
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as unencrypted PKCS #8: a daemon has nobody who could type a password."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _validity(days: float) -> tuple[datetime, datetime]:
+    now = utc_now()
+    return now - BACKDATED, now + timedelta(days=days)

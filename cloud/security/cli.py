@@ -1,0 +1,194 @@
+"""`spillover cloud certs` and `spillover cloud tokens`."""
+
+import re
+from pathlib import Path
+
+import click
+
+from cloud.security.authority import CA_CERTIFICATE, CRL, Authority, Issued
+from cloud.security.builders import SERVER, Subject, load_request
+from cloud.security.files import write_private, write_public
+from cloud.security.roles import NAME_PATTERN
+from cloud.security.tokens import add_token, read_tokens, revoke_tokens
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("pki"),
+    show_default=True,
+    help="Where the certificate authority is kept.",
+)
+days_option = click.option(
+    "--days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=365.0,
+    show_default=True,
+    help="How long it holds.",
+)
+file_option = click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("tokens.yaml"),
+    show_default=True,
+    help="The file that `security.tokens_file` names.",
+)
+
+
+@click.group()
+def certs() -> None:
+    """Make certificates of your own for TLS: a private CA, servers, devices, operators.
+
+    \b
+    spillover cloud certs init
+    spillover cloud certs issue cloud --role server --host cloud.example --host 192.0.2.7
+    spillover cloud certs issue camera-1
+    spillover cloud certs revoke camera-1
+    """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
+
+
+@certs.command()
+@folder_option
+@click.option(
+    "--name", default="Spillover CA", show_default=True, help="What the CA is called in certificates."
+)
+def init(folder: Path, name: str) -> None:
+    """Make the certificate authority. Keep the folder off the network: who has its ca.key can be anybody."""
+    Authority.create(folder, name)
+    click.echo(
+        f"{folder / CA_CERTIFICATE}: give it to servers (security.tls.client_ca) and devices (uplink.tls.ca)"
+    )
+    click.echo(f"{folder / CRL}: give it to servers (security.tls.crl), again after each `revoke`")
+
+
+@certs.command()
+@click.argument("name")
+@folder_option
+@days_option
+@click.option(
+    "--role", default="device", show_default=True, help="device, operator, server, or one of cloud.yaml."
+)
+@click.option("--host", "hosts", multiple=True, help="A DNS name or IP address of a server; may be repeated.")
+@click.option(
+    "--csr",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="A signing request made on the device itself, so that its private key never travels.",
+)
+def issue(name: str, folder: Path, days: float, role: str, hosts: tuple[str, ...], csr: Path | None) -> None:
+    """Issue a certificate for NAME, a device's `device_id`; writes <folder>/NAME.crt and NAME.key."""
+    authority = Authority(folder)
+    if (role == SERVER) != bool(hosts):
+        raise click.UsageError("A server needs --host, and only a server has one.")
+    if any(one.subject.name == name and one.is_good for one in authority.issued()):
+        raise click.ClickException(f"{name} has a certificate; `certs renew {name}` makes its next one.")
+    _issue(authority, _subject(name, role, hosts), days, csr)
+
+
+@certs.command()
+@click.argument("name")
+@folder_option
+@days_option
+@click.option("--csr", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="As for `issue`.")
+def renew(name: str, folder: Path, days: float, csr: Path | None) -> None:
+    """Issue the next certificate for NAME, same role and hosts. The old one holds until it ends."""
+    authority = Authority(folder)
+    _issue(authority, authority.newest(name).subject, days, csr)
+
+
+@certs.command()
+@click.argument("name")
+@folder_option
+@click.option("--serial", help="Only this one of its certificates, as `list` shows it.")
+def revoke(name: str, folder: Path, serial: str | None) -> None:
+    """Take back every certificate of NAME. Servers refuse it once they have the new crl.pem."""
+    number = None if serial is None else _serial(serial)
+    for one in Authority(folder).revoke(name, number):
+        click.echo(f"revoked {_line(one)}")
+    click.echo(f"copy {folder / CRL} to each server, over the file that security.tls.crl names")
+
+
+@certs.command("list")
+@folder_option
+@click.option("--within", type=float, help="Only good ones that end within so many days: those to renew.")
+def list_issued(folder: Path, within: float | None) -> None:
+    """List every certificate that was issued."""
+    for one in Authority(folder).issued():
+        if within is None or (one.is_good and one.days_left <= within):
+            click.echo(_line(one))
+
+
+@click.group()
+def tokens() -> None:
+    """Make and revoke bearer tokens, for callers without certificates of their own."""
+
+
+@tokens.command()
+@click.argument("name")
+@file_option
+@click.option("--role", default="device", show_default=True, help="device, operator, or one of cloud.yaml.")
+@click.option(
+    "--days", type=click.FloatRange(min=0, min_open=True), help="How long it holds; without, for ever."
+)
+def add(name: str, path: Path, role: str, days: float | None) -> None:
+    """Make a token for NAME and print it, once: the file keeps its hash alone."""
+    click.echo(add_token(path, name, role, days))
+
+
+@tokens.command("revoke")
+@click.argument("name")
+@file_option
+def revoke_token(name: str, path: Path) -> None:
+    """Take back every token of NAME, at once for servers that read this file."""
+    if not (count := revoke_tokens(path, name)):
+        raise click.ClickException(f"{path} has no token of {name}")
+    click.echo(f"revoked {count}")
+
+
+@tokens.command("list")
+@file_option
+def list_tokens(path: Path) -> None:
+    """List whose tokens there are."""
+    for token in read_tokens(path):
+        click.echo(f"{token.name:<24} {token.role:<12} {token.expires or 'for ever'}")
+
+
+def _issue(authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
+    certificate, key = authority.issue(subject, days, load_request(csr) if csr else None)
+    key_path, path = (authority.folder / f"{subject.name}.{ending}" for ending in ("key", "crt"))
+    if key:
+        write_private(key_path, key)
+        click.echo(f"{key_path}: the private key; move it to where it is used, and keep no copy")
+    write_public(path, certificate)
+    click.echo(f"{path}: the certificate of {subject.name} ({subject.role}), for {days:g} days")
+
+
+def _subject(name: str, role: str, hosts: tuple[str, ...]) -> Subject:
+    for what in (name, role):
+        if not _is_name(what):
+            raise click.UsageError(
+                f"{what!r} cannot be a name: letters, digits, . _ - and at most 64 of them."
+            )
+    if name == Path(CA_CERTIFICATE).stem:
+        raise click.UsageError(f"{name!r} is the CA's own name here.")
+    return Subject(name, role, hosts)
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no hexadecimal number", param_hint="--serial") from None
+
+
+def _line(one: Issued) -> str:
+    ends = f"{one.certificate.not_valid_after_utc:%Y-%m-%d}"
+    state = (
+        "revoked" if one.revoked else "expired" if one.days_left <= 0 else f"{one.days_left:.0f} days left"
+    )
+    return (
+        f"{one.subject.name:<24} {one.subject.role:<12} {ends}  {state:<16} {one.certificate.serial_number:x}"
+    )
