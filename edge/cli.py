@@ -39,7 +39,7 @@ from edge.config import EdgeConfig, JsonLinesConfig, Mode
 def edge(
     context: click.Context, config_path: Path | None, mode: str | None, source: str | None, output: str | None
 ) -> None:
-    r"""Run the edge daemon.
+    """Run the edge daemon.
 
     Every frame is answered by the small model on this device. A policy picks the frames that the cloud
     would answer better; those are sent as JPEG, and answered by the deadline even if the cloud is silent.
@@ -49,7 +49,7 @@ def edge(
     spillover edge -c edge.yaml
     spillover edge -c edge.yaml --source clip.mp4 --output results.jsonl
     spillover edge -c edge.yaml --mode edge_only
-    """
+    """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     if context.invoked_subcommand is not None:
         return
     if config_path is None:
