@@ -91,10 +91,14 @@ class RateLimiter:
     """A token bucket for each device: a rate on average, `burst` at once. A rate of 0 limits nothing."""
 
     def __init__(self, limits: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = limits.device_rate_per_s
-        self._burst = float(limits.device_burst)
+        self.follow(limits)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def follow(self, limits: LimitsConfig) -> None:
+        """Use these limits from now on; what each device has spent is remembered."""
+        self._rate = limits.device_rate_per_s
+        self._burst = float(limits.device_burst)
 
     def spend(self, device: str) -> None:
         """Take one token of `device`. Raises OverloadedError when it has none."""

@@ -4,13 +4,18 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cloud.config import CloudConfig
 from common.cli import LazyGroup
 from common.config import load_config
+from common.errors import ConfigError
 from common.log import configure_logging, get_logger
+
+if TYPE_CHECKING:
+    from cloud.server import Running
 
 
 @click.group(
@@ -23,7 +28,8 @@ from common.log import configure_logging, get_logger
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="SIGTERM or Ctrl-C drains: no new calls, those in flight are answered within `drain_timeout_s`, "
-    "exit code 0. Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model folder.",
+    "exit code 0. SIGHUP reads the configuration again and loads what changed on disk. "
+    "Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model folder.",
 )
 @click.option(
     "-c",
@@ -48,17 +54,27 @@ def cloud(context: click.Context, config_path: Path | None, ready_file: Path | N
         return
     config = load_config(config_path, CloudConfig) if config_path else CloudConfig()
     configure_logging(config.log.level.value, as_json=config.log.json)
-    asyncio.run(_serve_until_signalled(config, ready_file))
+    asyncio.run(_serve_until_signalled(config, config_path, ready_file))
 
 
-async def _serve_until_signalled(config: CloudConfig, ready_file: Path | None) -> None:
+async def _serve_until_signalled(
+    config: CloudConfig, config_path: Path | None, ready_file: Path | None
+) -> None:
     from cloud.server import Running, serve  # so that --help does not load ONNX Runtime
 
+    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
 
     def on_ready(server: Running) -> None:
+        def reload() -> None:
+            task = loop.create_task(_reload(server, config_path))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
         get_logger("server").info("serving", address=server.address, metrics=server.metrics_address)
         if ready_file:
             _write_atomically(ready_file, server.address)
@@ -68,6 +84,17 @@ async def _serve_until_signalled(config: CloudConfig, ready_file: Path | None) -
     finally:
         if ready_file:
             ready_file.unlink(missing_ok=True)
+
+
+async def _reload(server: "Running", config_path: Path | None) -> None:
+    """On SIGHUP: a configuration with a fault is logged, and the one in force stays."""
+    log = get_logger("server")
+    try:
+        await server.reload(load_config(config_path, CloudConfig) if config_path else CloudConfig())
+    except ConfigError as error:
+        log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
+    else:
+        log.info("reloaded")
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -32,6 +32,10 @@ SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
 )
 
+RELOADED = {"models", "session", "batching", "batching_of", "limits"}
+"""Keys that a running server follows; of `models` not the repository, of `limits` not message sizes."""
+FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -41,6 +45,16 @@ class Running:
     metrics_address: str | None
     registry: Registry
     metrics: Metrics
+    rate: RateLimiter
+    config: CloudConfig
+
+    async def reload(self, config: CloudConfig) -> None:
+        """Follow a changed configuration as far as a running server can, and log what needs a restart."""
+        fixed = [key for key in FIXED if getattr(config, key) != getattr(self.config, key)]
+        if fixed:
+            get_logger("server").warning("changed, but in force only after a restart", keys=fixed)
+        self.rate.follow(config.limits)
+        await self.registry.reload(config)
 
 
 async def serve(config: CloudConfig, stop: asyncio.Event, on_ready: Callable[[Running], None]) -> None:
@@ -60,10 +74,11 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
         ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
     ):
         async with _loaded(config, metrics) as registry:
-            dataplane = Dataplane(registry, executor, RateLimiter(config.limits))
+            rate = RateLimiter(config.limits)
+            dataplane = Dataplane(registry, executor, rate)
             boundary = Boundary(metrics, lambda: dataplane.load, security.identify)
             async with _listening(config, dataplane, boundary, security) as address:
-                yield Running(address, metrics_address, registry, metrics)
+                yield Running(address, metrics_address, registry, metrics, rate, config)
 
 
 @asynccontextmanager

@@ -1,0 +1,45 @@
+"""SIGHUP: the process reads its configuration again and follows it, or says why it does not."""
+
+import signal
+
+import grpc
+import msgspec
+
+from common.pb import spillover_pb2 as pb
+from common.pb import spillover_pb2_grpc as pb_grpc
+from tests.models import centre_detector, colour_classifier
+from tests.processes import cloud_process, wait_until
+from tests.serving import CALL_S
+
+
+def test_sighup_loads_and_unloads_what_the_configuration_now_says(tmp_path):
+    """After SIGHUP the models are those of the changed file; a file with a fault changes nothing."""
+    colour_classifier(tmp_path)
+    centre_detector(tmp_path)
+    models = {"repository": str(tmp_path), "load": ["colour"]}
+    with (
+        cloud_process(tmp_path, models=models) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        stub = pb_grpc.SpilloverStub(channel)
+
+        def loaded() -> list[str]:
+            answer = stub.ListModels(pb.ListModelsRequest(), timeout=CALL_S)
+            return [f"{one.model.name}@{one.model.version}" for one in answer.models]
+
+        path = tmp_path / "cloud.yaml"
+        good = msgspec.yaml.decode(path.read_bytes())
+        path.write_text("models: {lod: [centre]}")
+        process.send_signal(signal.SIGHUP)
+        lines = iter(process.stderr.readline, "")
+        assert "lod" in next(line for line in lines if "not reloaded" in line)
+        assert loaded() == ["colour@1"]
+
+        colour_classifier(tmp_path, version="2")
+        path.write_bytes(msgspec.yaml.encode(good | {"models": models | {"load": ["colour", "centre"]}}))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: loaded() == ["centre@1", "colour@2"], process)
+
+        path.write_bytes(msgspec.yaml.encode(good | {"models": models | {"load": ["centre"]}}))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: loaded() == ["centre@1"], process)

@@ -1,0 +1,153 @@
+"""Models come, change and go while requests keep arriving, and none of them notices."""
+
+import asyncio
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from common.model.manifest import MODEL_FILE
+from common.pb import open_inference_pb2 as oip
+from common.pb import open_inference_pb2_grpc as oip_grpc
+from common.pb import spillover_pb2 as pb
+from common.pb import spillover_pb2_grpc as pb_grpc
+from tests.models import colour_classifier, identity
+from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+
+RED = jpeg_of((0, 0, 255))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server with version 1 of the classifier."""
+    colour_classifier(tmp_path)
+    models = {"repository": str(tmp_path), "load": ["colour"]}
+    with serving(cloud_config(tmp_path, models=models, batching={"max_pending": 256})) as running:
+        yield running
+
+
+@pytest.fixture
+def operator(server):
+    """A client of the repository methods."""
+    with grpc.insecure_channel(server.address) as channel:
+        yield oip_grpc.GRPCInferenceServiceStub(channel)
+
+
+def _load(operator, name: str) -> None:
+    operator.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name=name), timeout=CALL_S)
+
+
+def test_a_new_version_takes_over_without_one_failed_request(server, operator, tmp_path):
+    """Four clients never stop asking while ten versions replace each other: every request is answered.
+
+    Each client sees ever newer versions, and at the end the last one.
+    """
+    stop = threading.Event()
+
+    def ask_until_stopped() -> list[int]:
+        versions = []
+        with stub_of(server) as stub:
+            while not stop.is_set():
+                reply = stub.Infer(request_for(RED), timeout=CALL_S)  # an error fails the test
+                assert reply.classification.class_id[0] == 0
+                versions.append(int(reply.model.version))
+        return versions
+
+    with ThreadPoolExecutor(4) as clients:
+        asking = [clients.submit(ask_until_stopped) for _ in range(4)]
+        try:
+            for version in range(2, 12):
+                colour_classifier(tmp_path, version=str(version))
+                _load(operator, "colour")
+        finally:
+            stop.set()
+        seen = [one.result() for one in asking]
+    assert all(versions == sorted(versions) for versions in seen)
+    assert len({version for versions in seen for version in versions}) > 2
+    with stub_of(server) as stub:
+        assert stub.Infer(request_for(RED), timeout=CALL_S).model.version == "11"
+    assert [str(one.model_id) for one in server.registry.models()] == ["colour@11"]
+
+
+def test_a_broken_version_is_refused_and_the_old_one_stays(server, operator, tmp_path):
+    """A version that cannot be loaded is an error to whoever asked, and is listed with its reason.
+
+    For everybody else nothing changes.
+    """
+    broken = colour_classifier(tmp_path, version="2")
+    (broken / MODEL_FILE).write_bytes(b"half a network")
+    with pytest.raises(grpc.RpcError) as refused:
+        _load(operator, "colour")
+    assert "sha256" in refused.value.details()
+    with stub_of(server) as stub:
+        assert stub.Infer(request_for(RED), timeout=CALL_S).model.version == "1"
+    index = operator.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=CALL_S).models
+    assert [(one.version, one.state) for one in index] == [("1", "READY"), ("2", "UNAVAILABLE")]
+    assert "sha256" in index[1].reason
+
+
+def test_a_network_that_cannot_run_is_refused_before_it_answers(server, operator, tmp_path):
+    """Warm-up comes before readiness: a file that is no network is never in the table."""
+    (tmp_path / "bad" / "1").mkdir(parents=True)
+    (tmp_path / "bad" / "1" / MODEL_FILE).write_bytes(b"\x08\x07nonsense")
+    with pytest.raises(grpc.RpcError):
+        _load(operator, "bad")
+    ready = operator.ModelReady(oip.ModelReadyRequest(name="bad"), timeout=CALL_S)
+    assert not ready.ready
+
+
+def test_other_models_come_and_go_meanwhile(server, operator, tmp_path):
+    """Loading and unloading one model touches no request for another."""
+    identity(tmp_path, "other")
+    with stub_of(server) as stub:
+        for _ in range(3):
+            asking = [stub.Infer.future(request_for(RED), timeout=CALL_S) for _ in range(20)]
+            _load(operator, "other")
+            operator.RepositoryModelUnload(
+                oip.RepositoryModelUnloadRequest(model_name="other"), timeout=CALL_S
+            )
+            assert all(one.result().classification.class_id[0] == 0 for one in asking)
+    with pytest.raises(grpc.RpcError) as refused:
+        operator.RepositoryModelUnload(oip.RepositoryModelUnloadRequest(model_name="other"), timeout=CALL_S)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_clients_that_hang_up_leave_a_healthy_server(server):
+    """Of 600 calls half are cancelled at random moments; the others are answered.
+
+    Nothing stays in flight, and the next request is served.
+    """
+    rng = random.Random(3)
+
+    async def one(stub: pb_grpc.SpilloverStub) -> int:
+        call = stub.Infer(request_for(RED), timeout=CALL_S)
+        if rng.random() < 0.5:
+            for _ in range(rng.randrange(40)):
+                await asyncio.sleep(0)
+            call.cancel()
+        try:
+            reply = await call
+        except asyncio.CancelledError:
+            return 0
+        assert reply.classification.class_id[0] == 0
+        return 1
+
+    async def scenario() -> int:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = pb_grpc.SpilloverStub(channel)
+            return sum([sum(await asyncio.gather(*(one(stub) for _ in range(60)))) for _ in range(10)])
+
+    assert asyncio.run(scenario()) >= 250
+    with stub_of(server) as stub:
+        assert stub.Infer(request_for(RED), timeout=CALL_S).model.name == "colour"
+        assert [model.model.name for model in stub.ListModels(pb.ListModelsRequest()).models] == ["colour"]
+        for _ in range(1000):  # the last of the cancelled may still be on their way out
+            if server.metrics.registry.get_sample_value("spillover_in_flight") == 0:
+                break
+            stub.ListModels(pb.ListModelsRequest())
+    assert server.metrics.registry.get_sample_value("spillover_in_flight") == 0
+    (model,) = server.registry.models()
+    assert model.admission.load == 0
+    assert model.users == 0
