@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EDGE_VENV := .venv-edge
+EDGE_STAMP := $(EDGE_VENV)/.installed
 
 # Writes the generated code below folder $(1). The path mapping makes its imports `from common.pb import ...`.
 protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
@@ -21,6 +23,12 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[edge,cloud,lab,models,dev]'
+	@touch $@
+
+# What a Pi has: the extra `edge` and nothing else. It also proves that the edge needs nothing else.
+$(EDGE_STAMP): pyproject.toml | $(STAMP)
+	$(PYTHON) -m venv $(EDGE_VENV)
+	$(EDGE_VENV)/bin/python -m pip install --quiet -e '.[edge]'
 	@touch $@
 
 setup: $(STAMP) ## install everything into .venv
@@ -45,9 +53,9 @@ check-proto: $(STAMP)
 	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/common/pb" common/pb \
 	  || { echo 'common/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
 
-bench-edge: $(STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
-	$(BIN)/spillover lab bench-edge
+bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
+	$(BIN)/spillover lab bench-edge --python $(EDGE_VENV)/bin/python
 
 clean: ## remove what the other targets made (the model cache stays)
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EDGE_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

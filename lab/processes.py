@@ -19,15 +19,15 @@ class ProcessFailedError(SpilloverError):
 
 @contextlib.contextmanager
 def running(
-    arguments: Sequence[str], log_path: Path, *, stop_within_s: float = 15.0
+    arguments: Sequence[str], log_path: Path, *, python: str = sys.executable, stop_within_s: float = 15.0
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `spillover <arguments>` while the block lasts, its standard error in `log_path`.
+    """Run `spillover <arguments>` by interpreter `python` while the block lasts, its output in `log_path`.
 
     At the end it gets SIGTERM, and SIGKILL when it has not gone within `stop_within_s`.
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "common.cli", *arguments], stdout=log, stderr=subprocess.STDOUT
+            [python, "-m", "common.cli", *arguments], stdout=log, stderr=subprocess.STDOUT
         )
         try:
             yield process

@@ -1,5 +1,6 @@
 """The command `spillover lab bench-edge`."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +12,11 @@ import click
 @click.option(
     "--core", type=click.IntRange(min=0), default=0, show_default=True, help="The core both are bound to."
 )
+@click.option(
+    "--python",
+    default=sys.executable,
+    help="The interpreter that runs the edge; default: this one. With the extra `edge` alone it is a Pi's.",
+)
 @click.option("--source", help="A video or image folder; default: a clip from an installed package.")
 @click.option(
     "--out",
@@ -19,7 +25,7 @@ import click
     show_default=True,
     help="Figures (bench-edge.json), configurations and logs go here.",
 )
-def bench_edge(rounds: int, frames: int, core: int, source: str | None, out: Path) -> None:
+def bench_edge(rounds: int, frames: int, core: int, python: str, source: str | None, out: Path) -> None:
     """Measure what the edge pipeline costs over a bare loop of the same model on the same frames.
 
     Both are processes bound to one core, run in turn; the figure is the median of the paired ratios. Then the
@@ -28,4 +34,4 @@ def bench_edge(rounds: int, frames: int, core: int, source: str | None, out: Pat
     """
     from lab.bench.edge import BenchSettings, run_bench
 
-    run_bench(BenchSettings(rounds, frames, core, source, out))
+    run_bench(BenchSettings(rounds, frames, core, python, source, out))

@@ -5,7 +5,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.progress import track
 from common.errors import SpilloverError
 from common.home import models_home
 from edge.sinks.record import Record
-from lab.bench.memory import import_costs_mb, peak_rss_mb
+from lab.bench.memory import Rss, import_costs_mb, last_rss
 from lab.bench.report import EdgeFigures, print_figures
 from lab.console import open_console
 from lab.package_data import sample_clip
@@ -37,6 +36,8 @@ class BenchSettings:
     rounds: int
     frames: int
     core: int
+    python: str
+    """The interpreter that runs the edge daemon and the bare loop."""
     source: str | None
     out: Path
 
@@ -65,8 +66,8 @@ def run_bench(settings: BenchSettings) -> None:
         ratios=tuple(pipeline / bare for pipeline, bare in pairs),
         added_p50_ms=float(np.percentile(added_ms, 50)),
         added_p99_ms=float(np.percentile(added_ms, 99)),
-        peak_rss_mb=bench.hybrid_rss_mb(),
-        import_costs_mb=import_costs_mb(),
+        rss=bench.hybrid_rss(),
+        import_costs_mb=import_costs_mb(settings.python),
     )
     print_figures(figures, console)
     target = settings.out / "bench-edge.json"
@@ -86,7 +87,7 @@ class _Bench:
         """Frames a second of read, predict, next."""
         arguments = [self._source, self._edge_model, str(self._settings.frames), str(_SKIP)]
         done = subprocess.run(
-            [sys.executable, "-m", "lab.bench.bare", *arguments],
+            [self._settings.python, "-m", "lab.bench.bare", *arguments],
             capture_output=True,
             check=False,
             timeout=_LIMIT_S,
@@ -106,8 +107,8 @@ class _Bench:
         records = self._run_edge("latency", {"mode": "edge_only"}, {"fps": fps, "loop": True})
         return np.array([_added_s(record) * 1e3 for record in records[_SKIP:]])
 
-    def hybrid_rss_mb(self) -> float:
-        """Peak memory of the daemon in mode hybrid, sending to a real cloud process."""
+    def hybrid_rss(self) -> Rss:
+        """Resident memory of the running daemon in mode hybrid, sending to a real cloud process."""
         out = self._settings.out
         ready, log = out / "cloud.address", out / "cloud.log"
         ready.unlink(missing_ok=True)
@@ -122,15 +123,15 @@ class _Bench:
                 | {"uplink": {"address": address}, "policy": {"kind": "max_softmax", "threshold": 0.5}},
             )
             log = out / "edge-memory.log"
-            with running(["edge", "-c", str(config)], log) as edge:
-                peak = peak_rss_mb(edge, _LIMIT_S)
+            with running(["edge", "-c", str(config)], log, python=self._settings.python) as edge:
+                rss = last_rss(edge, _LIMIT_S)
                 finish(edge, log, limit_s=1)
-                return peak
+                return rss
 
     def _run_edge(self, name: str, top: Mapping[str, object], camera: Mapping[str, object]) -> list[Record]:
         config = self._edge_config(name, top, camera)
         log = self._settings.out / f"edge-{name}.log"
-        with running(["edge", "-c", str(config)], log) as edge:
+        with running(["edge", "-c", str(config)], log, python=self._settings.python) as edge:
             finish(edge, log, limit_s=_LIMIT_S)
         return read_records(self._settings.out / f"{name}.jsonl")
 

@@ -2,8 +2,8 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import SpilloverError
@@ -12,6 +12,17 @@ _POLL_S = 0.1
 
 # What the edge daemon loads, in the order it loads it; each step prints the resident memory after it.
 _STEPS = ("numpy", "cv2", "msgspec", "yaml", "structlog", "click", "prometheus_client", "onnxruntime", "grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Rss:
+    """Memory in MB (10^6 bytes): resident, its peak, and the part that is pages of files (libraries)."""
+
+    resident_mb: float
+    peak_mb: float
+    files_mb: float
+
+
 _SCRIPT = """
 import importlib, json, sys
 def rss():
@@ -26,37 +37,38 @@ print(json.dumps(steps))
 """
 
 
-def peak_rss_mb(process: subprocess.Popen[bytes], limit_s: float) -> float:
-    """Watch a process until it ends; its highest resident memory in MB (10^6 bytes), from Linux's VmHWM.
-
-    `wait4` would give the parent's peak where that is higher, so the figure is read while the process lives.
+def last_rss(process: subprocess.Popen[bytes], limit_s: float) -> Rss:
+    """Watch a process until it ends; what it held while it worked, from Linux's /proc.
 
     Raises:
         SpilloverError: the process did not end within `limit_s`.
     """
-    peak_kib = 0
+    rss = Rss(0.0, 0.0, 0.0)
     for _ in range(int(limit_s / _POLL_S)):
-        peak_kib = max(peak_kib, _high_water_kib(process.pid))
+        rss = _read_rss(process.pid) or rss
         try:
             process.wait(_POLL_S)
         except subprocess.TimeoutExpired:
             continue
-        return peak_kib * 1024 / 1e6
+        return rss
     raise SpilloverError(f"process {process.pid} did not end within {limit_s:.0f} s")
 
 
-def import_costs_mb() -> Mapping[str, float]:
+def import_costs_mb(python: str) -> Mapping[str, float]:
     """Resident memory in MB (10^6 bytes) that each library of the edge adds, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *_STEPS], capture_output=True, check=True, timeout=60
-    )
+    done = subprocess.run([python, "-c", _SCRIPT, *_STEPS], capture_output=True, check=True, timeout=60)
     steps: dict[str, int] = json.loads(done.stdout)
     return {name: kib * 1024 / 1e6 for name, kib in steps.items()}
 
 
-def _high_water_kib(pid: int) -> int:
+def _read_rss(pid: int) -> Rss | None:
+    """None when the process is gone; a process that is ending has no memory lines left."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+        return None
+    lines = (line.split() for line in status.splitlines())
+    kib = {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1:] == ["kB"]}
+    if "VmRSS" not in kib:
+        return None
+    return Rss(*(kib[key] * 1024 / 1e6 for key in ("VmRSS", "VmHWM", "RssFile")))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from lab.bench.memory import Rss
+
 GOAL_RATIO = 0.95
 GOAL_ADDED_MS = 1.0
 GOAL_RSS_MB = 120.0
@@ -23,7 +25,7 @@ class EdgeFigures:
     """Pipeline over bare loop, pair by pair."""
     added_p50_ms: float
     added_p99_ms: float
-    peak_rss_mb: float
+    rss: Rss
     import_costs_mb: Mapping[str, float]
 
 
@@ -50,10 +52,10 @@ def print_figures(figures: EdgeFigures, console: Console) -> None:
             figures.added_p50_ms <= GOAL_ADDED_MS,
         ),
         (
-            "peak memory of the daemon, hybrid, default pair",
-            f"{figures.peak_rss_mb:.0f} MB",
+            "resident memory of the daemon, hybrid, default pair",
+            f"{figures.rss.resident_mb:.0f} MB",
             "<= 120 MB",
-            figures.peak_rss_mb <= GOAL_RSS_MB,
+            figures.rss.resident_mb <= GOAL_RSS_MB,
         ),
     )
     for measure, figure, goal, met in rows:
@@ -64,5 +66,9 @@ def print_figures(figures: EdgeFigures, console: Console) -> None:
         f"latency added p99 {figures.added_p99_ms:.2f} ms"
     )
     costs = ", ".join(f"{name} {mb:.0f}" for name, mb in figures.import_costs_mb.items())
-    rest = figures.peak_rss_mb - sum(figures.import_costs_mb.values())
-    console.print(f"of the memory, in MB: {costs}; model, frames and everything else {rest:.0f}")
+    rest = figures.rss.resident_mb - sum(figures.import_costs_mb.values())
+    console.print(
+        f"of the memory, in MB: {costs}; model, video decoder, frames and everything else {rest:.0f}.\n"
+        f"{figures.rss.files_mb:.0f} MB of it are pages of library files, which the kernel can take back; "
+        f"the peak was {figures.rss.peak_mb:.0f} MB"
+    )
