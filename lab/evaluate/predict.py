@@ -30,7 +30,7 @@ def predict_all(
         ModelError: the model cannot be loaded or run.
         SourceError: a picture cannot be read.
     """
-    opened = _seeing_all(open_model_folder(folder))
+    opened = seeing_all(open_model_folder(folder))
     store = _store(opened, data)
     if cached and store.is_file():
         return load_predictions(store)
@@ -72,7 +72,8 @@ def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
             return {"class_id": class_id, "probability": probability}
 
 
-def _seeing_all(folder: ModelFolder) -> ModelFolder:
+def seeing_all(folder: ModelFolder) -> ModelFolder:
+    """The same folder with a confidence threshold low enough for average precision."""
     output = folder.manifest.output
     low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, ALL_BOXES))
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))

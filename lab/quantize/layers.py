@@ -49,7 +49,7 @@ def sensitive_nodes(graph: onnx.GraphProto, task: Task) -> set[str]:
     if task is Task.CLASSIFICATION:
         return stem
     tail = {node.name for node in _reach(graph, forward=False)}
-    return stem | tail | {node.name for node in graph.node if is_depthwise(node)}
+    return stem | tail | {n.name for n in graph.node if n.op_type not in WEIGHTED or is_depthwise(n)}
 
 
 def is_depthwise(node: onnx.NodeProto) -> bool:

@@ -1,0 +1,71 @@
+"""Quantise a model folder into a new model folder, and compare the two."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from common.errors import ConfigError
+from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
+from lab.data.labelled import LabelledSet
+from lab.evaluate.progress import Progress
+from lab.model_folder import building, finish
+from lab.quantize.calibration import folder_pictures
+from lab.quantize.compare import Comparison, compare
+from lab.quantize.recipe import Recipe
+from lab.quantize.static import Quantized, quantize_onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The new folder, how it was made, and how it compares."""
+
+    folder: ModelFolder
+    quantized: Quantized
+    comparison: Comparison
+
+
+def default_target(source: Path) -> Path:
+    """Beside the source's name folder: `models/net/1` becomes `models/net-int8/1`."""
+    source = source.resolve()
+    return source.parent.with_name(f"{source.parent.name}-int8") / source.name
+
+
+def quantize_folder(
+    source: Path,
+    target: Path,
+    calibration: Path,
+    recipe: Recipe,
+    labelled: LabelledSet | None,
+    progress: Progress,
+    *,
+    force: bool = False,
+) -> Outcome:
+    """Write `target` from the float model folder `source`, then measure both.
+
+    Raises:
+        ConfigError: `target` exists and `force` is not set, a pattern to exclude is wrong, or the labels
+            judge another task.
+        ModelError: `source` is no model folder, or cannot be quantised.
+        SourceError: a picture cannot be read.
+    """
+    opened = open_model_folder(source)
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: exists already; --force replaces it")
+    if labelled is not None and labelled.task is not opened.manifest.task:
+        raise ConfigError(f"{labelled.name} judges {labelled.task.value}, {source} is another task")
+    pictures = folder_pictures(calibration, recipe.max_pictures)
+    with building(target) as folder:
+        quantized = quantize_onnx(
+            opened.onnx_path, folder / MODEL_FILE, opened.manifest, recipe, pictures, progress
+        )
+        name = f"{opened.manifest.name}-int8"
+        description = f"{opened.manifest.description}, static INT8".removeprefix(", ")
+        finish(
+            folder,
+            msgspec.structs.replace(opened.manifest, name=name, description=description),
+            opened.labels,
+        )
+        (folder / "recipe.json").write_bytes(msgspec.json.format(msgspec.json.encode(recipe)) + b"\n")
+    made = open_model_folder(target)
+    return Outcome(made, quantized, compare(opened, made, pictures, labelled, progress))
