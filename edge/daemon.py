@@ -1,5 +1,6 @@
 """The daemon: everything is built here, started in order, and stopped in the reverse of it."""
 
+import os
 import random
 import secrets
 import time
@@ -60,7 +61,8 @@ class Daemon:
         draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
         policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw)
         self._source = open_source(config.camera.source)
-        self._camera = Camera(self._source, config.camera, self._boot_id, self.metrics)
+        read_ahead = len(os.sched_getaffinity(0)) > 1
+        self._camera = Camera(self._source, config.camera, self._boot_id, self.metrics, read_ahead=read_ahead)
         self._uplink = self._build_uplink(manifest.task)
         self._outlets = self._build_outlets()
         self._answers = Answers(self._emit, time.monotonic)
@@ -87,10 +89,9 @@ class Daemon:
             stack.callback(self._close_outlets)
             self._deadlines.start()
             stack.callback(self._close_answers)
-            self._worker.start()
-            stack.callback(self._worker.join, JOIN_TIMEOUT_S)
-            self._capture.start()
             stack.callback(self._close_camera)
+            self._worker.start()
+            self._capture.start()
             self._say_ready()
             error = self._wait_for_end()
         if error is not None:
@@ -132,11 +133,13 @@ class Daemon:
             outlet.put(result)
 
     def _close_camera(self) -> None:
+        """Stop both threads that may read from the source, then let go of it."""
         self._camera.stop()
-        if self._capture.join(JOIN_TIMEOUT_S):
+        returned = [worker.join(JOIN_TIMEOUT_S) for worker in (self._capture, self._worker)]
+        if all(returned):
             self._source.close()
-        else:  # the driver is being read from: to close it now could crash the process
-            _log.warning("camera does not return")
+        else:  # the driver may be inside a read: to close it now could crash the process
+            _log.warning("camera or model does not return", camera=returned[0], pipeline=returned[1])
 
     def _close_answers(self) -> None:
         if not self._answers.drain(self._config.drain_timeout_s):

@@ -44,10 +44,12 @@ class CountingSource:
         """Nothing is open."""
 
 
-def camera_of(source: object, metrics: Metrics | None = None, **keys: object) -> Camera:
+def camera_of(
+    source: object, metrics: Metrics | None = None, *, read_ahead: bool = True, **keys: object
+) -> Camera:
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
-    return Camera(source, config, "boot", metrics or Metrics())  # type: ignore[arg-type]
+    return Camera(source, config, "boot", metrics or Metrics(), read_ahead=read_ahead)  # type: ignore[arg-type]
 
 
 def frames_of(camera: Camera) -> list[Frame]:
@@ -68,9 +70,10 @@ def write_video(path: Path, count: int, fps: float = 25.0) -> Path:
     return path
 
 
-def test_fast_loses_nothing() -> None:
-    """At pace `fast` every picture becomes a frame, in order, numbered and named without gaps."""
-    frames = frames_of(camera_of(CountingSource(50)))
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_fast_loses_nothing(read_ahead: bool) -> None:
+    """At pace `fast` every picture becomes a frame, in order, numbered without gaps, read ahead or not."""
+    frames = frames_of(camera_of(CountingSource(50), read_ahead=read_ahead))
     assert [f.sequence for f in frames] == list(range(50))
     assert [int(f.image[0, 0, 0]) for f in frames] == list(range(50))
     assert frames[7].frame_id == "camera-boot-7"
