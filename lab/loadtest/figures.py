@@ -1,0 +1,93 @@
+"""From the frames of a window and what was used meanwhile to the figures of one run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lab.loadtest.config import PricesConfig
+from lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Outcomes, Window
+from lab.loadtest.sampling import Sample, between
+from lab.loadtest.stats import percentile_ms
+
+_DAY_S = 86_400
+_PERCENTILES = (("p50", 50.0), ("p95", 95.0), ("p99", 99.0), ("p999", 99.9))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a run's figures refer to."""
+
+    edges: int
+    deadline_s: float
+    window: Window
+    prices: PricesConfig
+
+
+def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
+    """Figures that follow from the frames alone. Shares are of all frames that the rate asked for."""
+    count = max(1, len(outcomes))
+    sent = outcomes.sent
+    figures: dict[str, float | None] = {
+        "frames": len(outcomes),
+        "fps": float((outcomes.ending != DROPPED).sum()) / setting.window.length_s / setting.edges,
+        "on_time_share": float((outcomes.first_s <= setting.deadline_s).mean()),
+        "sent_share": float(sent.mean()),
+        "cloud_share": float((outcomes.ending == CLOUD).mean()),
+        "degraded_share": float((outcomes.ending == DEGRADED).mean()),
+        "late_share": float(outcomes.late.mean()),
+        "dropped_share": float((outcomes.ending == DROPPED).mean()),
+        "lost": outcomes.lost,
+        "payload_bytes_per_frame": float(outcomes.payload_bytes.sum()) / count,
+        "offered_per_s": float(sent.sum()) / setting.window.length_s,
+        "emit_p99_ms": percentile_ms(outcomes.emit_s, 99),
+    }
+    wanted = sent | (outcomes.ending == DEGRADED)
+    if wanted.any():
+        in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= setting.deadline_s)
+        figures["sent_on_time_share"] = float(in_time.sum() / wanted.sum())
+    for name, percent in _PERCENTILES:
+        figures[f"first_{name}_ms"] = percentile_ms(outcomes.first_s, percent)
+        figures[f"final_{name}_ms"] = percentile_ms(outcomes.final_s, percent)
+    return {name: float(figure) for name, figure in figures.items() if figure is not None}
+
+
+def resource_figures(
+    samples: Sequence[Sample], frames: int, setting: Setting, *, ours: bool
+) -> dict[str, float]:
+    """Figures of server, edges, link and power over the window; `ours`: the server's process can be seen."""
+    took_s = between(samples, lambda s: s.unix_s)
+    up, down = between(samples, lambda s: s.up_bytes), between(samples, lambda s: s.down_bytes)
+    per_day = _DAY_S / took_s / setting.edges / 1e6
+    frames = max(1, frames)
+    figures = {
+        "up_bytes_per_frame": up / frames,
+        "down_bytes_per_frame": down / frames,
+        "up_mb_per_day": up * per_day,
+        "down_mb_per_day": down * per_day,
+    }
+    if ours:
+        cpu_s = between(samples, lambda s: s.server_cpu_s)
+        figures["server_cpu_s_per_1000_frames"] = cpu_s / frames * 1000
+        figures["server_cpu_share"] = cpu_s / took_s
+        figures["server_rss_mb"] = max(s.server_rss_bytes for s in samples) / 1e6
+        figures["cost_per_million_frames"] = _cost(setting.prices, cpu_s, up, down) / frames * 1e6
+    if edges_cpu_s := between(samples, lambda s: s.edges_cpu_s):
+        figures["edge_cpu_share"] = edges_cpu_s / took_s / setting.edges
+        figures["edge_rss_mb"] = max(s.edge_rss_bytes for s in samples) / 1e6
+    if samples[-1].energy_j is not None:
+        figures["energy_j_per_frame"] = between(samples, lambda s: s.energy_j or 0.0) / frames
+    return figures
+
+
+def _cost(prices: PricesConfig, cpu_s: float, up_bytes: float, down_bytes: float) -> float:
+    gigabytes = up_bytes / 1e9 * prices.gigabyte_up + down_bytes / 1e9 * prices.gigabyte_down
+    return cpu_s / 3600 * prices.server_core_hour + gigabytes
+
+
+def quantiles_ms(seconds: np.ndarray[tuple[int], np.dtype[np.float64]], points: int = 201) -> list[float]:
+    """Latencies in ms at `points` even steps from 0 to 100 %: a cumulative distribution to be drawn."""
+    known = seconds[~np.isnan(seconds)]
+    if not known.size:
+        return []
+    return [round(float(q) * 1e3, 3) for q in np.quantile(known, np.linspace(0, 1, points))]

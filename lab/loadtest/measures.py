@@ -1,0 +1,87 @@
+"""Every figure that a load test reports: its name, its meaning, its unit, and which way is better."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+class Better(enum.Enum):
+    """Which way a figure should go."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure: a title for people, how it is shown, and what counts as better."""
+
+    title: str
+    unit: str
+    better: Better = Better.NEITHER
+    decimals: int = 1
+    scale: float = 1.0
+    """Shown as figure times scale."""
+
+    def show(self, figure: float | None) -> str:
+        """The figure with its unit, or a dash."""
+        if figure is None:
+            return "-"
+        return f"{figure * self.scale:,.{self.decimals}f}{'' if self.unit == '%' else ' '}{self.unit}".strip()
+
+
+def _share(title: str, better: Better, decimals: int = 1) -> Measure:
+    return Measure(title, "%", better, decimals, 100.0)
+
+
+def _latency(title: str) -> Measure:
+    return Measure(title, "ms", Better.LOWER)
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "frames": Measure("frames in the window", "", decimals=0),
+        "fps": Measure("answers a second and edge", "/s", Better.HIGHER, 2),
+        "on_time_share": _share("answered by the deadline", Better.HIGHER, 2),
+        "first_p50_ms": _latency("to first answer, p50"),
+        "first_p95_ms": _latency("to first answer, p95"),
+        "first_p99_ms": _latency("to first answer, p99"),
+        "first_p999_ms": _latency("to first answer, p99.9"),
+        "emit_p99_ms": _latency("to first answer, p99, from capture"),
+        "final_p50_ms": _latency("to final answer, p50"),
+        "final_p95_ms": _latency("to final answer, p95"),
+        "final_p99_ms": _latency("to final answer, p99"),
+        "final_p999_ms": _latency("to final answer, p99.9"),
+        "accuracy": _share("accuracy of the first answers", Better.HIGHER, 2),
+        "agreement": _share("agreement with the cloud's model", Better.HIGHER),
+        "final_agreement": _share("agreement of the final answers", Better.HIGHER),
+        "sent_share": _share("frames sent", Better.NEITHER),
+        "cloud_share": _share("first answers by the cloud", Better.NEITHER),
+        "degraded_share": _share("wanted the cloud, got the edge", Better.LOWER),
+        "late_share": _share("revised after the deadline", Better.LOWER),
+        "dropped_share": _share("frames without an answer", Better.LOWER, 2),
+        "sent_on_time_share": _share("of frames sent, cloud's answer in time", Better.HIGHER, 2),
+        "lost": Measure("frames sent without any ending", "", Better.LOWER, 0),
+        "payload_bytes_per_frame": Measure("pictures sent, a frame", "B", Better.LOWER, 0),
+        "up_bytes_per_frame": Measure("on the wire up, a frame", "B", Better.LOWER, 0),
+        "down_bytes_per_frame": Measure("on the wire down, a frame", "B", Better.LOWER, 0),
+        "up_mb_per_day": Measure("on the wire up, a day and edge", "MB", Better.LOWER, 0),
+        "down_mb_per_day": Measure("on the wire down, a day and edge", "MB", Better.LOWER, 1),
+        "server_cpu_s_per_1000_frames": Measure("server CPU, 1000 frames", "s", Better.LOWER, 2),
+        "server_gpu_s_per_1000_frames": Measure("server GPU, 1000 frames", "s", Better.LOWER, 2),
+        "server_cpu_share": Measure("server CPU", "cores", Better.NEITHER, 2),
+        "server_rss_mb": Measure("server memory, peak", "MB", Better.LOWER, 0),
+        "cost_per_million_frames": Measure("cost of a million frames", "", Better.LOWER, 2),
+        "edge_cpu_share": Measure("CPU of an edge", "cores", Better.LOWER, 3),
+        "edge_rss_mb": Measure("memory of an edge, peak", "MB", Better.LOWER, 0),
+        "energy_j_per_frame": Measure("energy of this machine, a frame", "J", Better.LOWER, 3),
+        "offered_per_s": Measure("requests sent, all edges", "/s", Better.NEITHER, 1),
+        "generator_cpu_share": Measure("CPU of the generator", "cores", Better.LOWER, 3),
+        "generator_cpu_share_per_100_edges": Measure(
+            "CPU of the generator, 100 edges", "cores", Better.LOWER, 3
+        ),
+        "generator_delay_p99_ms": Measure("generator behind its schedule, p99", "ms", Better.LOWER, 1),
+    }
+)

@@ -1,0 +1,133 @@
+"""What became of each frame of a steady window, whoever played it, as arrays.
+
+Latencies are from the moment the frame was intended, by the camera's rate, and not from when it was really
+taken: a stalled camera or a late generator shows in them (no coordinated omission; Tene, "How NOT to Measure
+Latency", Strange Loop 2015).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.sinks.record import Record
+
+EDGE, CLOUD, DEGRADED, DROPPED = range(4)
+"""Codes of `Outcomes.ending`."""
+_ENDINGS = {"edge": EDGE, "cloud": CLOUD, "edge_degraded": DEGRADED}
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """One entry a frame, in any order; all arrays (N,). Seconds; NaN where there was none."""
+
+    intended_s: Floats
+    """Unix time at which the camera's rate wanted the frame."""
+    first_s: Floats
+    """From `intended_s` to the first answer."""
+    final_s: Floats
+    """From `intended_s` to the last answer."""
+    emit_s: Floats
+    """From the real capture to the first answer, which is what the edge promises."""
+    ending: npt.NDArray[np.int8]
+    sent: npt.NDArray[np.bool_]
+    late: npt.NDArray[np.bool_]
+    """A cloud answer came after the first answer, as a revision."""
+    payload_bytes: npt.NDArray[np.int64]
+    reasons: dict[str, int]
+    """Why the cloud's answer was missing where it was wanted, and how often."""
+    lost: int = 0
+    """Frames sent for which nothing at all came back within the limit of their call."""
+
+    def __len__(self) -> int:
+        return len(self.ending)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The steady window, in Unix seconds."""
+
+    begin_s: float
+    end_s: float
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from begin to end."""
+        return self.end_s - self.begin_s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """A frame of the window and its records: the first result, and the last one where there are more."""
+
+    first: Record
+    final: Record
+
+
+def join(parts: Sequence[Outcomes]) -> Outcomes:
+    """The frames of several edges, or of several runs, as one."""
+    return Outcomes(
+        intended_s=np.concatenate([part.intended_s for part in parts]),
+        first_s=np.concatenate([part.first_s for part in parts]),
+        final_s=np.concatenate([part.final_s for part in parts]),
+        emit_s=np.concatenate([part.emit_s for part in parts]),
+        ending=np.concatenate([part.ending for part in parts]),
+        sent=np.concatenate([part.sent for part in parts]),
+        late=np.concatenate([part.late for part in parts]),
+        payload_bytes=np.concatenate([part.payload_bytes for part in parts]),
+        reasons=dict(sum((Counter(part.reasons) for part in parts), Counter())),
+        lost=sum(part.lost for part in parts),
+    )
+
+
+def in_window(
+    records: Sequence[Record], fps: float, window: Window
+) -> tuple[dict[int, Answered], Sequence[int], float]:
+    """The answered frames of one edge by number, all numbers of the window, and when number 0 was due.
+
+    The camera paces itself from its first frame; the frame that came with the least delay shows when that
+    was. A number without a record is a frame that was captured, or should have been, and never answered.
+    """
+    answered: dict[int, Answered] = {}
+    for record in records:
+        known = answered.get(record.sequence)
+        answered[record.sequence] = Answered(known.first if known else record, record)
+    if not answered:
+        return {}, range(0), window.begin_s
+    start_s = min(r.captured_unix_s - r.sequence / fps for r in records)
+    first = int(np.ceil((window.begin_s - start_s) * fps - 1e-6))
+    numbers = range(first, first + round(window.length_s * fps))
+    return {n: answered[n] for n in numbers if n in answered}, numbers, start_s
+
+
+def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcomes:
+    """What became of the frames of one edge's window."""
+    answered, numbers, start_s = in_window(records, fps, window)
+    count = len(numbers)
+    intended_s = start_s + np.array(numbers, np.float64) / fps
+    first_s, final_s, emit_s = (np.full(count, np.nan) for _ in range(3))
+    ending = np.full(count, DROPPED, np.int8)
+    payload_bytes = np.zeros(count, np.int64)
+    sent, late = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    for index, number in enumerate(numbers):
+        if (frame := answered.get(number)) is None:
+            continue
+        delay_s = frame.first.captured_unix_s - intended_s[index]
+        emit_s[index] = frame.first.timings.total_s
+        first_s[index] = delay_s + frame.first.timings.total_s
+        final_s[index] = delay_s + frame.final.timings.total_s
+        ending[index] = _ENDINGS[frame.first.answered_by]
+        late[index] = frame.final.revision > 0
+        payload_bytes[index] = frame.final.payload_bytes
+        sent[index] = frame.final.payload_bytes > 0
+    reasons = Counter(_reason(frame.first) for frame in answered.values() if frame.first.error)
+    return Outcomes(intended_s, first_s, final_s, emit_s, ending, sent, late, payload_bytes, dict(reasons))
+
+
+def _reason(record: Record) -> str:
+    """The status of a failed call without its free text, so that equal causes count together."""
+    return record.error.partition(":")[0]

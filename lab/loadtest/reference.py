@@ -1,0 +1,146 @@
+"""What answers are judged by: the cloud model's own answers for the source, and its labels if it has any."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import SourceError
+from common.model.session import Model, SessionConfig
+from common.types import Classification, Detections, FloatArray, Prediction
+from edge.camera.open import open_source
+from edge.camera.source import UnreadablePictureError
+from lab.agreement import agreement
+from lab.data.labelled import (
+    COCO_FILE,
+    IMAGES_FOLDER,
+    LABELS_FILE,
+    ClassLabels,
+    LabelledSet,
+    open_labelled_set,
+)
+from lab.evaluate.detection import CocoSet
+from lab.evaluate.predict import predict_all
+from lab.evaluate.progress import Progress
+from lab.loadtest.outcomes import Answered
+from lab.package_data import sample_clip
+from lab.records import prediction_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """One source. `camera_source` is what an edge plays; frame n of a looping camera is picture n % count."""
+
+    camera_source: str
+    cloud: tuple[Prediction, ...]
+    """The cloud model's answers, uncompressed and without a deadline, in the camera's order."""
+    labels: LabelledSet | None = None
+    order: Mapping[str, int] | None = None
+    """With labels: the position in `labels` of each file."""
+
+    @property
+    def count(self) -> int:
+        """Pictures in one pass."""
+        return len(self.cloud)
+
+    def agreement(self, frames: Mapping[int, Answered], *, final: bool = False) -> float | None:
+        """Mean agreement of first (or final) answers with the cloud's model; None without frames."""
+        values = [
+            agreement(prediction_of(frame.final if final else frame.first), self.cloud[number % self.count])
+            for number, frame in frames.items()
+        ]
+        return float(np.mean(values)) if values else None
+
+    def accuracy(self, frames: Mapping[int, Answered]) -> float | None:
+        """Top-1 accuracy, or mAP, of the first answers; None without labels or frames.
+
+        A picture that was played twice counts by its first showing. For mAP every picture counts; one that
+        was never answered has no boxes.
+        """
+        if self.labels is None or self.order is None or not frames:
+            return None
+        said: dict[int, Prediction] = {}
+        for number in sorted(frames):
+            record = frames[number].first
+            said.setdefault(self.order[record.source], prediction_of(record))
+        if isinstance(self.labels.truth, ClassLabels):
+            truth = self.labels.truth.class_id
+            return float(
+                np.mean(
+                    [isinstance(p, Classification) and p.class_id[0] == truth[i] for i, p in said.items()]
+                )
+            )
+        boxes = [said.get(index, _nothing()) for index in range(len(self.labels.pictures))]
+        return CocoSet(self.labels.truth).mean_average_precision(boxes).ap
+
+
+def open_reference(source: str, cloud_model: Path, progress: Progress) -> Reference:
+    """Resolve a scenario's `source` and ask the cloud's model about every picture of it.
+
+    Raises:
+        SourceError: there is no such source, or no picture in it can be read.
+        ModelError: the cloud's model does not load.
+    """
+    where = expand_source(source)
+    path = Path(where)
+    if (path / LABELS_FILE).is_file() or (path / COCO_FILE).is_file():
+        return _labelled(path, cloud_model, progress)
+    return Reference(where, tuple(_ask_model(where, cloud_model, progress)))
+
+
+def expand_source(source: str) -> str:
+    """The path that `source` means, with `~` and `$NAME` replaced; the sample clip when it is empty.
+
+    Raises:
+        SourceError: there is nothing there, or a variable is not set.
+    """
+    if not source:
+        return str(sample_clip())
+    where = os.path.expanduser(os.path.expandvars(source))  # noqa: PTH111 - it may be no path at all
+    if "$" in where:
+        raise SourceError(f"source {source!r} names a variable that is not set")
+    if not Path(where).exists():
+        raise SourceError(f"source {where!r}: no such file or folder; a load test cannot play a live camera")
+    return where
+
+
+def _labelled(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
+    labels = open_labelled_set(folder)
+    pictures = folder / IMAGES_FOLDER if (folder / IMAGES_FOLDER).is_dir() else folder
+    order = {picture.name: index for index, picture in enumerate(labels.pictures)}
+    played = sorted(order)
+    on_disk = sorted(p.name for p in pictures.iterdir() if p.name in order)
+    if on_disk != played:
+        raise SourceError(
+            f"{folder}: labels and pictures differ; {len(played)} labels, {len(on_disk)} pictures"
+        )
+    said = predict_all(cloud_model, labels, progress)
+    return Reference(str(pictures), tuple(said[order[name]] for name in played), labels, order)
+
+
+def _ask_model(source: str, cloud_model: Path, progress: Progress) -> Sequence[Prediction]:
+    model = Model.load(cloud_model, SessionConfig())
+    pictures = open_source(source)
+    answers: list[Prediction] = []
+    try:
+        for _ in progress.track([source], "cloud model, every frame"):
+            while True:
+                try:
+                    picture = pictures.read()
+                except UnreadablePictureError:
+                    continue  # the edge passes over it too and gives it no number
+                if picture is None:
+                    break
+                answers.append(model.predict(picture.image)[0])
+    finally:
+        pictures.close()
+    if not answers:
+        raise SourceError(f"no picture could be read from {source}")
+    return answers
+
+
+def _nothing() -> Detections:
+    empty: FloatArray = np.zeros(0, np.float32)
+    return Detections(np.zeros((0, 4), np.float32), empty, np.zeros(0, np.int32))

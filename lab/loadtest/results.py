@@ -1,0 +1,233 @@
+"""What a load test leaves behind: report.json, and everything that the page and the tables are drawn from."""
+
+import csv
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.errors import SourceError
+from lab.loadtest.stats import Summary
+
+FORMAT = 1
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Half a second of one run, for the time line. Seconds count from the window's beginning."""
+
+    at_s: float
+    sent_share: float
+    degraded_share: float
+    first_p95_ms: float | None
+    server_cores: float | None
+    up_mbit_per_s: float
+    """What passed the link."""
+    link_up_mbit_per_s: float | None
+    """What the link allows; null is no limit."""
+    breaker_open: bool = False
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One mode over one link with one number of edges, all repeats."""
+
+    scenario: str
+    mode: str
+    link: str
+    edges: int
+    kind: str
+    runs: list[dict[str, float]]
+    summary: dict[str, Summary]
+    first_quantiles_ms: list[float]
+    """Over all repeats together, at even steps from 0 to 100 %."""
+    final_quantiles_ms: list[float]
+    timeline: list[Moment]
+    """Of the first repeat."""
+    reasons: dict[str, int]
+    """Why the cloud's answer was missing where it was wanted."""
+    drops: dict[str, int]
+    """Captured frames without an answer, by reason, warm-up included."""
+
+    @property
+    def name(self) -> str:
+        """For people and for comparing reports."""
+        return f"{self.scenario} / {self.mode} / {self.link} / {self.edges}"
+
+    def figure(self, measure: str) -> float | None:
+        """The median of one measure, where it was measured."""
+        return self.summary[measure].median if measure in self.summary else None
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """One number of edges tried in a capacity search."""
+
+    edges: int
+    on_time_share: float
+    offered_per_s: float
+    lost: int
+    held: bool
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """The largest number of edges that was held, and the smallest that was not (null: none tried failed)."""
+
+    scenario: str
+    mode: str
+    link: str
+    goal_share: float
+    held: int
+    failed: int | None
+    probes: list[Probe]
+
+
+class SweepPoint(msgspec.Struct, frozen=True):
+    """One value of the swept key over one link."""
+
+    link: str
+    value: float
+    bytes_per_frame: float
+    quality: float
+    """Accuracy where there are labels, else agreement with the cloud's model."""
+    on_time_share: float
+    on_front: bool
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """All points, and those recommended, one a link."""
+
+    scenario: str
+    mode: str
+    key: str
+    quality: str
+    points: list[SweepPoint]
+    recommended: dict[str, float]
+    """By link: the value to configure."""
+    files: dict[str, str]
+    """By link: the edge.yaml that was written."""
+
+
+class FleetPoint(msgspec.Struct, frozen=True):
+    """A fleet of one size."""
+
+    edges: int
+    requests_per_s: float
+    servers: int
+    wait_p99_ms: float
+    cost_per_day: float
+    up_mbit_per_s: float
+
+
+class FleetCheck(msgspec.Struct, frozen=True):
+    """The model against a measured cell."""
+
+    edges: int
+    requests_per_s: float
+    measured_utilization: float
+    predicted_utilization: float
+    measured_wait_ms: float
+    predicted_wait_ms: float
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """An extrapolation, what it rests on, and how it did where it could be checked."""
+
+    scenario: str
+    service_s: float
+    servers_cores: int
+    assumptions: list[str]
+    points: list[FleetPoint]
+    checks: list[FleetCheck]
+
+
+class GoalOutcome(msgspec.Struct, frozen=True):
+    """One promise and what was measured; `met` is null when it could not be measured, and `note` says why."""
+
+    text: str
+    figure: str
+    met: bool | None
+    note: str = ""
+
+
+class Host(msgspec.Struct, frozen=True):
+    """The machine that ran it."""
+
+    machine: str
+    processor: str
+    cores: int
+    system: str
+    python: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The content of report.json."""
+
+    format: int
+    started_unix_s: float
+    took_s: float
+    host: Host
+    config: dict[str, Any]
+    notes: list[str]
+    """What a reader must know: how edges were slowed, what was left out and why."""
+    cells: list[Cell]
+    goals: list[GoalOutcome] = []
+    capacity: list[Capacity] = []
+    sweep: Sweep | None = None
+    fleet: Fleet | None = None
+
+
+def this_host() -> Host:
+    """Figures of the machine this runs on."""
+    return Host(
+        machine=platform.machine(),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+    )
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write report.json."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def read_report(path: Path) -> Report:
+    """Read report.json, or the one in the folder `path`.
+
+    Raises:
+        SourceError: it cannot be read, or is not a report of this format.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        report = msgspec.json.decode(file.read_bytes(), type=Report)
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}") from error
+    except msgspec.DecodeError as error:
+        raise SourceError(f"{file}: not the report of a load test: {error}") from error
+    if report.format != FORMAT:
+        raise SourceError(f"{file}: is of format {report.format}, this version reads format {FORMAT}")
+    return report
+
+
+def write_csv(cells: Sequence[Cell], path: Path) -> None:
+    """One row a cell and measure: median, smallest and largest of the repeats."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["scenario", "mode", "link", "edges", "kind", "measure", "median", "low", "high", "repeats"]
+        )
+        for cell in cells:
+            for measure, summary in cell.summary.items():
+                where = (cell.scenario, cell.mode, cell.link, cell.edges, cell.kind)
+                rows.writerow([*where, measure, summary.median, summary.low, summary.high, summary.repeats])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
+    return next(named, platform.processor())

@@ -1,0 +1,97 @@
+"""Make a process as slow as a small device: a quota of CPU time by cgroup, where one may be set."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from common.errors import SpilloverError
+
+PERIOD_US = 10_000
+"""Short against a frame, so that a slowed frame is slow throughout instead of stalling at its end."""
+_V1 = Path("/sys/fs/cgroup/cpu")
+_V2 = Path("/sys/fs/cgroup")
+
+
+class Brake(Protocol):
+    """Slows processes."""
+
+    description: str
+
+    def hold(self, pid: int) -> None:
+        """Slow the process `pid` and all its threads from now on."""
+        ...
+
+
+class NoBrake:
+    """Lets them run."""
+
+    description = "edges run at this machine's full speed"
+
+    def hold(self, pid: int) -> None:
+        """Nothing to do."""
+
+
+class CgroupBrake:
+    """Each process has a cgroup of its own with `cpu.cfs_quota_us` (v1) or `cpu.max` (v2)."""
+
+    def __init__(self, root: Path, core_share: float) -> None:
+        self._root = root
+        self._quota_us = max(1000, round(core_share * PERIOD_US))
+        self._v2 = (root / "cgroup.controllers").exists()
+        self._groups: list[Path] = []
+        self.description = (
+            f"each edge has {core_share:.0%} of one core by cgroup {'v2' if self._v2 else 'v1'} quota "
+            f"({self._quota_us} us every {PERIOD_US} us)"
+        )
+
+    def hold(self, pid: int) -> None:
+        """Make a group and move the process into it."""
+        group = self._root / f"spillover-loadtest-{os.getpid()}-{pid}"
+        group.mkdir()
+        self._groups.append(group)
+        if self._v2:
+            (group / "cpu.max").write_text(f"{self._quota_us} {PERIOD_US}")
+        else:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (group / "cpu.cfs_quota_us").write_text(str(self._quota_us))
+        (group / "cgroup.procs").write_text(str(pid))
+
+    def release(self) -> None:
+        """Remove the groups whose processes are gone."""
+        for group in self._groups:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        self._groups.clear()
+
+
+@contextlib.contextmanager
+def brake_for(core_share: float | None) -> Iterator[Brake]:
+    """The brake that `slow.core_share` asks for.
+
+    Raises:
+        SpilloverError: no cgroup can be made here.
+    """
+    if core_share is None:
+        yield NoBrake()
+        return
+    brake = CgroupBrake(_writable_root(), core_share)
+    try:
+        yield brake
+    finally:
+        brake.release()
+
+
+def _writable_root() -> Path:
+    for root in (_V1, _V2):
+        probe = root / f"spillover-loadtest-probe-{os.getpid()}"
+        try:
+            probe.mkdir()
+        except OSError:
+            continue
+        usable = (probe / "cpu.cfs_quota_us").exists() or (probe / "cpu.max").exists()
+        probe.rmdir()
+        if usable:
+            return root
+    raise SpilloverError("slow.core_share needs a writable cpu cgroup (run as root), and there is none here")
