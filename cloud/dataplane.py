@@ -34,7 +34,7 @@ class Dataplane:
     @property
     def load(self) -> float:
         """How full the fullest model is: 0 idle, 1 refusing."""
-        return max((loaded.admission.load for loaded in self.registry.models()), default=0.0)
+        return max((loaded.load for loaded in self.registry.models()), default=0.0)
 
     def models(self) -> list[LoadedModel]:
         """What is loaded."""
@@ -47,7 +47,8 @@ class Dataplane:
             NotFoundError: no such model is loaded, or it takes no pictures.
             OverloadedError: full, over the device's share or rate, or too slow for the call's deadline.
             DeadlineExpiredError: the call's deadline passed.
-            InvalidInputError: the picture cannot be decoded.
+            InvalidInputError: the picture or the features cannot be decoded.
+            SplitMismatchError: the features are of a head whose tail is not loaded.
             ModelError: the network failed.
         """
         started_s = time.monotonic()
@@ -55,16 +56,17 @@ class Dataplane:
         due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
         self._rate.spend(call.device)
         loaded = self.registry.get(request.model_name, request.model_version)
-        vision = loaded.vision
-        with loaded.answering(call):
-            tensor, geometry = await self._on_thread(lambda: vision.prepare(request.jpeg))
+        front, runner = loaded.route(request.features)
+        payload = request.features.data if request.features else request.jpeg
+        with loaded.in_use(), runner.answering(call):
+            inputs, geometry = await self._on_thread(lambda: front.prepare(payload))
             decode_s = time.monotonic() - started_s
-            loaded.input_ready(decode_s)
-            batched = await loaded.run((tensor,), 1, call, due_s=due_s)
+            runner.input_ready(decode_s)
+            batched = await runner.run(inputs, 1, call, due_s=due_s)
             ran_s = time.monotonic()
-            prediction = await self._on_thread(lambda: vision.decode(batched.outputs, geometry))
+            prediction = await self._on_thread(lambda: front.decode(batched.outputs, geometry))
             done_s = time.monotonic()
-            loaded.statistics.compute_output.add(done_s - ran_s)
+            runner.statistics.compute_output.add(done_s - ran_s)
         timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, done_s - started_s)
         return InferenceReply(request.frame_id, loaded.model_id, prediction, timings)
 

@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from cloud.admission import Admission
 from cloud.batcher import Batched, Batcher, Work
 from cloud.call import Call
 from cloud.config import BatchingConfig
+from cloud.loading import Opened
 from cloud.metrics import ModelMetrics
-from cloud.network import Network
 from cloud.statistics import Statistics
-from cloud.vision import Vision
-from common.errors import NotFoundError
+from cloud.tails import TailFront
+from cloud.vision import Front, Vision
+from common.convert import Features
+from common.errors import NotFoundError, SplitMismatchError
 from common.tensors import Tensor
 from common.types import ModelId
 
@@ -24,22 +27,25 @@ class LoadedModel:
     def __init__(
         self,
         model_id: ModelId,
-        network: Network,
-        vision: Vision | None,
+        opened: Opened,
         batching: BatchingConfig,
         metrics: ModelMetrics,
     ) -> None:
         self.model_id = model_id
-        self.network = network
+        self.network = opened.network
         self.batching = batching
         self.admission = Admission(batching)
         self.statistics = Statistics()
         self.users = 0
         self.unused = asyncio.Event()
         self.unused.set()
-        self._vision = vision
+        self._vision = opened.vision
         self._metrics = metrics
-        self._batcher = Batcher(network, batching, self)
+        self._batcher = Batcher(opened.network, batching, self)
+        self._tails = {
+            head: ServedTail(tail.front, LoadedModel(model_id, Opened(tail.network), batching, metrics))
+            for head, tail in opened.tails.items()
+        }
 
     @property
     def vision(self) -> Vision:
@@ -47,6 +53,27 @@ class LoadedModel:
         if self._vision is None:
             raise NotFoundError(f"model {self.model_id} takes tensors, not pictures: it has no model.yaml")
         return self._vision
+
+    def route(self, features: Features | None) -> "tuple[Front, LoadedModel]":
+        """What answers a picture (None) or features: the front of a network, and the one who runs it.
+
+        Raises:
+            NotFoundError: the model takes tensors alone.
+            SplitMismatchError: the features are of a head whose tail is not here.
+        """
+        if features is None:
+            return self.vision, self
+        if (tail := self._tails.get(features.head_sha256)) is None:
+            raise SplitMismatchError(
+                f"model {self.model_id} has no tail for head {features.head_sha256[:12]}; "
+                f"{len(self._tails)} of its heads are known here; send the picture"
+            )
+        return tail.front, tail.runner
+
+    @property
+    def load(self) -> float:
+        """How full it is, its fullest tail included: 0 idle, 1 refusing."""
+        return max(self.admission.load, *(tail.runner.load for tail in self._tails.values()), 0.0)
 
     @property
     def has_vision(self) -> bool:
@@ -60,7 +87,7 @@ class LoadedModel:
 
     @contextmanager
     def answering(self, call: Call) -> Iterator[None]:
-        """One request from its admission to its answer; the model is not stopped meanwhile.
+        """One request from its admission to its answer.
 
         Raises:
             OverloadedError: there is no place for it now.
@@ -68,14 +95,21 @@ class LoadedModel:
         """
         started_s = time.monotonic()
         outcome = self.statistics.fail
-        self.users += 1
-        self.unused.clear()
         try:
-            with self.admission.place(call.device, call.expires_s):
+            with self.in_use(), self.admission.place(call.device, call.expires_s):
                 yield
             outcome = self.statistics.success
         finally:
             outcome.add(time.monotonic() - started_s)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While inside, the model and its tails are not stopped."""
+        self.users += 1
+        self.unused.clear()
+        try:
+            yield
+        finally:
             self.users -= 1
             if not self.users:
                 self.unused.set()
@@ -89,7 +123,9 @@ class LoadedModel:
         return await self._batcher.run(work)
 
     async def stop(self) -> None:
-        """Finish what is queued, then end the batcher's threads."""
+        """Finish what is queued, then end the threads of the batchers."""
+        for tail in self._tails.values():
+            await tail.runner.stop()
         await self._batcher.stop()
 
     def input_ready(self, seconds: float) -> None:
@@ -102,3 +138,11 @@ class LoadedModel:
         self.admission.measured(rows, infer_s)
         self.statistics.batch_done(rows, infer_s, queue_s)
         self._metrics.batch_done(rows, infer_s, queue_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTail:
+    """The tail of one cut: what stands around it, and what admits, batches and runs."""
+
+    front: TailFront
+    runner: LoadedModel

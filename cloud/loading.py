@@ -1,14 +1,17 @@
 """From the disk into memory: open a version, check it, warm it. Takes seconds, so it runs on a thread."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cloud.config import BatchingConfig, CloudConfig
 from cloud.network import Network
 from cloud.repository import Entry
+from cloud.tails import Tail, open_tails
 from cloud.vision import Vision
 from common.errors import ModelError
 from common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from common.model.session import Model, SessionConfig, open_session
+from common.model.split import SPLIT_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,13 @@ class Recipe:
     batching: BatchingConfig
     max_pixels: int
     files: tuple[tuple[int, int], ...]
-    """Modification time in nanoseconds and size of model.onnx and model.yaml."""
+    """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml."""
 
 
 def recipe_of(entry: Entry, config: CloudConfig) -> Recipe:
     """The recipe for `entry` as its files and the configuration are now. Raises ModelError when they go."""
-    paths = [path for path in (entry.path / MODEL_FILE, entry.path / MANIFEST_FILE) if path.is_file()]
+    names = (MODEL_FILE, MANIFEST_FILE, SPLIT_FILE)
+    paths = [path for name in names if (path := entry.path / name).is_file()]
     try:
         stats = [path.stat() for path in paths]
     except OSError as error:
@@ -34,7 +38,16 @@ def recipe_of(entry: Entry, config: CloudConfig) -> Recipe:
     return Recipe(config.session, batching, config.limits.max_pixels, files)
 
 
-def open_entry(entry: Entry, recipe: Recipe) -> tuple[Network, Vision | None]:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version in memory, not serving yet: its network, what stands around it, its tails by head digest."""
+
+    network: Network
+    vision: Vision | None = None
+    tails: Mapping[str, Tail] = field(default_factory=dict)
+
+
+def open_entry(entry: Entry, recipe: Recipe) -> Opened:
     """Open and warm a version; one without a manifest has no vision part.
 
     Raises:
@@ -43,10 +56,10 @@ def open_entry(entry: Entry, recipe: Recipe) -> tuple[Network, Vision | None]:
     if not entry.has_manifest:
         network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, recipe.session))
         network.warm_up(recipe.session.warm_up_runs)
-        return network, None
+        return Opened(network)
     model = Model.load(entry.path, recipe.session)
     if model.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}")
     network = Network(entry.model_id, model.session)
     network.warm_up(1)
-    return network, Vision(model, recipe.max_pixels)
+    return Opened(network, Vision(model, recipe.max_pixels), open_tails(model, recipe.session))

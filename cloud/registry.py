@@ -114,13 +114,13 @@ class Registry:
             key = (name, entry.model_id.version)
             recipe = recipe_of(entry, self._config)
             try:
-                network, vision = await asyncio.to_thread(open_entry, entry, recipe)
+                opened = await asyncio.to_thread(open_entry, entry, recipe)
             except ModelError as error:
                 self._failures[key] = str(error)
                 raise
             self._failures.pop(key, None)
             metrics = self._metrics.of_model(entry.model_id)
-            loaded = LoadedModel(entry.model_id, network, vision, recipe.batching, metrics)
+            loaded = LoadedModel(entry.model_id, opened, recipe.batching, metrics)
             versions = self._loaded.setdefault(name, {})
             replaced = versions.get(key[1])
             versions[key[1]] = loaded
@@ -128,7 +128,9 @@ class Registry:
             if replaced:
                 self._retire(replaced)
             self._count()
-            self._log.info("loaded", model=str(entry.model_id), providers=network.session.get_providers())
+            self._log.info(
+                "loaded", model=str(entry.model_id), providers=loaded.network.session.get_providers()
+            )
             return loaded
 
     async def swap(self, name: str) -> None:

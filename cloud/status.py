@@ -13,6 +13,7 @@ from common.errors import (
     NotFoundError,
     OverloadedError,
     SpilloverError,
+    SplitMismatchError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -27,6 +28,7 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
         UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
         ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
         NotFoundError: grpc.StatusCode.NOT_FOUND,
+        SplitMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
         DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         UnavailableError: grpc.StatusCode.UNAVAILABLE,

@@ -1,11 +1,26 @@
 """A vision model: pictures in, predictions out, around a network that the batcher runs."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from common.images import decode_jpeg
 from common.model.manifest import Manifest
 from common.model.preprocess import Geometry
 from common.model.session import Model
 from common.tensors import Tensor
-from common.types import FloatArray, Prediction
+from common.types import Prediction
+
+
+class Front(Protocol):
+    """What stands around a network: a payload in, a prediction out. Called on the threads of the executor."""
+
+    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], Geometry]:
+        """A payload to one row of each input, and the geometry of what was sent. Raises InvalidInputError."""
+        ...
+
+    def decode(self, outputs: list[Tensor], geometry: Geometry) -> Prediction:
+        """One row of outputs to a prediction in pixels of what was sent. Raises ModelError."""
+        ...
 
 
 class Vision:
@@ -20,15 +35,15 @@ class Vision:
         """What `model.yaml` says."""
         return self._model.manifest
 
-    def prepare(self, jpeg: bytes) -> tuple[FloatArray, Geometry]:
+    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], Geometry]:
         """A JPEG to one row of input (1, ...) and the geometry that leads back.
 
         Raises:
             TooLargeError: more pixels than allowed; known from the header, before decoding.
             InvalidInputError: empty, not a JPEG, or cut short.
         """
-        tensor, geometry = self._model.prepare(decode_jpeg(jpeg, self._max_pixels))
-        return tensor[None], geometry
+        tensor, geometry = self._model.prepare(decode_jpeg(payload, self._max_pixels))
+        return (tensor[None],), geometry
 
     def decode(self, outputs: list[Tensor], geometry: Geometry) -> Prediction:
         """One row of outputs to a prediction in pixels of the picture that was sent. Raises ModelError."""

@@ -10,10 +10,22 @@ from common.types import Classification, Detections, ModelId, Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class InferenceRequest:
-    """One frame as the server sees it. Empty strings mean "not said"; `time_left_s` None is "no limit"."""
+class Features:
+    """Coded features of one frame, and the hex SHA-256 of the head that made them."""
 
-    jpeg: bytes
+    head_sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One frame as the server sees it. Empty strings mean "not said"; `time_left_s` None is "no limit".
+
+    The frame comes as a JPEG, or as features when those are not None.
+    """
+
+    jpeg: bytes = b""
+    features: Features | None = None
     frame_id: str = ""
     device_id: str = ""
     camera_id: str = ""
@@ -49,7 +61,7 @@ class InferenceReply:
 def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
     """Wire form of a request."""
     time_left_s = request.time_left_s
-    return pb.InferRequest(
+    message = pb.InferRequest(
         frame_id=request.frame_id,
         device_id=request.device_id,
         camera_id=request.camera_id,
@@ -60,8 +72,14 @@ def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
         time_left_us=0 if time_left_s is None else max(1, round(time_left_s * 1e6)),
         captured_unix_us=round(request.captured_unix_s * 1e6),
         max_classes=request.max_classes,
-        image=pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=request.jpeg),
     )
+    if request.features is None:
+        message.image.format = pb.EncodedImage.FORMAT_JPEG
+        message.image.data = request.jpeg
+    else:
+        message.features.head_sha256 = bytes.fromhex(request.features.head_sha256)
+        message.features.data = request.features.data
+    return message
 
 
 def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
@@ -70,12 +88,10 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
     Raises:
         InvalidInputError: no payload, or of a kind or format this version does not know.
     """
-    if message.WhichOneof("payload") != "image":
-        raise InvalidInputError("request carries no payload that this server knows; it knows `image`")
-    if message.image.format != pb.EncodedImage.FORMAT_JPEG:
-        raise InvalidInputError(f"image.format is {message.image.format}; this server knows FORMAT_JPEG (1)")
+    jpeg, features = _payload_from_pb(message)
     return InferenceRequest(
-        jpeg=message.image.data,
+        jpeg=jpeg,
+        features=features,
         frame_id=message.frame_id,
         device_id=message.device_id,
         camera_id=message.camera_id,
@@ -87,6 +103,24 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
         captured_unix_s=message.captured_unix_us / 1e6,
         max_classes=message.max_classes,
     )
+
+
+def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:
+    match message.WhichOneof("payload"):
+        case "image":
+            if message.image.format != pb.EncodedImage.FORMAT_JPEG:
+                raise InvalidInputError(
+                    f"image.format is {message.image.format}; this server knows FORMAT_JPEG (1)"
+                )
+            return message.image.data, None
+        case "features":
+            if len(message.features.head_sha256) != 32:
+                raise InvalidInputError("features.head_sha256 is not the 32 bytes of a SHA-256")
+            return b"", Features(message.features.head_sha256.hex(), message.features.data)
+        case _:
+            raise InvalidInputError(
+                "request carries no payload that this server knows; it knows `image` and `features`"
+            )
 
 
 def reply_to_pb(reply: InferenceReply, max_classes: int = 0) -> pb.InferReply:

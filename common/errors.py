@@ -32,6 +32,10 @@ class NotFoundError(SpilloverError):
     """The sender's fault: no model of that name and version is loaded here."""
 
 
+class SplitMismatchError(SpilloverError):
+    """The sender's fault: features of a head whose tail is not loaded here; the picture would be answered."""
+
+
 class UnauthenticatedError(SpilloverError):
     """The sender's fault: it has not proven who it is, or its proof has expired or been revoked."""
 

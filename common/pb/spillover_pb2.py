@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ommon/pb/spillover.proto\x12\x0cspillover.v1\"\x8d\x02\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12%\n\x05model\x18\x06 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x14\n\x0ctime_left_us\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptured_unix_us\x18\x08 \x01(\x03\x12\x13\n\x0bmax_classes\x18\t \x01(\r\x12+\n\x05image\x18\x10 \x01(\x0b\x32\x1a.spillover.v1.EncodedImageH\x00\x42\t\n\x07payload\"\x82\x01\n\x0c\x45ncodedImage\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.spillover.v1.EncodedImage.Format\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"1\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x01\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xe9\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.spillover.v1.ClassificationH\x00\x12.\n\ndetections\x18\x04 \x01(\x0b\x32\x18.spillover.v1.DetectionsH\x00\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.spillover.v1.ServerTimingsB\x0c\n\nprediction\"7\n\x0e\x43lassification\x12\x10\n\x08\x63lass_id\x18\x01 \x03(\x05\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\"@\n\nDetections\x12\x0c\n\x04xyxy\x18\x01 \x03(\x02\x12\x12\n\nconfidence\x18\x02 \x03(\x02\x12\x10\n\x08\x63lass_id\x18\x03 \x03(\x05\"X\n\rServerTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.spillover.v1.ModelInfo\"T\n\tModelInfo\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x32\x98\x01\n\tSpillover\x12=\n\x05Infer\x12\x1a.spillover.v1.InferRequest\x1a\x18.spillover.v1.InferReply\x12L\n\nListModels\x12\x1f.spillover.v1.ListModelsRequest\x1a\x1d.spillover.v1.ListModelsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63ommon/pb/spillover.proto\x12\x0cspillover.v1\"\xb9\x02\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12%\n\x05model\x18\x06 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x14\n\x0ctime_left_us\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptured_unix_us\x18\x08 \x01(\x03\x12\x13\n\x0bmax_classes\x18\t \x01(\r\x12+\n\x05image\x18\x10 \x01(\x0b\x32\x1a.spillover.v1.EncodedImageH\x00\x12*\n\x08\x66\x65\x61tures\x18\x11 \x01(\x0b\x32\x16.spillover.v1.FeaturesH\x00\x42\t\n\x07payload\"\x82\x01\n\x0c\x45ncodedImage\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.spillover.v1.EncodedImage.Format\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"1\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x01\"-\n\x08\x46\x65\x61tures\x12\x13\n\x0bhead_sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xe9\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.spillover.v1.ClassificationH\x00\x12.\n\ndetections\x18\x04 \x01(\x0b\x32\x18.spillover.v1.DetectionsH\x00\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.spillover.v1.ServerTimingsB\x0c\n\nprediction\"7\n\x0e\x43lassification\x12\x10\n\x08\x63lass_id\x18\x01 \x03(\x05\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\"@\n\nDetections\x12\x0c\n\x04xyxy\x18\x01 \x03(\x02\x12\x12\n\nconfidence\x18\x02 \x03(\x02\x12\x10\n\x08\x63lass_id\x18\x03 \x03(\x05\"X\n\rServerTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.spillover.v1.ModelInfo\"T\n\tModelInfo\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x32\x98\x01\n\tSpillover\x12=\n\x05Infer\x12\x1a.spillover.v1.InferRequest\x1a\x18.spillover.v1.InferReply\x12L\n\nListModels\x12\x1f.spillover.v1.ListModelsRequest\x1a\x1d.spillover.v1.ListModelsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,27 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'common.pb.spillover_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFERREQUEST']._serialized_start=44
-  _globals['_INFERREQUEST']._serialized_end=313
-  _globals['_ENCODEDIMAGE']._serialized_start=316
-  _globals['_ENCODEDIMAGE']._serialized_end=446
-  _globals['_ENCODEDIMAGE_FORMAT']._serialized_start=397
-  _globals['_ENCODEDIMAGE_FORMAT']._serialized_end=446
-  _globals['_MODELREF']._serialized_start=448
-  _globals['_MODELREF']._serialized_end=489
-  _globals['_INFERREPLY']._serialized_start=492
-  _globals['_INFERREPLY']._serialized_end=725
-  _globals['_CLASSIFICATION']._serialized_start=727
-  _globals['_CLASSIFICATION']._serialized_end=782
-  _globals['_DETECTIONS']._serialized_start=784
-  _globals['_DETECTIONS']._serialized_end=848
-  _globals['_SERVERTIMINGS']._serialized_start=850
-  _globals['_SERVERTIMINGS']._serialized_end=938
-  _globals['_LISTMODELSREQUEST']._serialized_start=940
-  _globals['_LISTMODELSREQUEST']._serialized_end=959
-  _globals['_LISTMODELSREPLY']._serialized_start=961
-  _globals['_LISTMODELSREPLY']._serialized_end=1019
-  _globals['_MODELINFO']._serialized_start=1021
-  _globals['_MODELINFO']._serialized_end=1105
-  _globals['_SPILLOVER']._serialized_start=1108
-  _globals['_SPILLOVER']._serialized_end=1260
+  _globals['_INFERREQUEST']._serialized_end=357
+  _globals['_ENCODEDIMAGE']._serialized_start=360
+  _globals['_ENCODEDIMAGE']._serialized_end=490
+  _globals['_ENCODEDIMAGE_FORMAT']._serialized_start=441
+  _globals['_ENCODEDIMAGE_FORMAT']._serialized_end=490
+  _globals['_FEATURES']._serialized_start=492
+  _globals['_FEATURES']._serialized_end=537
+  _globals['_MODELREF']._serialized_start=539
+  _globals['_MODELREF']._serialized_end=580
+  _globals['_INFERREPLY']._serialized_start=583
+  _globals['_INFERREPLY']._serialized_end=816
+  _globals['_CLASSIFICATION']._serialized_start=818
+  _globals['_CLASSIFICATION']._serialized_end=873
+  _globals['_DETECTIONS']._serialized_start=875
+  _globals['_DETECTIONS']._serialized_end=939
+  _globals['_SERVERTIMINGS']._serialized_start=941
+  _globals['_SERVERTIMINGS']._serialized_end=1029
+  _globals['_LISTMODELSREQUEST']._serialized_start=1031
+  _globals['_LISTMODELSREQUEST']._serialized_end=1050
+  _globals['_LISTMODELSREPLY']._serialized_start=1052
+  _globals['_LISTMODELSREPLY']._serialized_end=1110
+  _globals['_MODELINFO']._serialized_start=1112
+  _globals['_MODELINFO']._serialized_end=1196
+  _globals['_SPILLOVER']._serialized_start=1199
+  _globals['_SPILLOVER']._serialized_end=1351
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,7 @@ class InferRequest(_message.Message):
     CAPTURED_UNIX_US_FIELD_NUMBER: _builtins.int
     MAX_CLASSES_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.str
     """Chosen by the edge, unique for a device; echoed in the reply."""
     device_id: _builtins.str
@@ -65,6 +66,8 @@ class InferRequest(_message.Message):
 
     @_builtins.property
     def image(self) -> Global___EncodedImage: ...
+    @_builtins.property
+    def features(self) -> Global___Features: ...
     def __init__(
         self,
         *,
@@ -78,12 +81,13 @@ class InferRequest(_message.Message):
         captured_unix_us: _builtins.int = ...,
         max_classes: _builtins.int = ...,
         image: Global___EncodedImage | None = ...,
+        features: Global___Features | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "model", b"model", "payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "image", b"image", "model", b"model", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "camera_id", b"camera_id", "captured_unix_us", b"captured_unix_us", "device_id", b"device_id", "frame_id", b"frame_id", "image", b"image", "max_classes", b"max_classes", "model", b"model", "payload", b"payload", "sequence", b"sequence", "time_left_us", b"time_left_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "camera_id", b"camera_id", "captured_unix_us", b"captured_unix_us", "device_id", b"device_id", "features", b"features", "frame_id", b"frame_id", "image", b"image", "max_classes", b"max_classes", "model", b"model", "payload", b"payload", "sequence", b"sequence", "time_left_us", b"time_left_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["image", "features"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -127,6 +131,34 @@ class EncodedImage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EncodedImage: _TypeAlias = EncodedImage  # noqa: Y015
+
+@_typing.final
+class Features(_message.Message):
+    """What the head of a split network made of one frame; the server runs the tail that belongs to this head.
+    Boxes in the answer are in pixels of the network's input, because the server has seen no picture.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_SHA256_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    head_sha256: _builtins.bytes
+    """SHA-256 of the head's file, 32 bytes, by which the server finds the tail."""
+    data: _builtins.bytes
+    """The tensors of the cut, coded: "Format of features" in docs/split.md."""
+    def __init__(
+        self,
+        *,
+        head_sha256: _builtins.bytes = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "head_sha256", b"head_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Features: _TypeAlias = Features  # noqa: Y015
 
 @_typing.final
 class ModelRef(_message.Message):

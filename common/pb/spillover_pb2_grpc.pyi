@@ -47,6 +47,7 @@ class SpilloverStub:
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+    FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
     RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
     deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
     deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
@@ -68,6 +69,7 @@ class SpilloverAsyncStub(SpilloverStub):
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+    FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
     RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
     deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
     deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
@@ -92,6 +94,7 @@ class SpilloverServicer(metaclass=_abc_1.ABCMeta):
         """Answers one frame.
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+        FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
         RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
         deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
         deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.

@@ -25,7 +25,7 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
 @click.option("--device", default="", help="What to call this device in split.yaml.")
 @click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
-def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:
+def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:  # noqa: ANN401 - SplitOptions types them
     """Find where to cut MODEL (a model folder, or the model.onnx in one) between edge and cloud.
 
     Every small set of tensors that separates input from outputs is a cut. Those with little work before them

@@ -1,0 +1,168 @@
+"""Cuts of a network: all are found, all are cuts, and head and tail say what the whole says."""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ModelError
+from common.model.manifest import open_model_folder
+from common.model.split import open_split_plan
+from common.types import Classification, Detections
+from lab.split.clip import fit_distribution, lambert_w, optimal_clip
+from lab.split.cuts import dominated, find_cuts, separates
+from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
+from lab.split.fidelity import fidelity
+from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
+from lab.split.pareto import fronts, pareto
+from tests.splitting import residual_classifier, split_classifier
+
+
+@st.composite
+def _graphs(draw):
+    """Small directed acyclic graphs, every tensor of which leads somewhere or is an output."""
+    count = draw(st.integers(3, 8))
+    tensors = [Tensor("t0", (), "", (64,), 0, is_float=True)]
+    for number in range(1, count):
+        sources = draw(st.sets(st.integers(0, number - 1), min_size=1, max_size=3))
+        tensors.append(
+            Tensor(
+                f"t{number}", tuple(sorted(sources)), "Conv", (draw(st.integers(1, 64)),), 1, is_float=True
+            )
+        )
+    used = {source for tensor in tensors for source in tensor.sources}
+    return ActivationGraph(tuple(tensors), tuple(n for n in range(count) if n not in used))
+
+
+@given(_graphs(), st.integers(1, 3))
+def test_all_cuts_are_found_and_nothing_else(graph, size):
+    """Against trying every set: separating, and none of its tensors could be left out."""
+    inner = [n for n in range(1, len(graph.tensors)) if n not in graph.outputs]
+    expected = {
+        chosen
+        for length in range(1, size + 1)
+        for chosen in combinations(inner, length)
+        if separates(graph, chosen)
+        and not any(separates(graph, chosen[:i] + chosen[i + 1 :]) for i in range(length))
+    }
+    assert set(find_cuts(graph, size)) == expected
+
+
+def test_a_tensor_before_a_cheap_operator_is_dominated(tmp_path):
+    """Cutting before a ReLU is never better than behind it; before a convolution it may be."""
+    graph = activation_graph(load_network(residual_classifier(tmp_path) / "model.onnx"))
+    names = {graph.tensors[n].name for n in dominated(graph)}
+    assert {"c1", "c3", "r3"} <= names
+    assert not names & {"r1", "sum", "image"}
+
+
+REAL = ("cifar_resnet56", "fastestdet_352", "yolox_nano_416")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_head_and_tail_of_real_networks_say_what_the_whole_says(shared_dir, tmp_path, name):
+    """To 1e-4, without coding, at cuts of one tensor and of several, from the first to the last."""
+    path = shared_dir / "models" / f"{name}.onnx"
+    network = load_network(path)
+    graph = activation_graph(network)
+    cuts = find_cuts(graph, 3)
+    whole = Half(path, threads=1)
+    shape = [1 if not isinstance(n, int) else n for n in whole.session.get_inputs()[0].shape]
+    picture = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    expected = whole.run([picture])
+    assert any(len(cut) > 1 for cut in cuts)
+    for cut in cuts[:: max(1, len(cuts) // 8)]:
+        halves = cut_network(network, [graph.tensors[n].name for n in cut])
+        onnx.save(halves.head, tmp_path / "head.onnx")
+        onnx.save(halves.tail, tmp_path / "tail.onnx")
+        features = Half(tmp_path / "head.onnx", threads=1).run([picture])
+        found = Half(tmp_path / "tail.onnx", threads=1).run(features)
+        assert largest_difference(expected, found) <= TOLERANCE
+
+
+def test_a_set_that_is_no_cut_is_refused(tmp_path):
+    """One branch of a residual block alone: the tail would still need the picture."""
+    network = load_network(residual_classifier(tmp_path) / "model.onnx")
+    with pytest.raises(ModelError, match="cannot cut at r2"):
+        cut_network(network, ["r2"])
+
+
+def test_a_split_is_written_whole_and_read_back(tmp_path):
+    """The plan names cuts whose halves are there, timed on this device, at most eight."""
+    folder = residual_classifier(tmp_path)
+    report = split_classifier(folder)
+    plan = open_split_plan(open_model_folder(folder))
+    assert plan == report.plan
+    assert 1 <= len(plan.cuts) <= 8
+    assert report.largest_difference <= TOLERANCE
+    assert set(plan.profiles[0].head_s) == {cut.name for cut in plan.cuts}
+
+
+def test_a_plan_of_another_network_is_refused(tmp_path):
+    """A model folder that was rebuilt needs a new split."""
+    first = residual_classifier(tmp_path, version="1")
+    second = residual_classifier(tmp_path, version="2", seed=1)
+    split_classifier(first)
+    (second / "split.yaml").write_bytes(Path(first / "split.yaml").read_bytes())
+    with pytest.raises(ModelError, match="another network"):
+        open_split_plan(open_model_folder(second))
+
+
+@given(st.floats(1e-3, 1e6))
+def test_lambert_w_inverts_w_exp_w(x):
+    """To rounding, over all the arguments that clips need."""
+    w = lambert_w(x)
+    assert w * np.exp(w) == pytest.approx(x, rel=1e-9)
+
+
+def test_the_closed_form_has_the_least_squared_error():
+    """No clip in its neighbourhood is better on a large Laplace sample."""
+    values = np.random.default_rng(0).laplace(scale=2, size=400_000).astype(np.float32)
+    fit = fit_distribution(values)
+    assert fit.scale == pytest.approx(2, rel=0.02)
+
+    def error(widen):
+        low, high = optimal_clip(fit, 7, widen)
+        step = (high - low) / 6
+        return np.square(np.clip(np.rint((values - low) / step), 0, 6) * step + low - values).mean()
+
+    assert error(1.0) < 1.02 * min(error(0.8), error(1.25))
+    assert error(1.0) < min(error(0.5), error(2.0))
+
+
+def test_features_behind_a_relu_are_clipped_from_zero():
+    """One-sided features spend no level below their lowest value."""
+    values = np.maximum(np.random.default_rng(0).normal(size=10_000), 0).astype(np.float32)
+    assert optimal_clip(fit_distribution(values), 5)[0] == 0
+
+
+def test_fidelity_is_what_is_left_of_the_confidence():
+    """Same class: all of it; another: the probability that the whole network gave that one."""
+    whole = Classification(np.array([2, 0], np.int32), np.array([0.75, 0.25], np.float32))
+    other = Classification(np.array([0, 2], np.int32), np.array([0.6, 0.4], np.float32))
+    assert fidelity([whole], [whole]) == 1
+    assert fidelity([whole], [other]) == pytest.approx(1 / 3)
+
+
+def test_fidelity_of_boxes_counts_what_was_lost_and_what_was_added():
+    """Two boxes, one found again and one stray: half of the confidence is common."""
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    moved = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    score, classes = np.array([0.5, 0.5], np.float32), np.array([1, 1], np.int32)
+    assert fidelity(
+        [Detections(boxes, score, classes)], [Detections(moved, score, classes)]
+    ) == pytest.approx(0.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=20), st.integers(1, 10))
+def test_the_pareto_set_is_beaten_by_nobody(points, count):
+    """And `fronts` gives at most what was asked for, the best first front among it when it fits."""
+    best = pareto(points, lambda point: point)
+    assert all(not (p[0] <= q[0] and p[1] <= q[1] and p != q) for p in points for q in best)
+    chosen = fronts(points, lambda point: point, count)
+    assert len(chosen) <= max(count, 1)
+    assert len(best) > count or set(best) <= set(chosen)
