@@ -15,6 +15,8 @@ from common.cli import LazyGroup
             "Quantise a model to INT8 and compare it with the float one.",
         ),
         "evaluate": ("lab.evaluate.cli:evaluate", "Accuracy of a pair over the share of frames sent."),
+        "split": ("lab.split.cli:split", "Find where to cut a model between edge and cloud."),
+        "profile": ("lab.profile.cli:profile", "Time a split model's heads and tails on this device."),
         "demo": ("lab.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),
         "bench-edge": ("lab.bench.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
     },
