@@ -1,0 +1,42 @@
+"""Writing model folders: complete and checked, or not at all."""
+
+import pytest
+
+from common.errors import ModelError
+from lab.model_folder import building
+
+
+def test_a_built_folder_takes_the_place_of_the_old_one(tmp_path):
+    """What the block wrote is there, what was there before is gone, and nothing else is left behind."""
+    target = tmp_path / "net" / "1"
+    target.mkdir(parents=True)
+    (target / "old").touch()
+    with building(target) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_build_leaves_the_old_folder_untouched(tmp_path):
+    """An error inside the block loses nothing that was there and leaves nothing half done."""
+    target = tmp_path / "net" / "1"
+    target.mkdir(parents=True)
+    (target / "old").touch()
+
+    def fail():
+        with building(target) as folder:
+            (folder / "new").touch()
+            raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        fail()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_in_the_making_is_no_version_to_a_server(tmp_path):
+    """The network of an unfinished folder lies deeper than `<name>/<version>/model.onnx`."""
+    with building(tmp_path / "net" / "1") as folder:
+        (folder / "model.onnx").touch()
+        assert not list(tmp_path.glob("*/*/model.onnx"))
+    assert list(tmp_path.glob("*/*/model.onnx"))
