@@ -21,6 +21,7 @@ from edge.camera.camera import Camera
 from edge.camera.open import open_source
 from edge.camera.video import quiet_opencv
 from edge.config import EdgeConfig, Mode, Pace
+from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.pipeline import Pipeline, Stages
 from edge.policy.build import build_policy
@@ -81,6 +82,7 @@ class Daemon:
 
     def run(self) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end."""
+        release_free_memory()
         with ExitStack() as stack:
             stack.callback(self._summarise)
             stack.enter_context(metrics_endpoint(self._config.metrics_address, self.metrics.registry))
