@@ -7,6 +7,7 @@ import msgspec
 
 from common.config import Section
 from common.model.session import SessionConfig
+from common.network import is_loopback
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -73,10 +74,33 @@ class PolicyConfig(Section, frozen=True):
     seed: int = 0
 
 
+class TlsConfig(Section, frozen=True):
+    """Encryption on the way to the cloud. The files are read again when they change."""
+
+    ca: str
+    """The CA, PEM, that has signed the server's certificate."""
+    certificate: str = ""
+    """This device's certificate, PEM, for a server that asks for one."""
+    key: str = ""
+    """The certificate's private key, PEM."""
+    server_name: str = ""
+    """The name in the server's certificate, where that is not the host of `address`."""
+
+    def __post_init__(self) -> None:
+        """Refuse half a pair."""
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+
+
 class UplinkConfig(Section, frozen=True):
     """The way to the cloud."""
 
     address: str = "127.0.0.1:50051"
+    tls: TlsConfig | None = None
+    """Null is in the clear, which needs a loopback address or `allow_plaintext_network`."""
+    token_file: str = ""
+    """A file with this device's token; it is read again when it changes."""
+    allow_plaintext_network: bool = False
     model_name: str = ""
     """Empty is the server's default model."""
     model_version: str = ""
@@ -92,6 +116,14 @@ class UplinkConfig(Section, frozen=True):
     max_message_bytes: Count = 4 * 1024 * 1024
     max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Ask for at most this many classes of a classification; 0 is all."""
+
+    def __post_init__(self) -> None:
+        """Refuse to send pictures in the clear by mistake."""
+        if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):
+            raise ValueError(
+                f"address: {self.address} is beyond this machine: set uplink.tls, "
+                "or uplink.allow_plaintext_network: true to send pictures in the clear"
+            )
 
 
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):

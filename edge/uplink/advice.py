@@ -1,0 +1,55 @@
+"""What a person should do about a failed handshake: gRPC's own text names the symptom, seldom the cause.
+
+On a device without a battery clock the usual cause is the clock, so it is always named.
+"""
+
+from datetime import datetime
+from typing import Protocol
+
+
+class Validity(Protocol):
+    """When the device's own certificate holds."""
+
+    @property
+    def valid_from(self) -> datetime:
+        """Its first moment."""
+        ...
+
+    @property
+    def valid_until(self) -> datetime:
+        """Its last moment."""
+        ...
+
+
+# What OpenSSL's and gRPC's texts contain -> what it means here. Order matters: the first that fits is given.
+_CAUSES = (
+    (
+        "not yet valid",
+        "the server's certificate begins after the time on this device's clock: set the clock (timedatectl)",
+    ),
+    ("has expired", "the server's certificate has expired, or this device's clock is ahead"),
+    (
+        "Hostname Verification",
+        "the server's certificate is for another name: see uplink.address and uplink.tls.server_name",
+    ),
+    ("BAD_SIGNATURE", "no CA in uplink.tls.ca has signed the server's certificate"),
+    ("CERTIFICATE_VERIFY_FAILED", "no CA in uplink.tls.ca has signed the server's certificate"),
+    ("WRONG_VERSION_NUMBER", "the server does not speak TLS, the uplink does"),
+    ("Socket closed", "the server ended the handshake: it may not accept this device's certificate"),
+)
+
+
+def explain(details: str, own: Validity | None, now: datetime) -> str | None:
+    """The likely cause of a failed call, from gRPC's `details`; None when it does not look like TLS.
+
+    `own` is the device's certificate if it has one, `now` the device's clock.
+    """
+    clock = f"(this device's clock says {now:%Y-%m-%d %H:%M} UTC)"
+    if own and now < own.valid_from:
+        return (
+            f"this device's certificate begins on {own.valid_from:%Y-%m-%d}, after the time on its clock: "
+            f"set the clock (timedatectl) {clock}"
+        )
+    if own and now > own.valid_until:
+        return f"this device's certificate ended on {own.valid_until:%Y-%m-%d}: renew it {clock}"
+    return next((f"{cause} {clock}" for symptom, cause in _CAUSES if symptom in details), None)

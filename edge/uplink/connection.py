@@ -1,0 +1,186 @@
+"""The channel to the cloud and what proves who calls: TLS and token, both following their files."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from common.log import get_logger
+from common.pb.spillover_pb2_grpc import SpilloverStub
+from common.reload import Reloading, read_file
+from edge.config import UplinkConfig
+from edge.uplink.advice import explain
+
+if TYPE_CHECKING:
+    from common.tls import KeyPair  # loads a library that an uplink in the clear need not carry
+
+_log = get_logger("uplink")
+
+RENEW_WITHIN_DAYS = 30
+_REMINDER_S = 24 * 3600.0
+_SAME_ADVICE_S = 600.0
+
+Options = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Secrets:
+    """What the files of `uplink.tls` hold."""
+
+    ca_pem: bytes
+    own: "KeyPair | None"
+
+
+class Connection:
+    """One channel, which is not closed under its calls."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.stub = SpilloverStub(channel)
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._calls = 0
+
+    def carry(self, call: "grpc.Future[Any]") -> None:
+        """Count a call until it ends."""
+        with self._lock:
+            self._calls += 1
+        call.add_done_callback(self._landed)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every call has ended."""
+        with self._lock:
+            return not self._calls
+
+    def close(self) -> None:
+        """Cancel what is under way."""
+        self._channel.close()
+
+    def _landed(self, _: object) -> None:
+        with self._lock:
+            self._calls -= 1
+
+
+class Connections:
+    """Gives the connection for the next call: a new one when certificates have changed.
+
+    All methods but `note_failure` belong to one thread.
+
+    Raises:
+        ConfigError: a file cannot be read, or certificate and key do not belong together.
+    """
+
+    def __init__(self, config: UplinkConfig, options: Options) -> None:
+        self._config = config
+        self._options = options
+        self._secrets = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
+        self._token: Reloading[str] | None = None
+        if config.token_file:
+            path = Path(config.token_file).expanduser()
+            self._token = Reloading([path], lambda: _read_token(path))
+        self._used = self._secrets.get() if self._secrets else None
+        self._current = self._open()
+        self._retired: list[Connection] = []
+        self._remind_at_s = 0.0
+        self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)
+        self._remind()
+
+    def current(self) -> Connection:
+        """The connection for a call that begins now."""
+        if self._secrets and (found := self._secrets.get()) is not self._used:
+            self._used = found
+            self._retired.append(self._current)
+            self._current = self._open()
+            self._remind_at_s = 0.0
+        self._remind()
+        self._close_idle()
+        return self._current
+
+    def renew(self) -> None:
+        """Connect anew, at once: the connection that is there has been found dead, and its calls with it."""
+        self._current.close()
+        self._current = self._open()
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call that begins now carries beside its message."""
+        return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
+
+    def days_left(self) -> float:
+        """Days until the device's certificate ends; not a number when it has none."""
+        own = self._used.own if self._used else None
+        return own.days_left(_now()) if own else float("nan")
+
+    def note_failure(self, status: grpc.StatusCode, details: str) -> None:
+        """Log why a call failed when it is a matter of identity; the same advice once in ten minutes."""
+        if status is grpc.StatusCode.UNAUTHENTICATED:
+            advice = f"the server does not accept this device's identity: {details}"
+        elif status is grpc.StatusCode.UNAVAILABLE and self._used:
+            advice = explain(details, self._used.own, _now()) or ""
+        else:
+            return
+        last, at_s = self._advised
+        now_s = time.monotonic()
+        if advice and (advice[:40] != last[:40] or now_s - at_s >= _SAME_ADVICE_S):
+            self._advised = (advice, now_s)
+            _log.error("no secure connection", because=advice)
+
+    def close(self) -> None:
+        """Close every connection; their calls are cancelled."""
+        for connection in (*self._retired, self._current):
+            connection.close()
+
+    def _open(self) -> Connection:
+        address, tls = self._config.address, self._config.tls
+        if not (tls and self._used):
+            return Connection(grpc.insecure_channel(address, self._options))
+        own = self._used.own
+        credentials = grpc.ssl_channel_credentials(
+            self._used.ca_pem, own.key_pem if own else None, own.certificate_pem if own else None
+        )
+        named = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+        return Connection(grpc.secure_channel(address, credentials, [*self._options, *named]))
+
+    def _close_idle(self) -> None:
+        for connection in [one for one in self._retired if one.is_idle]:
+            self._retired.remove(connection)
+            connection.close()
+
+    def _remind(self) -> None:
+        """Once a day, and after a change, say so if the certificate ends soon or does not hold now."""
+        now_s = time.monotonic()
+        if now_s < self._remind_at_s:
+            return
+        self._remind_at_s = now_s + _REMINDER_S
+        own, now = self._used.own if self._used else None, _now()
+        if own and not own.valid_from <= now <= own.valid_until:
+            _log.error("certificate does not hold now", because=explain("", own, now))
+        elif own and own.days_left(now) < RENEW_WITHIN_DAYS:
+            _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
+
+
+def _tls_paths(config: UplinkConfig) -> list[Path]:
+    tls = config.tls
+    names = (tls.ca, tls.certificate, tls.key) if tls else ()
+    return [Path(name).expanduser() for name in names if name]
+
+
+def _read(config: UplinkConfig) -> _Secrets:
+    from common.tls import load_certificates, load_key_pair
+
+    ca, *own = _tls_paths(config)
+    ca_pem = read_file(ca, "uplink.tls.ca")
+    load_certificates(ca_pem, f"uplink.tls.ca: {ca}")
+    return _Secrets(ca_pem, load_key_pair(own[0], own[1], "uplink.tls") if own else None)
+
+
+def _read_token(path: Path) -> str:
+    return read_file(path, "uplink.token_file").decode("ascii", errors="replace").strip()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
