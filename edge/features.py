@@ -1,0 +1,80 @@
+"""The head of a split network on the edge: a frame in, coded features out. No pixels leave through here."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import ModelError
+from common.features.codec import encode_features
+from common.model.manifest import open_model_folder
+from common.model.preprocess import Geometry, preprocess
+from common.model.session import SessionConfig, open_session
+from common.model.split import Cut, check_digest, head_path, open_split_plan
+from common.types import Detections, FloatArray, Image, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFeatures:
+    """What leaves the device for one frame, and what leads boxes in the answer back to the frame."""
+
+    data: bytes
+    head_sha256: str
+    geometry: Geometry
+    head_s: float
+    code_s: float
+
+    def in_frame_pixels(self, prediction: Prediction) -> Prediction:
+        """Boxes arrive in pixels of the network's input."""
+        if not isinstance(prediction, Detections):
+            return prediction
+        xyxy = self.geometry.to_frame(prediction.xyxy)
+        return Detections(xyxy, prediction.confidence, prediction.class_id)
+
+
+class FeatureEncoder:
+    """Runs the head of one cut. Thread-safe, as ONNX Runtime's sessions are.
+
+    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml.
+
+    Raises:
+        ModelError: the folder has no such cut, or the head is damaged or does not fit the plan.
+    """
+
+    def __init__(self, folder: Path, cut: str, session: SessionConfig | None = None) -> None:
+        opened = open_model_folder(folder)
+        self.cut: Cut = open_split_plan(opened).cut(cut)
+        path = head_path(folder, cut)
+        check_digest(path, self.cut.head_sha256)
+        self._input = opened.manifest.input
+        self._session = open_session(path, session or SessionConfig())
+        self._input_name = self._session.get_inputs()[0].name
+        self._quantizers = [seam.quantizer for seam in self.cut.seams]
+        self._tensors = [seam.tensor for seam in self.cut.seams]
+        found = [output.name for output in self._session.get_outputs()]
+        if sorted(found) != sorted(self._tensors):
+            raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
+        self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
+
+    def encode(self, image: Image) -> EncodedFeatures:
+        """Preprocess a BGR frame, run the head, code what comes out.
+
+        Raises:
+            ModelError: the head fails.
+            InvalidInputError: a feature is not a number.
+        """
+        started_s = time.perf_counter()
+        tensor, geometry = preprocess(image, self._input)
+        features = self._run(tensor)
+        ran_s = time.perf_counter()
+        data = encode_features(features, self._quantizers)
+        coded_s = time.perf_counter()
+        return EncodedFeatures(data, self.cut.head_sha256, geometry, ran_s - started_s, coded_s - ran_s)
+
+    def _run(self, tensor: FloatArray) -> list[FloatArray]:
+        try:
+            outputs = self._session.run(self._tensors, {self._input_name: tensor[None]})
+        except Exception as error:
+            raise ModelError(f"head of cut {self.cut.name}: ONNX Runtime failed: {error}") from error
+        return [output[0] for output in outputs]
