@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from common.errors import ConfigError
 from common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
 from common.model.session import Model, SessionConfig
 
@@ -22,18 +23,34 @@ def building(target: Path) -> Iterator[Path]:
 
     It lies beside `target`, so that the move is a rename, and one level deeper than a version, so that a
     server that looks for `*/*/model.onnx` never sees it.
+
+    Raises:
+        ConfigError: nothing can be written there.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}") from error
     try:
         new, old = workshop / "new", workshop / "old"
         new.mkdir()
         yield new
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
+        _take_place(new, target, old)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _take_place(new: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        # Somebody else was quicker, or the disk refuses: what was there comes back where it can.
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
 
 
 def finish(folder: Path, manifest: Manifest, labels: Sequence[str]) -> Manifest:

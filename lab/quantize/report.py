@@ -9,7 +9,8 @@ from lab.quantize.outputs import EXACT_PICTURES
 
 def print_report(comparison: Comparison, console: Console) -> None:
     """Print what was measured and what to run."""
-    table = Table(title=f"FP32 and INT8 over {comparison.pictures} pictures, one thread, interleaved")
+    kind = "labelled" if comparison.metric else "calibration"
+    table = Table(title=f"FP32 and INT8 over {comparison.pictures} {kind} pictures, one thread, interleaved")
     table.add_column("")
     table.add_column(comparison.float_model.model, justify="right")
     table.add_column(comparison.int8_model.model, justify="right")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.errors import ModelError
+from common.errors import ConfigError, ModelError
 from lab.model_folder import building
 
 
@@ -32,6 +32,13 @@ def test_a_failed_build_leaves_the_old_folder_untouched(tmp_path):
         fail()
     assert [path.name for path in target.iterdir()] == ["old"]
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_the_operators_fault(tmp_path):
+    """A file where a folder should be gives one clear error."""
+    (tmp_path / "net").touch()
+    with pytest.raises(ConfigError, match="cannot be written"), building(tmp_path / "net" / "1"):
+        pass
 
 
 def test_a_folder_in_the_making_is_no_version_to_a_server(tmp_path):
