@@ -1,11 +1,9 @@
 """What the server counts, for Prometheus. One object with its own registry; nothing global."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from common.errors import ConfigError
 from common.types import ModelId
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -69,29 +67,6 @@ class ModelMetrics:
         self._infer.observe(infer_s)
         for wait_s in queue_s:
             self._queue.observe(wait_s)
-
-
-@contextmanager
-def metrics_endpoint(address: str | None, metrics: Metrics) -> Iterator[str | None]:
-    """Serve `metrics` over HTTP at `address` while inside; gives the bound address, None when switched off.
-
-    Raises:
-        ConfigError: the address cannot be bound.
-    """
-    if address is None:
-        yield None
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
-    except OSError as error:
-        raise ConfigError(f"metrics: cannot listen on {address}: {error}") from error
-    try:
-        yield f"{host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _seconds(stage: str, text: str, registry: CollectorRegistry) -> Histogram:

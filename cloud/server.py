@@ -15,7 +15,8 @@ from cloud.admission import RateLimiter
 from cloud.boundary import Boundary
 from cloud.config import CloudConfig, LimitsConfig
 from cloud.dataplane import Dataplane
-from cloud.metrics import Metrics, metrics_endpoint
+from cloud.metrics import Metrics
+from cloud.metrics_endpoint import metrics_endpoint
 from cloud.oip import OpenInferenceServicer
 from cloud.registry import Registry
 from cloud.repository import Repository
@@ -70,7 +71,7 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
     metrics = Metrics()
     security = Security(config, metrics)
     with (
-        metrics_endpoint(config.metrics, metrics) as metrics_address,
+        metrics_endpoint(config.metrics, metrics.registry, security) as metrics_address,
         ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
     ):
         async with _loaded(config, metrics) as registry:

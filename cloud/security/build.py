@@ -1,5 +1,6 @@
 """The security of one server, put together from its configuration."""
 
+import ssl
 from typing import Any
 
 import grpc
@@ -8,8 +9,10 @@ from cloud.config import CloudConfig
 from cloud.identity import Identify, nobody_proven
 from cloud.malformed import MalformedGuard
 from cloud.metrics import Metrics
+from cloud.security.certificates import PEM_CERTIFICATE, Certificates
 from cloud.security.gate import Gate
-from cloud.security.roles import Roles
+from cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
+from cloud.security.tokens import HEADER, Tokens
 from cloud.security.transport import ServerTls, open_credentials
 from common.network import is_loopback
 
@@ -22,17 +25,37 @@ class Security:
     """
 
     def __init__(self, config: CloudConfig, metrics: Metrics) -> None:
-        self.tls = ServerTls(config.security.tls) if config.security.tls else None
-        self.credentials = open_credentials(config.security)
-        self.roles = Roles(config.security.roles)
+        self._tls = ServerTls(config.security.tls) if config.security.tls else None
+        self._credentials = open_credentials(config.security)
+        self._roles = Roles(config.security.roles)
         self.interceptors: list[Any] = [MalformedGuard(metrics)]
         self.identify: Identify = nobody_proven
-        # Only this machine's users reach loopback: they need no permission, unless identities are set up.
-        if self.credentials or not is_loopback(config.listen):
-            gate = Gate(self.credentials, self.roles, metrics)
+        if self.guards(config.listen):
+            gate = Gate(self._credentials, self._roles, metrics)
             self.interceptors.insert(0, gate)
             self.identify = gate.identify
 
+    def guards(self, address: str) -> bool:
+        """Whether callers at `address` need a permission.
+
+        Only this machine's users reach loopback: they need none, unless identities are set up.
+        """
+        return self._credentials is not None or not is_loopback(address)
+
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """What the port is secured with; None is in the clear."""
-        return self.tls.credentials() if self.tls else None
+        return self._tls.credentials() if self._tls else None
+
+    def http_context(self) -> ssl.SSLContext | None:
+        """What the next connection to the metrics is secured with; None is in the clear."""
+        return self._tls.http_context() if self._tls else None
+
+    def admit_http(self, authorization: str, certificate_der: bytes | None) -> None:
+        """Let a caller see the metrics. Raises UnauthenticatedError or ForbiddenError."""
+        caller = Caller("", ANONYMOUS)
+        if isinstance(self._credentials, Tokens):
+            caller = self._credentials.caller([(HEADER, authorization)])
+        elif isinstance(self._credentials, Certificates):
+            shown = [ssl.DER_cert_to_PEM_cert(certificate_der).encode()] if certificate_der else []
+            caller = self._credentials.caller({PEM_CERTIFICATE: shown})
+        self._roles.check(caller, METRICS_PAGE)

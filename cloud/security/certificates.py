@@ -24,6 +24,8 @@ from common.reload import Reloading, read_file
 from common.tls import load_certificates, utc_now
 
 DEVICE = "device"
+PEM_CERTIFICATE = "x509_pem_cert"
+"""Key of gRPC's authentication context: the client's verified certificate."""
 _MAX_REMEMBERED = 4096
 
 Revoked = frozenset[tuple[x509.Name, int]]
@@ -55,7 +57,7 @@ class Certificates:
 
     def caller(self, auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
         """Who the handshake has verified. Raises UnauthenticatedError: nobody, expired since, or revoked."""
-        pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+        pem = next(iter(auth_context.get(PEM_CERTIFICATE, ())), None)
         if pem is None:
             raise UnauthenticatedError("this server wants a client certificate")
         peer = self._peer(pem)

@@ -30,6 +30,7 @@ class Caller:
     role: str
 
 
+METRICS_PAGE = "/metrics"
 _OIP = "/inference.GRPCInferenceService/"
 _OWN = "/spillover.v1.Spillover/"
 
@@ -51,7 +52,7 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         _OIP + "ModelStreamInfer": Permission.INFER,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
         _OIP + "ModelStatistics": Permission.METRICS,
-        "/metrics": Permission.METRICS,
+        METRICS_PAGE: Permission.METRICS,
         _OIP + "RepositoryIndex": Permission.CONTROL,
         _OIP + "RepositoryModelLoad": Permission.CONTROL,
         _OIP + "RepositoryModelUnload": Permission.CONTROL,

@@ -1,5 +1,6 @@
 """From configuration to what the server listens with: TLS that follows its files, how callers are known."""
 
+import ssl
 from pathlib import Path
 
 import grpc
@@ -8,6 +9,7 @@ from cloud.config import SecurityConfig, TlsConfig
 from cloud.security.certificates import Certificates
 from cloud.security.gate import Credentials
 from cloud.security.tokens import Tokens
+from common.errors import ConfigError
 from common.reload import Reloading, read_file
 from common.tls import KeyPair, load_certificates, load_key_pair
 
@@ -24,6 +26,7 @@ class ServerTls:
     def __init__(self, config: TlsConfig) -> None:
         self._config = config
         self._files = Reloading(_paths(config), lambda: _read(config))
+        self._http = Reloading(_paths(config), lambda: _http_context(config))
 
     @property
     def key_pair(self) -> KeyPair:
@@ -37,6 +40,10 @@ class ServerTls:
         """
         mutual = bool(self._config.client_ca)
         return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, mutual)
+
+    def http_context(self) -> ssl.SSLContext:
+        """The same for the standard library's sockets, to be asked for before each connection."""
+        return self._http.get()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         pair, client_ca_pem = self._files.get()
@@ -53,6 +60,19 @@ def open_credentials(config: SecurityConfig) -> Credentials:
         crl = Path(config.tls.crl).expanduser() if config.tls.crl else None
         return Certificates(Path(config.tls.client_ca).expanduser(), crl)
     return None
+
+
+def _http_context(config: TlsConfig) -> ssl.SSLContext:
+    certificate, key, *client_ca = _paths(config)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+        for ca in client_ca:
+            context.load_verify_locations(ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"{_SECTION}: {error}") from error
+    return context
 
 
 def _paths(config: TlsConfig) -> list[Path]:
