@@ -1,0 +1,67 @@
+"""Tokens at rest and in use."""
+
+import stat
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud.security.roles import Caller
+from cloud.security.tokens import Tokens, add_token, read_tokens, revoke_tokens
+from common.errors import ConfigError, UnauthenticatedError
+
+
+def test_the_file_holds_no_secret(tmp_path):
+    """Neither the token nor its secret is in the file, which only its owner may read."""
+    path = tmp_path / "tokens.yaml"
+    token = add_token(path, "camera-1", "device", 30)
+    name, _, secret = token.partition("~")
+    assert name == "camera-1"
+    assert len(secret) >= 43  # 256 bits
+    assert secret not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_two_tokens_of_one_name_are_both_good(tmp_path):
+    """A token can be replaced without a gap; revoking takes both, and leaves the others."""
+    path = tmp_path / "tokens.yaml"
+    first, second, other = (add_token(path, name, "device", None) for name in ("a", "a", "b"))
+    tokens = Tokens(path)
+    for token in (first, second):
+        assert tokens.caller([("authorization", f"Bearer {token}")]) == Caller("a", "device")
+    assert revoke_tokens(path, "a") == 2
+    assert revoke_tokens(path, "a") == 0
+    assert [token.name for token in read_tokens(path)] == ["b"]
+    assert tokens.caller([("authorization", f"bearer {other}")]).name == "b"
+    with pytest.raises(UnauthenticatedError):
+        tokens.caller([("authorization", f"Bearer {first}")])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["authorization", "x"]), st.text() | st.binary())))
+def test_no_metadata_opens_but_the_token(tmp_path_factory, metadata):
+    """Whatever is sent, it is UnauthenticatedError or nothing; never another error."""
+    path = tmp_path_factory.mktemp("tokens") / "tokens.yaml"
+    path.write_bytes(msgspec.yaml.encode({"tokens": []}))
+    with pytest.raises(UnauthenticatedError):
+        Tokens(path).caller(metadata)
+
+
+@pytest.mark.parametrize(
+    "text", ["tokens: [", "tokens: [{name: a}]", "tokens: [{name: a, role: b, sha256: secret}]", "token: []"]
+)
+def test_a_damaged_file_is_named(tmp_path, text):
+    """A file that is no list of hashes is refused, and not overwritten."""
+    path = tmp_path / "tokens.yaml"
+    path.write_text(text)
+    for use in (lambda: Tokens(path), lambda: add_token(path, "a", "device", None)):
+        with pytest.raises(ConfigError, match=r"tokens\.yaml"):
+            use()
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a~b", "../a", "a" * 65])
+def test_a_name_is_a_name(tmp_path, name):
+    """Names that could not travel in a header or a certificate are refused."""
+    with pytest.raises(ConfigError):
+        add_token(tmp_path / "tokens.yaml", name, "device", None)
