@@ -1,5 +1,6 @@
 """Curves: accuracy over the share of pictures that are sent, for any order in which they would be sent."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +37,11 @@ def curve_by_score(mixture: Mixture, scores: Floats, random: np.random.Generator
 def curve_of(mixture: Mixture, order: np.ndarray) -> Curve:
     """Send pictures in this order of indices."""
     return _points([mixture.accuracy(_first(order, share)) for share in SHARES])
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """The mean of curves over the same pictures, share by share."""
+    return _points(np.mean([[point.accuracy for point in curve] for curve in curves], axis=0).tolist())
 
 
 def random_curve(mixture: Mixture, random: np.random.Generator) -> Curve:

@@ -27,6 +27,10 @@ class Mixture(Protocol):
         """Accuracy when the pictures in `sent` (N,) are answered by the cloud."""
         ...
 
+    def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
+        """Accuracy over the numbered `pictures` (any number, repeats allowed); `sent` is as long as these."""
+        ...
+
     def reward(self) -> Floats:
         """What sending each picture gains, (N,): the order of the oracle, who knows the labels."""
         ...
@@ -47,6 +51,10 @@ class ClassMixture:
     def accuracy(self, sent: Sent) -> float:
         """Share of the pictures whose answer is right."""
         return float(np.where(sent, self.cloud_right, self.edge_right).mean())
+
+    def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
+        """The same over numbered pictures."""
+        return float(np.where(sent, self.cloud_right[pictures], self.edge_right[pictures]).mean())
 
     def reward(self) -> Floats:
         """1 where only the cloud is right, -1 where only the edge is, else 0."""

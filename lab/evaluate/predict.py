@@ -82,8 +82,13 @@ def seeing_all(folder: ModelFolder) -> ModelFolder:
 def _store(folder: ModelFolder, data: LabelledSet) -> Path:
     """A file whose name is decided by the network, its manifest and every picture's content."""
     manifest = json.dumps(msgspec.to_builtins(folder.manifest), sort_keys=True)
-    digest = _digest([manifest, *(picture.digest() for picture in data.pictures)])
+    digest = _digest([manifest, data_digest(data)])
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
+
+
+def data_digest(data: LabelledSet) -> str:
+    """Hex SHA-256 of every picture's content in turn; labels do not count."""
+    return _digest(picture.digest() for picture in data.pictures)
 
 
 def _digest(texts: Iterable[str]) -> str:

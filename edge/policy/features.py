@@ -1,0 +1,65 @@
+"""What the expected gain is computed from: numbers that describe one prediction of the edge, nothing else."""
+
+import numpy as np
+import numpy.typing as npt
+
+from common.types import Classification, Detections
+
+Features = npt.NDArray[np.float64]
+
+TOP = 5
+FEW_CLASSES = 100
+"""Up to so many classes each has features of its own; for more there are never enough pictures."""
+CONFIDENCE_EDGES = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.01)
+SEEN = (0.05, 0.1, 0.3)
+_TINY = 1e-6
+
+
+def classification_features(prediction: Classification, classes: int, temperature: float) -> Features:
+    """The shape of the distribution at `temperature` (Guo et al., ICML 2017), and with few classes, which.
+
+    Top five probabilities and their logarithms, margin in both, entropy, sum of squares; then for at most 100
+    classes the probability of each, and the best one as one-hot.
+    """
+    probability = tempered(prediction.probability, temperature)
+    top = np.zeros(TOP)
+    top[: min(TOP, probability.size)] = probability[:TOP]
+    log_top = np.log(np.maximum(top, _TINY))
+    entropy = -float(probability @ np.log(np.maximum(probability, 1e-12)))
+    shape = [top[0] - top[1], log_top[0] - log_top[1], entropy, float(probability @ probability)]
+    parts = [top, log_top, np.array(shape)]
+    if classes <= FEW_CLASSES:
+        parts += _by_class(prediction, probability, classes)
+    return np.concatenate(parts)
+
+
+def detection_features(prediction: Detections, classes: int) -> Features:
+    """How many boxes at which confidence, how doubtful they are, and how much of each class.
+
+    Logarithms of counts in eight bands of confidence; sums of c, c(1-c), c^2; classes seen from three
+    confidences up; mean confidence of the best 1, 3, 10; then the sum of confidences of each class.
+    """
+    confidence = prediction.confidence.astype(np.float64)
+    counts = np.histogram(confidence, CONFIDENCE_EDGES)[0]
+    kinds = [np.unique(prediction.class_id[confidence > seen]).size for seen in SEEN]
+    sums = [confidence.sum(), (confidence * (1 - confidence)).sum(), (confidence**2).sum()]
+    means = [confidence[:n].mean() if confidence.size else 0.0 for n in (1, 3, 10)]
+    known = prediction.class_id < classes
+    mass = np.bincount(prediction.class_id[known], confidence[known], minlength=classes)
+    return np.concatenate([np.log1p([*counts, *sums, *kinds]), means, mass])
+
+
+def tempered(probability: npt.NDArray[np.floating], temperature: float) -> Features:
+    """The softmax as it would be if logits were divided by `temperature`."""
+    scaled = np.log(np.maximum(probability.astype(np.float64), 1e-12)) / temperature
+    exponent = np.exp(scaled - scaled.max())
+    softened: Features = exponent / exponent.sum()
+    return softened
+
+
+def _by_class(prediction: Classification, probability: Features, classes: int) -> list[Features]:
+    each, best = np.zeros(classes), np.zeros(classes)
+    known = prediction.class_id < classes
+    each[prediction.class_id[known]] = probability[known]
+    best[prediction.class_id[:1][known[:1]]] = 1.0
+    return [each, best]

@@ -1,0 +1,115 @@
+"""Expected gain: features have one length, the file is checked, and a decision costs little."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import ConfigError
+from common.model.manifest import Task
+from common.types import Classification, Detections, Prediction
+from edge.policy.features import classification_features, detection_features, tempered
+from edge.policy.gain import GainFile, GainModel, features_of
+
+CLASSES = 10
+
+
+@st.composite
+def predictions(draw: st.DrawFn, task: Task) -> Prediction:
+    """Any prediction of a model with ten classes, cut short or empty as well."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if task is Task.CLASSIFICATION:
+        count = draw(st.integers(1, CLASSES))
+        probability = np.sort(rng.dirichlet(np.full(CLASSES, 0.2)))[::-1][:count]
+        return Classification(
+            rng.permutation(CLASSES)[:count].astype(np.int32), probability.astype(np.float32)
+        )
+    count = draw(st.integers(0, 100))
+    confidence = np.sort(rng.uniform(0.01, 1, count))[::-1]
+    return Detections(
+        rng.uniform(0, 500, (count, 4)).astype(np.float32),
+        confidence.astype(np.float32),
+        rng.integers(0, CLASSES + 3, count).astype(np.int32),
+    )
+
+
+def gain_file(task: Task) -> GainFile:
+    """An estimator that is the sum of its features."""
+    blank = (
+        classification_features(Classification(np.zeros(1, np.int32), np.ones(1, np.float32)), CLASSES, 1.0)
+        if task is Task.CLASSIFICATION
+        else detection_features(
+            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)), CLASSES
+        )
+    )
+    size = len(blank)
+    return GainFile(
+        task=task,
+        edge_model="e@1",
+        cloud_model="c@1",
+        classes=CLASSES,
+        temperature=1.5,
+        mean=(0.25,) * size,
+        scale=(2.0,) * size,
+        weights=(1.0,) * size,
+        bias=0.5,
+        pictures=1,
+        data_sha256="0" * 64,
+    )
+
+
+@pytest.mark.parametrize("task", list(Task))
+@given(data=st.data())
+@settings(deadline=None)
+def test_the_gain_is_the_formula_of_the_file(task: Task, data: st.DataObject) -> None:
+    """bias + weights . (features - mean) / scale, finite for every prediction."""  # noqa: D403 - a formula
+    prediction = data.draw(predictions(task))
+    model = GainModel(gain_file(task))
+    features = features_of(prediction, CLASSES, 1.5)
+    assert np.isfinite(features).all()
+    assert model.gain(prediction) == pytest.approx(0.5 + ((features - 0.25) / 2).sum(), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=10), st.floats(0.2, 5))
+def test_temperature_divides_the_logits(logits: list[float], temperature: float) -> None:
+    """Tempering probabilities is the softmax of logits / T, without the logits."""
+    z = np.array(logits)
+    softmax = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+    wanted = np.exp((z - z.max()) / temperature)
+    np.testing.assert_allclose(tempered(softmax, temperature), wanted / wanted.sum(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_written_file_is_read_back(tmp_path: Path, task: Task) -> None:
+    """The JSON of `lab fit` gives the same estimator."""
+    path = tmp_path / "gain.json"
+    path.write_bytes(msgspec.json.encode(gain_file(task)))
+    assert GainModel.load(path).file == gain_file(task)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"weights": [1.0]}, "numbers each"),
+        ({"scale": [0.0]}, r"\$\.scale"),
+        ({"task": "poetry"}, r"\$\.task"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_wrong_file_is_the_operators_fault(tmp_path: Path, change: dict[str, object], named: str) -> None:
+    """The error names the key."""
+    path = tmp_path / "gain.json"
+    whole = msgspec.to_builtins(gain_file(Task.CLASSIFICATION)) | change
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=named):
+        GainModel.load(path)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    """The path is in the error."""
+    with pytest.raises(ConfigError, match=r"no\.json"):
+        GainModel.load(tmp_path / "no.json")
