@@ -1,0 +1,138 @@
+"""Limits against callers who mean harm or are merely broken; each is shown on a real connection."""
+
+from contextlib import ExitStack, suppress
+from queue import SimpleQueue
+
+import grpc
+import pytest
+
+from common.pb import spillover_pb2 as pb
+from common.pb import spillover_pb2_grpc as pb_grpc
+from tests.h2 import (
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    MAX_CONCURRENT_STREAMS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    frame,
+    frames,
+    raw_connection,
+    settings,
+)
+from tests.models import colour_classifier
+from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+
+RED = (0, 0, 255)
+HELLO = PREFACE + frame(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """One model."""
+    folder = tmp_path_factory.mktemp("repository")
+    colour_classifier(folder)
+    return folder
+
+
+def limited(repository, **limits):
+    """A server with these limits."""
+    return serving(cloud_config(repository, limits=limits))
+
+
+def still_serves(server):
+    """Another client is answered."""
+    with stub_of(server) as stub:
+        return stub.Infer(request_for(jpeg_of(RED)), timeout=CALL_S).frame_id == "f1"
+
+
+def test_one_who_says_nothing_is_shown_the_door(repository):
+    """A connection without an HTTP/2 handshake is closed by the server after `handshake_timeout_s`."""
+    with limited(repository, handshake_timeout_s=0.3) as server, raw_connection(server) as silent:
+        assert [kind for kind, _ in frames(silent)][-1] == GOAWAY
+        assert still_serves(server)
+
+
+def test_one_who_talks_no_http2_is_shown_the_door(repository):
+    """Bytes of another protocol end their connection and nothing else."""
+    with limited(repository) as server, raw_connection(server) as confused:
+        confused.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        list(frames(confused))
+        assert still_serves(server)
+
+
+def test_streams_of_one_connection_are_limited(repository):
+    """The server announces `max_streams` in its first frame; HTTP/2 clients hold to it or are refused."""
+    with limited(repository, max_streams=7) as server, raw_connection(server) as connection:
+        connection.sendall(HELLO)
+        kind, payload = next(frames(connection))
+        assert kind == SETTINGS
+        assert settings(payload)[MAX_CONCURRENT_STREAMS] == 7
+
+
+def test_connections_are_limited(repository):
+    """Beyond `max_connections` a connection is closed without being served; when one leaves there is room."""
+    with limited(repository, max_connections=3) as server:
+        with ExitStack() as stack:
+            held = [stack.enter_context(raw_connection(server)) for _ in range(3)]
+            for connection in held:
+                connection.sendall(HELLO)
+                assert next(frames(connection))[0] == SETTINGS
+            surplus = stack.enter_context(raw_connection(server))
+            with suppress(ConnectionError):
+                surplus.sendall(HELLO)
+            assert SETTINGS not in [kind for kind, _ in frames(surplus)]
+        with stub_of(server) as stub:
+            request = request_for(jpeg_of(RED))
+            assert stub.Infer(request, timeout=CALL_S, wait_for_ready=True).frame_id == "f1"
+
+
+def test_one_who_pings_without_end_is_sent_away(repository):
+    """More pings than allowed end the connection with ENHANCE_YOUR_CALM."""
+    with limited(repository) as server, raw_connection(server) as connection:
+        connection.sendall(HELLO + frame(PING, bytes(8)) * 6)
+        last = [payload for kind, payload in frames(connection) if kind == GOAWAY][-1]
+        assert int.from_bytes(last[4:8], "big") == ENHANCE_YOUR_CALM
+        assert still_serves(server)
+
+
+def test_a_message_that_drips_is_cut_off(repository):
+    """A call whose message never comes ends by the age of its connection, whatever the caller wants."""
+    ages = {"max_connection_age_s": 0.2, "max_connection_age_grace_s": 0.2}
+    messages = SimpleQueue()
+    with limited(repository, **ages) as server, grpc.insecure_channel(server.address) as channel:
+        infer = channel.stream_stream("/spillover.v1.Spillover/Infer", pb.InferRequest.SerializeToString)
+        try:
+            with pytest.raises(grpc.RpcError) as ended:
+                list(infer(iter(messages.get, None), timeout=CALL_S))
+        finally:
+            messages.put(None)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert still_serves(server)
+
+
+def test_calls_survive_the_end_of_their_connection(repository):
+    """A client whose connections end by age all the time has no failed call: it connects again."""
+    with limited(repository, max_connection_age_s=0.05) as server, stub_of(server) as stub:
+        for _ in range(1000):
+            assert stub.ListModels(pb.ListModelsRequest(), timeout=CALL_S).models
+
+
+def test_a_message_over_the_limit_is_refused_unread(repository):
+    """The length prefix is enough: RESOURCE_EXHAUSTED, and the next call is answered."""
+    with limited(repository, max_message_bytes=10_000) as server, stub_of(server) as stub:
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Infer(request_for(bytes(20_000)), timeout=CALL_S)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert stub.Infer(request_for(jpeg_of(RED)), timeout=CALL_S).frame_id == "f1"
+
+
+def test_headers_over_the_limit_are_refused(repository):
+    """Metadata beyond gRPC's limit ends the call, not the server."""
+    with limited(repository) as server, grpc.insecure_channel(server.address) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            pb_grpc.SpilloverStub(channel).ListModels(
+                pb.ListModelsRequest(), timeout=CALL_S, metadata=(("x", "y" * 100_000),)
+            )
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert still_serves(server)
