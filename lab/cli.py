@@ -18,7 +18,14 @@ from common.cli import LazyGroup
         "split": ("lab.split.cli:split", "Find where to cut a model between edge and cloud."),
         "profile": ("lab.profile.cli:profile", "Time a split model's heads and tails on this device."),
         "demo": ("lab.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),
+        "loadtest": (
+            "lab.loadtest.cli:loadtest",
+            "Modes side by side over links, against a real server, in one report.",
+        ),
         "bench-edge": ("lab.bench.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
+        "bench-cloud": ("lab.bench_cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
+        "bench-spool": ("lab.spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
+        "check": ("lab.check.cli:check", "Prove that every frame of a run ended exactly once."),
     },
 )
 def lab() -> None:

@@ -1,0 +1,1 @@
+"""The cloud server against Triton and MLServer: the same networks, the same client, one interleaved run."""
