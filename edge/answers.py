@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from common.types import AnsweredBy, Result
-from edge.values import CloudAnswer, Outcome
+from edge.values import CloudAnswer, Outcome, Parcel
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
 
@@ -34,13 +34,20 @@ class _Waiting:
 class Answers:
     """The table of frames whose cloud answer is awaited.
 
-    `emit` takes each result, in order for a frame; it is called under the table's lock and must not block.
+    `emit` takes each result, in order for a frame; `rescue` takes what could not be sent, for another time.
+    Both are called under the table's lock and must not block.
     `clock` gives monotonic seconds, on the same scale as `open`'s arguments. The table knows no thread:
     `run` is the body of the one that watches the deadlines.
     """
 
-    def __init__(self, emit: Callable[[Result], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Result], None],
+        clock: Callable[[], float],
+        rescue: Callable[[Parcel, Result], None] | None = None,
+    ) -> None:
         self._emit = emit
+        self._rescue = rescue
         self._clock = clock
         self._changed = threading.Condition()
         self._waiting: dict[str, _Waiting] = {}
@@ -78,8 +85,11 @@ class Answers:
                 return
             if isinstance(outcome, CloudAnswer):
                 self._emit(self._from_cloud(entry, outcome))
-            elif not entry.late:
-                self._emit(self._degraded(entry, str(outcome)))
+            else:
+                if not entry.late:
+                    self._emit(self._degraded(entry, str(outcome)))
+                if self._rescue is not None and outcome.unsent is not None:
+                    self._rescue(outcome.unsent, entry.local)
             self._changed.notify_all()
 
     def expire(self) -> float | None:

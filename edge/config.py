@@ -113,6 +113,10 @@ class UplinkConfig(Section, frozen=True):
     """How long after the deadline an answer is still wanted, as a revision."""
     keepalive_s: Annotated[float, msgspec.Meta(ge=10)] = 30.0
     reconnect_backoff_max_s: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 10.0
+    breaker_failures: Count = 5
+    """After so many calls in a row that failed or missed their deadline, calls pause."""
+    breaker_pause_max_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 4.0
+    """The longest pause between probes while the link is down."""
     max_message_bytes: Count = 4 * 1024 * 1024
     max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Ask for at most this many classes of a classification; 0 is all."""
@@ -126,12 +130,81 @@ class UplinkConfig(Section, frozen=True):
             )
 
 
+class RedactionStyle(enum.Enum):
+    """How a box is hidden: a few blurred patches, or black."""
+
+    BLUR = "blur"
+    FILL = "fill"
+
+
+class RedactionConfig(Section, frozen=True):
+    """What must not be recognisable in any picture that leaves the device or waits on its disk."""
+
+    classes: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
+    """Labels or class numbers of the edge's detector."""
+    style: RedactionStyle = RedactionStyle.BLUR
+    margin: NotNegative = 0.1
+    """Boxes are widened by this share of their size on every side."""
+
+
+class SpoolConfig(Section, frozen=True):
+    """Frames worth a late answer wait on the disk while the link is down."""
+
+    path: str
+    """A file, best on the disk that wears least; it takes `max_mb` at once and never more."""
+    max_mb: Annotated[float, msgspec.Meta(gt=0)] = 256.0
+    max_age_s: Positive = 24 * 3600.0
+    """Counted in seconds that the daemon runs."""
+    min_gain: float = 0.0
+    """Frames whose expected gain is below are not kept."""
+    commit_interval_s: Annotated[float, msgspec.Meta(ge=0, le=0.05)] = 0.05
+    """Frames that come within this time share one write to the disk."""
+    answer_timeout_s: Positive = 10.0
+    """How long one of them may take to be answered."""
+    drain_bytes_per_s: NotNegative = 0.0
+    """Bounds what the spool sends while live frames have the way; 0 is no bound but the in-flight cap."""
+
+
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
     """A sink that appends one JSON object a line."""
 
     path: str = "-"
     """A file, or `-` for standard output."""
+    events: bool = True
+    """Also what happens besides results: dropped frames, camera, breaker, spool. `lab check` needs them."""
+    rotate_mb: NotNegative = 0.0
+    """Begin a new file when this size is reached; 0 is never."""
+    rotate_keep: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """How many old files stay, as `path.1` (the newest) and on."""
     queue_size: Count = 1024
+
+
+class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
+    """A sink that keeps the last days in an SQLite file, to be queried while the daemon runs."""
+
+    path: str
+    keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
+    queue_size: Count = 1024
+
+
+class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
+    """A sink that publishes to an MQTT broker; docs/mqtt.md names the topics."""
+
+    host: str
+    port: Annotated[int, msgspec.Meta(gt=0, lt=65536)] = 1883
+    username: str = ""
+    password_file: str = ""
+    ca: str = ""
+    """PEM of the CA that signed the broker's certificate; empty is in the clear."""
+    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$")] = "spillover"
+    """What every topic begins with."""
+    discovery_prefix: str = "homeassistant"
+    """Where Home Assistant looks for devices; empty announces nothing."""
+    queue_size: Count = 256
+    """Also how many messages wait for a broker that is away."""
+
+
+SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig
 
 
 class LogConfig(Section, frozen=True):
@@ -154,7 +227,9 @@ class EdgeConfig(Section, frozen=True):
     """The local answer is given this much before the deadline, so that it is out by then."""
     policy: PolicyConfig = PolicyConfig()
     uplink: UplinkConfig = UplinkConfig()
-    sinks: tuple[JsonLinesConfig, ...] = (JsonLinesConfig(),)
+    redaction: RedactionConfig | None = None
+    spool: SpoolConfig | None = None
+    sinks: tuple[SinkConfig, ...] = (JsonLinesConfig(),)
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint; empty is none."""
     drain_timeout_s: NotNegative = 5.0

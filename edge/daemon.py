@@ -20,14 +20,17 @@ from edge.answers import Answers
 from edge.camera.camera import Camera
 from edge.camera.open import open_source
 from edge.camera.video import quiet_opencv
-from edge.config import EdgeConfig, Mode, Pace
+from edge.config import EdgeConfig, Mode, Pace, SpoolConfig
+from edge.journal import Journal
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
-from edge.pipeline import Pipeline, Stages
+from edge.parcel import Packer
+from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
-from edge.sinks.jsonl import JsonLinesSink
-from edge.sinks.outlet import Outlet
-from edge.sinks.record import record_encoder
+from edge.redaction import build_redaction
+from edge.sinks.build import build_outlets
+from edge.sinks.outlets import Outlets
+from edge.spool.forwarder import Forwarder
 from edge.uplink.base import NoUplink, Uplink
 from edge.worker import Ended, Worker
 
@@ -35,6 +38,8 @@ _log = get_logger("edge")
 
 JOIN_TIMEOUT_S = 10.0
 """How long a thread may take to end once its work is over: one frame, one write."""
+FLUSH_TIMEOUT_S = 1.0
+"""How long a late answer waits for the sinks before the frame is forgotten on the disk."""
 
 
 class Daemon:
@@ -60,18 +65,27 @@ class Daemon:
         threshold = config.model.report_threshold
         report_threshold = manifest.output.confidence_threshold if threshold is None else threshold
         draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
-        policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw)
+        spool = config.spool if config.mode is not Mode.EDGE_ONLY else None
+        spool_from = spool.min_gain if spool else None
+        policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw, spool_from)
+        detects = manifest.task is Task.DETECTION
+        redact = build_redaction(config.redaction, self._model.folder.labels, detects=detects)
+        outlets = build_outlets(config, self._model.folder.labels, self.metrics.result_dropped)
+        self._outlets = Outlets(outlets, self._events.put)
+        self._journal = Journal(self.metrics, self._outlets.put)
         self._source = open_source(config.camera.source)
         read_ahead = len(os.sched_getaffinity(0)) > 1
-        self._camera = Camera(self._source, config.camera, self._boot_id, self.metrics, read_ahead=read_ahead)
+        self._camera = Camera(
+            self._source, config.camera, self._boot_id, self._journal, read_ahead=read_ahead
+        )
+        self._packer = Packer(config.uplink, self._boot_id)
         self._uplink = self._build_uplink(manifest.task)
-        self._outlets = self._build_outlets()
-        self._answers = Answers(self._emit, time.monotonic)
-        stages = Stages(self._model, policy, self._uplink, self._answers, self._emit)
+        self._forwarder = self._build_forwarder(spool)
+        rescue = self._forwarder.rescue if self._forwarder else None
+        self._answers = Answers(self._journal.result, time.monotonic, rescue)
+        keep = self._forwarder.keep if self._forwarder else nothing_kept
+        stages = Stages(self._model, policy, self._uplink, self._answers, self._journal.result, keep, redact)
         self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)
-        self._writers = [
-            Worker(f"sink-{i}", outlet.run, self._events.put) for i, outlet in enumerate(self._outlets)
-        ]
         self._deadlines = Worker("deadlines", self._answers.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
         self._capture = Worker("camera", self._camera.run, self._events.put)
@@ -86,9 +100,11 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(self._summarise)
             stack.enter_context(metrics_endpoint(self._config.metrics_address, self.metrics.registry))
-            for writer in self._writers:
-                writer.start()
+            self._outlets.start()
             stack.callback(self._close_outlets)
+            if self._forwarder:
+                self._forwarder.start()
+                stack.callback(self._forwarder.close, JOIN_TIMEOUT_S)
             self._deadlines.start()
             stack.callback(self._close_answers)
             stack.callback(self._close_camera)
@@ -120,19 +136,18 @@ class Daemon:
             try:
                 self._pipeline.process(frame)
             except ModelError:
-                self.metrics.dropped("model failed")
+                self._journal.dropped(frame, "model failed")
                 raise
 
     def _wait_for_room(self) -> None:
         """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""
         self._uplink.wait_until_ready(self._config.deadline_s)
-        for outlet in self._outlets:
-            outlet.wait_for_room(self._config.deadline_s)
+        self._outlets.wait_for_room(self._config.deadline_s)
 
-    def _emit(self, result: Result) -> None:
-        self.metrics.result(result)
-        for outlet in self._outlets:
-            outlet.put(result)
+    def _emit_late(self, result: Result) -> None:
+        """Give a revision and wait until it is out, within a limit: a dead sink is not waited for."""
+        self._journal.result(result)
+        self._outlets.wait_until_flushed(FLUSH_TIMEOUT_S)
 
     def _close_camera(self) -> None:
         """Stop both threads that may read from the source, then let go of it."""
@@ -144,25 +159,27 @@ class Daemon:
             _log.warning("camera or model does not return", camera=returned[0], pipeline=returned[1])
 
     def _close_answers(self) -> None:
+        """Wait for the cloud within the limit; what it has not answered by then gets the local answer."""
+        if self._forwarder:
+            self._forwarder.stop_draining(self._config.drain_timeout_s)
         if not self._answers.drain(self._config.drain_timeout_s):
-            given_up = self._answers.close("stopped before the cloud answered")
-            _log.warning("answers given up", frames=given_up, drain_timeout_s=self._config.drain_timeout_s)
-        self._answers.close("stopped")
+            limit_s = self._config.drain_timeout_s
+            _log.warning("answers given up", frames=len(self._answers), drain_timeout_s=limit_s)
         self._uplink.close()
+        self._answers.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)
 
     def _close_outlets(self) -> None:
-        for outlet in self._outlets:
-            outlet.close()
-        for writer in self._writers:
-            if not writer.join(JOIN_TIMEOUT_S):
-                _log.warning("sink does not return; its results are lost", sink=writer.name)
+        captured = self.metrics.summary().get("frames_captured", 0)
+        self._journal.tell("stopped", boot_id=self._boot_id, captured=captured)
+        self._outlets.close(JOIN_TIMEOUT_S)
 
     def _summarise(self) -> None:
         _log.info("stopped", **self.metrics.summary())
 
     def _say_ready(self) -> None:
         config = self._config
+        self._journal.tell("started", boot_id=self._boot_id, camera_id=config.camera.camera_id)
         _log.info(
             "ready",
             boot_id=self._boot_id,
@@ -175,25 +192,26 @@ class Daemon:
     def _build_uplink(self, task: Task) -> Uplink:
         if self._config.mode is Mode.EDGE_ONLY:
             return NoUplink()
-        from edge.uplink.client import GrpcUplink  # 15 MB that a daemon without a cloud need not carry
+        from edge.uplink.client import GrpcUplink, Peer  # 15 MB that a daemon without a cloud need not carry
 
         expects = Classification if task is Task.CLASSIFICATION else Detections
-        config = self._config
-        return GrpcUplink(config.uplink, config.device_id, self._boot_id, expects, self.metrics.call)
+        peer = Peer(self._config.device_id, expects)
+        return GrpcUplink(self._config.uplink, self._packer, peer, self._journal)
 
-    def _build_outlets(self) -> list[Outlet]:
-        encode = record_encoder(self._model.folder.labels)
-
-        def outlet(index: int) -> Outlet:
-            sink = self._config.sinks[index]
-            name = f"{index}:jsonl"
-            return Outlet(
-                JsonLinesSink(sink.path, encode),
-                sink.queue_size,
-                lambda reason: self.metrics.result_dropped(name, reason),
-            )
-
-        return [outlet(index) for index in range(len(self._config.sinks))]
+    def _build_forwarder(self, config: SpoolConfig | None) -> Forwarder | None:
+        if config is None:
+            return None
+        forwarder = Forwarder(
+            config,
+            self._packer.pack,
+            self._uplink,
+            self._journal.spooled,
+            self._journal.refused,
+            self._emit_late,
+            self._events.put,
+        )
+        self.metrics.watch_spool(forwarder.state)
+        return forwarder
 
 
 def model_folder(name: str) -> Path:

@@ -4,16 +4,20 @@ Every captured frame ends once: `frames_captured` is the sum of `frames` over th
 over the reasons, plus the few that are still on their way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from common.errors import ConfigError
 from common.types import AnsweredBy, Result
+from edge.spool.spool import SpoolState
+from edge.values import BreakerPhase
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
+CAMERA_STATES = ("ok", "frozen", "lost", "ended")
 
 
 class Metrics:
@@ -37,6 +41,13 @@ class Metrics:
         self._results_dropped = self._counter(
             "results_dropped", "Results a sink did not get.", "sink", "reason"
         )
+        self._spooled = self._counter("spool_frames", "Frames on the disk, by what became of them.", "fate")
+        self._spool_refused = self._counter(
+            "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
+        )
+        self._breaker = self._states("breaker", "1 for the phase that the circuit breaker is in.", "phase")
+        self._camera = self._states("camera_state", "1 for the state that the camera is in.", "state")
+        self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
             "From capture to first result.",
@@ -71,6 +82,35 @@ class Metrics:
         self._calls.labels(status).inc()
         self._bytes.inc(payload_bytes)
 
+    def breaker(self, phase: BreakerPhase) -> None:
+        """The breaker changed."""
+        _only(self._breaker, phase.value, (known.value for known in BreakerPhase))
+
+    def camera(self, state: str) -> None:
+        """The camera's state changed."""
+        _only(self._camera, state, CAMERA_STATES)
+
+    def spooled(self, fate: str) -> None:
+        """Something became of a frame on the disk."""
+        self._spooled.labels(fate).inc()
+
+    def spool_refused(self, reason: str) -> None:
+        """The spool did not take a frame."""
+        self._spool_refused.labels(reason).inc()
+
+    def watch_spool(self, state: Callable[[], SpoolState]) -> None:
+        """Ask `state` for the spool's size whenever the metrics are read."""
+        for name, text, read in (
+            ("spool_pending", "Frames on the disk.", lambda s: s.pending),
+            ("spool_bytes", "Bytes of the disk in use.", lambda s: s.pending_bytes),
+            ("spool_oldest_age_seconds", "Age of the oldest.", lambda s: s.oldest_age_s),
+            ("spool_recovered", "Frames found at the start.", lambda s: s.recovered),
+            ("spool_syncs", "Commits to the disk.", lambda s: s.syncs),
+            ("spool_failing", "1 while the disk cannot be used.", lambda s: float(bool(s.error))),
+        ):
+            gauge = Gauge(_PREFIX + name, text, registry=self.registry)
+            gauge.set_function(partial(_read, state, read))
+
     def result_dropped(self, sink: str, reason: str) -> None:
         """A sink did not get a result."""
         self._results_dropped.labels(sink, reason).inc()
@@ -85,8 +125,20 @@ class Metrics:
             if sample.name.endswith("_total") and sample.value
         }
 
+    def _states(self, name: str, text: str, label: str) -> Gauge:
+        return Gauge(_PREFIX + name, text, [label], registry=self.registry)
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
+
+
+def _read(state: Callable[[], SpoolState], read: Callable[[SpoolState], float]) -> float:
+    return read(state())
+
+
+def _only(gauge: Gauge, current: str, known: Iterable[str]) -> None:
+    for name in known:
+        gauge.labels(name).set(name == current)
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

@@ -35,6 +35,15 @@ class Stages:
     answers: Answers
     emit: Callable[[Result], None]
     """Takes the results of frames that were not sent; must not block."""
+    keep: Callable[[Frame, Result], None]
+    """Takes frames that wait on the disk for a late answer; must not block."""
+    redact: Callable[[Frame, Prediction], Frame]
+    """Hides what must not leave the device; every frame that is sent or kept passes it."""
+
+
+def nothing_kept(frame: Frame, result: Result) -> None:
+    """What `Stages.keep` is where the policy never spools."""
+    del frame, result
 
 
 class Pipeline:
@@ -81,9 +90,14 @@ class Pipeline:
         )
         if decision.action is Action.KEEP:
             stages.emit(result)
+            return
+        outgoing = stages.redact(frame, prediction)
+        if decision.action is Action.SPOOL:
+            stages.emit(result)
+            stages.keep(outgoing, result)
         else:
             ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
-            stages.uplink.send(frame, deadline_s, ticket)
+            stages.uplink.send(outgoing, deadline_s, ticket)
 
 
 def _reported(prediction: Prediction, threshold: float) -> Prediction:

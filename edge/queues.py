@@ -75,13 +75,13 @@ class BoundedQueue(Generic[T]):
             self._filled.notify_all()
             self._freed.notify_all()
 
-    def discard(self) -> int:
-        """Drop everything queued; return how many items that were."""
+    def discard(self) -> list[T]:
+        """Drop everything queued; return it."""
         with self._filled:
-            count = len(self._items)
+            dropped = list(self._items)
             self._items.clear()
             self._freed.notify_all()
-            return count
+            return dropped
 
     def _has_room_or_closed(self) -> bool:
         return self._closed or len(self._items) < self._capacity

@@ -1,9 +1,46 @@
 """The edge's own values: what its stages tell each other about the link, as none imports another."""
 
-from dataclasses import dataclass
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from common.images import EncodedImage
 from common.types import ModelId, Prediction
+
+
+class BreakerPhase(enum.Enum):
+    """Whether calls may depart; see `edge.uplink.breaker`."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened and is no result: sinks get it in line with the results.
+
+    `kind` is one of `started`, `stopped`, `dropped`, `camera_state`, `breaker`, `spool` (docs/events.md).
+    """
+
+    kind: str
+    at_unix_s: float
+    fields: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """What leaves the device for one frame, now or later: the picture, and what a reply to it needs."""
+
+    frame_id: str
+    camera_id: str
+    boot_id: str
+    sequence: int
+    captured_unix_s: float
+    frame_width: int
+    frame_height: int
+    picture: EncodedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +56,9 @@ class LinkState:
     """The server's own estimate, from the trailing metadata of its latest answer."""
     server_load: float = 0.0
     """Share of the server's capacity in use, likewise."""
+    breaker: BreakerPhase = BreakerPhase.CLOSED
+    breaker_allows: bool = True
+    """Whether a call may depart now: closed, or open and due for a probe."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +79,8 @@ class CallFailure:
 
     status: str
     detail: str = ""
+    unsent: Parcel | None = None
+    """What was to be sent, where the link is to blame: another time it may get an answer."""
 
     def __str__(self) -> str:
         return f"{self.status}: {self.detail}" if self.detail else self.status

@@ -13,10 +13,13 @@ class Ended:
     error: Exception | None = None
 
 
+OnEnd = Callable[[Ended], None]
+
+
 class Worker:
     """A named thread running `body` once. Daemonic: one that hangs in a driver does not keep the process."""
 
-    def __init__(self, name: str, body: Callable[[], None], on_end: Callable[[Ended], None]) -> None:
+    def __init__(self, name: str, body: Callable[[], None], on_end: OnEnd) -> None:
         self.name = name
         self._body = body
         self._on_end = on_end

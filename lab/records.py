@@ -7,11 +7,11 @@ import numpy as np
 
 from common.errors import SourceError
 from common.types import Classification, Detections, Prediction
-from edge.sinks.record import Record
+from edge.sinks.record import Record, is_event
 
 
 def read_records(path: Path) -> list[Record]:
-    """All results in a JSON lines file, in the order they were written.
+    """All results in a JSON lines file, in the order they were written; events are passed over.
 
     Raises:
         SourceError: the file cannot be read, or a line is not a result; the text names the line.
@@ -21,6 +21,8 @@ def read_records(path: Path) -> list[Record]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
+                if is_event(line):
+                    continue
                 try:
                     records.append(decoder.decode(line))
                 except msgspec.DecodeError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.sinks.record import Record
+from edge.sinks.record import Record, is_event
 
 LIMIT_S = 60
 SPILLOVER = (sys.executable, "-m", "common.cli")
@@ -69,6 +69,8 @@ class EdgeProcess:
     def _next(self) -> Record | None:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        while is_event(line):
+            line = self.process.stdout.readline()
         if not line:
             return None
         self.records.append(self._decoder.decode(line))

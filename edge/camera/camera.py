@@ -26,8 +26,8 @@ class CameraObserver(Protocol):
         """A frame got its number."""
         ...
 
-    def dropped(self, reason: str, count: int = 1) -> None:
-        """Frames were captured that no stage will see."""
+    def dropped(self, frame: Frame, reason: str) -> None:
+        """A frame was captured that no stage will see."""
         ...
 
     def unreadable(self) -> None:
@@ -74,8 +74,9 @@ class Camera:
         try:
             wait = self._pacer()
             while wait() and (frame := self._read()) is not None:
-                if self._queue.put(frame) is not None:
-                    self._observer.dropped("stopped" if self._stopping.is_set() else "queue full")
+                if (dropped := self._queue.put(frame)) is not None:
+                    reason = "stopped" if self._stopping.is_set() else "queue full"
+                    self._observer.dropped(dropped, reason)
         finally:
             self._queue.close()
 
@@ -96,8 +97,8 @@ class Camera:
         """End the capture and drop what is queued; safe from any thread, any number of times."""
         self._stopping.set()
         self._queue.close()
-        if dropped := self._queue.discard():
-            self._observer.dropped("stopped", dropped)
+        for frame in self._queue.discard():
+            self._observer.dropped(frame, "stopped")
 
     def _pacer(self) -> Callable[[], bool]:
         """A function that waits for the next frame's time and tells whether to go on.

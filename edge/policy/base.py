@@ -23,9 +23,10 @@ class Reason(enum.StrEnum):
     NO_TIME = "no time left"
     IN_FLIGHT_CAP = "in-flight cap"
     PUSHBACK = "pushback"
+    BREAKER_OPEN = "breaker open"
 
 
-HELD_BACK = frozenset({Reason.NO_TIME, Reason.IN_FLIGHT_CAP, Reason.PUSHBACK})
+HELD_BACK = frozenset({Reason.NO_TIME, Reason.IN_FLIGHT_CAP, Reason.PUSHBACK, Reason.BREAKER_OPEN})
 """The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
 
 

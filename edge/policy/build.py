@@ -11,8 +11,15 @@ from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 _AUTO = {Task.CLASSIFICATION: "max_softmax", Task.DETECTION: "near_threshold"}
 
 
-def build_policy(mode: Mode, config: PolicyConfig, task: Task, report_threshold: float, draw: Draw) -> Policy:
-    """The policy of this mode for a model of this task.
+def build_policy(
+    mode: Mode,
+    config: PolicyConfig,
+    task: Task,
+    report_threshold: float,
+    draw: Draw,
+    spool_from: float | None = None,
+) -> Policy:
+    """The policy of this mode for a model of this task; `spool_from` is as `LinkGuard` has it.
 
     Raises:
         ConfigError: the scorer is unknown, or is for the other task.
@@ -20,10 +27,11 @@ def build_policy(mode: Mode, config: PolicyConfig, task: Task, report_threshold:
     if mode is Mode.EDGE_ONLY:
         return Fixed(Action.KEEP)
     if mode is Mode.CLOUD_ONLY:
-        return LinkGuard(Fixed(Action.SEND_FRAME))
+        return LinkGuard(Fixed(Action.SEND_FRAME), spool_from)
     scorer = _scorer(config.kind, task)
     settings = ScoreSettings(report_threshold, config.band)
-    return LinkGuard(ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw))
+    rule = ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw)
+    return LinkGuard(rule, spool_from)
 
 
 def _scorer(kind: str, task: Task) -> Scorer:

@@ -1,8 +1,11 @@
 """The policies: always keep, always send, send by score; and the guard that asks the link."""
 
+from dataclasses import replace
+
 from common.types import Action, Decision, Prediction
 from edge.policy.base import Context, Draw, Policy, Reason
 from edge.policy.scores import Scorer, ScoreSettings
+from edge.values import BreakerPhase
 
 
 class Fixed:
@@ -52,39 +55,57 @@ class ScoreThreshold:
         return Decision(Action.KEEP, Reason.EMPTY, inputs=inputs)
 
 
-class LinkGuard:
-    """Turns another policy's "send" into "keep" while the link cannot take the frame, and says why."""
+BREAKER_LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 0.5, BreakerPhase.OPEN: 1.0}
+"""The breaker's phase as a decision's input `breaker`."""
 
-    def __init__(self, policy: Policy) -> None:
+
+class LinkGuard:
+    """Turns another policy's "send" into "keep" or "spool" while the link cannot take the frame; says why.
+
+    With `spool_from` a frame whose expected gain reaches it waits on the disk for a late answer, and so does
+    every audit; without it nothing does.
+    """
+
+    def __init__(self, policy: Policy, spool_from: float | None = None) -> None:
         self._policy = policy
+        self._spool_from = spool_from
 
     def decide(self, prediction: Prediction, context: Context) -> Decision:
         """Ask the inner policy, then the link."""
         decision = self._policy.decide(prediction, context)
-        if decision.action is Action.KEEP:
-            return decision
         link = context.link
-        inputs = decision.inputs | {
+        inputs = decision.inputs | {"breaker": BREAKER_LEVEL[link.breaker]}
+        if decision.action is Action.KEEP:
+            return replace(decision, inputs=inputs)
+        inputs |= {
             "time_left_s": context.time_left_s,
             "in_flight": link.in_flight,
             "max_in_flight": link.max_in_flight,
             "pushback_left_s": link.pushback_left_s,
         }
         held_back = _obstacle(context)
-        return Decision(
-            Action.KEEP if held_back else decision.action,
-            held_back or decision.reason,
-            decision.expected_gain,
-            decision.predicted_latency_s,
-            inputs,
+        return replace(
+            decision,
+            action=self._instead(decision) if held_back else decision.action,
+            reason=held_back or decision.reason,
+            inputs=inputs,
         )
+
+    def _instead(self, decision: Decision) -> Action:
+        if self._spool_from is None:
+            return Action.KEEP
+        worth_it = decision.expected_gain >= self._spool_from or decision.reason == Reason.EMPTY_AUDIT
+        return Action.SPOOL if worth_it else Action.KEEP
 
 
 def _obstacle(context: Context) -> Reason | None:
+    link = context.link
     if context.time_left_s <= 0:
         return Reason.NO_TIME
-    if context.link.pushback_left_s > 0:
+    if link.pushback_left_s > 0:
         return Reason.PUSHBACK
-    if context.link.in_flight >= context.link.max_in_flight:
+    if not link.breaker_allows:
+        return Reason.BREAKER_OPEN
+    if link.in_flight >= link.max_in_flight:
         return Reason.IN_FLIGHT_CAP
     return None

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from common.types import Result
+from edge.values import Event
 
 
 class Sink(Protocol):
@@ -10,6 +11,10 @@ class Sink(Protocol):
 
     def write(self, result: Result) -> None:
         """Take one result."""
+        ...
+
+    def tell(self, event: Event) -> None:
+        """Take one event."""
         ...
 
     def flush(self) -> None:
@@ -22,14 +27,19 @@ class Sink(Protocol):
 
 
 class MemorySink:
-    """Keeps every result in a list."""
+    """Keeps everything in lists."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
+        self.events: list[Event] = []
 
     def write(self, result: Result) -> None:
         """Append it."""
         self.results.append(result)
+
+    def tell(self, event: Event) -> None:
+        """Append it."""
+        self.events.append(event)
 
     def flush(self) -> None:
         """There is nothing to flush."""

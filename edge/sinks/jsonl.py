@@ -1,30 +1,47 @@
 """JSON lines, appended to a file or written to standard output."""
 
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import ConfigError
 from common.types import Result
-from edge.sinks.record import Encode
+from edge.sinks.record import Encode, encode_event
+from edge.values import Event
 
 STDOUT = "-"
 
 
 class JsonLinesSink:
-    """One record a line (see `edge.sinks.record`).
+    """One record a line (see `edge.sinks.record`), events among them.
+
+    With `rotate_bytes` the file is renamed to `path.1` when it has reached that size, `path.1` to `path.2`,
+    and so on up to `rotate_keep`; the oldest goes. Standard output is not rotated.
 
     Raises:
         ConfigError: the file cannot be opened for appending.
     """
 
-    def __init__(self, path: str, encode: Encode) -> None:
+    def __init__(
+        self, path: str, encode: Encode, *, events: bool = True, rotate_bytes: int = 0, rotate_keep: int = 1
+    ) -> None:
         self._encode = encode
-        self._file = _open(path)
+        self._events = events
+        self._path = None if path == STDOUT else Path(path).expanduser()
+        self._rotate_bytes = rotate_bytes if self._path else 0
+        self._rotate_keep = rotate_keep
+        self._file = _open(self._path)
+        self._size = self._file.tell() if self._rotate_bytes else 0
 
     def write(self, result: Result) -> None:
         """Write one line into the buffer."""
-        self._file.write(self._encode(result) + b"\n")
+        self._line(self._encode(result))
+
+    def tell(self, event: Event) -> None:
+        """Write one line into the buffer."""
+        if self._events:
+            self._line(encode_event(event))
 
     def flush(self) -> None:
         """Hand the buffer to the system."""
@@ -34,11 +51,41 @@ class JsonLinesSink:
         """Flush and close; standard output itself stays open."""
         self._file.close()
 
+    def _line(self, line: bytes) -> None:
+        if self._rotate_bytes and self._size + len(line) >= self._rotate_bytes and self._size:
+            self._rotate()
+        self._file.write(line + b"\n")
+        self._size += len(line) + 1
 
-def _open(path: str) -> BinaryIO:
+    def _rotate(self) -> None:
+        """Rename and begin anew. A disk that refuses is met again at the next line."""
+        path = self._path
+        assert path is not None  # noqa: S101 - standard output is not rotated
+        self._file.flush()
+        for number in range(self._rotate_keep, 0, -1):
+            older = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
+            if older.exists():
+                older.replace(path.with_name(f"{path.name}.{number}"))
+        fresh = _open(path)
+        self._file.close()
+        self._file, self._size = fresh, 0
+
+
+def _open(path: Path | None) -> BinaryIO:
     try:
-        if path == STDOUT:
+        if path is None:
             return open(sys.stdout.fileno(), "wb", closefd=False)
-        return Path(path).expanduser().open("ab")
+        file = path.open("a+b")
     except OSError as error:
-        raise ConfigError(f"sinks: path {path!r} cannot be opened: {error}") from error
+        raise ConfigError(f"sinks: path {str(path)!r} cannot be opened: {error}") from error
+    _end_line(file)
+    return file
+
+
+def _end_line(file: BinaryIO) -> None:
+    """End the line that a crash may have left half written, so that it spoils no other."""
+    if not file.seekable() or not file.seek(0, os.SEEK_END):
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.write(b"\n")

@@ -1,11 +1,13 @@
 """A sink behind a bounded queue and a thread, so that nobody waits for it."""
 
+import threading
 from collections.abc import Callable
 
 from common.log import get_logger
 from common.types import Result
 from edge.queues import BoundedQueue, WhenFull
 from edge.sinks.base import Sink
+from edge.values import Event
 
 _log = get_logger("sink")
 
@@ -18,18 +20,29 @@ class Outlet:
 
     def __init__(self, sink: Sink, queue_size: int, on_drop: OnDrop) -> None:
         self._sink = sink
-        self._queue: BoundedQueue[Result] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[Result | Event] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
         self._on_drop = on_drop
         self._failing = False
+        self._flushed = threading.Condition()
+        self._put_count = self._flushed_count = self._taken_count = 0
 
-    def put(self, result: Result) -> None:
-        """Queue a result, or count it as dropped."""
-        if self._queue.put(result) is not None:
-            self._on_drop("queue full")
+    def put(self, item: Result | Event) -> None:
+        """Queue a result or an event, or count it as dropped."""
+        with self._flushed:
+            if self._queue.put(item) is None:
+                self._put_count += 1
+                return
+        self._on_drop("queue full")
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until `put` would not drop, at most `timeout_s` seconds."""
         self._queue.wait_for_room(timeout_s)
+
+    def wait_until_flushed(self, timeout_s: float) -> bool:
+        """Wait until what was put so far is flushed, at most `timeout_s` seconds; tell whether it is."""
+        with self._flushed:
+            goal = self._put_count
+            return self._flushed.wait_for(lambda: self._flushed_count >= goal, timeout_s)
 
     def close(self) -> None:
         """Take no more; `run` ends when what is queued has been written."""
@@ -37,19 +50,24 @@ class Outlet:
 
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
-        while (result := self._queue.get()) is not None:
-            self._write(result)
+        while (item := self._queue.get()) is not None:
+            self._taken_count += 1
+            self._write(item)
         try:
             self._sink.close()
         except OSError as error:
             _log.error("sink could not be closed", error=str(error))
 
-    def _write(self, result: Result) -> None:
+    def _write(self, item: Result | Event) -> None:
         """A full disk or a reader that left costs results, never the daemon; logged once a streak."""
         try:
-            self._sink.write(result)
+            if isinstance(item, Event):
+                self._sink.tell(item)
+            else:
+                self._sink.write(item)
             if not len(self._queue):
                 self._sink.flush()
+                self._note_flushed()
         except OSError as error:
             self._on_drop("write failed")
             if not self._failing:
@@ -57,3 +75,8 @@ class Outlet:
             self._failing = True
         else:
             self._failing = False
+
+    def _note_flushed(self) -> None:
+        with self._flushed:
+            self._flushed_count = self._taken_count
+            self._flushed.notify_all()

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
+from edge.values import Event
 
 TOP_CLASSES = 5
 _STAGES = tuple(field.name for field in fields(Timings))
@@ -68,6 +69,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 Encode = Callable[[Result], bytes]
+
+
+def encode_event(event: Event) -> bytes:
+    """An event as JSON: `{"event": KIND, "at_unix_s": ..., FIELD: VALUE}`; `event` comes first."""
+    line = {"event": event.kind, "at_unix_s": round(event.at_unix_s, 6), **event.fields}
+    return msgspec.json.encode(line)
+
+
+def is_event(line: bytes) -> bool:
+    """Whether a line of JSON is an event rather than a result."""
+    return line.startswith(b'{"event":')
 
 
 def record_encoder(labels: Sequence[str]) -> Encode:

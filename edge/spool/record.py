@@ -1,6 +1,7 @@
 """How one record lies in the arena: a header at the start of a block, its body right after it.
 
-    magic 8 | CRC32C of the header 4 | CRC32C of the body 4 | body bytes 4 | id 8 | value 8 | clock 8 | body
+    magic 8 | CRC32C of the rest of the header 4 |
+    CRC32C of the body 4 | body bytes 4 | id 8 | value 8 | clock 8 | key bytes 1 | key, padded to 127 | body
 
 Little endian. Header and body have a checksum each: the header's makes its length believable, so that a
 scan can step from record to record without reading bodies; the body's is checked when the record is read.
@@ -21,7 +22,8 @@ BLOCK_BYTES = 4096
 
 _MAGIC = b"SPILLv1\n"
 _PREFIX = struct.Struct("<8sI")
-_REST = struct.Struct("<IIQdd")
+MAX_KEY_BYTES = 127
+_REST = struct.Struct(f"<IIQdd{MAX_KEY_BYTES + 1}p")
 HEADER_BYTES = _PREFIX.size + _REST.size
 
 
@@ -29,7 +31,7 @@ HEADER_BYTES = _PREFIX.size + _REST.size
 class Header:
     """What is known of a record without its body.
 
-    `value` orders records, `clock_s` is the spool's own clock.
+    `value` orders records, `clock_s` is the spool's own clock, `key` is the owner's name for the record.
     """
 
     body_crc: int
@@ -37,6 +39,7 @@ class Header:
     record_id: int
     value: float
     clock_s: float
+    key: bytes
 
     @property
     def blocks(self) -> int:
@@ -49,9 +52,9 @@ def blocks_for(body_bytes: int) -> int:
     return -(-(HEADER_BYTES + body_bytes) // BLOCK_BYTES)
 
 
-def encode(record_id: int, value: float, clock_s: float, body: bytes) -> bytes:
-    """Header and body as they are written."""
-    rest = _REST.pack(google_crc32c.value(body), len(body), record_id, value, clock_s)
+def encode(record_id: int, value: float, clock_s: float, key: bytes, body: bytes) -> bytes:
+    """Header and body as they are written; `key` is cut to 127 bytes."""
+    rest = _REST.pack(google_crc32c.value(body), len(body), record_id, value, clock_s, key)
     return _PREFIX.pack(_MAGIC, google_crc32c.value(rest)) + rest + body
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.log import get_logger
-from edge.spool.arena import Arena
+from edge.spool.arena import Arena, Fate
+from edge.spool.record import Header
 
 _IDLE_S = 1.0
 """How often the writer looks for records that are too old when nothing is offered."""
@@ -67,16 +68,22 @@ class Taken:
     """A record given out by `take`."""
 
     record_id: int
-    value: float
     body: bytes
+    age_s: float
+    """Seconds that the daemon ran since it was spooled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A record on its way to the disk."""
+    """A record on its way to the disk; `key` is what the observer will call it."""
 
     value: float
+    key: str
     body: bytes
+
+
+Observe = Callable[[Fate, str], None]
+"""Hears what became of a record, by its key. Called under the lock: it must neither block nor call back."""
 
 
 class Spool:
@@ -86,8 +93,9 @@ class Spool:
     disk.
     """
 
-    def __init__(self, path: Path, limits: SpoolLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, limits: SpoolLimits, clock: Callable[[], float], observe: Observe) -> None:
         self._path = path
+        self._observe = observe
         self._limits = limits
         self._clock = clock
         self._offers: queue.Queue[Offer | None] = queue.Queue(limits.queue_size)
@@ -100,11 +108,11 @@ class Spool:
         self._closing = threading.Event()
         self._log = get_logger("spool")
 
-    def offer(self, value: float, body: bytes) -> bool:
+    def offer(self, offer: Offer) -> bool:
         """Hand a record to the writer; False when it is refused here and now. True is no promise yet."""
         if not self._closing.is_set():
             with contextlib.suppress(queue.Full):
-                self._offers.put_nowait(Offer(value, body))
+                self._offers.put_nowait(offer)
                 return True
         with self._lock:
             self._count(refused=1)
@@ -117,7 +125,7 @@ class Spool:
                 body = self._arena.read(header.record_id)
                 if body is not None:
                     self._arena.pin(header.record_id)
-                    return Taken(header.record_id, header.value, body)
+                    return Taken(header.record_id, body, self._now_s() - header.clock_s)
         return None
 
     def done(self, record_id: int, *, answered: bool) -> None:
@@ -125,7 +133,8 @@ class Spool:
         with self._lock, self._disk():
             if self._arena is not None:
                 self._count(answered=answered, failed=not answered)
-                self._arena.remove(record_id)
+                fate = Fate.ANSWERED if answered else Fate.FAILED
+                self._heard(fate, self._arena.remove(record_id))
 
     def give_back(self, record_id: int) -> None:
         """Put a taken record back: no answer this time."""
@@ -198,7 +207,7 @@ class Spool:
         if self._arena is not None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        arena = self._arena = Arena(self._path, self._limits.max_bytes)
+        arena = self._arena = Arena(self._path, self._limits.max_bytes, self._heard)
         self._origin_s = self._clock() - arena.latest_clock_s
         found = len(arena) + arena.corrupt + arena.evicted
         self._count(recovered=found)
@@ -208,7 +217,7 @@ class Spool:
         arena, limit_s = self._arena, self._limits.max_age_s
         assert arena is not None  # noqa: S101 - `step` has opened it
         for header in arena.older_than(self._now_s() - limit_s):
-            arena.remove(header.record_id)
+            self._heard(Fate.EXPIRED, arena.remove(header.record_id))
             self._count(expired=1)
 
     def _commit(self, offers: Sequence[Offer]) -> None:
@@ -218,11 +227,12 @@ class Spool:
         arena = self._arena
         assert arena is not None  # noqa: S101 - `step` has opened it
         now_s = self._now_s()
-        written: list[int] = []
+        written: dict[int, str] = {}
         try:
             for offer in offers:
-                record_id = arena.put(offer.value, now_s, offer.body)
-                written += [] if record_id is None else [record_id]
+                record_id = arena.put(offer.value, now_s, offer.key.encode(), offer.body)
+                if record_id is not None:
+                    written[record_id] = offer.key
             arena.sync()
         except OSError:
             kept = [record_id for record_id in written if arena.holds(record_id)]
@@ -232,6 +242,8 @@ class Spool:
                     arena.remove(record_id)
             raise
         self._count(accepted=len(written), refused=len(offers) - len(written), syncs=1)
+        for key in written.values():
+            self._observe(Fate.ACCEPTED, key)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
@@ -244,6 +256,9 @@ class Spool:
             self._counts = replace(self._counts, error=str(error))
             self._retry_at_s = self._clock() + self._retry_s
             self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
+
+    def _heard(self, fate: Fate, header: Header) -> None:
+        self._observe(fate, header.key.decode(errors="replace"))
 
     def _works(self) -> None:
         self._retry_s = _RETRY_MIN_S

@@ -3,11 +3,11 @@
 from typing import Protocol
 
 from common.types import Frame
-from edge.values import CallFailure, LinkState, Ticket
+from edge.values import CallFailure, LinkState, Outcome, Parcel, Ticket
 
 
 class Uplink(Protocol):
-    """Takes frames away. No method but `wait_until_ready` and `close` ever blocks."""
+    """Takes frames away. No method but `deliver`, `wait_until_ready` and `close` ever blocks."""
 
     def link(self) -> LinkState:
         """What is known of the link now."""
@@ -18,6 +18,10 @@ class Uplink(Protocol):
 
         `deadline_s` is on the clock of `time.monotonic`.
         """
+        ...
+
+    def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
+        """Send what waited on the disk; blocks at most `timeout_s` seconds."""
         ...
 
     def wait_until_ready(self, timeout_s: float) -> None:
@@ -40,6 +44,11 @@ class NoUplink:
         """Settle at once: there is no link."""
         del frame, deadline_s
         ticket.settle(CallFailure("no uplink"))
+
+    def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
+        """There is no link."""
+        del parcel, timeout_s
+        return CallFailure("no uplink")
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """There is nothing to wait for."""

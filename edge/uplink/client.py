@@ -1,27 +1,29 @@
 """The gRPC uplink: one long-lived channel, frames encoded and called on a thread of their own."""
 
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import numpy as np
 
 from common.convert import InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
 from common.errors import InvalidInputError
-from common.images import EncodedImage, encode_jpeg
 from common.log import get_logger
-from common.pb.spillover_pb2_grpc import SpilloverStub
 from common.types import Detections, Frame, Prediction
 from edge.config import UplinkConfig
-from edge.uplink.flight import Flight
-from edge.values import CallFailure, CloudAnswer, LinkState, Outcome, Ticket
+from edge.parcel import Packer
+from edge.uplink.breaker import BreakerRule
+from edge.uplink.connection import Connections
+from edge.uplink.flight import Flight, Passage, Verdict
+from edge.uplink.retry import RetryBudget
+from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Outcome, Parcel, Ticket
 
 _log = get_logger("uplink")
-
-Observe = Callable[[str, int], None]
-"""Called once per frame sent: how its call ended (`ok` or a status) and the payload's bytes."""
 
 if TYPE_CHECKING:
     from common.pb import spillover_pb2 as pb
@@ -32,6 +34,54 @@ CLOSE_TIMEOUT_S = 5.0
 MAX_DETAIL = 200
 """Characters of a server's text that are passed on."""
 
+_LINK_FAILURES = frozenset(
+    {"unavailable", "deadline_exceeded", "resource_exhausted", "cancelled", "stopped", "unknown"}
+)
+"""Ends of a call after which the same frame may be answered another time."""
+_SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent"})
+"""Ends of a call that say nothing of the link."""
+
+
+class UplinkObserver(Protocol):
+    """Whom the uplink tells what is to be counted; neither may block."""
+
+    def call(self, status: str, payload_bytes: int) -> None:
+        """A call ended with `ok` or a status, or was `retried`; so many bytes of payload were in it."""
+        ...
+
+    def breaker(self, phase: BreakerPhase) -> None:
+        """The breaker changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who calls, and what it can use: predictions of the kind that its own model gives."""
+
+    device_id: str
+    expects: type[Prediction]
+
+
+class WaitingTicket:
+    """A ticket for one who waits."""
+
+    def __init__(self) -> None:
+        self._outcome: SimpleQueue[Outcome] = SimpleQueue()
+
+    def encoded(self, payload_bytes: int, encode_s: float) -> None:
+        """It was encoded before."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Hand it over."""
+        self._outcome.put(outcome)
+
+    def wait(self, timeout_s: float) -> Outcome:
+        """The outcome; a failure after `timeout_s` seconds."""
+        try:
+            return self._outcome.get(timeout=timeout_s)
+        except Empty:
+            return CallFailure("deadline_exceeded", "the call did not end")
+
 
 class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server.
@@ -40,22 +90,16 @@ class GrpcUplink:
     what can wait there. gRPC's own thread runs `_landed`.
     """
 
-    def __init__(
-        self,
-        config: UplinkConfig,
-        device_id: str,
-        boot_id: str,
-        expects: type[Prediction],
-        observe: Observe,
-    ) -> None:
+    def __init__(self, config: UplinkConfig, packer: Packer, peer: Peer, observer: UplinkObserver) -> None:
         self._config = config
-        self._device_id = device_id
-        self._boot_id = boot_id
-        self._expects = expects
-        self._observe = observe
-        self._flight = Flight(config.max_in_flight)
-        self._channel = grpc.insecure_channel(config.address, options=channel_options(config))
-        self._infer = SpilloverStub(self._channel).Infer
+        self._packer = packer
+        self._peer = peer
+        self._observer = observer
+        draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
+        rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
+        self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, observer.breaker)
+        self._retries = RetryBudget()
+        self._connections = Connections(config, channel_options(config))
         self._encoder = ThreadPoolExecutor(1, "uplink")
         self._closing = False
 
@@ -69,87 +113,141 @@ class GrpcUplink:
 
     def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
         """Hand `frame` to the encoding thread. The cap is the policy's to respect; this only counts."""
-        self._flight.take_off()
-        self._encoder.submit(self._depart, frame, deadline_s, ticket)
+        passage = self._flight.take_off(deadline_s)
+        self._encoder.submit(self._depart, frame, passage, ticket)
+
+    def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
+        """Send what waited on the disk and wait for the end, at most `timeout_s` seconds."""
+        passage = self._flight.take_off(time.monotonic() + timeout_s)
+        ticket = WaitingTicket()
+        self._submit(self._launch, parcel, passage, ticket, timeout_s)
+        return ticket.wait(timeout_s + CLOSE_TIMEOUT_S)
 
     def close(self) -> None:
         """Cancel every call, and wait (bounded) until all tickets are settled."""
         self._closing = True
         self._encoder.shutdown()
-        self._channel.close()
+        self._connections.close()
         if not self._flight.wait_until_empty(CLOSE_TIMEOUT_S):
             _log.warning("calls did not end when the channel was closed", in_flight=self.link().in_flight)
 
-    def _depart(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
-        try:
-            failure = self._call(frame, deadline_s, ticket)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
-            failure = CallFailure("not sent", str(error))
-        if failure is not None:
-            self._land(ticket, failure, 0)
-
-    def _call(self, frame: Frame, deadline_s: float, ticket: Ticket) -> CallFailure | None:
-        """Encode and begin the call, which from then on settles the ticket; or tell why there is no call."""
-        if self._closing:
-            return CallFailure("stopped")
+    def _depart(self, frame: Frame, passage: Passage, ticket: Ticket) -> None:
+        """Encode, then call: the work of the encoding thread for one frame."""
         start = time.monotonic()
-        picture = encode_jpeg(frame.image, self._config.jpeg_quality, self._config.longest_side)
+        try:
+            parcel = self._packer.pack(frame)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
+            self._land(passage, ticket, CallFailure("not sent", str(error)), 0)
+            return
         now = time.monotonic()
-        if now >= deadline_s:
-            return CallFailure("no time left", "the deadline passed before the frame was encoded")
-        ticket.encoded(len(picture.data), now - start)
-        call = self._infer.future(
-            request_to_pb(self._request(frame, picture, deadline_s - now)),
-            timeout=deadline_s - now + self._config.late_answer_window_s,
-        )
-        call.add_done_callback(lambda _: self._landed(call, frame, picture, now, ticket))
-        return None
+        if now >= passage.deadline_s:
+            late = CallFailure("no time left", "the deadline passed before the frame was encoded", parcel)
+            self._land(passage, ticket, late, 0)
+            return
+        ticket.encoded(len(parcel.picture.data), now - start)
+        self._launch(parcel, passage, ticket, passage.deadline_s - now)
 
-    def _request(self, frame: Frame, picture: EncodedImage, time_left_s: float) -> InferenceRequest:
+    def _launch(self, parcel: Parcel, passage: Passage, ticket: Ticket, time_left_s: float) -> None:
+        """Begin the call, which from then on settles the ticket."""
+        if self._closing:
+            self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), 0)
+            return
+        try:
+            departed_s = time.monotonic()
+            connection = self._connections.current()
+            call: Call = connection.stub.Infer.future(
+                request_to_pb(self._request(parcel, time_left_s)),
+                timeout=time_left_s + self._config.late_answer_window_s,
+                metadata=self._connections.metadata(),
+            )
+            connection.carry(call)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
+            self._land(passage, ticket, CallFailure("not sent", str(error), parcel), 0)
+            return
+        self._retries.called()
+        call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket))
+
+    def _request(self, parcel: Parcel, time_left_s: float) -> InferenceRequest:
         return InferenceRequest(
-            jpeg=picture.data,
-            frame_id=frame.frame_id,
-            device_id=self._device_id,
-            camera_id=frame.camera_id,
-            boot_id=self._boot_id,
-            sequence=frame.sequence,
+            jpeg=parcel.picture.data,
+            frame_id=parcel.frame_id,
+            device_id=self._peer.device_id,
+            camera_id=parcel.camera_id,
+            boot_id=parcel.boot_id,
+            sequence=parcel.sequence,
             model_name=self._config.model_name,
             model_version=self._config.model_version,
             time_left_s=time_left_s,
-            captured_unix_s=frame.captured_unix_s,
+            captured_unix_s=parcel.captured_unix_s,
             max_classes=self._config.max_classes,
         )
 
     def _landed(
-        self, call: "Call", frame: Frame, picture: EncodedImage, sent_s: float, ticket: Ticket
+        self, call: "Call", parcel: Parcel, departed_s: float, passage: Passage, ticket: Ticket
     ) -> None:
-        round_trip_s = time.monotonic() - sent_s
+        round_trip_s = time.monotonic() - departed_s
         try:
-            outcome = self._outcome(call, frame, picture, round_trip_s)
+            outcome = self._outcome(call, parcel, round_trip_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             outcome = CallFailure("bad reply", str(error))
-        self._land(ticket, outcome, len(picture.data))
+        if isinstance(outcome, CallFailure) and outcome.status in _LINK_FAILURES:
+            if self._tries_again(outcome, parcel, passage, ticket):
+                return
+            outcome = replace(outcome, unsent=parcel)
+        self._land(passage, ticket, outcome, len(parcel.picture.data))
 
-    def _land(self, ticket: Ticket, outcome: Outcome, payload_bytes: int) -> None:
+    def _tries_again(self, failure: CallFailure, parcel: Parcel, passage: Passage, ticket: Ticket) -> bool:
+        """Begin a second call after one that failed at once, where it can still be in time; it tells."""
+        time_left_s = passage.deadline_s - time.monotonic()
+        if failure.status != "unavailable" or passage.probe or self._closing:
+            return False
+        if not self._retries.take(time_left_s, self._flight.usual_s):
+            return False
+        self._observer.call("retried", len(parcel.picture.data))
+        self._submit(self._launch, parcel, passage, ticket, time_left_s)
+        return True
+
+    def _land(self, passage: Passage, ticket: Ticket, outcome: Outcome, payload_bytes: int) -> None:
         """Settle before the cap makes room, so that whoever waits for room sees the result given."""
         ticket.settle(outcome)
-        self._observe(outcome.status if isinstance(outcome, CallFailure) else "ok", payload_bytes)
-        self._flight.land()
+        self._observer.call(outcome.status if isinstance(outcome, CallFailure) else "ok", payload_bytes)
+        if self._flight.land(passage, _verdict(outcome)) and not self._closing:
+            self._submit(self._reconnect)
 
-    def _outcome(self, call: "Call", frame: Frame, picture: EncodedImage, round_trip_s: float) -> Outcome:
+    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+        """Run on the encoding thread; once that has ended, here: there is nothing left to hold up."""
+        try:
+            self._encoder.submit(work, *arguments)
+        except RuntimeError:
+            work(*arguments)
+
+    def _reconnect(self) -> None:
+        """Take a new channel after a failed probe.
+
+        A connection into silence is known to be dead only after minutes, and one that was refused waits out
+        its back-off; a new channel connects at once, when the breaker lets the next probe through.
+        """
+        if not self._closing:
+            self._connections.renew()
+
+    def _outcome(self, call: "Call", parcel: Parcel, round_trip_s: float) -> Outcome:
         self._flight.note_hints((key, value) for key, value in call.trailing_metadata() or ())
-        if (code := call.code()) is not grpc.StatusCode.OK:
+        if (code := call.code()) is grpc.StatusCode.CANCELLED and self._closing:
+            return CallFailure("stopped", "before the cloud answered")
+        if code is not grpc.StatusCode.OK:
+            self._connections.note_failure(code, call.details() or "")
             return CallFailure(code.name.lower(), (call.details() or "")[:MAX_DETAIL])
         try:
             reply = reply_from_pb(call.result())
         except InvalidInputError as error:
             return CallFailure("bad reply", str(error))
-        if reply.frame_id != frame.frame_id:
+        if reply.frame_id != parcel.frame_id:
             return CallFailure("bad reply", f"it is for frame {reply.frame_id[:MAX_DETAIL]!r}")
-        if not isinstance(reply.prediction, self._expects):
-            found, wanted = type(reply.prediction).__name__, self._expects.__name__
+        if not isinstance(reply.prediction, self._peer.expects):
+            found, wanted = type(reply.prediction).__name__, self._peer.expects.__name__
             return CallFailure("bad reply", f"it carries {found}, the edge's model gives {wanted}")
-        return _answer(reply, frame, picture, round_trip_s)
+        self._flight.took(round_trip_s)
+        return _answer(reply, parcel, round_trip_s)
 
 
 def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
@@ -170,12 +268,20 @@ def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", config.max_message_bytes),
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.enable_retries", 0),
+        # Otherwise a new channel would share the dead connection of the one that it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
 
 
-def _answer(reply: InferenceReply, frame: Frame, picture: EncodedImage, round_trip_s: float) -> CloudAnswer:
+def _verdict(outcome: Outcome) -> Verdict:
+    if isinstance(outcome, CloudAnswer):
+        return Verdict.GOOD
+    return Verdict.NOTHING if outcome.status in _SAY_NOTHING else Verdict.BAD
+
+
+def _answer(reply: InferenceReply, parcel: Parcel, round_trip_s: float) -> CloudAnswer:
     return CloudAnswer(
-        prediction=_in_frame_pixels(reply.prediction, frame, picture),
+        prediction=_in_frame_pixels(reply.prediction, parcel),
         model=reply.model,
         network_s=max(0.0, round_trip_s - reply.timings.total_s),
         server_queue_s=reply.timings.queue_s,
@@ -184,12 +290,12 @@ def _answer(reply: InferenceReply, frame: Frame, picture: EncodedImage, round_tr
     )
 
 
-def _in_frame_pixels(prediction: Prediction, frame: Frame, picture: EncodedImage) -> Prediction:
+def _in_frame_pixels(prediction: Prediction, parcel: Parcel) -> Prediction:
     """Boxes arrive in pixels of the picture that was sent; the frame may be larger, or begin elsewhere."""
     if not isinstance(prediction, Detections):
         return prediction
-    height, width = frame.image.shape[:2]
+    picture = parcel.picture
     offset = np.array([picture.offset_x, picture.offset_y] * 2, np.float32)
-    limit = np.array([width, height] * 2, np.float32)
+    limit = np.array([parcel.frame_width, parcel.frame_height] * 2, np.float32)
     xyxy = np.clip(prediction.xyxy / np.float32(picture.scale) + offset, 0, limit)
     return Detections(xyxy, prediction.confidence, prediction.class_id)

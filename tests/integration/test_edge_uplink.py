@@ -13,8 +13,9 @@ from common.images import decode_jpeg
 from common.pb import spillover_pb2 as pb
 from common.types import Classification, Detections, Prediction
 from edge.config import UplinkConfig
-from edge.uplink.client import GrpcUplink
-from edge.values import CallFailure, CloudAnswer, Outcome
+from edge.parcel import Packer
+from edge.uplink.client import GrpcUplink, Peer
+from edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
 from tests.scripted_cloud import (
     PATIENCE_S,
     Behaviour,
@@ -51,6 +52,20 @@ class Ticket:
         return self.outcomes.get(timeout=PATIENCE_S)
 
 
+class Observer:
+    """Keeps what the uplink counts."""
+
+    def __init__(self, calls: SimpleQueue[tuple[str, int]]) -> None:
+        self._calls = calls
+
+    def call(self, status: str, payload_bytes: int) -> None:
+        """Keep it."""
+        self._calls.put((status, payload_bytes))
+
+    def breaker(self, phase: BreakerPhase) -> None:
+        """Seen in `link()`."""
+
+
 class Bench:
     """A cloud and an uplink to it."""
 
@@ -83,9 +98,8 @@ def start() -> Iterator[Start]:
             cloud = stack.enter_context(scripted_cloud(behaviour))
             config = UplinkConfig(**({"address": cloud.address} | keys))  # type: ignore[arg-type]
             calls: SimpleQueue[tuple[str, int]] = SimpleQueue()
-            uplink = GrpcUplink(
-                config, "dev", "boot", expects, lambda status, size: calls.put((status, size))
-            )
+            observer = Observer(calls)
+            uplink = GrpcUplink(config, Packer(config, "boot"), Peer("dev", expects), observer)
             stack.callback(uplink.close)
             return Bench(cloud, uplink, calls)
 

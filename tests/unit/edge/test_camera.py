@@ -14,6 +14,7 @@ from edge.camera.open import open_source
 from edge.camera.source import Picture
 from edge.camera.video import VideoSource
 from edge.config import CameraConfig, Pace
+from edge.journal import Journal
 from edge.metrics import Metrics
 
 
@@ -49,7 +50,9 @@ def camera_of(
 ) -> Camera:
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
-    return Camera(source, config, "boot", metrics or Metrics(), read_ahead=read_ahead)  # type: ignore[arg-type]
+    return Camera(
+        source, config, "boot", Journal(metrics or Metrics(), lambda _: None), read_ahead=read_ahead
+    )  # type: ignore[arg-type]
 
 
 def frames_of(camera: Camera) -> list[Frame]:

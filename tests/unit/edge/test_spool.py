@@ -6,11 +6,16 @@ import threading
 
 import pytest
 
-from edge.spool.record import BLOCK_BYTES
+from edge.spool.arena import Fate
+from edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
 from edge.spool.spool import Offer, Spool, SpoolLimits
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
 _LIMITS_OF_WRITER = SpoolLimits(max_bytes=1 << 20, max_age_s=1e6)
+
+
+def _unheard(fate, key):
+    pass
 
 
 class Clock:
@@ -31,8 +36,8 @@ def _adds_up(state):
 
 def test_the_most_valuable_is_taken_first_and_given_once(tmp_path):
     """Records come out by value; one that is under way is not given again until it is given back."""
-    spool = Spool(tmp_path / "s", _LIMITS, Clock())
-    spool.step([Offer(1.0, b"low"), Offer(3.0, b"high")])
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
+    spool.step([Offer(1.0, "key", b"low"), Offer(3.0, "key", b"high")])
     high = spool.take()
     assert (high.body, spool.take().body, spool.take()) == (b"high", b"low", None)
     spool.give_back(high.record_id)
@@ -42,16 +47,16 @@ def test_the_most_valuable_is_taken_first_and_given_once(tmp_path):
 def test_counters_add_up_through_a_restart(tmp_path):
     """What was accepted or recovered is pending, answered, failed, evicted, expired or corrupt: once."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
     for number in range(12):
-        spool.step([Offer(float(number), b"x" * 5000)])
+        spool.step([Offer(float(number), "key", b"x" * 5000)])
         assert _adds_up(spool.state())
     spool.done(spool.take().record_id, answered=True)
     spool.done(spool.take().record_id, answered=False)
     assert _adds_up(spool.state())
     spool.close()
     spool.run()
-    again = Spool(tmp_path / "s", _LIMITS, clock)
+    again = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
     again.step([])
     assert again.state().recovered == spool.state().accepted - 2 - 8
     assert _adds_up(again.state())
@@ -60,14 +65,14 @@ def test_counters_add_up_through_a_restart(tmp_path):
 def test_age_is_time_that_the_daemon_ran(tmp_path):
     """Records expire after their age, counted across restarts, whatever any clock says in between."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock)
-    spool.step([Offer(1.0, b"old")])
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool.step([Offer(1.0, "key", b"old")])
     clock.now_s += 60
-    spool.step([Offer(1.0, b"young")])
+    spool.step([Offer(1.0, "key", b"young")])
     spool.close()
     spool.run()
     clock.now_s = 5.0  # another boot: the monotonic clock starts again
-    spool = Spool(tmp_path / "s", _LIMITS, clock)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
     spool.step([])
     assert spool.state().pending == 2
     clock.now_s += 50
@@ -78,8 +83,8 @@ def test_age_is_time_that_the_daemon_ran(tmp_path):
 def test_a_record_under_way_does_not_expire(tmp_path):
     """What was taken stays until its delivery has ended."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock)
-    spool.step([Offer(1.0, b"taken")])
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool.step([Offer(1.0, "key", b"taken")])
     taken = spool.take()
     clock.now_s += 1000
     spool.step([])
@@ -89,21 +94,21 @@ def test_a_record_under_way_does_not_expire(tmp_path):
 
 def test_offers_beyond_the_queue_are_refused_and_counted(tmp_path):
     """Memory is bounded: while the disk does not keep up, offers are refused at once."""
-    spool = Spool(tmp_path / "s", SpoolLimits(8 * BLOCK_BYTES, 100.0, queue_size=2), Clock())
-    assert [spool.offer(1.0, b"x") for _ in range(4)] == [True, True, False, False]
+    spool = Spool(tmp_path / "s", SpoolLimits(8 * BLOCK_BYTES, 100.0, queue_size=2), Clock(), _unheard)
+    assert [spool.offer(Offer(1.0, "key", b"x")) for _ in range(4)] == [True, True, False, False]
     assert spool.state().refused == 2
 
 
 def test_a_thread_commits_what_was_offered_before_it_ends(tmp_path):
     """After `close`, everything that `offer` took is on the disk."""
-    spool = Spool(tmp_path / "s", _LIMITS, Clock())
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
     thread = threading.Thread(target=spool.run)
     thread.start()
-    assert spool.offer(2.0, b"promised")
+    assert spool.offer(Offer(2.0, "key", b"promised"))
     spool.close()
     thread.join(10)
     assert not thread.is_alive()
-    again = Spool(tmp_path / "s", _LIMITS, Clock())
+    again = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
     again.step([])
     assert again.take().body == b"promised"
 
@@ -112,14 +117,14 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     """No file can be made: offers are refused with a reason; when it can, the spool works."""
     clock = Clock()
     (tmp_path / "folder").write_text("in the way")
-    spool = Spool(tmp_path / "folder" / "s", _LIMITS, clock)
-    spool.step([Offer(1.0, b"x")])
+    spool = Spool(tmp_path / "folder" / "s", _LIMITS, clock, _unheard)
+    spool.step([Offer(1.0, "key", b"x")])
     assert "folder" in spool.state().error
     (tmp_path / "folder").unlink()
     clock.now_s += 0.5
-    spool.step([Offer(1.0, b"too soon")])
+    spool.step([Offer(1.0, "key", b"too soon")])
     clock.now_s += 1.0
-    spool.step([Offer(1.0, b"y")])
+    spool.step([Offer(1.0, "key", b"y")])
     state = spool.state()
     assert (state.error, state.refused, state.accepted) == ("", 2, 1)
 
@@ -130,10 +135,10 @@ from pathlib import Path
 from common.log import configure_logging
 from edge.spool.spool import Offer, Spool, SpoolLimits
 configure_logging("error", as_json=False)
-spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0)
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0, lambda fate, key: None)
 for number in itertools.count(int(sys.argv[2])):
     before = spool.state().accepted
-    spool.step([Offer(float(number), b"%d " % number * 3000)])
+    spool.step([Offer(float(number), "key", b"%d " % number * 3000)])
     if spool.state().accepted > before:
         sys.stdout.write(f"{number}\\n")
         sys.stdout.flush()
@@ -154,11 +159,11 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
             writer.kill()
             for line in writer.stdout:
                 accepted = int(line) if line.endswith("\n") else accepted
-        spool = Spool(tmp_path / "s", _LIMITS_OF_WRITER, Clock())
+        spool = Spool(tmp_path / "s", _LIMITS_OF_WRITER, Clock(), _unheard)
         spool.step([])
         numbers = []
         while (taken := spool.take()) is not None:
-            numbers.append(int(taken.value))
+            numbers.append(int(taken.body.split()[0]))
             assert taken.body == b"%d " % numbers[-1] * 3000
         state = spool.state()
         assert state.corrupt == 0
@@ -176,8 +181,8 @@ import resource, sys
 from pathlib import Path
 from edge.spool.spool import Offer, Spool, SpoolLimits
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0)
-spool.step([Offer(1.0, b"x")])
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0, lambda fate, key: None)
+spool.step([Offer(1.0, "key", b"x")])
 state = spool.state()
 assert state.error and state.refused == 1 and state.accepted == 0, state
 print(state.error)
@@ -218,16 +223,45 @@ def test_a_full_disk_costs_the_spool_and_heals(small_disk):
     """On a disk filled by others the spool says so; when room is made, it opens and keeps records."""
     clock = Clock()
     (small_disk / "others").write_bytes(bytes(200 * 1024))
-    spool = Spool(small_disk / "s", SpoolLimits(128 * 1024, 100.0), clock)
-    spool.step([Offer(1.0, b"x")])
+    spool = Spool(small_disk / "s", SpoolLimits(128 * 1024, 100.0), clock, _unheard)
+    spool.step([Offer(1.0, "key", b"x")])
     assert "No space left" in spool.state().error
     (small_disk / "others").unlink()
     clock.now_s += 2
-    spool.step([Offer(1.0, b"y")])
+    spool.step([Offer(1.0, "key", b"y")])
     (small_disk / "others").write_bytes(bytes(100 * 1024))
     for number in range(50):
-        spool.step([Offer(float(number), bytes(9000))])
+        spool.step([Offer(float(number), "key", bytes(9000))])
     state = spool.state()
     assert (state.error, _adds_up(state), state.accepted) == ("", True, 51)
     spool.close()
     spool.run()
+
+
+def test_the_observer_hears_of_every_fate_by_key(tmp_path):
+    """Accepted, answered, evicted, expired, corrupt: each is told once, with the key that was offered."""
+    heard, clock = [], Clock()
+    spool = Spool(
+        tmp_path / "s",
+        SpoolLimits(3 * BLOCK_BYTES, 100.0),
+        clock,
+        lambda fate, key: heard.append((fate, key)),
+    )
+    spool.step([Offer(float(n), f"frame-{n}", b"%d" % n) for n in range(4)])
+    spool.done(spool.take().record_id, answered=True)
+    data = bytearray((tmp_path / "s").read_bytes())
+    at = data.index(b"frame-2") + MAX_KEY_BYTES
+    data[at] ^= 1
+    (tmp_path / "s").write_bytes(data)
+    assert spool.take().body == b"1"
+    spool.give_back(2)
+    clock.now_s += 1000
+    spool.step([])
+    accepted = [(Fate.ACCEPTED, f"frame-{n}") for n in range(4)]
+    assert heard == [
+        (Fate.EVICTED, "frame-0"),
+        *accepted,
+        (Fate.ANSWERED, "frame-3"),
+        (Fate.CORRUPT, "frame-2"),
+        (Fate.EXPIRED, "frame-1"),
+    ]

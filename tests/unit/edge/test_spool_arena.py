@@ -42,7 +42,7 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule(value=_values, body=_bodies)
     def put(self, value, body):
         """What goes is worth no more than what comes, and than what stays."""
-        record_id = self.arena.put(value, 0.0, body)
+        record_id = self.arena.put(value, 0.0, b"k", body)
         held = {key for key in self.model if self.arena.holds(key)}
         gone = [self.model[key][0] for key in self.model if key not in held]
         stayed = [self.model[key][0] for key in held - self.pinned]
@@ -115,7 +115,7 @@ def test_the_file_never_exceeds_its_cap_by_a_byte(tmp_path):
     """The size on disk is the cap from the first moment, and stays so when far more is offered."""
     arena = Arena(tmp_path / "s", _CAP)
     for number in range(100):
-        arena.put(float(number), 0.0, bytes(3000 + 97 * number))
+        arena.put(float(number), 0.0, b"k", bytes(3000 + 97 * number))
         assert (tmp_path / "s").stat().st_size == _CAP
     arena.close()
 
@@ -124,7 +124,7 @@ def test_the_least_valuable_goes_first(tmp_path):
     """A full arena keeps the best, whatever the order of arrival."""
     arena = Arena(tmp_path / "s", 4 * BLOCK_BYTES)
     for value in (5.0, 1.0, 7.0, 3.0, 9.0, 2.0, 8.0):
-        arena.put(value, 0.0, b"x" * 100)
+        arena.put(value, 0.0, b"k", b"x" * 100)
     assert sorted(value for value, _ in _contents(arena).values()) == [5.0, 7.0, 8.0, 9.0]
     assert arena.evicted == 2
     arena.close()
@@ -133,11 +133,11 @@ def test_the_least_valuable_goes_first(tmp_path):
 def test_a_record_that_cannot_fit_displaces_nothing(tmp_path):
     """Larger than the arena, or worth less than all: refused, and everything else stays."""
     arena = Arena(tmp_path / "s", 2 * BLOCK_BYTES)
-    arena.put(1.0, 0.0, b"a")
-    arena.put(5.0, 0.0, b"b")
-    assert arena.put(9.0, 0.0, bytes(3 * BLOCK_BYTES)) is None
-    assert arena.put(2.0, 0.0, bytes(BLOCK_BYTES)) is None
-    assert arena.put(0.5, 0.0, b"c") is None
+    arena.put(1.0, 0.0, b"k", b"a")
+    arena.put(5.0, 0.0, b"k", b"b")
+    assert arena.put(9.0, 0.0, b"k", bytes(3 * BLOCK_BYTES)) is None
+    assert arena.put(2.0, 0.0, b"k", bytes(BLOCK_BYTES)) is None
+    assert arena.put(0.5, 0.0, b"k", b"c") is None
     assert len(arena) == 2
     arena.close()
 
@@ -151,7 +151,9 @@ def test_damage_costs_only_the_records_it_touches(tmp_path, damage):
     arena = Arena(path, _CAP)
     rng = random.Random(7)
     bodies = {
-        arena.put(float(n), 0.0, body): body for n in range(6) for body in [rng.randbytes(900 + n * 1500)]
+        arena.put(float(n), 0.0, b"k", body): body
+        for n in range(6)
+        for body in [rng.randbytes(900 + n * 1500)]
     }
     places = {key: arena._contents.by_id[key].block * BLOCK_BYTES for key in bodies}
     arena.close()
@@ -177,8 +179,8 @@ def test_damage_costs_only_the_records_it_touches(tmp_path, damage):
 def test_a_torn_file_gives_what_is_whole(tmp_path, cut):
     """A file cut short anywhere opens, and gives the records before the cut."""
     arena = Arena(tmp_path / "s", _CAP)
-    first = arena.put(1.0, 0.0, b"first")
-    second = arena.put(2.0, 0.0, bytes(range(256)) * 20)
+    first = arena.put(1.0, 0.0, b"k", b"first")
+    second = arena.put(2.0, 0.0, b"k", bytes(range(256)) * 20)
     arena.close()
     (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:cut])
     arena = Arena(tmp_path / "s", _CAP)
@@ -191,7 +193,7 @@ def test_a_smaller_cap_keeps_the_best(tmp_path):
     """When the operator shrinks the spool, what no longer fits goes by value, not by where it lay."""
     arena = Arena(tmp_path / "s", 6 * BLOCK_BYTES)
     for value in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
-        arena.put(value, value, b"x" * 50)
+        arena.put(value, value, b"k", b"x" * 50)
     arena.close()
     arena = Arena(tmp_path / "s", 3 * BLOCK_BYTES)
     assert arena.oldest.clock_s == 4.0
@@ -204,10 +206,10 @@ def test_a_smaller_cap_keeps_the_best(tmp_path):
 def test_an_old_header_inside_a_newer_record_is_not_believed(tmp_path):
     """A record that was removed stays removed, though parts of it are still on the disk."""
     arena = Arena(tmp_path / "s", _CAP)
-    old = [arena.put(1.0, 0.0, b"old" * 500) for _ in range(8)]
+    old = [arena.put(1.0, 0.0, b"k", b"old" * 500) for _ in range(8)]
     for record_id in old:
         arena.remove(record_id)
-    new = arena.put(2.0, 0.0, b"new" * 3000)
+    new = arena.put(2.0, 0.0, b"k", b"new" * 3000)
     arena.close()
     arena = Arena(tmp_path / "s", _CAP)
     assert set(_contents(arena)) == {new}

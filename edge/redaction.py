@@ -1,0 +1,81 @@
+"""Hides people, or whatever the operator names, in every picture before it leaves the device.
+
+The boxes are the local model's own, all of them down to its lowest confidence: what it does not see is not
+hidden. The frame itself stays as it is; what leaves is a copy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from common.errors import ConfigError
+from common.types import Detections, Frame, Image, Prediction
+from edge.config import RedactionConfig, RedactionStyle
+
+Redact = Callable[[Frame, Prediction], Frame]
+
+_BLOCKS = 6
+"""A blurred box keeps this many colours along its longer side: shape and colour of a coat, no face."""
+
+
+def nothing_hidden(frame: Frame, prediction: Prediction) -> Frame:
+    """What is used without a configuration."""
+    del prediction
+    return frame
+
+
+def build_redaction(config: RedactionConfig | None, labels: Sequence[str], *, detects: bool) -> Redact:
+    """The function that hides what `config` names.
+
+    Raises:
+        ConfigError: the model gives no boxes, or a class is none of its labels.
+    """
+    if config is None:
+        return nothing_hidden
+    if not detects:
+        raise ConfigError(
+            "redaction: the edge's model gives no boxes; use a detector, or remove this section"
+        )
+    hidden = np.array([_class_id(name, labels) for name in config.classes], np.int32)
+    style, margin = config.style, config.margin
+
+    def redact(frame: Frame, prediction: Prediction) -> Frame:
+        if not isinstance(prediction, Detections):
+            raise ConfigError("redaction: the model gave no boxes")
+        boxes = prediction.xyxy[np.isin(prediction.class_id, hidden)]
+        if not len(boxes):
+            return frame
+        image = frame.image.copy()
+        for x0, y0, x1, y1 in boxes.tolist():
+            grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
+            _hide(image, (x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y), style)
+        return replace(frame, image=image)
+
+    return redact
+
+
+def _class_id(name: str | int, labels: Sequence[str]) -> int:
+    if isinstance(name, int):
+        return name
+    if name not in labels:
+        raise ConfigError(f"redaction.classes: the model has no class {name!r}")
+    return labels.index(name)
+
+
+def _hide(image: Image, xyxy: tuple[float, float, float, float], style: RedactionStyle) -> None:
+    """Overwrite a box in place; it is widened to whole pixels and cut to the picture."""
+    height, width = image.shape[:2]
+    x0, y0 = max(0, int(np.floor(xyxy[0]))), max(0, int(np.floor(xyxy[1])))
+    x1, y1 = min(width, int(np.ceil(xyxy[2]))), min(height, int(np.ceil(xyxy[3])))
+    if x0 >= x1 or y0 >= y1:
+        return
+    box = image[y0:y1, x0:x1]
+    if style is RedactionStyle.FILL:
+        box[:] = 0
+        return
+    shrink = _BLOCKS / max(x1 - x0, y1 - y0)
+    small = (max(1, round((x1 - x0) * shrink)), max(1, round((y1 - y0) * shrink)))
+    mosaic = cv2.resize(cv2.resize(box, small, interpolation=cv2.INTER_AREA), (x1 - x0, y1 - y0))
+    box[:] = mosaic

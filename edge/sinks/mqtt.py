@@ -1,0 +1,128 @@
+"""Results and events to an MQTT broker, QoS 1; docs/mqtt.md names the topics.
+
+The broker may be away: messages wait in memory up to a bound, and the library reconnects with growing pauses.
+"""
+
+from pathlib import Path
+
+import msgspec
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from common.errors import ConfigError
+from common.log import get_logger
+from common.types import Classification, Result
+from edge.config import MqttConfig
+from edge.sinks.discovery import announcements
+from edge.sinks.record import Encode, encode_event
+from edge.values import Event
+
+_log = get_logger("mqtt")
+
+_QOS = 1
+ONLINE, OFFLINE = "online", "offline"
+
+
+class MqttSink:
+    """Publishes below `topic`/`device`; connects in the background and never waits for the broker.
+
+    Raises:
+        ConfigError: a file named in the configuration cannot be read.
+    """
+
+    def __init__(self, config: MqttConfig, device_id: str, camera_id: str, encode: Encode) -> None:
+        self._config = config
+        self._encode = encode
+        self._device_topic = f"{config.topic}/{device_id}"
+        self._camera_topic = f"{self._device_topic}/{camera_id}"
+        self._announcements = announcements(config, device_id, camera_id)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=f"spillover-{device_id}-{camera_id}"
+        )
+        self._client.max_queued_messages_set(config.queue_size)
+        self._client.reconnect_delay_set(min_delay=1, max_delay=10)
+        self._client.will_set(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
+        self._client.on_connect = self._connected
+        self._authenticate()
+        self._client.connect_async(config.host, config.port, keepalive=30)
+        self._client.loop_start()
+
+    def write(self, result: Result) -> None:
+        """Publish the record, and the state that a dashboard shows."""
+        self._publish(f"{self._camera_topic}/result", self._encode(result))
+        if not result.revision:
+            self._publish(f"{self._camera_topic}/state", _state(result), retain=True)
+
+    def tell(self, event: Event) -> None:
+        """Publish it; the camera's state is retained."""
+        data = encode_event(event)
+        self._publish(f"{self._camera_topic}/event", data)
+        if event.kind == "camera_state":
+            self._publish(f"{self._camera_topic}/camera_state", str(event.fields["state"]), retain=True)
+
+    def flush(self) -> None:
+        """The library's thread sends on its own."""
+
+    def close(self) -> None:
+        """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
+        if self._client.is_connected():
+            farewell = self._client.publish(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
+            farewell.wait_for_publish(5.0)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
+        info = self._client.publish(topic, payload, _QOS, retain)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            raise OSError(f"broker {self._config.host} is away and {self._config.queue_size} messages wait")
+
+    def _connected(
+        self,
+        client: paho.Client,
+        _userdata: object,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        """Runs on the library's thread after every connection, the first and the later ones."""
+        if reason.is_failure:
+            _log.error("broker refuses", broker=self._config.host, reason=str(reason))
+            return
+        client.publish(f"{self._device_topic}/status", ONLINE, _QOS, retain=True)
+        for topic, payload in self._announcements:
+            client.publish(topic, payload, _QOS, retain=True)
+
+    def _authenticate(self) -> None:
+        config = self._config
+        try:
+            if config.username:
+                secret = Path(config.password_file).expanduser().read_text(encoding="utf-8").strip()
+                self._client.username_pw_set(config.username, secret)
+            if config.ca:
+                self._client.tls_set(ca_certs=str(Path(config.ca).expanduser()))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"sinks: mqtt: {error}") from error
+
+
+def _state(result: Result) -> bytes:
+    """What a dashboard shows of a camera: few values, always the same keys."""
+    prediction = result.prediction
+    if isinstance(prediction, Classification):
+        objects, confidence = 1, prediction.confidence
+        best = int(prediction.class_id[0]) if len(prediction.class_id) else -1
+    else:
+        objects = len(prediction)
+        confidence = float(prediction.confidence[0]) if objects else 0.0
+        best = int(prediction.class_id[0]) if objects else -1
+    return msgspec.json.encode(
+        {
+            "frame_id": result.frame_id,
+            "answered_by": result.answered_by.value,
+            "class_id": best,
+            "confidence": round(confidence, 4),
+            "objects": objects,
+            "total_s": round(result.timings.total_s, 4),
+        }
+    )

@@ -1,0 +1,48 @@
+"""All the sinks of a daemon, as one."""
+
+import time
+from collections.abc import Sequence
+
+from common.log import get_logger
+from common.types import Result
+from edge.sinks.outlet import Outlet
+from edge.values import Event
+from edge.worker import OnEnd, Worker
+
+_log = get_logger("sink")
+
+
+class Outlets:
+    """Hands everything to every outlet and runs their threads. Only `wait_...` and `close` block."""
+
+    def __init__(self, outlets: Sequence[Outlet], on_end: OnEnd) -> None:
+        self._outlets = outlets
+        self._writers = [Worker(f"sink-{i}", outlet.run, on_end) for i, outlet in enumerate(outlets)]
+
+    def start(self) -> None:
+        """Start the writing threads."""
+        for writer in self._writers:
+            writer.start()
+
+    def put(self, item: Result | Event) -> None:
+        """Queue a result or an event for every sink."""
+        for outlet in self._outlets:
+            outlet.put(item)
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink."""
+        for outlet in self._outlets:
+            outlet.wait_for_room(timeout_s)
+
+    def wait_until_flushed(self, timeout_s: float) -> bool:
+        """Wait until everything put so far is flushed, at most `timeout_s` seconds; tell whether it is."""
+        end_s = time.monotonic() + timeout_s
+        return all(outlet.wait_until_flushed(end_s - time.monotonic()) for outlet in self._outlets)
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued, close the sinks; at most `timeout_s` seconds a sink."""
+        for outlet in self._outlets:
+            outlet.close()
+        for writer in self._writers:
+            if not writer.join(timeout_s):
+                _log.warning("sink does not return; its results are lost", sink=writer.name)

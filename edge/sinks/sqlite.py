@@ -1,0 +1,104 @@
+"""The last days in an SQLite file, for questions: `sqlite3 results.db "select ... from results"`.
+
+    results(frame_id, revision, captured_unix_s, camera_id, answered_by, model, total_s, payload_bytes,
+            record)
+    events(at_unix_s, kind, record)
+
+`record` is the JSON of `edge.sinks.record`. The view `latest` has one row a frame, its last revision; the
+view `last_day` the part of it that was captured within 24 hours. A late answer that comes twice is kept once.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from common.errors import ConfigError
+from common.types import Result
+from edge.sinks.record import Encode, encode_event
+from edge.values import Event
+
+_SCHEMA = """
+pragma journal_mode = wal;
+pragma synchronous = normal;
+create table if not exists results(
+    frame_id text, revision integer, captured_unix_s real, camera_id text, answered_by text, model text,
+    total_s real, payload_bytes integer, record text, primary key (frame_id, revision)
+) without rowid;
+create index if not exists results_by_time on results(captured_unix_s);
+create table if not exists events(at_unix_s real, kind text, record text);
+create index if not exists events_by_time on events(at_unix_s);
+create view if not exists latest as
+    select * from results as r
+    where revision = (select max(revision) from results where frame_id = r.frame_id);
+create view if not exists last_day as
+    select * from latest where captured_unix_s > unixepoch() - 86400;
+"""
+_DAY_S = 86400.0
+_PRUNE_EVERY = 1000
+"""Results between two looks for what is too old."""
+
+
+class SqliteSink:
+    """Writes into one transaction, which `flush` ends.
+
+    Raises:
+        ConfigError: the file cannot be opened as a database.
+    """
+
+    def __init__(self, path: str, encode: Encode, keep_days: float) -> None:
+        self._encode = encode
+        self._keep_s = keep_days * _DAY_S
+        self._written = 0
+        try:
+            # Made by the thread that builds the daemon, then used by the outlet's alone.
+            self._db = sqlite3.connect(Path(path).expanduser(), check_same_thread=False, timeout=5.0)
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
+
+    def write(self, result: Result) -> None:
+        """Insert it, in place of the same revision of the same frame."""
+        row = (
+            result.frame_id,
+            result.revision,
+            result.captured_unix_s,
+            result.camera_id,
+            result.answered_by.value,
+            str(result.model),
+            result.timings.total_s,
+            result.payload_bytes,
+            self._encode(result).decode(),
+        )
+        self._execute("insert or replace into results values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._written += 1
+        if self._written % _PRUNE_EVERY == 0:
+            self._prune(result.captured_unix_s)
+
+    def tell(self, event: Event) -> None:
+        """Insert it."""
+        row = (event.at_unix_s, event.kind, encode_event(event).decode())
+        self._execute("insert into events values (?, ?, ?)", row)
+
+    def flush(self) -> None:
+        """End the transaction."""
+        try:
+            self._db.commit()
+        except sqlite3.Error as error:
+            raise OSError(f"SQLite: {error}") from error
+
+    def close(self) -> None:
+        """End the transaction and let go."""
+        try:
+            self.flush()
+        finally:
+            self._db.close()
+
+    def _prune(self, now_unix_s: float) -> None:
+        """Old by the frames' own clock: where that jumps ahead rows go early, and the file stays small."""
+        self._execute("delete from results where captured_unix_s < ?", (now_unix_s - self._keep_s,))
+        self._execute("delete from events where at_unix_s < ?", (now_unix_s - self._keep_s,))
+
+    def _execute(self, statement: str, row: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(statement, row)
+        except sqlite3.Error as error:
+            raise OSError(f"SQLite: {error}") from error

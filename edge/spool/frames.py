@@ -1,0 +1,123 @@
+"""What is spooled for a frame: its parcel, and what its late result needs besides."""
+
+import msgspec
+
+from common.errors import InvalidInputError
+from common.images import EncodedImage
+from common.types import Action, AnsweredBy, Decision, Result, Timings
+from edge.values import CloudAnswer, Parcel
+
+_FORMAT = 1
+
+
+class _Body(msgspec.Struct, frozen=True, array_like=True):
+    """The body of a record, as msgpack; fields are only ever added at the end."""
+
+    format: int
+    frame_id: str
+    camera_id: str
+    boot_id: str
+    sequence: int
+    captured_unix_s: float
+    source: str
+    frame_width: int
+    frame_height: int
+    jpeg: bytes
+    width: int
+    height: int
+    scale: float
+    offset_x: int
+    offset_y: int
+    action: str
+    reason: str
+    expected_gain: float
+    inputs: dict[str, float]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Body)
+
+
+def to_body(parcel: Parcel, local: Result) -> bytes:
+    """The bytes to spool."""
+    picture, decision = parcel.picture, local.decision
+    return _encoder.encode(
+        _Body(
+            format=_FORMAT,
+            frame_id=parcel.frame_id,
+            camera_id=parcel.camera_id,
+            boot_id=parcel.boot_id,
+            sequence=parcel.sequence,
+            captured_unix_s=parcel.captured_unix_s,
+            source=local.source,
+            frame_width=parcel.frame_width,
+            frame_height=parcel.frame_height,
+            jpeg=picture.data,
+            width=picture.width,
+            height=picture.height,
+            scale=picture.scale,
+            offset_x=picture.offset_x,
+            offset_y=picture.offset_y,
+            action=decision.action.value,
+            reason=decision.reason,
+            expected_gain=decision.expected_gain,
+            inputs=decision.inputs,
+        )
+    )
+
+
+class SpooledFrame:
+    """A frame read back from the spool.
+
+    Raises:
+        InvalidInputError: the bytes are not those of a frame, or of a later format.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            self._body = _decoder.decode(body)
+            self._action = Action(self._body.action)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise InvalidInputError(f"not a spooled frame: {error}") from error
+        if self._body.format > _FORMAT:
+            raise InvalidInputError(f"spooled by a later version: format {self._body.format}")
+
+    @property
+    def parcel(self) -> Parcel:
+        """What leaves the device."""
+        body = self._body
+        picture = EncodedImage(body.jpeg, body.width, body.height, body.scale, body.offset_x, body.offset_y)
+        return Parcel(
+            frame_id=body.frame_id,
+            camera_id=body.camera_id,
+            boot_id=body.boot_id,
+            sequence=body.sequence,
+            captured_unix_s=body.captured_unix_s,
+            frame_width=body.frame_width,
+            frame_height=body.frame_height,
+            picture=picture,
+        )
+
+    def late_result(self, answer: CloudAnswer, age_s: float) -> Result:
+        """The revision that the cloud's answer makes, `age_s` seconds after the frame was spooled."""
+        body = self._body
+        return Result(
+            frame_id=body.frame_id,
+            camera_id=body.camera_id,
+            sequence=body.sequence,
+            captured_unix_s=body.captured_unix_s,
+            source=body.source,
+            answered_by=AnsweredBy.CLOUD,
+            prediction=answer.prediction,
+            model=answer.model,
+            decision=Decision(self._action, body.reason, body.expected_gain, inputs=body.inputs),
+            timings=Timings(
+                network_s=answer.network_s,
+                server_queue_s=answer.server_queue_s,
+                server_decode_s=answer.server_decode_s,
+                server_infer_s=answer.server_infer_s,
+                total_s=age_s,
+            ),
+            payload_bytes=len(body.jpeg),
+            revision=1,
+        )

@@ -1,0 +1,62 @@
+"""The way into the spool: frames are encoded and offered on a thread of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.errors import InvalidInputError
+from common.log import get_logger
+from common.types import Frame, Result
+from edge.queues import BoundedQueue, WhenFull
+from edge.spool.frames import to_body
+from edge.spool.spool import Offer, Spool
+from edge.values import Parcel
+
+_QUEUED_FRAMES = 4
+"""Pictures that may wait to be encoded: they are raw, so each takes megabytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    frame: Frame
+    local: Result
+
+
+class Intake:
+    """Keeps what is worth a late answer. No method but `run` ever blocks.
+
+    `on_refused` is called with a reason for each frame that will not be kept.
+    """
+
+    def __init__(
+        self, spool: Spool, pack: Callable[[Frame], Parcel], on_refused: Callable[[str], None]
+    ) -> None:
+        self._spool = spool
+        self._pack = pack
+        self._on_refused = on_refused
+        self._queue: BoundedQueue[_Waiting] = BoundedQueue(_QUEUED_FRAMES, WhenFull.DROP_NEWEST)
+
+    def keep(self, frame: Frame, local: Result) -> None:
+        """Take a frame that was never sent."""
+        if self._queue.put(_Waiting(frame, local)) is not None:
+            self._on_refused("queue full")
+
+    def rescue(self, parcel: Parcel, local: Result) -> None:
+        """Take a frame that was sent to no avail; it is encoded already."""
+        offer = Offer(local.decision.expected_gain, local.frame_id, to_body(parcel, local))
+        if not self._spool.offer(offer):
+            self._on_refused("disk too slow")
+
+    def run(self) -> None:
+        """Body of the encoding thread, until `close`."""
+        while (waiting := self._queue.get()) is not None:
+            try:
+                parcel = self._pack(waiting.frame)
+            except InvalidInputError as error:
+                get_logger("spool").error("frame cannot be kept", error=str(error))
+                self._on_refused("not encoded")
+            else:
+                self.rescue(parcel, waiting.local)
+
+    def close(self) -> None:
+        """Take no more; `run` ends when what is queued was offered."""
+        self._queue.close()
