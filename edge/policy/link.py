@@ -1,0 +1,143 @@
+"""What the link can carry now, learnt from every call, and whether an answer can be back in time."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW_S = 20.0
+SAMPLES = 64
+RATE_QUANTILE = 0.25
+"""The delivery rate is one that three of four recent transfers reached."""
+DEVIATION_GAIN = 0.25
+"""RFC 6298's beta."""
+DEVIATIONS = 3.0
+PROBE_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEstimate:
+    """The link as it seems: seconds, and bytes per second."""
+
+    rtt_s: float
+    rate_bytes_per_s: float
+    deviation_s: float
+    server_queue_s: float
+    server_infer_s: float
+
+    def latency_s(self, payload_bytes: float, encode_s: float) -> float:
+        """From now to the answer: encode + bytes / rate + RTT + queue + inference + 3 deviations."""
+        return (
+            encode_s
+            + payload_bytes / self.rate_bytes_per_s
+            + self.rtt_s
+            + self.server_queue_s
+            + self.server_infer_s
+            + DEVIATIONS * self.deviation_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One call: when it ended, what it carried, how long the network alone had it."""
+
+    ended_s: float
+    payload_bytes: float
+    network_s: float
+
+
+class LinkEstimator:
+    """Fed by every call; forgets what is older than 20 s.
+
+    The round-trip floor is where a line through (bytes, seconds) meets zero bytes, bounded by the quickest
+    call. The rate is a low quantile of what recent transfers reached above that floor; what is left is the
+    residual, whose mean deviation follows RFC 6298.
+    """
+
+    def __init__(self) -> None:
+        self._transfers: deque[Transfer] = deque(maxlen=SAMPLES)
+        self._deviation_s = 0.0
+        self._queue_s = 0.0
+        self._infer_s = 0.0
+        self._last_try_s = -math.inf
+
+    def answered(self, transfer: Transfer, server_queue_s: float, server_infer_s: float) -> None:
+        """A call came back, in time or late."""
+        self._queue_s = server_queue_s
+        self._infer_s += (
+            DEVIATION_GAIN * (server_infer_s - self._infer_s) if self._infer_s else server_infer_s
+        )
+        self._learn(transfer)
+
+    def timed_out(self, transfer: Transfer) -> None:
+        """A call was given up: its network time was at least so long."""
+        self._learn(transfer)
+
+    def estimate(self, now_s: float) -> LinkEstimate | None:
+        """The link at `now_s`; None while nothing recent is known."""
+        while self._transfers and self._transfers[0].ended_s < now_s - WINDOW_S:
+            self._transfers.popleft()
+        if not self._transfers:
+            return None
+        rtt_s, rate = _floor_and_rate(self._transfers)
+        return LinkEstimate(rtt_s, rate, self._deviation_s, self._queue_s, self._infer_s)
+
+    def may_probe(self, now_s: float) -> bool:
+        """Whether to send a frame although it looks too late: without calls nothing is learnt."""
+        return now_s - self._last_try_s >= PROBE_AFTER_S
+
+    def tried(self, now_s: float) -> None:
+        """A frame was sent."""
+        self._last_try_s = now_s
+
+    def _learn(self, transfer: Transfer) -> None:
+        known = self.estimate(transfer.ended_s)
+        if known is not None:
+            expected_s = transfer.payload_bytes / known.rate_bytes_per_s + known.rtt_s
+            residual_s = abs(transfer.network_s - expected_s)
+            self._deviation_s += DEVIATION_GAIN * (residual_s - self._deviation_s)
+        else:
+            # As RFC 6298 begins: half of the first measurement.
+            self._deviation_s = transfer.network_s / 2
+        self._transfers.append(transfer)
+
+
+def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
+    size = np.array([t.payload_bytes for t in transfers])
+    seconds = np.array([t.network_s for t in transfers])
+    spread = size - size.mean()
+    variance = float(spread @ spread)
+    slope = max(0.0, float(spread @ seconds) / variance) if variance > 0 else 0.0
+    # Without a spread of sizes nothing tells the floor from the rate; then all of it counts as rate.
+    floor_s = float(np.clip(seconds.mean() - slope * size.mean(), 0.0, seconds.min())) if slope > 0 else 0.0
+    rates = size / np.maximum(seconds - floor_s, 1e-4)
+    return floor_s, max(1.0, float(np.quantile(rates, RATE_QUANTILE)))
+
+
+class InFlightLimit:
+    """How many frames may be under way: shrinks when latency grows over its long-term mean, else creeps up.
+
+    The gradient limit of Netflix's concurrency-limits: towards limit * clamp(1.5 long / short, 0.5, 1) +
+    sqrt(limit), a fifth of the way each call.
+    """
+
+    def __init__(self, initial: float = 4.0, maximum: float = 64.0) -> None:
+        self._limit = initial
+        self._maximum = maximum
+        self._long_s: float | None = None
+
+    @property
+    def limit(self) -> int:
+        """Frames under way at most; at least 1."""
+        return max(1, int(self._limit))
+
+    def answered(self, latency_s: float) -> int:
+        """Take one call's latency into account and return the new limit."""
+        long_s = latency_s if self._long_s is None else self._long_s + (latency_s - self._long_s) / 100
+        # After a recovery the long mean must not stay far above what is real now.
+        self._long_s = min(long_s, 2 * latency_s)
+        gradient = min(1.0, max(0.5, 1.5 * self._long_s / max(latency_s, 1e-6)))
+        wanted = self._limit * gradient + math.sqrt(self._limit)
+        self._limit = min(self._maximum, max(1.0, self._limit + 0.2 * (wanted - self._limit)))
+        return self.limit
