@@ -1,0 +1,194 @@
+"""The books of a run: every captured frame has exactly one ending, and nothing that was promised is missing.
+
+Endings are a first result (`edge`, `cloud`, `edge_degraded`) or a `dropped` event. A revision follows a first
+result, comes from the cloud, and comes once; after a restart it may come again, because delivery from disk
+is at least once. A frame whose `spool` event says `accepted` ends there too: `answered` (then there is a
+revision), `evicted`, `expired`, `corrupt` or `failed`, or it still waits.
+
+A run of the daemon is told by its boot id, the part of a frame id between camera and number. One that says
+`stopped` must account for every frame that it captured. One that was killed says nothing: then frames may be
+missing at its very end, as many as were on their way.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edge.sinks.record import is_event
+
+_ENDINGS = frozenset({"edge", "cloud", "edge_degraded"})
+_TAIL_FRAMES = 64
+"""How many of the last frames of a killed run may be missing: what its queues and its link held."""
+_MAX_EXAMPLES = 5
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """The part of a result that the books need."""
+
+    frame_id: str
+    sequence: int
+    answered_by: str
+    revision: int
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """The part of an event that the books need."""
+
+    event: str
+    frame_id: str = ""
+    boot_id: str = ""
+    fate: str = ""
+    captured: int = -1
+
+
+@dataclass(slots=True)
+class _Boot:
+    """One run of the daemon."""
+
+    endings: Counter[int] = field(default_factory=Counter)
+    captured: int | None = None
+    last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the books say. `violations` is empty when they balance."""
+
+    frames: int
+    endings: dict[str, int]
+    revisions: int
+    repeated_revisions: int
+    accepted: int
+    """Frames that the spool promised to keep."""
+    fates: dict[str, int]
+    """What became of those."""
+    boots: int
+    killed: int
+    """Runs that did not say `stopped`."""
+    missing_at_kill: int
+    torn_lines: int
+    violations: tuple[str, ...]
+
+
+class Books:
+    """Takes the lines of a file in order; `verdict` closes the books."""
+
+    def __init__(self) -> None:
+        self._boots: dict[str, _Boot] = {}
+        self._first: Counter[str] = Counter()
+        self._endings: Counter[str] = Counter()
+        self._revised: Counter[str] = Counter()
+        self._revisions_after: dict[str, set[int]] = defaultdict(set)
+        self._fates: dict[str, list[str]] = defaultdict(list)
+        self._torn = 0
+        self._starts = 0
+        self._violations: list[str] = []
+        self._line = msgspec.json.Decoder(_Line)
+        self._event = msgspec.json.Decoder(_Event)
+
+    def take(self, lines: Iterable[bytes]) -> None:
+        """Enter lines."""
+        for line in lines:
+            try:
+                if is_event(line):
+                    self._take_event(self._event.decode(line))
+                else:
+                    self._take_result(self._line.decode(line))
+            except msgspec.DecodeError:
+                self._torn += 1
+
+    def verdict(self, *, drained: bool = False) -> Verdict:
+        """Close the books; `drained` demands that no accepted frame still waits."""
+        killed = [boot for boot in self._boots.values() if boot.captured is None]
+        missing = sum(self._close(name, boot) for name, boot in self._boots.items())
+        self._close_revisions()
+        fates = self._close_spool(drained=drained)
+        if self._torn > len(killed):
+            self._violations.append(
+                f"{self._torn} lines cannot be read, but only {len(killed)} runs were killed"
+            )
+        return Verdict(
+            frames=sum(self._first.values()),
+            endings=dict(self._endings),
+            revisions=sum(self._revised.values()),
+            repeated_revisions=sum(count - 1 for count in self._revised.values()),
+            accepted=len(self._fates),
+            fates=dict(fates),
+            boots=len(self._boots),
+            killed=len(killed),
+            missing_at_kill=missing,
+            torn_lines=self._torn,
+            violations=tuple(self._violations),
+        )
+
+    def _take_result(self, line: _Line) -> None:
+        if line.revision:
+            if line.answered_by != "cloud":
+                self._violations.append(f"{line.frame_id}: revision {line.revision} by {line.answered_by}")
+            self._revised[line.frame_id] += 1
+            if self._starts in self._revisions_after[line.frame_id]:
+                self._violations.append(f"{line.frame_id}: the same revision twice in one run")
+            self._revisions_after[line.frame_id].add(self._starts)
+            return
+        if line.answered_by not in _ENDINGS:
+            self._violations.append(f"{line.frame_id}: answered by {line.answered_by!r}")
+        self._end(line.frame_id, line.answered_by)
+
+    def _take_event(self, event: _Event) -> None:
+        match event.event:
+            case "started":
+                self._starts += 1
+                self._boots.setdefault(event.boot_id, _Boot())
+            case "stopped":
+                self._boots.setdefault(event.boot_id, _Boot()).captured = event.captured
+            case "dropped":
+                self._end(event.frame_id, "dropped")
+            case "spool":
+                self._fates[event.frame_id].append(event.fate)
+
+    def _end(self, frame_id: str, ending: str) -> None:
+        _, boot_id, sequence = frame_id.rsplit("-", 2)
+        self._boots.setdefault(boot_id, _Boot()).endings[int(sequence)] += 1
+        self._first[frame_id] += 1
+        self._endings[ending] += 1
+        if self._first[frame_id] > 1:
+            self._violations.append(f"{frame_id}: {self._first[frame_id]} endings")
+
+    def _close(self, boot_id: str, boot: _Boot) -> int:
+        """Find what is missing; how many of it a kill explains."""
+        captured = max(boot.endings, default=-1) + 1 if boot.captured is None else boot.captured
+        missing = [number for number in range(captured) if not boot.endings[number]]
+        excused = [n for n in missing if boot.captured is None and n >= captured - _TAIL_FRAMES]
+        if wrong := sorted(set(missing) - set(excused)):
+            self._violations.append(
+                f"run {boot_id}: {len(wrong)} of {captured} frames have no ending: {wrong[:_MAX_EXAMPLES]}"
+            )
+        if boot.captured is not None and (beyond := [n for n in boot.endings if n >= captured]):
+            self._violations.append(f"run {boot_id}: frames beyond those captured: {beyond[:_MAX_EXAMPLES]}")
+        return len(excused)
+
+    def _close_revisions(self) -> None:
+        killed = {name for name, boot in self._boots.items() if boot.captured is None}
+        for frame_id in self._revised:
+            boot_id = frame_id.rsplit("-", 2)[1]
+            if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
+                self._violations.append(f"{frame_id}: a revision without a first result")
+
+    def _close_spool(self, *, drained: bool) -> Counter[str]:
+        """What became of accepted frames: a fate that was told, or the revision that proves it."""
+        fates: Counter[str] = Counter()
+        for frame_id, told in self._fates.items():
+            ended = [fate for fate in told if fate != "accepted"]
+            if ended:
+                fates[ended[-1]] += 1
+            elif self._revised[frame_id]:
+                fates["answered"] += 1
+            else:
+                fates["waiting"] += 1
+                if drained:
+                    self._violations.append(f"{frame_id}: accepted by the spool, and lost")
+            if "answered" in told and not self._revised[frame_id]:
+                self._violations.append(f"{frame_id}: told answered, but there is no revision")
+        return fates

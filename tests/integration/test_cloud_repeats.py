@@ -1,0 +1,62 @@
+"""A repeated request is answered from memory; a new one is not."""
+
+import pytest
+
+from cloud.answered import Answered
+from common.convert import InferenceReply, ServerTimings
+from common.types import ModelId
+from tests.models import colour_classifier
+from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from tests.unit.edge.values import classification
+
+RED, GREEN = (0, 0, 255), (0, 255, 0)
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory):
+    """A client of a server with a tiny classifier."""
+    repository = tmp_path_factory.mktemp("repository")
+    colour_classifier(repository)
+    with serving(cloud_config(repository)) as server, stub_of(server) as stub:
+        yield stub
+
+
+def _infer(stub, jpeg, **fields):
+    return stub.Infer(request_for(jpeg, device_id="dev", **fields), timeout=CALL_S)
+
+
+def test_the_same_device_boot_and_number_is_answered_from_memory(stub):
+    """The repeated answer is the first one to the last byte, its times included: nothing ran again."""
+    first = _infer(stub, jpeg_of(RED), boot_id="b", sequence=7)
+    assert _infer(stub, jpeg_of(RED), boot_id="b", sequence=7) == first
+
+
+@pytest.mark.parametrize("fields", [{"boot_id": "b", "sequence": 8}, {"boot_id": "c", "sequence": 7}])
+def test_another_number_or_boot_is_new(stub, fields):
+    """The same picture under another number, or from another run of the edge, is worked on."""
+    first = _infer(stub, jpeg_of(RED), boot_id="b", sequence=7)
+    assert _infer(stub, jpeg_of(RED), **fields).timings != first.timings
+
+
+def test_another_picture_under_the_same_number_is_not_confused(stub):
+    """A device that uses a number twice gets the answer to what it sent."""
+    _infer(stub, jpeg_of(RED), boot_id="b", sequence=9)
+    assert _infer(stub, jpeg_of(GREEN), boot_id="b", sequence=9).classification.class_id[0] == 1
+
+
+def test_without_a_boot_id_nothing_is_remembered(stub):
+    """A client that does not number its requests is answered anew each time."""
+    first = _infer(stub, jpeg_of(RED))
+    assert _infer(stub, jpeg_of(RED)).timings != first.timings
+
+
+def test_memory_is_bounded_and_forgets_the_longest_unused():
+    """Beyond its capacity the reply that was asked for longest ago goes."""
+    answered = Answered(2)
+    reply = InferenceReply("f", ModelId("m", "1"), classification(1.0), ServerTimings())
+    keys = [("dev", "b", "c", number, "m@1", 0) for number in range(3)]
+    answered.remember(keys[0], reply)
+    answered.remember(keys[1], reply)
+    assert answered.get(keys[0]) is reply
+    answered.remember(keys[2], reply)
+    assert [answered.get(key) is not None for key in keys] == [True, False, True]

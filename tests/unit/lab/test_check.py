@@ -1,0 +1,103 @@
+"""The checker: a run that keeps its promises passes, and every way to break one is found."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from lab.check.books import Books
+from lab.check.cli import BooksDoNotBalanceError, check
+
+
+def _started(boot="b"):
+    return json.dumps({"event": "started", "at_unix_s": 1.0, "boot_id": boot}, separators=(",", ":")).encode()
+
+
+def _event(kind, **fields):
+    return json.dumps({"event": kind, "at_unix_s": 1.0, **fields}, separators=(",", ":")).encode()
+
+
+def _result(number, answered_by="edge", revision=0, boot="b"):
+    return json.dumps(
+        {
+            "frame_id": f"my-cam-{boot}-{number}",
+            "sequence": number,
+            "answered_by": answered_by,
+            "revision": revision,
+        }
+    ).encode()
+
+
+def _verdict(*lines, drained=False):
+    books = Books()
+    books.take(lines)
+    return books.verdict(drained=drained)
+
+
+GOOD = (
+    _started(),
+    _result(0),
+    _result(1, "edge_degraded"),
+    _event("dropped", frame_id="my-cam-b-2", sequence=2, reason="queue full"),
+    _event("spool", frame_id="my-cam-b-1", fate="accepted"),
+    _result(3, "cloud"),
+    _result(1, "cloud", 1),
+    _event("spool", frame_id="my-cam-b-1", fate="answered"),
+    _event("stopped", boot_id="b", captured=4),
+)
+
+
+def test_a_good_run_balances():
+    """One ending a frame, a late answer, a drop: no violation, and the counts are right."""
+    verdict = _verdict(*GOOD, drained=True)
+    assert verdict.violations == ()
+    assert verdict.endings == {"edge": 1, "edge_degraded": 1, "dropped": 1, "cloud": 1}
+    assert (verdict.frames, verdict.revisions, verdict.accepted) == (4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=5)), "no ending"),
+        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=3)), "beyond"),
+        ((*GOOD, _result(0)), "2 endings"),
+        ((*GOOD, _event("dropped", frame_id="my-cam-b-0", reason="x")), "2 endings"),
+        ((*GOOD, _result(1, "cloud", 1)), "twice"),
+        ((*GOOD, _result(0, "edge", 1)), "by edge"),
+        ((*GOOD, _result(9, "cloud", 1)), "without a first"),
+        ((*GOOD, _event("spool", frame_id="my-cam-b-0", fate="accepted")), "lost"),
+        ((*GOOD, _event("spool", frame_id="my-cam-b-0", fate="answered")), "no revision"),
+        ((*GOOD, b'{"frame_id": "my-cam-b-'), "cannot be read"),
+    ],
+)
+def test_every_broken_promise_is_found(lines, word):
+    """Missing, doubled, contradicting or lost: each is a violation that says what it is."""
+    [violation] = _verdict(*lines, drained=True).violations
+    assert word in violation
+
+
+def test_a_killed_run_may_miss_its_last_frames_only():
+    """Without `stopped` the tail may be missing; a hole further back may not."""
+    lines = [_started(), *(_result(n) for n in range(200) if n not in {150, 199})]
+    assert _verdict(*lines).violations == ()
+    assert _verdict(*lines).missing_at_kill == 1
+    [violation] = _verdict(*(line for line in lines if line != _result(100))).violations
+    assert "[100]" in violation
+
+
+def test_a_revision_may_be_repeated_after_a_restart():
+    """Delivery is at least once: after a kill the same late answer may come again."""
+    killed = GOOD[:-2]
+    again = (_started("c"), _result(1, "cloud", 1), _event("stopped", boot_id="c", captured=0))
+    verdict = _verdict(*killed, *again)
+    assert (verdict.violations, verdict.repeated_revisions) == ((), 1)
+
+
+def test_the_command_fails_when_the_books_do_not_balance(tmp_path):
+    """It names the violations, writes the verdict, and fails."""
+    (tmp_path / "run.jsonl").write_bytes(b"\n".join([*GOOD, _result(0)]))
+    arguments = [str(tmp_path / "run.jsonl"), "--json", str(tmp_path / "verdict.json")]
+    run = CliRunner().invoke(check, arguments)
+    assert isinstance(run.exception, BooksDoNotBalanceError)
+    assert "VIOLATION" in run.output
+    assert json.loads((tmp_path / "verdict.json").read_text())["violations"]
