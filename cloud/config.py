@@ -62,6 +62,10 @@ class LimitsConfig(Section, frozen=True):
 
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     max_pixels: PositiveInt = 50_000_000
+    max_tensor_elements: PositiveInt = 16 * 1024 * 1024
+    """Elements of all inputs of one request for a network itself."""
+    max_unpacked_elements: PositiveInt = 262_144
+    """Of those, BYTES and typed contents, which are unpacked one by one and hold up everybody meanwhile."""
     device_rate_per_s: Seconds = 0.0
     """Requests a second that one device may send on average; 0 is no limit."""
     device_burst: PositiveInt = 32

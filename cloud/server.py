@@ -24,6 +24,7 @@ from cloud.security.build import Security
 from cloud.servicer import SpilloverServicer
 from common.errors import ConfigError
 from common.log import get_logger
+from common.oip import ElementLimits
 from common.pb import open_inference_pb2 as oip_pb
 from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
@@ -34,7 +35,7 @@ SERVICES = tuple(
 )
 
 RELOADED = {"models", "session", "batching", "batching_of", "limits"}
-"""Keys that a running server follows; of `models` not the repository, of `limits` not message sizes."""
+"""Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
 FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
 
 
@@ -102,8 +103,9 @@ async def _listening(
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
+    element_limits = ElementLimits(config.limits.max_tensor_elements, config.limits.max_unpacked_elements)
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, boundary, lambda: not draining.is_set()), server
+        OpenInferenceServicer(dataplane, boundary, element_limits, lambda: not draining.is_set()), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen, security.server_credentials())

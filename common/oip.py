@@ -1,12 +1,14 @@
 """Between the Open Inference Protocol's messages and tensor values, for the server and for a client."""
 
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InvalidInputError
+from common.errors import InvalidInputError, TooLargeError
 from common.pb import open_inference_pb2 as pb
 from common.tensors import (
     DATATYPES,
@@ -33,12 +35,22 @@ _LISTS: Mapping[str, tuple[str, npt.DTypeLike]] = {
 }
 
 
-def request_from_pb(message: pb.ModelInferRequest) -> TensorRequest:
+@dataclass(frozen=True, slots=True)
+class ElementLimits:
+    """Most elements of all inputs of a request, and of those among them that are unpacked one by one."""
+
+    total: int = sys.maxsize
+    unpacked: int = sys.maxsize
+
+
+def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = ElementLimits()) -> TensorRequest:
     """Value of a request; tensors that came raw are not copied again.
 
     Raises:
+        TooLargeError: the shapes promise more elements than `limits`; known before any is read.
         InvalidInputError: a tensor whose bytes, shape and datatype do not fit, or shared memory.
     """
+    _check_elements(message, limits)
     inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
     for output in message.outputs:
         _refuse_extensions(output.name, output.parameters)
@@ -112,6 +124,21 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
     return tensors
 
 
+def _check_elements(message: pb.ModelInferRequest, limits: ElementLimits) -> None:
+    total = unpacked = 0
+    for one in message.inputs:
+        count = element_count(one.name, tuple(one.shape))
+        total += count
+        if not message.raw_input_contents or one.datatype == "BYTES":
+            unpacked += count
+    if total > limits.total:
+        raise TooLargeError(f"the inputs have {total} elements; the limit is {limits.total}")
+    if unpacked > limits.unpacked:
+        raise TooLargeError(
+            f"{unpacked} elements are BYTES or typed contents; the limit is {limits.unpacked} (raw: more)"
+        )
+
+
 def _from_contents(
     name: str, datatype: str, shape: tuple[int, ...], contents: pb.InferTensorContents
 ) -> Tensor:
@@ -120,10 +147,10 @@ def _from_contents(
         raise InvalidInputError(f"input {name!r}: {datatype} has no typed contents, send it raw")
     field, list_dtype = _LISTS[datatype]
     values = getattr(contents, field)
-    if dtype.hasobject:
-        return tensor_from_bytes_elements(name, shape, list(values))
     if len(values) != (count := element_count(name, shape)):
         raise InvalidInputError(f"input {name!r}: shape {list(shape)} is {count} elements, got {len(values)}")
+    if dtype.hasobject:
+        return tensor_from_bytes_elements(name, shape, list(values))
     array = np.array(values, list_dtype)
     cast = array.astype(dtype).reshape(shape)
     if (cast.ravel() != array).any() and dtype.kind in "iu":

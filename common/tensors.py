@@ -80,7 +80,7 @@ def tensor_from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes
     dtype = dtype_of(datatype)
     count = element_count(name, shape)
     if dtype.hasobject:
-        return _strings(name, unpack_bytes(name, raw), shape, count)
+        return _strings(name, unpack_bytes(name, raw, count), shape, count)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInputError(
             f"input {name!r}: {datatype} {list(shape)} is {count * dtype.itemsize} bytes, got {len(raw)}"
@@ -108,15 +108,17 @@ def element_count(name: str, shape: tuple[int, ...]) -> int:
     return prod(shape)
 
 
-def unpack_bytes(name: str, raw: bytes | memoryview) -> list[bytes]:
-    """Split raw BYTES into elements: each is a little-endian uint32 length, then so many bytes.
+def unpack_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
+    """Split raw BYTES into `count` elements: each is a little-endian uint32 length, then so many bytes.
 
     Raises:
-        InvalidInputError: a length leads past the end.
+        InvalidInputError: a length leads past the end, or there are more elements.
     """
     elements: list[bytes] = []
     position, end = 0, len(raw)
     while position < end:
+        if len(elements) == count:
+            raise InvalidInputError(f"input {name!r}: more than the {count} elements that its shape promises")
         start = position + 4
         position = start + int.from_bytes(raw[position:start], "little")
         if start > end or position > end:

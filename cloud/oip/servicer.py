@@ -10,7 +10,7 @@ from cloud.identity import AnyContext
 from cloud.oip import describe
 from cloud.oip.stream import answer_stream
 from common.errors import InvalidInputError, NotFoundError
-from common.oip import reply_to_pb, request_from_pb
+from common.oip import ElementLimits, reply_to_pb, request_from_pb
 from common.pb import open_inference_pb2 as pb
 from common.pb import open_inference_pb2_grpc as pb_grpc
 from common.tensors import TensorReply
@@ -23,10 +23,13 @@ _STREAM_IN_FLIGHT = 32
 class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The standard service; see proto/open_inference.proto."""
 
-    def __init__(self, dataplane: Dataplane, boundary: Boundary, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, dataplane: Dataplane, boundary: Boundary, limits: ElementLimits, is_ready: Callable[[], bool]
+    ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
         self._boundary = boundary
+        self._limits = limits
         self._is_ready = is_ready
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
@@ -147,7 +150,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
 
     def _infer(self, request: pb.ModelInferRequest) -> Callable[[Call], Awaitable[tuple[TensorReply, float]]]:
         async def work(call: Call) -> tuple[TensorReply, float]:
-            return await self._dataplane.infer_tensors(request_from_pb(request), call)
+            return await self._dataplane.infer_tensors(request_from_pb(request, self._limits), call)
 
         return work
 

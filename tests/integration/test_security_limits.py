@@ -5,7 +5,10 @@ from queue import SimpleQueue
 
 import grpc
 import pytest
+from onnx import TensorProto
 
+from common.pb import open_inference_pb2 as oip_pb
+from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
 from common.pb import spillover_pb2_grpc as pb_grpc
 from tests.h2 import (
@@ -20,7 +23,7 @@ from tests.h2 import (
     raw_connection,
     settings,
 )
-from tests.models import colour_classifier
+from tests.models import colour_classifier, identity
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED = (0, 0, 255)
@@ -136,3 +139,34 @@ def test_headers_over_the_limit_are_refused(repository):
             )
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert still_serves(server)
+
+
+def tensor_request(model, datatype, shape, **contents):
+    """A request for a network itself."""
+    tensor = oip_pb.ModelInferRequest.InferInputTensor(name="INPUT0", datatype=datatype, shape=shape)
+    return oip_pb.ModelInferRequest(model_name=model, inputs=[tensor], **contents)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (tensor_request("identity", "FP32", [100, 4], raw_input_contents=[bytes(1600)]), "limit is 256"),
+        (tensor_request("identity", "FP32", [2**40, 2**40]), "limit is 256"),
+        (tensor_request("strings", "BYTES", [20, 4], raw_input_contents=[bytes(320)]), "limit is 64"),
+        (tensor_request("strings", "BYTES", [1, 4], raw_input_contents=[bytes(100_000)]), "more than the 4"),
+        (tensor_request("identity", "FP32", [20, 4]), "limit is 64"),
+    ],
+)
+def test_elements_of_tensors_are_limited(repository, request_, says):
+    """Too many elements, by shape or by bytes, are refused before they are unpacked; the next is answered."""
+    identity(repository)
+    identity(repository, "strings", element=TensorProto.STRING)
+    limits = {"max_tensor_elements": 256, "max_unpacked_elements": 64}
+    with limited(repository, **limits) as server, grpc.insecure_channel(server.address) as channel:
+        infer = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(request_, timeout=CALL_S)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert says in refused.value.details()
+        fits = tensor_request("identity", "FP32", [50, 4], raw_input_contents=[bytes(800)])
+        assert infer(fits, timeout=CALL_S).outputs[0].shape == [50, 4]
