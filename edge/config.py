@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from common.config import Section
-from common.model.session import SessionConfig
+from common.model.session_config import SessionConfig
 from common.network import is_loopback
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -50,6 +50,15 @@ class CameraConfig(Section, frozen=True):
     """Stop after so many frames; 0 is no limit."""
 
 
+class SecondLookConfig(Section, frozen=True):
+    """Look again at pictures in doubt: one more inference each, for better answers and judgement."""
+
+    below: Share = 0.95
+    """Pictures whose best class has less probability are looked at again."""
+    zoom: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+    """The second look sees the middle, this share of each side."""
+
+
 class ModelConfig(Section, frozen=True):
     """The model that answers every frame first."""
 
@@ -58,13 +67,17 @@ class ModelConfig(Section, frozen=True):
     report_threshold: Share | None = None
     """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
     session: SessionConfig = SessionConfig()
+    second_look: SecondLookConfig | None = None
+    """For classifiers; null looks once."""
 
 
 class PolicyConfig(Section, frozen=True):
     """Which frames are worth the cloud's answer, in mode `hybrid`."""
 
     kind: str = "auto"
-    """A scorer of `edge.policy.scores`; `auto` is max_softmax or near_threshold, by the model's task."""
+    """`expected_gain`, or a scorer of `edge.policy.scores`; `auto` is max_softmax or near_threshold."""
+    gain_file: str = ""
+    """For `expected_gain`: what `spillover lab fit` wrote for this pair of models."""
     threshold: float = 0.5
     """Frames whose score reaches it are sent."""
     band: NotNegative = 0.15
@@ -223,7 +236,7 @@ class EdgeConfig(Section, frozen=True):
     mode: Mode = Mode.HYBRID
     deadline_s: Positive = 0.5
     """From capture to the frame's first result, whatever the link does."""
-    deadline_margin_s: NotNegative = 0.005
+    deadline_margin_s: NotNegative = 0.02
     """The local answer is given this much before the deadline, so that it is out by then."""
     policy: PolicyConfig = PolicyConfig()
     uplink: UplinkConfig = UplinkConfig()

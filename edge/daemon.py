@@ -5,14 +5,13 @@ import random
 import secrets
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
 
 from common.errors import ModelError
-from common.home import models_home
 from common.log import get_logger
+from common.model.locate import find_model_folder
 from common.model.manifest import Task
 from common.model.session import Model
 from common.types import Classification, Detections, Result
@@ -28,6 +27,7 @@ from edge.parcel import Packer
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
 from edge.redaction import build_redaction
+from edge.second_look import SecondLook
 from edge.sinks.build import build_outlets
 from edge.sinks.outlets import Outlets
 from edge.spool.forwarder import Forwarder
@@ -60,7 +60,7 @@ class Daemon:
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self.metrics = Metrics()
-        self._model = Model.load(model_folder(config.model.folder), config.model.session)
+        self._model = Model.load(find_model_folder(config.model.folder), config.model.session)
         manifest = self._model.manifest
         threshold = config.model.report_threshold
         report_threshold = manifest.output.confidence_threshold if threshold is None else threshold
@@ -84,7 +84,9 @@ class Daemon:
         rescue = self._forwarder.rescue if self._forwarder else None
         self._answers = Answers(self._journal.result, time.monotonic, rescue)
         keep = self._forwarder.keep if self._forwarder else nothing_kept
-        stages = Stages(self._model, policy, self._uplink, self._answers, self._journal.result, keep, redact)
+        look = config.model.second_look
+        predictor = SecondLook(self._model, look.below, look.zoom) if look else self._model
+        stages = Stages(predictor, policy, self._uplink, self._answers, self._journal.result, keep, redact)
         self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)
         self._deadlines = Worker("deadlines", self._answers.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
@@ -212,10 +214,3 @@ class Daemon:
         )
         self.metrics.watch_spool(forwarder.state)
         return forwarder
-
-
-def model_folder(name: str) -> Path:
-    """The folder that `name` means: a path, or else a prepared model of that name in the cache folder."""
-    path = Path(name).expanduser()
-    prepared = models_home() / name
-    return prepared if not path.exists() and prepared.exists() else path

@@ -1,13 +1,17 @@
 """From configuration to policy."""
 
+from pathlib import Path
+
 from common.errors import ConfigError
 from common.model.manifest import Task
 from common.types import Action
 from edge.config import Mode, PolicyConfig
 from edge.policy.base import Draw, Policy
+from edge.policy.gain import GainModel
 from edge.policy.rules import Fixed, LinkGuard, ScoreThreshold
 from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 
+EXPECTED_GAIN = "expected_gain"
 _AUTO = {Task.CLASSIFICATION: "max_softmax", Task.DETECTION: "near_threshold"}
 
 
@@ -28,17 +32,30 @@ def build_policy(
         return Fixed(Action.KEEP)
     if mode is Mode.CLOUD_ONLY:
         return LinkGuard(Fixed(Action.SEND_FRAME), spool_from)
-    scorer = _scorer(config.kind, task)
+    scorer = _scorer(config, task)
     settings = ScoreSettings(report_threshold, config.band)
     rule = ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw)
     return LinkGuard(rule, spool_from)
 
 
-def _scorer(kind: str, task: Task) -> Scorer:
+def _scorer(config: PolicyConfig, task: Task) -> Scorer:
+    kind = config.kind
+    if kind == EXPECTED_GAIN:
+        return _gain_scorer(config.gain_file, task)
     fitting = [name for name, scorer in SCORERS.items() if scorer.task is task]
     name = _AUTO[task] if kind == "auto" else kind
     if name not in fitting:
         raise ConfigError(
-            f"policy.kind is {kind!r}; for a model of task {task.value} it may be auto, {', '.join(fitting)}"
+            f"policy.kind is {kind!r}; for a model of task {task.value} it may be auto, "
+            f"{EXPECTED_GAIN}, {', '.join(fitting)}"
         )
     return SCORERS[name]
+
+
+def _gain_scorer(gain_file: str, task: Task) -> Scorer:
+    if not gain_file:
+        raise ConfigError("policy.kind is 'expected_gain': policy.gain_file must name what `lab fit` wrote")
+    model = GainModel.load(Path(gain_file))
+    if model.file.task is not task:
+        raise ConfigError(f"policy.gain_file {gain_file}: is for {model.file.task.value}, not {task.value}")
+    return Scorer(task, lambda prediction, _: model.gain(prediction))

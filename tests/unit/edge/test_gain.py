@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from common.errors import ConfigError
 from common.model.manifest import Task
-from common.types import Classification, Detections, Prediction
+from common.types import Action, Classification, Detections, Prediction
+from edge.config import Mode, PolicyConfig
+from edge.policy.base import Context
+from edge.policy.build import build_policy
 from edge.policy.features import classification_features, detection_features, tempered
 from edge.policy.gain import GainFile, GainModel, features_of
+from edge.values import LinkState
 
 CLASSES = 10
 
@@ -113,3 +117,27 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     """The path is in the error."""
     with pytest.raises(ConfigError, match=r"no\.json"):
         GainModel.load(tmp_path / "no.json")
+
+
+def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
+    """`policy.kind: expected_gain` judges by the file, and the decision says the gain it expected."""
+    path = tmp_path / "gain.json"
+    path.write_bytes(msgspec.json.encode(gain_file(Task.CLASSIFICATION)))
+    prediction = Classification(np.arange(3, dtype=np.int32), np.array([0.5, 0.3, 0.2], np.float32))
+    gain = GainModel.load(path).gain(prediction)
+    context = Context(time_left_s=1.0, link=LinkState(max_in_flight=4))
+    for threshold, action in ((gain - 0.01, Action.SEND_FRAME), (gain + 0.01, Action.KEEP)):
+        config = PolicyConfig(kind="expected_gain", gain_file=str(path), threshold=threshold)
+        policy = build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5)
+        decision = policy.decide(prediction, context)
+        assert decision.action is action
+        assert decision.expected_gain == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("name", "task"), [("", Task.CLASSIFICATION), ("gain.json", Task.DETECTION)])
+def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, task: Task) -> None:
+    """None named, or one for the other task."""
+    (tmp_path / "gain.json").write_bytes(msgspec.json.encode(gain_file(Task.CLASSIFICATION)))
+    config = PolicyConfig(kind="expected_gain", gain_file=str(tmp_path / name) if name else "")
+    with pytest.raises(ConfigError, match="gain_file"):
+        build_policy(Mode.HYBRID, config, task, 0.5, lambda: 0.5)
