@@ -79,7 +79,7 @@ class SweepConfig(Section, frozen=True):
     """Run `scenario` at each value of a key on each of its links; find the Pareto front and recommend."""
 
     scenario: Name
-    mode: Name = "hybrid"
+    modes: tuple[Name, ...] = ("hybrid",)
     key: str = "policy.threshold"
     """Which key of edge.yaml is swept, as a dotted path."""
     values: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
@@ -99,16 +99,19 @@ class PricesConfig(Section, frozen=True):
 
 
 class SlowConfig(Section, frozen=True):
-    """Make real edges as slow as a small device."""
+    """Make edges as slow as a small device."""
 
-    core_share: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    """Share of one core that each edge process may use."""
+    core_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    """Real edges: the share of one core that each process may use, by cgroup quota."""
+    local_ms: Positive | None = None
+    """Simulated edges: their local answers are scaled so that the median takes this long, as on a device."""
 
 
 class FleetConfig(Section, frozen=True):
     """Extrapolate from the measured service time to fleets that no machine here can play."""
 
     scenario: Name
+    """With simulated edges: its cell of fewest edges calibrates the model, the others check it."""
     edges: tuple[Count, ...] = (10_000, 100_000, 1_000_000)
     utilization: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.7
     """How busy the servers of the fleet may be."""
@@ -175,6 +178,8 @@ class LoadConfig(Section, frozen=True):
             _known(f"scenarios.{name}.links", scenario.links, self.links)
             if scenario.kind is EdgeKind.SIMULATED:
                 _known(f"scenarios.{name}.record", (scenario.record,), self.scenarios)
+        if self.sweep:
+            _known("sweep.modes", self.sweep.modes, self.modes)
         for part in (*self.capacity, *self.goals, self.sweep, self.fleet):
             if part is not None:
                 _known(type(part).__name__.removesuffix("Config").lower(), (part.scenario,), self.scenarios)

@@ -37,7 +37,7 @@ def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
         "degraded_share": float((outcomes.ending == DEGRADED).mean()),
         "late_share": float(outcomes.late.mean()),
         "dropped_share": float((outcomes.ending == DROPPED).mean()),
-        "lost": outcomes.lost,
+        "lost": float((sent & (outcomes.ending != CLOUD) & ~outcomes.late).sum()),
         "payload_bytes_per_frame": float(outcomes.payload_bytes.sum()) / count,
         "offered_per_s": float(sent.sum()) / setting.window.length_s,
         "emit_p99_ms": percentile_ms(outcomes.emit_s, 99),
@@ -46,6 +46,12 @@ def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
     if wanted.any():
         in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= setting.deadline_s)
         figures["sent_on_time_share"] = float(in_time.sum() / wanted.sum())
+    answered = ~np.isnan(outcomes.server_infer_s)
+    if answered.any():
+        infer_s = outcomes.server_infer_s[answered]
+        figures["server_queue_ms"] = float(outcomes.server_queue_s[answered].mean()) * 1e3
+        figures["server_infer_ms"] = float(infer_s.mean()) * 1e3
+        figures["server_infer_cv2"] = float(infer_s.var() / infer_s.mean() ** 2)
     for name, percent in _PERCENTILES:
         figures[f"first_{name}_ms"] = percentile_ms(outcomes.first_s, percent)
         figures[f"final_{name}_ms"] = percentile_ms(outcomes.final_s, percent)

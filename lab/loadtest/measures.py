@@ -63,12 +63,15 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "late_share": _share("revised after the deadline", Better.LOWER),
         "dropped_share": _share("frames without an answer", Better.LOWER, 2),
         "sent_on_time_share": _share("of frames sent, cloud's answer in time", Better.HIGHER, 2),
-        "lost": Measure("frames sent without any ending", "", Better.LOWER, 0),
+        "lost": Measure("frames sent that the cloud never answered", "", Better.LOWER, 0),
         "payload_bytes_per_frame": Measure("pictures sent, a frame", "B", Better.LOWER, 0),
         "up_bytes_per_frame": Measure("on the wire up, a frame", "B", Better.LOWER, 0),
         "down_bytes_per_frame": Measure("on the wire down, a frame", "B", Better.LOWER, 0),
         "up_mb_per_day": Measure("on the wire up, a day and edge", "MB", Better.LOWER, 0),
         "down_mb_per_day": Measure("on the wire down, a day and edge", "MB", Better.LOWER, 1),
+        "server_queue_ms": Measure("wait in the server, mean", "ms", Better.LOWER, 2),
+        "server_infer_ms": Measure("the network in the server, mean", "ms", Better.LOWER, 2),
+        "server_infer_cv2": Measure("its squared coefficient of variation", "", decimals=2),
         "server_cpu_s_per_1000_frames": Measure("server CPU, 1000 frames", "s", Better.LOWER, 2),
         "server_gpu_s_per_1000_frames": Measure("server GPU, 1000 frames", "s", Better.LOWER, 2),
         "server_cpu_share": Measure("server CPU", "cores", Better.NEITHER, 2),
@@ -82,6 +85,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "generator_cpu_share_per_100_edges": Measure(
             "CPU of the generator, 100 edges", "cores", Better.LOWER, 3
         ),
+        "shaper_cpu_share": Measure("CPU of the link shaper", "cores", Better.NEITHER, 3),
         "generator_delay_p99_ms": Measure("generator behind its schedule, p99", "ms", Better.LOWER, 1),
     }
 )

@@ -38,10 +38,11 @@ class Outcomes:
     late: npt.NDArray[np.bool_]
     """A cloud answer came after the first answer, as a revision."""
     payload_bytes: npt.NDArray[np.int64]
+    server_queue_s: Floats
+    """What the server says its answer waited for the network."""
+    server_infer_s: Floats
     reasons: dict[str, int]
     """Why the cloud's answer was missing where it was wanted, and how often."""
-    lost: int = 0
-    """Frames sent for which nothing at all came back within the limit of their call."""
 
     def __len__(self) -> int:
         return len(self.ending)
@@ -79,8 +80,9 @@ def join(parts: Sequence[Outcomes]) -> Outcomes:
         sent=np.concatenate([part.sent for part in parts]),
         late=np.concatenate([part.late for part in parts]),
         payload_bytes=np.concatenate([part.payload_bytes for part in parts]),
+        server_queue_s=np.concatenate([part.server_queue_s for part in parts]),
+        server_infer_s=np.concatenate([part.server_infer_s for part in parts]),
         reasons=dict(sum((Counter(part.reasons) for part in parts), Counter())),
-        lost=sum(part.lost for part in parts),
     )
 
 
@@ -109,7 +111,7 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
     answered, numbers, start_s = in_window(records, fps, window)
     count = len(numbers)
     intended_s = start_s + np.array(numbers, np.float64) / fps
-    first_s, final_s, emit_s = (np.full(count, np.nan) for _ in range(3))
+    first_s, final_s, emit_s, queue_s, infer_s = (np.full(count, np.nan) for _ in range(5))
     ending = np.full(count, DROPPED, np.int8)
     payload_bytes = np.zeros(count, np.int64)
     sent, late = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
@@ -124,8 +126,23 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
         late[index] = frame.final.revision > 0
         payload_bytes[index] = frame.final.payload_bytes
         sent[index] = frame.final.payload_bytes > 0
+        if frame.final.answered_by == "cloud":
+            queue_s[index] = frame.final.timings.server_queue_s
+            infer_s[index] = frame.final.timings.server_infer_s
     reasons = Counter(_reason(frame.first) for frame in answered.values() if frame.first.error)
-    return Outcomes(intended_s, first_s, final_s, emit_s, ending, sent, late, payload_bytes, dict(reasons))
+    return Outcomes(
+        intended_s=intended_s,
+        first_s=first_s,
+        final_s=final_s,
+        emit_s=emit_s,
+        ending=ending,
+        sent=sent,
+        late=late,
+        payload_bytes=payload_bytes,
+        server_queue_s=queue_s,
+        server_infer_s=infer_s,
+        reasons=dict(reasons),
+    )
 
 
 def _reason(record: Record) -> str:

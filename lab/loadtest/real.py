@@ -14,7 +14,7 @@ from lab.loadtest.figures import Setting, frame_figures, resource_figures
 from lab.loadtest.outcomes import Outcomes, Window, in_window, join, outcomes_of
 from lab.loadtest.reference import Reference
 from lab.loadtest.results import Moment
-from lab.loadtest.sampling import Sampler
+from lab.loadtest.sampling import Sampler, clipped
 from lab.loadtest.server import Server
 from lab.loadtest.slow import Brake
 from lab.loadtest.timeline import timeline_of
@@ -60,9 +60,8 @@ class RealBench:
 
     def _watch(self, edges: Sequence[EdgeProcess], proxy: ShapedProxy) -> tuple[Window, Sampler]:
         _sleep_watching(self.scenario.warm_up_s, edges)
-        sampler = Sampler(self.server.pid, [edge.process.pid for edge in edges], proxy)
         begin_s = time.time()
-        with sampler:
+        with Sampler(self.server.pid, [edge.process.pid for edge in edges], proxy) as sampler:
             _sleep_watching(self._window_s, edges)
         _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
@@ -87,11 +86,12 @@ class RealBench:
         self, plan: CellPlan, edges: Sequence[EdgeProcess], window: Window, sampler: Sampler
     ) -> Run:
         records = [edge.records() for edge in edges]
+        samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([outcomes_of(each, self.scenario.fps, window) for each in records])
         setting = Setting(plan.edges, self.config.deadline_s, window, self.config.prices)
         figures = (
             frame_figures(outcomes, setting)
-            | resource_figures(sampler.samples, len(outcomes), setting, ours=self.server.pid is not None)
+            | resource_figures(samples, len(outcomes), setting, ours=self.server.pid is not None)
             | self._quality(records, window)
         )
         drops: dict[str, int] = {}
@@ -99,7 +99,7 @@ class RealBench:
             for reason, count in edge.drops().items():
                 drops[reason] = drops.get(reason, 0) + count
         everything = [record for each in records for record in each]
-        return Run(figures, outcomes, timeline_of(outcomes, sampler.samples, window, everything), drops)
+        return Run(figures, outcomes, timeline_of(outcomes, samples, window, everything), drops)
 
     def _quality(self, records: Sequence[Sequence[Record]], window: Window) -> dict[str, float]:
         """Quality of the first edge's answers: all edges play the same pictures."""

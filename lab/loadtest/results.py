@@ -83,9 +83,10 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 class SweepPoint(msgspec.Struct, frozen=True):
-    """One value of the swept key over one link."""
+    """One value of the swept key in one mode over one link."""
 
     link: str
+    mode: str
     value: float
     bytes_per_frame: float
     quality: float
@@ -95,17 +96,14 @@ class SweepPoint(msgspec.Struct, frozen=True):
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """All points, and those recommended, one a link."""
+    """All points; by link the number of the one recommended, and the folder with its configuration."""
 
     scenario: str
-    mode: str
     key: str
     quality: str
     points: list[SweepPoint]
-    recommended: dict[str, float]
-    """By link: the value to configure."""
-    files: dict[str, str]
-    """By link: the edge.yaml that was written."""
+    recommended: dict[str, int]
+    folders: dict[str, str]
 
 
 class FleetPoint(msgspec.Struct, frozen=True):

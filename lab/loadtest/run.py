@@ -1,7 +1,6 @@
 """The whole test: server, scenarios, repeats in turn, then the report."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +9,29 @@ import msgspec
 from rich.console import Console
 
 from common.errors import SourceError
-from common.home import models_home
 from lab.evaluate.progress import Bar
-from lab.loadtest.cells import CellPlan, cells_of, interleaved
-from lab.loadtest.config import EdgeKind, LinkConfig, LoadConfig, ScenarioConfig
-from lab.loadtest.figures import quantiles_ms
+from lab.loadtest.capacity import search
+from lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
+from lab.loadtest.extrapolate import extrapolate
 from lab.loadtest.goals import judge
-from lab.loadtest.outcomes import join
-from lab.loadtest.real import RealBench, Run
-from lab.loadtest.reference import open_reference
-from lab.loadtest.results import FORMAT, Cell, Report, this_host, write_csv, write_json
-from lab.loadtest.server import Server, require_loopback, server_under_test
-from lab.loadtest.slow import Brake, brake_for
-from lab.loadtest.stats import summarise
+from lab.loadtest.report.page import write_page
+from lab.loadtest.results import (
+    FORMAT,
+    Capacity,
+    Cell,
+    Fleet,
+    Probe,
+    Report,
+    this_host,
+    write_csv,
+    write_json,
+)
+from lab.loadtest.scenarios import Scenarios
+from lab.loadtest.server import require_loopback, server_under_test
+from lab.loadtest.slow import brake_for
+from lab.loadtest.sweep import run_sweep
 from lab.loadtest.tables import print_report
 from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from lab.shaper.link import Schedule, constant, read_schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class LoadTest:
         self._notes: list[str] = []
 
     def run(self) -> Report:
-        """Run everything and write report.json and report.csv.
+        """Run everything and write report.json, report.csv and report.html.
 
         Raises:
             SpilloverError: a model, source or configuration is wrong, or a process failed.
@@ -56,6 +62,9 @@ class LoadTest:
         config, out = self._config, self._settings.out
         if config.cloud.address and not self._settings.remote:
             require_loopback(config.cloud.address, "cloud.address")
+        if config.generators and not self._settings.remote:
+            for address in config.generators:
+                require_loopback(address, "generators")
         self._prepare()
         out.mkdir(parents=True, exist_ok=True)
         started_s = time.time()
@@ -65,7 +74,10 @@ class LoadTest:
             server_under_test(config.cloud, config.cloud_model, out) as server,
         ):
             self._notes.append(brake.description)
-            cells = self._cells(server, brake)
+            scenarios = Scenarios(config, out, server, brake, Bar())
+            cells = self._cells(scenarios)
+            capacity = self._capacity(scenarios)
+            sweep = run_sweep(config.sweep, scenarios) if config.sweep and self._runs(config.sweep) else None
         report = Report(
             format=FORMAT,
             started_unix_s=started_s,
@@ -75,59 +87,62 @@ class LoadTest:
             notes=self._notes,
             cells=cells,
             goals=judge(config.goals, cells, self._notes),
+            capacity=capacity,
+            sweep=sweep,
+            fleet=self._fleet(cells),
         )
         write_json(report, out / "report.json")
         write_csv(cells, out / "report.csv")
+        write_page(report, out / "report.html")
         print_report(report, self._console)
+        self._console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
         return report
 
     def _prepare(self) -> None:
         if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
             prepare_pair(console=self._console)
 
-    def _cells(self, server: Server, brake: Brake) -> list[Cell]:
+    def _cells(self, scenarios: Scenarios) -> list[Cell]:
         cells: list[Cell] = []
         for name, scenario in self._config.scenarios.items():
             if self._settings.only and name not in self._settings.only:
                 continue
             try:
-                cells += self._scenario(name, scenario, server, brake)
+                cells += scenarios.run(name)
             except SourceError as error:
                 if not scenario.optional:
                     raise
                 self._notes.append(f"scenario {name} was left out: {error}")
         return cells
 
-    def _scenario(self, name: str, scenario: ScenarioConfig, server: Server, brake: Brake) -> list[Cell]:
-        reference = open_reference(scenario.source, models_home() / self._config.cloud_model, Bar())
-        schedules = {link: self._schedule(self._config.links[link]) for link in scenario.links}
-        bench = RealBench(self._config, scenario, reference, server, brake)
-        plans = cells_of(name, scenario)
-        runs: dict[CellPlan, list[Run]] = {plan: [] for plan in plans}
-        turns = list(interleaved(plans, scenario.repeats))
-        for repeat, plan in Bar().track(turns, f"{name}: {len(plans)} cells x {scenario.repeats}"):
-            folder = self._settings.out / plan.folder / f"repeat-{repeat}"
-            runs[plan].append(bench.run(plan, schedules[plan.link], folder))
-        return [_cell(plan, scenario.kind, of_plan) for plan, of_plan in runs.items()]
+    def _capacity(self, scenarios: Scenarios) -> list[Capacity]:
+        found: list[Capacity] = []
+        for config in self._config.capacity:
+            if self._runs(config):
+                found += search(config, scenarios, self._say_probe)
+        return found
 
-    @staticmethod
-    def _schedule(link: LinkConfig) -> Schedule:
-        return read_schedule(Path(link.trace).expanduser()) if link.trace else constant(link.constant())
+    def _fleet(self, cells: Sequence[Cell]) -> Fleet | None:
+        config = self._config
+        if not config.fleet or not self._runs(config.fleet):
+            return None
+        batching = config.cloud.config.get("batching", {})
+        channels = int(batching.get("instances", 1))
+        try:
+            return extrapolate(config.fleet, cells, config.prices, channels=channels, cores=this_host().cores)
+        except SourceError as error:
+            self._notes.append(str(error))
+            return None
 
+    def _runs(self, part: CapacityConfig | SweepConfig | FleetConfig) -> bool:
+        """Whether the part's scenario is among those to be run, and was not left out."""
+        if any(note.startswith(f"scenario {part.scenario} was left out") for note in self._notes):
+            return False
+        return not self._settings.only or part.scenario in self._settings.only
 
-def _cell(plan: CellPlan, kind: EdgeKind, runs: Sequence[Run]) -> Cell:
-    outcomes = join([run.outcomes for run in runs])
-    return Cell(
-        scenario=plan.scenario,
-        mode=plan.mode,
-        link=plan.link,
-        edges=plan.edges,
-        kind=kind.value,
-        runs=[run.figures for run in runs],
-        summary=summarise([run.figures for run in runs]),
-        first_quantiles_ms=quantiles_ms(outcomes.first_s),
-        final_quantiles_ms=quantiles_ms(outcomes.final_s),
-        timeline=runs[0].timeline,
-        reasons=outcomes.reasons,
-        drops=dict(sum((Counter(run.drops) for run in runs), Counter())),
-    )
+    def _say_probe(self, probe: Probe) -> None:
+        self._console.print(
+            f"capacity: {probe.edges} edges, {probe.offered_per_s:.1f} requests/s, "
+            f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}",
+            highlight=False,
+        )

@@ -1,14 +1,16 @@
 """What processes, links and the machine used, read at the borders of a window and at each tick inside it."""
 
+import bisect
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
 from lab.loadtest.power import EnergyMeter, open_energy_meter
-from lab.shaper.proxy import ShapedProxy
+from lab.shaper.link import Link
+from lab.shaper.proxy import ShapedProxy, Traffic
 
 TICK_S = 0.5
 
@@ -36,7 +38,8 @@ class Sampler:
 
     server_pid: int | None
     edge_pids: Sequence[int]
-    proxy: ShapedProxy
+    proxy: ShapedProxy | None
+    """None when the link is shaped on another machine."""
     samples: list[Sample] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -58,8 +61,8 @@ class Sampler:
         """Read everything once."""
         server = _usage([self.server_pid] if self.server_pid else [])
         edges = _usage(self.edge_pids)
-        link = self.proxy.link_now()
-        traffic = self.proxy.traffic
+        link = self.proxy.link_now() if self.proxy else Link()
+        traffic = self.proxy.traffic if self.proxy else Traffic()
         return Sample(
             unix_s=time.time(),
             server_cpu_s=server[0],
@@ -76,6 +79,32 @@ class Sampler:
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
             self.samples.append(self.sample())
+
+
+def clipped(samples: Sequence[Sample], begin_s: float, end_s: float) -> list[Sample]:
+    """The samples inside the window, with one at each of its borders: totals there are interpolated."""
+    inside = [s for s in samples if begin_s < s.unix_s < end_s]
+    return [_at(samples, begin_s), *inside, _at(samples, end_s)]
+
+
+def _at(samples: Sequence[Sample], unix_s: float) -> Sample:
+    index = min(max(1, bisect.bisect_left([s.unix_s for s in samples], unix_s)), len(samples) - 1)
+    before, after = samples[index - 1], samples[index]
+    share = (unix_s - before.unix_s) / max(after.unix_s - before.unix_s, 1e-9)
+    share = min(max(share, 0.0), 1.0)
+
+    def total(read: Callable[[Sample], float]) -> float:
+        return read(before) + share * (read(after) - read(before))
+
+    return replace(
+        before,
+        unix_s=unix_s,
+        server_cpu_s=total(lambda s: s.server_cpu_s),
+        edges_cpu_s=total(lambda s: s.edges_cpu_s),
+        up_bytes=round(total(lambda s: s.up_bytes)),
+        down_bytes=round(total(lambda s: s.down_bytes)),
+        energy_j=None if before.energy_j is None else total(lambda s: s.energy_j or 0.0),
+    )
 
 
 def between(samples: Sequence[Sample], read: Callable[[Sample], float]) -> float:

@@ -59,6 +59,11 @@ class ShapedProxy:
         """The link that holds at this moment."""
         return self._schedule.at(time.monotonic() - self._started_s)
 
+    def cpu_s(self) -> float:
+        """CPU seconds that the shaper's thread has used."""
+        assert self._thread.ident is not None  # noqa: S101 - asked between start and stop
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
+
     def start(self) -> None:
         """Begin to listen. Raises UnavailableError when that fails."""
         self._started_s = time.monotonic()

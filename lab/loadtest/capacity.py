@@ -1,0 +1,69 @@
+"""The largest number of simulated edges that a server holds: doubled until one fails, then bisected."""
+
+from collections.abc import Callable
+
+from lab.loadtest.cells import CellPlan
+from lab.loadtest.config import CapacityConfig
+from lab.loadtest.results import Capacity, Probe
+from lab.loadtest.scenarios import Scenarios
+from lab.loadtest.simulated.bench import Load
+
+_FIRST = 8
+
+
+def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
+    """One search for each mode and link of the scenario; `progress` hears of every number tried."""
+    scenario = scenarios.config.scenarios[config.scenario]
+    load = Load(scenario.fps, scenario.warm_up_s, config.window_s, scenario.offload_share)
+    bench = scenarios.simulated(scenario, scenario.modes, load)
+    found = []
+    for link in scenario.links:
+        for mode in scenario.modes:
+
+            def probe(edges: int, mode: str = mode, link: str = link) -> Probe:
+                run = bench.run(CellPlan(config.scenario, mode, link, edges), scenarios.schedule(link))
+                figures = run.figures
+                # Where nothing was to be sent, nothing was late.
+                share = figures.get("sent_on_time_share", 1.0)
+                lost = int(figures["lost"])
+                held = share >= config.on_time_share and not lost
+                done = Probe(edges, share, figures["offered_per_s"], lost, held)
+                progress(done)
+                return done
+
+            probes = bisect(probe, config.max_edges, config.precision)
+            held = max((p.edges for p in probes if p.held), default=0)
+            failed = min((p.edges for p in probes if not p.held), default=None)
+            found.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
+    return found
+
+
+def bisect(probe: Callable[[int], Probe], most: int, precision: float) -> list[Probe]:
+    """Try numbers of edges until the largest held and the smallest failed are within `precision`.
+
+    A number that fails is tried once more before it counts as failed: one hiccup of the machine must not end
+    the search far below the truth.
+    """
+    probes: list[Probe] = []
+
+    def holds(edges: int) -> bool:
+        for _ in range(2):
+            probes.append(probe(edges))
+            if probes[-1].held:
+                return True
+        return False
+
+    held, edges = 0, min(_FIRST, most)
+    while holds(edges):
+        held = edges
+        if held >= most:
+            return probes
+        edges = min(2 * edges, most)
+    failed = edges
+    while failed - held > max(1, precision * failed):
+        middle = (held + failed) // 2
+        if holds(middle):
+            held = middle
+        else:
+            failed = middle
+    return probes

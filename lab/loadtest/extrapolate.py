@@ -1,0 +1,146 @@
+"""From a measured server to fleets that no machine here can play, by a queueing model and its assumptions.
+
+One server is a queue with Poisson arrivals, general service times and as many channels as it runs batches
+at once (M/G/c): the mean wait is Erlang's for M/M/c, scaled by (1 + cv2) / 2 (Allen and Cunneen; exact for
+c = 1, where it is Pollaczek and Khinchine's formula). The tail of the wait is taken as exponential.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import SourceError
+from lab.loadtest.config import FleetConfig, PricesConfig
+from lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
+
+_DAY_S = 86_400
+_NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "offered_per_s", "up_bytes_per_frame")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerModel:
+    """One server: seconds of the network and of CPU that a request costs, and what there is of both."""
+
+    infer_s: float
+    infer_cv2: float
+    cpu_s: float
+    channels: int
+    cores: int
+
+    @property
+    def limit_per_s(self) -> float:
+        """Requests a second that it could answer at most: network or CPU, whichever is spent first."""
+        return min(self.channels / self.infer_s, self.cores / self.cpu_s)
+
+    def cpu_utilization(self, rate_per_s: float) -> float:
+        """Share of its cores in use."""
+        return rate_per_s * self.cpu_s / self.cores
+
+    def mean_wait_s(self, rate_per_s: float) -> float:
+        """Mean wait for the network; infinite when it is overrun."""
+        load = rate_per_s * self.infer_s
+        if load >= self.channels:
+            return math.inf
+        waits = _erlang_c(self.channels, load)
+        return waits * self.infer_s / (self.channels - load) * (1 + self.infer_cv2) / 2
+
+    def wait_s(self, rate_per_s: float, share: float) -> float:
+        """The wait that this share of the requests does not exceed."""
+        waiting = _erlang_c(self.channels, rate_per_s * self.infer_s)
+        if waiting <= 1 - share:
+            return 0.0
+        return self.mean_wait_s(rate_per_s) / waiting * math.log(waiting / (1 - share))
+
+
+def extrapolate(
+    config: FleetConfig, cells: Sequence[Cell], prices: PricesConfig, *, channels: int, cores: int
+) -> Fleet:
+    """Calibrate on the scenario's cell with the fewest edges, check on its others, extrapolate.
+
+    Raises:
+        SourceError: the scenario has no cell that was measured against a server of ours.
+    """
+    known = [c for c in cells if c.scenario == config.scenario and all(c.figure(n) for n in _NEEDED)]
+    if not known:
+        raise SourceError(f"fleet: scenario {config.scenario} has no cell with requests to a server of ours")
+    base = min(known, key=lambda cell: cell.edges)
+    same = [c for c in known if (c.mode, c.link) == (base.mode, base.link) and c is not base]
+    rate = _figure(base, "offered_per_s")
+    server = ServerModel(
+        infer_s=_figure(base, "server_infer_ms") / 1e3,
+        infer_cv2=_figure(base, "server_infer_cv2"),
+        cpu_s=_figure(base, "server_cpu_share") / rate,
+        channels=channels,
+        cores=cores,
+    )
+    return Fleet(
+        scenario=config.scenario,
+        service_s=server.infer_s,
+        servers_cores=cores,
+        assumptions=_assumptions(base, server, config),
+        points=[_point(edges, base, server, config, prices) for edges in config.edges],
+        checks=[_check(cell, server) for cell in same],
+    )
+
+
+def _point(
+    edges: int, base: Cell, server: ServerModel, config: FleetConfig, prices: PricesConfig
+) -> FleetPoint:
+    rate = _figure(base, "offered_per_s") / base.edges * edges
+    servers = math.ceil(rate / (config.utilization * server.limit_per_s))
+    frames_per_s = _figure(base, "fps") * edges
+    up_bytes_per_s = frames_per_s * _figure(base, "up_bytes_per_frame")
+    compute = servers * server.cores * 24 * prices.server_core_hour
+    traffic = up_bytes_per_s * _DAY_S / 1e9 * prices.gigabyte_up
+    return FleetPoint(
+        edges=edges,
+        requests_per_s=rate,
+        servers=servers,
+        wait_p99_ms=server.wait_s(rate / servers, 0.99) * 1e3,
+        cost_per_day=compute + traffic,
+        up_mbit_per_s=up_bytes_per_s * 8e-6,
+    )
+
+
+def _check(cell: Cell, server: ServerModel) -> FleetCheck:
+    rate = _figure(cell, "offered_per_s")
+    wait_s = server.mean_wait_s(rate)
+    return FleetCheck(
+        edges=cell.edges,
+        requests_per_s=rate,
+        measured_utilization=_figure(cell, "server_cpu_share") / server.cores,
+        predicted_utilization=server.cpu_utilization(rate),
+        measured_wait_ms=cell.figure("server_queue_ms") or 0.0,
+        # An overrun queue has no mean; JSON has no infinity.
+        predicted_wait_ms=wait_s * 1e3 if math.isfinite(wait_s) else -1.0,
+    )
+
+
+def _assumptions(base: Cell, server: ServerModel, config: FleetConfig) -> list[str]:
+    busy_ms, cpu_ms = server.infer_s * 1e3, server.cpu_s * 1e3
+    return [
+        f"Calibrated at {base.edges} edges: a request keeps the network busy for {busy_ms:.1f} ms "
+        f"(squared coefficient of variation {server.infer_cv2:.2f}) and costs {cpu_ms:.1f} ms of CPU.",
+        f"A server has {server.cores} cores and runs {server.channels} batch at a time, so it answers at "
+        f"most {server.limit_per_s:.0f} requests a second, and is kept at {config.utilization:.0%} of that.",
+        "Edges send independently of each other (Poisson arrivals): no storm wakes all cameras at once.",
+        "Requests are spread evenly over the servers, and nothing else is shared: no uplink, no balancer.",
+        "A request costs the same whatever the load: no gain from batches, no loss to caches.",
+        "The wait is for the network alone.",
+    ]
+
+
+def _figure(cell: Cell, name: str) -> float:
+    figure = cell.figure(name)
+    assert figure is not None  # noqa: S101 - cells without it were left out
+    return figure
+
+
+def _erlang_c(channels: int, load: float) -> float:
+    """Share of the arrivals that wait in M/M/c (Erlang 1917), by the recursion over Erlang B."""
+    if load >= channels:
+        return 1.0
+    blocked = 1.0
+    for n in range(1, channels + 1):
+        blocked = load * blocked / (n + load * blocked)
+    return blocked / (1 - load / channels * (1 - blocked))

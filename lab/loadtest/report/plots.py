@@ -1,0 +1,248 @@
+"""The plots of the report, each as an SVG image."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.loadtest.measures import MEASURES
+from lab.loadtest.results import Capacity, Cell, Fleet, Moment, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by colour-blind readers too. A mode has the same colour everywhere.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_INCHES = (7.6, 4.2)
+_POINTS_OF_A_QUANTILE = 100.0
+
+
+class Palette:
+    """Colours of modes, in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        self._modes: list[str] = []
+
+    def of(self, mode: str) -> str:
+        """The colour of a mode."""
+        if mode not in self._modes:
+            self._modes.append(mode)
+        return _COLOURS[self._modes.index(mode) % len(_COLOURS)]
+
+
+def latency_distribution(cells: Sequence[Cell], deadline_s: float, palette: Palette) -> bytes:
+    """Share of the answers over the time they took; first answers solid, final ones dashed."""
+
+    def draw(axes: "Axes") -> None:
+        for cell in cells:
+            for quantiles, style in ((cell.first_quantiles_ms, "-"), (cell.final_quantiles_ms, "--")):
+                if not quantiles or (style == "--" and quantiles == cell.first_quantiles_ms):
+                    continue
+                shares = np.linspace(0, _POINTS_OF_A_QUANTILE, len(quantiles))
+                name = cell.mode if style == "-" else f"{cell.mode}, final answer"
+                axes.plot(quantiles, shares, style, color=palette.of(cell.mode), label=name)
+        axes.axvline(deadline_s * 1e3, color="0.4", linewidth=1, linestyle=":")
+        axes.annotate(
+            "deadline",
+            (deadline_s * 1e3, 50),
+            xytext=(-3, 0),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="center",
+            color="0.3",
+            fontsize=8,
+        )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("milliseconds from when the frame was due")
+        axes.set_ylabel("% of the frames answered")
+        axes.set_ylim(0, 101)
+        axes.legend(loc="upper left")
+
+    return _svg(draw)
+
+
+def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) -> bytes:
+    """What each mode's answers are worth over what it sends; bars are the interval of the repeats."""
+
+    def draw(axes: "Axes") -> None:
+        for index, cell in enumerate(cells):
+            quality, size = cell.summary[measure], cell.summary["up_bytes_per_frame"]
+            x, y = size.median / 1e3, quality.median * 100
+            axes.errorbar(
+                [x],
+                [y],
+                xerr=[[x - size.low / 1e3], [size.high / 1e3 - x]],
+                yerr=[[y - quality.low * 100], [quality.high * 100 - y]],
+                fmt="o",
+                color=palette.of(cell.mode),
+                capsize=3,
+            )
+            above = 7 if index % 2 == 0 else -14
+            axes.annotate(
+                _short(cell, cells), (x, y), xytext=(6, above), textcoords="offset points", fontsize=9
+            )
+        axes.margins(0.18)
+        axes.set_xlim(left=min(-0.2, axes.get_xlim()[0]))
+        axes.set_xlabel("kB on the wire up, a frame")
+        axes.set_ylabel(f"{MEASURES[measure].title}, %")
+
+    return _svg(draw)
+
+
+def timeline(cell: Cell) -> bytes:
+    """Latency, offload and link of one run, second by second."""
+
+    def draw(figure: "Figure") -> None:
+        upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 2))
+        at = [m.at_s for m in cell.timeline]
+        upper.step(at, _or_nan([m.first_p95_ms for m in cell.timeline]), where="post", color=_COLOURS[0])
+        upper.set_ylabel("first answer\np95, ms")
+        middle.step(at, [m.sent_share * 100 for m in cell.timeline], where="post", label="sent")
+        middle.step(
+            at,
+            [m.degraded_share * 100 for m in cell.timeline],
+            where="post",
+            color=_COLOURS[1],
+            label="degraded",
+        )
+        _shade_open(middle, cell.timeline)
+        middle.set_ylabel("% of frames")
+        middle.set_ylim(-4, 104)
+        lower.step(
+            at, [m.up_mbit_per_s for m in cell.timeline], where="post", color=_COLOURS[2], label="passed"
+        )
+        if any(m.link_up_mbit_per_s is not None for m in cell.timeline):
+            limits = _or_nan([m.link_up_mbit_per_s for m in cell.timeline])
+            lower.step(at, limits, where="post", color="0.4", linestyle="--", label="the link's limit")
+        lower.set_ylabel("Mbit/s up")
+        lower.set_ylim(bottom=0)
+        lower.set_xlabel("seconds of the steady window, first repeat")
+        for axes in (middle, lower):
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+    return _svg_of_figure(draw, (_INCHES[0], 5.0))
+
+
+def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
+    """Share answered in time over the number of edges, at every number that was tried."""
+
+    def draw(axes: "Axes") -> None:
+        for search in searches:
+            probes = sorted(search.probes, key=lambda probe: probe.edges)
+            edges, shares = [p.edges for p in probes], [p.on_time_share * 100 for p in probes]
+            name = f"{search.mode} over {search.link}: {search.held} held"
+            axes.plot(edges, shares, "o-", color=palette.of(search.mode), label=name, markersize=4)
+        axes.axhline(searches[0].goal_share * 100, color="0.4", linewidth=1, linestyle=":")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("edges")
+        axes.set_ylabel("% of the frames sent that were answered in time")
+        axes.set_ylim(-3, 103)
+        axes.legend(loc="lower left")
+
+    return _svg(draw)
+
+
+def sweep(found: Sweep) -> bytes:
+    """Every point of the sweep, the Pareto front of each link joined, the recommended ones ringed."""
+
+    def draw(axes: "Axes") -> None:
+        for index, link in enumerate(dict.fromkeys(point.link for point in found.points)):
+            colour = _COLOURS[index % len(_COLOURS)]
+            points = [point for point in found.points if point.link == link]
+            front = sorted((p for p in points if p.on_front), key=lambda p: p.bytes_per_frame)
+            axes.plot(
+                [p.bytes_per_frame / 1e3 for p in front], [p.quality * 100 for p in front], "-", color=colour
+            )
+            axes.plot(
+                [p.bytes_per_frame / 1e3 for p in points],
+                [p.quality * 100 for p in points],
+                "o",
+                color=colour,
+                label=link,
+            )
+            modes = {p.mode for p in points}
+            for p in points:
+                where = (p.bytes_per_frame / 1e3, p.quality * 100)
+                name = f"{p.value:g}" if len(modes) == 1 else f"{p.mode} {p.value:g}"
+                axes.annotate(name, where, xytext=(5, 5), textcoords="offset points", fontsize=8)
+                if link in found.recommended and p is found.points[found.recommended[link]]:
+                    axes.plot(*where, "o", markersize=13, fillstyle="none", color=colour)
+        axes.margins(0.1)
+        axes.set_xlabel("kB on the wire up, a frame")
+        axes.set_ylabel(f"{MEASURES[found.quality].title}, %")
+        axes.legend(loc="lower right")
+
+    return _svg(draw)
+
+
+def fleet(found: Fleet) -> bytes:
+    """Servers needed over the size of the fleet."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([p.edges for p in found.points], [p.servers for p in found.points], "o-", color=_COLOURS[0])
+        for point in found.points:
+            where = (point.edges, point.servers)
+            axes.annotate(
+                f"{point.servers:,}", where, xytext=(6, -12), textcoords="offset points", fontsize=9
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.margins(0.15)
+        axes.set_xlabel("edges")
+        axes.set_ylabel("servers like this one")
+
+    return _svg(draw)
+
+
+def _short(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The mode, and of link and edges what tells the cells apart."""
+    parts = [cell.mode]
+    if len({c.link for c in cells}) > 1:
+        parts.append(cell.link)
+    if len({c.edges for c in cells}) > 1:
+        parts.append(f"{cell.edges} edges")
+    return ", ".join(parts)
+
+
+def _shade_open(axes: "Axes", moments: Sequence[Moment]) -> None:
+    opened = [m.breaker_open for m in moments]
+    if any(opened):
+        at = [m.at_s for m in moments]
+        axes.fill_between(at, 0, 100, where=opened, step="post", color="0.85", label="breaker open")
+
+
+def _or_nan(values: Sequence[float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in values]
+
+
+def _svg(draw: "Callable[[Axes], None]") -> bytes:
+    def on_figure(figure: "Figure") -> None:
+        draw(figure.add_subplot())
+
+    return _svg_of_figure(on_figure, _INCHES)
+
+
+def _svg_of_figure(draw: "Callable[[Figure], None]", inches: tuple[float, float]) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(
+        {
+            "svg.hashsalt": "spillover",  # the same figures give the same file
+            "font.size": 10,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

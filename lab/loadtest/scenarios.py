@@ -1,0 +1,143 @@
+"""The scenarios of one load test: each becomes cells, by real edges or by simulated ones."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import SourceError
+from common.home import models_home
+from lab.evaluate.progress import Progress
+from lab.loadtest.cells import CellPlan, cells_of, interleaved
+from lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
+from lab.loadtest.figures import quantiles_ms
+from lab.loadtest.outcomes import join
+from lab.loadtest.real import RealBench, Run
+from lab.loadtest.reference import Reference, open_reference
+from lab.loadtest.results import Cell
+from lab.loadtest.server import Server
+from lab.loadtest.simulated.bench import Load, SimulatedBench
+from lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
+from lab.loadtest.slow import Brake
+from lab.loadtest.stats import summarise
+from lab.records import read_records
+from lab.shaper.link import Schedule, constant, read_schedule
+
+RunCell = Callable[[CellPlan, Schedule, Path], Run]
+
+
+@dataclass(slots=True)
+class Scenarios:
+    """Runs scenarios against one server; what was opened or recorded once is kept."""
+
+    config: LoadConfig
+    out: Path
+    server: Server
+    brake: Brake
+    progress: Progress
+    _references: dict[str, Reference] = field(default_factory=dict)
+    _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
+    """By scenario and mode: the folder of a run with real edges."""
+    _recordings: dict[tuple[str, str], Recording] = field(default_factory=dict)
+
+    def run(self, name: str) -> list[Cell]:
+        """All cells of a scenario, repeats interleaved.
+
+        Raises:
+            SourceError: its source cannot be read.
+            SpilloverError: a process failed.
+        """
+        scenario = self.config.scenarios[name]
+        run = self._runner(name, scenario)
+        plans = cells_of(name, scenario)
+        runs: dict[CellPlan, list[Run]] = {plan: [] for plan in plans}
+        turns = list(interleaved(plans, scenario.repeats))
+        for repeat, plan in self.progress.track(turns, f"{name}: {len(plans)} cells x {scenario.repeats}"):
+            folder = self.out / plan.folder / f"repeat-{repeat}"
+            runs[plan].append(run(plan, self.schedule(plan.link), folder))
+        return [cell_of(plan, scenario.kind, of_plan) for plan, of_plan in runs.items()]
+
+    def schedule(self, link: str) -> Schedule:
+        """The link of that name over time. Raises SourceError when its trace cannot be read."""
+        config = self.config.links[link]
+        return read_schedule(Path(config.trace).expanduser()) if config.trace else constant(config.constant())
+
+    def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
+        """Runs with real edges, of this test's configuration or a changed one."""
+        reference = self._reference(scenario.source)
+        return RealBench(config or self.config, scenario, reference, self.server, self.brake)
+
+    def simulated(self, scenario: ScenarioConfig, modes: Sequence[str], load: Load) -> SimulatedBench:
+        """Runs with simulated edges that replay what real ones did in each of `modes`."""
+        recordings = {mode: self._recording(scenario.record, mode) for mode in modes}
+        return SimulatedBench(self.config, load, self.server, recordings)
+
+    def _runner(self, name: str, scenario: ScenarioConfig) -> RunCell:
+        if scenario.kind is EdgeKind.SIMULATED:
+            load = Load(
+                scenario.fps,
+                scenario.warm_up_s,
+                scenario.window_s or _no_whole_pass(name),
+                scenario.offload_share,
+            )
+            simulated = self.simulated(scenario, scenario.modes, load)
+            return lambda plan, schedule, _: simulated.run(plan, schedule)
+        real = self.real(scenario)
+
+        def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
+            done = real.run(plan, schedule, folder)
+            self._runs.setdefault((name, plan.mode), folder)
+            return done
+
+        return run
+
+    def _recording(self, scenario: str, mode: str) -> Recording:
+        """What a real edge did in `mode`: in this test's run of `scenario`, or else in one run made now."""
+        key = (scenario, mode)
+        if key not in self._recordings:
+            settings = self.config.scenarios[scenario]
+            if key not in self._runs:
+                link = settings.links[0]
+                plan = CellPlan(scenario, mode, link, 1)
+                folder = self.out / plan.folder / "recording"
+                self.real(settings).run(plan, self.schedule(link), folder)
+                self._runs[key] = folder
+            found = self._read_recording(self._runs[key], settings)
+            local_ms = self.config.slow.local_ms if self.config.slow else None
+            self._recordings[key] = scaled(found, local_ms / 1e3) if local_ms else found
+        return self._recordings[key]
+
+    def _read_recording(self, folder: Path, scenario: ScenarioConfig) -> Recording:
+        reference = self._reference(scenario.source)
+        records = read_records(folder / "edge-0.jsonl")
+        uplink = uplink_of(folder / "edge-0.yaml")
+        return record(records, reference.camera_source, reference.count, uplink)
+
+    def _reference(self, source: str) -> Reference:
+        if source not in self._references:
+            model = models_home() / self.config.cloud_model
+            self._references[source] = open_reference(source, model, self.progress)
+        return self._references[source]
+
+
+def cell_of(plan: CellPlan, kind: EdgeKind, runs: Sequence[Run]) -> Cell:
+    """The repeats of one cell, summed up."""
+    outcomes = join([run.outcomes for run in runs])
+    return Cell(
+        scenario=plan.scenario,
+        mode=plan.mode,
+        link=plan.link,
+        edges=plan.edges,
+        kind=kind.value,
+        runs=[run.figures for run in runs],
+        summary=summarise([run.figures for run in runs]),
+        first_quantiles_ms=quantiles_ms(outcomes.first_s),
+        final_quantiles_ms=quantiles_ms(outcomes.final_s),
+        timeline=runs[0].timeline,
+        reasons=outcomes.reasons,
+        drops=dict(sum((Counter(run.drops) for run in runs), Counter())),
+    )
+
+
+def _no_whole_pass(name: str) -> float:
+    raise SourceError(f"scenarios.{name}.window_s: simulated edges play no source, so it must be a number")

@@ -1,0 +1,156 @@
+"""One run of one cell with simulated edges: connect them all, warm up, measure the steady window."""
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from common.model.session import SessionConfig
+from edge.config import EdgeConfig
+from lab.loadtest.cells import CellPlan
+from lab.loadtest.config import LoadConfig
+from lab.loadtest.edges import edge_config
+from lab.loadtest.figures import Setting, frame_figures, resource_figures
+from lab.loadtest.outcomes import Outcomes, Window, join
+from lab.loadtest.real import Run
+from lab.loadtest.sampling import Sampler, clipped
+from lab.loadtest.server import Server
+from lab.loadtest.simulated.generator import Generator, LocalGenerator, local_generator
+from lab.loadtest.simulated.job import GeneratorResult, Job, unpack_outcomes
+from lab.loadtest.simulated.recording import Recording
+from lab.loadtest.simulated.remote import remote_generator
+from lab.loadtest.stats import percentile_ms
+from lab.loadtest.timeline import timeline_of
+from lab.shaper.link import Schedule
+
+TOKEN_VARIABLE = "SPILLOVER_LOADTEST_TOKEN"  # noqa: S105 - the name of a variable
+_HEAD_START_S = 0.3
+"""Between the word to begin and the beginning, so that every generator has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is played: of a scenario, or of one probe of a capacity search."""
+
+    fps: float
+    warm_up_s: float
+    window_s: float
+    offload_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedBench:
+    """Everything that the runs of one scenario share."""
+
+    config: LoadConfig
+    load: Load
+    server: Server
+    recordings: dict[str, Recording]
+    """By mode."""
+
+    def run(self, plan: CellPlan, schedule: Schedule) -> Run:
+        """One run of `plan`. Raises GeneratorFailedError."""
+        jobs = self._jobs(plan, schedule)
+        with contextlib.ExitStack() as stack:
+            generators = [self._generator(job, where, stack) for job, where in jobs]
+            local = next((g for g in generators if isinstance(g, LocalGenerator)), None)
+            sampler = Sampler(self.server.pid, [], local.proxy if local else None)
+            begin_s = time.time() + _HEAD_START_S
+            with sampler, ThreadPoolExecutor(len(generators)) as pool:
+                results = list(pool.map(lambda g: g.go(begin_s), generators))
+        start_s = begin_s + self.load.warm_up_s
+        return self._evaluate(plan, results, sampler, Window(start_s, start_s + self.load.window_s))
+
+    def _evaluate(
+        self, plan: CellPlan, results: Sequence[GeneratorResult], sampler: Sampler, window: Window
+    ) -> Run:
+        samples = clipped(sampler.samples, window.begin_s, window.end_s)
+        outcomes = join([_by_our_clock(result, window, self.load.warm_up_s) for result in results])
+        setting = Setting(plan.edges, self.config.deadline_s, window, self.config.prices)
+        resources = resource_figures(samples, len(outcomes), setting, ours=self.server.pid is not None)
+        figures = frame_figures(outcomes, setting) | resources | _generator_figures(results, plan, window)
+        figures |= _link_figures(results, len(outcomes), plan, window)
+        return Run(figures, outcomes, timeline_of(outcomes, samples, window), {})
+
+    def _jobs(self, plan: CellPlan, schedule: Schedule) -> list[tuple[Job, str]]:
+        """A job for each generator, and its address; an empty one is this machine."""
+        recording, load = self.recordings[plan.mode], self.load
+        forced = {"camera": {"source": "-"}, "model": {"session": msgspec.to_builtins(SessionConfig())}}
+        parts = [self.config.edge, self.config.modes[plan.mode]]
+        edge = msgspec.convert(
+            edge_config(self.config.edge_model, self.config.deadline_s, parts, forced), EdgeConfig
+        )
+        where = self.config.generators or ("",)
+        bounds = [plan.edges * i // len(where) for i in range(len(where) + 1)]
+        return [
+            (
+                Job(
+                    server=self.server.address,
+                    schedule=schedule,
+                    first_edge=first,
+                    edges=end - first,
+                    fps=load.fps,
+                    warm_up_s=load.warm_up_s,
+                    window_s=load.window_s,
+                    deadline_s=edge.deadline_s,
+                    margin_s=edge.deadline_margin_s,
+                    late_window_s=edge.uplink.late_answer_window_s,
+                    max_in_flight=edge.uplink.max_in_flight,
+                    model_name=edge.uplink.model_name,
+                    model_version=edge.uplink.model_version,
+                    max_classes=edge.uplink.max_classes,
+                    log=recording.log,
+                    payloads=recording.payloads,
+                    offload_share=load.offload_share,
+                ),
+                address,
+            )
+            for address, first, end in zip(where, bounds, bounds[1:], strict=False)
+            if end > first
+        ]
+
+    @staticmethod
+    def _generator(job: Job, address: str, stack: contextlib.ExitStack) -> Generator:
+        if not address:
+            return stack.enter_context(local_generator(job))
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        return stack.enter_context(remote_generator(address, job, token))
+
+
+def _by_our_clock(result: GeneratorResult, window: Window, warm_up_s: float) -> Outcomes:
+    """The outcomes with due times by this machine's clock, from which another host's may differ."""
+    outcomes = unpack_outcomes(result.outcomes)
+    shift_s = window.begin_s - warm_up_s - result.begin_unix_s
+    return replace(outcomes, intended_s=outcomes.intended_s + shift_s)
+
+
+def _link_figures(
+    results: Sequence[GeneratorResult], frames: int, plan: CellPlan, window: Window
+) -> dict[str, float]:
+    """What passed the links, counted where they were shaped."""
+    figures = {}
+    for way, total in (
+        ("up", sum(r.up_bytes for r in results)),
+        ("down", sum(r.down_bytes for r in results)),
+    ):
+        figures[f"{way}_bytes_per_frame"] = total / max(1, frames)
+        figures[f"{way}_mb_per_day"] = total / window.length_s * 86_400 / plan.edges / 1e6
+    return figures
+
+
+def _generator_figures(
+    results: Sequence[GeneratorResult], plan: CellPlan, window: Window
+) -> dict[str, float]:
+    cores = sum(result.cpu_s for result in results) / window.length_s
+    delays_s = np.array([delay_s for result in results for delay_s in result.delays_s])
+    return {
+        "generator_cpu_share": cores,
+        "generator_cpu_share_per_100_edges": cores / plan.edges * 100,
+        "generator_delay_p99_ms": percentile_ms(delays_s, 99) or 0.0,
+        "shaper_cpu_share": sum(result.shaper_cpu_s for result in results) / window.length_s,
+    }

@@ -1,0 +1,214 @@
+"""Some simulated edges on one event loop: real connections, real payloads, an edge's own rules for calls."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import grpc.aio
+import numpy as np
+
+from common.pb import spillover_pb2 as pb
+from lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
+from lab.loadtest.simulated.arrivals import Arrivals
+from lab.loadtest.simulated.job import Job
+
+_METHOD = "/spillover.v1.Spillover/Infer"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_MAX_PUSHBACK_S = 60.0
+_CONNECT_AT_ONCE = 50
+_CONNECT_LIMIT_S = 60.0
+
+
+@dataclass(slots=True)
+class _Edge:
+    """One simulated device: its connection, and what it knows of its link."""
+
+    name: str
+    channel: grpc.aio.Channel
+    call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
+    in_flight: int = 0
+    quiet_until_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class FrameLog:
+    """What became of each wanted frame, filled in as calls end. Seconds from when the frame was due."""
+
+    first_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    final_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    ending: np.ndarray[tuple[int], np.dtype[np.int8]]
+    sent: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    late: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    delay_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    server_queue_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    server_infer_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+class SimulatedFleet:
+    """Edges `edges` of `job`, connected to `address`."""
+
+    def __init__(self, job: Job, address: str, edges: range, arrivals: Arrivals) -> None:
+        self._job = job
+        self._arrivals = arrivals
+        self._edges = {number: _edge(number, address) for number in edges}
+        # The frame's fields and the payload's are made apart: protobuf merges messages that are put together.
+        self._payloads = [_payload_field(jpeg) for jpeg in job.payloads]
+        count = len(arrivals)
+        local_s = arrivals.local_s
+        self.log = FrameLog(
+            first_s=local_s.copy(),
+            final_s=local_s.copy(),
+            ending=np.where(arrivals.wanted, DEGRADED, EDGE).astype(np.int8),
+            sent=np.zeros(count, np.bool_),
+            late=np.zeros(count, np.bool_),
+            delay_s=np.full(count, np.nan),
+            server_queue_s=np.full(count, np.nan),
+            server_infer_s=np.full(count, np.nan),
+        )
+
+    async def connect(self) -> None:
+        """Open every connection before the first frame, as a device that has been on for a while."""
+        gate = asyncio.Semaphore(_CONNECT_AT_ONCE)
+
+        async def one(edge: _Edge) -> None:
+            async with gate:
+                await asyncio.wait_for(edge.channel.channel_ready(), _CONNECT_LIMIT_S)
+
+        await asyncio.gather(*(one(edge) for edge in self._edges.values()))
+
+    async def play(self, start_s: float) -> None:
+        """Send every wanted frame at its time and wait for the ends; `start_s` is by `time.monotonic`."""
+        calls: set[asyncio.Task[None]] = set()
+        departs_s = self._arrivals.departs_s
+        wanted = np.flatnonzero(self._arrivals.wanted)
+        for index in wanted[np.argsort(departs_s[wanted], kind="stable")].tolist():
+            at_s = start_s + departs_s[index]
+            if (left_s := at_s - time.monotonic()) > 0:
+                await asyncio.sleep(left_s)
+            now = time.monotonic()
+            self.log.delay_s[index] = now - at_s
+            if (call := self._begin(index, start_s, now)) is not None:
+                calls.add(call)
+                call.add_done_callback(calls.discard)
+        if calls:
+            await asyncio.wait(calls)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.gather(*(edge.channel.close(None) for edge in self._edges.values()))
+
+    def outcomes(self, start_unix_s: float) -> Outcomes:
+        """What became of the frames of the window."""
+        job, arrivals, log = self._job, self._arrivals, self.log
+        here = (arrivals.due_s >= job.warm_up_s) & (arrivals.due_s < job.warm_up_s + job.window_s)
+        sizes = np.array([len(jpeg) for jpeg in job.payloads], np.int64)
+        inside = set(np.flatnonzero(here).tolist())
+        return Outcomes(
+            intended_s=start_unix_s + arrivals.due_s[here],
+            first_s=log.first_s[here],
+            final_s=log.final_s[here],
+            emit_s=log.first_s[here],
+            ending=log.ending[here],
+            sent=log.sent[here],
+            late=log.late[here],
+            payload_bytes=np.where(log.sent, sizes[arrivals.payload], 0)[here],
+            server_queue_s=log.server_queue_s[here],
+            server_infer_s=log.server_infer_s[here],
+            reasons=dict(Counter(reason for index, reason in log.reasons.items() if index in inside)),
+        )
+
+    def delays_s(self) -> Sequence[float]:
+        """How far behind its schedule each request of the window left."""
+        due_s = self._arrivals.due_s
+        here = (due_s >= self._job.warm_up_s) & ~np.isnan(self.log.delay_s)
+        return [float(delay_s) for delay_s in self.log.delay_s[here]]
+
+    def _begin(self, index: int, start_s: float, now: float) -> "asyncio.Task[None] | None":
+        """An edge's rules before a call, as its link guard has them; a frame held back stays local."""
+        edge = self._edges[int(self._arrivals.edge[index])]
+        left_s = start_s + self._arrivals.due_s[index] + self._job.deadline_s - self._job.margin_s - now
+        if held_back := self._held_back(edge, left_s, now):
+            self.log.reasons[index] = held_back
+            return None
+        edge.in_flight += 1
+        self.log.sent[index] = True
+        return asyncio.ensure_future(self._call(edge, index, start_s, left_s))
+
+    def _held_back(self, edge: _Edge, left_s: float, now: float) -> str:
+        if left_s <= 0:
+            return "no time left"
+        if edge.quiet_until_s > now:
+            return "pushback"
+        return "in-flight cap" if edge.in_flight >= self._job.max_in_flight else ""
+
+    async def _call(self, edge: _Edge, index: int, start_s: float, left_s: float) -> None:
+        due_s = start_s + self._arrivals.due_s[index]
+        promise_s = self._job.deadline_s - self._job.margin_s
+        error = ""
+        call = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
+        try:
+            self._note_timings(index, await call)
+        except grpc.aio.AioRpcError as failure:
+            error = failure.code().name.lower()
+            _note_pushback(edge, failure)
+        finally:
+            edge.in_flight -= 1
+        took_s = time.monotonic() - due_s
+        log = self.log
+        log.first_s[index] = min(took_s, promise_s)
+        if error:
+            log.final_s[index] = log.first_s[index]
+            log.reasons[index] = error
+        else:
+            log.final_s[index] = took_s
+            log.late[index] = took_s > promise_s
+            log.ending[index] = DEGRADED if took_s > promise_s else CLOUD
+            if took_s > promise_s:
+                log.reasons[index] = "no answer by the deadline"
+
+    def _note_timings(self, index: int, reply: bytes) -> None:
+        timings = pb.InferReply.FromString(reply).timings
+        self.log.server_queue_s[index] = timings.queue_us / 1e6
+        self.log.server_infer_s[index] = timings.infer_us / 1e6
+
+    def _request(self, edge: _Edge, index: int, left_s: float) -> bytes:
+        frame = pb.InferRequest(
+            frame_id=f"{edge.name}-{index}",
+            device_id=edge.name,
+            camera_id="camera",
+            boot_id="loadtest",
+            sequence=index,
+            model=pb.ModelRef(name=self._job.model_name, version=self._job.model_version),
+            time_left_us=max(1, round(left_s * 1e6)),
+            captured_unix_us=round(time.time() * 1e6),
+            max_classes=self._job.max_classes,
+        )
+        payload: bytes = self._payloads[self._arrivals.payload[index]]
+        return bytes(frame.SerializeToString()) + payload
+
+
+def _edge(number: int, address: str) -> _Edge:
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),  # a connection for each edge, as each device has its own
+        ("grpc.enable_retries", 0),
+    ]
+    channel = grpc.aio.insecure_channel(address, options=options)
+    # `bytes` as serializer gives back what it gets: the request is bytes already.
+    return _Edge(f"simulated-{number}", channel, channel.unary_unary(_METHOD, bytes, bytes))
+
+
+def _payload_field(jpeg: bytes) -> bytes:
+    image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg)
+    return bytes(pb.InferRequest(image=image).SerializeToString())
+
+
+def _note_pushback(edge: _Edge, failure: grpc.aio.AioRpcError) -> None:
+    metadata = cast("Iterable[tuple[str, str | bytes]]", failure.trailing_metadata() or ())
+    for key, value in metadata:
+        if key == _PUSHBACK_KEY:
+            quiet_s = min(float(value) / 1e3, _MAX_PUSHBACK_S)
+            edge.quiet_until_s = time.monotonic() + quiet_s

@@ -1,0 +1,151 @@
+"""A generator: some worker processes on this machine, and the link between them and the server."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Protocol
+
+import msgspec
+
+from common.errors import SpilloverError
+from lab.loadtest.outcomes import join
+from lab.loadtest.simulated.job import GeneratorResult, Job, encode_job, pack_outcomes, unpack_outcomes
+from lab.shaper.proxy import ShapedProxy, Traffic, shaped
+
+_EDGES_A_PROCESS = 250
+_LIMIT_S = 120.0
+"""Beyond warm-up and window: connecting a thousand edges over a slow link, and the last answers."""
+
+
+class GeneratorFailedError(SpilloverError):
+    """A generator process ended early or did not answer."""
+
+
+class Generator(Protocol):
+    """Plays one job."""
+
+    def go(self, begin_unix_s: float) -> GeneratorResult:
+        """Begin the warm-up at `begin_unix_s`; returns when every call has ended."""
+        ...
+
+
+class LocalGenerator:
+    """Worker processes that are connected and wait for the word."""
+
+    def __init__(self, job: Job, workers: Sequence["_Worker"], proxy: ShapedProxy) -> None:
+        self._job = job
+        self._workers = workers
+        self.proxy = proxy
+
+    def go(self, begin_unix_s: float) -> GeneratorResult:
+        """Play the job. Raises GeneratorFailedError."""
+        for worker in self._workers:
+            worker.write(b"%r\n" % begin_unix_s)
+        before, after = self._watch_window(begin_unix_s)
+        results = [worker.result() for worker in self._workers]
+        return GeneratorResult(
+            outcomes=pack_outcomes(join([unpack_outcomes(result.outcomes) for result in results])),
+            cpu_s=sum(result.cpu_s for result in results),
+            shaper_cpu_s=after[1] - before[1],
+            up_bytes=after[0].up_bytes - before[0].up_bytes,
+            down_bytes=after[0].down_bytes - before[0].down_bytes,
+            begin_unix_s=begin_unix_s,
+            delays_s=[delay_s for result in results for delay_s in result.delays_s],
+        )
+
+    def _watch_window(self, begin_unix_s: float) -> list[tuple[Traffic, float]]:
+        """What passed the link, and the shaper's CPU seconds, at the window's beginning and at its end."""
+        seen = []
+        for at_s in (self._job.warm_up_s, self._job.warm_up_s + self._job.window_s):
+            time.sleep(max(0.0, begin_unix_s + at_s - time.time()))
+            traffic = self.proxy.traffic
+            copy = Traffic(traffic.up_bytes, traffic.down_bytes, traffic.connections)
+            seen.append((copy, self.proxy.cpu_s()))
+        return seen
+
+
+@contextlib.contextmanager
+def local_generator(job: Job) -> Iterator[LocalGenerator]:
+    """Workers for `job`, all connected when the block begins.
+
+    Raises:
+        GeneratorFailedError: a worker could not connect its edges.
+    """
+    data, limit_s = encode_job(job), job.warm_up_s + job.window_s + _LIMIT_S
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(shaped(job.server, job.schedule))
+        workers = [stack.enter_context(_worker(proxy.address, part, data, limit_s)) for part in _parts(job)]
+        for worker in workers:
+            worker.wait_until_ready()
+        yield LocalGenerator(job, workers, proxy)
+
+
+def _parts(job: Job) -> list[range]:
+    """The job's edges dealt out evenly over the processes."""
+    processes = job.processes or min(-(-job.edges // _EDGES_A_PROCESS), os.cpu_count() or 1)
+    bounds = [job.first_edge + job.edges * i // processes for i in range(processes + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(bounds) if b > a]
+
+
+class _Worker:
+    """One process of `lab.loadtest.simulated.worker`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self._process = process
+        self._stdin = stdin
+        self._stdout = stdout
+
+    def write(self, data: bytes) -> None:
+        """Hand it bytes."""
+        try:
+            self._stdin.write(data)
+            self._stdin.flush()
+        except BrokenPipeError:
+            raise self._failed() from None
+
+    def wait_until_ready(self) -> None:
+        """Wait for its edges to be connected; its own limit bounds that."""
+        if self._stdout.readline() != b"ready\n":
+            raise self._failed()
+
+    def result(self) -> GeneratorResult:
+        """What it measured; its own limits bound the wait."""
+        size = self._stdout.readline()
+        if not size.strip().isdigit():
+            raise self._failed()
+        return msgspec.msgpack.decode(self._stdout.read(int(size)), type=GeneratorResult)
+
+    def _failed(self) -> GeneratorFailedError:
+        self._process.kill()
+        _, errors = self._process.communicate()
+        return GeneratorFailedError(f"a generator process failed: {errors.decode(errors='replace')[-1500:]}")
+
+
+@contextlib.contextmanager
+def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
+    arguments = [
+        sys.executable,
+        "-m",
+        "lab.loadtest.simulated.worker",
+        address,
+        str(edges.start),
+        str(edges.stop),
+    ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        watchdog = threading.Timer(limit_s, process.kill)
+        watchdog.start()
+        assert process.stdin is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None  # noqa: S101
+        try:
+            worker = _Worker(process, process.stdin, process.stdout)
+            worker.write(b"%d\n" % len(data) + data)
+            yield worker
+        finally:
+            watchdog.cancel()
+            process.kill()

@@ -1,0 +1,113 @@
+"""What a generator is told, and what it gives back; both travel as MessagePack."""
+
+import dataclasses
+import io
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from lab.loadtest.outcomes import Outcomes
+from lab.shaper.link import Link, Schedule
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class LoggedFrame(msgspec.Struct, frozen=True, array_like=True):
+    """One frame of a recorded decision log."""
+
+    wanted: bool
+    """The policy wanted the cloud's answer."""
+    local_s: float
+    """From capture to the local answer."""
+    encode_s: float
+    """From the local answer to the payload being ready."""
+    payload: int
+    """Number of its payload, for frames that are wanted."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of some simulated edges, all of one mode."""
+
+    server: str
+    schedule: Schedule
+    first_edge: int
+    edges: int
+    fps: float
+    warm_up_s: float
+    window_s: float
+    deadline_s: float
+    margin_s: float
+    late_window_s: float
+    max_in_flight: int
+    model_name: str
+    model_version: str
+    max_classes: int
+    log: list[LoggedFrame]
+    payloads: list[bytes]
+    offload_share: Share | None = None
+    """Send this share of the frames, drawn at random, in place of those the log wanted."""
+    seed: int = 0
+    processes: int = 0
+    """Generator processes; 0 is one for each 250 edges, but no more than there are cores."""
+
+
+class GeneratorResult(msgspec.Struct, frozen=True):
+    """What one generator measured over the window."""
+
+    outcomes: bytes
+    """`pack_outcomes`."""
+    cpu_s: float
+    """CPU seconds of the generator's processes."""
+    shaper_cpu_s: float
+    up_bytes: int
+    down_bytes: int
+    begin_unix_s: float
+    """When the warm-up began, by the generator's clock."""
+    delays_s: list[float]
+    """How far behind its schedule each request left."""
+
+
+def encode_job(job: Job) -> bytes:
+    """MessagePack of a job."""
+    return msgspec.msgpack.encode(job)
+
+
+def decode_job(data: bytes) -> Job:
+    """The job again. Raises msgspec.DecodeError."""
+    return msgspec.msgpack.decode(data, type=Job)
+
+
+def pack_outcomes(outcomes: Outcomes) -> bytes:
+    """Outcomes as the bytes of an .npz file."""
+    file = io.BytesIO()
+    names, counts = list(outcomes.reasons), list(outcomes.reasons.values())
+    np.savez(
+        file,
+        intended_s=outcomes.intended_s,
+        first_s=outcomes.first_s,
+        final_s=outcomes.final_s,
+        emit_s=outcomes.emit_s,
+        ending=outcomes.ending,
+        sent=outcomes.sent,
+        late=outcomes.late,
+        payload_bytes=outcomes.payload_bytes,
+        server_queue_s=outcomes.server_queue_s,
+        server_infer_s=outcomes.server_infer_s,
+        reason_names=np.array(names, np.str_),
+        reason_counts=np.array(counts, np.int64),
+    )
+    return file.getvalue()
+
+
+def unpack_outcomes(data: bytes) -> Outcomes:
+    """The outcomes again."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        reasons = zip(arrays["reason_names"].tolist(), arrays["reason_counts"].tolist(), strict=True)
+        names = (field.name for field in dataclasses.fields(Outcomes) if field.name != "reasons")
+        return Outcomes(**{name: arrays[name] for name in names}, reasons=dict(reasons))
+
+
+def unshaped() -> Schedule:
+    """A link that neither delays nor limits."""
+    return Schedule((0.0,), (Link(),))

@@ -1,0 +1,57 @@
+"""One generator process: reads a job, connects, says so, waits for the word, plays, writes what it measured.
+
+Standard input: the job's length as a decimal line, the job, then one line with the Unix time to begin at.
+Standard output: the line `ready` when every edge is connected, at the end the result's length and the result.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from lab.loadtest.simulated.arrivals import arrivals_of
+from lab.loadtest.simulated.fleet import SimulatedFleet
+from lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, pack_outcomes
+
+
+def main() -> None:
+    """Arguments: the address to connect to, the first edge's number, the number after the last one's."""
+    import msgspec
+
+    address, first, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    stdin = sys.stdin.buffer
+    job = decode_job(stdin.read(int(stdin.readline())))
+    result = asyncio.run(_play(job, address, range(first, end)))
+    data = msgspec.msgpack.encode(result)
+    sys.stdout.buffer.write(b"%d\n" % len(data) + data)
+    sys.stdout.buffer.flush()
+
+
+async def _play(job: Job, address: str, edges: range) -> GeneratorResult:
+    fleet = SimulatedFleet(job, address, edges, arrivals_of(job, edges))
+    await fleet.connect()
+    sys.stdout.buffer.write(b"ready\n")
+    sys.stdout.buffer.flush()
+    loop = asyncio.get_running_loop()
+    begin_unix_s = float(await loop.run_in_executor(None, sys.stdin.buffer.readline))
+    start_s = time.monotonic() + begin_unix_s - time.time()
+    cpu: list[float] = []
+    for at_s in (job.warm_up_s, job.warm_up_s + job.window_s):
+        loop.call_at(loop.time() + start_s + at_s - time.monotonic(), lambda: cpu.append(time.process_time()))
+    await fleet.play(start_s)
+    await asyncio.sleep(max(0.0, start_s + job.warm_up_s + job.window_s + 0.1 - time.monotonic()))
+    outcomes = fleet.outcomes(begin_unix_s)
+    delays_s = list(fleet.delays_s())
+    await fleet.close()
+    nothing: dict[str, Any] = {"shaper_cpu_s": 0.0, "up_bytes": 0, "down_bytes": 0}
+    return GeneratorResult(
+        outcomes=pack_outcomes(outcomes),
+        cpu_s=cpu[1] - cpu[0],
+        begin_unix_s=begin_unix_s,
+        delays_s=delays_s,
+        **nothing,
+    )
+
+
+if __name__ == "__main__":
+    main()
