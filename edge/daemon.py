@@ -198,7 +198,10 @@ class Daemon:
 
         expects = Classification if task is Task.CLASSIFICATION else Detections
         peer = Peer(self._config.device_id, expects)
-        return GrpcUplink(self._config.uplink, self._packer, peer, self._journal)
+        uplink = GrpcUplink(self._config.uplink, self._packer, peer, self._journal)
+        if self._config.uplink.tls and self._config.uplink.tls.certificate:
+            self.metrics.watch_certificate(uplink.certificate_days_left)
+        return uplink
 
     def _build_forwarder(self, config: SpoolConfig | None) -> Forwarder | None:
         if config is None:

@@ -111,6 +111,13 @@ class Metrics:
             gauge = Gauge(_PREFIX + name, text, registry=self.registry)
             gauge.set_function(partial(_read, state, read))
 
+    def watch_certificate(self, days_left: Callable[[], float]) -> None:
+        """Ask `days_left` for the days until the device's certificate ends whenever the metrics are read."""
+        gauge = Gauge(
+            f"{_PREFIX}certificate_days_left", "Days until the certificate ends.", registry=self.registry
+        )
+        gauge.set_function(days_left)
+
     def result_dropped(self, sink: str, reason: str) -> None:
         """A sink did not get a result."""
         self._results_dropped.labels(sink, reason).inc()

@@ -30,6 +30,8 @@ _LINK = frozenset(
         "stopped",
         "not sent",
         "no uplink",
+        "unauthenticated",
+        "permission_denied",
     }
 )
 """Nothing was learnt of the record: it waits on."""
@@ -100,7 +102,7 @@ class Drain:
         self._tries.pop(taken.record_id, None)
         self._spool.done(taken.record_id, answered=True)
         rate = self._limits.bytes_per_s
-        return len(parcel.picture.data) / rate if rate else 0.0
+        return len(parcel.payload.data) / rate if rate else 0.0
 
     def _has_room(self) -> bool:
         """Live frames keep the last free place; the first call after a pause may be ours, and the probe."""

@@ -35,7 +35,17 @@ MAX_DETAIL = 200
 """Characters of a server's text that are passed on."""
 
 _LINK_FAILURES = frozenset(
-    {"unavailable", "deadline_exceeded", "resource_exhausted", "cancelled", "stopped", "unknown"}
+    {
+        "unavailable",
+        "deadline_exceeded",
+        "resource_exhausted",
+        "cancelled",
+        "stopped",
+        "unknown",
+        # An identity that has expired is renewed some day; the frames of the meantime must not be lost by it.
+        "unauthenticated",
+        "permission_denied",
+    }
 )
 """Ends of a call after which the same frame may be answered another time."""
 _SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent"})
@@ -106,6 +116,10 @@ class GrpcUplink:
     def link(self) -> LinkState:
         """What is known of the link now."""
         return self._flight.state()
+
+    def certificate_days_left(self) -> float:
+        """Days until this device's certificate ends; not a number when it has none."""
+        return self._connections.days_left()
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""

@@ -24,6 +24,7 @@ _log = get_logger("uplink")
 RENEW_WITHIN_DAYS = 30
 _REMINDER_S = 24 * 3600.0
 _SAME_ADVICE_S = 600.0
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 Options = Sequence[tuple[str, int]]
 
@@ -117,7 +118,7 @@ class Connections:
 
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log why a call failed when it is a matter of identity; the same advice once in ten minutes."""
-        if status is grpc.StatusCode.UNAUTHENTICATED:
+        if status in _REFUSALS:
             advice = f"the server does not accept this device's identity: {details}"
         elif status is grpc.StatusCode.UNAVAILABLE and self._used:
             advice = explain(details, self._used.own, _now()) or ""

@@ -1,6 +1,8 @@
 """The edge's secure channel against a real server: identities, and files that change under way."""
 
+import time
 from datetime import timedelta
+from queue import SimpleQueue
 
 import grpc
 import msgspec
@@ -17,11 +19,16 @@ from cloud.security.tokens import add_token, revoke_tokens
 from common.errors import ConfigError
 from common.pb import spillover_pb2 as pb
 from common.tls import utc_now
+from common.types import Classification
 from edge.config import UplinkConfig
+from edge.parcel import Packer
+from edge.uplink.client import GrpcUplink, Peer
 from edge.uplink.connection import Connections
+from edge.values import CallFailure, CloudAnswer
 from tests.models import colour_classifier
 from tests.pki import Pki
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from tests.unit.edge.values import frame
 
 RED = (0, 0, 255)
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
@@ -185,3 +192,57 @@ def write_certificate(pki, name, validity):
     certificate = builders.leaf_certificate(subject, key.public_key(), ca, ca_key, validity)
     write_private(pki.key(name), key_pem(key))
     write_public(pki.certificate(name), certificate.public_bytes(Encoding.PEM))
+
+
+class Outcomes(SimpleQueue):
+    """A ticket and an observer that keep what they hear."""
+
+    def encoded(self, payload_bytes, encode_s):
+        """Not of interest."""
+
+    def settle(self, outcome):
+        """Keep it."""
+        self.put(outcome)
+
+    def call(self, status, payload_bytes):
+        """Not of interest."""
+
+    def breaker(self, phase):
+        """Not of interest."""
+
+
+def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
+    """The whole uplink: a frame goes out under the device's certificate, and its answer comes back."""
+    pki.issue("camera-4")
+    tls = {
+        "ca": str(pki.ca),
+        "certificate": str(pki.certificate("camera-4")),
+        "key": str(pki.key("camera-4")),
+    }
+    config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
+    heard = Outcomes()
+    uplink = GrpcUplink(config, Packer(config, "boot"), Peer("camera-4", Classification), heard)
+    try:
+        assert uplink.certificate_days_left() > 29
+        now = time.monotonic()
+        uplink.send(frame(0, now, (48, 64)), now + CALL_S, heard)
+        assert isinstance(heard.get(timeout=CALL_S), CloudAnswer)
+        pki.authority.revoke("camera-4")
+        uplink.send(frame(1, now, (48, 64)), now + CALL_S, heard)
+        refused = heard.get(timeout=CALL_S)
+        assert isinstance(refused, CallFailure)
+        assert refused.status == "unauthenticated"
+        assert refused.unsent is not None  # it can be spooled until the identity is renewed
+    finally:
+        uplink.close()
+
+
+def test_a_device_whose_name_is_not_its_certificates_is_told_so(server, pki):
+    """A device_id in edge.yaml that is not the certificate's name is PERMISSION_DENIED, not silence."""
+    link = connections(server, pki)
+    refused = call(link, request_for(jpeg_of(RED), device_id="edge"))
+    with capture_logs() as log:
+        link.note_failure(refused.code(), refused.details())
+    link.close()
+    assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "camera-1" in log[0]["because"]
