@@ -9,7 +9,7 @@ import msgspec
 from cloud.security.roles import DEFAULT_ROLES, Permission
 from common.config import Section
 from common.home import models_home
-from common.model.session import SessionConfig
+from common.model.session_config import SessionConfig
 from common.network import is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]

@@ -10,7 +10,8 @@ from cloud.tails import Tail, open_tails
 from cloud.vision import Vision
 from common.errors import ModelError
 from common.model.manifest import MANIFEST_FILE, MODEL_FILE
-from common.model.session import Model, SessionConfig, open_session
+from common.model.session import Model, open_session
+from common.model.session_config import SessionConfig
 from common.model.split import SPLIT_FILE
 
 

@@ -10,9 +10,10 @@ from cloud.config import CloudConfig
 from cloud.loaded import LoadedModel
 from cloud.loading import Recipe, open_entry, recipe_of
 from cloud.metrics import Metrics
-from cloud.repository import Repository, version_key
+from cloud.repository import Repository
 from common.errors import ConfigError, ModelError, NotFoundError
 from common.log import get_logger
+from common.model.locate import version_key
 from common.model.manifest import MODEL_FILE
 
 
@@ -37,6 +38,15 @@ class Registry:
         return [
             self._loaded[name][version] for name in sorted(self._loaded) for version in self.versions(name)
         ]
+
+    @property
+    def load_share(self) -> float:
+        """How full the fullest model is: 0 idle, 1 refusing. Asked for at every answer."""
+        share = 0.0
+        for versions in self._loaded.values():
+            for loaded in versions.values():
+                share = max(share, loaded.load)
+        return share
 
     def versions(self, name: str) -> list[str]:
         """Loaded versions of `name`, oldest first."""

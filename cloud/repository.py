@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import NotFoundError
+from common.model.locate import model_versions
 from common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from common.types import ModelId
 
@@ -41,8 +42,7 @@ class Repository:
         """Versions of `name`, oldest first; numbers inside a version compare as numbers."""
         if not _NAME.fullmatch(name):
             return []
-        found = (path.parent.name for path in (self.root / name).glob(f"*/{MODEL_FILE}"))
-        return sorted(found, key=version_key)
+        return model_versions(self.root / name)
 
     def find(self, name: str, version: str = "") -> Entry:
         """The entry for `name`, its newest version when none is said.
@@ -59,9 +59,3 @@ class Repository:
         if chosen not in versions:
             raise NotFoundError(f"no version {chosen!r} of model {name!r}; there are {', '.join(versions)}")
         return Entry(ModelId(name, chosen), self.root / name / chosen)
-
-
-def version_key(version: str) -> list[tuple[int, int, str]]:
-    """Sort key: `2` < `10`, `1.9` < `1.10`; letters sort after numbers."""
-    parts = re.findall(r"\d+|[^\d.]+", version)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]

@@ -7,7 +7,8 @@ from cloud.network import Network
 from common.errors import InvalidInputError
 from common.features.codec import decode_features
 from common.model.preprocess import Geometry
-from common.model.session import Model, SessionConfig, open_session
+from common.model.session import Model, open_session
+from common.model.session_config import SessionConfig
 from common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
 from common.tensors import Tensor
 from common.types import Prediction

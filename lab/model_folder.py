@@ -10,7 +10,8 @@ import msgspec
 
 from common.errors import ConfigError
 from common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 
 LABELS_FILE = "labels.txt"
 NO_DIGEST = "0" * 64

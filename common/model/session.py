@@ -8,29 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from common.config import Section
 from common.errors import ModelError
 from common.model.decoders import decoder_for
 from common.model.manifest import Layout, ModelFolder, open_model_folder
 from common.model.preprocess import Geometry, preprocess
+from common.model.session_config import SessionConfig
 from common.types import FloatArray, Image, ModelId, Prediction
-
-
-class SessionConfig(Section, frozen=True):
-    """How ONNX Runtime runs a model."""
-
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Threads inside one operator; 0 lets ONNX Runtime take all cores."""
-    providers: tuple[str, ...] = ("auto",)
-    """Execution providers in order of preference; `auto` is CUDA where present, else CPU."""
-    warm_up_runs: Annotated[int, msgspec.Meta(ge=0)] = 3
-    """Runs on an empty picture before the first real one, so that it does not pay for allocation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from edge.camera.open import open_source
 
 

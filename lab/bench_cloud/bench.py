@@ -16,7 +16,8 @@ from rich.progress import Progress
 
 from common.errors import InvalidInputError
 from common.model.manifest import MODEL_FILE
-from common.model.session import SessionConfig, open_session
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from common.types import FloatArray
 from lab.bench_cloud.contenders import Contender, NotHereError, Start, spillover
 from lab.bench_cloud.load import Burst, LoadError, ask_once, burst, find_h2load, write_body

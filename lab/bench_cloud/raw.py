@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from common.model.manifest import MODEL_FILE
-from common.model.session import SessionConfig, open_session
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from lab.bench_cloud.networks import NETWORKS
 
 

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from common.errors import SourceError
 from common.home import models_home
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import Prediction
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import click
 
+from lab.params import MODEL
+
 EXISTING = click.Path(exists=True, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--edge", type=EXISTING, required=True, help="Model folder of the edge.")
-@click.option("--cloud", type=EXISTING, required=True, help="Model folder of the cloud.")
+@click.option("--edge", type=MODEL, required=True, help="Model of the edge: a folder or a prepared name.")
+@click.option("--cloud", type=MODEL, required=True, help="Model of the cloud: a folder or a prepared name.")
 @click.option(
     "--data",
     type=EXISTING,

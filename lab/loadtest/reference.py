@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import SourceError
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import Classification, Detections, FloatArray, Prediction
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError

@@ -10,7 +10,8 @@ import numpy as np
 
 from common.errors import ModelError
 from common.model.manifest import ModelFolder
-from common.model.session import SessionConfig, open_session
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from common.model.split import DeviceProfile, SplitPlan, head_path, tail_path
 
 

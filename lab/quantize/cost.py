@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from common.model.manifest import ModelFolder
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import FloatArray
 
 ONE_THREAD = SessionConfig(threads=1, providers=("CPUExecutionProvider",))

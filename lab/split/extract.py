@@ -9,7 +9,8 @@ import onnx
 from onnx.utils import Extractor
 
 from common.errors import ModelError
-from common.model.session import SessionConfig, open_session
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from common.types import FloatArray
 
 TOLERANCE = 1e-4

@@ -13,7 +13,8 @@ import onnx
 from common.errors import ModelError
 from common.images import encode_jpeg
 from common.model.manifest import ModelFolder, Task, file_sha256, open_model_folder
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.model.split import (
     SPLIT_FOLDER,
     Cut,

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from common.errors import ModelError, SourceError
 from common.model.manifest import open_model_folder
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from lab.data.labelled import open_labelled_set
 from lab.evaluate.progress import Silent
 from lab.prepare import pair

@@ -6,7 +6,8 @@ import pytest
 
 from common.features.codec import encode_features
 from common.model.manifest import open_model_folder
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.model.split import head_path, open_split_plan
 from common.pb import spillover_pb2 as pb
 from lab.split.extract import Half

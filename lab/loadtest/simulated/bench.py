@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from common.model.session import SessionConfig
+from common.model.session_config import SessionConfig
 from edge.config import EdgeConfig
 from lab.loadtest.cells import CellPlan
 from lab.loadtest.config import LoadConfig

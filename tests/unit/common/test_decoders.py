@@ -14,7 +14,8 @@ from common.errors import ModelError
 from common.model.decoders import DECODERS, decoder_for
 from common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, file_sha256, write_manifest
 from common.model.preprocess import Geometry
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import Classification, Detections
 
 CLASSES = 4

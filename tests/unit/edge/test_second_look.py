@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import Classification
 from edge.second_look import SecondLook, averaged, centre
 from tests.unit.lab.test_evaluate import constant_model

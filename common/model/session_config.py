@@ -1,0 +1,18 @@
+"""How ONNX Runtime is to run a model; apart from the session, so that a configuration loads no runtime."""
+
+from typing import Annotated
+
+import msgspec
+
+from common.config import Section
+
+
+class SessionConfig(Section, frozen=True):
+    """How ONNX Runtime runs a model."""
+
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Threads inside one operator; 0 lets ONNX Runtime take all cores."""
+    providers: tuple[str, ...] = ("auto",)
+    """Execution providers in order of preference; `auto` is CUDA where present, else CPU."""
+    warm_up_runs: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """Runs on an empty picture before the first real one, so that it does not pay for allocation."""
