@@ -137,6 +137,10 @@ class Arena:
         )
         return [stored.header for stored in old if not self._contents.is_pinned(stored)]
 
+    def places(self) -> list[tuple[Header, int]]:
+        """Every record and the byte of the file where it begins."""
+        return [(stored.header, stored.block * BLOCK_BYTES) for stored in self._contents.by_id.values()]
+
     @property
     def oldest(self) -> Header | None:
         """The header of the record that has been here longest, pinned or not."""

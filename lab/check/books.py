@@ -11,7 +11,7 @@ missing at its very end, as many as were on their way.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -99,12 +99,12 @@ class Books:
             except msgspec.DecodeError:
                 self._torn += 1
 
-    def verdict(self, *, drained: bool = False) -> Verdict:
-        """Close the books; `drained` demands that no accepted frame still waits."""
+    def verdict(self, *, drained: bool = False, excused: Collection[str] = ()) -> Verdict:
+        """Close the books; `drained` demands that no accepted frame still waits, but for those `excused`."""
         killed = [boot for boot in self._boots.values() if boot.captured is None]
         missing = sum(self._close(name, boot) for name, boot in self._boots.items())
         self._close_revisions()
-        fates = self._close_spool(drained=drained)
+        fates = self._close_spool(excused if drained else None)
         if self._torn > len(killed):
             self._violations.append(
                 f"{self._torn} lines cannot be read, but only {len(killed)} runs were killed"
@@ -176,8 +176,11 @@ class Books:
             if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
                 self._violations.append(f"{frame_id}: a revision without a first result")
 
-    def _close_spool(self, *, drained: bool) -> Counter[str]:
-        """What became of accepted frames: a fate that was told, or the revision that proves it."""
+    def _close_spool(self, excused: Collection[str] | None) -> Counter[str]:
+        """What became of accepted frames: a fate that was told, or the revision that proves it.
+
+        None for `excused` lets all of them wait.
+        """
         fates: Counter[str] = Counter()
         for frame_id, told in self._fates.items():
             ended = [fate for fate in told if fate != "accepted"]
@@ -187,7 +190,7 @@ class Books:
                 fates["answered"] += 1
             else:
                 fates["waiting"] += 1
-                if drained:
+                if excused is not None and frame_id not in excused:
                     self._violations.append(f"{frame_id}: accepted by the spool, and lost")
             if "answered" in told and not self._revised[frame_id]:
                 self._violations.append(f"{frame_id}: told answered, but there is no revision")

@@ -1,0 +1,206 @@
+"""A TCP proxy that breaks on command: what a test or `lab chaos` does to a link.
+
+    pass     bytes pass, after `delay_s` (and up to `jitter_s` more), at `rate_bytes_per_s` at most; a share
+             `loss` of the pieces waits `LOSS_DELAY_S` longer, as TCP does until it sends a lost segment again
+    stall    connections are kept and accepted, nothing passes in either direction
+    half     bytes pass from client to server, no answer comes back: a half-open connection
+    cut      every connection is reset, and new ones are refused
+    garbage  answers are replaced by noise of the same length
+
+`reset` ends the connections of the moment and leaves the mode; `lead_to` exchanges the server. Runs on a
+thread of its own; every method may be called from any thread.
+"""
+
+import asyncio
+import contextlib
+import enum
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.errors import UnavailableError
+
+LOSS_DELAY_S = 0.2
+"""The least retransmission timeout of Linux's TCP."""
+_PIECE_BYTES = 16 * 1024
+_START_LIMIT_S = 10.0
+
+
+class Mode(enum.Enum):
+    """What happens to bytes."""
+
+    PASS = "pass"  # noqa: S105 - no secret
+    STALL = "stall"
+    HALF = "half"
+    CUT = "cut"
+    GARBAGE = "garbage"
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How bytes pass in mode PASS."""
+
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    rate_bytes_per_s: float = float("inf")
+    loss: float = 0.0
+
+
+class FaultyProxy:
+    """Listens on a free port of loopback and connects to `target`, `host:port`.
+
+    Raises:
+        UnavailableError: it cannot begin to listen.
+    """
+
+    def __init__(self, target: str, seed: int = 0) -> None:
+        self._target = _host_and_port(target)
+        self._draw = random.Random(seed).random  # noqa: S311 - the same faults in every run
+        self._mode, self._weather = Mode.PASS, Weather()
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self.address = ""
+        self.up_bytes = self.down_bytes = self.connections = 0
+        self._thread = threading.Thread(target=self._run, name="faulty-link", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(_START_LIMIT_S) or not self.address:
+            raise UnavailableError("the faulty link could not begin to listen")
+
+    def set(self, mode: Mode, weather: Weather | None = None) -> None:
+        """Change what happens to bytes from now on."""
+
+        def change() -> None:
+            self._mode = mode
+            self._weather = weather or Weather()
+            if mode is Mode.STALL:
+                self._passing.clear()
+            else:
+                self._passing.set()
+            if mode is Mode.CUT:
+                self._reset()
+
+        self._loop.call_soon_threadsafe(change)
+
+    def reset(self) -> None:
+        """End the connections of the moment with RST."""
+        self._loop.call_soon_threadsafe(self._reset)
+
+    def lead_to(self, target: str) -> None:
+        """Connect to another server from now on; the connections of the moment end."""
+
+        def change() -> None:
+            self._target = _host_and_port(target)
+            self._reset()
+
+        self._loop.call_soon_threadsafe(change)
+
+    def close(self) -> None:
+        """End everything."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_START_LIMIT_S)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._ready.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(self._connection(reader, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(accepted, "127.0.0.1", 0, limit=_PIECE_BYTES)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        self._reset()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        far_writer: asyncio.StreamWriter | None = None
+        try:
+            if self._mode is Mode.CUT:
+                return
+            far_reader, far_writer = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
+            self._writers.add(far_writer)
+            up = asyncio.ensure_future(self._pipe(reader, far_writer, self._count_up, answers=False))
+            down = asyncio.ensure_future(self._pipe(far_reader, writer, self._count_down, answers=True))
+            try:
+                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                up.cancel()
+                down.cancel()
+                await asyncio.gather(up, down, return_exceptions=True)
+        except OSError:
+            pass  # the server is gone; the client learns it from the reset below
+        finally:
+            for one in (writer, far_writer):
+                if one is not None:
+                    self._writers.discard(one)
+                    _abort(one)
+
+    async def _pipe(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        count: Callable[[int], None],
+        *,
+        answers: bool,
+    ) -> None:
+        """Pass pieces in order; a delay holds up those behind it, as on a link that keeps order."""
+        while piece := await reader.read(_PIECE_BYTES):
+            await self._passing.wait()
+            if answers and self._mode is Mode.HALF:
+                continue
+            await asyncio.sleep(self._seconds_for(len(piece)))
+            await self._passing.wait()
+            if answers and self._mode is Mode.GARBAGE:
+                piece = bytes(int(256 * self._draw()) for _ in piece)
+            writer.write(piece)
+            count(len(piece))
+            await writer.drain()
+
+    def _seconds_for(self, size: int) -> float:
+        weather = self._weather
+        lost = LOSS_DELAY_S if weather.loss and self._draw() < weather.loss else 0.0
+        return weather.delay_s + weather.jitter_s * self._draw() + size / weather.rate_bytes_per_s + lost
+
+    def _count_up(self, size: int) -> None:
+        self.up_bytes += size
+
+    def _count_down(self, size: int) -> None:
+        self.down_bytes += size
+
+    def _reset(self) -> None:
+        for writer in tuple(self._writers):
+            _abort(writer)
+
+
+def _host_and_port(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """Close with RST: lingering for 0 seconds throws away what waits to be sent."""
+    with contextlib.suppress(OSError, AttributeError):
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()

@@ -1,0 +1,1 @@
+"""Real processes, real sockets, faults on command; afterwards the books must balance."""

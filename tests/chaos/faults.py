@@ -1,0 +1,130 @@
+"""What is done to a running edge, its link and its cloud. Each fault ends with everything in order again."""
+
+import random
+import time
+from collections.abc import Callable
+
+from common.pb import spillover_pb2 as pb
+from lab.shaper.faulty import Mode, Weather
+from tests.chaos.field import Field
+from tests.scripted_cloud import answers, scripted_cloud
+
+Fault = Callable[[Field, random.Random], None]
+
+
+def _hold(field: Field, rng: random.Random, longest_s: float = 3.0) -> None:
+    """Let the fault last; between a tenth of a second and `longest_s` times the run's scale."""
+    time.sleep(0.1 + rng.random() * longest_s * field.scale)
+
+
+def cut(field: Field, rng: random.Random) -> None:
+    """No link at all: connections are reset, new ones refused."""
+    field.link.set(Mode.CUT)
+    _hold(field, rng)
+
+
+def flap(field: Field, rng: random.Random) -> None:
+    """The link comes and goes many times a second."""
+    for _ in range(6):
+        field.link.set(rng.choice([Mode.CUT, Mode.PASS, Mode.STALL]))
+        time.sleep(0.05 + 0.2 * rng.random())
+
+
+def stall(field: Field, rng: random.Random) -> None:
+    """Connections stay, nothing passes."""
+    field.link.set(Mode.STALL)
+    _hold(field, rng)
+
+
+def half_open(field: Field, rng: random.Random) -> None:
+    """Requests arrive, answers do not."""
+    field.link.set(Mode.HALF)
+    _hold(field, rng)
+
+
+def reset(field: Field, rng: random.Random) -> None:
+    """Connections end in the middle of a call."""
+    for _ in range(5):
+        field.link.reset()
+        time.sleep(0.2 * rng.random())
+
+
+def one_kilobit(field: Field, rng: random.Random) -> None:
+    """1 kbit/s: a handshake takes seconds, a picture minutes."""
+    field.link.set(Mode.PASS, Weather(rate_bytes_per_s=125))
+    _hold(field, rng)
+    field.link.reset()  # or what is queued would take minutes to pass
+
+
+def bad_weather(field: Field, rng: random.Random) -> None:
+    """Delay, jitter, loss."""
+    field.link.set(Mode.PASS, Weather(0.05, 0.1, 50_000, 0.1))
+    _hold(field, rng)
+
+
+def garbage(field: Field, rng: random.Random) -> None:
+    """Answers are noise."""
+    field.link.set(Mode.GARBAGE)
+    _hold(field, rng)
+    field.link.reset()
+
+
+def wrong_ids(field: Field, rng: random.Random) -> None:
+    """A server that answers for other frames than it was asked about."""
+
+    def lie(request: pb.InferRequest, context: object) -> pb.InferReply:
+        reply = answers(request, context)  # type: ignore[arg-type]
+        reply.frame_id = "another"
+        return reply
+
+    with scripted_cloud(lie) as liar:
+        field.link.lead_to(liar.address)
+        _hold(field, rng)
+        field.link.lead_to(field.cloud_address)
+
+
+def cloud_killed(field: Field, rng: random.Random) -> None:
+    """Kill -9 of the server; another comes back on the same port."""
+    field.kill_cloud()
+    _hold(field, rng)
+    field.start_cloud()
+
+
+def cloud_paused(field: Field, rng: random.Random) -> None:
+    """The server is stopped as by a debugger, then goes on."""
+    with field.cloud_frozen():
+        _hold(field, rng)
+
+
+def edge_killed(field: Field, rng: random.Random) -> None:
+    """Kill -9 of the edge at a random moment, with the link down half of the time."""
+    if rng.random() < 0.5:
+        field.link.set(Mode.CUT)
+    time.sleep(1.5 * rng.random())
+    field.kill_edge()
+    field.start_edge()
+
+
+def spool_corrupted(field: Field, rng: random.Random) -> None:
+    """Kill -9 of the edge while frames wait on the disk, then bytes of the disk go bad."""
+    field.link.set(Mode.CUT)
+    time.sleep(0.5 + rng.random())
+    field.kill_edge()
+    field.corrupt_spool(rng)
+    field.start_edge()
+
+
+LINK_FAULTS: tuple[Fault, ...] = (
+    cut,
+    flap,
+    stall,
+    half_open,
+    reset,
+    one_kilobit,
+    bad_weather,
+    garbage,
+    wrong_ids,
+    cloud_killed,
+    cloud_paused,
+)
+FAULTS: tuple[Fault, ...] = (*LINK_FAULTS, edge_killed, spool_corrupted)

@@ -1,0 +1,222 @@
+"""One edge, one cloud, one link between them: real processes, and a proxy that breaks on command."""
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge.spool.arena import Arena
+from edge.spool.record import HEADER_BYTES
+from lab.check.books import Books, Verdict
+from lab.shaper.faulty import FaultyProxy, Mode
+from tests.models import colour_classifier
+from tests.processes import LIMIT_S, SPILLOVER
+
+FPS = 20
+SPOOL_MB = 16.0
+DRAIN_LIMIT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at the edge's process."""
+
+    at_s: float
+    boot: int
+    rss_mb: float
+    descriptors: int
+    metrics: dict[str, float]
+
+
+class Field:
+    """Where faults happen. `scale` stretches how long they last."""
+
+    def __init__(self, folder: Path, scale: float = 1.0) -> None:
+        self.scale = scale
+        self.output = folder / "run.jsonl"
+        self.spool = folder / "spool.dat"
+        self.samples: list[Sample] = []
+        self.excused: set[str] = set()
+        self._folder = folder
+        self._boots = 0
+        self._started_s = time.monotonic()
+        self._paint(folder / "pictures")
+        colour_classifier(folder / "cloud", name="big", gain=20.0)
+        colour_classifier(folder / "edge", name="small")
+        self.cloud_address = "127.0.0.1:0"
+        self.start_cloud()
+        self.link = FaultyProxy(self.cloud_address)
+        self.metrics_address = ""
+        self.start_edge()
+
+    def start_cloud(self) -> None:
+        """Start a server, the second time on the port of the first; returns when it answers."""
+        ready = self._folder / "ready"
+        ready.unlink(missing_ok=True)
+        config = {
+            "listen": self.cloud_address,
+            "metrics": None,
+            "models": {"repository": str(self._folder / "cloud")},
+        }
+        path = self._write("cloud.yaml", config)
+        self._cloud = self._spawn("cloud", "-c", str(path), "--ready-file", str(ready))
+        _wait(lambda: ready.exists() and bool(ready.read_text()), self._cloud)
+        self.cloud_address = ready.read_text().strip()
+
+    def kill_cloud(self) -> None:
+        """Kill -9."""
+        _kill(self._cloud)
+
+    @contextmanager
+    def cloud_frozen(self) -> Iterator[None]:
+        """SIGSTOP while inside."""
+        self._cloud.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._cloud.send_signal(signal.SIGCONT)
+
+    def start_edge(self) -> None:
+        """Start a daemon on the spool and the output that are there; returns when its metrics answer."""
+        self._boots += 1
+        port = _free_port()
+        self.metrics_address = f"127.0.0.1:{port}"
+        config = {
+            "mode": "cloud_only",
+            "deadline_s": 0.4,
+            "deadline_margin_s": 0.05,
+            "camera": {"source": str(self._folder / "pictures"), "fps": FPS, "loop": True},
+            "model": {"folder": str(self._folder / "edge" / "small" / "1"), "session": {"threads": 1}},
+            "uplink": {"address": self.link.address, "late_answer_window_s": 1.0, "breaker_pause_max_s": 1.0},
+            "spool": {"path": str(self.spool), "max_mb": SPOOL_MB, "answer_timeout_s": 3.0},
+            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "metrics_address": self.metrics_address,
+            "drain_timeout_s": 2.0,
+        }
+        self._edge = self._spawn("edge", "-c", str(self._write("edge.yaml", config)))
+        _wait(lambda: self._metrics() is not None, self._edge)
+
+    def kill_edge(self) -> None:
+        """Kill -9."""
+        _kill(self._edge)
+
+    def corrupt_spool(self, rng: random.Random) -> None:
+        """Overwrite a stretch of a spooled record, and excuse the frames that it belongs to."""
+        copy = self._folder / "copy.dat"
+        shutil.copy(self.spool, copy)
+        arena = Arena(copy, int(SPOOL_MB * 1e6))
+        records = arena.places()
+        arena.close()
+        if not records:
+            return
+        header, start = rng.choice(records)
+        end = start + HEADER_BYTES + header.body_bytes
+        at = rng.randrange(start, end)
+        length = min(rng.choice([1, 16, 600]), end - at)
+        with self.spool.open("r+b") as file:
+            file.seek(at)
+            hurt = bytes(byte ^ 0xA5 for byte in file.read(length))
+            file.seek(at)
+            file.write(hurt)
+        self.excused.add(header.key.decode())
+
+    def heal(self) -> None:
+        """Take every fault away."""
+        self.link.set(Mode.PASS)
+
+    def sample(self) -> Sample:
+        """Look at the edge's process; it must be alive."""
+        assert self._edge.poll() is None, f"the edge ended with {self._edge.returncode}: {self._tail()}"
+        assert self._cloud.poll() is None, "the cloud ended"
+        status = Path(f"/proc/{self._edge.pid}/status").read_text()
+        rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        descriptors = sum(1 for _ in Path(f"/proc/{self._edge.pid}/fd").iterdir())
+        metrics = self._metrics() or {}
+        at_s = time.monotonic() - self._started_s
+        self.samples.append(Sample(at_s, self._boots, int(rss.split()[1]) / 1024, descriptors, metrics))
+        return self.samples[-1]
+
+    def drain(self) -> None:
+        """Wait until nothing waits on the disk."""
+        limit_s = time.monotonic() + DRAIN_LIMIT_S
+        while self.sample().metrics.get("spillover_edge_spool_pending", 1.0):
+            assert time.monotonic() < limit_s, "the spool is not drained in time"
+            time.sleep(0.2)
+
+    def stop(self) -> int:
+        """SIGTERM to the edge; its exit code."""
+        self._edge.terminate()
+        return self._edge.wait(LIMIT_S)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for process in (self._edge, self._cloud):
+            _kill(process)
+        self.link.close()
+
+    def verdict(self, *, drained: bool = True) -> Verdict:
+        """The books of all runs so far."""
+        books = Books()
+        with self.output.open("rb") as file:
+            books.take(file)
+        return books.verdict(drained=drained, excused=self.excused)
+
+    def _metrics(self) -> dict[str, float] | None:
+        try:
+            with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as page:
+                lines = page.read().decode().splitlines()
+        except OSError:
+            return None
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen([*SPILLOVER, *arguments], stdout=log, stderr=log)
+
+    def _write(self, name: str, config: dict[str, object]) -> Path:
+        path = self._folder / name
+        path.write_bytes(msgspec.yaml.encode(config))
+        return path
+
+    def _tail(self) -> str:
+        return (self._folder / "edge.log").read_text(errors="replace")[-2000:]
+
+    @staticmethod
+    def _paint(folder: Path) -> None:
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for index in range(6):
+            noise = rng.integers(0, 255, (120, 160, 3), np.uint8)
+            cv2.imwrite(str(folder / f"{index}.png"), noise)
+
+
+def _wait(condition, process: subprocess.Popen[bytes]) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode}: see its log"
+        assert time.monotonic() < end_s, "took longer than the limit"
+        time.sleep(0.02)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(LIMIT_S)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
