@@ -36,12 +36,14 @@ def curve_by_score(mixture: Mixture, scores: Floats, random: np.random.Generator
 
 def curve_of(mixture: Mixture, order: np.ndarray) -> Curve:
     """Send pictures in this order of indices."""
-    return _points([mixture.accuracy(_first(order, share)) for share in SHARES])
+    return _points(mixture, [mixture.accuracy(_first(order, share)) for share in SHARES])
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean of curves over the same pictures, share by share."""
-    return _points(np.mean([[point.accuracy for point in curve] for curve in curves], axis=0).tolist())
+def mean_curve(mixture: Mixture, curves: Sequence[Curve]) -> Curve:
+    """The mean of several curves of one mixture, share by share."""
+    return _points(
+        mixture, np.mean([[point.accuracy for point in curve] for curve in curves], axis=0).tolist()
+    )
 
 
 def random_curve(mixture: Mixture, random: np.random.Generator) -> Curve:
@@ -50,7 +52,7 @@ def random_curve(mixture: Mixture, random: np.random.Generator) -> Curve:
         [mixture.accuracy(_first(order, share)) for share in SHARES]
         for order in (random.permutation(len(mixture)) for _ in range(_RANDOM_DRAWS))
     ]
-    return _points(np.mean(draws, axis=0).tolist())
+    return _points(mixture, np.mean(draws, axis=0).tolist())
 
 
 def oracle_curve(mixture: Mixture) -> Curve:
@@ -64,8 +66,8 @@ def _first(order: np.ndarray, share: float) -> Sent:
     return sent
 
 
-def _points(accuracies: list[float]) -> Curve:
-    edge, cloud = accuracies[0], accuracies[-1]
+def _points(mixture: Mixture, accuracies: list[float]) -> Curve:
+    edge, cloud = mixture.gap()
     gap = cloud - edge
     return tuple(
         Point(share, accuracy, (accuracy - edge) / gap if gap else None)

@@ -88,6 +88,12 @@ class BoxMixture:
         """AP over IoU 0.50:0.95 of the mixture."""
         return self.precision(sent).ap
 
+    def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
+        """AP of either model alone."""
+        numbered = np.arange(len(self)) if pictures is None else pictures
+        edge, cloud = self._edge.entries[:, numbered], self._cloud.entries[:, numbered]
+        return self._edge.precision(edge).ap, self._edge.precision(cloud).ap
+
     def resampled_accuracy(self, sent: npt.NDArray[np.bool_], pictures: npt.NDArray[np.intp]) -> float:
         """The same over numbered pictures; a picture that comes twice may be sent once."""
         mixed = np.where(sent, self._cloud.entries[:, pictures], self._edge.entries[:, pictures])

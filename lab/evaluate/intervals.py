@@ -41,5 +41,6 @@ def _resampled(mixture: Mixture, scores: Floats, random: np.random.Generator) ->
         sent = np.zeros(count, np.bool_)
         sent[order[: round(count * share)]] = True
         accuracies.append(mixture.resampled_accuracy(sent, pictures))
-    gap = accuracies[-1] - accuracies[0]
-    return [(accuracy - accuracies[0]) / gap for accuracy in accuracies] if gap > 0 else None
+    edge, cloud = mixture.gap(pictures)
+    gap = cloud - edge
+    return [(accuracy - edge) / gap for accuracy in accuracies] if gap > 0 else None

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.types import Classification, Prediction
-from lab.data.labelled import ClassLabels, LabelledSet
+from lab.data.labelled import ClassLabels, CocoTruth
 from lab.evaluate.detection import BoxMixture
 
 Sent = npt.NDArray[np.bool_]
@@ -27,6 +27,10 @@ class Mixture(Protocol):
         """Accuracy when the pictures in `sent` (N,) are answered by the cloud."""
         ...
 
+    def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
+        """Accuracy of the plain edge and of the cloud, over all or the numbered pictures."""
+        ...
+
     def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
         """Accuracy over the numbered `pictures` (any number, repeats allowed); `sent` is as long as these."""
         ...
@@ -41,9 +45,16 @@ class ClassMixture:
 
     metric = "top1"
 
-    def __init__(self, truth: ClassLabels, edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> None:
+    def __init__(
+        self,
+        truth: ClassLabels,
+        edge: Sequence[Prediction],
+        cloud: Sequence[Prediction],
+        plain: Sequence[Prediction] | None = None,
+    ) -> None:
         self.edge_right = correct(truth, edge)
         self.cloud_right = correct(truth, cloud)
+        self._plain_right = self.edge_right if plain is None else correct(truth, plain)
 
     def __len__(self) -> int:
         return len(self.edge_right)
@@ -51,6 +62,11 @@ class ClassMixture:
     def accuracy(self, sent: Sent) -> float:
         """Share of the pictures whose answer is right."""
         return float(np.where(sent, self.cloud_right, self.edge_right).mean())
+
+    def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
+        """Both ends; the lower is that of `plain`, where the edge's answers are not the model's alone."""
+        chosen = slice(None) if pictures is None else pictures
+        return float(self._plain_right[chosen].mean()), float(self.cloud_right[chosen].mean())
 
     def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
         """The same over numbered pictures."""
@@ -61,11 +77,16 @@ class ClassMixture:
         return self.cloud_right.astype(np.float64) - self.edge_right
 
 
-def mixture_of(data: LabelledSet, edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> Mixture:
-    """The mixture that this set's labels can judge."""
-    if isinstance(data.truth, ClassLabels):
-        return ClassMixture(data.truth, edge, cloud)
-    return BoxMixture(data.truth, edge, cloud)
+def mixture_of(
+    truth: ClassLabels | CocoTruth,
+    edge: Sequence[Prediction],
+    cloud: Sequence[Prediction],
+    plain: Sequence[Prediction] | None = None,
+) -> Mixture:
+    """The mixture that these labels can judge; `plain` is what the model alone says, if that differs."""
+    if isinstance(truth, ClassLabels):
+        return ClassMixture(truth, edge, cloud, plain)
+    return BoxMixture(truth, edge, cloud)
 
 
 def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:

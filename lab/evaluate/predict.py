@@ -12,8 +12,11 @@ import numpy as np
 
 from common.home import cache_home
 from common.model.manifest import ModelFolder, open_model_folder
-from common.model.session import Model, SessionConfig
+from common.model.session import Model
+from common.model.session_config import SessionConfig
 from common.types import Classification, Detections, Prediction
+from edge.config import SecondLookConfig
+from edge.second_look import SecondLook
 from lab.data.labelled import LabelledSet
 from lab.evaluate.progress import Progress
 
@@ -22,20 +25,29 @@ ALL_BOXES = 0.01
 
 
 def predict_all(
-    folder: Path, data: LabelledSet, progress: Progress, threads: int = 0, *, cached: bool = True
+    folder: Path,
+    data: LabelledSet,
+    progress: Progress,
+    threads: int = 0,
+    look: SecondLookConfig | None = None,
+    *,
+    cached: bool = True,
 ) -> list[Prediction]:
     """What the model in `folder` says of each picture, in order; boxes down to confidence 0.01.
+
+    With `look` a classifier looks twice at pictures in doubt, as the edge does.
 
     Raises:
         ModelError: the model cannot be loaded or run.
         SourceError: a picture cannot be read.
     """
     opened = seeing_all(open_model_folder(folder))
-    store = _store(opened, data)
+    store = _store(opened, data, look)
     if cached and store.is_file():
         return load_predictions(store)
     model = Model(opened, SessionConfig(threads=threads))
-    predictions = [model.predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
+    predict = SecondLook(model, look.below, look.zoom).predict if look else model.predict
+    predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
     if cached:
         save_predictions(store, predictions)
     return predictions
@@ -79,9 +91,9 @@ def seeing_all(folder: ModelFolder) -> ModelFolder:
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))
 
 
-def _store(folder: ModelFolder, data: LabelledSet) -> Path:
+def _store(folder: ModelFolder, data: LabelledSet, look: SecondLookConfig | None) -> Path:
     """A file whose name is decided by the network, its manifest and every picture's content."""
-    manifest = json.dumps(msgspec.to_builtins(folder.manifest), sort_keys=True)
+    manifest = json.dumps(msgspec.to_builtins((folder.manifest, look)), sort_keys=True)
     digest = _digest([manifest, data_digest(data)])
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 

@@ -63,7 +63,7 @@ def evaluate_pair(
     edge_name, cloud_name = (check_task(folder, data.task) for folder in (edge, cloud))
     edge_says = predict_all(edge, data, progress, threads)
     cloud_says = predict_all(cloud, data, progress, threads)
-    mixture = mixture_of(data, edge_says, cloud_says)
+    mixture = mixture_of(data.truth, edge_says, cloud_says)
     curves = _curves(mixture, data.task, edge_says, progress, seed)
     points = curves["random"]
     return Evaluation(

@@ -15,6 +15,11 @@ from lab.evaluate.cli import EXISTING, OUTPUT
 @click.option("--out", type=OUTPUT, required=True, help="Where the estimator for the edge goes (.json).")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the cross-fitted figures go.")
 @click.option("--plot", type=OUTPUT, help="Where the plot of them goes (.png, .svg or .pdf).")
+@click.option(
+    "--look-below",
+    type=click.FloatRange(0, 1),
+    help="Classifiers: the edge looks again where its best class is below this, as `model.second_look` does.",
+)
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
@@ -25,6 +30,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     out: Path,
     json_path: Path | None,
     plot: Path | None,
+    look_below: float | None,
     teacher: bool,
     threads: int,
     seed: int,
@@ -38,13 +44,15 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
+    from edge.config import SecondLookConfig
     from lab.data.labelled import open_labelled_set
     from lab.evaluate.progress import Bar
     from lab.policy.fit import fit_pair, predict_pair, write_gain_file
     from lab.policy.report import print_fit, save_fit_plot
 
     progress = Bar()
-    pair = predict_pair(edge, cloud, open_labelled_set(data), progress, threads)
+    look = None if look_below is None else SecondLookConfig(below=look_below)
+    pair = predict_pair(edge, cloud, open_labelled_set(data), progress, threads, look)
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
     write_gain_file(out, fitted.file)
     if json_path is not None:

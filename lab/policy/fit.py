@@ -10,10 +10,11 @@ import numpy as np
 
 from common.model.manifest import Task, open_model_folder
 from common.types import Classification, Prediction
+from edge.config import SecondLookConfig
 from edge.policy.gain import GainFile, GainModel, features_of
 from edge.policy.scores import SCORERS
-from lab.data.labelled import ClassLabels, LabelledSet
-from lab.evaluate.curve import SHARES, Curve, curve_by_score, mean_curve, oracle_curve, random_curve
+from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
+from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
 from lab.evaluate.intervals import Interval, gap_intervals
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
 from lab.evaluate.predict import data_digest, predict_all
@@ -65,18 +66,28 @@ class Pair:
     edge_model: str
     cloud_model: str
     classes: int
+    plain_says: Sequence[Prediction]
+    """The edge's model, looking once."""
     edge_says: Sequence[Prediction]
+    """What the edge says; with a second look at pictures in doubt it differs from `plain_says`."""
     cloud_says: Sequence[Prediction]
     data: LabelledSet
 
 
-def predict_pair(edge: Path, cloud: Path, data: LabelledSet, progress: Progress, threads: int) -> Pair:
+def predict_pair(
+    edge: Path,
+    cloud: Path,
+    data: LabelledSet,
+    progress: Progress,
+    threads: int = 0,
+    look: SecondLookConfig | None = None,
+) -> Pair:
     """Run both models over the set. Raises ModelError and SourceError as `evaluate_pair` does."""
     edge_model, cloud_model = (check_task(folder, data.task) for folder in (edge, cloud))
-    edge_says = predict_all(edge, data, progress, threads)
+    plain = predict_all(edge, data, progress, threads)
+    looked = predict_all(edge, data, progress, threads, look) if look else plain
     cloud_says = predict_all(cloud, data, progress, threads)
-    classes = _classes(edge, edge_says)
-    return Pair(data.task, edge_model, cloud_model, classes, edge_says, cloud_says, data)
+    return Pair(data.task, edge_model, cloud_model, _classes(edge, plain), plain, looked, cloud_says, data)
 
 
 def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int = 0) -> Fit:
@@ -86,29 +97,17 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     """
     random = np.random.default_rng(seed)
     truth = taught_by(pair.task, pair.cloud_says, pair.classes) if teacher else pair.data.truth
-    mixture = mixture_of(
-        LabelledSet(pair.data.name, pair.data.pictures, truth), pair.edge_says, pair.cloud_says
-    )
-    labels = truth.class_id if isinstance(truth, ClassLabels) else None
-
-    def temperature_on(train: Indices) -> float:
-        if labels is None:
-            return 1.0
-        return fit_temperature([pair.edge_says[i] for i in train], labels[train])
-
-    def features(train: Indices) -> Floats:
-        temperature = temperature_on(train)
-        return np.array([features_of(p, pair.classes, temperature) for p in pair.edge_says])
-
-    target, everything = target_of(mixture), np.arange(len(mixture))
+    mixture = mixture_of(truth, pair.edge_says, pair.cloud_says, pair.plain_says)
+    features, target = _Features(pair, truth), target_of(mixture)
     scores = cross_fitted(len(mixture), features, target, random, progress)
+    everything = np.arange(len(mixture))
     estimator, _ = fit_on(features, target, everything)
     file = GainFile(
         task=pair.task,
         edge_model=pair.edge_model,
         cloud_model=pair.cloud_model,
         classes=pair.classes,
-        temperature=temperature_on(everything),
+        temperature=features.temperature_on(everything),
         mean=tuple(estimator.mean.tolist()),
         scale=tuple(estimator.scale.tolist()),
         weights=tuple(estimator.weights.tolist()),
@@ -117,7 +116,45 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
         data_sha256=data_digest(pair.data),
         gain_quantiles=tuple(np.quantile(np.concatenate(scores), np.linspace(0, 1, 101)).tolist()),
     )
-    return _judged(file, mixture, pair, scores, progress, random)
+    contenders = {name: Contender(mixture, [score]) for name, score in _baselines(pair, pair.edge_says)}
+    if pair.edge_says is not pair.plain_says:
+        plain = mixture_of(truth, pair.plain_says, pair.cloud_says)
+        looked = {f"{name} + look": contender for name, contender in contenders.items()}
+        contenders = {name: Contender(plain, [score]) for name, score in _baselines(pair, pair.plain_says)}
+        contenders |= looked
+    contenders[FITTED] = Contender(mixture, scores)
+    return _judged(file, contenders, mixture, progress, random)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contender:
+    """A way to rank pictures (several score vectors: repeats of a cross-fit) among answers of one mixture."""
+
+    mixture: Mixture
+    scores: Sequence[Floats]
+
+
+class _Features:
+    """Features of every picture, whose temperature comes from the pictures that may be seen."""
+
+    def __init__(self, pair: Pair, truth: ClassLabels | CocoTruth) -> None:
+        self._pair = pair
+        self._truth = truth
+
+    def __call__(self, train: Indices) -> Floats:
+        temperature = self.temperature_on(train)
+        return np.array([features_of(p, self._pair.classes, temperature) for p in self._pair.edge_says])
+
+    def temperature_on(self, train: Indices) -> float:
+        if not isinstance(self._truth, ClassLabels):
+            return 1.0
+        seen = [self._pair.edge_says[i] for i in train]
+        return fit_temperature(seen, self._truth.class_id[train])
+
+
+def _baselines(pair: Pair, says: Sequence[Prediction]) -> list[tuple[str, Floats]]:
+    scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is pair.task]
+    return [(name, score_all(scorer, says)) for name, scorer in scorers]
 
 
 def write_gain_file(path: Path, file: GainFile) -> None:
@@ -129,28 +166,21 @@ def write_gain_file(path: Path, file: GainFile) -> None:
 
 def _judged(
     file: GainFile,
+    contenders: dict[str, Contender],
     mixture: Mixture,
-    pair: Pair,
-    fitted: list[Floats],
     progress: Progress,
     random: np.random.Generator,
 ) -> Fit:
-    scored = {name: [score_all(s, pair.edge_says)] for name, s in SCORERS.items() if s.task is pair.task}
-    scored[FITTED] = fitted
-    curves = {
-        name: mean_curve([curve_by_score(mixture, each, random) for each in scores])
-        for name, scores in scored.items()
-    }
-    intervals = {
-        name: gap_intervals(mixture, scored[name], random)
-        for name in progress.track(list(scored), "intervals")
-    }
-    curves["random"], curves["oracle"] = random_curve(mixture, random), oracle_curve(mixture)
-    exact = [Interval(p.gap_share, p.gap_share) for p in curves["random"]]
-    intervals |= {"random": exact, "oracle": [Interval(p.gap_share, p.gap_share) for p in curves["oracle"]]}
-    ends = curves["random"]
-    assert len(ends) == len(SHARES)  # noqa: S101 - curves are drawn at the same shares
-    return Fit(file, mixture.metric, ends[0].accuracy, ends[-1].accuracy, curves, intervals)
+    curves, intervals = {}, {}
+    for name, contender in progress.track(list(contenders.items()), "intervals"):
+        drawn = [curve_by_score(contender.mixture, each, random) for each in contender.scores]
+        curves[name] = mean_curve(contender.mixture, drawn)
+        intervals[name] = gap_intervals(contender.mixture, contender.scores, random)
+    for name, curve in (("random", random_curve(mixture, random)), ("oracle", oracle_curve(mixture))):
+        curves[name] = curve
+        intervals[name] = [Interval(point.gap_share, point.gap_share) for point in curve]
+    edge, cloud = mixture.gap()
+    return Fit(file, mixture.metric, edge, cloud, curves, intervals)
 
 
 def _classes(folder: Path, predictions: Sequence[Prediction]) -> int:

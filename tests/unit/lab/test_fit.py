@@ -83,7 +83,7 @@ def classifications(count: int) -> tuple[list[Prediction], list[Prediction], np.
 def pair(task: Task, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
     """A pair over pictures that nobody looks at."""
     pictures = tuple(ArrayPicture(str(i), np.full((1, 1, 3), i % 256, np.uint8)) for i in range(len(edge)))
-    return Pair(task, "e@1", "c@1", 3, edge, cloud, LabelledSet("set", pictures, truth))
+    return Pair(task, "e@1", "c@1", 3, edge, edge, cloud, LabelledSet("set", pictures, truth))
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -121,3 +121,23 @@ def test_the_oric_reward_is_positive_where_the_cloud_sees_more() -> None:
     rewards = OricReward(mixture)(np.arange(6))
     assert (rewards[[0, 2]] > 0).all()
     assert (rewards[[1, 3, 4, 5]] <= 0).all()
+
+
+def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
+    """An edge that looks twice and is always right has closed the gap before anything is sent."""
+    edge, cloud, truth = classifications(100)
+    looked = Pair(
+        Task.CLASSIFICATION,
+        "e@1",
+        "c@1",
+        3,
+        edge,
+        cloud,
+        cloud,
+        pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)).data,
+    )
+    fit = fit_pair(looked, Silent())
+    assert fit.edge_accuracy < 0.95
+    assert fit.curves["expected_gain"][0].gap_share == pytest.approx(1.0)
+    assert fit.curves["max_softmax"][0].gap_share == pytest.approx(0.0)
+    assert fit.curves["max_softmax + look"][0].gap_share == pytest.approx(1.0)
