@@ -23,6 +23,10 @@ from common.cli import LazyGroup
             "lab.loadtest.cli:loadtest",
             "Modes side by side over links, against a real server, in one report.",
         ),
+        "loadtest-generator": (
+            "lab.loadtest.cli:generator",
+            "Play simulated edges for a load test on another host.",
+        ),
         "bench-edge": ("lab.bench.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
         "bench-cloud": ("lab.bench_cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
         "bench-spool": ("lab.spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
