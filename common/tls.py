@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from common.errors import ConfigError
 from common.reload import read_file
 
+_SOON_DAYS = 30
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
@@ -23,6 +25,10 @@ class KeyPair:
     def days_left(self, now: datetime) -> float:
         """Days until the certificate ends, negative after."""
         return (self.valid_until - now).total_seconds() / 86400
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Whether it is time to renew it: a month is left, or less."""
+        return self.days_left(now) < _SOON_DAYS
 
 
 def load_key_pair(certificate: Path, key: Path, section: str) -> KeyPair:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import grpc
 
@@ -10,6 +11,8 @@ from cloud.security.authority import CA_CERTIFICATE, CRL, Authority
 from cloud.security.builders import SERVER, Subject
 from cloud.security.files import write_private, write_public
 from cloud.server import Running
+from common.pb import spillover_pb2 as pb
+from tests.serving import CALL_S
 
 
 class Pki:
@@ -22,7 +25,7 @@ class Pki:
         self.crl = folder / CRL
         self.issue("cloud", SERVER, ("localhost", "127.0.0.1"))
 
-    def issue(self, name: str, role: str = "device", hosts: tuple[str, ...] = (), days: float = 30) -> None:
+    def issue(self, name: str, role: str = "device", hosts: tuple[str, ...] = (), days: float = 90) -> None:
         """Write a certificate and its key; `days` below zero is one that has expired."""
         certificate, key = self.authority.issue(Subject(name, role, hosts), days)
         write_private(self.key(name), key)
@@ -61,3 +64,20 @@ def secure_channel(server: Running, credentials: grpc.ChannelCredentials) -> Ite
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     """The metadata that carries a token."""
     return (("authorization", f"Bearer {token}"),)
+
+
+class HeldInfer:
+    """An Infer that is under way: its headers are sent, its message is not."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._messages: SimpleQueue[pb.InferRequest | None] = SimpleQueue()
+        method = channel.stream_stream(
+            "/spillover.v1.Spillover/Infer", pb.InferRequest.SerializeToString, pb.InferReply.FromString
+        )
+        self.call = method(iter(self._messages.get, None), timeout=CALL_S)
+
+    def finish(self, request: pb.InferRequest) -> pb.InferReply:
+        """Send the message; its answer."""
+        self._messages.put(request)
+        self._messages.put(None)
+        return next(self.call)

@@ -4,6 +4,7 @@ import ssl
 from typing import Any
 
 import grpc
+from prometheus_client import Gauge
 
 from cloud.config import CloudConfig
 from cloud.identity import Identify, nobody_proven
@@ -14,7 +15,9 @@ from cloud.security.gate import Gate
 from cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
 from cloud.security.tokens import HEADER, Tokens
 from cloud.security.transport import ServerTls, open_credentials
+from common.log import get_logger
 from common.network import is_loopback
+from common.tls import utc_now
 
 
 class Security:
@@ -26,6 +29,8 @@ class Security:
 
     def __init__(self, config: CloudConfig, metrics: Metrics) -> None:
         self._tls = ServerTls(config.security.tls) if config.security.tls else None
+        if self._tls:
+            self._watch_certificate(self._tls, metrics)
         self._credentials = open_credentials(config.security)
         self._roles = Roles(config.security.roles)
         self.interceptors: list[Any] = [MalformedGuard(metrics)]
@@ -34,6 +39,18 @@ class Security:
             gate = Gate(self._credentials, self._roles, metrics)
             self.interceptors.insert(0, gate)
             self.identify = gate.identify
+
+    def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
+        days_left = Gauge(
+            "spillover_certificate_days_left",
+            "Days until the server's certificate ends",
+            registry=metrics.registry,
+        )
+        days_left.set_function(lambda: tls.key_pair.days_left(utc_now()))
+        if (pair := tls.key_pair).ends_soon(now := utc_now()):
+            get_logger("security").warning(
+                "certificate ends soon; renew it", days_left=round(pair.days_left(now), 1)
+            )
 
     def guards(self, address: str) -> bool:
         """Whether callers at `address` need a permission.

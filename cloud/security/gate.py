@@ -1,5 +1,6 @@
 """The gate that every call passes when callers must prove who they are: a grpc.aio interceptor."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -14,6 +15,10 @@ from cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
 from cloud.security.tokens import Tokens
 from cloud.status import status_of
 from common.errors import SpilloverError
+from common.log import get_logger
+
+_LOG_INTERVAL_S = 1.0
+_MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
 """How callers prove who they are; None where they cannot, and all are anonymous."""
@@ -32,6 +37,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._metrics = metrics
         self._caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
         self._wrapped: dict[str, Handler] = {}
+        self._log = get_logger("security")
+        self._logged_s = -_LOG_INTERVAL_S
 
     def identify(self, context: AnyContext) -> str:
         """The name that the caller of the running method has proven, for `cloud.boundary`."""
@@ -93,5 +100,15 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         known = method.rpartition("/")[2] if method in NEEDED else "unknown"
         self._metrics.rejected.labels(type(error).__name__).inc()
         self._metrics.requests.labels(known, status.name).inc()
+        self._log_refusal(error, method, context.peer())
         await context.abort(status, str(error))
         raise AssertionError("abort raises")
+
+    def _log_refusal(self, error: SpilloverError, method: str, peer: str) -> None:
+        """One line a second at most: strangers must not fill the disk. The metrics count every refusal."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s >= _LOG_INTERVAL_S:
+            self._logged_s = now_s
+            self._log.warning(
+                "refused", method=method[:_MAX_LOGGED], peer=peer, because=str(error)[:_MAX_LOGGED]
+            )

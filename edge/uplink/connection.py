@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _log = get_logger("uplink")
 
-RENEW_WITHIN_DAYS = 30
 _REMINDER_S = 24 * 3600.0
 _SAME_ADVICE_S = 600.0
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -160,7 +159,7 @@ class Connections:
         own, now = self._used.own if self._used else None, _now()
         if own and not own.valid_from <= now <= own.valid_until:
             _log.error("certificate does not hold now", because=explain("", own, now))
-        elif own and own.days_left(now) < RENEW_WITHIN_DAYS:
+        elif own and own.ends_soon(now):
             _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
 
 

@@ -13,7 +13,7 @@ from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
 from common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import colour_classifier
-from tests.pki import Pki, secure_channel
+from tests.pki import HeldInfer, Pki, secure_channel
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 
 RED = (0, 0, 255)
@@ -184,21 +184,15 @@ def test_a_new_certificate_serves_new_connections_while_a_call_is_in_flight(tmp_
     pki = Pki(tmp_path / "ca")
     pki.issue("camera-1")
     colour_classifier(tmp_path / "models")
-    config = cloud_config(
-        tmp_path / "models",
-        security={"tls": pki.server_tls(mutual=True)},
-        batching={"max_queue_delay_s": 3600.0, "max_batch_size": 2},
-    )
+    config = cloud_config(tmp_path / "models", security={"tls": pki.server_tls(mutual=True)})
     with serving(config) as server, secure_channel(server, pki.credentials("camera-1")) as channel:
         old = served_serial(server, pki)
-        stub = pb_grpc.SpilloverStub(channel)
-        stub.ListModels(pb.ListModelsRequest(), timeout=CALL_S)  # connects
-        waiting = stub.Infer.future(request_for(jpeg_of(RED)), timeout=CALL_S)  # for a second row
+        pb_grpc.SpilloverStub(channel).ListModels(pb.ListModelsRequest(), timeout=CALL_S)  # connects
+        held = HeldInfer(channel)
         pki.issue("cloud", SERVER, ("localhost", "127.0.0.1"))
         assert served_serial(server, pki) != old
-        assert not waiting.done()
-        assert infer(server, pki.credentials("camera-1")).frame_id == "f1"  # the second row
-        assert waiting.result(CALL_S).frame_id == "f1"
+        assert infer(server, pki.credentials("camera-1")).frame_id == "f1"
+        assert held.finish(request_for(jpeg_of(RED))).frame_id == "f1"
 
 
 def test_half_a_swap_leaves_the_old_pair(tmp_path):
