@@ -18,19 +18,20 @@ _TINY = 1e-6
 def classification_features(prediction: Classification, classes: int, temperature: float) -> Features:
     """The shape of the distribution at `temperature` (Guo et al., ICML 2017), and with few classes, which.
 
-    Top five probabilities and their logarithms, margin in both, entropy, sum of squares; then for at most 100
-    classes the probability of each, and the best one as one-hot.
+    With more than 100 classes the best probability, the margin and the entropy. Otherwise the top five
+    probabilities and their logarithms, margin in both, entropy, sum of squares, the probability of each
+    class, and the best one as one-hot.
     """
     probability = tempered(prediction.probability, temperature)
     top = np.zeros(TOP)
     top[: min(TOP, probability.size)] = probability[:TOP]
     log_top = np.log(np.maximum(top, _TINY))
     entropy = -float(probability @ np.log(np.maximum(probability, 1e-12)))
+    if classes > FEW_CLASSES:
+        return np.array([top[0], top[0] - top[1], entropy])
     shape = [top[0] - top[1], log_top[0] - log_top[1], entropy, float(probability @ probability)]
-    parts = [top, log_top, np.array(shape)]
-    if classes <= FEW_CLASSES:
-        parts += _by_class(prediction, probability, classes)
-    return np.concatenate(parts)
+    by_class = _by_class(prediction, probability, classes)
+    return np.concatenate([top, log_top, np.array(shape), *by_class])
 
 
 def detection_features(prediction: Detections, classes: int) -> Features:
