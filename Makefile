@@ -13,7 +13,7 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) 
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge bench-cloud clean
+.PHONY: help setup demo test check check-proto proto bench-edge bench-cloud loadtest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -56,8 +56,17 @@ check-proto: $(STAMP)
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
 	$(BIN)/spillover lab bench-edge --python $(EDGE_VENV)/bin/python
 
+loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (9 minutes)
+	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest
+
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/spillover lab bench-cloud
+
+chaos: $(STAMP) ## break link, cloud, disk and edge; CYCLES=1000 for the long run
+	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30)
+
+soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
 
 clean: ## remove what the other targets made (the model cache stays)
 	rm -rf $(VENV) $(EDGE_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

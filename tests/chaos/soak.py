@@ -1,0 +1,129 @@
+"""`make soak`: ordinary trouble for a while; a verdict, and a plot of what happened to the edge."""
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from tests.chaos.faults import LINK_FAULTS
+from tests.chaos.field import FPS, Field, Sample
+
+_CALM_S = 20.0
+"""Between two faults, on average."""
+_MIN_RATE = 0.95
+
+
+def main() -> int:
+    """Run for as long as the command line says; exit code 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path("out/soak"))
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="spillover-soak-") as folder:
+        field = Field(Path(folder), scale=3.0)
+        try:
+            faults = soak(field, options.minutes, random.Random(options.seed))
+            field.drain()
+            code = field.stop()
+            verdict = field.verdict()
+        finally:
+            field.close()
+    violations = [*verdict.violations, *_judge(field.samples), *([f"exit code {code}"] if code else [])]
+    report = {
+        "minutes": options.minutes,
+        "faults": faults,
+        "endings": verdict.endings,
+        "accepted": verdict.accepted,
+        "fates": verdict.fates,
+        "violations": violations,
+    }
+    (options.out / "soak.json").write_text(json.dumps(report, indent=1))
+    plot(field.samples, faults, options.out / "soak.png")
+    click.echo(json.dumps(report, indent=1))
+    click.echo(f"plot: {options.out / 'soak.png'}")
+    return 1 if violations else 0
+
+
+def soak(field: Field, minutes: float, rng: random.Random) -> list[tuple[float, str]]:
+    """Let trouble come and go; gives when which fault began."""
+    begun: list[tuple[float, str]] = []
+    end_s = time.monotonic() + 60 * minutes
+    next_fault_s = time.monotonic() + 5.0
+    while time.monotonic() < end_s:
+        sample = field.sample()
+        if time.monotonic() >= next_fault_s:
+            fault = rng.choice(LINK_FAULTS)
+            begun.append((round(sample.at_s, 1), fault.__name__))
+            fault(field, rng)
+            field.sample()
+            field.heal()
+            next_fault_s = time.monotonic() + _CALM_S * (0.5 + rng.random())
+        time.sleep(1.0)
+    return begun
+
+
+def _judge(samples: list[Sample]) -> list[str]:
+    """Memory flat over the second half, and a frame rate that no fault can be seen in."""
+    half = samples[len(samples) // 2 :]
+    found = []
+    if (growth_mb := half[-1].rss_mb - half[0].rss_mb) > 10:
+        found.append(f"memory grew by {growth_mb:.0f} MB over the second half")
+    if (more := half[-1].descriptors - half[0].descriptors) > 8:
+        found.append(f"{more} descriptors more at the end than half-way")
+    seconds = samples[-1].at_s - samples[1].at_s
+    rate = (_frames(samples[-1]) - _frames(samples[1])) / seconds
+    if rate < _MIN_RATE * FPS:
+        found.append(f"{rate:.1f} frames a second; the camera gives {FPS}")
+    return found
+
+
+def _frames(sample: Sample) -> float:
+    """First results given so far."""
+    return sum(
+        value for name, value in sample.metrics.items() if name.startswith("spillover_edge_frames_total")
+    )
+
+
+def plot(samples: list[Sample], faults: list[tuple[float, str]], path: Path) -> None:
+    """Four panels over time, faults as vertical lines."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    times = [sample.at_s for sample in samples]
+    rates = [0.0] + [
+        (_frames(b) - _frames(a)) / max(1e-3, b.at_s - a.at_s) for a, b in itertools.pairwise(samples)
+    ]
+    open_share = [sample.metrics.get('spillover_edge_breaker{phase="open"}', 0.0) for sample in samples]
+    pending = [sample.metrics.get("spillover_edge_spool_pending", 0.0) for sample in samples]
+    panels = (
+        ("memory, MB", [sample.rss_mb for sample in samples]),
+        ("frames a second", rates),
+        ("frames on the disk", pending),
+        ("breaker open", open_share),
+    )
+    figure, axes = plt.subplots(len(panels), 1, sharex=True, figsize=(10, 9), layout="constrained")
+    for axis, (label, values) in zip(axes, panels, strict=True):
+        axis.plot(times, values, drawstyle="steps-post")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+        for at_s, name in faults:
+            axis.axvline(at_s, color="tab:red", alpha=0.3)
+            if axis is axes[0]:
+                axis.annotate(name, (at_s, 0), rotation=90, fontsize=6, va="bottom")
+    axes[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

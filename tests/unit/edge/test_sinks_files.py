@@ -1,0 +1,97 @@
+"""Sinks on disk: files that rotate, a database that answers questions, lines that a crash left torn."""
+
+import itertools
+import sqlite3
+import time
+from dataclasses import replace
+
+import pytest
+
+from common.errors import ConfigError
+from common.types import AnsweredBy
+from edge.sinks.jsonl import JsonLinesSink
+from edge.sinks.record import is_event, record_encoder
+from edge.sinks.sqlite import SqliteSink
+from edge.values import Event
+from tests.unit.edge.values import result
+
+ENCODE = record_encoder(())
+
+
+def test_rotation_keeps_so_many_files_and_no_line_is_lost_or_split(tmp_path):
+    """The newest file is `path`, then `path.1`; each holds whole lines and stays below the size."""
+    path = tmp_path / "r.jsonl"
+    sink = JsonLinesSink(str(path), ENCODE, rotate_bytes=2000, rotate_keep=3)
+    for number in range(40):
+        sink.write(result(f"cam-b-{number}"))
+    sink.close()
+    files = [path, *(tmp_path / f"r.jsonl.{n}" for n in (1, 2, 3))]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert all(0 < file.stat().st_size <= 2000 for file in files)
+    lines = list(itertools.chain.from_iterable(f.read_bytes().splitlines() for f in reversed(files)))
+    numbers = [int(line.split(b'"', 4)[3].rsplit(b"-", 1)[1]) for line in lines]
+    assert numbers == list(range(40 - len(numbers), 40))
+
+
+def test_a_line_that_a_crash_left_half_written_spoils_no_other(tmp_path):
+    """Appending after a torn line begins on a line of its own."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"frame_id": "cam-')
+    sink = JsonLinesSink(str(path), ENCODE)
+    sink.tell(Event("started", 1.0))
+    sink.close()
+    torn, event = path.read_bytes().splitlines()
+    assert torn == b'{"frame_id": "cam-'
+    assert is_event(event)
+
+
+def test_events_can_be_left_out(tmp_path):
+    """With `events` off the file holds results alone."""
+    sink = JsonLinesSink(str(tmp_path / "r.jsonl"), ENCODE, events=False)
+    sink.tell(Event("started", 1.0))
+    sink.close()
+    assert not (tmp_path / "r.jsonl").read_bytes()
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A sink, and a second connection that asks while it writes."""
+    sink = SqliteSink(str(tmp_path / "r.db"), ENCODE, keep_days=2.0)
+    reader = sqlite3.connect(tmp_path / "r.db")
+    yield sink, lambda question: reader.execute(question).fetchall()
+    reader.close()
+    sink.close()
+
+
+def test_the_last_day_can_be_asked_while_the_daemon_writes(database):
+    """The view has one row a frame, its last revision, of the last 24 hours."""
+    sink, ask = database
+    now = time.time()
+    old = replace(result("old"), captured_unix_s=now - 90_000)
+    fresh = replace(result("fresh"), captured_unix_s=now)
+    late = replace(fresh, revision=1, answered_by=AnsweredBy.CLOUD)
+    for one in (old, fresh, late, late):
+        sink.write(one)
+    sink.tell(Event("camera_state", now, {"state": "lost"}))
+    sink.flush()
+    assert ask("select frame_id, revision, answered_by from last_day") == [("fresh", 1, "cloud")]
+    assert ask("select count(*) from results") == [(3,)]
+    assert ask("select kind, json_extract(record, '$.state') from events") == [("camera_state", "lost")]
+    assert ask("select json_extract(record, '$.model.name') from latest limit 1") == [("small",)]
+
+
+def test_what_is_too_old_goes(database):
+    """After a thousand results, those beyond `keep_days` are gone."""
+    sink, ask = database
+    for number in range(1000):
+        age_s = 300_000 if number < 10 else 0
+        sink.write(replace(result(f"f{number}"), captured_unix_s=1.7e9 - age_s))
+    sink.flush()
+    assert ask("select count(*) from results") == [(990,)]
+
+
+def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path):
+    """The error names the file."""
+    (tmp_path / "r.db").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=r"r\.db"):
+        SqliteSink(str(tmp_path / "r.db"), ENCODE, keep_days=1.0)
