@@ -13,7 +13,7 @@ import grpc.aio
 from cloud.call import Call
 from cloud.identity import AnyContext, Identify, peer_host
 from cloud.metrics import Metrics
-from cloud.status import status_of, trailing_metadata
+from cloud.status import details_of, status_of, trailing_metadata
 from common.errors import ForbiddenError, SpilloverError
 from common.log import get_logger
 
@@ -48,7 +48,7 @@ class Boundary:
             answer = await self.attempt(context, method, work, claimed_device=claimed_device)
         except SpilloverError as error:
             trailing = (*self._hints(0.0), *trailing_metadata(error))
-            await context.abort(status_of(error), str(error), trailing)
+            await context.abort(status_of(error), details_of(error), trailing)
         except Exception:  # noqa: BLE001 - the client must learn that it is our fault; abort raises
             await context.abort(INTERNAL, "internal error; the server's log has it", self._hints(0.0))
         context.set_trailing_metadata(self._hints(queue_wait_s(answer)))

@@ -21,6 +21,8 @@ from common.errors import (
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Milliseconds until a retry is welcome (gRPC proposal A6); a negative number would forbid retries."""
 
+_MAX_DETAILS = 400
+
 STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
     {
         # A subclass of InvalidInputError, such as TooLargeError, has its parent's status: it will never fit.
@@ -43,6 +45,15 @@ def status_of(error: SpilloverError) -> grpc.StatusCode:
         if kind in STATUS:
             return STATUS[kind]
     return grpc.StatusCode.INTERNAL
+
+
+def details_of(error: SpilloverError) -> str:
+    """The error's text for the caller, cut to what fits into a header: it may quote what was sent.
+
+    gRPC allows 8 KiB of headers and writes a character outside ASCII as up to 12 bytes.
+    """
+    text = str(error)
+    return text if len(text) <= _MAX_DETAILS else f"{text[: _MAX_DETAILS - 3]}..."
 
 
 def trailing_metadata(error: SpilloverError) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,9 @@ from common.errors import InvalidInputError
 from common.pb import spillover_pb2 as pb
 from common.types import Classification, Detections, ModelId, Prediction
 
+MAX_NAME = 256
+"""Most characters of a frame's, device's, camera's or model's name on the wire."""
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -88,6 +91,7 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
     Raises:
         InvalidInputError: no payload, or of a kind or format this version does not know.
     """
+    _check_names(message)
     jpeg, features = _payload_from_pb(message)
     return InferenceRequest(
         jpeg=jpeg,
@@ -103,6 +107,13 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
         captured_unix_s=message.captured_unix_us / 1e6,
         max_classes=message.max_classes,
     )
+
+
+def _check_names(message: pb.InferRequest) -> None:
+    """Names are kept (for fair shares, rates, repeated requests), so their length has a bound."""
+    names = (message.frame_id, message.device_id, message.camera_id, message.boot_id)
+    if (longest := max(map(len, (*names, message.model.name, message.model.version)))) > MAX_NAME:
+        raise InvalidInputError(f"a name has {longest} characters; the limit is {MAX_NAME}")
 
 
 def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:

@@ -13,7 +13,7 @@ from cloud.metrics import Metrics
 from cloud.security.certificates import Certificates
 from cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
 from cloud.security.tokens import Tokens
-from cloud.status import status_of
+from cloud.status import details_of, status_of
 from common.errors import SpilloverError
 from common.log import get_logger
 
@@ -101,7 +101,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._metrics.rejected.labels(type(error).__name__).inc()
         self._metrics.requests.labels(known, status.name).inc()
         self._log_refusal(error, method, context.peer())
-        await context.abort(status, str(error))
+        await context.abort(status, details_of(error))
         raise AssertionError("abort raises")
 
     def _log_refusal(self, error: SpilloverError, method: str, peer: str) -> None:

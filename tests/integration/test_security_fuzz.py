@@ -1,15 +1,24 @@
 """Whatever is sent: never a crash, and never UNKNOWN or INTERNAL for what is the sender's fault."""
 
+import zlib
+
 import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from common.features.codec import encode_features
+from common.model.manifest import open_model_folder
+from common.model.session import Model
+from common.model.session_config import SessionConfig
+from common.model.split import head_path, open_split_plan
 from common.pb import open_inference_pb2 as oip_pb
 from common.pb import spillover_pb2 as pb
+from lab.split.extract import Half
 from tests.models import centre_detector, colour_classifier, identity
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 
 OWN, OIP = "/spillover.v1.Spillover/", "/inference.GRPCInferenceService/"
 SENDERS_FAULT = {
@@ -56,6 +65,26 @@ def status(channel, method, data):
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """A server with a split network, one of its cuts, and good features for that."""
+    folder = residual_classifier(tmp_path_factory.mktemp("repository"))
+    split_classifier(folder)
+    cut = open_split_plan(open_model_folder(folder)).cuts[0]
+    head = Half(head_path(folder, cut.name), threads=1)
+    image = Model.load(folder, SessionConfig(threads=1)).prepare(coloured_pictures(1)[0].image())[0]
+    tensors = [tensor[0] for tensor in head.run([image[None]])]
+    data = encode_features(tensors, [seam.quantizer for seam in cut.seams])
+    with (
+        serving(cloud_config(folder.parent.parent)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        features = pb.Features(head_sha256=bytes.fromhex(cut.head_sha256), data=data)
+        request = pb.InferRequest(features=features).SerializeToString()
+        assert status(channel, f"{OWN}Infer", request) is grpc.StatusCode.OK
+        yield channel, features.head_sha256, data
 
 
 @st.composite
@@ -122,6 +151,26 @@ def test_frames_of_any_content(channel, jpeg, model, version, numbers, names, fo
         image=pb.EncodedImage(format=form, data=jpeg),
     )
     assert status(channel, f"{OWN}Infer", request.SerializeToString()) in SENDERS_FAULT
+
+
+@fuzz
+@given(choices=st.data(), resealed=st.booleans())
+def test_mutated_features(split, choices, resealed):
+    """Damaged features, with a checksum that gives them away or one that fits."""
+    channel, head_sha256, good = split
+    header, body = good[:4], choices.draw(mutated(good[8:]))
+    data = header + zlib.crc32(body).to_bytes(4, "little") + body if resealed else good[:8] + body
+    request = pb.InferRequest(features=pb.Features(head_sha256=head_sha256, data=data))
+    assert status(channel, f"{OWN}Infer", request.SerializeToString()) in SENDERS_FAULT
+
+
+@fuzz
+@given(head_sha256=st.binary(max_size=40), data=st.binary(max_size=40))
+def test_features_of_any_content(channel, head_sha256, data):
+    """Features of a head that is not served have a status of their own; what is no hash has not even that."""
+    request = pb.InferRequest(features=pb.Features(head_sha256=head_sha256, data=data))
+    unserved = {grpc.StatusCode.FAILED_PRECONDITION}
+    assert status(channel, f"{OWN}Infer", request.SerializeToString()) in SENDERS_FAULT | unserved
 
 
 MODELS = ["identity", "strings", "halves", "switches", "colour", "centre", "nobody", ""]
@@ -215,3 +264,28 @@ def test_a_broken_message_ends_its_stream_with_the_right_status(channel):
     with pytest.raises(grpc.RpcError) as ended:
         list(channel.stream_stream(f"{OIP}ModelStreamInfer")(iter([b"\xff\xff"]), timeout=CALL_S))
     assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+LONG = "\U0001f4f7" * 50_000
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("Infer", pb.InferRequest(model=pb.ModelRef(name=LONG), image=request_for(JPEG).image)),
+        ("Infer", pb.InferRequest(boot_id=LONG, device_id="d", image=request_for(JPEG).image)),
+        ("Infer", pb.InferRequest(device_id=LONG, image=request_for(JPEG).image)),
+        ("ModelInfer", oip_pb.ModelInferRequest(model_name=LONG)),
+        ("ModelMetadata", oip_pb.ModelMetadataRequest(name=LONG)),
+        ("ModelConfig", oip_pb.ModelConfigRequest(name="identity", version=LONG)),
+        ("RepositoryModelLoad", oip_pb.RepositoryModelLoadRequest(model_name=LONG)),
+        ("RepositoryModelUnload", oip_pb.RepositoryModelUnloadRequest(model_name=LONG)),
+    ],
+)
+def test_names_without_end(channel, method, request_):
+    """A name of any length is refused with a text that fits into a header, and is not kept."""
+    service = OWN if method == "Infer" else OIP
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(service + method)(request_.SerializeToString(), timeout=CALL_S)
+    assert refused.value.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+    assert len(refused.value.details()) < 1000
