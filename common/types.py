@@ -95,6 +95,8 @@ class Decision:
     expected_gain: float = 0.0
     predicted_latency_s: float = 0.0
     inputs: dict[str, float] = field(default_factory=dict)
+    payload: str = ""
+    """In which form the frame is sent, where there was a choice: `picture`, or the name of a cut."""
 
 
 class AnsweredBy(enum.Enum):

@@ -105,6 +105,29 @@ class TlsConfig(Section, frozen=True):
             raise ValueError("certificate and key belong together")
 
 
+class PayloadKind(enum.Enum):
+    """What is sent of a frame: pictures, features of a split network, or whichever is quicker now.
+
+    FEATURES falls back to a picture when the server has no tail for the head. FEATURES_ONLY never does: no
+    pixel leaves the device.
+    """
+
+    PICTURE = "picture"
+    FEATURES = "features"
+    FEATURES_ONLY = "features_only"
+    AUTO = "auto"
+
+
+class SplitConfig(Section, frozen=True):
+    """The heads that this device can run, of a model that was split with `spillover lab split`."""
+
+    folder: str
+    """The split model's folder, as the cloud has it."""
+    cuts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Names of cuts in its split.yaml; each head takes memory. The first is the usual one."""
+    session: SessionConfig = SessionConfig()
+
+
 class UplinkConfig(Section, frozen=True):
     """The way to the cloud."""
 
@@ -121,6 +144,9 @@ class UplinkConfig(Section, frozen=True):
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 85
     longest_side: Count | None = None
     """Shrink frames to this many pixels before they are sent; null never shrinks."""
+    payload: PayloadKind = PayloadKind.PICTURE
+    """Needs `split` unless it is `picture`."""
+    split: SplitConfig | None = None
     max_in_flight: Count = 4
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still wanted, as a revision."""
@@ -135,7 +161,9 @@ class UplinkConfig(Section, frozen=True):
     """Ask for at most this many classes of a classification; 0 is all."""
 
     def __post_init__(self) -> None:
-        """Refuse to send pictures in the clear by mistake."""
+        """Refuse to send pictures in the clear by mistake, and features without a head."""
+        if self.payload is not PayloadKind.PICTURE and self.split is None:
+            raise ValueError(f"payload: {self.payload.value} needs uplink.split")
         if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):
             raise ValueError(
                 f"address: {self.address} is beyond this machine: set uplink.tls, "

@@ -19,11 +19,13 @@ from edge.answers import Answers
 from edge.camera.camera import Camera
 from edge.camera.open import open_source
 from edge.camera.video import quiet_opencv
-from edge.config import EdgeConfig, Mode, Pace, SpoolConfig
+from edge.config import EdgeConfig, Mode, Pace, PayloadKind, SpoolConfig
+from edge.features import FeatureEncoder
 from edge.journal import Journal
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.parcel import Packer
+from edge.payloads import PayloadBook
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
 from edge.redaction import build_redaction
@@ -78,7 +80,10 @@ class Daemon:
         self._camera = Camera(
             self._source, config.camera, self._boot_id, self._journal, read_ahead=read_ahead
         )
-        self._packer = Packer(config.uplink, self._boot_id)
+        encoders = self._build_encoders()
+        cuts = [encoder.cut for encoder in encoders.values()]
+        self._packer = Packer(config.uplink, self._boot_id, encoders)
+        self._book = PayloadBook(cuts, config.uplink.payload) if cuts else None
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
         rescue = self._forwarder.rescue if self._forwarder else None
@@ -198,10 +203,19 @@ class Daemon:
 
         expects = Classification if task is Task.CLASSIFICATION else Detections
         peer = Peer(self._config.device_id, expects)
-        uplink = GrpcUplink(self._config.uplink, self._packer, peer, self._journal)
+        uplink = GrpcUplink(self._config.uplink, self._packer, peer, self._journal, self._book)
         if self._config.uplink.tls and self._config.uplink.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
+
+    def _build_encoders(self) -> dict[str, FeatureEncoder]:
+        """The heads; none where pictures are sent, or nothing is."""
+        config = self._config.uplink
+        sends_features = self._config.mode is not Mode.EDGE_ONLY and config.payload is not PayloadKind.PICTURE
+        if config.split is None or not sends_features:
+            return {}
+        folder = find_model_folder(config.split.folder)
+        return {cut: FeatureEncoder(folder, cut, config.split.session) for cut in config.split.cuts}
 
     def _build_forwarder(self, config: SpoolConfig | None) -> Forwarder | None:
         if config is None:

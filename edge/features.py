@@ -1,7 +1,5 @@
 """The head of a split network on the edge: a frame in, coded features out. No pixels leave through here."""
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +7,12 @@ import numpy as np
 from common.errors import ModelError
 from common.features.codec import encode_features
 from common.model.manifest import open_model_folder
-from common.model.preprocess import Geometry, preprocess
-from common.model.session import SessionConfig, open_session
+from common.model.preprocess import preprocess
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from common.model.split import Cut, check_digest, head_path, open_split_plan
-from common.types import Detections, FloatArray, Image, Prediction
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedFeatures:
-    """What leaves the device for one frame, and what leads boxes in the answer back to the frame."""
-
-    data: bytes
-    head_sha256: str
-    geometry: Geometry
-    head_s: float
-    code_s: float
-
-    def in_frame_pixels(self, prediction: Prediction) -> Prediction:
-        """Boxes arrive in pixels of the network's input."""
-        if not isinstance(prediction, Detections):
-            return prediction
-        xyxy = self.geometry.to_frame(prediction.xyxy)
-        return Detections(xyxy, prediction.confidence, prediction.class_id)
+from common.types import FloatArray, Image
+from edge.values import EncodedFeatures
 
 
 class FeatureEncoder:
@@ -64,13 +46,9 @@ class FeatureEncoder:
             ModelError: the head fails.
             InvalidInputError: a feature is not a number.
         """
-        started_s = time.perf_counter()
         tensor, geometry = preprocess(image, self._input)
-        features = self._run(tensor)
-        ran_s = time.perf_counter()
-        data = encode_features(features, self._quantizers)
-        coded_s = time.perf_counter()
-        return EncodedFeatures(data, self.cut.head_sha256, geometry, ran_s - started_s, coded_s - ran_s)
+        data = encode_features(self._run(tensor), self._quantizers)
+        return EncodedFeatures(data, self.cut.head_sha256, geometry)
 
     def _run(self, tensor: FloatArray) -> list[FloatArray]:
         try:

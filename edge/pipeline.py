@@ -97,7 +97,7 @@ class Pipeline:
             stages.keep(outgoing, result)
         else:
             ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
-            stages.uplink.send(outgoing, deadline_s, ticket)
+            stages.uplink.send(outgoing, deadline_s, ticket, decision.payload)
 
 
 def _reported(prediction: Prediction, threshold: float) -> Prediction:

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from common.images import EncodedImage
-from common.types import ModelId, Prediction
+from common.model.preprocess import Geometry
+from common.types import Action, Detections, ModelId, Prediction
 
 
 class BreakerPhase(enum.Enum):
@@ -29,9 +32,39 @@ class Event:
     fields: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedFeatures:
+    """Features of one frame, and what leads boxes in the answer back to the frame; no pixels."""
+
+    data: bytes
+    head_sha256: str
+    geometry: Geometry
+
+
+Payload = EncodedImage | EncodedFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadOption:
+    """One form in which a frame may be sent now: a picture, or the features of one cut.
+
+    `latency_s` is predicted from the decision to the answer; `kept` is the share of the cloud's answers that
+    is left when it is given this form (1: all).
+    """
+
+    name: str
+    action: Action
+    payload_bytes: float
+    latency_s: float
+    kept: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Parcel:
-    """What leaves the device for one frame, now or later: the picture, and what a reply to it needs."""
+    """What leaves the device for one frame, now or later: the payload, and what a reply to it needs.
+
+    `option` names the form of the payload, as `PayloadOption.name` does.
+    """
 
     frame_id: str
     camera_id: str
@@ -40,7 +73,20 @@ class Parcel:
     captured_unix_s: float
     frame_width: int
     frame_height: int
-    picture: EncodedImage
+    payload: Payload
+    option: str = ""
+
+    def in_frame_pixels(self, prediction: Prediction) -> Prediction:
+        """Boxes arrive in pixels of what was sent; the frame may be larger, or begin elsewhere."""
+        if not isinstance(prediction, Detections):
+            return prediction
+        if isinstance(self.payload, EncodedFeatures):
+            xyxy = self.payload.geometry.to_frame(prediction.xyxy)
+        else:
+            offset = np.array([self.payload.offset_x, self.payload.offset_y] * 2, np.float32)
+            limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
+            xyxy = np.clip(prediction.xyxy / np.float32(self.payload.scale) + offset, 0, limit)
+        return Detections(xyxy, prediction.confidence, prediction.class_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +105,8 @@ class LinkState:
     breaker: BreakerPhase = BreakerPhase.CLOSED
     breaker_allows: bool = True
     """Whether a call may depart now: closed, or open and due for a probe."""
+    options: tuple[PayloadOption, ...] = ()
+    """The forms to choose from; empty where the configuration leaves no choice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from common.types import Action
 from edge.config import Mode, PolicyConfig
 from edge.policy.base import Draw, Policy
 from edge.policy.gain import GainModel
+from edge.policy.payload import ChoosePayload
 from edge.policy.rules import Fixed, LinkGuard, ScoreThreshold
 from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 
@@ -31,11 +32,11 @@ def build_policy(
     if mode is Mode.EDGE_ONLY:
         return Fixed(Action.KEEP)
     if mode is Mode.CLOUD_ONLY:
-        return LinkGuard(Fixed(Action.SEND_FRAME), spool_from)
+        return LinkGuard(ChoosePayload(Fixed(Action.SEND_FRAME)), spool_from)
     scorer = _scorer(config, task)
     settings = ScoreSettings(report_threshold, config.band)
     rule = ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw)
-    return LinkGuard(rule, spool_from)
+    return LinkGuard(ChoosePayload(rule), spool_from)
 
 
 def _scorer(config: PolicyConfig, task: Task) -> Scorer:

@@ -1,11 +1,14 @@
 """What is spooled for a frame: its parcel, and what its late result needs besides."""
 
+from typing import Any
+
 import msgspec
 
 from common.errors import InvalidInputError
 from common.images import EncodedImage
+from common.model.preprocess import Geometry
 from common.types import Action, AnsweredBy, Decision, Result, Timings
-from edge.values import CloudAnswer, Parcel
+from edge.values import CloudAnswer, EncodedFeatures, Parcel, Payload
 
 _FORMAT = 1
 
@@ -32,6 +35,10 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     expected_gain: float
     inputs: dict[str, float]
+    head_sha256: str = ""
+    """Of features; then `jpeg` holds their bytes, and `geometry` what leads back to the frame."""
+    geometry: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
+    option: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -40,9 +47,10 @@ _decoder = msgspec.msgpack.Decoder(_Body)
 
 def to_body(parcel: Parcel, local: Result) -> bytes:
     """The bytes to spool."""
-    picture, decision = parcel.picture, local.decision
+    decision = local.decision
     return _encoder.encode(
         _Body(
+            **_payload_fields(parcel),
             format=_FORMAT,
             frame_id=parcel.frame_id,
             camera_id=parcel.camera_id,
@@ -52,18 +60,35 @@ def to_body(parcel: Parcel, local: Result) -> bytes:
             source=local.source,
             frame_width=parcel.frame_width,
             frame_height=parcel.frame_height,
-            jpeg=picture.data,
-            width=picture.width,
-            height=picture.height,
-            scale=picture.scale,
-            offset_x=picture.offset_x,
-            offset_y=picture.offset_y,
             action=decision.action.value,
             reason=decision.reason,
             expected_gain=decision.expected_gain,
             inputs=decision.inputs,
         )
     )
+
+
+def _payload_fields(parcel: Parcel) -> dict[str, Any]:
+    match parcel.payload:
+        case EncodedImage() as picture:
+            return {
+                "jpeg": picture.data,
+                "width": picture.width,
+                "height": picture.height,
+                "scale": picture.scale,
+                "offset_x": picture.offset_x,
+                "offset_y": picture.offset_y,
+                "option": parcel.option,
+            }
+        case EncodedFeatures(data, head_sha256, at):
+            plain = {"width": 0, "height": 0, "scale": 1.0, "offset_x": 0, "offset_y": 0}
+            geometry = (at.scale_x, at.scale_y, at.offset_x, at.offset_y)
+            return plain | {
+                "jpeg": data,
+                "head_sha256": head_sha256,
+                "geometry": geometry,
+                "option": parcel.option,
+            }
 
 
 class SpooledFrame:
@@ -86,7 +111,6 @@ class SpooledFrame:
     def parcel(self) -> Parcel:
         """What leaves the device."""
         body = self._body
-        picture = EncodedImage(body.jpeg, body.width, body.height, body.scale, body.offset_x, body.offset_y)
         return Parcel(
             frame_id=body.frame_id,
             camera_id=body.camera_id,
@@ -95,8 +119,16 @@ class SpooledFrame:
             captured_unix_s=body.captured_unix_s,
             frame_width=body.frame_width,
             frame_height=body.frame_height,
-            picture=picture,
+            payload=self._payload(),
+            option=body.option,
         )
+
+    def _payload(self) -> Payload:
+        body = self._body
+        if not body.head_sha256:
+            return EncodedImage(body.jpeg, body.width, body.height, body.scale, body.offset_x, body.offset_y)
+        geometry = Geometry(*body.geometry, body.frame_width, body.frame_height)
+        return EncodedFeatures(body.jpeg, body.head_sha256, geometry)
 
     def late_result(self, answer: CloudAnswer, age_s: float) -> Result:
         """The revision that the cloud's answer makes, `age_s` seconds after the frame was spooled."""

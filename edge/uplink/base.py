@@ -13,10 +13,10 @@ class Uplink(Protocol):
         """What is known of the link now."""
         ...
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
+    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
         """Encode and send `frame`; `ticket` is settled once, whatever happens.
 
-        `deadline_s` is on the clock of `time.monotonic`.
+        `deadline_s` is on the clock of `time.monotonic`; `option` is the form to send it in, empty the usual.
         """
         ...
 
@@ -40,9 +40,9 @@ class NoUplink:
         """Nothing in flight, no room."""
         return LinkState()
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
+    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
         """Settle at once: there is no link."""
-        del frame, deadline_s
+        del frame, deadline_s, option
         ticket.settle(CallFailure("no uplink"))
 
     def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:

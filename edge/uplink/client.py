@@ -9,19 +9,29 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
-import numpy as np
 
-from common.convert import InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
+from common.convert import Features, InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
 from common.errors import InvalidInputError
+from common.images import EncodedImage
 from common.log import get_logger
-from common.types import Detections, Frame, Prediction
+from common.types import Frame, Prediction
 from edge.config import UplinkConfig
-from edge.parcel import Packer
+from edge.parcel import PICTURE, Packer
+from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
 from edge.uplink.connection import Connections
 from edge.uplink.flight import Flight, Passage, Verdict
 from edge.uplink.retry import RetryBudget
-from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Outcome, Parcel, Ticket
+from edge.values import (
+    BreakerPhase,
+    CallFailure,
+    CloudAnswer,
+    EncodedFeatures,
+    LinkState,
+    Outcome,
+    Parcel,
+    Ticket,
+)
 
 _log = get_logger("uplink")
 
@@ -48,7 +58,11 @@ _LINK_FAILURES = frozenset(
     }
 )
 """Ends of a call after which the same frame may be answered another time."""
-_SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent"})
+_NO_TAIL = "failed_precondition"
+"""The server knows the model and not this head: features of another version."""
+_WORTH_ANOTHER_TRY = _LINK_FAILURES | {"bad reply", "internal", "no time left"}
+"""Ends of a call after which the frame may wait on the disk; the way out of there gives up what never works."""
+_SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent", _NO_TAIL})
 """Ends of a call that say nothing of the link."""
 
 
@@ -100,11 +114,19 @@ class GrpcUplink:
     what can wait there. gRPC's own thread runs `_landed`.
     """
 
-    def __init__(self, config: UplinkConfig, packer: Packer, peer: Peer, observer: UplinkObserver) -> None:
+    def __init__(
+        self,
+        config: UplinkConfig,
+        packer: Packer,
+        peer: Peer,
+        observer: UplinkObserver,
+        book: PayloadBook | None = None,
+    ) -> None:
         self._config = config
         self._packer = packer
         self._peer = peer
         self._observer = observer
+        self._book = book
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
         self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, observer.breaker)
@@ -114,8 +136,9 @@ class GrpcUplink:
         self._closing = False
 
     def link(self) -> LinkState:
-        """What is known of the link now."""
-        return self._flight.state()
+        """What is known of the link now, and the forms that a frame may be sent in."""
+        state = self._flight.state()
+        return replace(state, options=self._book.options()) if self._book else state
 
     def certificate_days_left(self) -> float:
         """Days until this device's certificate ends; not a number when it has none."""
@@ -125,10 +148,10 @@ class GrpcUplink:
         """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""
         self._flight.wait_for_room(timeout_s)
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket) -> None:
+    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
         """Hand `frame` to the encoding thread. The cap is the policy's to respect; this only counts."""
         passage = self._flight.take_off(deadline_s)
-        self._encoder.submit(self._depart, frame, passage, ticket)
+        self._encoder.submit(self._depart, frame, passage, ticket, option)
 
     def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
         """Send what waited on the disk and wait for the end, at most `timeout_s` seconds."""
@@ -145,11 +168,11 @@ class GrpcUplink:
         if not self._flight.wait_until_empty(CLOSE_TIMEOUT_S):
             _log.warning("calls did not end when the channel was closed", in_flight=self.link().in_flight)
 
-    def _depart(self, frame: Frame, passage: Passage, ticket: Ticket) -> None:
+    def _depart(self, frame: Frame, passage: Passage, ticket: Ticket, option: str) -> None:
         """Encode, then call: the work of the encoding thread for one frame."""
         start = time.monotonic()
         try:
-            parcel = self._packer.pack(frame)
+            parcel = self._packer.pack(frame, option)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error)), 0)
             return
@@ -158,11 +181,20 @@ class GrpcUplink:
             late = CallFailure("no time left", "the deadline passed before the frame was encoded", parcel)
             self._land(passage, ticket, late, 0)
             return
-        ticket.encoded(len(parcel.picture.data), now - start)
-        self._launch(parcel, passage, ticket, passage.deadline_s - now)
+        ticket.encoded(len(parcel.payload.data), now - start)
+        if self._book:
+            self._book.made(parcel.option, len(parcel.payload.data), now - start)
+        self._launch(parcel, passage, ticket, passage.deadline_s - now, frame)
 
-    def _launch(self, parcel: Parcel, passage: Passage, ticket: Ticket, time_left_s: float) -> None:
-        """Begin the call, which from then on settles the ticket."""
+    def _launch(
+        self,
+        parcel: Parcel,
+        passage: Passage,
+        ticket: Ticket,
+        time_left_s: float,
+        frame: Frame | None = None,
+    ) -> None:
+        """Begin the call, which from then on settles the ticket; a picture of `frame` may take its place."""
         if self._closing:
             self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), 0)
             return
@@ -179,11 +211,15 @@ class GrpcUplink:
             self._land(passage, ticket, CallFailure("not sent", str(error), parcel), 0)
             return
         self._retries.called()
-        call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket))
+        call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket, frame))
 
     def _request(self, parcel: Parcel, time_left_s: float) -> InferenceRequest:
+        payload = parcel.payload
         return InferenceRequest(
-            jpeg=parcel.picture.data,
+            jpeg=payload.data if isinstance(payload, EncodedImage) else b"",
+            features=Features(payload.head_sha256, payload.data)
+            if isinstance(payload, EncodedFeatures)
+            else None,
             frame_id=parcel.frame_id,
             device_id=self._peer.device_id,
             camera_id=parcel.camera_id,
@@ -197,18 +233,36 @@ class GrpcUplink:
         )
 
     def _landed(
-        self, call: "Call", parcel: Parcel, departed_s: float, passage: Passage, ticket: Ticket
+        self,
+        call: "Call",
+        parcel: Parcel,
+        departed_s: float,
+        passage: Passage,
+        ticket: Ticket,
+        frame: Frame | None,
     ) -> None:
         round_trip_s = time.monotonic() - departed_s
         try:
             outcome = self._outcome(call, parcel, round_trip_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             outcome = CallFailure("bad reply", str(error))
-        if isinstance(outcome, CallFailure) and outcome.status in _LINK_FAILURES:
+        if isinstance(outcome, CallFailure) and outcome.status in _WORTH_ANOTHER_TRY:
             if self._tries_again(outcome, parcel, passage, ticket):
                 return
             outcome = replace(outcome, unsent=parcel)
-        self._land(passage, ticket, outcome, len(parcel.picture.data))
+        if isinstance(outcome, CallFailure) and outcome.status == _NO_TAIL and self._book:
+            self._book.refused(parcel.option)
+            if frame is not None and self._sends_picture(frame, passage, ticket, len(parcel.payload.data)):
+                return
+        self._land(passage, ticket, outcome, len(parcel.payload.data))
+
+    def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, payload_bytes: int) -> bool:
+        """After features that the server has no tail for: the picture, if it may leave and has time left."""
+        if not self._packer.pictures_allowed or self._closing or time.monotonic() >= passage.deadline_s:
+            return False
+        self._observer.call(_NO_TAIL, payload_bytes)
+        self._submit(self._depart, frame, passage, ticket, PICTURE)
+        return True
 
     def _tries_again(self, failure: CallFailure, parcel: Parcel, passage: Passage, ticket: Ticket) -> bool:
         """Begin a second call after one that failed at once, where it can still be in time; it tells."""
@@ -217,7 +271,7 @@ class GrpcUplink:
             return False
         if not self._retries.take(time_left_s, self._flight.usual_s):
             return False
-        self._observer.call("retried", len(parcel.picture.data))
+        self._observer.call("retried", len(parcel.payload.data))
         self._submit(self._launch, parcel, passage, ticket, time_left_s)
         return True
 
@@ -261,6 +315,10 @@ class GrpcUplink:
             found, wanted = type(reply.prediction).__name__, self._peer.expects.__name__
             return CallFailure("bad reply", f"it carries {found}, the edge's model gives {wanted}")
         self._flight.took(round_trip_s)
+        if self._book:
+            server_s = reply.timings.total_s
+            network_s = max(0.0, round_trip_s - server_s)
+            self._book.answered(parcel.option, len(parcel.payload.data), network_s, server_s)
         return _answer(reply, parcel, round_trip_s)
 
 
@@ -295,21 +353,10 @@ def _verdict(outcome: Outcome) -> Verdict:
 
 def _answer(reply: InferenceReply, parcel: Parcel, round_trip_s: float) -> CloudAnswer:
     return CloudAnswer(
-        prediction=_in_frame_pixels(reply.prediction, parcel),
+        prediction=parcel.in_frame_pixels(reply.prediction),
         model=reply.model,
         network_s=max(0.0, round_trip_s - reply.timings.total_s),
         server_queue_s=reply.timings.queue_s,
         server_decode_s=reply.timings.decode_s,
         server_infer_s=reply.timings.infer_s,
     )
-
-
-def _in_frame_pixels(prediction: Prediction, parcel: Parcel) -> Prediction:
-    """Boxes arrive in pixels of the picture that was sent; the frame may be larger, or begin elsewhere."""
-    if not isinstance(prediction, Detections):
-        return prediction
-    picture = parcel.picture
-    offset = np.array([picture.offset_x, picture.offset_y] * 2, np.float32)
-    limit = np.array([parcel.frame_width, parcel.frame_height] * 2, np.float32)
-    xyxy = np.clip(prediction.xyxy / np.float32(picture.scale) + offset, 0, limit)
-    return Detections(xyxy, prediction.confidence, prediction.class_id)

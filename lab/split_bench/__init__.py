@@ -1,0 +1,1 @@
+"""What split inference brings: bytes against accuracy, latency over links; beside JPEG and the edge alone."""
