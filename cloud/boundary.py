@@ -29,6 +29,7 @@ class Boundary:
 
     def __init__(self, metrics: Metrics, load: Callable[[], float], identify: Identify) -> None:
         self.in_flight = 0
+        metrics.in_flight.set_function(lambda: self.in_flight)
         self._metrics = metrics
         self._load = load
         self._identify = identify
@@ -64,7 +65,6 @@ class Boundary:
     ) -> T:
         """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
         self.in_flight += 1
-        self._metrics.in_flight.set(self.in_flight)
         status = grpc.StatusCode.CANCELLED  # what it is when the client leaves
         try:
             answer = await work(self._call(context, claimed_device))
@@ -83,8 +83,7 @@ class Boundary:
             return answer
         finally:
             self.in_flight -= 1
-            self._metrics.in_flight.set(self.in_flight)
-            self._metrics.requests.labels(method, status.name).inc()
+            self._metrics.answered(method, status)
 
     def _call(self, context: AnyContext, claimed_device: str) -> Call:
         now_s = time.monotonic()

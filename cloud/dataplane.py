@@ -38,7 +38,7 @@ class Dataplane:
     @property
     def load(self) -> float:
         """How full the fullest model is: 0 idle, 1 refusing."""
-        return max((loaded.load for loaded in self.registry.models()), default=0.0)
+        return self.registry.load_share
 
     def models(self) -> list[LoadedModel]:
         """What is loaded."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from common.types import ModelId
@@ -34,12 +35,21 @@ class Metrics:
         self.loaded_models = Gauge(
             "spillover_loaded_models", "Versions of models in memory", registry=registry
         )
+        self._answered: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._decode = _seconds("decode", "JPEG to input tensor", registry)
         self._queue = _seconds("queue", "Waiting for the network", registry)
         self._infer = _seconds("infer", "One run of the network, whatever the batch", registry)
         self._rows = Histogram(
             "spillover_batch_rows", "Rows in one run", ["model"], buckets=_ROWS, registry=registry
         )
+
+    def answered(self, method: str, status: grpc.StatusCode) -> None:
+        """Count one call; on every call's path, so the children of the counter are looked up once."""
+        key = (method, status)
+        child = self._answered.get(key)
+        if child is None:
+            child = self._answered[key] = self.requests.labels(method, status.name)
+        child.inc()
 
     def of_model(self, model_id: ModelId) -> "ModelMetrics":
         """The metrics of one model; versions of a model count together."""

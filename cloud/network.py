@@ -1,5 +1,7 @@
 """An ONNX network as tensors in, tensors out: its signature, and how many rows one run may take."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +59,9 @@ class Network:
         self.batchable = first == {-1} and bool(self.inputs)
         only = first.pop() if len(first) == 1 else None
         self.fixed_rows = only if only is not None and only > 0 else None
+        self.quickest_s = math.inf
+        """The quickest run of the warm-up, with `warm_rows` rows; infinite before it."""
+        self.warm_rows = 2 if self.batchable else 1
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
 
@@ -69,14 +74,20 @@ class Network:
         Raises:
             ModelError: it cannot be run.
         """
-        rows = 2 if self.batchable else 1
+        rows = self.warm_rows
         shapes = [(rows, *spec.shape[1:]) if self.batchable else spec.shape for spec in self.inputs]
         if any(length < 0 for shape in shapes for length in shape):
             return
         zeros = [_zeros(spec, shape) for spec, shape in zip(self.inputs, shapes, strict=True)]
         for _ in range(runs):
+            start_s = time.perf_counter()
             outputs = self.run(zeros)
+            self.quickest_s = min(self.quickest_s, time.perf_counter() - start_s)
             self.batchable = self.batchable and all(len(output) == rows for output in outputs)
+
+    def expected_s(self, rows: int) -> float:
+        """The least time that a run of `rows` takes, by the quickest of the warm-up; infinite without one."""
+        return self.quickest_s * max(1.0, rows / self.warm_rows)
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run whole tensors, in the order of `inputs`; the outputs come in the order of `outputs`.

@@ -1,6 +1,7 @@
 """The batcher with real networks: right rows to everyone, whatever the others do."""
 
 import asyncio
+import math
 import random
 import threading
 
@@ -12,7 +13,8 @@ from cloud.config import BatchingConfig
 from cloud.network import Network
 from common.errors import ModelError, UnavailableError
 from common.model.manifest import MODEL_FILE
-from common.model.session import SessionConfig, open_session
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
 from common.types import ModelId
 from tests.models import identity
 
@@ -35,6 +37,10 @@ class Gated:
         self._network = network
         self.gate = threading.Event()
         self.batchable, self.fixed_rows = network.batchable, network.fixed_rows
+
+    def expected_s(self, rows):
+        """Nobody knows: so it is never run on the event loop."""
+        return math.inf
 
     def run(self, inputs):
         """Run once the gate is open; a row of -1 is an error, as a bad index would be."""
@@ -92,6 +98,31 @@ def test_a_lone_request_waits_for_nobody(network):
         return seen.rows
 
     assert asyncio.run(scenario()) == [1, 1, 1]
+
+
+def test_a_run_shorter_than_handing_it_over_stays_on_the_loop(network):
+    """A network known to be quick is run by whoever asks; one that is not, by an instance's thread."""
+    threads: list[int] = []
+
+    class Watched(Gated):
+        def run(self, inputs):
+            threads.append(threading.get_ident())
+            return super().run(inputs)
+
+        def expected_s(self, rows):
+            return 1e-6 if rows == 1 else 1.0
+
+    async def scenario() -> None:
+        watched = Watched(network)
+        watched.gate.set()
+        batcher = Batcher(watched, BatchingConfig(), Seen())
+        await _check(batcher, 1)
+        await _check(batcher, 2, rows=3)
+        await batcher.stop()
+
+    asyncio.run(scenario())
+    assert threads[0] == threading.get_ident()
+    assert threads[1] != threading.get_ident()
 
 
 def test_a_preferred_size_ends_the_wait(network):
