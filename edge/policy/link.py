@@ -14,6 +14,11 @@ DEVIATION_GAIN = 0.25
 """RFC 6298's beta."""
 DEVIATIONS = 3.0
 PROBE_AFTER_S = 2.0
+PROBE_BACKOFF = 1.5
+PROBE_AFTER_MAX_S = 20.0
+HEALED = 0.5
+"""The first call in time after late ones, if it took less than this share of what was expected, shows another
+link: what was learnt of the old one is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,10 @@ class LinkEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One call: when it ended, what it carried, how long the network alone had it."""
+    """One call: when it ended, what it carried, how long the network alone had it.
+
+    `payload_bytes` counts what was still under way before it as well: the link had to carry that first.
+    """
 
     ended_s: float
     payload_bytes: float
@@ -61,18 +69,24 @@ class LinkEstimator:
         self._queue_s = 0.0
         self._infer_s = 0.0
         self._last_try_s = -math.inf
+        self._probe_after_s = PROBE_AFTER_S
+        self._was_in_time = True
 
-    def answered(self, transfer: Transfer, server_queue_s: float, server_infer_s: float) -> None:
-        """A call came back, in time or late."""
+    def answered(
+        self, transfer: Transfer, server_queue_s: float, server_infer_s: float, *, in_time: bool
+    ) -> None:
+        """A call came back, in time or late. One in time lets the next probe come soon."""
+        if in_time:
+            self._probe_after_s = PROBE_AFTER_S
         self._queue_s = server_queue_s
         self._infer_s += (
             DEVIATION_GAIN * (server_infer_s - self._infer_s) if self._infer_s else server_infer_s
         )
-        self._learn(transfer)
+        self._learn(transfer, in_time=in_time)
 
     def timed_out(self, transfer: Transfer) -> None:
         """A call was given up: its network time was at least so long."""
-        self._learn(transfer)
+        self._learn(transfer, in_time=False)
 
     def estimate(self, now_s: float) -> LinkEstimate | None:
         """The link at `now_s`; None while nothing recent is known."""
@@ -85,22 +99,27 @@ class LinkEstimator:
 
     def may_probe(self, now_s: float) -> bool:
         """Whether to send a frame although it looks too late: without calls nothing is learnt."""
-        return now_s - self._last_try_s >= PROBE_AFTER_S
+        return now_s - self._last_try_s >= self._probe_after_s
 
-    def tried(self, now_s: float) -> None:
-        """A frame was sent."""
+    def tried(self, now_s: float, *, probe: bool) -> None:
+        """A frame was sent; probes in a row become rarer."""
         self._last_try_s = now_s
+        longer_s = min(PROBE_AFTER_MAX_S, self._probe_after_s * PROBE_BACKOFF)
+        self._probe_after_s = longer_s if probe else PROBE_AFTER_S
 
-    def _learn(self, transfer: Transfer) -> None:
+    def _learn(self, transfer: Transfer, *, in_time: bool) -> None:
         known = self.estimate(transfer.ended_s)
-        if known is not None:
-            expected_s = transfer.payload_bytes / known.rate_bytes_per_s + known.rtt_s
+        expected_s = transfer.payload_bytes / known.rate_bytes_per_s + known.rtt_s if known else 0.0
+        if in_time and not self._was_in_time and transfer.network_s < HEALED * expected_s:
+            self._transfers.clear()
+        if self._transfers:
             residual_s = abs(transfer.network_s - expected_s)
             self._deviation_s += DEVIATION_GAIN * (residual_s - self._deviation_s)
         else:
             # As RFC 6298 begins: half of the first measurement.
             self._deviation_s = transfer.network_s / 2
         self._transfers.append(transfer)
+        self._was_in_time = in_time
 
 
 def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ def fed(rtt_s: float, rate: float, jitter_s: float, count: int = 60, seed: int =
     for n in range(count):
         size = float(random.uniform(5_000, 60_000))
         network_s = rtt_s + size / rate + float(random.exponential(jitter_s))
-        estimator.answered(Transfer(n * 0.1, size, network_s), 0.002, 0.03)
+        estimator.answered(Transfer(n * 0.1, size, network_s), 0.002, 0.03, in_time=True)
     return estimator
 
 
@@ -42,7 +42,7 @@ def test_what_is_predicted_in_time_is_in_time(jitter_s: float) -> None:
         size = float(random.uniform(5_000, 60_000))
         network_s = 0.04 + size / 1e6 + float(random.exponential(jitter_s))
         in_time += network_s + 0.032 <= estimate.latency_s(size, 0.0)
-        estimator.answered(Transfer(now, size, network_s), 0.002, 0.03)
+        estimator.answered(Transfer(now, size, network_s), 0.002, 0.03, in_time=True)
     assert in_time >= 0.95 * 400
 
 
@@ -56,9 +56,9 @@ def test_a_link_that_slows_is_believed_at_once_and_one_that_heals_is_found_again
     assert after is not None
     assert after.latency_s(30_000, 0) > before.latency_s(30_000, 0) + 0.2
     assert estimator.may_probe(6.1)
-    estimator.tried(6.1)
-    assert not estimator.may_probe(7.0)
-    assert estimator.may_probe(8.2)
+    estimator.tried(6.1, probe=True)
+    assert not estimator.may_probe(8.5)
+    assert estimator.may_probe(9.2)
     assert estimator.estimate(60.0) is None
 
 
@@ -67,7 +67,7 @@ def test_any_calls_give_a_finite_estimate(calls: list[tuple[float, float]]) -> N
     """Empty payloads, calls of no duration: nothing divides by zero."""
     estimator = LinkEstimator()
     for n, (size, network_s) in enumerate(calls):
-        estimator.answered(Transfer(n * 0.01, size, network_s), 0.0, 0.0)
+        estimator.answered(Transfer(n * 0.01, size, network_s), 0.0, 0.0, in_time=True)
     estimate = estimator.estimate(len(calls) * 0.01)
     assert estimate is not None
     assert np.isfinite(estimate.latency_s(1e5, 0.0))

@@ -1,0 +1,84 @@
+"""The same frames over the same links under two policies, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge.policy.budget import Budget
+from lab.replay.simulate import LinkAware, Naive, Outcome, ReplayFrame, Sender, Setting, simulate
+from lab.replay.trace import LinkTrace
+
+BUCKET_FRAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy over one link; shares are 0..1, `over_budget_bytes` is the worst period's excess."""
+
+    link: str
+    policy: str
+    frames: int
+    sent: int
+    on_time_share: float
+    gain_share: float
+    bytes_sent: float
+    over_budget_bytes: float
+
+
+def compare(
+    frames: Sequence[ReplayFrame],
+    traces: Sequence[LinkTrace],
+    setting: Setting,
+    threshold: float,
+    budget_bytes: float | None = None,
+    period_s: float = 3600.0,
+) -> list[Row]:
+    """Threshold alone against link and budget, on each trace."""
+    rows = []
+    for trace in traces:
+        senders: list[tuple[str, Sender]] = [
+            ("threshold", Naive(threshold)),
+            ("link-aware", LinkAware(setting, threshold, _budget(frames, budget_bytes, period_s))),
+        ]
+        for name, sender in senders:
+            outcome = simulate(frames, sender, trace, setting, period_s)
+            rows.append(_row(trace.name, name, outcome, budget_bytes))
+    return rows
+
+
+def _budget(frames: Sequence[ReplayFrame], budget_bytes: float | None, period_s: float) -> Budget | None:
+    if budget_bytes is None:
+        return None
+    mean = sum(frame.payload_bytes for frame in frames) / len(frames)
+    return Budget(budget_bytes, period_s, min(BUCKET_FRAMES * mean, budget_bytes / 2))
+
+
+def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None) -> Row:
+    over = max(0.0, outcome.most_bytes_in_period - budget_bytes) if budget_bytes is not None else 0.0
+    gain = outcome.gain_on_time / outcome.gain_offered if outcome.gain_offered else 0.0
+    return Row(
+        link, policy, outcome.frames, outcome.sent, outcome.on_time_share, gain, outcome.bytes_sent, over
+    )
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """One row a link and policy."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
+    table.add_column("link")
+    table.add_column("policy", no_wrap=True)
+    for title in ("frames", "sent", "on time", "gain", "MB", "MB over budget"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.link,
+            row.policy,
+            str(row.frames),
+            str(row.sent),
+            f"{row.on_time_share:.1%}",
+            f"{row.gain_share:.0%}",
+            f"{row.bytes_sent / 1e6:.1f}",
+            f"{row.over_budget_bytes / 1e6:.1f}",
+        )
+    Console().print(table)

@@ -1,0 +1,143 @@
+"""A link over time: how many bytes a second it carries and how long the way is, from a CSV or from a model.
+
+CSV columns: `at_s` (from 0, rising), `rate_bytes_per_s` (0 is an outage), `rtt_s`. A line holds
+until the next; the trace begins again after its last line, which says where it ends.
+"""
+
+import csv
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from common.errors import SourceError
+
+COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
+DURATION_S = 600.0
+_STEP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The link from `at_s` on."""
+
+    at_s: float
+    rate_bytes_per_s: float
+    rtt_s: float
+
+
+class LinkTrace:
+    """A link that carries one transfer after the other.
+
+    Raises:
+        SourceError: no two lines, times that do not rise, numbers below 0, or a link that carries nothing.
+    """
+
+    def __init__(self, name: str, steps: list[Step]) -> None:
+        self.name = name
+        self._steps = steps
+        self._starts = [step.at_s for step in steps]
+        rising = all(a < b for a, b in zip(self._starts, self._starts[1:], strict=False))
+        if len(steps) < 2 or steps[0].at_s != 0 or not rising:
+            raise SourceError(f"link trace {name}: needs at least two lines, at_s from 0 and rising")
+        if any(min(step.rate_bytes_per_s, step.rtt_s) < 0 for step in steps):
+            raise SourceError(f"link trace {name}: has a number below 0")
+        self.duration_s = steps[-1].at_s
+        if not any(step.rate_bytes_per_s > 0 for step in steps[:-1]):
+            raise SourceError(f"link trace {name}: never carries a byte")
+
+    def at(self, time_s: float) -> Step:
+        """The line that holds at a time."""
+        return self._steps[bisect_right(self._starts, time_s % self.duration_s) - 1]
+
+    def finish_s(self, start_s: float, payload_bytes: float) -> float:
+        """When the last byte of a payload is through that begins at `start_s` (the way back not counted)."""
+        now, left = start_s, payload_bytes
+        while True:
+            index = bisect_right(self._starts, now % self.duration_s) - 1
+            ends = now - now % self.duration_s + self._starts[index + 1]
+            rate = self._steps[index].rate_bytes_per_s
+            if rate * (ends - now) >= left:
+                return now + left / rate if left else now
+            left -= rate * (ends - now)
+            # Floating point must not leave the end of a line before it.
+            now = max(ends, np.nextafter(now, np.inf))
+
+
+def read_trace(path: Path) -> LinkTrace:
+    """Read a CSV. Raises SourceError, naming the line."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read: {error}") from error
+    steps = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            steps.append(Step(*(float(row[column]) for column in COLUMNS)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{path}, line {line}: needs numbers {', '.join(COLUMNS)}") from error
+    return LinkTrace(path.stem, steps)
+
+
+def write_trace(path: Path, trace: LinkTrace) -> None:
+    """Write a CSV that `read_trace` reads."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        steps = (trace.at(at) for at in np.arange(0, trace.duration_s, _STEP_S))
+        writer.writerows([round(n, 4) for n in (s.at_s, s.rate_bytes_per_s, s.rtt_s)] for s in steps)
+        last = trace.at(trace.duration_s - _STEP_S)
+        writer.writerow([trace.duration_s, round(last.rate_bytes_per_s, 4), round(last.rtt_s, 4)])
+
+
+def constant(_: np.random.Generator) -> list[tuple[float, float]]:
+    """A good fixed line: 2 MB/s, 20 ms."""
+    return [(2e6, 0.02)] * int(DURATION_S / _STEP_S)
+
+
+def lte_drive(random: np.random.Generator) -> list[tuple[float, float]]:
+    """Mobile uplink from a moving car: a slow log-normal walk around 600 kB/s, with fades at cell borders."""
+    level, out = 0.0, []
+    for n in range(int(DURATION_S / _STEP_S)):
+        level = 0.97 * level + random.normal(0, 0.18)
+        fade = 0.08 if (n * _STEP_S) % 97 < 6 else 1.0
+        out.append((float(6e5 * np.exp(level) * fade), float(0.05 + 0.02 * random.exponential())))
+    return out
+
+
+def wifi_bursts(random: np.random.Generator) -> list[tuple[float, float]]:
+    """Crowded Wi-Fi: fast, but in every fifth second others take most of the air."""
+    busy = random.random(int(DURATION_S / _STEP_S)) < 0.2
+    return [
+        (float(3e5 if b else 4e6), float(0.005 + (0.06 if b else 0.004) * random.exponential())) for b in busy
+    ]
+
+
+def satellite(random: np.random.Generator) -> list[tuple[float, float]]:
+    """Geostationary: 250 kB/s and 600 ms, with rain now and then."""
+    steps = int(DURATION_S / _STEP_S)
+    return [
+        (2.5e5 * (0.3 if n % 240 < 30 else 1.0), float(0.6 + 0.01 * random.exponential()))
+        for n in range(steps)
+    ]
+
+
+def outage(_: np.random.Generator) -> list[tuple[float, float]]:
+    """A good line that is gone for 20 s in every 100."""
+    return [(0.0 if n * _STEP_S % 100 >= 80 else 1.5e6, 0.03) for n in range(int(DURATION_S / _STEP_S))]
+
+
+MODELS: Mapping[str, Callable[[np.random.Generator], list[tuple[float, float]]]] = MappingProxyType(
+    {"constant": constant, "lte": lte_drive, "wifi": wifi_bursts, "satellite": satellite, "outage": outage}
+)
+
+
+def model_trace(name: str, seed: int = 0) -> LinkTrace:
+    """Ten minutes of a link of that kind."""
+    links = MODELS[name](np.random.default_rng(seed))
+    steps = [Step(n * _STEP_S, rate, rtt) for n, (rate, rtt) in enumerate(links)]
+    return LinkTrace(name, [*steps, Step(len(links) * _STEP_S, *links[-1])])

@@ -1,0 +1,125 @@
+"""Replay: traces carry what they say, the simulation keeps its books, the link-aware policy is on time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import SourceError
+from lab.replay.cli import replay
+from lab.replay.compare import compare
+from lab.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
+from lab.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
+
+
+def frames(count: int = 3000, seed: int = 0) -> list[ReplayFrame]:
+    """Ten frames a second with random gain and size."""
+    random = np.random.default_rng(seed)
+    return [
+        ReplayFrame(n / 10, float(random.exponential(0.2)), float(random.uniform(20e3, 60e3)))
+        for n in range(count)
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 1e5)), min_size=1, max_size=6),
+    st.floats(0, 30),
+    st.floats(0, 2e5),
+)
+def test_a_transfer_takes_until_its_bytes_are_through(
+    lines: list[tuple[float, float]], start_s: float, size: float
+) -> None:
+    """What the link carries between start and finish is the payload."""
+    at, steps = 0.0, []
+    for duration_s, rate in [*lines, (1.0, 1e4)]:
+        steps.append(Step(at, rate, 0.0))
+        at += duration_s
+    trace = LinkTrace("t", [*steps, Step(at, 0.0, 0.0)])
+    finish_s = trace.finish_s(start_s, size)
+    assert finish_s >= start_s
+    grid = np.linspace(start_s, finish_s, 4001)
+    middles = (grid[:-1] + grid[1:]) / 2
+    carried = sum(trace.at(float(t)).rate_bytes_per_s for t in middles) * (finish_s - start_s) / 4000
+    largest = max(rate for _, rate in lines)
+    jumps = 2 + 8 * (1 + (finish_s - start_s) / trace.duration_s)
+    assert carried == pytest.approx(size, abs=1 + jumps * max(largest, 1e4) * (finish_s - start_s) / 4000)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_trace_survives_the_disk(tmp_path: Path, name: str) -> None:
+    """A written trace is the same link."""
+    trace = model_trace(name)
+    write_trace(tmp_path / f"{name}.csv", trace)
+    back = read_trace(tmp_path / f"{name}.csv")
+    assert back.duration_s == trace.duration_s
+    for at in (0.1, 85.2, 300.7, 599.9):
+        assert back.at(at).rate_bytes_per_s == pytest.approx(
+            trace.at(at).rate_bytes_per_s, rel=1e-3, abs=1e-3
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("at_s,rate_bytes_per_s,rtt_s\n0,1,0.1\n", "two lines"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,1,0.1\n0,1,0.1\n", "rising"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,1,x\n1,1,0.1\n", "line 2"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,0,0.1\n1,1,0.1\n", "carries nothing|never carries"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,-1,0.1\n1,1,0.1\n", "below 0"),
+    ],
+)
+def test_a_trace_that_makes_no_sense_is_refused(tmp_path: Path, text: str, named: str) -> None:
+    """The error says what is wrong, and a replay never hangs."""
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(SourceError, match=named):
+        read_trace(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["constant", "lte", "wifi", "outage"])
+def test_what_the_link_aware_policy_sends_is_on_time(name: str) -> None:
+    """About 95 of 100 at the least, and no less than by threshold alone."""
+    setting, trace = Setting(deadline_s=0.5), model_trace(name)
+    naive = simulate(frames(6000), Naive(0.25), trace, setting)
+    aware = simulate(frames(6000), LinkAware(setting, 0.25), trace, setting)
+    assert aware.on_time_share >= 0.94
+    assert aware.on_time_share >= naive.on_time_share - 0.005
+    assert aware.sent > 0.4 * naive.sent
+
+
+def test_a_hopeless_link_is_left_alone() -> None:
+    """Where no answer can be in time, only rare probes leave."""
+    setting = Setting(deadline_s=0.5)
+    outcome = simulate(frames(6000), LinkAware(setting, 0.25), model_trace("satellite"), setting)
+    assert outcome.sent < 60
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_no_period_exceeds_the_budget(name: str) -> None:
+    """Under a budget of a tenth of what is offered, no sliding minute sends a byte more."""
+    rows = compare(frames(), [model_trace(name)], Setting(), 0.25, budget_bytes=2.4e6, period_s=60)
+    by_policy = {row.policy: row for row in rows}
+    assert by_policy["link-aware"].over_budget_bytes == 0
+    assert name != "constant" or by_policy["threshold"].over_budget_bytes > 0
+
+
+LINE = (
+    '{"frame_id":"f-%d","camera_id":"c","sequence":%d,"source":"","captured_unix_s":%f,"answered_by":"edge",'
+    '"revision":0,"model":{"name":"m","version":"1"},"classes":[],"boxes":null,"timings":{},'
+    '"payload_bytes":%d,"decision":{"action":"keep","reason":"confident","expected_gain":%f},"error":""}'
+)
+
+
+def test_the_command_plays_a_log(tmp_path: Path) -> None:
+    """JSON lines of the edge in, a table and figures out; events between the results do no harm."""
+    log, out = tmp_path / "r.jsonl", tmp_path / "o.json"
+    lines = [LINE % (n, n, 1e9 + n / 10, 30_000 * (n % 2), n % 10 / 10) for n in range(200)]
+    log.write_text("\n".join(['{"event":"started","at_unix_s":1.0}', *lines]) + "\n")
+    done = CliRunner().invoke(
+        replay, ["--log", str(log), "--link", "constant", "--json", str(out)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    assert "link-aware" in done.output
+    assert '"on_time_share": 1.0' in out.read_text()
