@@ -1,5 +1,8 @@
 """Bearer tokens on real gRPC: who has none, a wrong one or a revoked one stays out."""
 
+import subprocess
+import sys
+from importlib.util import find_spec
 from queue import SimpleQueue
 
 import grpc
@@ -12,7 +15,7 @@ from common.pb import open_inference_pb2 as oip_pb
 from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
 from common.pb import spillover_pb2_grpc as pb_grpc
-from tests.models import colour_classifier
+from tests.models import colour_classifier, identity
 from tests.pki import Pki, bearer, secure_channel
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 
@@ -166,3 +169,27 @@ def test_a_method_that_nobody_may_call_is_refused(channel, tokens_file):
         with pytest.raises(grpc.RpcError) as refused:
             call(b"", timeout=CALL_S, metadata=metadata)
         assert refused.value.code() is status
+
+
+TRITON = """
+import sys
+from tritonclient.grpc import InferenceServerClient
+address, ca, token = sys.argv[1:]
+client = InferenceServerClient(address, ssl=True, root_certificates=ca)
+assert client.is_server_live()
+print(client.get_model_metadata("identity", headers={"authorization": f"Bearer {token}"}).name)
+client.close()
+"""
+
+
+@pytest.mark.skipif(find_spec("tritonclient") is None, reason="tritonclient is not installed")
+def test_tritonclient_brings_its_token_as_a_header(tokens_file, tmp_path):
+    """The standard client needs but its own options; a process, since both register the same protobuf names."""
+    pki = Pki(tmp_path / "ca")
+    identity(tmp_path / "models")
+    security = {"tls": pki.server_tls(mutual=False), "tokens_file": str(tokens_file)}
+    token = add_token(tokens_file, "triton", "operator", None)
+    with serving(cloud_config(tmp_path / "models", security=security)) as server:
+        command = [sys.executable, "-c", TRITON, server.address, str(pki.ca), token]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "identity\n", done.stderr[-500:]
