@@ -1,0 +1,149 @@
+"""The whole daemon with a split network: features sent, fallen back from, and alone on the wire."""
+
+import shutil
+
+import cv2
+import msgspec
+import pytest
+
+from common.model.manifest import open_model_folder
+from common.model.session import Model
+from common.model.session_config import SessionConfig
+from common.model.split import open_split_plan
+from common.types import Action
+from edge.config import EdgeConfig
+from edge.daemon import Daemon
+from lab.records import read_records
+from tests.models import colour_classifier
+from tests.serving import cloud_config, serving
+from tests.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.wiretap import wiretap
+
+FRAMES = 6
+JPEG_START = b"\xff\xd8\xff"
+FEATURES_START = b"SF\x01"
+A_MINUTE_S = 60.0
+
+
+class Site:
+    """A cloud's repository with a split model, pictures for a camera, and daemons between the two."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.runs = 0
+        self.model = residual_classifier(folder / "cloud")
+        split_classifier(self.model)
+        self.cut = open_split_plan(open_model_folder(self.model)).cuts[0].name
+        self.local = colour_classifier(folder / "edge")
+        self.pictures = folder / "pictures"
+        self.pictures.mkdir()
+        for number, picture in enumerate(coloured_pictures(FRAMES, seed=3)):
+            cv2.imwrite(str(self.pictures / f"{number}.png"), picture.image())
+
+    def run(self, address, payload, heads=None):
+        """Send every picture in mode `cloud_only`; the records, by order of capture."""
+        self.runs += 1
+        output = self.folder / f"{self.runs}.jsonl"
+        values = {
+            "camera": {"source": str(self.pictures), "pace": "fast"},
+            "model": {"folder": str(self.local), "session": {"threads": 1}},
+            "sinks": [{"kind": "jsonl", "path": str(output)}],
+            "mode": "cloud_only",
+            "deadline_s": A_MINUTE_S,
+            "drain_timeout_s": A_MINUTE_S,
+            "uplink": {
+                "address": address,
+                "payload": payload,
+                "split": {
+                    "folder": str(heads or self.model),
+                    "cuts": [self.cut],
+                    "session": {"threads": 1},
+                },
+            },
+        }
+        Daemon(msgspec.convert(values, EdgeConfig)).run()
+        return sorted(read_records(output), key=lambda record: record.sequence)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """One site for all tests here."""
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where its cloud listens."""
+    with serving(cloud_config(site.folder / "cloud")) as server:
+        yield server.address
+
+
+def _stale_heads(site, folder):
+    """The split model as it was before the cloud got another version: same names, other heads."""
+    stale = folder / "stale"
+    shutil.copytree(residual_classifier(folder, seed=9), stale)
+    split_classifier(stale)
+    (stale / "split").rename(stale / "old")
+    plan = open_split_plan(open_model_folder(stale))
+    site_cut = msgspec.structs.replace(plan.cuts[0], name=site.cut)
+    text = msgspec.yaml.encode(msgspec.to_builtins(msgspec.structs.replace(plan, cuts=(site_cut,))))
+    (stale / "split.yaml").write_bytes(text)
+    (stale / "split").mkdir()
+    for half in ("head", "tail"):
+        shutil.copy(
+            stale / "old" / f"{plan.cuts[0].name}.{half}.onnx", stale / "split" / f"{site.cut}.{half}.onnx"
+        )
+    return stale
+
+
+def test_features_are_sent_and_answered(site, address):
+    """Every frame goes as features of the cut, is said to, and has the whole network's answer."""
+    whole = Model.load(site.model, SessionConfig(threads=1))
+    records = site.run(address, "features")
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert {r.decision.action for r in records} == {Action.SEND_FEATURES}
+    agree = [
+        record.classes[0].class_id == whole.predict(picture.image())[0].class_id[0]
+        for record, picture in zip(records, coloured_pictures(FRAMES, seed=3), strict=True)
+    ]
+    assert sum(agree) >= FRAMES - 1
+
+
+def test_no_pixels_leave_the_device_with_features_only(site, address):
+    """On the wire are features and no JPEG; the same tap does see the JPEGs when pictures are sent."""
+    with wiretap(address) as tap:
+        records = site.run(tap.address, "features_only")
+        sent = tap.sent
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert sent.count(FEATURES_START) == FRAMES
+    assert JPEG_START not in sent
+    with wiretap(address) as tap:
+        site.run(tap.address, "picture")
+        assert tap.sent.count(JPEG_START) == FRAMES
+
+
+def test_features_only_stays_so_when_the_server_has_no_tail(site, address, tmp_path):
+    """Heads of another version: each frame keeps its local answer, and still no picture is sent."""
+    with wiretap(address) as tap:
+        records = site.run(tap.address, "features_only", _stale_heads(site, tmp_path))
+        assert JPEG_START not in tap.sent
+    assert {r.answered_by for r in records} == {"edge_degraded"}
+    assert all("failed_precondition" in r.error for r in records)
+
+
+def test_features_fall_back_to_pictures_when_the_server_has_no_tail(site, address, tmp_path):
+    """Heads of another version, pictures allowed: every frame is answered by the cloud all the same."""
+    with wiretap(address) as tap:
+        records = site.run(tap.address, "features", _stale_heads(site, tmp_path))
+        sent = tap.sent
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert sent.count(JPEG_START) == FRAMES
+    assert 1 <= sent.count(FEATURES_START) <= FRAMES
+
+
+def test_auto_logs_what_each_form_was_expected_to_take(site, address):
+    """The choice can be replayed: the predicted latency of picture and cut is in every decision."""
+    for record in site.run(address, "auto"):
+        assert {"latency_s.picture", f"latency_s.{site.cut}"} <= set(record.decision.inputs)
+        assert record.decision.action in {Action.SEND_FRAME, Action.SEND_FEATURES}
+        assert record.answered_by == "cloud"
