@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cloud.security import builders
 from cloud.security.builders import Subject
-from cloud.security.files import locked, write_private, write_public
+from cloud.security.files import locked, make_folder, write_private, write_public
 from common.errors import ConfigError, NotFoundError
 from common.reload import read_file
-from common.tls import load_key_pair, utc_now
+from common.tls import load_certificates, load_key_pair, utc_now
 
 CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
 CA_DAYS = 3650
@@ -69,7 +69,7 @@ class Authority:
     @classmethod
     def create(cls, folder: Path, name: str) -> "Authority":
         """Make an authority called `name` in a new folder. Raises ConfigError when it has one already."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         with locked(folder):
             if (folder / CA_KEY).exists():
                 raise ConfigError(f"{folder} has a certificate authority; it is not overwritten")
@@ -99,7 +99,7 @@ class Authority:
             (start, min(end, self._certificate.not_valid_after_utc)),
         )
         pem = certificate.public_bytes(Encoding.PEM)
-        (self.folder / ISSUED).mkdir(exist_ok=True)
+        make_folder(self.folder / ISSUED)
         write_public(self.folder / ISSUED / f"{certificate.serial_number:x}.crt", pem)
         return pem, key_pem(key) if key else b""
 
@@ -107,7 +107,8 @@ class Authority:
         """Every certificate, by name, oldest first. Raises ConfigError: the revocation list is damaged."""
         revoked = {entry.serial_number for entry in self._revocations()}
         found = [
-            x509.load_pem_x509_certificate(path.read_bytes()) for path in (self.folder / ISSUED).glob("*.crt")
+            load_certificates(read_file(path, "authority"), f"authority: {path}")[0]
+            for path in (self.folder / ISSUED).glob("*.crt")
         ]
         known = [Issued(one, builders.read_subject(one), one.serial_number in revoked) for one in found]
         return sorted(known, key=lambda one: (one.subject.name, one.certificate.not_valid_after_utc))

@@ -26,10 +26,25 @@ def write_public(path: Path, data: bytes) -> None:
     _write(path, data, _PUBLIC)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that its owner alone may enter, if it is not there. Raises ConfigError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path}: {error.strerror}") from error
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the folder meanwhile: two that revoke must not undo each other."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Keep other processes from changing the folder meanwhile: two that revoke must not undo each other.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigError(f"cannot use folder {folder}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -184,7 +184,7 @@ client.close()
 
 @pytest.mark.skipif(find_spec("tritonclient") is None, reason="tritonclient is not installed")
 def test_tritonclient_brings_its_token_as_a_header(tokens_file, tmp_path):
-    """The standard client needs but its own options; a process, since both register the same protobuf names."""
+    """The standard client needs but its own options; a process, as both register the same protobuf."""
     pki = Pki(tmp_path / "ca")
     identity(tmp_path / "models")
     security = {"tls": pki.server_tls(mutual=False), "tokens_file": str(tokens_file)}

@@ -200,3 +200,14 @@ def test_a_pair_that_does_not_fit_is_named(folder):
     run("issue", folder, "b")
     with pytest.raises(ConfigError, match=r"uplink\.tls\.key"):
         load_key_pair(folder / "a.crt", folder / "b.key", "uplink.tls")
+
+
+def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path):
+    """A file in a folder's place, and a damaged certificate among those issued: ConfigError, no traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file"):
+        Authority.create(tmp_path / "file" / "pki", "CA")
+    (folder / "issued").mkdir()
+    (folder / "issued" / "1.crt").write_text("-")
+    with pytest.raises(ConfigError, match=r"1\.crt"):
+        run("list", folder)

@@ -65,3 +65,9 @@ def test_a_name_is_a_name(tmp_path, name):
     """Names that could not travel in a header or a certificate are refused."""
     with pytest.raises(ConfigError):
         add_token(tmp_path / "tokens.yaml", name, "device", None)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    """A mistyped path is an error with its name."""
+    with pytest.raises(ConfigError, match="nowhere"):
+        add_token(tmp_path / "nowhere" / "tokens.yaml", "a", "device", None)
