@@ -46,6 +46,8 @@ class CameraConfig(Section, frozen=True):
     """Overrides the rate that the source states; a folder states none and is played at 10."""
     loop: bool = False
     queue_size: Count = 2
+    frozen_after_s: NotNegative = 10.0
+    """A live camera that gives the very same picture for so long is connected anew; 0 never looks."""
     max_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Stop after so many frames; 0 is no limit."""
 

@@ -5,7 +5,7 @@ import random
 import secrets
 import time
 from contextlib import ExitStack
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import cv2
 
@@ -18,6 +18,8 @@ from common.types import Classification, Detections, Result
 from edge.answers import Answers
 from edge.camera.camera import Camera
 from edge.camera.open import open_source
+from edge.camera.resilient import ResilientSource
+from edge.camera.source import Source
 from edge.camera.video import quiet_opencv
 from edge.config import EdgeConfig, Mode, Pace, PayloadKind, SpoolConfig
 from edge.features import FeatureEncoder
@@ -28,11 +30,13 @@ from edge.parcel import Packer
 from edge.payloads import PayloadBook
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
+from edge.pulse import Pulse
 from edge.redaction import build_redaction
 from edge.second_look import SecondLook
 from edge.sinks.build import build_outlets
 from edge.sinks.outlets import Outlets
 from edge.spool.forwarder import Forwarder
+from edge.systemd import Notifier
 from edge.uplink.base import NoUplink, Uplink
 from edge.worker import Ended, Worker
 
@@ -62,6 +66,8 @@ class Daemon:
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self.metrics = Metrics()
+        self._notifier = Notifier(os.environ)
+        self._pulse = Pulse(time.monotonic)
         self._model = Model.load(find_model_folder(config.model.folder), config.model.session)
         manifest = self._model.manifest
         threshold = config.model.report_threshold
@@ -75,7 +81,7 @@ class Daemon:
         outlets = build_outlets(config, self._model.folder.labels, self.metrics.result_dropped)
         self._outlets = Outlets(outlets, self._events.put)
         self._journal = Journal(self.metrics, self._outlets.put)
-        self._source = open_source(config.camera.source)
+        self._source = self._open_source()
         read_ahead = len(os.sched_getaffinity(0)) > 1
         self._camera = Camera(
             self._source, config.camera, self._boot_id, self._journal, read_ahead=read_ahead
@@ -118,15 +124,28 @@ class Daemon:
             self._worker.start()
             self._capture.start()
             self._say_ready()
+            self._notifier.ready(f"mode {self._config.mode.value}")
             error = self._wait_for_end()
+            self._notifier.stopping(str(error) if error else "asked to")
         if error is not None:
             raise error
 
     def _wait_for_end(self) -> Exception | None:
-        """Sleep until there is a reason to end. A camera that is through leaves frames to the pipeline."""
+        """Sleep until there is a reason to end; meanwhile tell systemd that nothing hangs.
+
+        A camera that is through leaves frames to the pipeline.
+        """
+        period_s = self._notifier.watchdog_s / 3 or None
         while True:
-            ended = self._events.get()
+            try:
+                ended = self._events.get(timeout=period_s)
+            except Empty:
+                if not self._pulse.hangs(self._notifier.watchdog_s):
+                    self._notifier.alive(f"mode {self._config.mode.value}")
+                continue
             if ended.error is None and ended.name == self._capture.name:
+                if self._config.camera.pace is Pace.REALTIME:
+                    self._journal.camera(self._config.camera.camera_id, "ended")
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error
@@ -141,7 +160,8 @@ class Daemon:
             if frame is None:
                 return
             try:
-                self._pipeline.process(frame)
+                with self._pulse.beat():
+                    self._pipeline.process(frame)
             except ModelError:
                 self._journal.dropped(frame, "model failed")
                 raise
@@ -158,6 +178,8 @@ class Daemon:
 
     def _close_camera(self) -> None:
         """Stop both threads that may read from the source, then let go of it."""
+        if isinstance(self._source, ResilientSource):
+            self._source.interrupt()
         self._camera.stop()
         returned = [worker.join(JOIN_TIMEOUT_S) for worker in (self._capture, self._worker)]
         if all(returned):
@@ -207,6 +229,19 @@ class Daemon:
         if self._config.uplink.tls and self._config.uplink.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
+
+    def _open_source(self) -> Source:
+        """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""
+        camera = self._config.camera
+        source = open_source(camera.source)
+        if not source.live:
+            return source
+        return ResilientSource(
+            source,
+            lambda: open_source(camera.source),
+            lambda state, detail: self._journal.camera(camera.camera_id, state, detail),
+            camera.frozen_after_s,
+        )
 
     def _build_encoders(self) -> dict[str, FeatureEncoder]:
         """The heads; none where pictures are sent, or nothing is."""

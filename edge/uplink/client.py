@@ -61,7 +61,7 @@ _LINK_FAILURES = frozenset(
 _NO_TAIL = "failed_precondition"
 """The server knows the model and not this head: features of another version."""
 _WORTH_ANOTHER_TRY = _LINK_FAILURES | {"bad reply", "internal", "no time left"}
-"""Ends of a call after which the frame may wait on the disk; the way out of there gives up what never works."""
+"""Ends of a call after which the frame may wait on the disk; from there what never works is given up."""
 _SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent", _NO_TAIL})
 """Ends of a call that say nothing of the link."""
 

@@ -7,6 +7,7 @@ import random
 import sys
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -53,20 +54,23 @@ def main() -> int:
 
 
 def soak(field: Field, minutes: float, rng: random.Random) -> list[tuple[float, str]]:
-    """Let trouble come and go; gives when which fault began."""
+    """Let trouble come and go, looking at the edge every second; gives when which fault began."""
     begun: list[tuple[float, str]] = []
     end_s = time.monotonic() + 60 * minutes
     next_fault_s = time.monotonic() + 5.0
-    while time.monotonic() < end_s:
-        sample = field.sample()
-        if time.monotonic() >= next_fault_s:
-            fault = rng.choice(LINK_FAULTS)
-            begun.append((round(sample.at_s, 1), fault.__name__))
-            fault(field, rng)
-            field.sample()
-            field.heal()
-            next_fault_s = time.monotonic() + _CALM_S * (0.5 + rng.random())
-        time.sleep(1.0)
+    with ThreadPoolExecutor(1) as trouble:
+        current: Future[None] | None = None
+        while time.monotonic() < end_s or current is not None:
+            sample = field.sample(at_peace=False)
+            if current is not None and current.done():
+                current.result()
+                field.heal()
+                current, next_fault_s = None, time.monotonic() + _CALM_S * (0.5 + rng.random())
+            elif current is None and time.monotonic() >= next_fault_s:
+                fault = rng.choice(LINK_FAULTS)
+                begun.append((round(sample.at_s, 1), fault.__name__))
+                current = trouble.submit(fault, field, rng)
+            time.sleep(1.0)
     return begun
 
 
