@@ -63,6 +63,7 @@ class SpilloverServicer(object):
         """Answers one frame.
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+        UNAUTHENTICATED (no identity that holds), PERMISSION_DENIED (not this caller's to do, or another's device_id),
         FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
         RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
         deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's

@@ -47,6 +47,7 @@ class SpilloverStub:
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+    UNAUTHENTICATED (no identity that holds), PERMISSION_DENIED (not this caller's to do, or another's device_id),
     FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
     RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
     deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
@@ -69,6 +70,7 @@ class SpilloverAsyncStub(SpilloverStub):
     """Answers one frame.
 
     Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+    UNAUTHENTICATED (no identity that holds), PERMISSION_DENIED (not this caller's to do, or another's device_id),
     FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
     RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
     deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
@@ -94,6 +96,7 @@ class SpilloverServicer(metaclass=_abc_1.ABCMeta):
         """Answers one frame.
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
+        UNAUTHENTICATED (no identity that holds), PERMISSION_DENIED (not this caller's to do, or another's device_id),
         FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
         RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
         deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
