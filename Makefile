@@ -13,7 +13,7 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) 
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge bench-cloud loadtest clean
+.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-cloud loadtest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -55,6 +55,9 @@ check-proto: $(STAMP)
 
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
 	$(BIN)/spillover lab bench-edge --python $(EDGE_VENV)/bin/python
+
+bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
+	$(BIN)/spillover lab bench-policy --out out/bench-policy
 
 loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (9 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest

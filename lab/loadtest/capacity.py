@@ -8,8 +8,6 @@ from lab.loadtest.results import Capacity, Probe
 from lab.loadtest.scenarios import Scenarios
 from lab.loadtest.simulated.bench import Load
 
-_FIRST = 8
-
 
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
     """One search for each mode and link of the scenario; `progress` hears of every number tried."""
@@ -31,14 +29,14 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
                 progress(done)
                 return done
 
-            probes = bisect(probe, config.max_edges, config.precision)
+            probes = bisect(probe, config.first_edges, config.max_edges, config.precision)
             held = max((p.edges for p in probes if p.held), default=0)
             failed = min((p.edges for p in probes if not p.held), default=None)
             found.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
     return found
 
 
-def bisect(probe: Callable[[int], Probe], most: int, precision: float) -> list[Probe]:
+def bisect(probe: Callable[[int], Probe], first: int, most: int, precision: float) -> list[Probe]:
     """Try numbers of edges until the largest held and the smallest failed are within `precision`.
 
     A number that fails is tried once more before it counts as failed: one hiccup of the machine must not end
@@ -53,7 +51,7 @@ def bisect(probe: Callable[[int], Probe], most: int, precision: float) -> list[P
                 return True
         return False
 
-    held, edges = 0, min(_FIRST, most)
+    held, edges = 0, min(first, most)
     while holds(edges):
         held = edges
         if held >= most:

@@ -46,7 +46,7 @@ def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
     if wanted.any():
         in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= setting.deadline_s)
         figures["sent_on_time_share"] = float(in_time.sum() / wanted.sum())
-    answered = ~np.isnan(outcomes.server_infer_s)
+    answered = outcomes.server_infer_s > 0
     if answered.any():
         infer_s = outcomes.server_infer_s[answered]
         figures["server_queue_ms"] = float(outcomes.server_queue_s[answered].mean()) * 1e3

@@ -99,7 +99,7 @@ def in_window(
         known = answered.get(record.sequence)
         answered[record.sequence] = Answered(known.first if known else record, record)
     if not answered:
-        return {}, range(0), window.begin_s
+        return {}, range(round(window.length_s * fps)), window.begin_s
     start_s = min(r.captured_unix_s - r.sequence / fps for r in records)
     first = int(np.ceil((window.begin_s - start_s) * fps - 1e-6))
     numbers = range(first, first + round(window.length_s * fps))

@@ -83,7 +83,7 @@ class LoadTest:
             started_unix_s=started_s,
             took_s=time.time() - started_s,
             host=this_host(),
-            config=msgspec.to_builtins(config),
+            config=msgspec.json.decode(msgspec.json.encode(config)),
             notes=self._notes,
             cells=cells,
             goals=judge(config.goals, cells, self._notes),

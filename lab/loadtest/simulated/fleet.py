@@ -19,7 +19,6 @@ _METHOD = "/spillover.v1.Spillover/Infer"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MAX_PUSHBACK_S = 60.0
 _CONNECT_AT_ONCE = 50
-_CONNECT_LIMIT_S = 60.0
 
 
 @dataclass(slots=True)
@@ -76,9 +75,10 @@ class SimulatedFleet:
 
         async def one(edge: _Edge) -> None:
             async with gate:
-                await asyncio.wait_for(edge.channel.channel_ready(), _CONNECT_LIMIT_S)
+                await edge.channel.channel_ready()
 
-        await asyncio.gather(*(one(edge) for edge in self._edges.values()))
+        async with asyncio.timeout(self._job.connect_limit_s):
+            await asyncio.gather(*(one(edge) for edge in self._edges.values()))
 
     async def play(self, start_s: float) -> None:
         """Send every wanted frame at its time and wait for the ends; `start_s` is by `time.monotonic`."""

@@ -1,0 +1,112 @@
+"""load.yaml: what it may say, and that mistakes are named."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from common.config import load_config, parse_config
+from common.errors import ConfigError
+from lab.loadtest import config as section
+from lab.loadtest.cells import cells_of, interleaved
+from lab.loadtest.config import LoadConfig
+from lab.loadtest.server import require_loopback
+from lab.loadtest.yaml_files import merged, nested
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
+SMALL = """
+modes: {a: {mode: edge_only}}
+links: {l: {rtt_ms: 10}}
+scenarios: {s: {modes: [a], links: [l]}}
+"""
+
+
+def test_example_is_what_the_program_reads() -> None:
+    """The example file loads, and its scenarios are all that the make target shows."""
+    config = load_config(EXAMPLE, LoadConfig)
+    assert set(config.scenarios) == {"video", "labelled", "fleet"}
+    assert config.goals
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (section.LoadConfig, []),
+        (section.CloudPart, ["cloud"]),
+        (section.PricesConfig, ["prices"]),
+        (section.CapacityConfig, ["capacity", 0]),
+        (section.SweepConfig, ["sweep"]),
+        (section.FleetConfig, ["fleet"]),
+        (section.LinkConfig, ["links", "50ms-5mbit"]),
+    ],
+)
+def test_example_explains_every_key(kind: type[msgspec.Struct], path: list[str | int]) -> None:
+    """Every key of a section is in the example, under its own name."""
+    found = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    for step in path:
+        found = found[step]
+    assert set(found) == {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+def test_example_explains_every_key_of_a_scenario() -> None:
+    """The example's scenarios together show all keys that one may have."""
+    scenarios = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["scenarios"]
+    shown = {key for scenario in scenarios.values() for key in scenario}
+    assert shown == {field.encode_name for field in msgspec.structs.fields(section.ScenarioConfig)}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"scenarios": {"s": {"modes": ["b"], "links": ["l"]}}}, "'b'"),
+        ({"scenarios": {"s": {"modes": ["a"], "links": ["m"]}}}, "'m'"),
+        ({"scenarios": {"s": {"modes": ["a"], "links": ["l"], "kind": "simulated"}}}, "record"),
+        ({"goals": [{"scenario": "t", "mode": "a", "measure": "lost", "at_most": 0}]}, "'t'"),
+        ({"goals": [{"scenario": "s", "mode": "a", "measure": "speed", "at_most": 0}]}, "speed"),
+        ({"goals": [{"scenario": "s", "mode": "a", "measure": "lost"}]}, "at_most or at_least"),
+        ({"fps": 3}, "fps"),
+    ],
+)
+def test_a_mistake_is_named(change: dict[str, object], named: str) -> None:
+    """A name that is nowhere defined, an unknown measure or key: the error says which."""
+    text = yaml.safe_dump(yaml.safe_load(SMALL) | change)
+    with pytest.raises(ConfigError, match=r"load\.yaml") as caught:
+        parse_config(text, LoadConfig, "load.yaml")
+    assert named in str(caught.value)
+
+
+def test_every_cell_is_run_once_a_repeat_and_none_always_first() -> None:
+    """Repeats visit all cells, and begin with another one each time."""
+    plan = msgspec.convert(
+        {"modes": ["a", "b"], "links": ["l", "m"], "edges": [1, 5]}, section.ScenarioConfig
+    )
+    cells = cells_of("s", plan)
+    assert len(set(cells)) == len(cells) == 8
+    turns = list(interleaved(cells, 3))
+    for repeat in range(3):
+        of_repeat = [cell for r, cell in turns if r == repeat]
+        assert sorted(of_repeat, key=str) == sorted(cells, key=str)
+    assert len({next(cell for r, cell in turns if r == repeat) for repeat in range(3)}) == 3
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:50051", "[::1]:7"])
+def test_loopback_is_let_through(address: str) -> None:
+    """Addresses of this machine need no permission."""
+    require_loopback(address, "cloud.address")
+
+
+def test_another_machine_needs_permission() -> None:
+    """An address outside the loopback interface is refused, and the flag that allows it is named."""
+    with pytest.raises(ConfigError, match="--remote"):
+        require_loopback("192.0.2.1:50051", "cloud.address")
+
+
+def test_parts_of_a_configuration_are_laid_over_each_other() -> None:
+    """Nested sections merge key by key, later ones win, and inputs stay as they were."""
+    base = {"policy": {"kind": "margin", "threshold": 0.5}, "mode": "hybrid"}
+    assert merged(base, nested("policy.threshold", 0.7), {"mode": "edge_only"}) == {
+        "policy": {"kind": "margin", "threshold": 0.7},
+        "mode": "edge_only",
+    }
+    assert base["policy"] == {"kind": "margin", "threshold": 0.5}

@@ -1,0 +1,127 @@
+"""From records to latencies that hide nothing."""
+
+import numpy as np
+import pytest
+
+from common.types import ModelId, Timings
+from edge.sinks.record import ClassRecord, Record
+from lab.loadtest.config import PricesConfig
+from lab.loadtest.figures import Setting, frame_figures
+from lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, EDGE, Window, join, outcomes_of
+from lab.loadtest.stats import percentile_ms, summarise
+from tests.unit.lab.test_loadtest_report import SOME_DECISION
+
+FPS = 10.0
+START_S = 1000.0
+WINDOW = Window(START_S + 1.0, START_S + 2.0)
+"""Frames 10 to 19."""
+
+
+def record(sequence: int, total_s: float = 0.01, *, late_s: float = 0.0, **changes: object) -> Record:
+    """A frame that was captured `late_s` after it was due."""
+    fields: dict[str, object] = {
+        "frame_id": f"f-{sequence}",
+        "camera_id": "camera",
+        "sequence": sequence,
+        "source": "",
+        "captured_unix_s": START_S + sequence / FPS + late_s,
+        "answered_by": "edge",
+        "revision": 0,
+        "model": ModelId("m", "1"),
+        "classes": [ClassRecord(0, 0.9)],
+        "boxes": None,
+        "timings": Timings(total_s=total_s),
+        "payload_bytes": 0,
+        "decision": SOME_DECISION,
+        "error": "",
+    }
+    return Record(**(fields | changes))
+
+
+def setting() -> Setting:
+    """One edge, 300 ms."""
+    return Setting(1, 0.3, WINDOW, PricesConfig())
+
+
+def test_latency_counts_from_when_the_frame_was_due() -> None:
+    """A camera that stalled for 200 ms shows in the latency, though the pipeline took 10 ms."""
+    records = [record(n, late_s=0.2 if n == 15 else 0.0) for n in range(30)]
+    outcomes = outcomes_of(records, FPS, WINDOW)
+    assert len(outcomes) == 10
+    assert outcomes.first_s.max() == pytest.approx(0.21)
+    assert outcomes.emit_s.max() == pytest.approx(0.01)
+
+
+def test_a_frame_without_a_record_is_dropped_and_not_in_time() -> None:
+    """Missing numbers count among the frames, as neither answered nor in time."""
+    outcomes = outcomes_of([record(n) for n in range(30) if n not in {12, 13}], FPS, WINDOW)
+    figures = frame_figures(outcomes, setting())
+    assert (outcomes.ending == DROPPED).sum() == 2
+    assert figures["dropped_share"] == pytest.approx(0.2)
+    assert figures["on_time_share"] == pytest.approx(0.8)
+
+
+def test_a_late_answer_is_a_revision_of_the_same_frame() -> None:
+    """The first answer counts for the deadline, the revision for the final answer; the frame is not lost."""
+    late = [
+        record(12, 0.295, answered_by="edge_degraded", payload_bytes=500, error="no answer by the deadline"),
+        record(12, 0.8, answered_by="cloud", payload_bytes=500, revision=1),
+    ]
+    outcomes = outcomes_of([*(record(n) for n in range(30) if n != 12), *late], FPS, WINDOW)
+    figures = frame_figures(outcomes, setting())
+    assert outcomes.ending[2] == DEGRADED
+    assert outcomes.first_s[2] == pytest.approx(0.295)
+    assert outcomes.final_s[2] == pytest.approx(0.8)
+    assert outcomes.reasons == {"no answer by the deadline": 1}
+    assert figures["late_share"] == pytest.approx(0.1)
+    assert figures["lost"] == 0
+    assert figures["sent_on_time_share"] == 0
+
+
+def test_a_failed_call_is_lost_and_its_reason_counted_without_detail() -> None:
+    """A sent frame that the cloud never answered counts as lost; reasons group by status."""
+    failed = [
+        record(n, answered_by="edge_degraded", payload_bytes=9, error=f"unavailable: attempt {n}")
+        for n in (11, 12)
+    ]
+    outcomes = outcomes_of([*(record(n) for n in range(30) if n not in {11, 12}), *failed], FPS, WINDOW)
+    assert outcomes.reasons == {"unavailable": 2}
+    assert frame_figures(outcomes, setting())["lost"] == 2
+
+
+def test_shares_and_bytes_are_of_all_frames() -> None:
+    """Bytes a frame are spread over the frames that were kept, too."""
+    sent = record(14, 0.1, answered_by="cloud", payload_bytes=20_000)
+    outcomes = outcomes_of([sent if n == 14 else record(n) for n in range(30)], FPS, WINDOW)
+    figures = frame_figures(outcomes, setting())
+    assert figures["payload_bytes_per_frame"] == 2000
+    assert figures["sent_share"] == pytest.approx(0.1)
+    assert sorted(set(outcomes.ending.tolist())) == [EDGE, CLOUD]
+
+
+def test_edges_are_joined() -> None:
+    """The frames of two edges are all there, reasons added up."""
+    one = outcomes_of([record(n, error="pushback" if n == 12 else "") for n in range(30)], FPS, WINDOW)
+    both = join([one, one])
+    assert len(both) == 20
+    assert both.reasons == {"pushback": 2}
+
+
+def test_an_edge_that_said_nothing_dropped_every_frame() -> None:
+    """No records at all are a window of frames without an answer, not an empty window."""
+    assert outcomes_of([], FPS, WINDOW).ending.tolist() == [DROPPED] * 10
+
+
+def test_repeats_are_summed_up_by_their_median_and_range() -> None:
+    """Median, smallest, largest; and the probability with which that range holds the true median."""
+    summary = summarise([{"x": 3.0, "y": 1.0}, {"x": 1.0}, {"x": 2.0}])
+    assert set(summary) == {"x"}
+    assert (summary["x"].median, summary["x"].low, summary["x"].high) == (2, 1, 3)
+    assert summary["x"].coverage == 0.75
+
+
+def test_a_percentile_is_a_measured_value() -> None:
+    """p99.9 of few frames is their maximum; frames without an answer have no latency."""
+    seconds = np.array([0.1, 0.2, np.nan, 0.4])
+    assert percentile_ms(seconds, 99.9) == pytest.approx(400)
+    assert percentile_ms(np.array([np.nan]), 50) is None

@@ -1,0 +1,199 @@
+"""What a report says: goals, pages, tables and comparisons."""
+
+import csv
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from common.errors import SourceError
+from common.types import Action, Decision
+from lab.loadtest.compare import changes, write_comparison
+from lab.loadtest.config import GoalConfig
+from lab.loadtest.goals import judge
+from lab.loadtest.report.page import write_page
+from lab.loadtest.results import (
+    FORMAT,
+    Capacity,
+    Cell,
+    Fleet,
+    FleetCheck,
+    FleetPoint,
+    Moment,
+    Probe,
+    Report,
+    Sweep,
+    SweepPoint,
+    read_report,
+    this_host,
+    write_csv,
+    write_json,
+)
+from lab.loadtest.stats import summarise
+
+SOME_DECISION = Decision(Action.KEEP, "mode")
+HOSTILE = "<script>alert(1)</script>"
+
+
+def cell(mode: str, *runs: dict[str, float], link: str = "home") -> Cell:
+    """A cell of scenario `s` with these repeats."""
+    moments = [Moment(t / 2, 0.5, 0.1, 20.0, 0.3, 1.0, 5.0, breaker_open=t == 1) for t in range(3)]
+    return Cell(
+        scenario="s",
+        mode=mode,
+        link=link,
+        edges=1,
+        kind="real",
+        runs=list(runs),
+        summary=summarise(runs),
+        first_quantiles_ms=[1.0, 10.0, 100.0],
+        final_quantiles_ms=[1.0, 10.0, 400.0],
+        timeline=moments,
+        reasons={"pushback": 2},
+        drops={"queue full": 1},
+    )
+
+
+def report(*cells: Cell, **changes: object) -> Report:
+    """A report of these cells."""
+    fields: dict[str, object] = {
+        "format": FORMAT,
+        "started_unix_s": 1.8e9,
+        "took_s": 60.0,
+        "host": this_host(),
+        "config": {"deadline_s": 0.3, "scenarios": {"s": {"fps": 10}}},
+        "notes": ["edges run at full speed"],
+        "cells": list(cells),
+    }
+    return Report(**(fields | changes))
+
+
+def goal(**fields: object) -> GoalConfig:
+    """A goal about mode `h` of scenario `s`."""
+    return msgspec.convert({"scenario": "s", "mode": "h"} | fields, GoalConfig)
+
+
+CELLS = [
+    cell("e", {"accuracy": 0.8, "first_p50_ms": 10.0, "lost": 0.0}),
+    cell("c", {"accuracy": 0.9, "first_p50_ms": 100.0, "lost": 0.0}),
+    cell("h", {"accuracy": 0.89, "first_p50_ms": 11.0, "lost": 1.0}),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "met"),
+    [
+        ({"measure": "first_p50_ms", "at_most": 11}, True),
+        ({"measure": "lost", "at_most": 0}, False),
+        ({"measure": "first_p50_ms", "at_most": 0.1, "times": "c"}, False),
+        ({"measure": "first_p50_ms", "at_most": 0.11, "times": "c"}, True),
+        ({"measure": "accuracy", "at_least": 0.88, "gap_from": "e", "times": "c"}, True),
+        ({"measure": "accuracy", "at_least": 0.95, "gap_from": "e", "times": "c"}, False),
+        ({"measure": "accuracy", "at_least": 0.9, "gap_from": "c", "times": "e"}, None),
+        ({"measure": "agreement", "at_least": 0.9}, None),
+        ({"measure": "lost", "at_most": 0.5, "times": "c"}, None),
+    ],
+)
+def test_goals_are_judged_by_medians(fields: dict[str, object], met: bool | None) -> None:
+    """At most, at least, a share of another mode's figure, a share of a gap; what is not there is not met."""
+    (outcome,) = judge([goal(**fields)], CELLS, [])
+    assert outcome.met is met
+
+
+def test_a_goal_about_nothing_says_why() -> None:
+    """A scenario that was left out leaves its goals open, with the reason."""
+    wanted = goal(scenario="t", measure="lost", at_most=0)
+    (outcome,) = judge([wanted], CELLS, ["scenario t was left out: no such folder"])
+    assert outcome.met is None
+    assert "no such folder" in outcome.note
+
+
+def full_report() -> Report:
+    """A report with every section, and a name that must be escaped."""
+    runs = [
+        {"agreement": 0.9, "up_bytes_per_frame": 1e4, "sent_share": 0.3, "first_p99_ms": 100.0 + i}
+        for i in (1, 2)
+    ]
+    point = SweepPoint("home", "h", 0.5, 2e4, 0.9, 1.0, on_front=True)
+    probes = [Probe(8, 1.0, 2.0, 0, held=True), Probe(16, 0.5, 4.0, 1, held=False)]
+    return report(
+        cell("h", *runs, link=HOSTILE),
+        cell("c", *runs),
+        goals=judge([goal(measure="agreement", at_least=0.5)], [cell("h", *runs)], []),
+        capacity=[Capacity("s", "h", "home", 0.99, 8, 16, probes)],
+        sweep=Sweep("s", "policy.threshold", "agreement", [point], {"home": 0}, {"home": "out/recommended"}),
+        fleet=Fleet(
+            "s",
+            0.02,
+            2,
+            ["It is assumed."],
+            [FleetPoint(10_000, 20, 1, 3, 2, 9)],
+            [FleetCheck(9, 1, 0.1, 0.1, 2, 2)],
+        ),
+    )
+
+
+def test_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
+    """The page holds its style and pictures itself, names no address, and runs no script."""
+    write_page(full_report(), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    for heading in ("Goals", "Scenario s", "Capacity", "Sweep of policy.threshold", "Larger fleets"):
+        assert heading in text
+
+
+def test_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    """report.json holds everything, and its folder may be named in its place."""
+    written = full_report()
+    write_json(written, tmp_path / "report.json")
+    assert read_report(tmp_path) == written
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_another_file_is_no_report(tmp_path: Path, content: str) -> None:
+    """A file that is no report is refused by name."""
+    path = tmp_path / "other.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"other\.json"):
+        read_report(path)
+
+
+def test_table_has_a_row_for_each_figure(tmp_path: Path) -> None:
+    """report.csv: one row a cell and measure, with median and range."""
+    write_csv(CELLS, tmp_path / "report.csv")
+    with (tmp_path / "report.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert {row["mode"] for row in rows} == {"e", "c", "h"}
+    assert rows[0]["median"] == "0.8"
+
+
+def verdicts(before: list[float], after: list[float], measure: str) -> list[str]:
+    """How the change of one measure is judged."""
+    old, new = (report(cell("h", *({measure: x} for x in runs))) for runs in (before, after))
+    return [change.verdict for change in changes(old, new)]
+
+
+def test_a_regression_is_more_than_what_repeats_vary_by() -> None:
+    """Worse and better follow the measure's own direction; overlap and small moves are no news."""
+    assert verdicts([10, 11], [20, 21], "first_p50_ms") == ["worse"]
+    assert verdicts([20, 21], [10, 11], "first_p50_ms") == ["better"]
+    assert verdicts([0.8], [0.5], "accuracy") == ["worse"]
+    assert verdicts([10, 20], [15, 25], "first_p50_ms") == [""]
+    assert verdicts([100], [101], "first_p50_ms") == [""]
+    assert verdicts([0.1], [0.9], "sent_share") == [""]
+
+
+def test_regressions_come_first_in_the_comparison(tmp_path: Path) -> None:
+    """compare.html lists what got worse before what did not, and marks it."""
+    old = report(cell("h", {"accuracy": 0.9, "first_p50_ms": 10.0}))
+    new = report(cell("h", {"accuracy": 0.9, "first_p50_ms": 30.0}))
+    write_comparison(old, new, changes(old, new), tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert text.index('class="worse"') < text.index("accuracy of the first answers")
+    assert "1 of 2 figures are worse" in text

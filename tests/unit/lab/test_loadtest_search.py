@@ -1,0 +1,232 @@
+"""Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import SourceError
+from lab.loadtest.capacity import bisect
+from lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
+from lab.loadtest.extrapolate import ServerModel, extrapolate
+from lab.loadtest.power import open_energy_meter
+from lab.loadtest.results import Probe, SweepPoint
+from lab.loadtest.simulated.arrivals import arrivals_of
+from lab.loadtest.simulated.job import Job, LoggedFrame, decode_job, encode_job, unshaped
+from lab.loadtest.simulated.recording import Recording, scaled
+from lab.loadtest.slow import CgroupBrake
+from lab.loadtest.sweep import mark_front, recommend
+from tests.unit.lab.test_loadtest_report import cell
+
+
+@given(limit=st.integers(0, 3000), first=st.integers(1, 64), most=st.integers(1, 2000))
+def test_search_ends_beside_the_limit(limit: int, first: int, most: int) -> None:
+    """Whatever the server holds, the bounds that are found enclose it, and are as close as was asked for."""
+    probes = bisect(lambda n: Probe(n, 1.0, 1.0, 0, held=n <= limit), first, most, 0.1)
+    held = max((p.edges for p in probes if p.held), default=0)
+    failed = min((p.edges for p in probes if not p.held), default=None)
+    assert held <= limit
+    if failed is None:
+        assert held == most
+    else:
+        assert limit < failed
+        assert failed - held <= max(1, 0.1 * failed)
+    assert max(p.edges for p in probes) <= most
+
+
+def test_one_hiccup_does_not_end_the_search() -> None:
+    """A number that fails once and then holds counts as held."""
+    failed_once: set[int] = set()
+
+    def probe(edges: int) -> Probe:
+        held = edges in failed_once
+        failed_once.add(edges)
+        return Probe(edges, 1.0, 1.0, 0, held=held)
+
+    assert max(p.edges for p in bisect(probe, 8, 64, 0.1) if p.held) == 64
+
+
+points = st.lists(
+    st.builds(
+        SweepPoint,
+        link=st.sampled_from(["l", "m"]),
+        mode=st.just("h"),
+        value=st.floats(0, 1),
+        bytes_per_frame=st.integers(0, 5).map(float),
+        quality=st.integers(0, 5).map(lambda n: n / 5),
+        on_time_share=st.sampled_from([0.5, 1.0]),
+        on_front=st.just(False),
+    ),
+    min_size=1,
+)
+
+
+@given(points)
+def test_front_is_what_nothing_beats(found: list[SweepPoint]) -> None:
+    """No point of a link is better in one and at least as good in the other than one on its front."""
+    for point in mark_front(found):
+        beaten = any(
+            other.link == point.link
+            and (other.bytes_per_frame, -other.quality) != (point.bytes_per_frame, -point.quality)
+            and other.bytes_per_frame <= point.bytes_per_frame
+            and other.quality >= point.quality
+            for other in found
+        )
+        assert point.on_front is not beaten
+
+
+@given(points)
+def test_recommendation_keeps_to_the_limits(found: list[SweepPoint]) -> None:
+    """A recommended point is in time and within the bytes allowed; where none is, none is recommended."""
+    config = SweepConfig(scenario="s", max_bytes_per_frame=3.0)
+    chosen = recommend(found, config)
+    for link in {point.link for point in found}:
+        allowed = [p for p in found if p.link == link and p.on_time_share >= 0.99 and p.bytes_per_frame <= 3]
+        assert (link in chosen) is bool(allowed)
+        if allowed:
+            best = found[chosen[link]]
+            assert best in allowed
+            assert best.quality >= max(p.quality for p in allowed) - 0.01
+
+
+def test_wait_of_the_textbook_queues() -> None:
+    """M/M/1 at half load waits one service time, M/D/1 half of that; Erlang's C of M/M/2 at load 1 is 1/3."""
+    assert ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(5) == pytest.approx(0.1)
+    assert ServerModel(0.1, 0.0, 0.1, 1, 1).mean_wait_s(5) == pytest.approx(0.05)
+    assert ServerModel(0.1, 1.0, 0.1, 2, 2).mean_wait_s(10) == pytest.approx(0.1 / 3)
+    assert math.isinf(ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(10))
+
+
+def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() -> None:
+    """Servers cover the rate at the utilisation allowed; the check shows prediction beside measurement."""
+
+    def measured(edges: int) -> dict[str, float]:
+        return {
+            "server_infer_ms": 20.0,
+            "server_infer_cv2": 0.5,
+            "server_cpu_share": edges * 0.0004,
+            "server_queue_ms": 1.5,
+            "offered_per_s": edges * 0.01,
+            "up_bytes_per_frame": 2000.0,
+            "fps": 0.1,
+        }
+
+    small, large = (msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000))
+    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], PricesConfig(), channels=1, cores=2)
+    assert "Calibrated at 100 edges" in fleet.assumptions[0]
+    (check,) = fleet.checks
+    assert check.edges == 1000
+    assert check.predicted_utilization == pytest.approx(check.measured_utilization)
+    ten_thousand = fleet.points[0]
+    assert ten_thousand.requests_per_s == pytest.approx(100)
+    # 40 ms of CPU a request on two cores, 20 ms of the network: at most 50 a second, at 70 % 35.
+    assert ten_thousand.servers == 3
+
+
+def test_fleet_needs_a_cell_to_calibrate_on() -> None:
+    """Without a measured cell there is no extrapolation, and the error names the scenario."""
+    with pytest.raises(SourceError, match="scenario s"):
+        extrapolate(FleetConfig(scenario="s"), [], PricesConfig(), channels=1, cores=1)
+
+
+def job(**changes: object) -> Job:
+    """A job of 40 edges at 2 frames a second for 10 s."""
+    fields: dict[str, object] = {
+        "server": "127.0.0.1:1",
+        "schedule": unshaped(),
+        "first_edge": 0,
+        "edges": 40,
+        "fps": 2.0,
+        "warm_up_s": 0.0,
+        "window_s": 10.0,
+        "deadline_s": 0.3,
+        "margin_s": 0.005,
+        "late_window_s": 1.0,
+        "max_in_flight": 4,
+        "model_name": "",
+        "model_version": "",
+        "max_classes": 5,
+        "log": [
+            LoggedFrame(wanted=n == 0, local_s=0.01 * (n + 1), encode_s=0.002, payload=0) for n in range(4)
+        ],
+        "payloads": [b"jpeg"],
+    }
+    return Job(**(fields | changes))
+
+
+def test_arrivals_keep_each_edges_rate_whatever_becomes_of_its_frames() -> None:
+    """Frames are due at even steps from each edge's own phase: an open loop."""
+    arrivals = arrivals_of(job(), range(40))
+    for edge in range(40):
+        due_s = arrivals.due_s[arrivals.edge == edge]
+        assert np.allclose(np.diff(due_s), 0.5)
+    assert len({round(float(arrivals.due_s[arrivals.edge == e][0]), 6) for e in range(40)}) == 40
+    assert (np.diff(arrivals.due_s) >= 0).all()
+
+
+def test_arrivals_replay_the_recorded_share_or_the_one_asked_for() -> None:
+    """One frame in four is wanted as recorded; a share in its place is drawn at random."""
+    recorded = arrivals_of(job(), range(40))
+    assert recorded.wanted.mean() == pytest.approx(0.25, abs=0.03)
+    drawn = arrivals_of(job(offload_share=0.5), range(40))
+    assert drawn.wanted.mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_an_edge_does_the_same_whoever_plays_it() -> None:
+    """Edges dealt out over processes or hosts have the frames that they have in one."""
+    whole, part = arrivals_of(job(), range(40)), arrivals_of(job(), range(30, 40))
+    ours = whole.edge >= 30
+    assert np.array_equal(whole.due_s[ours], part.due_s)
+    assert np.array_equal(whole.entry[ours], part.entry)
+
+
+def test_job_travels_unchanged() -> None:
+    """What a generator reads is what was written."""
+    assert decode_job(encode_job(job())) == job()
+
+
+def test_a_slower_device_stretches_the_recorded_times() -> None:
+    """The median local time is the one asked for, decisions and payloads stay."""
+    slower = scaled(Recording(job().log, job().payloads), 0.05)
+    assert np.median([frame.local_s for frame in slower.log]) == pytest.approx(0.05)
+    assert [frame.wanted for frame in slower.log] == [frame.wanted for frame in job().log]
+
+
+def test_energy_counter_may_wrap(tmp_path: Path) -> None:
+    """RAPL's counter begins again at its range; packages are added, their parts are not."""
+    for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0"):
+        zone = tmp_path / name
+        zone.mkdir()
+        (zone / "max_energy_range_uj").write_text("999999")
+        (zone / "energy_uj").write_text("900000")
+    meter = open_energy_meter(tmp_path, tmp_path)
+    assert meter is not None
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100000")
+    (tmp_path / "intel-rapl:0:0" / "energy_uj").write_text("950000")
+    assert meter.read_j() == pytest.approx(0.2)
+
+
+def test_no_power_meter_is_no_figure(tmp_path: Path) -> None:
+    """A machine without a meter gives none, not zero."""
+    assert open_energy_meter(tmp_path, tmp_path) is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_brake_sets_the_quota_of_a_group_for_each_process(tmp_path: Path, version: int) -> None:
+    """A quarter of a core is 2.5 ms every 10 ms, in the files of either version of cgroups."""
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("cpu")
+    brake = CgroupBrake(tmp_path, 0.25)
+    brake.hold(4242)
+    (group,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert (group / "cgroup.procs").read_text() == "4242"
+    if version == 2:
+        assert (group / "cpu.max").read_text() == "2500 10000"
+    else:
+        assert (group / "cpu.cfs_quota_us").read_text() == "2500"
+        assert (group / "cpu.cfs_period_us").read_text() == "10000"
+    assert f"v{version}" in brake.description
