@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
+import msgspec
 from msgspec.structs import replace
 
 from common.config import load_config
@@ -89,3 +90,24 @@ def signals_to(stop: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@edge.command()
+@click.option("-c", "--config", "config_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--address", help="`host:port` of the metrics endpoint, in place of a configuration's.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+def status(config_path: Path | None, address: str | None, *, as_json: bool) -> None:
+    """Say what a running daemon has counted, and whether its books balance.
+
+    Needs `metrics_address` in the daemon's configuration. Exit code 1 when no daemon answers there.
+    """
+    if address is None:
+        if config_path is None:
+            raise click.UsageError("give -c edge.yaml, or --address host:port")
+        address = load_config(config_path, EdgeConfig).metrics_address
+    if not address:
+        raise click.UsageError(f"{config_path} has no metrics_address: such a daemon cannot be asked")
+    from edge.status import read_status, to_text
+
+    found = read_status(address)
+    click.echo(msgspec.json.encode(found) if as_json else to_text(found))

@@ -51,8 +51,7 @@ class Journal:
         self.tell("breaker", phase=phase.value)
 
     def spooled(self, fate: Fate, frame_id: str) -> None:
-        """Something became of a frame on the disk."""
-        self._metrics.spooled(fate.value)
+        """Something became of a frame on the disk; the spool counts for itself."""
         self.tell("spool", frame_id=frame_id, fate=fate.value)
 
     def refused(self, reason: str) -> None:

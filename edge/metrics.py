@@ -6,12 +6,12 @@ over the reasons, plus the few that are still on their way.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from common.errors import ConfigError
 from common.types import AnsweredBy, Result
+from edge.spool.collector import SpoolCollector
 from edge.spool.spool import SpoolState
 from edge.values import BreakerPhase
 
@@ -41,7 +41,6 @@ class Metrics:
         self._results_dropped = self._counter(
             "results_dropped", "Results a sink did not get.", "sink", "reason"
         )
-        self._spooled = self._counter("spool_frames", "Frames on the disk, by what became of them.", "fate")
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
         )
@@ -90,26 +89,13 @@ class Metrics:
         """The camera's state changed."""
         _only(self._camera, state, CAMERA_STATES)
 
-    def spooled(self, fate: str) -> None:
-        """Something became of a frame on the disk."""
-        self._spooled.labels(fate).inc()
-
     def spool_refused(self, reason: str) -> None:
         """The spool did not take a frame."""
         self._spool_refused.labels(reason).inc()
 
     def watch_spool(self, state: Callable[[], SpoolState]) -> None:
-        """Ask `state` for the spool's size whenever the metrics are read."""
-        for name, text, read in (
-            ("spool_pending", "Frames on the disk.", lambda s: s.pending),
-            ("spool_bytes", "Bytes of the disk in use.", lambda s: s.pending_bytes),
-            ("spool_oldest_age_seconds", "Age of the oldest.", lambda s: s.oldest_age_s),
-            ("spool_recovered", "Frames found at the start.", lambda s: s.recovered),
-            ("spool_syncs", "Commits to the disk.", lambda s: s.syncs),
-            ("spool_failing", "1 while the disk cannot be used.", lambda s: float(bool(s.error))),
-        ):
-            gauge = Gauge(_PREFIX + name, text, registry=self.registry)
-            gauge.set_function(partial(_read, state, read))
+        """Ask `state` for the spool's counters whenever the metrics are read."""
+        self.registry.register(SpoolCollector(state))
 
     def watch_certificate(self, days_left: Callable[[], float]) -> None:
         """Ask `days_left` for the days until the device's certificate ends whenever the metrics are read."""
@@ -137,10 +123,6 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
-
-
-def _read(state: Callable[[], SpoolState], read: Callable[[SpoolState], float]) -> float:
-    return read(state())
 
 
 def _only(gauge: Gauge, current: str, known: Iterable[str]) -> None:

@@ -145,17 +145,7 @@ class Spool:
     def state(self) -> SpoolState:
         """The counters now."""
         with self._lock:
-            if (arena := self._arena) is None:
-                return self._counts
-            oldest = arena.oldest
-            return replace(
-                self._counts,
-                pending=len(arena),
-                pending_bytes=arena.used_bytes,
-                oldest_age_s=self._now_s() - oldest.clock_s if oldest else 0.0,
-                evicted=arena.evicted,
-                corrupt=arena.corrupt,
-            )
+            return self._snapshot()
 
     def run(self) -> None:
         """Body of the writer thread, until `close`; then commits what was offered and closes the file."""
@@ -164,7 +154,7 @@ class Spool:
         self.step(self._queued())
         with self._lock, self._disk():
             if (arena := self._arena) is not None:
-                self._counts, self._arena = replace(self._counts, error="closed"), None
+                self._counts, self._arena = replace(self._snapshot(), error="closed"), None
                 arena.close()
 
     def close(self) -> None:
@@ -184,6 +174,19 @@ class Spool:
                     self._works()
                     return
             self._count(refused=len(offers))
+
+    def _snapshot(self) -> SpoolState:
+        if (arena := self._arena) is None:
+            return self._counts
+        oldest = arena.oldest
+        return replace(
+            self._counts,
+            pending=len(arena),
+            pending_bytes=arena.used_bytes,
+            oldest_age_s=self._now_s() - oldest.clock_s if oldest else 0.0,
+            evicted=arena.evicted,
+            corrupt=arena.corrupt,
+        )
 
     def _gather(self) -> list[Offer]:
         """Wait for an offer, then for those that come within the commit interval."""

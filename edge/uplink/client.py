@@ -157,6 +157,7 @@ class GrpcUplink:
         """Send what waited on the disk and wait for the end, at most `timeout_s` seconds."""
         passage = self._flight.take_off(time.monotonic() + timeout_s)
         ticket = WaitingTicket()
+        self._retries.called()
         self._submit(self._launch, parcel, passage, ticket, timeout_s)
         return ticket.wait(timeout_s + CLOSE_TIMEOUT_S)
 
@@ -184,6 +185,7 @@ class GrpcUplink:
         ticket.encoded(len(parcel.payload.data), now - start)
         if self._book:
             self._book.made(parcel.option, len(parcel.payload.data), now - start)
+        self._retries.called()
         self._launch(parcel, passage, ticket, passage.deadline_s - now, frame)
 
     def _launch(
@@ -210,7 +212,6 @@ class GrpcUplink:
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error), parcel), 0)
             return
-        self._retries.called()
         call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket, frame))
 
     def _request(self, parcel: Parcel, time_left_s: float) -> InferenceRequest:

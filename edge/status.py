@@ -1,0 +1,160 @@
+"""What a running daemon has counted, read from its metrics endpoint, with the sums that must hold."""
+
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from common.errors import UnavailableError
+
+_PREFIX = "spillover_edge_"
+_TIMEOUT_S = 5.0
+_NEVER_LEFT = frozenset({"no time left", "not sent", "no uplink"})
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at one moment; every number counts from its start.
+
+    `captured = avoided + on_time + degraded + dropped + under_way`, and
+    `spooled + recovered = the sum of spool_fates + pending`.
+    """
+
+    captured: int
+    avoided: int
+    """Answered by the edge alone: nothing was sent."""
+    on_time: int
+    """Answered by the cloud within the deadline."""
+    degraded: int
+    """Answered by the edge although the cloud's answer was wanted."""
+    dropped: dict[str, int]
+    under_way: int
+    late: int
+    """Cloud answers that came as revisions."""
+    attempted: int
+    """Frames handed to the uplink, those from the disk included."""
+    sent: int
+    """Calls that left the device, second tries included."""
+    failed: dict[str, int]
+    payload_bytes: dict[str, int]
+    spooled: int
+    recovered: int
+    pending: int
+    pending_bytes: int
+    spool_fates: dict[str, int]
+    spool_refused: dict[str, int]
+    results_lost: int
+    """Results that a sink did not take."""
+    breaker: str
+    camera: str
+    balances: bool = field(default=True)
+    """Whether both sums hold; frames that are between two counters at the moment are allowed for."""
+
+
+def read_status(address: str) -> Status:
+    """Ask the daemon whose endpoint is at `address`, `host:port`.
+
+    Raises:
+        UnavailableError: nobody answers there.
+    """
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as page:
+            text = page.read().decode()
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"no edge daemon answers at {address}: {error}") from error
+    return to_status(text)
+
+
+def to_status(text: str) -> Status:
+    """The status that a page of metrics tells."""
+    numbers = _Numbers(text)
+    endings = numbers.by("frames_total", "ending")
+    dropped = numbers.by("frames_dropped_total", "reason")
+    calls = numbers.by("uplink_calls_total", "status")
+    fates = numbers.by("spool_frames_total", "fate")
+    accepted = fates.pop("accepted", 0)
+    captured = numbers.one("frames_captured_total")
+    under_way = captured - sum(endings.values()) - sum(dropped.values())
+    recovered, pending = numbers.one("spool_recovered"), numbers.one("spool_pending")
+    retried = calls.pop("retried", 0)
+    return Status(
+        captured=captured,
+        avoided=endings.get("edge", 0),
+        on_time=endings.get("cloud", 0),
+        degraded=endings.get("edge_degraded", 0),
+        dropped=dropped,
+        under_way=under_way,
+        late=numbers.one("revisions_total"),
+        attempted=sum(calls.values()),
+        sent=retried + sum(count for status, count in calls.items() if status not in _NEVER_LEFT),
+        failed={status: count for status, count in calls.items() if status != "ok"},
+        payload_bytes=numbers.by("uplink_payload_bytes_total", "kind"),
+        spooled=accepted,
+        recovered=recovered,
+        pending=pending,
+        pending_bytes=numbers.one("spool_bytes"),
+        spool_fates=fates,
+        spool_refused=numbers.by("spool_refused_total", "reason"),
+        results_lost=numbers.sum("results_dropped_total"),
+        breaker=numbers.state("breaker", "phase"),
+        camera=numbers.state("camera_state", "state"),
+        balances=under_way >= 0 and accepted + recovered == sum(fates.values()) + pending,
+    )
+
+
+def to_text(status: Status) -> str:
+    """For people."""
+    on_time_share = status.on_time / max(1, status.captured)
+    lines = [
+        f"frames     {status.captured} captured = {status.avoided} edge + {status.on_time} cloud in time "
+        f"({on_time_share:.0%}) + {status.degraded} edge_degraded + {sum(status.dropped.values())} dropped "
+        f"+ {status.under_way} under way",
+        f"dropped    {_listed(status.dropped)}",
+        f"uplink     breaker {status.breaker}; {status.attempted} attempted, {status.sent} sent, "
+        f"{status.late} late; failed: {_listed(status.failed)}",
+        f"bytes      {_listed(status.payload_bytes)}",
+        f"spool      {status.recovered} found + {status.spooled} accepted = {_listed(status.spool_fates)} "
+        f"+ {status.pending} pending ({status.pending_bytes / 1e6:.1f} MB); "
+        f"refused: {_listed(status.spool_refused)}",
+        f"camera     {status.camera}",
+        f"sinks      {status.results_lost} results lost",
+        "the books balance" if status.balances else "THE BOOKS DO NOT BALANCE",
+    ]
+    return "\n".join(lines)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name or 'payload'} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+class _Numbers:
+    """The samples of a page, by name without prefix."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [
+            (sample.name.removeprefix(_PREFIX), sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith(_PREFIX)
+        ]
+
+    def one(self, name: str) -> int:
+        """A number without labels; 0 when it is not there."""
+        return int(next((value for known, _, value in self._samples if known == name), 0))
+
+    def by(self, name: str, label: str) -> dict[str, int]:
+        """Numbers by the value of a label; zeros are left out."""
+        return {
+            labels.get(label, ""): int(value)
+            for known, labels, value in self._samples
+            if known == name and value
+        }
+
+    def sum(self, name: str) -> int:
+        """All samples of a name together."""
+        return sum(int(value) for known, _, value in self._samples if known == name)
+
+    def state(self, name: str, label: str) -> str:
+        """The label's value whose sample is 1."""
+        return next((labels[label] for known, labels, v in self._samples if known == name and v), "unknown")
