@@ -17,6 +17,7 @@ from common.cli import LazyGroup
         "evaluate": ("lab.evaluate.cli:evaluate", "Accuracy of a pair over the share of frames sent."),
         "fit": ("lab.policy.cli:fit", "Fit the expected gain of the cloud's answer, cross-fitted."),
         "replay": ("lab.replay.cli:replay", "What another policy, budget or link would have done."),
+        "bench-policy": ("lab.policy.bench.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("lab.split.cli:split", "Find where to cut a model between edge and cloud."),
         "profile": ("lab.profile.cli:profile", "Time a split model's heads and tails on this device."),
         "demo": ("lab.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),

@@ -105,14 +105,15 @@ class BudgetRule:
         self._budget = budget
         self._bucket = TokenBucket(budget, now_s)
         self._rank = Rank()
-        self._offered: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._offered: deque[tuple[float, float]] = deque()
+        self._offered_bytes = 0.0
 
     def offer(self, gain: float, payload_bytes: float, now_s: float) -> Verdict:
         """Judge one frame; called for every frame, for those that are kept as well. Spends nothing."""
         value = gain / max(payload_bytes, 1.0)
         rank = self._rank.of(value)
         self._rank.add(value)
-        self._offered.append((now_s, payload_bytes))
+        self._note(now_s, payload_bytes)
         tokens = self._bucket.available(now_s)
         needed = 1 - 2 * self._share() * tokens / self._budget.bucket_bytes
         send = gain > 0 and rank >= needed and tokens >= payload_bytes
@@ -122,10 +123,16 @@ class BudgetRule:
         """Pay for what is about to leave, at its true size; False where the tokens do not cover it."""
         return self._bucket.take(payload_bytes, now_s)
 
+    def _note(self, now_s: float, payload_bytes: float) -> None:
+        self._offered.append((now_s, payload_bytes))
+        self._offered_bytes += payload_bytes
+        if len(self._offered) > WINDOW:
+            self._offered_bytes -= self._offered.popleft()[1]
+
     def _share(self) -> float:
         """Refill over the rate at which bytes have been offered; 1 until there is a rate."""
         elapsed_s = self._offered[-1][0] - self._offered[0][0]
-        offered = sum(payload for _, payload in self._offered) - self._offered[0][1]
+        offered = self._offered_bytes - self._offered[0][1]
         if elapsed_s <= 0 or offered <= 0:
             return 1.0
         return min(1.0, self._budget.refill_bytes_per_s * elapsed_s / offered)
