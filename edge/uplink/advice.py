@@ -3,6 +3,7 @@
 On a device without a battery clock the usual cause is the clock, so it is always named.
 """
 
+import re
 from datetime import datetime
 from typing import Protocol
 
@@ -21,7 +22,7 @@ class Validity(Protocol):
         ...
 
 
-# What OpenSSL's and gRPC's texts contain -> what it means here. Order matters: the first that fits is given.
+# What is found in the texts of OpenSSL and gRPC -> what it means here. The first that is found is given.
 _CAUSES = (
     (
         "not yet valid",
@@ -35,7 +36,10 @@ _CAUSES = (
     ("BAD_SIGNATURE", "no CA in uplink.tls.ca has signed the server's certificate"),
     ("CERTIFICATE_VERIFY_FAILED", "no CA in uplink.tls.ca has signed the server's certificate"),
     ("WRONG_VERSION_NUMBER", "the server does not speak TLS, the uplink does"),
-    ("Socket closed", "the server ended the handshake: it may not accept this device's certificate"),
+    (
+        "failed to connect.*Socket closed",
+        "the server ended the handshake: it may not accept this device's certificate",
+    ),
 )
 
 
@@ -52,4 +56,4 @@ def explain(details: str, own: Validity | None, now: datetime) -> str | None:
         )
     if own and now > own.valid_until:
         return f"this device's certificate ended on {own.valid_until:%Y-%m-%d}: renew it {clock}"
-    return next((f"{cause} {clock}" for symptom, cause in _CAUSES if symptom in details), None)
+    return next((f"{cause} {clock}" for symptom, cause in _CAUSES if re.search(symptom, details)), None)

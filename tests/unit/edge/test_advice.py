@@ -43,7 +43,7 @@ def test_an_ended_certificate_is_named():
         ("Hostname Verification Check failed.", "server_name"),
         ("ECDSA routines:OPENSSL_internal:BAD_SIGNATURE", "uplink.tls.ca"),
         ("CERTIFICATE_VERIFY_FAILED: unable to get local issuer", "uplink.tls.ca"),
-        ("ipv4:127.0.0.1:1: Socket closed", "may not accept"),
+        ("failed to connect to all addresses; last error: ipv4:127.0.0.1:1: Socket closed", "may not accept"),
     ],
 )
 def test_each_symptom_has_its_cause(details, says):
@@ -54,3 +54,4 @@ def test_each_symptom_has_its_cause(details, says):
 def test_what_is_not_tls_gets_no_advice():
     """A cloud that is simply not there is no matter of certificates."""
     assert explain("Connection refused", Own(), NOW) is None
+    assert explain("Socket closed", Own(), NOW) is None  # under a call that was going on
