@@ -41,9 +41,9 @@ class Journal:
         self._metrics.camera(state)
         self.tell("camera_state", camera_id=camera_id, state=state, detail=detail)
 
-    def call(self, status: str, payload_bytes: int) -> None:
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """A call to the cloud ended."""
-        self._metrics.call(status, payload_bytes)
+        self._metrics.call(status, payload_bytes, kind)
 
     def breaker(self, phase: BreakerPhase) -> None:
         """The way to the cloud was found closed, or open."""

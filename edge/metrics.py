@@ -37,7 +37,7 @@ class Metrics:
         self._calls = self._counter(
             "uplink_calls", "Frames handed to the uplink, by how that ended.", "status"
         )
-        self._bytes = self._counter("uplink_payload_bytes", "Bytes of pictures sent.")
+        self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent.", "kind")
         self._results_dropped = self._counter(
             "results_dropped", "Results a sink did not get.", "sink", "reason"
         )
@@ -76,10 +76,11 @@ class Metrics:
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
 
-    def call(self, status: str, payload_bytes: int) -> None:
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """A frame handed to the uplink came to its end."""
         self._calls.labels(status).inc()
-        self._bytes.inc(payload_bytes)
+        if payload_bytes:
+            self._bytes.labels(kind).inc(payload_bytes)
 
     def breaker(self, phase: BreakerPhase) -> None:
         """The breaker changed."""

@@ -69,8 +69,11 @@ _SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time
 class UplinkObserver(Protocol):
     """Whom the uplink tells what is to be counted; neither may block."""
 
-    def call(self, status: str, payload_bytes: int) -> None:
-        """A call ended with `ok` or a status, or was `retried`; so many bytes of payload were in it."""
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
+        """A call ended with `ok` or a status, or was `retried`; so many bytes of payload were in it.
+
+        `kind` is `picture`, `features`, or `late` for what had waited on the disk.
+        """
         ...
 
     def breaker(self, phase: BreakerPhase) -> None:
@@ -175,12 +178,12 @@ class GrpcUplink:
         try:
             parcel = self._packer.pack(frame, option)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
-            self._land(passage, ticket, CallFailure("not sent", str(error)), 0)
+            self._land(passage, ticket, CallFailure("not sent", str(error)), None)
             return
         now = time.monotonic()
         if now >= passage.deadline_s:
             late = CallFailure("no time left", "the deadline passed before the frame was encoded", parcel)
-            self._land(passage, ticket, late, 0)
+            self._land(passage, ticket, late, None)
             return
         ticket.encoded(len(parcel.payload.data), now - start)
         if self._book:
@@ -198,7 +201,7 @@ class GrpcUplink:
     ) -> None:
         """Begin the call, which from then on settles the ticket; a picture of `frame` may take its place."""
         if self._closing:
-            self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), 0)
+            self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), None)
             return
         try:
             departed_s = time.monotonic()
@@ -210,7 +213,7 @@ class GrpcUplink:
             )
             connection.carry(call)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
-            self._land(passage, ticket, CallFailure("not sent", str(error), parcel), 0)
+            self._land(passage, ticket, CallFailure("not sent", str(error), parcel), None)
             return
         call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket, frame))
 
@@ -253,15 +256,15 @@ class GrpcUplink:
             outcome = replace(outcome, unsent=parcel)
         if isinstance(outcome, CallFailure) and outcome.status == _NO_TAIL and self._book:
             self._book.refused(parcel.option)
-            if frame is not None and self._sends_picture(frame, passage, ticket, len(parcel.payload.data)):
+            if frame is not None and self._sends_picture(frame, passage, ticket, parcel):
                 return
-        self._land(passage, ticket, outcome, len(parcel.payload.data))
+        self._land(passage, ticket, outcome, parcel)
 
-    def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, payload_bytes: int) -> bool:
+    def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
         if not self._packer.pictures_allowed or self._closing or time.monotonic() >= passage.deadline_s:
             return False
-        self._observer.call(_NO_TAIL, payload_bytes)
+        self._count(_NO_TAIL, parcel, ticket)
         self._submit(self._depart, frame, passage, ticket, PICTURE)
         return True
 
@@ -272,16 +275,21 @@ class GrpcUplink:
             return False
         if not self._retries.take(time_left_s, self._flight.usual_s):
             return False
-        self._observer.call("retried", len(parcel.payload.data))
+        self._count("retried", parcel, ticket)
         self._submit(self._launch, parcel, passage, ticket, time_left_s)
         return True
 
-    def _land(self, passage: Passage, ticket: Ticket, outcome: Outcome, payload_bytes: int) -> None:
+    def _land(self, passage: Passage, ticket: Ticket, outcome: Outcome, sent: Parcel | None) -> None:
         """Settle before the cap makes room, so that whoever waits for room sees the result given."""
         ticket.settle(outcome)
-        self._observer.call(outcome.status if isinstance(outcome, CallFailure) else "ok", payload_bytes)
+        self._count(outcome.status if isinstance(outcome, CallFailure) else "ok", sent, ticket)
         if self._flight.land(passage, _verdict(outcome)) and not self._closing:
             self._submit(self._reconnect)
+
+    def _count(self, status: str, sent: Parcel | None, ticket: Ticket) -> None:
+        is_features = sent is not None and isinstance(sent.payload, EncodedFeatures)
+        kind = "late" if isinstance(ticket, WaitingTicket) else "features" if is_features else "picture"
+        self._observer.call(status, len(sent.payload.data) if sent else 0, kind)
 
     def _submit(self, work: Callable[..., None], *arguments: object) -> None:
         """Run on the encoding thread; once that has ended, here: there is nothing left to hold up."""

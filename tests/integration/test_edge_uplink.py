@@ -58,7 +58,7 @@ class Observer:
     def __init__(self, calls: SimpleQueue[tuple[str, int]]) -> None:
         self._calls = calls
 
-    def call(self, status: str, payload_bytes: int) -> None:
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Keep it."""
         self._calls.put((status, payload_bytes))
 

@@ -198,7 +198,7 @@ class Outcomes(SimpleQueue):
         """Keep it."""
         self.put(outcome)
 
-    def call(self, status, payload_bytes):
+    def call(self, status, payload_bytes, kind):
         """Not of interest."""
 
     def breaker(self, phase):

@@ -22,11 +22,11 @@ def test_first_results_and_revisions_are_apart() -> None:
 def test_endpoint_serves_the_registry() -> None:
     """The endpoint answers in Prometheus' text format while the context lasts."""
     metrics = Metrics()
-    metrics.call("unavailable", 1234)
+    metrics.call("unavailable", 1234, "picture")
     with metrics_endpoint("127.0.0.1:0", metrics.registry) as address:
         text = urlopen(f"http://{address}/metrics", timeout=30).read().decode()
     assert 'spillover_edge_uplink_calls_total{status="unavailable"} 1.0' in text
-    assert "spillover_edge_uplink_payload_bytes_total 1234.0" in text
+    assert 'spillover_edge_uplink_payload_bytes_total{kind="picture"} 1234.0' in text
 
 
 def test_no_address_is_no_endpoint() -> None:
