@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SWITCH_INTERVAL_S = 0.0005
 """How long the event loop may keep the interpreter from a thread that has a batch's outputs in hand.
 
-Python's 5 ms are as long as a whole batch. On the weight-bound network of `make bench-cloud` a tenth of it gave
-1.1 to 1.5 times the rate at 4 to 64 connections, side by side.
+Python's 5 ms are as long as a whole batch. On the weight-bound network of `make bench-cloud` a tenth of it
+gave 1.1 to 1.5 times the rate at 4 to 64 connections, side by side.
 """
 
 
