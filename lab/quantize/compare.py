@@ -105,6 +105,6 @@ def _accuracy(
 ) -> tuple[str | None, float | None, float | None]:
     if labelled is None:
         return None, None, None
-    both = mixture_of(labelled, answers.float_says, answers.int8_says)
+    both = mixture_of(labelled.truth, answers.float_says, answers.int8_says)
     nothing = np.zeros(len(both), np.bool_)
     return both.metric, both.accuracy(nothing), both.accuracy(~nothing)
