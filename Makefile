@@ -11,6 +11,8 @@ EDGE_STAMP := $(EDGE_VENV)/.installed
 protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
   --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
+# Labelled pictures for `make bench-split`: a folder with labels.csv, as `spillover lab evaluate` takes it.
+SPLIT_DATA ?= ../shared/data/imagenet-sample
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-cloud loadtest clean
@@ -61,6 +63,10 @@ bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, lin
 
 loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (9 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest
+
+bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency over links (SPLIT_DATA=labelled pictures)
+	$(BIN)/spillover lab prepare
+	$(BIN)/spillover lab bench-split --data '$(SPLIT_DATA)'
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/spillover lab bench-cloud

@@ -20,6 +20,11 @@ from common.cli import LazyGroup
         "bench-policy": ("lab.policy.bench.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("lab.split.cli:split", "Find where to cut a model between edge and cloud."),
         "profile": ("lab.profile.cli:profile", "Time a split model's heads and tails on this device."),
+        "early-exit": ("lab.early_exit.cli:early_exit", "Give a split model an exit on its own trunk."),
+        "bench-split": (
+            "lab.split_bench.cli:bench_split",
+            "Split inference beside JPEG: bytes, accuracy, latency.",
+        ),
         "demo": ("lab.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),
         "loadtest": (
             "lab.loadtest.cli:loadtest",

@@ -1,0 +1,43 @@
+"""`spillover lab early-exit`."""
+
+from pathlib import Path
+
+import click
+
+EXISTING = click.Path(exists=True, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=EXISTING)
+@click.option("--cut", required=True, help="The cut behind which the exit is, as split.yaml names it.")
+@click.option("--out", type=FOLDER, required=True, help="The model folder to write.")
+@click.option("--pictures", type=EXISTING, help="Folder or labelled set to fit on.")
+@click.option("--count", type=click.IntRange(min=16), default=256, show_default=True, help="Pictures used.")
+@click.option(
+    "--keep",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Skip as many layers as can be while this share of the answers is kept.",
+)
+def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: int, keep: float) -> None:
+    """Give a split MODEL an early exit, so that the edge answers from the features which it may send anyway.
+
+    One convolution, fitted by least squares to what the skipped layers would have said, leads from the cut to
+    a later tensor; from there on the network's own layers answer. Several such tensors are tried on half of
+    the pictures and judged on the other half. No labels are needed. The model folder that is written serves
+    as the edge's own model; with uplink.split naming the same cut, the trunk is run once.
+    """
+    from lab.early_exit.build import build_early_exit
+    from lab.evaluate.progress import Bar
+    from lab.split.pictures import calibration_pictures
+
+    report = build_early_exit(model, cut, out, calibration_pictures(pictures, count), keep, Bar())
+    for one in report.tried:
+        mark = "->" if one is report.taken else "  "
+        click.echo(f"{mark} {one.target}: keeps {one.fidelity:.3f}, same answer on {one.agreement:.3f}")
+    click.echo(
+        f"trunk {report.trunk_s * 1e3:.1f} ms, exit {report.exit_s * 1e3:.1f} ms, "
+        f"whole network {report.whole_s * 1e3:.1f} ms"
+    )
