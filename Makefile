@@ -15,7 +15,7 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) 
 SPLIT_DATA ?= ../shared/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-cloud loadtest clean
+.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-split bench-cloud loadtest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
