@@ -6,7 +6,9 @@ from lab.loadtest.cells import CellPlan
 from lab.loadtest.config import CapacityConfig
 from lab.loadtest.results import Capacity, Probe
 from lab.loadtest.scenarios import Scenarios
-from lab.loadtest.simulated.bench import Load
+from lab.loadtest.simulated.bench import Load, SimulatedBench
+from lab.loadtest.simulated.generator import GeneratorFailedError
+from lab.shaper.link import Schedule
 
 
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
@@ -19,13 +21,8 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
         for mode in scenario.modes:
 
             def probe(edges: int, mode: str = mode, link: str = link) -> Probe:
-                run = bench.run(CellPlan(config.scenario, mode, link, edges), scenarios.schedule(link))
-                figures = run.figures
-                # Where nothing was to be sent, nothing was late.
-                share = figures.get("sent_on_time_share", 1.0)
-                lost = int(figures["lost"])
-                held = share >= config.on_time_share and not lost
-                done = Probe(edges, share, figures["offered_per_s"], lost, held)
+                plan = CellPlan(config.scenario, mode, link, edges)
+                done = _probe(bench, plan, scenarios.schedule(link), config.on_time_share)
                 progress(done)
                 return done
 
@@ -34,6 +31,17 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
             failed = min((p.edges for p in probes if not p.held), default=None)
             found.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
     return found
+
+
+def _probe(bench: SimulatedBench, plan: CellPlan, schedule: Schedule, goal_share: float) -> Probe:
+    """Try one number of edges; edges that cannot even connect are not held."""
+    try:
+        figures = bench.run(plan, schedule).figures
+    except GeneratorFailedError as error:
+        return Probe(plan.edges, 0.0, 0.0, 0, held=False, note=str(error))
+    share = figures.get("sent_on_time_share", 1.0)  # where nothing was to be sent, nothing was late
+    lost = int(figures["lost"])
+    return Probe(plan.edges, share, figures["offered_per_s"], lost, share >= goal_share and not lost)
 
 
 def bisect(probe: Callable[[int], Probe], first: int, most: int, precision: float) -> list[Probe]:

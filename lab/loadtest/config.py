@@ -160,7 +160,7 @@ class LoadConfig(Section, frozen=True):
     links: dict[Name, LinkConfig]
     edge_model: str = str(EDGE_MODEL)
     cloud_model: str = str(CLOUD_MODEL)
-    deadline_s: Positive = 0.3
+    deadline_s: Positive = 0.5
     edge: dict[str, Any] = msgspec.field(default_factory=dict)
     """Merged into every edge.yaml, before the mode."""
     cloud: CloudPart = CloudPart()

@@ -68,6 +68,8 @@ class Probe(msgspec.Struct, frozen=True):
     offered_per_s: float
     lost: int
     held: bool
+    note: str = ""
+    """Why nothing could be measured."""
 
 
 class Capacity(msgspec.Struct, frozen=True):

@@ -75,10 +75,21 @@ class LoadTest:
         ):
             self._notes.append(brake.description)
             scenarios = Scenarios(config, out, server, brake, Bar())
-            cells = self._cells(scenarios)
+            report = self._report(started_s, self._cells(scenarios))
+            # Written before the searches, which ask most of the server, and again with what they found.
+            self._write(report)
             capacity = self._capacity(scenarios)
             sweep = run_sweep(config.sweep, scenarios) if config.sweep and self._runs(config.sweep) else None
-        report = Report(
+        took_s = time.time() - started_s
+        report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity, sweep=sweep)
+        self._write(report)
+        print_report(report, self._console)
+        self._console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+        return report
+
+    def _report(self, started_s: float, cells: list[Cell]) -> Report:
+        config = self._config
+        return Report(
             format=FORMAT,
             started_unix_s=started_s,
             took_s=time.time() - started_s,
@@ -87,16 +98,14 @@ class LoadTest:
             notes=self._notes,
             cells=cells,
             goals=judge(config.goals, cells, self._notes),
-            capacity=capacity,
-            sweep=sweep,
             fleet=self._fleet(cells),
         )
+
+    def _write(self, report: Report) -> None:
+        out = self._settings.out
         write_json(report, out / "report.json")
-        write_csv(cells, out / "report.csv")
+        write_csv(report.cells, out / "report.csv")
         write_page(report, out / "report.html")
-        print_report(report, self._console)
-        self._console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
-        return report
 
     def _prepare(self) -> None:
         if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
@@ -143,6 +152,7 @@ class LoadTest:
     def _say_probe(self, probe: Probe) -> None:
         self._console.print(
             f"capacity: {probe.edges} edges, {probe.offered_per_s:.1f} requests/s, "
-            f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}",
+            f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}"
+            f"{f' ({probe.note})' if probe.note else ''}",
             highlight=False,
         )

@@ -49,7 +49,7 @@ def config_for(pictures: Path, **changes: object) -> LoadConfig:
                 "source": str(pictures),
                 "modes": ["edge_only", "cloud_only"],
                 "links": ["quick"],
-                "fps": 10,
+                "fps": 4,
                 "warm_up_s": 0.5,
                 "window_s": None,
                 "repeats": 1,

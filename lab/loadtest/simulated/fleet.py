@@ -70,7 +70,11 @@ class SimulatedFleet:
         )
 
     async def connect(self) -> None:
-        """Open every connection before the first frame, as a device that has been on for a while."""
+        """Open every connection before the first frame, as a device that has been on for a while.
+
+        Raises:
+            TimeoutError: not all of them within the job's limit.
+        """
         gate = asyncio.Semaphore(_CONNECT_AT_ONCE)
 
         async def one(edge: _Edge) -> None:

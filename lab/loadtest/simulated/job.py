@@ -48,7 +48,7 @@ class Job(msgspec.Struct, frozen=True):
     offload_share: Share | None = None
     """Send this share of the frames, drawn at random, in place of those the log wanted."""
     seed: int = 0
-    connect_limit_s: float = 60.0
+    connect_limit_s: float = 20.0
     """For all connections of a process, before anything is played."""
     processes: int = 0
     """Generator processes; 0 is one for each 250 edges, but no more than there are cores."""

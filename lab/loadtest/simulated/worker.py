@@ -21,7 +21,13 @@ def main() -> None:
     address, first, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     stdin = sys.stdin.buffer
     job = decode_job(stdin.read(int(stdin.readline())))
-    result = asyncio.run(_play(job, address, range(first, end)))
+    try:
+        result = asyncio.run(_play(job, address, range(first, end)))
+    except TimeoutError:
+        sys.exit(
+            f"{end - first} edges could not all connect within {job.connect_limit_s:.0f} s; "
+            "a server limits its connections (cloud.yaml: limits.max_connections)"
+        )
     data = msgspec.msgpack.encode(result)
     sys.stdout.buffer.write(b"%d\n" % len(data) + data)
     sys.stdout.buffer.flush()
