@@ -22,12 +22,20 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--json", "json_path", type=OUTPUT, required=True, help="Where the figures go.")
 @click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
+@click.option("--gain", type=EXISTING, help="What `lab fit` wrote for this pair, from other pictures.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="For equal scores and the random policy."
 )
 def evaluate(
-    edge: Path, cloud: Path, data: Path, json_path: Path, plot: Path | None, threads: int, seed: int
+    edge: Path,
+    cloud: Path,
+    data: Path,
+    json_path: Path,
+    plot: Path | None,
+    gain: Path | None,
+    threads: int,
+    seed: int,
 ) -> None:
     """Accuracy of a pair of models over the share of pictures that are sent, under each policy.
 
@@ -38,12 +46,15 @@ def evaluate(
     The oracle knows the labels: it sends the pictures that gain most. For detection a picture's gain is how
     far mAP of the whole set rises when it alone is sent.
     """
+    from edge.policy.gain import GainModel
     from lab.data.labelled import open_labelled_set
     from lab.evaluate.progress import Bar
     from lab.evaluate.report import print_table, save_plot
     from lab.evaluate.run import evaluate_pair
 
-    evaluation = evaluate_pair(edge, cloud, open_labelled_set(data), Bar(), threads=threads, seed=seed)
+    model = GainModel.load(gain) if gain is not None else None
+    labelled = open_labelled_set(data)
+    evaluation = evaluate_pair(edge, cloud, labelled, Bar(), gain=model, threads=threads, seed=seed)
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     print_table(evaluation)

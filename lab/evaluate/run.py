@@ -1,21 +1,22 @@
 """Evaluate a pair: both models over a labelled set, and every policy's curve."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.errors import ModelError
+from common.errors import ConfigError, ModelError
 from common.model.manifest import Task, open_model_folder
 from common.types import Prediction
+from edge.policy.gain import GainModel
 from edge.policy.scores import SCORERS, Scorer
 from lab.data.labelled import LabelledSet
 from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
 from lab.evaluate.detection import BoxMixture
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
-from lab.evaluate.predict import predict_all
+from lab.evaluate.predict import data_digest, predict_all
 from lab.evaluate.progress import Progress
 
 
@@ -52,19 +53,31 @@ class Evaluation:
 
 
 def evaluate_pair(
-    edge: Path, cloud: Path, data: LabelledSet, progress: Progress, *, threads: int = 0, seed: int = 0
+    edge: Path,
+    cloud: Path,
+    data: LabelledSet,
+    progress: Progress,
+    *,
+    gain: GainModel | None = None,
+    threads: int = 0,
+    seed: int = 0,
 ) -> Evaluation:
-    """Run both models over `data` and draw every policy's curve.
+    """Run both models over `data` and draw every policy's curve; `gain` must not be fitted on `data`.
 
     Raises:
+        ConfigError: `gain` is for another model, or has seen these pictures.
         ModelError: a model does not load, or its task is not what the labels can judge.
         SourceError: a picture cannot be read.
     """
     edge_name, cloud_name = (check_task(folder, data.task) for folder in (edge, cloud))
+    scorers = {name: scorer for name, scorer in SCORERS.items() if scorer.task is data.task}
+    if gain is not None:
+        check_gain(gain, edge_name, data)
+        scorers["expected_gain"] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))
     edge_says = predict_all(edge, data, progress, threads)
     cloud_says = predict_all(cloud, data, progress, threads)
     mixture = mixture_of(data.truth, edge_says, cloud_says)
-    curves = _curves(mixture, data.task, edge_says, progress, seed)
+    curves = _curves(mixture, scorers, edge_says, progress, seed)
     points = curves["random"]
     return Evaluation(
         edge_model=edge_name,
@@ -89,6 +102,14 @@ def check_task(folder: Path, task: Task) -> str:
     return str(opened.model_id)
 
 
+def check_gain(gain: GainModel, edge_name: str, data: LabelledSet) -> None:
+    """Refuse to judge an estimator on another model, or on the pictures that it was fitted on."""
+    if gain.file.edge_model != edge_name:
+        raise ConfigError(f"the gain file is for {gain.file.edge_model}, the edge's model is {edge_name}")
+    if gain.file.data_sha256 == data_digest(data):
+        raise ConfigError("the gain file was fitted on these pictures; `lab fit` shows it cross-fitted")
+
+
 def score_all(scorer: Scorer, predictions: Sequence[Prediction]) -> Floats:
     """One score a picture; where the scorer has nothing to judge by, the picture is sent last."""
     scores = [scorer(prediction) for prediction in predictions]
@@ -96,9 +117,12 @@ def score_all(scorer: Scorer, predictions: Sequence[Prediction]) -> Floats:
 
 
 def _curves(
-    mixture: Mixture, task: Task, edge_says: Sequence[Prediction], progress: Progress, seed: int
+    mixture: Mixture,
+    scorers: Mapping[str, Scorer],
+    edge_says: Sequence[Prediction],
+    progress: Progress,
+    seed: int,
 ) -> dict[str, Curve]:
-    scorers = {name: scorer for name, scorer in SCORERS.items() if scorer.task is task}
     curves = {
         name: curve_by_score(mixture, score_all(scorers[name], edge_says), np.random.default_rng(seed))
         for name in progress.track(list(scorers), "policies")

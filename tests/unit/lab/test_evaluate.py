@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import ConfigError
 from common.model.manifest import Input, Layout, Manifest, Output, Task, file_sha256, write_manifest
 from common.types import Classification, Detections, Prediction
 from lab.data.labelled import ClassLabels, CocoTruth
@@ -17,6 +18,7 @@ from lab.evaluate.curve import curve_by_score, oracle_curve, random_curve
 from lab.evaluate.detection import BoxMixture, CocoSet
 from lab.evaluate.mixture import ClassMixture
 from lab.evaluate.predict import load_predictions, save_predictions
+from lab.policy.cli import fit
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -235,3 +237,26 @@ def test_the_command_writes_the_figures_and_the_plot(tmp_path: Path, monkeypatch
             1,
         ]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_estimator_is_judged_on_pictures_it_has_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--gain` adds its curve on other pictures, and is refused on those that it was fitted on."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
+    random = np.random.default_rng(0)
+    edge = constant_model(tmp_path / "edge", [0.0, 1.0])
+    cloud = constant_model(tmp_path / "cloud", [1.0, 0.0])
+    for name in ("seen", "new"):
+        x = random.integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.array([0, 1] * 30))
+    pair = ["--edge", str(edge), "--cloud", str(cloud)]
+    gain, out = str(tmp_path / "gain.json"), tmp_path / "e.json"
+    fitted = CliRunner().invoke(fit, [*pair, "--data", str(tmp_path / "seen.npz"), "--out", gain])
+    assert fitted.exit_code == 0
+    judged = [*pair, "--json", str(out), "--gain", gain, "--data"]
+    done = CliRunner().invoke(evaluate, [*judged, str(tmp_path / "new.npz")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "expected_gain" in json.loads(out.read_text())["policies"]
+    with pytest.raises(ConfigError, match="fitted on these pictures"):
+        CliRunner().invoke(evaluate, [*judged, str(tmp_path / "seen.npz")], catch_exceptions=False)
