@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from common.errors import ConfigError
 from edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
 from edge.sinks.base import Sink
 from edge.sinks.jsonl import JsonLinesSink
@@ -44,6 +45,11 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
 
             return SqliteSink(sink.path, encode, sink.keep_days)
         case MqttConfig():
-            from edge.sinks.mqtt import MqttSink
+            try:
+                from edge.sinks.mqtt import MqttSink
+            except ModuleNotFoundError as error:
+                raise ConfigError(
+                    f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
+                ) from error
 
             return MqttSink(sink, config.device_id, config.camera.camera_id, encode)

@@ -149,6 +149,7 @@ class Spool:
 
     def run(self) -> None:
         """Body of the writer thread, until `close`; then commits what was offered and closes the file."""
+        self.step([])  # opens the file: what waits there is delivered without waiting for an offer
         while not self._closing.is_set():
             self.step(self._gather())
         self.step(self._queued())

@@ -147,9 +147,10 @@ class Field:
         return self.samples[-1]
 
     def drain(self) -> None:
-        """Wait until nothing waits on the disk."""
+        """Wait until the spool is open and nothing waits in it."""
         limit_s = time.monotonic() + DRAIN_LIMIT_S
-        while self.sample().metrics.get("spillover_edge_spool_pending", 1.0):
+        names = ("spillover_edge_spool_pending", "spillover_edge_spool_failing")
+        while any(self.sample().metrics.get(name, 1.0) for name in names):
             assert time.monotonic() < limit_s, "the spool is not drained in time"
             time.sleep(0.2)
 

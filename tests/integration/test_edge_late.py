@@ -1,6 +1,9 @@
 """Frames that the link could not take: kept on the disk, answered late, accounted for once."""
 
+import itertools
 import threading
+import time
+import types
 import urllib.request
 from pathlib import Path
 
@@ -132,6 +135,27 @@ def test_the_metrics_add_up_while_it_runs(tmp_path, pictures):
     counted = daemon.metrics.summary()
     assert counted["spool_frames[accepted]"] == len(_spooled(tmp_path)) == 6
     assert counted["frames_captured"] == counted["frames[edge_degraded]"] == 6
+
+
+def test_a_wall_clock_that_jumps_changes_no_ending(tmp_path, pictures, monkeypatch):
+    """Years forward and back between frames: deadlines, spool and books do not notice."""
+    jumps = itertools.cycle([0.0, 1e8, -1e8, 3600.0, -1.7e9])
+    # Where the edge reads the wall clock. Not in gRPC, whose own deadlines begin with a single look at it.
+    jumping = types.SimpleNamespace(**vars(time) | {"time": lambda: time.time() + next(jumps)})
+    for place in ("edge.camera.camera.time", "edge.journal.time"):
+        monkeypatch.setattr(place, jumping)
+    Daemon(_config(tmp_path, pictures, no_server_address())).run()
+    with scripted_cloud(answers) as cloud:
+        daemon = Daemon(
+            _config(tmp_path, pictures, cloud.address, camera={"source": str(pictures), "loop": True})
+        )
+        runner = threading.Thread(target=daemon.run)
+        runner.start()
+        _until(lambda: daemon.metrics.summary().get("spool_frames[answered]", 0) == 6)
+        daemon.stop("seen enough")
+        runner.join(PATIENCE_S)
+    verdict = _books(tmp_path, drained=True)
+    assert (verdict.violations, verdict.fates) == ((), {"answered": 6})
 
 
 def _until(condition) -> None:
