@@ -74,10 +74,13 @@ def resource_figures(
     }
     if ours:
         cpu_s = between(samples, lambda s: s.server_cpu_s)
+        gpu_s = between(samples, lambda s: s.server_gpu_s or 0.0)
+        if samples[-1].server_gpu_s is not None:
+            figures["server_gpu_s_per_1000_frames"] = gpu_s / frames * 1000
         figures["server_cpu_s_per_1000_frames"] = cpu_s / frames * 1000
         figures["server_cpu_share"] = cpu_s / took_s
         figures["server_rss_mb"] = max(s.server_rss_bytes for s in samples) / 1e6
-        figures["cost_per_million_frames"] = _cost(setting.prices, cpu_s, up, down) / frames * 1e6
+        figures["cost_per_million_frames"] = _cost(setting.prices, cpu_s, gpu_s, up, down) / frames * 1e6
     if edges_cpu_s := between(samples, lambda s: s.edges_cpu_s):
         figures["edge_cpu_share"] = edges_cpu_s / took_s / setting.edges
         figures["edge_rss_mb"] = max(s.edge_rss_bytes for s in samples) / 1e6
@@ -86,9 +89,10 @@ def resource_figures(
     return figures
 
 
-def _cost(prices: PricesConfig, cpu_s: float, up_bytes: float, down_bytes: float) -> float:
+def _cost(prices: PricesConfig, cpu_s: float, gpu_s: float, up_bytes: float, down_bytes: float) -> float:
     gigabytes = up_bytes / 1e9 * prices.gigabyte_up + down_bytes / 1e9 * prices.gigabyte_down
-    return cpu_s / 3600 * prices.server_core_hour + gigabytes
+    hours = cpu_s / 3600 * prices.server_core_hour + gpu_s / 3600 * prices.gpu_hour
+    return hours + gigabytes
 
 
 def quantiles_ms(seconds: np.ndarray[tuple[int], np.dtype[np.float64]], points: int = 201) -> list[float]:

@@ -61,7 +61,7 @@ class RealBench:
     def _watch(self, edges: Sequence[EdgeProcess], proxy: ShapedProxy) -> tuple[Window, Sampler]:
         _sleep_watching(self.scenario.warm_up_s, edges)
         begin_s = time.time()
-        with Sampler(self.server.pid, [edge.process.pid for edge in edges], proxy) as sampler:
+        with Sampler(self.server, [edge.process.pid for edge in edges], proxy) as sampler:
             _sleep_watching(self._window_s, edges)
         _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler

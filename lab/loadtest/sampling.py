@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import psutil
 
 from lab.loadtest.power import EnergyMeter, open_energy_meter
+from lab.loadtest.server import Server
 from lab.shaper.link import Link
 from lab.shaper.proxy import ShapedProxy, Traffic
 
@@ -22,6 +23,7 @@ class Sample:
     unix_s: float
     server_cpu_s: float
     server_rss_bytes: int
+    server_gpu_s: float | None
     edges_cpu_s: float
     edge_rss_bytes: int
     """The largest edge's."""
@@ -36,7 +38,7 @@ class Sample:
 class Sampler:
     """Watches a server (where it is ours), edges and a link, on a thread of its own."""
 
-    server_pid: int | None
+    server: Server
     edge_pids: Sequence[int]
     proxy: ShapedProxy | None
     """None when the link is shaped on another machine."""
@@ -59,14 +61,15 @@ class Sampler:
 
     def sample(self) -> Sample:
         """Read everything once."""
-        server = _usage([self.server_pid] if self.server_pid else [])
+        of_server = _usage([self.server.pid] if self.server.pid else [])
         edges = _usage(self.edge_pids)
         link = self.proxy.link_now() if self.proxy else Link()
         traffic = self.proxy.traffic if self.proxy else Traffic()
         return Sample(
             unix_s=time.time(),
-            server_cpu_s=server[0],
-            server_rss_bytes=server[1],
+            server_cpu_s=of_server[0],
+            server_rss_bytes=of_server[1],
+            server_gpu_s=self.server.gpu.read_s() if self.server.gpu else None,
             edges_cpu_s=edges[0],
             edge_rss_bytes=edges[1],
             up_bytes=traffic.up_bytes,
@@ -100,6 +103,7 @@ def _at(samples: Sequence[Sample], unix_s: float) -> Sample:
         before,
         unix_s=unix_s,
         server_cpu_s=total(lambda s: s.server_cpu_s),
+        server_gpu_s=None if before.server_gpu_s is None else total(lambda s: s.server_gpu_s or 0.0),
         edges_cpu_s=total(lambda s: s.edges_cpu_s),
         up_bytes=round(total(lambda s: s.up_bytes)),
         down_bytes=round(total(lambda s: s.down_bytes)),

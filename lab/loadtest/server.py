@@ -10,6 +10,7 @@ from pathlib import Path
 from common.errors import ConfigError
 from common.home import models_home
 from lab.loadtest.config import CloudPart
+from lab.loadtest.gpu import GpuMeter, open_gpu_meter
 from lab.loadtest.yaml_files import merged, write_yaml
 from lab.processes import running, wait_for_file
 
@@ -18,10 +19,11 @@ _START_LIMIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where it listens; `pid` only when it is ours."""
+    """Where it listens; `pid` and `gpu` only when it is ours."""
 
     address: str
     pid: int | None
+    gpu: GpuMeter | None = None
 
 
 @contextlib.contextmanager
@@ -40,7 +42,9 @@ def server_under_test(part: CloudPart, cloud_model: str, out: Path) -> Iterator[
     base = {"listen": "127.0.0.1:0", "models": models, "metrics": None}
     write_yaml(config_path, merged(base, part.config))
     with running(["cloud", "-c", str(config_path), "--ready-file", str(ready)], log) as process:
-        yield Server(wait_for_file(ready, process, log, limit_s=_START_LIMIT_S), process.pid)
+        address = wait_for_file(ready, process, log, limit_s=_START_LIMIT_S)
+        with open_gpu_meter() as gpu:
+            yield Server(address, process.pid, gpu)
 
 
 def require_loopback(address: str, what: str) -> None:

@@ -59,7 +59,7 @@ class SimulatedBench:
         with contextlib.ExitStack() as stack:
             generators = [self._generator(job, where, stack) for job, where in jobs]
             local = next((g for g in generators if isinstance(g, LocalGenerator)), None)
-            sampler = Sampler(self.server.pid, [], local.proxy if local else None)
+            sampler = Sampler(self.server, [], local.proxy if local else None)
             begin_s = time.time() + _HEAD_START_S
             with sampler, ThreadPoolExecutor(len(generators)) as pool:
                 results = list(pool.map(lambda g: g.go(begin_s), generators))

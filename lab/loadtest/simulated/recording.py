@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import SourceError
 from common.images import encode_jpeg
+from common.types import Action
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError
 from edge.config import UplinkConfig
@@ -14,6 +15,7 @@ from edge.sinks.record import Record
 from lab.loadtest.outcomes import Answered
 from lab.loadtest.simulated.job import LoggedFrame
 
+_PICTURES = {Action.KEEP, Action.SEND_FRAME, Action.SPOOL, Action.DROP}
 _POOL = 48
 """Payloads kept at most: enough to differ as real ones do, few enough to be sent to every generator."""
 
@@ -41,6 +43,8 @@ def record(records: Sequence[Record], source: str, pictures: int, uplink: Uplink
         frames[one.sequence] = Answered(known.first if known else one, one)
     if not frames:
         raise SourceError("the recorded run has no results")
+    if any(frame.first.decision.action not in _PICTURES for frame in frames.values()):
+        raise SourceError("simulated edges replay pictures; the recorded run sent something else")
     numbers = sorted(frames)
     sent = [n for n in numbers if frames[n].final.payload_bytes] or numbers
     chosen = sent[:: -(-len(sent) // _POOL)]

@@ -13,6 +13,7 @@ from common.errors import SourceError
 from lab.loadtest.capacity import bisect
 from lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
 from lab.loadtest.extrapolate import ServerModel, extrapolate
+from lab.loadtest.gpu import open_gpu_meter
 from lab.loadtest.power import open_energy_meter
 from lab.loadtest.results import Probe, SweepPoint
 from lab.loadtest.simulated.arrivals import arrivals_of
@@ -230,3 +231,20 @@ def test_brake_sets_the_quota_of_a_group_for_each_process(tmp_path: Path, versio
         assert (group / "cpu.cfs_quota_us").read_text() == "2500"
         assert (group / "cpu.cfs_period_us").read_text() == "10000"
     assert f"v{version}" in brake.description
+
+
+def test_busy_gpus_are_added_up(tmp_path: Path) -> None:
+    """Half a second at 100 % and one GPU at 50 % are three quarters; a GPU that does not say adds nothing."""
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\nprintf '100\\n50\\n[N/A]\\n'\n", encoding="utf-8")
+    tool.chmod(0o755)
+    with open_gpu_meter((str(tool),)) as meter:
+        assert meter is not None
+        meter._thread.join(30)
+        assert meter.read_s() == pytest.approx(0.75)
+
+
+def test_no_driver_is_no_gpu_figure() -> None:
+    """Where the driver's tool is not installed there is no meter."""
+    with open_gpu_meter(("no-such-tool-here",)) as meter:
+        assert meter is None
