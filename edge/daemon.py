@@ -11,6 +11,7 @@ import cv2
 
 from common.errors import ModelError
 from common.log import get_logger
+from common.model.exit import load_exit_info
 from common.model.locate import find_model_folder
 from common.model.manifest import Task
 from common.model.session import Model
@@ -37,6 +38,7 @@ from edge.sinks.build import build_outlets
 from edge.sinks.outlets import Outlets
 from edge.spool.forwarder import Forwarder
 from edge.systemd import Notifier
+from edge.trunk import SharedTrunk
 from edge.uplink.base import NoUplink, Uplink
 from edge.worker import Ended, Worker
 
@@ -86,6 +88,7 @@ class Daemon:
         self._camera = Camera(
             self._source, config.camera, self._boot_id, self._journal, read_ahead=read_ahead
         )
+        self._trunk = self._build_trunk()
         encoders = self._build_encoders()
         cuts = [encoder.cut for encoder in encoders.values()]
         self._packer = Packer(config.uplink, self._boot_id, encoders)
@@ -96,7 +99,8 @@ class Daemon:
         self._answers = Answers(self._journal.result, time.monotonic, rescue)
         keep = self._forwarder.keep if self._forwarder else nothing_kept
         look = config.model.second_look
-        predictor = SecondLook(self._model, look.below, look.zoom) if look else self._model
+        plain = self._trunk or self._model
+        predictor = SecondLook(plain, look.below, look.zoom) if look else plain
         stages = Stages(predictor, policy, self._uplink, self._answers, self._journal.result, keep, redact)
         self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)
         self._deadlines = Worker("deadlines", self._answers.run, self._events.put)
@@ -246,11 +250,21 @@ class Daemon:
     def _build_encoders(self) -> dict[str, FeatureEncoder]:
         """The heads; none where pictures are sent, or nothing is."""
         config = self._config.uplink
-        sends_features = self._config.mode is not Mode.EDGE_ONLY and config.payload is not PayloadKind.PICTURE
-        if config.split is None or not sends_features:
+        if config.split is None or not self._sends_features:
             return {}
-        folder = find_model_folder(config.split.folder)
-        return {cut: FeatureEncoder(folder, cut, config.split.session) for cut in config.split.cuts}
+        folder, session = find_model_folder(config.split.folder), config.split.session
+        return {cut: FeatureEncoder(folder, cut, session, self._trunk) for cut in config.split.cuts}
+
+    def _build_trunk(self) -> SharedTrunk | None:
+        """The model as a trunk whose features can be sent, where it is one and features are sent."""
+        info = load_exit_info(self._model.folder.path) if self._sends_features else None
+        # Every frame under way, the one that is being decided on, and one to spare.
+        return SharedTrunk(self._model, info, self._config.uplink.max_in_flight + 2) if info else None
+
+    @property
+    def _sends_features(self) -> bool:
+        is_picture = self._config.uplink.payload is PayloadKind.PICTURE
+        return self._config.mode is not Mode.EDGE_ONLY and not is_picture
 
     def _build_forwarder(self, config: SpoolConfig | None) -> Forwarder | None:
         if config is None:

@@ -6,25 +6,30 @@ import numpy as np
 
 from common.errors import ModelError
 from common.features.codec import encode_features
+from common.model.exit import ExitInfo
 from common.model.manifest import open_model_folder
 from common.model.preprocess import preprocess
 from common.model.session import open_session
 from common.model.session_config import SessionConfig
 from common.model.split import Cut, check_digest, head_path, open_split_plan
 from common.types import FloatArray, Image
+from edge.trunk import SharedTrunk
 from edge.values import EncodedFeatures
 
 
 class FeatureEncoder:
     """Runs the head of one cut. Thread-safe, as ONNX Runtime's sessions are.
 
-    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml.
+    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `trunk` that
+    is this very head, features that it still has are taken from there.
 
     Raises:
         ModelError: the folder has no such cut, or the head is damaged or does not fit the plan.
     """
 
-    def __init__(self, folder: Path, cut: str, session: SessionConfig | None = None) -> None:
+    def __init__(
+        self, folder: Path, cut: str, session: SessionConfig | None = None, trunk: SharedTrunk | None = None
+    ) -> None:
         opened = open_model_folder(folder)
         self.cut: Cut = open_split_plan(opened).cut(cut)
         path = head_path(folder, cut)
@@ -37,6 +42,7 @@ class FeatureEncoder:
         found = [output.name for output in self._session.get_outputs()]
         if sorted(found) != sorted(self._tensors):
             raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
+        self._trunk = trunk if trunk and self._is_head(trunk.info) else None
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 
     def encode(self, image: Image) -> EncodedFeatures:
@@ -46,9 +52,17 @@ class FeatureEncoder:
             ModelError: the head fails.
             InvalidInputError: a feature is not a number.
         """
-        tensor, geometry = preprocess(image, self._input)
-        data = encode_features(self._run(tensor), self._quantizers)
+        known = self._trunk.recall(image) if self._trunk else None
+        if known is not None:
+            features, geometry = known.tensors, known.geometry
+        else:
+            tensor, geometry = preprocess(image, self._input)
+            features = self._run(tensor)
+        data = encode_features(features, self._quantizers)
         return EncodedFeatures(data, self.cut.head_sha256, geometry)
+
+    def _is_head(self, info: ExitInfo) -> bool:
+        return info.head_sha256 == self.cut.head_sha256 and list(info.features) == self._tensors
 
     def _run(self, tensor: FloatArray) -> list[FloatArray]:
         try:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.model.session import Model, StepTimings
+from common.model.session import StepTimings
 from common.types import Classification, Image, ModelId, Prediction
+from edge.pipeline import Predictor
 
 
 class SecondLook:
@@ -19,7 +20,7 @@ class SecondLook:
     Detections pass unchanged.
     """
 
-    def __init__(self, model: Model, below: float, zoom: float) -> None:
+    def __init__(self, model: Predictor, below: float, zoom: float) -> None:
         self._model = model
         self._below = below
         self._zoom = zoom

@@ -12,10 +12,11 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from common.errors import ModelError
+from common.model.exit import ExitInfo, write_exit_info
 from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from common.model.session import Model
 from common.model.session_config import SessionConfig
-from common.model.split import open_split_plan
+from common.model.split import Cut, open_split_plan
 from common.types import FloatArray, Prediction
 from lab.data.pictures import Picture
 from lab.early_exit.fit import Skip, fit_skip, geometry
@@ -69,10 +70,10 @@ def build_early_exit(
         SourceError: a picture cannot be read.
     """
     folder = open_model_folder(path)
-    seams = open_split_plan(folder).cut(cut).seams
-    if len(seams) != 1:
-        raise ModelError(f"cut {cut} has {len(seams)} tensors; an exit needs a cut of one")
-    source = seams[0].tensor
+    at = open_split_plan(folder).cut(cut)
+    if len(at.seams) != 1 or at.head_int8:
+        raise ModelError(f"an exit needs a cut of one tensor with a float head, which {cut} is not")
+    source = at.seams[0].tensor
     samples = _Samples(folder, source, pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-exit-") as scratch:
         found = [samples.try_target(name, Path(scratch)) for name in progress.track(samples.targets, "exits")]
@@ -81,7 +82,7 @@ def build_early_exit(
         raise ModelError(f"no tensor behind cut {cut} can be reached by one convolution")
     good = [one for one in tried if one.fidelity >= keep]
     taken = good[-1] if good else max(tried, key=lambda one: one.fidelity)
-    _write(folder, samples.exit_network(taken), cut, out)
+    _write(folder, samples.exit_network(taken), at, out)
     return _report(taken, tried, samples, out)
 
 
@@ -203,12 +204,14 @@ def _skip_graph(skip: Skip, source: str, target: str) -> onnx.GraphProto:
     return helper.make_graph(nodes, "skip", [], [], weights)
 
 
-def _write(source: ModelFolder, network: onnx.ModelProto, cut: str, out: Path) -> None:
+def _write(source: ModelFolder, network: onnx.ModelProto, cut: Cut, out: Path) -> None:
     manifest = source.manifest
-    description = f"early exit of {source.model_id} behind {cut}, fitted by least squares"
+    description = f"early exit of {source.model_id} behind {cut.name}, fitted by least squares"
     name = f"{manifest.name}-exit"
     with building(out) as folder:
         onnx.save(network, folder / MODEL_FILE)
+        features = tuple(seam.tensor for seam in cut.seams)
+        write_exit_info(folder, ExitInfo(head_sha256=cut.head_sha256, features=features))
         renamed = msgspec.structs.replace(manifest, name=name, description=description, labels="")
         finish(folder, renamed, source.labels)
 

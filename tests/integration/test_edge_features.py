@@ -13,6 +13,9 @@ from common.model.split import open_split_plan
 from common.types import Action
 from edge.config import EdgeConfig
 from edge.daemon import Daemon
+from edge.features import FeatureEncoder
+from lab.early_exit.build import build_early_exit
+from lab.evaluate.progress import Silent
 from lab.records import read_records
 from tests.models import colour_classifier
 from tests.serving import cloud_config, serving
@@ -40,13 +43,13 @@ class Site:
         for number, picture in enumerate(coloured_pictures(FRAMES, seed=3)):
             cv2.imwrite(str(self.pictures / f"{number}.png"), picture.image())
 
-    def run(self, address, payload, heads=None):
+    def run(self, address, payload, heads=None, local=None):
         """Send every picture in mode `cloud_only`; the records, by order of capture."""
         self.runs += 1
         output = self.folder / f"{self.runs}.jsonl"
         values = {
             "camera": {"source": str(self.pictures), "pace": "fast"},
-            "model": {"folder": str(self.local), "session": {"threads": 1}},
+            "model": {"folder": str(local or self.local), "session": {"threads": 1}},
             "sinks": [{"kind": "jsonl", "path": str(output)}],
             "mode": "cloud_only",
             "deadline_s": A_MINUTE_S,
@@ -147,3 +150,33 @@ def test_auto_logs_what_each_form_was_expected_to_take(site, address):
         assert {"latency_s.picture", f"latency_s.{site.cut}"} <= set(record.decision.inputs)
         assert record.decision.action in {Action.SEND_FRAME, Action.SEND_FEATURES}
         assert record.answered_by == "cloud"
+
+
+def test_an_early_exit_sends_the_features_of_its_own_trunk(site, address, tmp_path, monkeypatch):
+    """The edge's model is an exit on the cut's head: what is sent was computed once, and is the same."""
+    exit_folder = tmp_path / "exit"
+    build_early_exit(site.model, site.cut, exit_folder, coloured_pictures(32), 0.0, Silent())
+    heads_run = []
+    monkeypatch.setattr(FeatureEncoder, "_run", _counting(FeatureEncoder._run, heads_run))
+    with wiretap(address) as tap:
+        records = site.run(tap.address, "features_only", local=exit_folder)
+        shared = _payloads(tap.sent)
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert len(heads_run) == 1  # the check when the head is loaded
+    with wiretap(address) as tap:
+        site.run(tap.address, "features_only")
+        assert sorted(_payloads(tap.sent)) == sorted(shared)
+
+
+def _counting(run, calls):
+    def counted(self, tensor):
+        calls.append(1)
+        return run(self, tensor)
+
+    return counted
+
+
+def _payloads(sent):
+    """Each frame's features on the wire, from their magic to the end of their header."""
+    starts = [at for at in range(len(sent)) if sent.startswith(FEATURES_START, at)]
+    return [sent[at : at + 24] for at in starts]

@@ -1,0 +1,38 @@
+"""A network that answers early and also gives its trunk's features: what `exit.yaml` in its folder says.
+
+Written by `spillover lab early-exit`. Such a network's outputs are those of the whole network, then the
+tensors of one cut: whoever has run it need not run that cut's head.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from common.config import Section, load_config
+from common.errors import ConfigError, ModelError
+from common.model.split import Digest
+
+EXIT_FILE = "exit.yaml"
+
+
+class ExitInfo(Section, frozen=True):
+    """The content of `exit.yaml`: the head that the trunk is, by digest, and the outputs with features."""
+
+    head_sha256: Digest
+    features: tuple[str, ...]
+
+
+def load_exit_info(folder: Path) -> ExitInfo | None:
+    """What the folder says of its trunk; None when the model is no early exit. Raises ModelError."""
+    path = folder / EXIT_FILE
+    if not path.is_file():
+        return None
+    try:
+        return load_config(path, ExitInfo)
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+
+
+def write_exit_info(folder: Path, info: ExitInfo) -> None:
+    """Write `exit.yaml`."""
+    (folder / EXIT_FILE).write_bytes(msgspec.yaml.encode(msgspec.to_builtins(info)))

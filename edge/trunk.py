@@ -1,0 +1,66 @@
+"""An early exit as the edge's model: its trunk's features are kept for a moment, so sending them is free."""
+
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+
+from common.errors import ModelError
+from common.model.exit import ExitInfo
+from common.model.preprocess import Geometry
+from common.model.session import Model, StepTimings
+from common.types import FloatArray, Image, ModelId, Prediction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrunkFeatures:
+    """Features of one picture, without batch axis, in the order of the cut's tensors; and its geometry."""
+
+    tensors: list[FloatArray]
+    geometry: Geometry
+
+
+class SharedTrunk:
+    """Answers like the model that it wraps, and remembers the features of the last `memory` pictures.
+
+    A picture is known again by being the same array: a copy with something hidden in it is another picture,
+    and its features are never those of the original. Thread-safe.
+
+    Raises:
+        ModelError: the network has not the outputs that `info` names.
+    """
+
+    def __init__(self, model: Model, info: ExitInfo, memory: int) -> None:
+        self._model = model
+        self.info = info
+        outputs = [output.name for output in model.session.get_outputs()]
+        if missing := set(info.features) - set(outputs):
+            raise ModelError(f"model {model.model_id}: exit.yaml names outputs {missing}, it has {outputs}")
+        self._places = [outputs.index(name) for name in info.features]
+        self._lock = threading.Lock()
+        self._kept: deque[tuple[weakref.ref[Image], TrunkFeatures]] = deque(maxlen=memory)
+
+    @property
+    def model_id(self) -> ModelId:
+        """The model's own."""
+        return self._model.model_id
+
+    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+        """Answer one BGR picture and keep its features. Raises ModelError."""
+        started_s = time.perf_counter()
+        tensor, geometry = self._model.prepare(image)
+        prepared_s = time.perf_counter()
+        outputs = self._model.run(tensor[None])
+        ran_s = time.perf_counter()
+        prediction = self._model.decode(outputs, 0, geometry)
+        features = TrunkFeatures([outputs[place][0] for place in self._places], geometry)
+        with self._lock:
+            self._kept.append((weakref.ref(image), features))
+        done_s = time.perf_counter()
+        return prediction, StepTimings(prepared_s - started_s, ran_s - prepared_s, done_s - ran_s)
+
+    def recall(self, image: Image) -> TrunkFeatures | None:
+        """The features of that very picture, if it is among the last."""
+        with self._lock:
+            return next((features for kept, features in self._kept if kept() is image), None)
