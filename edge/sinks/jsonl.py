@@ -75,17 +75,19 @@ def _open(path: Path | None) -> BinaryIO:
     try:
         if path is None:
             return open(sys.stdout.fileno(), "wb", closefd=False)
-        file = path.open("a+b")
+        torn = _is_torn(path)
+        file = path.open("ab")
     except OSError as error:
         raise ConfigError(f"sinks: path {str(path)!r} cannot be opened: {error}") from error
-    _end_line(file)
+    if torn:
+        file.write(b"\n")
     return file
 
 
-def _end_line(file: BinaryIO) -> None:
-    """End the line that a crash may have left half written, so that it spoils no other."""
-    if not file.seekable() or not file.seek(0, os.SEEK_END):
-        return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.write(b"\n")
+def _is_torn(path: Path) -> bool:
+    """Whether a crash left the last line half written, so that the next one would be spoiled too."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -1,6 +1,8 @@
 """Frames that the link could not take: kept on the disk, answered late, accounted for once."""
 
+import fcntl
 import itertools
+import os
 import threading
 import time
 import types
@@ -135,6 +137,26 @@ def test_the_metrics_add_up_while_it_runs(tmp_path, pictures):
     counted = daemon.metrics.summary()
     assert counted["spool_frames[accepted]"] == len(_spooled(tmp_path)) == 6
     assert counted["frames_captured"] == counted["frames[edge_degraded]"] == 6
+
+
+def test_a_sink_that_never_takes_anything_does_not_hold_up_the_camera(tmp_path, pictures):
+    """A pipe that nobody reads beside a file: every frame is in the file, the pipe's are counted as lost."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # opened, and never read
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    sinks = [
+        {"kind": "jsonl", "path": str(tmp_path / "pipe"), "queue_size": 4},
+        {"kind": "jsonl", "path": str(tmp_path / "out.jsonl")},
+    ]
+    camera = {"source": str(pictures), "fps": 200, "loop": True, "max_frames": 100, "queue_size": 100}
+    daemon = Daemon(_config(tmp_path, pictures, "", mode="edge_only", camera=camera, sinks=sinks, uplink={}))
+    runner = threading.Thread(target=daemon.run)
+    runner.start()
+    _until(lambda: daemon.metrics.summary().get("frames[edge]", 0) == 100)
+    os.close(reader)  # the writer is let go, or the end would wait for it
+    runner.join(PATIENCE_S)
+    assert daemon.metrics.summary()["results_dropped[0:jsonl,queue full]"] > 0
+    assert len(read_records(tmp_path / "out.jsonl")) == 100
 
 
 def test_a_wall_clock_that_jumps_changes_no_ending(tmp_path, pictures, monkeypatch):

@@ -45,6 +45,13 @@ def test_a_line_that_a_crash_left_half_written_spoils_no_other(tmp_path):
     assert is_event(event)
 
 
+def test_a_device_is_written_to_as_it_is():
+    """What is no regular file has no last line to end, and no size to rotate at."""
+    sink = JsonLinesSink("/dev/null", ENCODE)
+    sink.write(result())
+    sink.close()
+
+
 def test_events_can_be_left_out(tmp_path):
     """With `events` off the file holds results alone."""
     sink = JsonLinesSink(str(tmp_path / "r.jsonl"), ENCODE, events=False)
