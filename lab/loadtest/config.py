@@ -24,7 +24,7 @@ class LinkConfig(Section, frozen=True):
     up_mbit_per_s: NotNegative | None = None
     down_mbit_per_s: NotNegative | None = None
     trace: str = ""
-    """A CSV file with columns t_s, rtt_ms, up_mbit_per_s, down_mbit_per_s; it repeats."""
+    """A link of `lab replay` (lte, wifi, satellite, outage), or a CSV file of one; it repeats."""
 
     def constant(self) -> Link:
         """The figures as a link."""

@@ -11,6 +11,7 @@ from lab.evaluate.progress import Progress
 from lab.loadtest.cells import CellPlan, cells_of, interleaved
 from lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from lab.loadtest.figures import quantiles_ms
+from lab.loadtest.links import schedule_of
 from lab.loadtest.outcomes import join
 from lab.loadtest.real import RealBench, Run
 from lab.loadtest.reference import Reference, open_reference
@@ -21,7 +22,7 @@ from lab.loadtest.simulated.recording import Recording, record, scaled, uplink_o
 from lab.loadtest.slow import Brake
 from lab.loadtest.stats import summarise
 from lab.records import read_records
-from lab.shaper.link import Schedule, constant, read_schedule
+from lab.shaper.link import Schedule
 
 RunCell = Callable[[CellPlan, Schedule, Path], Run]
 
@@ -59,8 +60,7 @@ class Scenarios:
 
     def schedule(self, link: str) -> Schedule:
         """The link of that name over time. Raises SourceError when its trace cannot be read."""
-        config = self.config.links[link]
-        return read_schedule(Path(config.trace).expanduser()) if config.trace else constant(config.constant())
+        return schedule_of(self.config.links[link])
 
     def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
         """Runs with real edges, of this test's configuration or a changed one."""

@@ -6,7 +6,7 @@ until the next; the trace begins again after its last line, which says where it 
 
 import csv
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +48,11 @@ class LinkTrace:
         self.duration_s = steps[-1].at_s
         if not any(step.rate_bytes_per_s > 0 for step in steps[:-1]):
             raise SourceError(f"link trace {name}: never carries a byte")
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The lines in order; the last one only says where the trace ends."""
+        return self._steps
 
     def at(self, time_s: float) -> Step:
         """The line that holds at a time."""

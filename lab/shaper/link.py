@@ -1,17 +1,13 @@
 """What a link is at one moment, and over time."""
 
 import bisect
-import csv
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from common.config import Section
-from common.errors import SourceError
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -68,48 +64,6 @@ class Schedule:
 def constant(link: Link) -> Schedule:
     """A link that never changes."""
     return Schedule((0.0,), (link,))
-
-
-def read_schedule(path: Path) -> Schedule:
-    """A trace from CSV with columns t_s, rtt_ms, up_mbit_per_s, down_mbit_per_s; an empty rate is no limit.
-
-    It repeats; the last row holds as long as the one before it did.
-
-    Raises:
-        SourceError: the file cannot be read, a column is missing, or a row is not numbers in order of time.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        starts_s = tuple(float(row["t_s"]) for row in rows)
-        links = tuple(_link(row) for row in rows)
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-        columns = "t_s, rtt_ms, up_mbit_per_s, down_mbit_per_s"
-        raise SourceError(
-            f"{path}: a link trace has the columns {columns} with numbers: {error!r}"
-        ) from error
-    if not starts_s or list(starts_s) != sorted(set(starts_s)):
-        raise SourceError(f"{path}: t_s must rise from row to row")
-    starts_s = tuple(t - starts_s[0] for t in starts_s)
-    return Schedule(starts_s, links, _period_s(starts_s))
-
-
-def _link(row: dict[str, str]) -> Link:
-    def rate(name: str) -> float | None:
-        return float(row[name]) if row[name].strip() else None
-
-    values = {
-        "rtt_ms": float(row["rtt_ms"]),
-        "up_mbit_per_s": rate("up_mbit_per_s"),
-        "down_mbit_per_s": rate("down_mbit_per_s"),
-    }
-    return msgspec.convert(values, Link)
-
-
-def _period_s(starts_s: Sequence[float]) -> float:
-    return starts_s[-1] + (starts_s[-1] - starts_s[-2]) if len(starts_s) > 1 else math.inf
 
 
 def _bytes_per_s(mbit_per_s: float | None) -> float:

@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.errors import ConfigError, SourceError
-from lab.shaper.link import Link, Schedule, constant, read_schedule
+from common.errors import ConfigError
+from lab.loadtest.config import LinkConfig
+from lab.loadtest.links import schedule_of
+from lab.shaper.link import Link, Schedule, constant
 from lab.shaper.proxy import ShapedProxy, shaped
 
 LIMIT_S = 30
@@ -96,24 +98,21 @@ def test_schedule_repeats_after_its_period() -> None:
     assert math.isinf(constant(slow).next_change_s(3))
 
 
-def test_trace_file_is_read_with_its_units(tmp_path: Path) -> None:
-    """Columns are found by name, an empty rate is no limit, the last row lasts as long as the one before."""
+def test_trace_of_the_replay_becomes_a_link(tmp_path: Path) -> None:
+    """Bytes a second become Mbit/s both ways, seconds become milliseconds, the last line ends the period."""
     path = tmp_path / "trace.csv"
-    path.write_text("t_s,rtt_ms,up_mbit_per_s,down_mbit_per_s\n10,50,5,\n12,80,0,1\n", encoding="utf-8")
-    schedule = read_schedule(path)
-    assert schedule.starts_s == (0.0, 2.0)
-    assert schedule.period_s == 4.0
-    assert schedule.at(0).down_bytes_per_s == math.inf
-    assert schedule.at(3) == Link(rtt_ms=80, up_mbit_per_s=0, down_mbit_per_s=1)
+    path.write_text("at_s,rate_bytes_per_s,rtt_s\n0,625000,0.05\n2,0,0.08\n3,0,0.08\n", encoding="utf-8")
+    schedule = schedule_of(LinkConfig(trace=str(path)))
+    good = Link(rtt_ms=50, up_mbit_per_s=5, down_mbit_per_s=5)
+    outage = Link(rtt_ms=80, up_mbit_per_s=0, down_mbit_per_s=0)
+    assert [schedule.at(t) for t in (0, 1.9, 2, 3.1)] == [good, good, outage, good]
 
 
-@pytest.mark.parametrize("text", ["", "t_s\n1\n", "t_s,rtt_ms,up_mbit_per_s,down_mbit_per_s\n1,-5,1,1\n"])
-def test_a_damaged_trace_names_its_file(tmp_path: Path, text: str) -> None:
-    """An empty file, a missing column and a negative delay are refused with the file's name."""
-    path = tmp_path / "bad.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(SourceError, match=r"bad\.csv"):
-        read_schedule(path)
+def test_modelled_links_have_names() -> None:
+    """The links that the replay models can be shaped too: an outage lets nothing pass after 80 s."""
+    schedule = schedule_of(LinkConfig(trace="outage"))
+    assert schedule.at(1).up_bytes_per_s == 1.5e6
+    assert schedule.at(85).up_bytes_per_s == 0
 
 
 def test_link_refuses_a_negative_rate() -> None:
