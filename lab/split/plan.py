@@ -95,7 +95,7 @@ def split_model(
     network = load_network(folder.onnx_path)
     graph = activation_graph(network)
     found = find_cuts(graph, options.max_tensors)
-    chosen = _candidates(graph, found)
+    chosen = candidate_cuts(graph, found)
     calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
         workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
@@ -115,13 +115,17 @@ def split_model(
     )
 
 
-def _candidates(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The cuts worth measuring: little work before them, few elements in them, fewer than the input has."""
+def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The cuts worth measuring: little work before them, few elements in them.
+
+    An element costs one bit or two where an input's element has eight; so a cut with more than four times the
+    input's elements could not even beat the picture uncompressed.
+    """
 
     def elements(cut: tuple[int, ...]) -> int:
         return sum(graph.tensors[number].elements for number in cut)
 
-    small = [cut for cut in found if elements(cut) <= graph.tensors[0].elements]
+    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements]
     return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
 
 

@@ -13,12 +13,17 @@ from common.errors import ModelError
 from common.model.manifest import open_model_folder
 from common.model.split import open_split_plan
 from common.types import Classification, Detections
+from lab.package_data import package_file
+from lab.prepare.checkpoint import read_checkpoint
+from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
+from lab.prepare.pair import LITE0, LITE2
 from lab.split.clip import fit_distribution, lambert_w, optimal_clip
 from lab.split.cuts import dominated, find_cuts, separates
 from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from lab.split.fidelity import fidelity
 from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
 from lab.split.pareto import fronts, pareto
+from lab.split.plan import candidate_cuts
 from tests.splitting import residual_classifier, split_classifier
 
 
@@ -60,28 +65,38 @@ def test_a_tensor_before_a_cheap_operator_is_dominated(tmp_path):
     assert not names & {"r1", "sum", "image"}
 
 
-REAL = ("cifar_resnet56", "fastestdet_352", "yolox_nano_416")
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_head_and_tail_of_real_networks_say_what_the_whole_says(shared_dir, tmp_path, name):
-    """To 1e-4, without coding, at cuts of one tensor and of several, from the first to the last."""
-    path = shared_dir / "models" / f"{name}.onnx"
+def _check_every_candidate(path, scratch):
+    """Cut at every candidate that the planner would measure; the kept cuts are among them."""
     network = load_network(path)
     graph = activation_graph(network)
-    cuts = find_cuts(graph, 3)
     whole = Half(path, threads=1)
     shape = [1 if not isinstance(n, int) else n for n in whole.session.get_inputs()[0].shape]
     picture = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
     expected = whole.run([picture])
-    assert any(len(cut) > 1 for cut in cuts)
-    for cut in cuts[:: max(1, len(cuts) // 8)]:
+    candidates = candidate_cuts(graph, find_cuts(graph, 3))
+    assert len(candidates) >= 8
+    for cut in candidates:
         halves = cut_network(network, [graph.tensors[n].name for n in cut])
-        onnx.save(halves.head, tmp_path / "head.onnx")
-        onnx.save(halves.tail, tmp_path / "tail.onnx")
-        features = Half(tmp_path / "head.onnx", threads=1).run([picture])
-        found = Half(tmp_path / "tail.onnx", threads=1).run(features)
-        assert largest_difference(expected, found) <= TOLERANCE
+        onnx.save(halves.head, scratch / "head.onnx")
+        onnx.save(halves.tail, scratch / "tail.onnx")
+        features = Half(scratch / "head.onnx", threads=1).run([picture])
+        found = Half(scratch / "tail.onnx", threads=1).run(features)
+        assert largest_difference(expected, found) <= TOLERANCE, [graph.tensors[n].name for n in cut]
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet56", "fastestdet_352", "yolox_nano_416"])
+def test_head_and_tail_of_real_networks_say_what_the_whole_says(shared_dir, tmp_path, name):
+    """To 1e-4, without coding: residual and multi-branch networks, and cuts of several tensors."""
+    _check_every_candidate(shared_dir / "models" / f"{name}.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("weights", [LITE0, LITE2], ids=["lite0", "lite2"])
+def test_head_and_tail_of_the_default_pair_say_what_the_whole_says(tmp_path, weights):
+    """To 1e-4, without coding, on both EfficientNets with their real weights."""
+    checkpoint = package_file(weights.package, "models", weights.file)
+    network = build_efficientnet_lite(SCALINGS[weights.lite], read_checkpoint(checkpoint), weights.size)
+    onnx.save(network, tmp_path / "model.onnx")
+    _check_every_candidate(tmp_path / "model.onnx", tmp_path)
 
 
 def test_a_set_that_is_no_cut_is_refused(tmp_path):
