@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.model.split import DeviceProfile, SplitPlan
-from lab.split.link import Link, picture_seconds, split_seconds
+from lab.console import open_console
+from lab.shaper.link import Link
+from lab.split.link import picture_seconds, split_seconds
 from lab.split.plan import SplitReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROUND_TRIP_S = 0.05
+ROUND_TRIP_MS = 50.0
 
 
 def print_table(report: SplitReport) -> None:
     """The kept cuts on standard output, one a row; a time column for each device."""
-    from rich.console import Console
     from rich.table import Table
 
     plan = report.plan
@@ -35,7 +36,7 @@ def print_table(report: SplitReport) -> None:
             f"{cut.fidelity:.3f}",
             *(f"{p.head_s[cut.name] * 1e3:.1f} / {p.tail_s[cut.name] * 1e3:.1f}" for p in plan.profiles),
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     for profile in plan.profiles:
         console.print(f"whole network on {profile.device}: {profile.whole_s * 1e3:.1f} ms")
@@ -57,15 +58,15 @@ def save_plot(report: SplitReport, path: Path) -> None:
     plan = report.plan
     edge, cloud = plan.profiles[0], plan.profiles[-1]
     _draw_sizes(sizes, plan, edge, cloud)
-    bandwidths = np.geomspace(0.5e6, 200e6, 60)
-    links = [Link(float(bandwidth), ROUND_TRIP_S) for bandwidth in bandwidths]
+    bandwidths = np.geomspace(0.5, 200, 60)
+    links = [Link(rtt_ms=ROUND_TRIP_MS, up_mbit_per_s=float(megabits)) for megabits in bandwidths]
     for cut in plan.cuts:
         seconds = [split_seconds(cut, edge, cloud, link) for link in links]
-        latency.plot(bandwidths / 1e6, np.array(seconds) * 1e3, label=cut.name)
+        latency.plot(bandwidths, np.array(seconds) * 1e3, label=cut.name)
     jpeg = [picture_seconds(report.jpeg_bytes, cloud, link) for link in links]
-    latency.plot(bandwidths / 1e6, np.array(jpeg) * 1e3, "k--", label="JPEG quality 90")
+    latency.plot(bandwidths, np.array(jpeg) * 1e3, "k--", label="JPEG quality 90")
     latency.set(xscale="log", yscale="log", xlabel="bandwidth, Mbit/s", ylabel="predicted latency, ms")
-    latency.set_title(f"round trip {ROUND_TRIP_S * 1e3:.0f} ms, edge {edge.device}, cloud {cloud.device}")
+    latency.set_title(f"round trip {ROUND_TRIP_MS:.0f} ms, edge {edge.device}, cloud {cloud.device}")
     latency.legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
