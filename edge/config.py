@@ -130,10 +130,40 @@ class SplitConfig(Section, frozen=True):
     session: SessionConfig = SessionConfig()
 
 
+class UplinkProtocol(enum.Enum):
+    """What the server speaks: our own protocol, or the Open Inference Protocol v2 of Triton and others."""
+
+    SPILLOVER = "spillover"
+    OIP = "oip"
+
+
+class TensorType(enum.Enum):
+    """Datatype in which a network takes pictures, by the Open Inference Protocol's names."""
+
+    FP32 = "FP32"
+    FP16 = "FP16"
+    UINT8 = "UINT8"
+
+
+class OipConfig(Section, frozen=True):
+    """The cloud's network: how its input is made here, and what its outputs mean."""
+
+    manifest: str
+    """The network's model.yaml, a folder that holds it, or the name of a prepared model."""
+    input: str
+    """Name of the input that takes the picture."""
+    outputs: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Names of the outputs, in the order in which the manifest's decoder takes them."""
+    datatype: TensorType = TensorType.FP32
+
+
 class UplinkConfig(Section, frozen=True):
     """The way to the cloud."""
 
     address: str = "127.0.0.1:50051"
+    protocol: UplinkProtocol = UplinkProtocol.SPILLOVER
+    oip: OipConfig | None = None
+    """Belongs to protocol `oip`; `model_name` is then the manifest's where it is empty."""
     tls: TlsConfig | None = None
     """Null is in the clear, which needs a loopback address or `allow_plaintext_network`."""
     token_file: str = ""
@@ -163,7 +193,11 @@ class UplinkConfig(Section, frozen=True):
     """Ask for at most this many classes of a classification; 0 is all."""
 
     def __post_init__(self) -> None:
-        """Refuse to send pictures in the clear by mistake, and features without a head."""
+        """Refuse pictures in the clear by mistake, features without a head, tensors without a model."""
+        if (self.protocol is UplinkProtocol.OIP) != (self.oip is not None):
+            raise ValueError("protocol: oip and uplink.oip belong together")
+        if self.oip and self.payload is not PayloadKind.PICTURE:
+            raise ValueError(f"payload: {self.payload.value} needs uplink.protocol: spillover")
         if self.payload is not PayloadKind.PICTURE and self.split is None:
             raise ValueError(f"payload: {self.payload.value} needs uplink.split")
         if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):

@@ -27,7 +27,7 @@ from edge.features import FeatureEncoder
 from edge.journal import Journal
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
-from edge.parcel import Packer
+from edge.parcel import TENSOR, Packer
 from edge.payloads import PayloadBook
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
@@ -38,6 +38,7 @@ from edge.sinks.build import build_outlets
 from edge.sinks.outlets import Outlets
 from edge.spool.forwarder import Forwarder
 from edge.systemd import Notifier
+from edge.tensors import TensorEncoder
 from edge.trunk import SharedTrunk
 from edge.uplink.base import NoUplink, Uplink
 from edge.worker import Ended, Worker
@@ -89,8 +90,10 @@ class Daemon:
             self._source, config.camera, self._boot_id, self._journal, read_ahead=read_ahead
         )
         self._trunk = self._build_trunk()
-        encoders = self._build_encoders()
-        cuts = [encoder.cut for encoder in encoders.values()]
+        heads = self._build_heads()
+        cuts = [head.cut for head in heads.values()]
+        self._tensors = self._build_tensors(manifest.task)
+        encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
         self._book = PayloadBook(cuts, config.uplink.payload) if cuts else None
         self._uplink = self._build_uplink(manifest.task)
@@ -225,11 +228,13 @@ class Daemon:
     def _build_uplink(self, task: Task) -> Uplink:
         if self._config.mode is Mode.EDGE_ONLY:
             return NoUplink()
-        from edge.uplink.client import GrpcUplink, Peer  # 15 MB that a daemon without a cloud need not carry
+        # 15 MB that a daemon without a cloud need not carry.
+        from edge.uplink.build import build_wire
+        from edge.uplink.client import GrpcUplink
 
         expects = Classification if task is Task.CLASSIFICATION else Detections
-        peer = Peer(self._config.device_id, expects)
-        uplink = GrpcUplink(self._config.uplink, self._packer, peer, self._journal, self._book)
+        wire = build_wire(self._config, self._tensors)
+        uplink = GrpcUplink(self._config.uplink, self._packer, wire, expects, self._journal, self._book)
         if self._config.uplink.tls and self._config.uplink.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
@@ -247,7 +252,13 @@ class Daemon:
             camera.frozen_after_s,
         )
 
-    def _build_encoders(self) -> dict[str, FeatureEncoder]:
+    def _build_tensors(self, task: Task) -> TensorEncoder | None:
+        config = self._config.uplink
+        if config.oip is None or self._config.mode is Mode.EDGE_ONLY:
+            return None
+        return TensorEncoder(config, config.oip, task)
+
+    def _build_heads(self) -> dict[str, FeatureEncoder]:
         """The heads; none where pictures are sent, or nothing is."""
         config = self._config.uplink
         if config.split is None or not self._sends_features:
@@ -271,7 +282,7 @@ class Daemon:
             return None
         forwarder = Forwarder(
             config,
-            self._packer.pack,
+            self._packer.pack_to_wait,
             self._uplink,
             self._journal.spooled,
             self._journal.refused,

@@ -1,34 +1,46 @@
 """Packs a frame for the way to the cloud, whether it leaves at once or waits on the disk first."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Protocol
 
 from common.images import encode_jpeg
-from common.types import Frame
-from edge.config import PayloadKind, UplinkConfig
-from edge.features import FeatureEncoder
-from edge.values import Parcel, Payload
+from common.types import Frame, Image
+from edge.config import PayloadKind, UplinkConfig, UplinkProtocol
+from edge.values import EncodedTensor, Parcel, Payload
 
 PICTURE = "picture"
-"""The name of the form that is no cut's features."""
+TENSOR = "tensor"
+"""Names of the forms that are no cut's features."""
 
-NO_ENCODERS: Mapping[str, FeatureEncoder] = MappingProxyType({})
+
+class Encoder(Protocol):
+    """Makes one form of a frame."""
+
+    def encode(self, image: Image) -> Payload:
+        """Encode a BGR picture (H, W, 3)."""
+        ...
+
+
+NO_ENCODERS: Mapping[str, Encoder] = MappingProxyType({})
 
 
 class Packer:
     """Encodes frames as the configuration says. Thread-safe.
 
-    `encoders` are the heads by the names of their cuts. With payload `features_only` nothing else than
-    features can be packed, whoever asks.
+    `encoders` are the heads by the names of their cuts, or the one for tensors. With payload `features_only`
+    nothing else than features can be packed, whoever asks.
     """
 
     def __init__(
-        self, config: UplinkConfig, boot_id: str, encoders: Mapping[str, FeatureEncoder] = NO_ENCODERS
+        self, config: UplinkConfig, boot_id: str, encoders: Mapping[str, Encoder] = NO_ENCODERS
     ) -> None:
         self._config = config
         self._boot_id = boot_id
         self._encoders = encoders
-        prefers_picture = config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
+        takes_pictures = config.protocol is UplinkProtocol.SPILLOVER
+        prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
 
     @property
@@ -59,7 +71,18 @@ class Packer:
             option=option,
         )
 
+    def pack_to_wait(self, frame: Frame) -> Parcel:
+        """Encode for the disk: as `pack`, but a picture in place of a tensor of many times its size."""
+        return self.pack(frame, PICTURE if self._usual == TENSOR else "")
+
     def _payload(self, frame: Frame, option: str) -> Payload:
         if option == PICTURE:
             return encode_jpeg(frame.image, self._config.jpeg_quality, self._config.longest_side)
         return self._encoders[option].encode(frame.image)
+
+
+def as_it_waits(parcel: Parcel) -> Parcel:
+    """A parcel that was to be sent at once, as it goes to the disk; a tensor becomes a picture."""
+    if not isinstance(parcel.payload, EncodedTensor):
+        return parcel
+    return replace(parcel, payload=parcel.payload.picture(), option=PICTURE)

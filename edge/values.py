@@ -1,7 +1,7 @@
 """The edge's own values: what its stages tell each other about the link, as none imports another."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from common.images import EncodedImage
 from common.model.preprocess import Geometry
+from common.tensors import Tensor
 from common.types import Action, Detections, ModelId, Prediction
 
 
@@ -41,7 +42,24 @@ class EncodedFeatures:
     geometry: Geometry
 
 
-Payload = EncodedImage | EncodedFeatures
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedTensor:
+    """One frame as a network's input (1, ...), and what leads boxes in its output back to the frame.
+
+    `picture` makes a JPEG of what the tensor was made from: a tensor that has to wait waits as that.
+    """
+
+    tensor: Tensor
+    geometry: Geometry
+    picture: Callable[[], EncodedImage]
+
+    @property
+    def data(self) -> memoryview:
+        """The tensor's bytes."""
+        return self.tensor.data.cast("B")
+
+
+Payload = EncodedImage | EncodedFeatures | EncodedTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +96,8 @@ class Parcel:
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
         """Boxes arrive in pixels of what was sent; the frame may be larger, or begin elsewhere."""
-        if not isinstance(prediction, Detections):
-            return prediction
+        if not isinstance(prediction, Detections) or isinstance(self.payload, EncodedTensor):
+            return prediction  # a tensor's output is decoded here, straight into pixels of the frame
         if isinstance(self.payload, EncodedFeatures):
             xyxy = self.payload.geometry.to_frame(prediction.xyxy)
         else:
@@ -119,6 +137,8 @@ class CloudAnswer:
     server_queue_s: float
     server_decode_s: float
     server_infer_s: float
+    sent_bytes: int = 0
+    """Payload of the call that was answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ _IDLE_S = 0.5
 """How long to wait when there is nothing to send, or no room for it."""
 _TRIES = 3
 """A record that a living server fails to answer so many times is given up."""
-_NEVER = frozenset({"invalid_argument", "not_found", "unimplemented"})
-"""The server can never answer this."""
+_NEVER = frozenset({"invalid_argument", "not_found", "unimplemented", "unfit"})
+"""The server can never answer this, or what waits is nothing that it takes (`unfit`)."""
 _LINK = frozenset(
     {
         "unavailable",
@@ -102,7 +102,7 @@ class Drain:
         self._tries.pop(taken.record_id, None)
         self._spool.done(taken.record_id, answered=True)
         rate = self._limits.bytes_per_s
-        return len(parcel.payload.data) / rate if rate else 0.0
+        return outcome.sent_bytes / rate if rate else 0.0
 
     def _has_room(self) -> bool:
         """Live frames keep the last free place; the first call after a pause may be ours, and the probe."""

@@ -8,7 +8,7 @@ from common.errors import InvalidInputError
 from common.images import EncodedImage
 from common.model.preprocess import Geometry
 from common.types import Action, AnsweredBy, Decision, Result, Timings
-from edge.values import CloudAnswer, EncodedFeatures, Parcel, Payload
+from edge.values import CloudAnswer, EncodedFeatures, EncodedTensor, Parcel, Payload
 
 _FORMAT = 1
 
@@ -46,7 +46,7 @@ _decoder = msgspec.msgpack.Decoder(_Body)
 
 
 def to_body(parcel: Parcel, local: Result) -> bytes:
-    """The bytes to spool."""
+    """The bytes to spool. Raises InvalidInputError for a tensor, which waits as a picture."""
     decision = local.decision
     return _encoder.encode(
         _Body(
@@ -89,6 +89,8 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "geometry": geometry,
                 "option": parcel.option,
             }
+        case EncodedTensor():
+            raise InvalidInputError("a tensor waits as a picture: edge.parcel.as_it_waits")
 
 
 class SpooledFrame:
@@ -150,6 +152,6 @@ class SpooledFrame:
                 server_infer_s=answer.server_infer_s,
                 total_s=age_s,
             ),
-            payload_bytes=len(body.jpeg),
+            payload_bytes=answer.sent_bytes,
             revision=1,
         )

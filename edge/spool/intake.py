@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from common.errors import InvalidInputError
 from common.log import get_logger
 from common.types import Frame, Result
+from edge.parcel import as_it_waits
 from edge.queues import BoundedQueue, WhenFull
 from edge.spool.frames import to_body
 from edge.spool.spool import Offer, Spool
-from edge.values import Parcel
+from edge.values import EncodedTensor, Parcel
 
 _QUEUED_FRAMES = 4
 """Pictures that may wait to be encoded: they are raw, so each takes megabytes."""
@@ -17,7 +19,7 @@ _QUEUED_FRAMES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    frame: Frame
+    pack: Callable[[], Parcel]
     local: Result
 
 
@@ -37,11 +39,20 @@ class Intake:
 
     def keep(self, frame: Frame, local: Result) -> None:
         """Take a frame that was never sent."""
-        if self._queue.put(_Waiting(frame, local)) is not None:
-            self._on_refused("queue full")
+        self._take(_Waiting(partial(self._pack, frame), local))
 
     def rescue(self, parcel: Parcel, local: Result) -> None:
-        """Take a frame that was sent to no avail; it is encoded already."""
+        """Take a frame that was sent to no avail; it is encoded already, unless it was a tensor."""
+        if isinstance(parcel.payload, EncodedTensor):
+            self._take(_Waiting(partial(as_it_waits, parcel), local))
+        else:
+            self._offer(parcel, local)
+
+    def _take(self, waiting: _Waiting) -> None:
+        if self._queue.put(waiting) is not None:
+            self._on_refused("queue full")
+
+    def _offer(self, parcel: Parcel, local: Result) -> None:
         offer = Offer(local.decision.expected_gain, local.frame_id, to_body(parcel, local))
         if not self._spool.offer(offer):
             self._on_refused("disk too slow")
@@ -50,12 +61,12 @@ class Intake:
         """Body of the encoding thread, until `close`."""
         while (waiting := self._queue.get()) is not None:
             try:
-                parcel = self._pack(waiting.frame)
+                parcel = waiting.pack()
             except InvalidInputError as error:
                 get_logger("spool").error("frame cannot be kept", error=str(error))
                 self._on_refused("not encoded")
             else:
-                self.rescue(parcel, waiting.local)
+                self._offer(parcel, waiting.local)
 
     def close(self) -> None:
         """Take no more; `run` ends when what is queued was offered."""

@@ -4,15 +4,15 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
-from common.convert import Features, InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
-from common.errors import InvalidInputError
-from common.images import EncodedImage
+from common.convert import InferenceReply
+from common.errors import InvalidInputError, ModelError
 from common.log import get_logger
 from common.types import Frame, Prediction
 from edge.config import UplinkConfig
@@ -20,13 +20,16 @@ from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
 from edge.uplink.connection import Connections
-from edge.uplink.flight import Flight, Passage, Verdict
+from edge.uplink.endings import NO_TAIL, WORTH_ANOTHER_TRY, verdict
+from edge.uplink.flight import Flight, Passage
 from edge.uplink.retry import RetryBudget
+from edge.uplink.wire import Wire
 from edge.values import (
     BreakerPhase,
     CallFailure,
     CloudAnswer,
     EncodedFeatures,
+    EncodedTensor,
     LinkState,
     Outcome,
     Parcel,
@@ -36,34 +39,11 @@ from edge.values import (
 _log = get_logger("uplink")
 
 if TYPE_CHECKING:
-    from common.pb import spillover_pb2 as pb
-
-    Call = grpc.CallFuture[pb.InferReply]  # a name of the stubs alone
+    Call = grpc.CallFuture[Message]  # a name of the stubs alone
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_DETAIL = 200
 """Characters of a server's text that are passed on."""
-
-_LINK_FAILURES = frozenset(
-    {
-        "unavailable",
-        "deadline_exceeded",
-        "resource_exhausted",
-        "cancelled",
-        "stopped",
-        "unknown",
-        # An identity that has expired is renewed some day; the frames of the meantime must not be lost by it.
-        "unauthenticated",
-        "permission_denied",
-    }
-)
-"""Ends of a call after which the same frame may be answered another time."""
-_NO_TAIL = "failed_precondition"
-"""The server knows the model and not this head: features of another version."""
-_WORTH_ANOTHER_TRY = _LINK_FAILURES | {"bad reply", "internal", "no time left"}
-"""Ends of a call after which the frame may wait on the disk; from there what never works is given up."""
-_SAY_NOTHING = frozenset({"resource_exhausted", "cancelled", "stopped", "no time left", "not sent", _NO_TAIL})
-"""Ends of a call that say nothing of the link."""
 
 
 class UplinkObserver(Protocol):
@@ -72,21 +52,13 @@ class UplinkObserver(Protocol):
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """A call ended with `ok` or a status, or was `retried`; so many bytes of payload were in it.
 
-        `kind` is `picture`, `features`, or `late` for what had waited on the disk.
+        `kind` is `picture`, `features`, `tensor`, or `late` for what had waited on the disk.
         """
         ...
 
     def breaker(self, phase: BreakerPhase) -> None:
         """The breaker changed."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who calls, and what it can use: predictions of the kind that its own model gives."""
-
-    device_id: str
-    expects: type[Prediction]
 
 
 class WaitingTicket:
@@ -111,8 +83,9 @@ class WaitingTicket:
 
 
 class GrpcUplink:
-    """An `edge.uplink.base.Uplink` to one server.
+    """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
+    `expects` is the kind of prediction that the edge's own model gives; answers of another kind are refused.
     Encoding takes milliseconds, so it is done on one thread beside the pipeline's; the in-flight cap bounds
     what can wait there. gRPC's own thread runs `_landed`.
     """
@@ -121,20 +94,22 @@ class GrpcUplink:
         self,
         config: UplinkConfig,
         packer: Packer,
-        peer: Peer,
+        wire: Wire,
+        expects: type[Prediction],
         observer: UplinkObserver,
         book: PayloadBook | None = None,
     ) -> None:
         self._config = config
         self._packer = packer
-        self._peer = peer
+        self._wire = wire
+        self._expects = expects
         self._observer = observer
         self._book = book
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
         self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, observer.breaker)
         self._retries = RetryBudget()
-        self._connections = Connections(config, channel_options(config))
+        self._connections = Connections(config, wire.method)
         self._encoder = ThreadPoolExecutor(1, "uplink")
         self._closing = False
 
@@ -206,35 +181,20 @@ class GrpcUplink:
         try:
             departed_s = time.monotonic()
             connection = self._connections.current()
-            call: Call = connection.stub.Infer.future(
-                request_to_pb(self._request(parcel, time_left_s)),
+            parcel = self._wire.refit(parcel)
+            call: Call = connection.method.future(
+                self._wire.request(parcel, time_left_s),
                 timeout=time_left_s + self._config.late_answer_window_s,
                 metadata=self._connections.metadata(),
             )
             connection.carry(call)
+        except InvalidInputError as error:
+            self._land(passage, ticket, CallFailure("unfit", str(error)), None)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error), parcel), None)
             return
         call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket, frame))
-
-    def _request(self, parcel: Parcel, time_left_s: float) -> InferenceRequest:
-        payload = parcel.payload
-        return InferenceRequest(
-            jpeg=payload.data if isinstance(payload, EncodedImage) else b"",
-            features=Features(payload.head_sha256, payload.data)
-            if isinstance(payload, EncodedFeatures)
-            else None,
-            frame_id=parcel.frame_id,
-            device_id=self._peer.device_id,
-            camera_id=parcel.camera_id,
-            boot_id=parcel.boot_id,
-            sequence=parcel.sequence,
-            model_name=self._config.model_name,
-            model_version=self._config.model_version,
-            time_left_s=time_left_s,
-            captured_unix_s=parcel.captured_unix_s,
-            max_classes=self._config.max_classes,
-        )
 
     def _landed(
         self,
@@ -250,11 +210,11 @@ class GrpcUplink:
             outcome = self._outcome(call, parcel, round_trip_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             outcome = CallFailure("bad reply", str(error))
-        if isinstance(outcome, CallFailure) and outcome.status in _WORTH_ANOTHER_TRY:
+        if isinstance(outcome, CallFailure) and outcome.status in WORTH_ANOTHER_TRY:
             if self._tries_again(outcome, parcel, passage, ticket):
                 return
             outcome = replace(outcome, unsent=parcel)
-        if isinstance(outcome, CallFailure) and outcome.status == _NO_TAIL and self._book:
+        if isinstance(outcome, CallFailure) and outcome.status == NO_TAIL and self._book:
             self._book.refused(parcel.option)
             if frame is not None and self._sends_picture(frame, passage, ticket, parcel):
                 return
@@ -264,7 +224,7 @@ class GrpcUplink:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
         if not self._packer.pictures_allowed or self._closing or time.monotonic() >= passage.deadline_s:
             return False
-        self._count(_NO_TAIL, parcel, ticket)
+        self._count(NO_TAIL, parcel, ticket)
         self._submit(self._depart, frame, passage, ticket, PICTURE)
         return True
 
@@ -283,12 +243,11 @@ class GrpcUplink:
         """Settle before the cap makes room, so that whoever waits for room sees the result given."""
         ticket.settle(outcome)
         self._count(outcome.status if isinstance(outcome, CallFailure) else "ok", sent, ticket)
-        if self._flight.land(passage, _verdict(outcome)) and not self._closing:
+        if self._flight.land(passage, verdict(outcome)) and not self._closing:
             self._submit(self._reconnect)
 
     def _count(self, status: str, sent: Parcel | None, ticket: Ticket) -> None:
-        is_features = sent is not None and isinstance(sent.payload, EncodedFeatures)
-        kind = "late" if isinstance(ticket, WaitingTicket) else "features" if is_features else "picture"
+        kind = "late" if isinstance(ticket, WaitingTicket) else _kind(sent)
         self._observer.call(status, len(sent.payload.data) if sent else 0, kind)
 
     def _submit(self, work: Callable[..., None], *arguments: object) -> None:
@@ -315,13 +274,13 @@ class GrpcUplink:
             self._connections.note_failure(code, call.details() or "")
             return CallFailure(code.name.lower(), (call.details() or "")[:MAX_DETAIL])
         try:
-            reply = reply_from_pb(call.result())
-        except InvalidInputError as error:
+            reply = self._wire.reply(call.result(), parcel)
+        except (InvalidInputError, ModelError) as error:
             return CallFailure("bad reply", str(error))
         if reply.frame_id != parcel.frame_id:
             return CallFailure("bad reply", f"it is for frame {reply.frame_id[:MAX_DETAIL]!r}")
-        if not isinstance(reply.prediction, self._peer.expects):
-            found, wanted = type(reply.prediction).__name__, self._peer.expects.__name__
+        if not isinstance(reply.prediction, self._expects):
+            found, wanted = type(reply.prediction).__name__, self._expects.__name__
             return CallFailure("bad reply", f"it carries {found}, the edge's model gives {wanted}")
         self._flight.took(round_trip_s)
         if self._book:
@@ -331,33 +290,14 @@ class GrpcUplink:
         return _answer(reply, parcel, round_trip_s)
 
 
-def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
-    """Options of the channel (names: grpc_types.h of gRPC core).
-
-    A ping oftener than the server permits ends the connection: the server is to allow one every 10 s without
-    data. Retries are off, because only the edge knows whether a second try can still meet the deadline.
-    """
-    return [
-        ("grpc.keepalive_time_ms", round(config.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.initial_reconnect_backoff_ms", 500),
-        # Despite its name, the least time that one attempt to connect is given; the default is 20 s.
-        ("grpc.min_reconnect_backoff_ms", 3000),
-        ("grpc.max_reconnect_backoff_ms", round(config.reconnect_backoff_max_s * 1000)),
-        ("grpc.max_send_message_length", config.max_message_bytes),
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.enable_retries", 0),
-        # Otherwise a new channel would share the dead connection of the one that it replaces.
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
-
-
-def _verdict(outcome: Outcome) -> Verdict:
-    if isinstance(outcome, CloudAnswer):
-        return Verdict.GOOD
-    return Verdict.NOTHING if outcome.status in _SAY_NOTHING else Verdict.BAD
+def _kind(sent: Parcel | None) -> str:
+    match sent.payload if sent else None:
+        case EncodedFeatures():
+            return "features"
+        case EncodedTensor():
+            return "tensor"
+        case _:
+            return PICTURE
 
 
 def _answer(reply: InferenceReply, parcel: Parcel, round_trip_s: float) -> CloudAnswer:
@@ -368,4 +308,5 @@ def _answer(reply: InferenceReply, parcel: Parcel, round_trip_s: float) -> Cloud
         server_queue_s=reply.timings.queue_s,
         server_decode_s=reply.timings.decode_s,
         server_infer_s=reply.timings.infer_s,
+        sent_bytes=len(parcel.payload.data),
     )

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from common.log import get_logger
-from common.pb.spillover_pb2_grpc import SpilloverStub
 from common.reload import Reloading, read_file
 from edge.config import UplinkConfig
 from edge.uplink.advice import explain
 
 if TYPE_CHECKING:
     from common.tls import KeyPair  # loads a library that an uplink in the clear need not carry
+    from edge.uplink.wire import Method
 
 _log = get_logger("uplink")
 
@@ -26,6 +26,7 @@ _SAME_ADVICE_S = 600.0
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 Options = Sequence[tuple[str, int]]
+MethodOf = Callable[[grpc.Channel], "Method"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +40,8 @@ class _Secrets:
 class Connection:
     """One channel, which is not closed under its calls."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.stub = SpilloverStub(channel)
+    def __init__(self, channel: grpc.Channel, method: "Method") -> None:
+        self.method = method
         self._channel = channel
         self._lock = threading.Lock()
         self._calls = 0
@@ -69,15 +70,17 @@ class Connection:
 class Connections:
     """Gives the connection for the next call: a new one when certificates have changed.
 
-    All methods but `note_failure` belong to one thread.
+    `method_of` picks the method that is called on a channel. All methods but `note_failure` belong to one
+    thread.
 
     Raises:
         ConfigError: a file cannot be read, or certificate and key do not belong together.
     """
 
-    def __init__(self, config: UplinkConfig, options: Options) -> None:
+    def __init__(self, config: UplinkConfig, method_of: MethodOf) -> None:
         self._config = config
-        self._options = options
+        self._options = channel_options(config)
+        self._method_of = method_of
         self._secrets = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
         self._token: Reloading[str] | None = None
         if config.token_file:
@@ -135,15 +138,19 @@ class Connections:
             connection.close()
 
     def _open(self) -> Connection:
+        channel = self._channel()
+        return Connection(channel, self._method_of(channel))
+
+    def _channel(self) -> grpc.Channel:
         address, tls = self._config.address, self._config.tls
         if not (tls and self._used):
-            return Connection(grpc.insecure_channel(address, self._options))
+            return grpc.insecure_channel(address, self._options)
         own = self._used.own
         credentials = grpc.ssl_channel_credentials(
             self._used.ca_pem, own.key_pem if own else None, own.certificate_pem if own else None
         )
         named = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-        return Connection(grpc.secure_channel(address, credentials, [*self._options, *named]))
+        return grpc.secure_channel(address, credentials, [*self._options, *named])
 
     def _close_idle(self) -> None:
         for connection in [one for one in self._retired if one.is_idle]:
@@ -161,6 +168,29 @@ class Connections:
             _log.error("certificate does not hold now", because=explain("", own, now))
         elif own and own.ends_soon(now):
             _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
+
+
+def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
+    """Options of the channel (names: grpc_types.h of gRPC core).
+
+    A ping oftener than the server permits ends the connection: the server is to allow one every 10 s without
+    data. Retries are off, because only the edge knows whether a second try can still meet the deadline.
+    """
+    return [
+        ("grpc.keepalive_time_ms", round(config.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        # Despite its name, the least time that one attempt to connect is given; the default is 20 s.
+        ("grpc.min_reconnect_backoff_ms", 3000),
+        ("grpc.max_reconnect_backoff_ms", round(config.reconnect_backoff_max_s * 1000)),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.enable_retries", 0),
+        # Otherwise a new channel would share the dead connection of the one that it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
 
 
 def _tls_paths(config: UplinkConfig) -> list[Path]:

@@ -14,7 +14,8 @@ from common.pb import spillover_pb2 as pb
 from common.types import Classification, Detections, Prediction
 from edge.config import UplinkConfig
 from edge.parcel import Packer
-from edge.uplink.client import GrpcUplink, Peer
+from edge.uplink.client import GrpcUplink
+from edge.uplink.wire import SpilloverWire
 from edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
 from tests.scripted_cloud import (
     PATIENCE_S,
@@ -99,7 +100,9 @@ def start() -> Iterator[Start]:
             config = UplinkConfig(**({"address": cloud.address} | keys))  # type: ignore[arg-type]
             calls: SimpleQueue[tuple[str, int]] = SimpleQueue()
             observer = Observer(calls)
-            uplink = GrpcUplink(config, Packer(config, "boot"), Peer("dev", expects), observer)
+            uplink = GrpcUplink(
+                config, Packer(config, "boot"), SpilloverWire(config, "dev"), expects, observer
+            )
             stack.callback(uplink.close)
             return Bench(cloud, uplink, calls)
 

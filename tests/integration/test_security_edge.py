@@ -18,12 +18,14 @@ from cloud.security.files import write_private, write_public
 from cloud.security.tokens import add_token, revoke_tokens
 from common.errors import ConfigError
 from common.pb import spillover_pb2 as pb
+from common.pb.spillover_pb2_grpc import SpilloverStub
 from common.tls import utc_now
 from common.types import Classification
 from edge.config import UplinkConfig
 from edge.parcel import Packer
-from edge.uplink.client import GrpcUplink, Peer
+from edge.uplink.client import GrpcUplink
 from edge.uplink.connection import Connections
+from edge.uplink.wire import SpilloverWire
 from edge.values import CallFailure, CloudAnswer
 from tests.models import colour_classifier
 from tests.pki import HeldInfer, Pki
@@ -61,14 +63,14 @@ def connections(server, pki, name="camera-1", **changes):
     """The edge's side, with the certificate of `name`."""
     own = {"certificate": str(pki.certificate(name)), "key": str(pki.key(name))} if name else {}
     raw = {"address": server.address, "tls": {"ca": str(pki.ca), **own}} | changes
-    return Connections(msgspec.convert(raw, UplinkConfig), [("grpc.use_local_subchannel_pool", 1)])
+    return Connections(msgspec.convert(raw, UplinkConfig), lambda channel: SpilloverStub(channel).Infer)
 
 
 def call(link, request=None):
     """One Infer as the uplink makes it: its reply, or its error."""
     connection = link.current()
     request = request or request_for(jpeg_of(RED), device_id="camera-1")
-    future = connection.stub.Infer.future(request, timeout=CALL_S, metadata=link.metadata())
+    future = connection.method.future(request, timeout=CALL_S, metadata=link.metadata())
     connection.carry(future)
     return future.exception(CALL_S) or future.result()
 
@@ -99,7 +101,7 @@ def test_a_call_in_flight_survives_the_change(server, pki):
     """The connection that is replaced is closed after its last call, not under it."""
     link = connections(server, pki)
     old = link.current()
-    old.stub.ListModels(pb.ListModelsRequest(), timeout=CALL_S)
+    SpilloverStub(old._channel).ListModels(pb.ListModelsRequest(), timeout=CALL_S)
     held = HeldInfer(old._channel)
     old.carry(held.call)
     pki.issue("camera-1")
@@ -215,7 +217,9 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
     }
     config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
     heard = Outcomes()
-    uplink = GrpcUplink(config, Packer(config, "boot"), Peer("camera-4", Classification), heard)
+    uplink = GrpcUplink(
+        config, Packer(config, "boot"), SpilloverWire(config, "camera-4"), Classification, heard
+    )
     try:
         assert uplink.certificate_days_left() > 89
         now = time.monotonic()

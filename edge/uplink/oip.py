@@ -1,0 +1,100 @@
+"""An uplink to any server of the Open Inference Protocol v2: a tensor there, the network's raw outputs back.
+
+https://github.com/kserve/open-inference-protocol says what the messages mean. The protocol knows no deadline
+of a frame and no times of the server; the gRPC deadline does for the first, and all of the round trip counts
+as network.
+"""
+
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+
+from common.convert import InferenceReply, ServerTimings
+from common.errors import InvalidInputError
+from common.model.decoders import decoder_for
+from common.oip import reply_from_pb, request_to_pb
+from common.pb import open_inference_pb2 as pb
+from common.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from common.tensors import Tensor, TensorRequest
+from common.types import Classification, FloatArray, ModelId, Prediction
+from edge.config import OipConfig, UplinkConfig
+from edge.tensors import TensorEncoder
+from edge.values import EncodedTensor, Parcel
+
+if TYPE_CHECKING:
+    from edge.uplink.wire import Method
+
+
+class OipWire:
+    """A `Wire`: inference.GRPCInferenceService/ModelInfer."""
+
+    def __init__(self, config: UplinkConfig, oip: OipConfig, encoder: TensorEncoder) -> None:
+        self._oip = oip
+        self._encoder = encoder
+        self._manifest = encoder.manifest
+        self._decode = decoder_for(self._manifest)
+        self._model = ModelId(config.model_name or self._manifest.name, config.model_version)
+        self._max_classes = config.max_classes or None
+
+    def method(self, channel: grpc.Channel) -> "Method":
+        """See `Wire`."""
+        return GRPCInferenceServiceStub(channel).ModelInfer  # type: ignore[return-value]  # narrower messages
+
+    def refit(self, parcel: Parcel) -> Parcel:
+        """See `Wire`: pictures that have waited become tensors."""
+        return self._encoder.refit(parcel)
+
+    def request(self, parcel: Parcel, time_left_s: float) -> Message:
+        """See `Wire`."""
+        del time_left_s  # the call's own deadline says until when an answer is wanted
+        return request_to_pb(
+            TensorRequest(
+                model_name=self._model.name,
+                model_version=self._model.version,
+                request_id=parcel.frame_id,
+                inputs={self._oip.input: _tensor_of(parcel).tensor},
+                outputs=self._oip.outputs,
+            )
+        )
+
+    def reply(self, message: Message, parcel: Parcel) -> InferenceReply:
+        """See `Wire`; boxes are in pixels of the frame already."""
+        if not isinstance(message, pb.ModelInferResponse):
+            raise TypeError(f"a reply of type {type(message).__name__}")
+        reply = reply_from_pb(message)
+        outputs = [_row(name, reply.outputs.get(name)) for name in self._oip.outputs]
+        prediction = self._decode(outputs, self._manifest, _tensor_of(parcel).geometry)
+        return InferenceReply(
+            frame_id=reply.request_id or parcel.frame_id,
+            model=ModelId(reply.model_name or self._model.name, reply.model_version or self._model.version),
+            prediction=self._cut(prediction),
+            timings=ServerTimings(),
+        )
+
+    def _cut(self, prediction: Prediction) -> Prediction:
+        if not isinstance(prediction, Classification):
+            return prediction
+        best = slice(self._max_classes)
+        return Classification(prediction.class_id[best], prediction.probability[best])
+
+
+def _tensor_of(parcel: Parcel) -> EncodedTensor:
+    if not isinstance(parcel.payload, EncodedTensor):
+        raise InvalidInputError("only tensors can be sent with uplink.protocol: oip")
+    return parcel.payload
+
+
+def _row(name: str, output: Tensor | None) -> FloatArray:
+    """The one picture's row of an output; a server may be wrong, so nothing is believed."""
+    if output is None:
+        raise InvalidInputError(f"reply has no output {name!r} (uplink.oip.outputs)")
+    if output.dtype.kind not in "fiu" or not output.ndim or len(output) != 1:
+        raise InvalidInputError(
+            f"output {name!r} is {output.dtype} {list(output.shape)}, not one row of numbers"
+        )
+    row = np.asarray(output[0], np.float32)
+    if not np.isfinite(row).all():
+        raise InvalidInputError(f"output {name!r} has a value that is not a number")
+    return row
