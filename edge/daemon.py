@@ -28,7 +28,7 @@ from edge.journal import Journal
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.parcel import TENSOR, Packer
-from edge.payloads import PayloadBook
+from edge.payloads import PayloadBook, build_book
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
 from edge.pulse import Pulse
@@ -47,6 +47,8 @@ _log = get_logger("edge")
 
 JOIN_TIMEOUT_S = 10.0
 """How long a thread may take to end once its work is over: one frame, one write."""
+LOOK_UP_S = 1.0
+"""How often the main thread wakes though nothing happens."""
 FLUSH_TIMEOUT_S = 1.0
 """How long a late answer waits for the sinks before the frame is forgotten on the disk."""
 
@@ -95,7 +97,7 @@ class Daemon:
         self._tensors = self._build_tensors(manifest.task)
         encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
-        self._book = PayloadBook(cuts, config.uplink.payload) if cuts else None
+        self._book = build_book(config.uplink, cuts)
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
         rescue = self._forwarder.rescue if self._forwarder else None
@@ -142,12 +144,15 @@ class Daemon:
 
         A camera that is through leaves frames to the pipeline.
         """
-        period_s = self._notifier.watchdog_s / 3 or None
+        # A signal that comes just before the wait begins does not end it: Python runs its handler only when
+        # this thread runs again. So no wait is long.
+        watchdog_s = self._notifier.watchdog_s
+        period_s = min(LOOK_UP_S, watchdog_s / 3) if watchdog_s else LOOK_UP_S
         while True:
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:
-                if not self._pulse.hangs(self._notifier.watchdog_s):
+                if watchdog_s and not self._pulse.hangs(watchdog_s):
                     self._notifier.alive(f"mode {self._config.mode.value}")
                 continue
             if ended.error is None and ended.name == self._capture.name:
