@@ -10,6 +10,7 @@ from common.home import cache_home
 from lab.bench_cloud.contenders import NotHereError
 
 _INSTALL_LIMIT_S = 900.0
+_STAMP = "requirements.txt"
 
 
 def environment(name: str, requirements: Sequence[str]) -> Path:
@@ -18,10 +19,8 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
     Raises:
         NotHereError: it cannot be installed; the text has the end of what pip said.
     """
-    folder = cache_home() / "environments" / name
-    stamp = folder / "requirements.txt"
-    wanted = "\n".join(requirements)
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    folder = _folder(name)
+    if is_prepared(name, requirements):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     for command in (
@@ -36,8 +35,18 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
             raise NotHereError(f"{name}: not installed within {_INSTALL_LIMIT_S:.0f} s") from error
         if done.returncode:
             raise NotHereError(f"{name}: cannot be installed: {done.stderr.strip()[-400:]}")
-    stamp.write_text(wanted, encoding="utf-8")
+    (folder / _STAMP).write_text("\n".join(requirements), encoding="utf-8")
     return folder
+
+
+def is_prepared(name: str, requirements: Sequence[str]) -> bool:
+    """Whether `environment` would find it there, without installing anything."""
+    stamp = _folder(name) / _STAMP
+    return stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(requirements)
+
+
+def _folder(name: str) -> Path:
+    return cache_home() / "environments" / name
 
 
 def site_packages(folder: Path) -> Path:

@@ -3,15 +3,15 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common.model.manifest import MODEL_FILE
 from lab.bench_cloud.contenders import Contender, free_port, served
 from lab.bench_cloud.environments import environment
-from lab.bench_cloud.networks import NETWORKS
+from lab.bench_cloud.networks import NETWORKS, NetworkSpec
 
-_REQUIREMENTS = ("mlserver==1.7.1", "onnxruntime>=1.23")
+REQUIREMENTS = ("mlserver==1.7.1", "onnxruntime>=1.23")
 
 _RUNTIME = """import onnxruntime as ort
 from mlserver import MLModel
@@ -39,11 +39,13 @@ class OnnxRuntime(MLModel):
 
 
 @contextlib.contextmanager
-def mlserver(repository: Path, work: Path, threads: int) -> Iterator[Contender]:
+def mlserver(
+    repository: Path, work: Path, threads: int, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
+) -> Iterator[Contender]:
     """A running MLServer, inference in its own process. Raises NotHereError where it cannot be installed."""
-    folder = environment("mlserver", _REQUIREMENTS)
+    folder = environment("mlserver", REQUIREMENTS)
     models = work / "mlserver-models"
-    for spec in NETWORKS.values():
+    for spec in specs:
         model = models / spec.name
         model.mkdir(parents=True)
         shutil.copy(repository / spec.name / "1" / MODEL_FILE, model)

@@ -8,7 +8,7 @@ import contextlib
 import ctypes.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common.model.manifest import MODEL_FILE
@@ -17,7 +17,7 @@ from lab.bench_cloud.environments import environment, site_packages
 from lab.bench_cloud.networks import NETWORKS, NetworkSpec
 
 # The backend's interpreter was built against numpy 1; its ONNX Runtime is the newest that goes with it.
-_REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime>=1.23")
+REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime>=1.23")
 
 _CONFIG = """name: "{spec.name}"
 backend: "python"
@@ -61,13 +61,15 @@ class TritonPythonModel:
 
 
 @contextlib.contextmanager
-def triton(repository: Path, work: Path, threads: int) -> Iterator[Contender]:
+def triton(
+    repository: Path, work: Path, threads: int, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
+) -> Iterator[Contender]:
     """A running Triton. Raises NotHereError where its wheel or a shared libpython is missing."""
-    site = site_packages(environment("triton", _REQUIREMENTS))
+    site = site_packages(environment("triton", REQUIREMENTS))
     server = site / "pytriton/tritonserver"
     backends = _backends(server, work)
     models = work / "triton-models"
-    for spec in NETWORKS.values():
+    for spec in specs:
         _write_model(spec, repository, models / spec.name, site, threads)
     address = f"127.0.0.1:{free_port()}"
     command = [

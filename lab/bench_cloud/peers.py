@@ -1,0 +1,23 @@
+"""Prepares the environments of Triton and MLServer, which the tests use where they find them."""
+
+from lab.bench_cloud import mlserver, triton
+from lab.bench_cloud.contenders import NotHereError
+from lab.bench_cloud.environments import environment
+from lab.console import open_console
+
+REQUIREMENTS = {"triton": triton.REQUIREMENTS, "mlserver": mlserver.REQUIREMENTS}
+
+
+def main() -> None:
+    """Install each where it is not there yet; one that cannot be installed is named, and is no failure."""
+    console = open_console()
+    for name, requirements in REQUIREMENTS.items():
+        with console.status(f"installing {name}"):
+            try:
+                console.print(f"{name}: {environment(name, requirements)}", markup=False)
+            except NotHereError as error:
+                console.print(f"not here: {error}", markup=False)
+
+
+if __name__ == "__main__":
+    main()
