@@ -1,0 +1,52 @@
+"""What is spooled comes back as it went in, whatever the payload."""
+
+import numpy as np
+
+from common.images import EncodedImage
+from common.model.preprocess import Geometry
+from common.types import (
+    Action,
+    AnsweredBy,
+    Classification,
+    Decision,
+    Detections,
+    ModelId,
+    Result,
+    Timings,
+)
+from edge.spool.frames import SpooledFrame, to_body
+from edge.values import EncodedFeatures, Parcel
+
+FEATURES = EncodedFeatures(b"SF features", "ab" * 32, Geometry(0.5, 0.25, 3.5, 0.0, 640, 480))
+PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 10, 20)
+
+
+def _parcel(payload):
+    return Parcel("f1", "cam", "boot", 7, 1.5, 640, 480, payload, "form")
+
+
+def _local():
+    nothing = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
+    decision = Decision(Action.SPOOL, "because", 0.5)
+    return Result(
+        "f1", "cam", 7, 1.5, "", AnsweredBy.EDGE_DEGRADED, nothing, ModelId("m", "1"), decision, Timings()
+    )
+
+
+def test_pictures_and_features_come_back_from_the_disk_as_they_were():
+    """The same parcel, so that the late call is the one that would have been made."""
+    for payload in (PICTURE, FEATURES):
+        parcel = SpooledFrame(to_body(_parcel(payload), _local())).parcel
+        assert parcel.payload == payload
+        assert (parcel.frame_id, parcel.sequence, parcel.option) == ("f1", 7, "form")
+
+
+def test_boxes_found_in_features_are_brought_back_to_the_frame():
+    """The geometry travelled with them: input pixels become frame pixels."""
+    parcel = SpooledFrame(to_body(_parcel(FEATURES), _local())).parcel
+    found = Detections(
+        np.array([[8.5, 10, 13.5, 20]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+    )
+    boxes = parcel.in_frame_pixels(found)
+    assert isinstance(boxes, Detections)
+    assert boxes.xyxy.tolist() == [[10, 40, 20, 80]]

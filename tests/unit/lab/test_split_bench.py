@@ -1,0 +1,42 @@
+"""The split benchmark's own arithmetic."""
+
+import numpy as np
+import pytest
+
+from common.types import Classification
+from lab.data.labelled import ClassLabels, LabelledSet
+from lab.split_bench.judge import accuracy, halves
+from lab.split_bench.rates import RatePoint, accuracy_at, bytes_at
+from tests.splitting import coloured_pictures
+
+CURVE = (RatePoint("a", 100, 0.5), RatePoint("b", 200, 0.8), RatePoint("c", 400, 0.7))
+
+
+def _labelled(count):
+    pictures = tuple(coloured_pictures(count))
+    return LabelledSet("colours", pictures, ClassLabels(np.arange(count)))
+
+
+def test_calibration_and_evaluation_share_no_picture():
+    """And labels stay with their pictures."""
+    data = _labelled(40)
+    first, second = halves(data, 10, 20)
+    names = [{picture.name for picture in half.pictures} for half in (first, second)]
+    assert not names[0] & names[1]
+    assert (len(first.pictures), len(second.pictures)) == (10, 20)
+    for half in (first, second):
+        assert [f"colour {label}" for label in half.truth.class_id] == [p.name for p in half.pictures]
+
+
+def test_accuracy_is_the_share_of_right_classes():
+    """Two of four."""
+    ones = [Classification(np.array([k], np.int32), np.ones(1, np.float32)) for k in (0, 1, 1, 1)]
+    assert accuracy(_labelled(4), ones) == pytest.approx(0.5)
+
+
+def test_a_curve_is_read_both_ways():
+    """Fewest bytes for an accuracy, best accuracy for bytes; None where there is none."""
+    assert bytes_at(CURVE, 0.65) == 200
+    assert bytes_at(CURVE, 0.9) is None
+    assert accuracy_at(CURVE, 1000) == 0.8
+    assert accuracy_at(CURVE, 50) is None
