@@ -1,5 +1,6 @@
 """Choose how the features of one cut are coded: the fewest bytes that keep enough of the answers."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,14 +43,15 @@ class Examples:
 def choose_coding(examples: Examples, max_loss: float) -> Coding | None:
     """The smallest coding whose fidelity is at least `1 - max_loss`; None when no coding in the grid is.
 
-    The grid is walked from the fewest bytes upwards, judged on few pictures first and on all before it is
-    taken. What was found is then refined: clips per channel, channels reordered, channels predicted; each is
-    kept only where it saves bytes, and answers are as good.
+    More bytes keep more, nearly always: so the place where few pictures begin to be answered well enough is
+    found by bisection, and from there on upwards each coding is judged on all of them. What was found is then
+    refined: clips per channel, channels reordered, channels predicted; each is kept only where it saves
+    bytes and the answers are as good.
     """
-    for _, quantizers in sorted(_sized(_grid(examples.features), examples), key=lambda one: one[0]):
-        quick = _fidelity(examples, quantizers, _QUICK_SAMPLE)
-        if quick < 1 - 3 * max_loss:
-            continue
+    by_size = [q for _, q in sorted(_sized(_grid(examples.features), examples), key=lambda one: one[0])]
+    good_enough = 1 - 3 * max_loss
+    first = bisect_left(by_size, good_enough, key=lambda q: _fidelity(examples, q, _QUICK_SAMPLE))
+    for quantizers in by_size[first:]:
         kept = _fidelity(examples, quantizers, len(examples.features))
         if kept >= 1 - max_loss:
             found = Coding(quantizers, mean_bytes(examples.features, quantizers), kept)
