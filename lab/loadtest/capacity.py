@@ -14,7 +14,7 @@ from lab.shaper.link import Schedule
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
     """One search for each mode and link of the scenario; `progress` hears of every number tried."""
     scenario = scenarios.config.scenarios[config.scenario]
-    load = Load(scenario.fps, scenario.warm_up_s, config.window_s, scenario.offload_share)
+    load = Load(config.fps or scenario.fps, scenario.warm_up_s, config.window_s, scenario.offload_share)
     bench = scenarios.simulated(scenario, scenario.modes, load)
     found = []
     for link in scenario.links:
@@ -28,7 +28,7 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
 
             probes = bisect(probe, config.first_edges, config.max_edges, config.precision)
             held = max((p.edges for p in probes if p.held), default=0)
-            failed = min((p.edges for p in probes if not p.held), default=None)
+            failed = min((p.edges for p in probes if p.edges > held), default=None)
             found.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
     return found
 

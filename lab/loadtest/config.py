@@ -69,6 +69,8 @@ class CapacityConfig(Section, frozen=True):
     scenario: Name
     on_time_share: Share = 0.99
     """Of the frames that are sent, by their deadline; frames that are kept are always in time."""
+    fps: Positive | None = None
+    """Frames a second of each edge; null is the scenario's."""
     first_edges: Count = 16
     """Where the search begins."""
     max_edges: Count = 2000

@@ -32,22 +32,29 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_cells(scenario: str, cells: Sequence[Cell], console: Console) -> None:
-    repeats = len(cells[0].runs)
-    table = Table(title=f"{scenario} (medians of {repeats}; latencies in ms)", title_justify="left")
-    for heading in ("mode", "link", "edges"):
-        table.add_column(heading)
-    shown = [(h, m) for h, m in _COLUMNS if any(m in cell.summary for cell in cells)]
+    """One row a cell; what is the same in all rows is in the title instead."""
+    places = [("link", [cell.link for cell in cells]), ("edges", [str(cell.edges) for cell in cells])]
+    same = [f"{name} {values[0]}" for name, values in places if len(set(values)) == 1]
+    differ = [(name, values) for name, values in places if len(set(values)) > 1]
+    repeats = f"medians of {len(cells[0].runs)}" if len(cells[0].runs) > 1 else "one run"
+    table = Table(title=f"{scenario}: {', '.join([*same, repeats, 'latencies in ms'])}", title_justify="left")
+    table.add_column("mode", no_wrap=True)
+    for name, _ in differ:
+        table.add_column(name, no_wrap=True)
+    shown = [(heading, m) for heading, m in _COLUMNS if any(m in cell.summary for cell in cells)]
     for heading, _ in shown:
         table.add_column(heading, justify="right")
-    for cell in cells:
-        figures = [MEASURES[m].show(cell.figure(m)).removesuffix(MEASURES[m].unit).strip() for _, m in shown]
-        units = [
-            "%" if MEASURES[m].unit == "%" and f != "-" else ""
-            for f, (_, m) in zip(figures, shown, strict=True)
-        ]
-        row = [f + u for f, u in zip(figures, units, strict=True)]
-        table.add_row(cell.mode, cell.link, str(cell.edges), *row)
+    for row, cell in enumerate(cells):
+        figures = [_short(m, cell.figure(m)) for _, m in shown]
+        table.add_row(cell.mode, *(values[row] for _, values in differ), *figures)
     console.print(table)
+
+
+def _short(name: str, figure: float | None) -> str:
+    """The figure without its unit, which the heading implies; shares keep their sign."""
+    measure = MEASURES[name]
+    text = measure.show(figure)
+    return text if measure.unit == "%" else text.removesuffix(measure.unit).strip()
 
 
 def _print_goals(goals: Sequence[GoalOutcome], console: Console) -> None:

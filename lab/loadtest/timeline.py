@@ -8,7 +8,7 @@ import numpy as np
 from edge.sinks.record import Record
 from lab.loadtest.outcomes import DEGRADED, Outcomes, Window
 from lab.loadtest.results import Moment
-from lab.loadtest.sampling import Sample
+from lab.loadtest.sampling import TICK_S, Sample
 from lab.loadtest.stats import percentile_ms
 
 _OPEN = "breaker"
@@ -22,7 +22,7 @@ def timeline_of(
     moments = []
     for before, after in itertools.pairwise(samples):
         length_s = after.unix_s - before.unix_s
-        if length_s <= 0.05:  # the closing sample right after a tick
+        if length_s < TICK_S / 2:  # the closing sample right after a tick: too few frames to say anything
             continue
         here = (outcomes.intended_s >= before.unix_s) & (outcomes.intended_s < after.unix_s)
         count = max(1, int(here.sum()))

@@ -187,7 +187,7 @@ def _capacity(searches: Sequence[Capacity], palette: plots.Palette) -> Iterator[
     yield figure(
         plots.capacity(searches, palette),
         "Answered in time over the number of edges",
-        "Every number that was tried.",
+        "Every number that was tried; the line joins the better of two tries.",
     )
 
 

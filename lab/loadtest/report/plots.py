@@ -115,7 +115,7 @@ def timeline(cell: Cell) -> bytes:
         lower.step(
             at, [m.up_mbit_per_s for m in cell.timeline], where="post", color=_COLOURS[2], label="passed"
         )
-        if any(m.link_up_mbit_per_s is not None for m in cell.timeline):
+        if cell.edges == 1 and any(m.link_up_mbit_per_s is not None for m in cell.timeline):
             limits = _or_nan([m.link_up_mbit_per_s for m in cell.timeline])
             lower.step(at, limits, where="post", color="0.4", linestyle="--", label="the link's limit")
         lower.set_ylabel("Mbit/s up")
@@ -132,10 +132,13 @@ def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
 
     def draw(axes: "Axes") -> None:
         for search in searches:
-            probes = sorted(search.probes, key=lambda probe: probe.edges)
-            edges, shares = [p.edges for p in probes], [p.on_time_share * 100 for p in probes]
+            colour = palette.of(search.mode)
+            best: dict[int, float] = {}
+            for probe in search.probes:
+                best[probe.edges] = max(best.get(probe.edges, 0.0), probe.on_time_share * 100)
+                axes.plot(probe.edges, probe.on_time_share * 100, ".", color=colour, alpha=0.5)
             name = f"{search.mode} over {search.link}: {search.held} held"
-            axes.plot(edges, shares, "o-", color=palette.of(search.mode), label=name, markersize=4)
+            axes.plot(sorted(best), [best[n] for n in sorted(best)], "o-", color=colour, label=name)
         axes.axhline(searches[0].goal_share * 100, color="0.4", linewidth=1, linestyle=":")
         axes.set_xscale("log")
         edges = sorted({probe.edges for search in searches for probe in search.probes})
