@@ -73,6 +73,37 @@ class ModelConfig(Section, frozen=True):
     """For classifiers; null looks once."""
 
 
+class Period(enum.Enum):
+    """What a byte budget is for; any stretch of time of that length, whenever it begins."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+    @property
+    def seconds(self) -> float:
+        """A month is 30 days."""
+        return {"minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0}[self.value]
+
+
+class BudgetConfig(Section, frozen=True):
+    """What may leave the device, in bytes as the link counts them; see `edge.meter.wire_bytes`."""
+
+    bytes: Count
+    per: Period = Period.DAY
+    bucket_bytes: Count | None = None
+    """How much may leave at once; null is a tenth of `bytes`. A frame that is larger is never sent."""
+    state_file: str = ""
+    """Keeps what is left over a restart, which otherwise begins with an empty bucket. Empty: for a day or a
+    month a file in the cache folder, else none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bucket that a window could be overspent with."""
+        if self.bucket_bytes is not None and self.bucket_bytes > self.bytes / 2:
+            raise ValueError("bucket_bytes must not be more than half of bytes")
+
+
 class PolicyConfig(Section, frozen=True):
     """Which frames are worth the cloud's answer, in mode `hybrid`."""
 
@@ -87,6 +118,8 @@ class PolicyConfig(Section, frozen=True):
     empty_audit_share: Share = 0.02
     """Share of the frames without detections that is sent: no score can know of a missed object."""
     seed: int = 0
+    budget: BudgetConfig | None = None
+    """With one, frames are ranked by gain per byte, and `threshold` is the least gain that is sent at all."""
 
 
 class TlsConfig(Section, frozen=True):
@@ -157,6 +190,20 @@ class OipConfig(Section, frozen=True):
     datatype: TensorType = TensorType.FP32
 
 
+class Rung(Section, frozen=True):
+    """A way to encode pictures; `kept` is the share of the cloud's gain that is then left."""
+
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    longest_side: Count | None = None
+    kept: Share = 1.0
+
+    @property
+    def name(self) -> str:
+        """As decisions and records call it."""
+        side = f"-{self.longest_side}" if self.longest_side else ""
+        return f"picture-q{self.jpeg_quality}{side}"
+
+
 class UplinkConfig(Section, frozen=True):
     """The way to the cloud."""
 
@@ -176,6 +223,8 @@ class UplinkConfig(Section, frozen=True):
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 85
     longest_side: Count | None = None
     """Shrink frames to this many pixels before they are sent; null never shrinks."""
+    ladder: tuple[Rung, ...] = ()
+    """Smaller pictures to choose from where the usual one would be late or is not paid for."""
     payload: PayloadKind = PayloadKind.PICTURE
     """Needs `split` unless it is `picture`."""
     split: SplitConfig | None = None

@@ -28,7 +28,7 @@ from edge.journal import Journal
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.parcel import TENSOR, Packer
-from edge.payloads import PayloadBook, build_book
+from edge.payloads import build_book
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
 from edge.pulse import Pulse

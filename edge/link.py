@@ -1,60 +1,180 @@
-"""What a link costs: seconds for a payload, learnt from the calls that were made."""
+"""What the link can carry now, learnt from every call, and whether an answer can be back in time."""
 
+import math
+from collections import deque
 from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW_S = 20.0
+SAMPLES = 64
+FAINT = 0.05
+"""Weight of each of two points on the prior's line, against 1 for a call.
+
+Where all calls are of one size, they say how its time is made up."""
+RATE_QUANTILE = 0.25
+"""The delivery rate is one that three of four recent transfers reached."""
+DEVIATION_GAIN = 0.25
+"""RFC 6298's beta."""
+DEVIATIONS = 3.0
+PROBE_AFTER_S = 2.0
+PROBE_BACKOFF = 1.5
+PROBE_AFTER_MAX_S = 20.0
+HEALED = 0.5
+"""The first call in time after late ones, if it took less than this share of what was expected, shows another
+link: what was learnt of the old one is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEstimate:
-    """Seconds of the network alone: a round trip, and a time for each byte."""
+    """The link as it seems: seconds, and bytes per second."""
 
-    round_trip_s: float
-    seconds_per_byte: float
+    rtt_s: float
+    rate_bytes_per_s: float
+    deviation_s: float
+    server_queue_s: float
+    server_infer_s: float
 
-    def seconds(self, payload_bytes: float) -> float:
-        """Predicted time of one call with that payload, the server's own time not included."""
-        return self.round_trip_s + payload_bytes * self.seconds_per_byte
+    def latency_s(self, payload_bytes: float, encode_s: float) -> float:
+        """From now to the answer: encode + bytes / rate + RTT + queue + inference + 3 deviations."""
+        return (
+            encode_s
+            + payload_bytes / self.rate_bytes_per_s
+            + self.rtt_s
+            + self.server_queue_s
+            + self.server_infer_s
+            + DEVIATIONS * self.deviation_s
+        )
 
 
-PRIOR = LinkEstimate(0.05, 8 / 10e6)
+PRIOR = LinkEstimate(
+    rtt_s=0.05, rate_bytes_per_s=10e6 / 8, deviation_s=0.0, server_queue_s=0.0, server_infer_s=0.0
+)
 """Believed before the first call: 50 ms and 10 Mbit/s."""
+_PRIOR_BYTES = (0.0, 50_000.0)
 
 
-class LinkFit:
-    """Weighted least squares of seconds over bytes, older calls counting less. Not thread-safe.
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One call: when it ended, what it carried, how long the network alone had it.
 
-    Two faint points on the prior's line stay for ever: calls that were all of one size say what that size
-    costs, and not how the cost is made up; the prior does that.
+    `payload_bytes` counts what was still under way before it as well: the link had to carry that first.
     """
 
-    FORGET = 0.9
-    """Weight of a call after each further one."""
-    _FAINT = 0.05
-    _PRIOR_BYTES = (0.0, 50_000.0)
-
-    def __init__(self, prior: LinkEstimate = PRIOR) -> None:
-        self._prior = [(size, prior.seconds(size)) for size in self._PRIOR_BYTES]
-        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
-
-    def note(self, payload_bytes: int, network_s: float) -> None:
-        """One call: its payload, and its round trip less the server's own time."""
-        old = (self.FORGET * value for value in self._sums)
-        new = _moments(float(payload_bytes), network_s)
-        self._sums = tuple(a + b for a, b in zip(old, new, strict=True))  # type: ignore[assignment]
-
-    def estimate(self) -> LinkEstimate:
-        """The line of least squares, neither of its numbers below zero."""
-        weight, x, y, xx, xy = self._sums
-        for size, seconds in self._prior:
-            parts = _moments(size, seconds)
-            weight, x, y, xx, xy = (
-                total + self._FAINT * part for total, part in zip((weight, x, y, xx, xy), parts, strict=True)
-            )
-        slope = max(0.0, (weight * xy - x * y) / (weight * xx - x * x))
-        round_trip = (y - slope * x) / weight
-        if round_trip < 0:  # a line through the origin then
-            return LinkEstimate(0.0, xy / xx)
-        return LinkEstimate(round_trip, slope)
+    ended_s: float
+    payload_bytes: float
+    network_s: float
 
 
-def _moments(x: float, y: float) -> tuple[float, float, float, float, float]:
-    return 1.0, x, y, x * x, x * y
+class LinkEstimator:
+    """Fed by every call; forgets what is older than 20 s.
+
+    The round-trip floor is where the line of least squares through (bytes, seconds) meets zero bytes,
+    bounded by the quickest call. The rate is a low quantile of what recent transfers reached above that
+    floor; what is left is the residual, whose mean deviation follows RFC 6298.
+    """
+
+    def __init__(self) -> None:
+        self._transfers: deque[Transfer] = deque(maxlen=SAMPLES)
+        self._deviation_s = 0.0
+        self._queue_s = 0.0
+        self._infer_s = 0.0
+        self._last_try_s = -math.inf
+        self._probe_after_s = PROBE_AFTER_S
+        self._was_in_time = True
+        self._floor_and_rate: tuple[float, float] | None = None
+
+    def answered(
+        self, transfer: Transfer, server_queue_s: float, server_infer_s: float, *, in_time: bool
+    ) -> None:
+        """A call came back, in time or late. One in time lets the next probe come soon."""
+        if in_time:
+            self._probe_after_s = PROBE_AFTER_S
+        self._queue_s = server_queue_s
+        self._infer_s += (
+            DEVIATION_GAIN * (server_infer_s - self._infer_s) if self._infer_s else server_infer_s
+        )
+        self._learn(transfer, in_time=in_time)
+
+    def timed_out(self, transfer: Transfer) -> None:
+        """A call was given up: its network time was at least so long."""
+        self._learn(transfer, in_time=False)
+
+    def estimate(self, now_s: float) -> LinkEstimate | None:
+        """The link at `now_s`; None while nothing recent is known."""
+        while self._transfers and self._transfers[0].ended_s < now_s - WINDOW_S:
+            self._transfers.popleft()
+            self._floor_and_rate = None
+        if not self._transfers:
+            return None
+        # Every frame asks, and only a call changes the answer.
+        if self._floor_and_rate is None:
+            self._floor_and_rate = _floor_and_rate(self._transfers)
+        rtt_s, rate = self._floor_and_rate
+        return LinkEstimate(rtt_s, rate, self._deviation_s, self._queue_s, self._infer_s)
+
+    def may_probe(self, now_s: float) -> bool:
+        """Whether to send a frame although it looks too late: without calls nothing is learnt."""
+        return now_s - self._last_try_s >= self._probe_after_s
+
+    def tried(self, now_s: float, *, probe: bool) -> None:
+        """A frame was sent; probes in a row become rarer."""
+        self._last_try_s = now_s
+        longer_s = min(PROBE_AFTER_MAX_S, self._probe_after_s * PROBE_BACKOFF)
+        self._probe_after_s = longer_s if probe else PROBE_AFTER_S
+
+    def _learn(self, transfer: Transfer, *, in_time: bool) -> None:
+        known = self.estimate(transfer.ended_s)
+        expected_s = transfer.payload_bytes / known.rate_bytes_per_s + known.rtt_s if known else 0.0
+        if in_time and not self._was_in_time and transfer.network_s < HEALED * expected_s:
+            self._transfers.clear()
+        if self._transfers:
+            residual_s = abs(transfer.network_s - expected_s)
+            self._deviation_s += DEVIATION_GAIN * (residual_s - self._deviation_s)
+        else:
+            # As RFC 6298 begins: half of the first measurement.
+            self._deviation_s = transfer.network_s / 2
+        self._transfers.append(transfer)
+        self._floor_and_rate = None
+        self._was_in_time = in_time
+
+
+def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
+    size = np.array([t.payload_bytes for t in transfers])
+    seconds = np.array([t.network_s for t in transfers])
+    faint = [PRIOR.latency_s(x, 0.0) for x in _PRIOR_BYTES]
+    x, y = np.append(size, _PRIOR_BYTES), np.append(seconds, faint)
+    weight = np.append(np.ones(len(size)), [FAINT, FAINT])
+    mean_x, mean_y = np.average(x, weights=weight), np.average(y, weights=weight)
+    slope = max(0.0, float(weight @ ((x - mean_x) * (y - mean_y)) / (weight @ (x - mean_x) ** 2)))
+    floor_s = float(np.clip(mean_y - slope * mean_x, 0.0, seconds.min())) if slope > 0 else 0.0
+    rates = size / np.maximum(seconds - floor_s, 1e-4)
+    return floor_s, max(1.0, float(np.quantile(rates, RATE_QUANTILE)))
+
+
+class InFlightLimit:
+    """How many frames may be under way: shrinks when latency grows over its long-term mean, else creeps up.
+
+    The gradient limit of Netflix's concurrency-limits: towards limit * clamp(1.5 long / short, 0.5, 1) +
+    sqrt(limit), a fifth of the way each call.
+    """
+
+    def __init__(self, initial: float = 4.0, maximum: float = 64.0) -> None:
+        self._limit = initial
+        self._maximum = maximum
+        self._long_s: float | None = None
+
+    @property
+    def limit(self) -> int:
+        """Frames under way at most; at least 1."""
+        return max(1, int(self._limit))
+
+    def answered(self, latency_s: float) -> int:
+        """Take one call's latency into account and return the new limit."""
+        long_s = latency_s if self._long_s is None else self._long_s + (latency_s - self._long_s) / 100
+        # After a recovery the long mean must not stay far above what is real now.
+        self._long_s = min(long_s, 2 * latency_s)
+        gradient = min(1.0, max(0.5, 1.5 * self._long_s / max(latency_s, 1e-6)))
+        wanted = self._limit * gradient + math.sqrt(self._limit)
+        self._limit = min(self._maximum, max(1.0, self._limit + 0.2 * (wanted - self._limit)))
+        return self.limit

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from common.images import encode_jpeg
 from common.types import Frame, Image
-from edge.config import PayloadKind, UplinkConfig, UplinkProtocol
+from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
 from edge.values import EncodedTensor, Parcel, Payload
 
 PICTURE = "picture"
@@ -42,6 +42,7 @@ class Packer:
         takes_pictures = config.protocol is UplinkProtocol.SPILLOVER
         prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
+        self._rungs = {PICTURE: usual_rung(config)} | {rung.name: rung for rung in config.ladder}
 
     @property
     def pictures_allowed(self) -> bool:
@@ -56,7 +57,7 @@ class Packer:
             ModelError: the head of a cut failed.
         """
         option = option or self._usual
-        if option == PICTURE and not self.pictures_allowed:
+        if option in self._rungs and not self.pictures_allowed:
             option = self._usual
         height, width = frame.image.shape[:2]
         return Parcel(
@@ -76,9 +77,14 @@ class Packer:
         return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
     def _payload(self, frame: Frame, option: str) -> Payload:
-        if option == PICTURE:
-            return encode_jpeg(frame.image, self._config.jpeg_quality, self._config.longest_side)
+        if (rung := self._rungs.get(option)) is not None:
+            return encode_jpeg(frame.image, rung.jpeg_quality, rung.longest_side)
         return self._encoders[option].encode(frame.image)
+
+
+def usual_rung(config: UplinkConfig) -> Rung:
+    """The picture that is sent where nothing speaks for a smaller one."""
+    return Rung(jpeg_quality=config.jpeg_quality, longest_side=config.longest_side)
 
 
 def as_it_waits(parcel: Parcel) -> Parcel:

@@ -1,6 +1,7 @@
 """The edge's own values: what its stages tell each other about the link, as none imports another."""
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +12,7 @@ from common.images import EncodedImage
 from common.model.preprocess import Geometry
 from common.tensors import Tensor
 from common.types import Action, Detections, ModelId, Prediction
+from edge.link import PRIOR, LinkEstimate
 
 
 class BreakerPhase(enum.Enum):
@@ -108,6 +110,32 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkView:
+    """The link as it seems, and the forms that a frame may be sent in now."""
+
+    estimate: LinkEstimate = PRIOR
+    options: tuple[PayloadOption, ...] = ()
+    """The usual form first; empty where nothing is known of any."""
+    bytes_in_flight: float = 0.0
+    may_probe: bool = True
+    """Whether to send a frame although it looks too late: without calls nothing is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A byte budget at one moment; the default is none. Bytes are counted as `edge.meter.wire_bytes` does."""
+
+    left_bytes: float = math.inf
+    bucket_bytes: float = math.inf
+    refill_bytes_per_s: float = math.inf
+
+    @property
+    def level(self) -> float:
+        """Share of the bucket that is full; 1 without a budget."""
+        return self.left_bytes / self.bucket_bytes if math.isfinite(self.bucket_bytes) else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class LinkState:
     """What the uplink knows of itself and of the server at one moment."""
 
@@ -123,8 +151,8 @@ class LinkState:
     breaker: BreakerPhase = BreakerPhase.CLOSED
     breaker_allows: bool = True
     """Whether a call may depart now: closed, or open and due for a probe."""
-    options: tuple[PayloadOption, ...] = ()
-    """The forms to choose from; empty where the configuration leaves no choice."""
+    view: LinkView = LinkView()
+    tokens: Tokens = Tokens()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

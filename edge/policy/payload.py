@@ -33,7 +33,7 @@ class ChoosePayload:
     def decide(self, prediction: Prediction, context: Context) -> Decision:
         """Ask the inner policy, then choose; every option's predicted latency is among the inputs."""
         decision = self._policy.decide(prediction, context)
-        options = context.link.options
+        options = context.link.view.options
         if decision.action is not Action.SEND_FRAME or not options:
             return decision
         chosen = choose_payload(options, context.time_left_s)

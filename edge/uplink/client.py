@@ -116,7 +116,7 @@ class GrpcUplink:
     def link(self) -> LinkState:
         """What is known of the link now, and the forms that a frame may be sent in."""
         state = self._flight.state()
-        return replace(state, options=self._book.options()) if self._book else state
+        return replace(state, view=self._book.view(state.server_queue_wait_s)) if self._book else state
 
     def certificate_days_left(self) -> float:
         """Days until this device's certificate ends; not a number when it has none."""

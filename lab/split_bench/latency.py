@@ -16,9 +16,9 @@ from common.model.session_config import SessionConfig
 from common.model.split import Cut, SplitPlan
 from common.pb.spillover_pb2_grpc import SpilloverStub
 from common.types import Image
-from edge.config import PayloadKind
+from edge.config import PayloadKind, Rung
 from edge.features import FeatureEncoder
-from edge.payloads import PayloadBook
+from edge.payloads import PayloadBook, cut_forms, picture_forms
 from edge.policy.payload import choose_payload
 from lab.evaluate.progress import Progress
 from lab.processes import running, wait_for_file
@@ -115,7 +115,9 @@ def measure_link(
     seconds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
     with shaped(address, constant(link)) as proxy, grpc.insecure_channel(proxy.address) as channel:
-        book = PayloadBook(setting.cuts, PayloadKind.AUTO)
+        book = PayloadBook(
+            picture_forms(Rung(jpeg_quality=85), ()) | cut_forms(setting.cuts), PayloadKind.AUTO
+        )
         sender = Sender(SpilloverStub(channel), setting.forms, book)
         for name in setting.forms:  # connection and first allocation
             sender.send(name, images[0])

@@ -1,5 +1,7 @@
 """The form of a frame, chosen by predicted latency; the cost of a link and of a form, learnt from calls."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,14 +10,14 @@ from hypothesis import strategies as st
 from common.features.quantizer import Quantizer
 from common.model.split import Cut, Seam
 from common.types import Action, Classification, Decision
-from edge.config import PayloadKind
-from edge.link import PRIOR, LinkEstimate, LinkFit
+from edge.config import PayloadKind, Rung
+from edge.link import PRIOR, LinkEstimator, Transfer
 from edge.parcel import PICTURE
-from edge.payloads import REFUSED_S, PayloadBook
+from edge.payloads import REFUSED_S, PayloadBook, cut_forms, picture_forms
 from edge.policy.base import Context
 from edge.policy.payload import ChoosePayload, choose_payload
 from edge.policy.rules import Fixed
-from edge.values import LinkState, PayloadOption
+from edge.values import LinkState, LinkView, PayloadOption
 
 NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
 CUT = Cut(
@@ -62,7 +64,7 @@ def test_no_option_as_good_is_passed_over_for_a_slower_one(pairs, time_left_s):
 def test_a_decision_to_send_says_in_which_form_and_what_was_expected():
     """Action, form, latency and gain are the chosen option's; the others' latencies stay to be replayed."""
     options = (_option("picture", 0.3), _option("cut", 0.1, 0.9, Action.SEND_FEATURES))
-    context = Context(time_left_s=0.2, link=LinkState(options=options))
+    context = Context(time_left_s=0.2, link=LinkState(view=LinkView(options=options)))
 
     class Sends:
         def decide(self, prediction, context):
@@ -78,34 +80,63 @@ def test_a_decision_to_send_says_in_which_form_and_what_was_expected():
 def test_without_a_choice_decisions_pass_as_they_are():
     """No options, or nothing to send."""
     for action, options in ((Action.SEND_FRAME, ()), (Action.KEEP, (_option("cut", 0.1),))):
-        context = Context(time_left_s=1, link=LinkState(options=options))
+        context = Context(time_left_s=1, link=LinkState(view=LinkView(options=options)))
         assert ChoosePayload(Fixed(action)).decide(NOTHING, context).action is action
-
-
-@given(st.floats(0.01, 0.3), st.floats(0.5, 100))
-def test_a_link_is_learnt_from_calls_of_different_sizes(round_trip_s, megabits):
-    """After some calls the estimate is close to the link, at sizes that were never sent."""
-    fit, truth = LinkFit(), LinkEstimate(round_trip_s, 8 / (megabits * 1e6))
-    for size in (1_500, 40_000, 8_000, 30_000) * 8:
-        fit.note(size, truth.seconds(size))
-    for size in (500, 20_000, 60_000):
-        assert fit.estimate().seconds(size) == pytest.approx(truth.seconds(size), rel=0.1, abs=0.01)
 
 
 @given(st.floats(0.001, 3), st.integers(100, 100_000))
 def test_calls_of_one_size_teach_what_that_size_costs(seconds, size):
     """With nothing to tell round trip from rate, the size that is sent is still predicted."""
-    fit = LinkFit()
-    for _ in range(30):
-        fit.note(size, seconds)
-    assert fit.estimate().seconds(size) == pytest.approx(seconds, rel=0.1, abs=0.01)
+    link = LinkEstimator()
+    for number in range(30):
+        link.answered(Transfer(number / 10, size, seconds), 0.0, 0.0, in_time=True)
+    assert link.estimate(3).latency_s(size, 0.0) == pytest.approx(seconds, rel=0.1, abs=0.01)
 
 
 def test_before_the_first_call_the_prior_holds():
-    """Nothing noted: the line is the prior's own."""
-    estimate = LinkFit().estimate()
-    assert estimate.round_trip_s == pytest.approx(PRIOR.round_trip_s)
-    assert estimate.seconds_per_byte == pytest.approx(PRIOR.seconds_per_byte)
+    """Nothing noted: the book reckons with the prior."""
+    assert _book(PayloadKind.AUTO).view().estimate == PRIOR
+
+
+RUNG = Rung(jpeg_quality=60, longest_side=320, kept=0.8)
+
+
+def _book(kind, clock=time.monotonic):
+    pictures = picture_forms(Rung(jpeg_quality=85), [])
+    return PayloadBook(
+        cut_forms([CUT]) if kind is PayloadKind.FEATURES_ONLY else pictures | cut_forms([CUT]), kind, clock
+    )
+
+
+def test_a_smaller_picture_is_expected_to_be_smaller_before_it_was_ever_sent():
+    """What the usual picture weighs tells what the others will."""
+    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    book.made(PICTURE, 200_000, 0.005)
+    usual, small = book.options()
+    assert usual.payload_bytes == 200_000
+    assert 5_000 < small.payload_bytes < 40_000
+
+
+def test_a_link_that_is_late_for_the_usual_picture_gets_a_smaller_one():
+    """After some calls over 40 kB/s only the small picture can be back within a second."""
+    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    for _ in range(30):
+        carried = book.departed(PICTURE, 80_000, 3)
+        book.made(PICTURE, 80_000, 0.005)
+        book.answered(PICTURE, carried, 0.03 + 2.0, 0.01)
+        book.landed(80_000)
+    assert choose_payload(book.options(), 3).name == PICTURE
+    assert choose_payload(book.options(), 1).name == RUNG.name
+
+
+def test_what_is_under_way_delays_what_comes_after():
+    """Until it has landed."""
+    book = _book(PayloadKind.AUTO)
+    before = book.options()[0].latency_s
+    book.departed(PICTURE, 100_000, 1)
+    assert book.options()[0].latency_s > before + 0.05
+    book.landed(100_000)
+    assert book.options()[0].latency_s == before
 
 
 def _names(book):
@@ -114,7 +145,7 @@ def _names(book):
 
 def test_the_book_learns_what_a_form_costs():
     """A slow head and a quick link: after some frames the picture is predicted to be quicker."""
-    book = PayloadBook([CUT], PayloadKind.AUTO)
+    book = _book(PayloadKind.AUTO)
     assert choose_payload(book.options(), 1).name == "cut"
     for _ in range(30):
         for name, size, make_s in (("cut", 1500, 0.4), (PICTURE, 20_000, 0.003)):
@@ -126,7 +157,7 @@ def test_the_book_learns_what_a_form_costs():
 def test_a_refused_cut_is_left_alone_for_a_while():
     """Then it is tried again: the server may have been brought up to date."""
     now = 0.0
-    book = PayloadBook([CUT], PayloadKind.FEATURES, lambda: now)
+    book = _book(PayloadKind.FEATURES, lambda: now)
     assert _names(book) == {"cut"}
     book.refused("cut")
     assert _names(book) == {PICTURE}
@@ -136,6 +167,6 @@ def test_a_refused_cut_is_left_alone_for_a_while():
 
 def test_features_only_never_offers_a_picture():
     """Not even while the server refuses every cut."""
-    book = PayloadBook([CUT], PayloadKind.FEATURES_ONLY)
+    book = _book(PayloadKind.FEATURES_ONLY)
     book.refused("cut")
     assert _names(book) == {"cut"}
