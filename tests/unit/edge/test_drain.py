@@ -1,0 +1,126 @@
+"""The way out of the spool: best first, only where there is room, never again what can never be answered."""
+
+import threading
+
+import pytest
+
+from common.images import EncodedImage
+from common.types import AnsweredBy, ModelId
+from edge.spool.drain import Drain, DrainLimits
+from edge.spool.frames import to_body
+from edge.spool.spool import Offer, Spool, SpoolLimits
+from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Parcel
+from tests.unit.edge.values import classification, result
+
+FREE = LinkState(in_flight=0, max_in_flight=4)
+ANSWER = CloudAnswer(classification(0.9, 0.1), ModelId("big", "7"), 0.1, 0.0, 0.0, 0.0, sent_bytes=4)
+
+
+class Uplink:
+    """Gives the outcomes of a script."""
+
+    def __init__(self, *outcomes, link=FREE):
+        self._outcomes = list(outcomes)
+        self.state = link
+        self.delivered = []
+
+    def link(self):
+        """What the test set."""
+        return self.state
+
+    def deliver(self, parcel, timeout_s):
+        """Note it, give the next outcome."""
+        del timeout_s
+        self.delivered.append(parcel.frame_id)
+        return self._outcomes.pop(0)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    """A spool with three frames, worth 1, 3 and 2."""
+    spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
+    offers = []
+    for number, value in enumerate((1.0, 3.0, 2.0)):
+        frame_id = f"cam-b-{number}"
+        parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5))
+        offers.append(Offer(value, frame_id, to_body(parcel, result(frame_id))))
+    spool.step(offers)
+    return spool
+
+
+def _drain(spool, uplink, rate=0.0):
+    results = []
+    return Drain(spool, uplink, DrainLimits(1.0, rate), results.append), results
+
+
+def test_the_most_valuable_leaves_first_and_becomes_a_revision(spool):
+    """In order of value; each answer is revision 1 by the cloud, and the record is forgotten."""
+    uplink = Uplink(ANSWER, ANSWER, ANSWER)
+    drain, results = _drain(spool, uplink)
+    for _ in range(4):
+        drain.step()
+    assert uplink.delivered == ["cam-b-1", "cam-b-2", "cam-b-0"]
+    assert [(r.frame_id, r.revision, r.answered_by) for r in results] == [
+        (frame_id, 1, AnsweredBy.CLOUD) for frame_id in uplink.delivered
+    ]
+    assert (spool.state().answered, spool.state().pending) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        LinkState(in_flight=3, max_in_flight=4),
+        LinkState(in_flight=0, max_in_flight=4, pushback_left_s=1.0),
+        LinkState(in_flight=0, max_in_flight=4, breaker=BreakerPhase.OPEN, breaker_allows=False),
+        LinkState(in_flight=1, max_in_flight=1),
+    ],
+)
+def test_live_frames_go_first(spool, link):
+    """The last free place, a server that asks for quiet, an open breaker: nothing leaves the disk."""
+    uplink = Uplink(link=link)
+    drain, _ = _drain(spool, uplink)
+    assert drain.step() > 0
+    assert not uplink.delivered
+
+
+def test_a_link_that_fails_costs_no_record(spool):
+    """As often as the link fails, the record waits on."""
+    drain, results = _drain(spool, Uplink(*[CallFailure("unavailable")] * 10))
+    for _ in range(10):
+        assert drain.step() > 0
+    assert (spool.state().pending, spool.state().failed, results) == (3, 0, [])
+
+
+@pytest.mark.parametrize(("status", "tries"), [("invalid_argument", 1), ("internal", 3), ("bad reply", 3)])
+def test_what_a_living_server_cannot_answer_is_given_up(spool, status, tries):
+    """It would hold up everything behind it: given up at once if it never can be, else after three tries."""
+    uplink = Uplink(*[CallFailure(status)] * tries, ANSWER)
+    drain, results = _drain(spool, uplink)
+    for _ in range(tries + 1):
+        drain.step()
+    assert uplink.delivered == ["cam-b-1"] * tries + ["cam-b-2"]
+    assert (spool.state().failed, len(results)) == (1, 1)
+
+
+def test_bytes_that_are_no_frame_are_given_up(spool):
+    """What another program wrote there is counted as failed, not sent."""
+    spool.step([Offer(9.0, "key", b"something else")])
+    drain, _ = _drain(spool, Uplink())
+    drain.step()
+    assert spool.state().failed == 1
+
+
+def test_the_rate_is_bounded(spool):
+    """With a bound, the pause after a record is what its bytes are worth."""
+    drain, _ = _drain(spool, Uplink(ANSWER), rate=2.0)
+    assert drain.step() == pytest.approx(4 / 2.0)
+
+
+def test_close_ends_the_thread(spool):
+    """However long the pause."""
+    drain, _ = _drain(spool, Uplink(link=LinkState()))
+    thread = threading.Thread(target=drain.run)
+    thread.start()
+    drain.close()
+    thread.join(30)
+    assert not thread.is_alive()
