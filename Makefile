@@ -71,6 +71,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/spillover lab bench-cloud
 
+oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
+	$(BIN)/python -m lab.bench_cloud.peers
+
 chaos: $(STAMP) ## break link, cloud, disk and edge; CYCLES=1000 for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30)
 
