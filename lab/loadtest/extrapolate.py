@@ -76,7 +76,7 @@ def extrapolate(
     return Fleet(
         scenario=config.scenario,
         service_s=server.infer_s,
-        servers_cores=cores,
+        server_limit_per_s=server.limit_per_s,
         assumptions=_assumptions(base, server, config),
         points=[_point(edges, base, server, config, prices) for edges in config.edges],
         checks=[_check(cell, server) for cell in same],

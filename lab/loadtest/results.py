@@ -135,7 +135,8 @@ class Fleet(msgspec.Struct, frozen=True):
 
     scenario: str
     service_s: float
-    servers_cores: int
+    server_limit_per_s: float
+    """Requests a second that one server answers at most, by the model."""
     assumptions: list[str]
     points: list[FleetPoint]
     checks: list[FleetCheck]

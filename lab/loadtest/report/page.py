@@ -56,7 +56,7 @@ def _contents(report: Report) -> Iterator[Content]:
     if report.sweep:
         yield from _sweep(report.sweep)
     if report.fleet:
-        yield from _fleet(report.fleet)
+        yield from _fleet(report.fleet, report.capacity)
     yield element("h2", "Method and configuration")
     yield from _method(report)
 
@@ -214,7 +214,7 @@ def _sweep(found: Sweep) -> Iterator[Content]:
         yield element("p", f"Recommended for {link}: edge.yaml and cloud.yaml in {folder}", css="small")
 
 
-def _fleet(found: Fleet) -> Iterator[Content]:
+def _fleet(found: Fleet, searches: Sequence[Capacity]) -> Iterator[Content]:
     yield element("h2", "Larger fleets, extrapolated")
     yield element("p", *(f"{sentence} " for sentence in found.assumptions), css="lead")
     columns = [Column("edges"), Column("requests a second"), Column("servers"), Column("wait p99, ms")]
@@ -247,6 +247,14 @@ def _fleet(found: Fleet) -> Iterator[Content]:
         for c in found.checks
     ]
     yield table(columns, rows)
+    for search in searches:
+        held_per_s = max((p.offered_per_s for p in search.probes if p.held), default=0.0)
+        yield element(
+            "p",
+            f"The search for the capacity of {search.mode} over {search.link} held {held_per_s:,.1f} requests a "
+            f"second; the model's limit is {found.server_limit_per_s:,.1f}.",
+            css="small",
+        )
 
 
 def _method(report: Report) -> Iterator[Content]:

@@ -126,7 +126,7 @@ def full_report() -> Report:
         fleet=Fleet(
             "s",
             0.02,
-            2,
+            40.0,
             ["It is assumed."],
             [FleetPoint(10_000, 20, 1, 3, 2, 9)],
             [FleetCheck(9, 1, 0.1, 0.1, 2, 2)],
