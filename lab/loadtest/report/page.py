@@ -251,8 +251,8 @@ def _fleet(found: Fleet, searches: Sequence[Capacity]) -> Iterator[Content]:
         held_per_s = max((p.offered_per_s for p in search.probes if p.held), default=0.0)
         yield element(
             "p",
-            f"The search for the capacity of {search.mode} over {search.link} held {held_per_s:,.1f} requests a "
-            f"second; the model's limit is {found.server_limit_per_s:,.1f}.",
+            f"The search for the capacity of {search.mode} over {search.link} held {held_per_s:,.1f} "
+            f"requests a second; the model's limit is {found.server_limit_per_s:,.1f}.",
             css="small",
         )
 
