@@ -57,7 +57,11 @@ class Field:
         self.start_cloud()
         self.link = FaultyProxy(self.cloud_address)
         self.metrics_address = ""
-        self.start_edge()
+        try:
+            self.start_edge()
+        except BaseException:
+            self.close()
+            raise
 
     def start_cloud(self) -> None:
         """Start a server, the second time on the port of the first; returns when it answers."""
