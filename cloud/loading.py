@@ -56,11 +56,11 @@ def open_entry(entry: Entry, recipe: Recipe) -> Opened:
     """
     if not entry.has_manifest:
         network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, recipe.session))
-        network.warm_up(recipe.session.warm_up_runs)
+        network.warm_up(recipe.session.warm_up_runs, recipe.batching.max_batch_size)
         return Opened(network)
     model = Model.load(entry.path, recipe.session)
     if model.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}")
     network = Network(entry.model_id, model.session)
-    network.warm_up(1)
+    network.warm_up(1, recipe.batching.max_batch_size)
     return Opened(network, Vision(model, recipe.max_pixels), open_tails(model, recipe.session))

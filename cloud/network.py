@@ -1,6 +1,5 @@
 """An ONNX network as tensors in, tensors out: its signature, and how many rows one run may take."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
+from cloud.costs import RunCosts
 from common.errors import ModelError
 from common.tensors import DTYPES, Tensor
 from common.types import ModelId
@@ -59,35 +59,30 @@ class Network:
         self.batchable = first == {-1} and bool(self.inputs)
         only = first.pop() if len(first) == 1 else None
         self.fixed_rows = only if only is not None and only > 0 else None
-        self.quickest_s = math.inf
-        """The quickest run of the warm-up, with `warm_rows` rows; infinite before it."""
-        self.warm_rows = 2 if self.batchable else 1
+        self.costs = RunCosts()
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
 
-    def warm_up(self, runs: int) -> None:
-        """Run on zeros, two rows where there is a batch axis. Inputs of free size are not tried.
+    def warm_up(self, runs: int, rows: int = 2) -> None:
+        """Run on zeros: one row, and where there is a batch axis `rows`, two or more. Learns what runs cost.
 
-        A network whose file promises a free batch axis and that gives back another number of rows is from
-        then on run one request at a time.
+        Inputs of free size are not tried. A network whose file promises a free batch axis and that gives back
+        another number of rows is from then on run one request at a time.
 
         Raises:
             ModelError: it cannot be run.
         """
-        rows = self.warm_rows
-        shapes = [(rows, *spec.shape[1:]) if self.batchable else spec.shape for spec in self.inputs]
+        shapes = [spec.shape[1:] if self.batchable else spec.shape for spec in self.inputs]
         if any(length < 0 for shape in shapes for length in shape):
             return
-        zeros = [_zeros(spec, shape) for spec, shape in zip(self.inputs, shapes, strict=True)]
-        for _ in range(runs):
-            start_s = time.perf_counter()
-            outputs = self.run(zeros)
-            self.quickest_s = min(self.quickest_s, time.perf_counter() - start_s)
-            self.batchable = self.batchable and all(len(output) == rows for output in outputs)
-
-    def expected_s(self, rows: int) -> float:
-        """The least time that a run of `rows` takes, by the quickest of the warm-up; infinite without one."""
-        return self.quickest_s * max(1.0, rows / self.warm_rows)
+        many = max(rows, 2)
+        self.costs = RunCosts(many)
+        for size in (1, many) * runs:  # in turns, so that what disturbs one disturbs the other
+            if self.batchable:
+                outputs = self.run([_zeros(spec, (size, *spec.shape[1:])) for spec in self.inputs])
+                self.batchable = all(len(output) == size for output in outputs)
+            else:
+                self.run([_zeros(spec, spec.shape) for spec in self.inputs])
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run whole tensors, in the order of `inputs`; the outputs come in the order of `outputs`.
@@ -95,11 +90,14 @@ class Network:
         Raises:
             ModelError: ONNX Runtime fails.
         """
+        start_s = time.perf_counter()
         try:
             feed = dict(zip(self._input_names, inputs, strict=True))
             outputs: list[Tensor] = self.session.run(self._output_names, feed)
         except Exception as error:
             raise ModelError(f"model {self.model_id}: ONNX Runtime failed: {error}") from error
+        rows = len(inputs[0]) if self.batchable else 1
+        self.costs.learn(rows, time.perf_counter() - start_s)
         return outputs
 
 

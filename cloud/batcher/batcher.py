@@ -13,8 +13,10 @@ from typing import Protocol
 
 from cloud.batcher.buffers import BatchBuffers
 from cloud.batcher.queue import FairQueue
+from cloud.batcher.returning import Returning
 from cloud.batcher.work import Batched, Work
 from cloud.config import BatchingConfig
+from cloud.costs import RunCosts
 from common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
 from common.tensors import Tensor
 
@@ -38,8 +40,9 @@ class Runner(Protocol):
         """The one number of rows that a run must have, None when there is no such number."""
         ...
 
-    def expected_s(self, rows: int) -> float:
-        """The least time that a run of `rows` takes, in seconds; infinite when nobody knows."""
+    @property
+    def costs(self) -> RunCosts:
+        """What its runs cost."""
         ...
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -65,6 +68,8 @@ class Batcher:
         self._max_rows = config.max_batch_size if runner.batchable else runner.fixed_rows or 1
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue()
+        self._arrived_s = 0.0
+        self._waking_rows = 1
         self._changed = threading.Condition()
         self._stopping = False
         self._threads = [
@@ -88,7 +93,9 @@ class Batcher:
             here = self._runs_here(work)
             if not here:
                 self._queue.push(work)
-                self._changed.notify()
+                self._arrived_s = work.submitted_s
+                if self._queue.rows >= self._waking_rows:
+                    self._changed.notify()
         if here:
             self._run([work], BatchBuffers(self._max_rows, self._runner.fixed_rows), self._on_loop)
         return await work.future
@@ -97,7 +104,7 @@ class Batcher:
         """Whether to run `work` on the event loop: nobody is before it, and handing it over costs more."""
         if self._queue.rows or self._config.max_queue_delay_s:
             return False
-        return self._runner.expected_s(work.rows) < _HANDING_OVER_S
+        return self._runner.costs.expected_s(work.rows) < _HANDING_OVER_S
 
     async def stop(self) -> None:
         """Finish what is queued, then end the threads."""
@@ -109,20 +116,27 @@ class Batcher:
 
     def _serve(self) -> None:
         buffers = BatchBuffers(self._max_rows, self._runner.fixed_rows)
-        while (batch := self._next_batch()) is not None:
+        returning = Returning(self._runner.costs, self._max_rows)
+        while (batch := self._next_batch(returning)) is not None:
             if batch:
                 self._run(batch, buffers, self._deliver)
+                returning.answered(sum(work.rows for work in batch), self._queue.rows)
                 del batch  # an idle instance must not hold the last batch in memory
 
-    def _next_batch(self) -> list[Work] | None:
+    def _next_batch(self, returning: Returning) -> list[Work] | None:
         """Wait for work; None when there is none and the batcher stops."""
         with self._changed:
             while not self._queue.rows:
                 if self._stopping:
                     return None
                 self._changed.wait()
-            self._wait_for_more()
+            if self._config.max_queue_delay_s:
+                self._wait_for_more()
+            else:
+                self._wait_for(returning)
             batch, dead = self._queue.take(self._max_rows, time.monotonic())
+            if self._queue.rows:
+                self._changed.notify()  # another instance was perhaps not woken for them
         if dead:
             expired = DeadlineExpiredError("the call's deadline passed while it waited for the model")
             self._deliver([(work, expired) for work in dead], 0, 0.0)
@@ -137,6 +151,16 @@ class Batcher:
             if left_s <= 0:
                 return
             self._changed.wait(left_s)
+
+    def _wait_for(self, returning: Returning) -> None:
+        """Wait for the clients just answered, while they come and a run costs more than the wait."""
+        self._waking_rows = returning.rows  # not woken for each of them
+        while not self._stopping:
+            left_s = returning.patience_s(self._queue.rows, self._arrived_s)
+            if left_s <= 0:
+                break
+            self._changed.wait(left_s)
+        self._waking_rows = 1
 
     def _run(self, batch: list[Work], buffers: BatchBuffers, deliver: Deliver) -> None:
         started_s = time.monotonic()

@@ -1,7 +1,6 @@
 """The batcher with real networks: right rows to everyone, whatever the others do."""
 
 import asyncio
-import math
 import random
 import threading
 
@@ -10,6 +9,7 @@ import pytest
 
 from cloud.batcher import Batcher, Work
 from cloud.config import BatchingConfig
+from cloud.costs import RunCosts
 from cloud.network import Network
 from common.errors import ModelError, UnavailableError
 from common.model.manifest import MODEL_FILE
@@ -35,15 +35,13 @@ class Gated:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self.gate = threading.Event()
+        self.gate, self.reached = threading.Event(), threading.Event()
         self.batchable, self.fixed_rows = network.batchable, network.fixed_rows
-
-    def expected_s(self, rows):
-        """Nobody knows: so it is never run on the event loop."""
-        return math.inf
+        self.costs = RunCosts()  # nobody knows: so it is never run on the event loop
 
     def run(self, inputs):
         """Run once the gate is open; a row of -1 is an error, as a bad index would be."""
+        self.reached.set()
         assert self.gate.wait(60)
         if (inputs[0] == -1).any():
             raise ModelError("a row of -1")
@@ -109,11 +107,10 @@ def test_a_run_shorter_than_handing_it_over_stays_on_the_loop(network):
             threads.append(threading.get_ident())
             return super().run(inputs)
 
-        def expected_s(self, rows):
-            return 1e-6 if rows == 1 else 1.0
-
     async def scenario() -> None:
         watched = Watched(network)
+        watched.costs.learn(1, 1e-4)
+        watched.costs.learn(2, 2e-4)
         watched.gate.set()
         batcher = Batcher(watched, BatchingConfig(), Seen())
         await _check(batcher, 1)
@@ -201,3 +198,24 @@ def test_stop_finishes_what_is_queued_and_takes_nothing_more(network):
         await asyncio.gather(stopping, *asks)
 
     asyncio.run(scenario())
+
+
+def test_clients_that_come_back_share_their_next_run(network):
+    """With a run that costs an hour beside its rows, three that wait are not run without the one answered."""
+
+    async def scenario() -> list[int]:
+        seen, gated = Seen(), Gated(network)
+        gated.costs.learn(1, 3600)
+        gated.costs.learn(2, 3600)
+        batcher = Batcher(gated, BatchingConfig(max_batch_size=8), seen)
+        first = asyncio.create_task(_check(batcher, 0))
+        assert await asyncio.to_thread(gated.reached.wait, 60)
+        others = [asyncio.create_task(_check(batcher, value)) for value in range(1, 4)]
+        await asyncio.sleep(0)  # they are queued now
+        gated.gate.set()
+        await first
+        await asyncio.gather(_check(batcher, 0), *others)
+        await batcher.stop()
+        return seen.rows
+
+    assert asyncio.run(scenario()) == [1, 4]
