@@ -17,6 +17,7 @@ from common.model.manifest import Task
 from common.model.session import Model
 from common.types import Classification, Detections, Result
 from edge.answers import Answers
+from edge.budget import ByteMeter, build_meter
 from edge.camera.camera import Camera
 from edge.camera.open import open_source
 from edge.camera.resilient import ResilientSource
@@ -98,6 +99,7 @@ class Daemon:
         encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
         self._book = build_book(config.uplink, cuts)
+        self._meter = self._build_meter()
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
         rescue = self._forwarder.rescue if self._forwarder else None
@@ -207,6 +209,8 @@ class Daemon:
             limit_s = self._config.drain_timeout_s
             _log.warning("answers given up", frames=len(self._answers), drain_timeout_s=limit_s)
         self._uplink.close()
+        if self._meter:
+            self._meter.close()
         self._answers.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)
 
@@ -239,10 +243,20 @@ class Daemon:
 
         expects = Classification if task is Task.CLASSIFICATION else Detections
         wire = build_wire(self._config, self._tensors)
-        uplink = GrpcUplink(self._config.uplink, self._packer, wire, expects, self._journal, self._book)
+        uplink = GrpcUplink(
+            self._config.uplink, self._packer, wire, expects, self._journal, self._book, self._meter
+        )
         if self._config.uplink.tls and self._config.uplink.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
+
+    def _build_meter(self) -> ByteMeter | None:
+        budget = self._config.policy.budget
+        if budget is None or self._config.mode is Mode.EDGE_ONLY:
+            return None
+        meter = build_meter(budget, self._config.device_id)
+        self.metrics.watch_budget(lambda: meter.tokens().left_bytes, lambda: meter.charged_bytes)
+        return meter
 
     def _open_source(self) -> Source:
         """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""

@@ -105,6 +105,13 @@ class Metrics:
         )
         gauge.set_function(days_left)
 
+    def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
+        """Ask for what is left of the byte budget, and what was charged to it, whenever metrics are read."""
+        text = "Bytes that the budget would let leave now."
+        Gauge(f"{_PREFIX}budget_left_bytes", text, registry=self.registry).set_function(left_bytes)
+        text = "Bytes charged to the budget: payload, message and framing of every call."
+        Gauge(f"{_PREFIX}budget_charged_bytes", text, registry=self.registry).set_function(charged_bytes)
+
     def result_dropped(self, sink: str, reason: str) -> None:
         """A sink did not get a result."""
         self._results_dropped.labels(sink, reason).inc()

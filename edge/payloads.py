@@ -80,7 +80,12 @@ class PayloadBook:
             estimate = replace(self._estimate, server_queue_s=server_queue_s)
             options = tuple(
                 PayloadOption(
-                    name, form.action, form.payload_bytes, self._latency_s(estimate, form), form.kept
+                    name,
+                    form.action,
+                    form.payload_bytes,
+                    self._latency_s(estimate, form),
+                    form.kept,
+                    form.known,
                 )
                 for name, form in self._usable(now_s).items()
             )

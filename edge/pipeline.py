@@ -65,7 +65,7 @@ class Pipeline:
         prediction, steps = stages.model.predict(frame.image)
         deadline_s = frame.captured_monotonic_s + self._promise_s
         now = time.monotonic()
-        context = Context(time_left_s=deadline_s - now, link=stages.uplink.link())
+        context = Context(time_left_s=deadline_s - now, link=stages.uplink.link(), now_s=now)
         decision = stages.policy.decide(prediction, context)
         held_back = decision.reason in HELD_BACK
         result = Result(

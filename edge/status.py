@@ -10,7 +10,7 @@ from common.errors import UnavailableError
 
 _PREFIX = "spillover_edge_"
 _TIMEOUT_S = 5.0
-_NEVER_LEFT = frozenset({"no time left", "not sent", "no uplink"})
+_NEVER_LEFT = frozenset({"no time left", "not sent", "no uplink", "over budget", "exceeds bucket"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class PayloadOption:
     payload_bytes: float
     latency_s: float
     kept: float
+    measured: bool = True
+    """False while no frame was ever made in this form: then `payload_bytes` is a guess."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

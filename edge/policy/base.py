@@ -24,10 +24,25 @@ class Reason(enum.StrEnum):
     IN_FLIGHT_CAP = "in-flight cap"
     PUSHBACK = "pushback"
     BREAKER_OPEN = "breaker open"
+    TOO_SLOW = "link too slow"
+    OVER_BUDGET = "over budget"
+    OUTRANKED = "outranked"
 
 
-HELD_BACK = frozenset({Reason.NO_TIME, Reason.IN_FLIGHT_CAP, Reason.PUSHBACK, Reason.BREAKER_OPEN})
+HELD_BACK = frozenset(
+    {
+        Reason.NO_TIME,
+        Reason.IN_FLIGHT_CAP,
+        Reason.PUSHBACK,
+        Reason.BREAKER_OPEN,
+        Reason.TOO_SLOW,
+        Reason.OVER_BUDGET,
+    }
+)
 """The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
+
+UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT})
+"""Reasons to send that have no gain to rank by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,8 @@ class Context:
     time_left_s: float
     """Until the frame's deadline."""
     link: LinkState
+    now_s: float = 0.0
+    """Monotonic seconds, for rules that count by time."""
 
 
 class Policy(Protocol):

@@ -1,63 +1,17 @@
-"""A budget of bytes that is never overspent, and a rule that spends it on the frames that gain most per byte.
-
-Time is handed in, in seconds of any clock that never goes back.
-"""
+"""Spends a byte budget on the frames that gain most per byte."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from common.types import Action, Decision, Prediction
+from edge.budget import Budget, TokenBucket, wire_bytes
+from edge.policy.base import UNRANKED, Context, Policy, Reason
+from edge.values import PayloadOption, Tokens
 
 WINDOW = 500
 """Frames that a frame is ranked among."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """At most `bytes_per_period` in any `period_s` seconds, at most `bucket_bytes` of it at once.
-
-    Raises:
-        ValueError: a number is not positive, or the bucket holds more than half of the budget.
-    """
-
-    bytes_per_period: float
-    period_s: float
-    bucket_bytes: float
-
-    def __post_init__(self) -> None:
-        if min(self.bytes_per_period, self.period_s, self.bucket_bytes) <= 0:
-            raise ValueError("budget, period and bucket must be greater than 0")
-        if self.bucket_bytes > self.bytes_per_period / 2:
-            raise ValueError("the bucket must not hold more than half of the period's budget")
-
-    @property
-    def refill_bytes_per_s(self) -> float:
-        """A full bucket and a period of this are together the budget, so that no window exceeds it."""
-        return (self.bytes_per_period - self.bucket_bytes) / self.period_s
-
-
-class TokenBucket:
-    """Bytes that may be sent now. Begins empty, so that a restart never earns a second bucket."""
-
-    def __init__(self, budget: Budget, now_s: float) -> None:
-        self._budget = budget
-        self._tokens = 0.0
-        self._at_s = now_s
-
-    def available(self, now_s: float) -> float:
-        """Bytes that may be sent at `now_s`."""
-        elapsed_s = max(0.0, now_s - self._at_s)
-        self._at_s = max(now_s, self._at_s)
-        self._tokens = min(
-            self._budget.bucket_bytes, self._tokens + elapsed_s * self._budget.refill_bytes_per_s
-        )
-        return self._tokens
-
-    def take(self, payload_bytes: float, now_s: float) -> bool:
-        """Spend the bytes if they are there; all or nothing."""
-        if payload_bytes > self.available(now_s):
-            return False
-        self._tokens -= payload_bytes
-        return True
 
 
 class Rank:
@@ -85,15 +39,16 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the budget allows a frame, and the numbers that decided it."""
+    """Whether a frame ranks high enough, and the numbers that decided it."""
 
     send: bool
     rank: float
     needed_rank: float
     tokens: float
+    budget_share: float
 
 
-class BudgetRule:
+class RankRule:
     """Send iff u >= 1 - 2 r n / b and the frame fits: u its rank by gain per byte, n tokens of a bucket b.
 
     r is the share of the offered bytes that the budget pays for. A half-full bucket sends exactly the best r;
@@ -101,27 +56,21 @@ class BudgetRule:
     changes nothing.
     """
 
-    def __init__(self, budget: Budget, now_s: float) -> None:
-        self._budget = budget
-        self._bucket = TokenBucket(budget, now_s)
+    def __init__(self) -> None:
         self._rank = Rank()
         self._offered: deque[tuple[float, float]] = deque()
         self._offered_bytes = 0.0
 
-    def offer(self, gain: float, payload_bytes: float, now_s: float) -> Verdict:
-        """Judge one frame; called for every frame, for those that are kept as well. Spends nothing."""
+    def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> Verdict:
+        """Judge one frame; called for every frame, for those that are kept as well."""
         value = gain / max(payload_bytes, 1.0)
         rank = self._rank.of(value)
         self._rank.add(value)
         self._note(now_s, payload_bytes)
-        tokens = self._bucket.available(now_s)
-        needed = 1 - 2 * self._share() * tokens / self._budget.bucket_bytes
-        send = gain > 0 and rank >= needed and tokens >= payload_bytes
-        return Verdict(send, rank, needed, tokens)
-
-    def spend(self, payload_bytes: float, now_s: float) -> bool:
-        """Pay for what is about to leave, at its true size; False where the tokens do not cover it."""
-        return self._bucket.take(payload_bytes, now_s)
+        share = self._share(tokens.refill_bytes_per_s)
+        needed = 1 - 2 * share * tokens.level
+        send = gain > 0 and rank >= needed and tokens.left_bytes >= payload_bytes
+        return Verdict(send, rank, needed, tokens.left_bytes, share)
 
     def _note(self, now_s: float, payload_bytes: float) -> None:
         self._offered.append((now_s, payload_bytes))
@@ -129,10 +78,69 @@ class BudgetRule:
         if len(self._offered) > WINDOW:
             self._offered_bytes -= self._offered.popleft()[1]
 
-    def _share(self) -> float:
+    def _share(self, refill_bytes_per_s: float) -> float:
         """Refill over the rate at which bytes have been offered; 1 until there is a rate."""
         elapsed_s = self._offered[-1][0] - self._offered[0][0]
         offered = self._offered_bytes - self._offered[0][1]
         if elapsed_s <= 0 or offered <= 0:
             return 1.0
-        return min(1.0, self._budget.refill_bytes_per_s * elapsed_s / offered)
+        return min(1.0, refill_bytes_per_s * elapsed_s / offered)
+
+
+class BudgetRule:
+    """The rule with a bucket of its own, for simulations; see `RankRule`."""
+
+    def __init__(self, budget: Budget, now_s: float) -> None:
+        self._budget = budget
+        self._bucket = TokenBucket(budget, now_s)
+        self._rule = RankRule()
+
+    def offer(self, gain: float, payload_bytes: float, now_s: float) -> Verdict:
+        """Judge one frame. Spends nothing."""
+        budget = self._budget
+        left_bytes = self._bucket.available(now_s)
+        tokens = Tokens(left_bytes, budget.bucket_bytes, budget.refill_bytes_per_s)
+        return self._rule.judge(gain, payload_bytes, tokens, now_s)
+
+    def spend(self, payload_bytes: float, now_s: float) -> bool:
+        """Pay for what is about to leave, at its true size; False where the tokens do not cover it."""
+        return self._bucket.take(payload_bytes, now_s)
+
+
+class Ranked:
+    """Keeps what another policy would send where others gain more per byte of the budget.
+
+    Audits are not ranked, nor is mode `cloud_only`: they take what there is.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rule = RankRule()
+
+    def decide(self, prediction: Prediction, context: Context) -> Decision:
+        """Ask the inner policy, then rank."""
+        decision = self._policy.decide(prediction, context)
+        option = _option(decision, context.link.view.options)
+        size = wire_bytes(option.payload_bytes if option else 0.0)
+        tokens = context.link.tokens
+        verdict = self._rule.judge(decision.expected_gain, size, tokens, context.now_s)
+        # What was never made, or seems to exceed the bucket, is tried: sizes are learnt by making them.
+        needed = min(size, tokens.bucket_bytes) if option and option.measured else 0.0
+        inputs = decision.inputs | {
+            "rank": verdict.rank,
+            "needed_rank": verdict.needed_rank,
+            "budget_share": verdict.budget_share,
+            "tokens_bytes": verdict.tokens,
+            "needed_bytes": needed,
+            "wire_bytes": size,
+        }
+        outranked = verdict.rank < verdict.needed_rank and decision.reason not in UNRANKED
+        if decision.action is not Action.KEEP and outranked:
+            return replace(decision, action=Action.KEEP, reason=Reason.OUTRANKED, inputs=inputs)
+        return replace(decision, inputs=inputs)
+
+
+def _option(decision: Decision, options: Sequence[PayloadOption]) -> PayloadOption | None:
+    """The form that was chosen, or the usual one."""
+    by_name = {option.name: option for option in options}
+    return by_name.get(decision.payload, options[0] if options else None)

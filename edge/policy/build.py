@@ -7,6 +7,7 @@ from common.model.manifest import Task
 from common.types import Action
 from edge.config import Mode, PolicyConfig
 from edge.policy.base import Draw, Policy
+from edge.policy.budget import Ranked
 from edge.policy.gain import GainModel
 from edge.policy.payload import ChoosePayload
 from edge.policy.rules import Fixed, LinkGuard, ScoreThreshold
@@ -32,11 +33,15 @@ def build_policy(
     if mode is Mode.EDGE_ONLY:
         return Fixed(Action.KEEP)
     if mode is Mode.CLOUD_ONLY:
-        return LinkGuard(ChoosePayload(Fixed(Action.SEND_FRAME)), spool_from)
+        return LinkGuard(_within_budget(ChoosePayload(Fixed(Action.SEND_FRAME)), config), spool_from)
     scorer = _scorer(config, task)
     settings = ScoreSettings(report_threshold, config.band)
     rule = ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw)
-    return LinkGuard(ChoosePayload(rule), spool_from)
+    return LinkGuard(_within_budget(ChoosePayload(rule), config), spool_from)
+
+
+def _within_budget(policy: Policy, config: PolicyConfig) -> Policy:
+    return Ranked(policy) if config.budget else policy
 
 
 def _scorer(config: PolicyConfig, task: Task) -> Scorer:

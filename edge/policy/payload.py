@@ -1,9 +1,11 @@
 """In which form a frame is sent: the quickest, by predicted latency, of those that are good enough."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from common.types import Action, Decision, Prediction
+from edge.budget import wire_bytes
 from edge.policy.base import Context, Policy
 from edge.values import PayloadOption
 
@@ -11,11 +13,15 @@ KEPT_TOLERANCE = 0.02
 """Options that keep this much less than the best are as good; the quickest of them is taken."""
 
 
-def choose_payload(options: Sequence[PayloadOption], time_left_s: float) -> PayloadOption:
+def choose_payload(
+    options: Sequence[PayloadOption], time_left_s: float, left_bytes: float = math.inf
+) -> PayloadOption:
     """The quickest option among those that keep nearly as much as the best which is in time.
 
+    `left_bytes` is what a byte budget has left; options that it does not cover count only if it covers none.
     When none is in time the quickest of all is taken: its answer may still come as a revision.
     """
+    options = [option for option in options if wire_bytes(option.payload_bytes) <= left_bytes] or options
     in_time = [option for option in options if option.latency_s <= time_left_s]
     if not in_time:
         return min(options, key=lambda option: option.latency_s)
@@ -36,7 +42,7 @@ class ChoosePayload:
         options = context.link.view.options
         if decision.action is not Action.SEND_FRAME or not options:
             return decision
-        chosen = choose_payload(options, context.time_left_s)
+        chosen = choose_payload(options, context.time_left_s, context.link.tokens.left_bytes)
         return replace(
             decision,
             action=chosen.action,

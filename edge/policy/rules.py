@@ -5,7 +5,7 @@ from dataclasses import replace
 from common.types import Action, Decision, Prediction
 from edge.policy.base import Context, Draw, Policy, Reason
 from edge.policy.scores import Scorer, ScoreSettings
-from edge.values import BreakerPhase
+from edge.values import BreakerPhase, LinkState
 
 
 class Fixed:
@@ -82,8 +82,14 @@ class LinkGuard:
             "in_flight": link.in_flight,
             "max_in_flight": link.max_in_flight,
             "pushback_left_s": link.pushback_left_s,
+            "may_probe": float(link.view.may_probe),
+            "bytes_in_flight": link.view.bytes_in_flight,
+            "rtt_s": link.view.estimate.rtt_s,
+            "rate_bytes_per_s": link.view.estimate.rate_bytes_per_s,
+            "deviation_s": link.view.estimate.deviation_s,
+            "server_queue_s": link.view.estimate.server_queue_s,
         }
-        held_back = _obstacle(context)
+        held_back = _obstacle(decision, context)
         return replace(
             decision,
             action=self._instead(decision) if held_back else decision.action,
@@ -98,14 +104,21 @@ class LinkGuard:
         return Action.SPOOL if worth_it else Action.KEEP
 
 
-def _obstacle(context: Context) -> Reason | None:
-    link = context.link
-    if context.time_left_s <= 0:
-        return Reason.NO_TIME
-    if link.pushback_left_s > 0:
-        return Reason.PUSHBACK
-    if not link.breaker_allows:
-        return Reason.BREAKER_OPEN
-    if link.in_flight >= link.max_in_flight:
-        return Reason.IN_FLIGHT_CAP
-    return None
+def _obstacle(decision: Decision, context: Context) -> Reason | None:
+    """The first that forbids the call now."""
+    link, left_s = context.link, context.time_left_s
+    obstacles = {
+        Reason.NO_TIME: left_s <= 0,
+        Reason.PUSHBACK: link.pushback_left_s > 0,
+        Reason.BREAKER_OPEN: not link.breaker_allows,
+        Reason.IN_FLIGHT_CAP: link.in_flight >= link.max_in_flight,
+        Reason.TOO_SLOW: decision.predicted_latency_s > left_s and not _probes(link),
+        # The uplink pays for what leaves; this only spares it the encoding.
+        Reason.OVER_BUDGET: decision.inputs.get("needed_bytes", 0.0) > link.tokens.left_bytes,
+    }
+    return next((reason for reason, forbids in obstacles.items() if forbids), None)
+
+
+def _probes(link: LinkState) -> bool:
+    """Whether a frame may leave to find out what the link is like now."""
+    return link.breaker is not BreakerPhase.CLOSED or (link.view.may_probe and not link.in_flight)

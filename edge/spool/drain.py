@@ -17,9 +17,10 @@ _log = get_logger("drain")
 
 _IDLE_S = 0.5
 """How long to wait when there is nothing to send, or no room for it."""
+_SPARE_LEVEL = 0.5
 _TRIES = 3
 """A record that a living server fails to answer so many times is given up."""
-_NEVER = frozenset({"invalid_argument", "not_found", "unimplemented", "unfit"})
+_NEVER = frozenset({"invalid_argument", "not_found", "unimplemented", "unfit", "exceeds bucket"})
 """The server can never answer this, or what waits is nothing that it takes (`unfit`)."""
 _LINK = frozenset(
     {
@@ -30,6 +31,7 @@ _LINK = frozenset(
         "stopped",
         "not sent",
         "no uplink",
+        "over budget",
         "unauthenticated",
         "permission_denied",
     }
@@ -109,7 +111,9 @@ class Drain:
         link = self._uplink.link()
         if link.breaker is not BreakerPhase.CLOSED:
             return link.breaker_allows
-        return link.pushback_left_s <= 0 and link.in_flight < max(1, link.max_in_flight - 1)
+        # Of a byte budget live frames keep the lower half.
+        paid = link.tokens.level >= _SPARE_LEVEL
+        return paid and link.pushback_left_s <= 0 and link.in_flight < max(1, link.max_in_flight - 1)
 
     def _failed(self, taken: Taken, failure: CallFailure) -> float:
         if failure.status not in _LINK:

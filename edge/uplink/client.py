@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,12 +15,13 @@ from common.convert import InferenceReply
 from common.errors import InvalidInputError, ModelError
 from common.log import get_logger
 from common.types import Frame, Prediction
+from edge.budget import ByteMeter
 from edge.config import UplinkConfig
 from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
 from edge.uplink.connection import Connections
-from edge.uplink.endings import NO_TAIL, WORTH_ANOTHER_TRY, verdict
+from edge.uplink.endings import EXCEEDS_BUCKET, NO_TAIL, OVER_BUDGET, WORTH_ANOTHER_TRY, verdict
 from edge.uplink.flight import Flight, Passage
 from edge.uplink.retry import RetryBudget
 from edge.uplink.wire import Wire
@@ -82,6 +83,16 @@ class WaitingTicket:
             return CallFailure("deadline_exceeded", "the call did not end")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """A call under way; the link has to carry `carried_bytes` before it is through, its own included."""
+
+    parcel: Parcel
+    departed_s: float
+    carried_bytes: int
+    frame: Frame | None
+
+
 class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
@@ -98,6 +109,7 @@ class GrpcUplink:
         expects: type[Prediction],
         observer: UplinkObserver,
         book: PayloadBook | None = None,
+        meter: ByteMeter | None = None,
     ) -> None:
         self._config = config
         self._packer = packer
@@ -105,6 +117,7 @@ class GrpcUplink:
         self._expects = expects
         self._observer = observer
         self._book = book
+        self._meter = meter
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
         self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, observer.breaker)
@@ -116,7 +129,9 @@ class GrpcUplink:
     def link(self) -> LinkState:
         """What is known of the link now, and the forms that a frame may be sent in."""
         state = self._flight.state()
-        return replace(state, view=self._book.view(state.server_queue_wait_s)) if self._book else state
+        if self._book:
+            state = replace(state, view=self._book.view(state.server_queue_wait_s))
+        return replace(state, tokens=self._meter.tokens()) if self._meter else state
 
     def certificate_days_left(self) -> float:
         """Days until this device's certificate ends; not a number when it has none."""
@@ -179,11 +194,14 @@ class GrpcUplink:
             self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), None)
             return
         try:
-            departed_s = time.monotonic()
             connection = self._connections.current()
             parcel = self._wire.refit(parcel)
+            request = self._wire.request(parcel, time_left_s)
+            if (unpaid := self._unpaid(request.ByteSize(), parcel)) is not None:
+                self._land(passage, ticket, unpaid, None)
+                return
             call: Call = connection.method.future(
-                self._wire.request(parcel, time_left_s),
+                request,
                 timeout=time_left_s + self._config.late_answer_window_s,
                 metadata=self._connections.metadata(),
             )
@@ -194,31 +212,53 @@ class GrpcUplink:
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error), parcel), None)
             return
-        call.add_done_callback(lambda _: self._landed(call, parcel, departed_s, passage, ticket, frame))
+        sent = self._departed(parcel, time_left_s, frame)
+        call.add_done_callback(lambda _: self._landed(call, sent, passage, ticket))
 
-    def _landed(
-        self,
-        call: "Call",
-        parcel: Parcel,
-        departed_s: float,
-        passage: Passage,
-        ticket: Ticket,
-        frame: Frame | None,
-    ) -> None:
-        round_trip_s = time.monotonic() - departed_s
+    def _unpaid(self, message_bytes: int, parcel: Parcel) -> CallFailure | None:
+        """Pay for a message from the byte budget; why it cannot leave, if so."""
+        if self._meter is None or self._meter.take(message_bytes):
+            return None
+        if self._meter.fits(message_bytes):
+            return CallFailure(OVER_BUDGET, f"{message_bytes} bytes", parcel)
+        return CallFailure(EXCEEDS_BUCKET, f"{message_bytes} bytes")
+
+    def _departed(self, parcel: Parcel, time_left_s: float, frame: Frame | None) -> "_Sent":
+        size = len(parcel.payload.data)
+        carried = self._book.departed(parcel.option, size, time_left_s) if self._book else size
+        return _Sent(parcel, time.monotonic(), carried, frame)
+
+    def _landed(self, call: "Call", sent: "_Sent", passage: Passage, ticket: Ticket) -> None:
+        now_s = time.monotonic()
+        parcel = sent.parcel
         try:
-            outcome = self._outcome(call, parcel, round_trip_s)
+            outcome = self._outcome(call, parcel, now_s - sent.departed_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             outcome = CallFailure("bad reply", str(error))
+        self._learn(outcome, sent, now_s, passage)
         if isinstance(outcome, CallFailure) and outcome.status in WORTH_ANOTHER_TRY:
             if self._tries_again(outcome, parcel, passage, ticket):
                 return
             outcome = replace(outcome, unsent=parcel)
         if isinstance(outcome, CallFailure) and outcome.status == NO_TAIL and self._book:
             self._book.refused(parcel.option)
-            if frame is not None and self._sends_picture(frame, passage, ticket, parcel):
+            if sent.frame is not None and self._sends_picture(sent.frame, passage, ticket, parcel):
                 return
         self._land(passage, ticket, outcome, parcel)
+
+    def _learn(self, outcome: Outcome, sent: "_Sent", now_s: float, passage: Passage) -> None:
+        """Tell what this call says of the link; it is no longer under way."""
+        if self._book is None:
+            return
+        self._book.landed(len(sent.parcel.payload.data))
+        if isinstance(outcome, CloudAnswer):
+            server_s = outcome.server_queue_s + outcome.server_decode_s + outcome.server_infer_s
+            in_time = now_s <= passage.deadline_s
+            self._book.answered(
+                sent.parcel.option, sent.carried_bytes, outcome.network_s, server_s, in_time=in_time
+            )
+        elif outcome.status == "deadline_exceeded":
+            self._book.timed_out(sent.carried_bytes, now_s - sent.departed_s)
 
     def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
@@ -283,10 +323,6 @@ class GrpcUplink:
             found, wanted = type(reply.prediction).__name__, self._expects.__name__
             return CallFailure("bad reply", f"it carries {found}, the edge's model gives {wanted}")
         self._flight.took(round_trip_s)
-        if self._book:
-            server_s = reply.timings.total_s
-            network_s = max(0.0, round_trip_s - server_s)
-            self._book.answered(parcel.option, len(parcel.payload.data), network_s, server_s)
         return _answer(reply, parcel, round_trip_s)
 
 

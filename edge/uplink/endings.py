@@ -6,6 +6,11 @@ from edge.values import CloudAnswer, Outcome
 NO_TAIL = "failed_precondition"
 """The server knows the model and not this head: features of another version."""
 
+OVER_BUDGET = "over budget"
+"""The byte budget does not cover it now."""
+EXCEEDS_BUCKET = "exceeds bucket"
+"""The byte budget will never cover it."""
+
 _LINK_FAILURES = frozenset(
     {
         "unavailable",
@@ -23,7 +28,17 @@ _LINK_FAILURES = frozenset(
 WORTH_ANOTHER_TRY = _LINK_FAILURES | {"bad reply", "internal", "no time left"}
 """Ends of a call after which the frame may wait on the disk; from there what never works is given up."""
 _SAY_NOTHING = frozenset(
-    {"resource_exhausted", "cancelled", "stopped", "no time left", "not sent", "unfit", NO_TAIL}
+    {
+        "resource_exhausted",
+        "cancelled",
+        "stopped",
+        "no time left",
+        "not sent",
+        "unfit",
+        NO_TAIL,
+        OVER_BUDGET,
+        EXCEEDS_BUCKET,
+    }
 )
 """Ends of a call that say nothing of the link."""
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from edge.link import InFlightLimit
 from edge.uplink.breaker import Breaker, BreakerRule
 from edge.values import BreakerPhase, LinkState
 
@@ -49,7 +50,7 @@ class Flight:
         on_phase: Callable[[BreakerPhase], None],
     ) -> None:
         self._changed = threading.Condition()
-        self._max_in_flight = max_in_flight
+        self._limit = InFlightLimit(max_in_flight, max_in_flight)
         self._breaker = Breaker(rule)
         self._clock = clock
         self._draw = draw
@@ -82,8 +83,9 @@ class Flight:
             return passage.probe and (passage.missed or verdict is Verdict.BAD)
 
     def took(self, seconds: float) -> None:
-        """An answer took so long from the call's departure on; moves what is usual by a fifth."""
+        """An answer took so long from the call's departure on: moves what is usual, and the cap."""
         with self._changed:
+            self._limit.answered(seconds)
             self._usual_s = seconds if not self._usual_s else 0.8 * self._usual_s + 0.2 * seconds
 
     @property
@@ -98,7 +100,7 @@ class Flight:
             self._note_misses(now_s)
             return LinkState(
                 in_flight=len(self._in_air),
-                max_in_flight=self._max_in_flight,
+                max_in_flight=self._limit.limit,
                 pushback_left_s=max(0.0, self._pushback_until_s - now_s),
                 server_queue_wait_s=self._server_queue_wait_s,
                 server_load=self._server_load,
@@ -113,7 +115,7 @@ class Flight:
             while True:
                 now = self._clock()
                 quiet_s = max(0.0, self._pushback_until_s - now)
-                full = len(self._in_air) >= self._max_in_flight
+                full = len(self._in_air) >= self._limit.limit
                 if now >= limit_s or not (full or quiet_s):
                     return
                 self._changed.wait(limit_s - now if full else min(quiet_s, limit_s - now))

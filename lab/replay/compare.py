@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.policy.budget import Budget
+from edge.budget import Budget
 from lab.replay.simulate import LinkAware, Naive, Outcome, ReplayFrame, Sender, Setting, simulate
 from lab.replay.trace import LinkTrace
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge.budget import Budget
 from edge.link import LinkEstimator, Transfer
-from edge.policy.budget import Budget, BudgetRule
+from edge.policy.budget import BudgetRule
 from lab.replay.trace import LinkTrace
 
 NAIVE_IN_FLIGHT = 4

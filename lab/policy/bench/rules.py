@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.policy.budget import Budget, BudgetRule
+from edge.budget import Budget
+from edge.policy.budget import BudgetRule
 from edge.policy.gain import GainModel
 from edge.policy.risk import threshold_for_risk
 from lab.policy.fit import Pair

@@ -1,11 +1,16 @@
 """The byte budget: never overspent in any window, and spent on what gains most per byte."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.policy.budget import Budget, BudgetRule, Rank, TokenBucket
+from common.errors import ConfigError
+from edge.budget import Budget, ByteMeter, SavedTokens, TokenBucket, wire_bytes
+from edge.policy.budget import BudgetRule, Rank
 
 
 @given(
@@ -80,3 +85,62 @@ def test_a_budget_that_makes_no_sense_is_refused(numbers: tuple[float, float, fl
     """Nothing is divided by zero later."""
     with pytest.raises(ValueError, match="bucket"):
         Budget(*numbers)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 9000), st.booleans()), min_size=1, max_size=40),
+    st.floats(0.02, 0.5),
+)
+@settings(max_examples=60, deadline=None)
+def test_crashes_and_restarts_never_overspend(steps: list[tuple[float, int, bool]], share: float) -> None:
+    """However often the process dies, and whenever: no window of a period holds more than the budget."""
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    budget = Budget(100_000, 60, 100_000 * share)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "left.json"
+        meter, sent = ByteMeter(budget, clock, SavedTokens(path)), []
+        for pause_s, size, dies in steps:
+            now += pause_s
+            if meter.take(size):
+                sent.append((now, wire_bytes(size)))
+            if dies:
+                meter = ByteMeter(budget, clock, SavedTokens(path))
+        for start, _ in sent:
+            assert sum(size for at, size in sent if start <= at <= start + 60) <= 100_000
+
+
+def test_what_is_left_survives_a_restart_and_is_seldom_written(tmp_path: Path) -> None:
+    """A run that ends well leaves all it has; of a hundred small calls only some write to the disk."""
+    budget, path, now = Budget(1_000_000, 86_400, 200_000), tmp_path / "left.json", 0.0
+    SavedTokens(path).save(200_000)
+    saved = CountedSaves(path)
+    meter = ByteMeter(budget, lambda: now, saved)
+    assert sum(meter.take(1_000) for _ in range(100)) == 100
+    assert 1 <= saved.saves <= 8
+    meter.close()
+    after = ByteMeter(budget, lambda: now, SavedTokens(path))
+    assert after.tokens().left_bytes == 200_000 - 100 * wire_bytes(1_000)
+
+
+class CountedSaves(SavedTokens):
+    """Counts how often the file is replaced."""
+
+    saves = 0
+
+    def save(self, left_bytes: float) -> None:
+        """Count and save."""
+        self.saves += 1
+        super().save(left_bytes)
+
+
+def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
+    """Nothing is guessed from it, and it stays as it is."""
+    path = tmp_path / "left.json"
+    path.write_text("seven")
+    with pytest.raises(ConfigError, match=r"policy\.budget\.state_file"):
+        SavedTokens(path)
+    assert path.read_text() == "seven"

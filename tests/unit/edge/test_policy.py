@@ -8,9 +8,10 @@ from common.errors import ConfigError
 from common.model.manifest import Task
 from common.types import Action, Prediction
 from edge.config import Mode, PolicyConfig
+from edge.link import LinkEstimate
 from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.build import build_policy
-from edge.values import LinkState
+from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption
 from tests.unit.edge.values import classification, detections
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))
@@ -82,6 +83,28 @@ def test_guard_holds_back(context: Context, reason: str) -> None:
     assert decision.reason in HELD_BACK
     assert decision.expected_gain == pytest.approx(0.4)
     assert decision.inputs["in_flight"] == context.link.in_flight
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "may_probe", "breaker", "reason"),
+    [
+        (1, True, BreakerPhase.CLOSED, "link too slow"),
+        (0, False, BreakerPhase.CLOSED, "link too slow"),
+        (0, True, BreakerPhase.CLOSED, "score>=threshold"),
+        (0, False, BreakerPhase.HALF_OPEN, "score>=threshold"),
+    ],
+)
+def test_what_would_be_late_is_kept_but_for_probes(
+    in_flight: int, may_probe: bool, breaker: BreakerPhase, reason: str
+) -> None:
+    """The measured link decides; now and then a frame finds out whether it still is that slow."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s=0.5, kept=1.0)
+    view = LinkView(LinkEstimate(0.2, 1e5, 0.0, 0.0, 0.0), (option,), may_probe=may_probe)
+    link = LinkState(in_flight=in_flight, max_in_flight=4, breaker=breaker, view=view)
+    decision = policy_of(threshold=0.2).decide(classification(0.6, 0.4), Context(0.4, link))
+    assert decision.reason == reason
+    assert decision.predicted_latency_s == 0.5
+    assert decision.inputs["rate_bytes_per_s"] == 1e5
 
 
 def test_guard_leaves_kept_frames_alone() -> None:

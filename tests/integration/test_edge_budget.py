@@ -1,0 +1,123 @@
+"""The byte budget of a whole daemon: counted where bytes arrive, on the server's side of the wire."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import grpc
+import msgspec
+import numpy as np
+import pytest
+
+from edge.budget import SavedTokens, wire_bytes
+from edge.config import EdgeConfig
+from edge.daemon import Daemon
+from edge.sinks.record import Record
+from lab.records import read_records
+from tests.models import SIDE, colour_classifier
+from tests.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
+from tests.wiretap import wiretap
+
+LEFT_BYTES = 20_000.0
+PER_DAY = {"bytes": 50_000, "per": "day", "bucket_bytes": 25_000}
+"""So little that a test's seconds add next to nothing to what is left from before."""
+HANDSHAKE_BYTES = 1_000
+"""HTTP/2 preface, settings and pings of one connection, which no call pays for."""
+A_MINUTE_S = 600.0
+
+
+class Site:
+    """Grey pictures, which the classifier is unsure of, and daemons with one budget."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = colour_classifier(folder / "models")
+        self.state = folder / "left.json"
+        self.runs = 0
+        (folder / "pictures").mkdir()
+        random = np.random.default_rng(0)
+        for number in range(40):
+            noise = random.integers(80, 100, (2 * SIDE, 2 * SIDE, 3), np.uint8)
+            cv2.imwrite(str(folder / "pictures" / f"{number:03}.png"), noise)
+        SavedTokens(self.state).save(LEFT_BYTES)
+
+    def run(self, address: str, **sections: Any) -> list[Record]:
+        """One run over all pictures."""
+        self.runs += 1
+        output = self.folder / f"{self.runs}.jsonl"
+        values: dict[str, Any] = {
+            "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
+            "model": {"folder": str(self.model), "session": {"threads": 1}},
+            "sinks": [{"kind": "jsonl", "path": str(output)}],
+            "uplink": {"address": address},
+            "mode": "cloud_only",
+            "deadline_s": A_MINUTE_S,
+            "drain_timeout_s": PATIENCE_S,
+            "policy": {"budget": PER_DAY | {"state_file": str(self.state)}},
+        }
+        Daemon(msgspec.convert(values | sections, EdgeConfig)).run()
+        return read_records(output)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site in a folder of its own."""
+    return Site(tmp_path)
+
+
+def arrived(cloud: ScriptedCloud) -> int:
+    """Bytes that reached the server, with what each call's framing is reckoned at."""
+    return sum(wire_bytes(request.ByteSize()) for request in cloud.requests)
+
+
+def test_not_a_byte_over_budget_and_none_forfeited(site: Site) -> None:
+    """What is left is used up to less than one frame; then the edge answers alone and says why."""
+    with scripted_cloud() as cloud:
+        records = site.run(cloud.address)
+    assert LEFT_BYTES - 3_000 < arrived(cloud) <= LEFT_BYTES
+    assert len(records) == 40
+    assert sum(record.answered_by == "cloud" for record in records) == len(cloud.requests)
+    kept = [record for record in records if record.answered_by == "edge_degraded"]
+    assert all(record.error.startswith("over budget") for record in kept)
+
+
+def test_the_policy_ranks_frames_by_gain_per_byte(site: Site) -> None:
+    """In mode `hybrid` a small budget goes to the few best; the others are kept, and rank and tokens told."""
+    with scripted_cloud() as cloud:
+        records = site.run(cloud.address, mode="hybrid")
+    assert 0 < len(cloud.requests) < 20
+    assert arrived(cloud) <= LEFT_BYTES
+    outranked = [record.decision for record in records if record.decision.reason == "outranked"]
+    assert outranked
+    assert all(decision.inputs["rank"] < decision.inputs["needed_rank"] for decision in outranked)
+
+
+def test_what_is_charged_covers_what_the_wire_carries(site: Site) -> None:
+    """Bytes on the TCP connection, headers of calls included, are no more than was paid for."""
+    with scripted_cloud() as cloud, wiretap(cloud.address) as tap:
+        site.run(tap.address)
+        assert arrived(cloud) + HANDSHAKE_BYTES >= len(tap.sent)
+
+
+def test_a_second_run_has_what_the_first_has_left(site: Site) -> None:
+    """Together they stay within the budget."""
+    with scripted_cloud() as cloud:
+        camera = {"source": str(site.folder / "pictures"), "pace": "fast", "max_frames": 4}
+        site.run(cloud.address, camera=camera)
+        first = len(cloud.requests)
+        site.run(cloud.address)
+        assert first == 4
+        assert first < len(cloud.requests)
+        assert LEFT_BYTES - 3_000 < arrived(cloud) <= LEFT_BYTES
+
+
+def test_retries_and_the_spool_are_paid_for_too(site: Site) -> None:
+    """A cloud that fails, then answers: live frames, second tries and late ones come out of one bucket."""
+    spool = {"path": str(site.folder / "spool.dat"), "max_mb": 2.0}
+    with scripted_cloud(refuses(grpc.StatusCode.UNAVAILABLE)) as cloud:
+        site.run(cloud.address, spool=spool, uplink={"address": cloud.address, "breaker_failures": 1000})
+        refused = len(cloud.requests)
+        cloud.behaviour = answers
+        site.run(cloud.address, spool=spool)
+        assert refused > 0
+        assert arrived(cloud) <= LEFT_BYTES
