@@ -3,6 +3,7 @@
 import click
 
 from common.cli import LazyGroup
+from lab.processes import terminable
 
 
 @click.group(
@@ -40,5 +41,7 @@ from common.cli import LazyGroup
         "check": ("lab.check.cli:check", "Prove that every frame of a run ended exactly once."),
     },
 )
-def lab() -> None:
+@click.pass_context
+def lab(context: click.Context) -> None:
     """The workbench: prepare models, quantise them, evaluate pairs and policies. Never needed on a Pi."""
+    context.with_resource(terminable())

@@ -1,20 +1,65 @@
 """Child processes of this program: started, awaited, stopped, never left behind."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from common.errors import SpilloverError
 
 _POLL_S = 0.05
 
+# Asks the kernel for a signal at the parent's death (prctl(2), PR_SET_PDEATHSIG = 1, kept over execve), then
+# becomes the command. In the child, since code between fork and exec may hang a parent that has threads.
+_BIND = """
+import ctypes, os, sys
+number, parent, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, int(number))
+if os.getppid() != int(parent):
+    sys.exit(128 + int(number))
+os.execvp(command[0], command)
+"""
+
 
 class ProcessFailedError(SpilloverError):
     """A process that was started here failed; the text holds the end of its log."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM unwinds as Ctrl-C does and ends the process with code 143.
+
+    So every context manager stops what it started. Later SIGTERMs do not interrupt that.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python hears signals only there
+        yield
+        return
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def bound(command: Sequence[str], number: signal.Signals = signal.SIGTERM) -> list[str]:
+    """`command`, sent signal `number` (on Linux) when the thread that starts it dies, even by kill -9.
+
+    The process id is that of the command: the little program in front replaces itself.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-ISc", _BIND, str(int(number)), str(os.getpid()), *command]
 
 
 @contextlib.contextmanager
@@ -23,11 +68,12 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `spillover <arguments>` by interpreter `python` while the block lasts, its output in `log_path`.
 
-    At the end it gets SIGTERM, and SIGKILL when it has not gone within `stop_within_s`.
+    At the end it gets SIGTERM, and SIGKILL when it has not gone within `stop_within_s`. Should this process
+    be killed before the end, it gets SIGTERM too.
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [python, "-m", "common.cli", *arguments], stdout=log, stderr=subprocess.STDOUT
+            bound([python, "-m", "common.cli", *arguments]), stdout=log, stderr=subprocess.STDOUT
         )
         try:
             yield process

@@ -1,6 +1,7 @@
 """Real processes of the program, for end-to-end tests: started, awaited within a limit, never left behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from edge.sinks.record import Record, is_event
+from lab.processes import bound
 
 LIMIT_S = 60
-SPILLOVER = (sys.executable, "-m", "common.cli")
+# Killed with the tests that started it, however these end.
+SPILLOVER = bound([sys.executable, "-m", "common.cli"], signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

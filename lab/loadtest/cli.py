@@ -1,8 +1,6 @@
 """The command `spillover lab loadtest`."""
 
 import os
-import signal
-import sys
 import threading
 from pathlib import Path
 
@@ -105,8 +103,6 @@ def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: 
         if name not in config.scenarios:
             known = ", ".join(config.scenarios)
             raise click.BadParameter(f"{name!r}; there are {known}", param_hint="--scenario")
-    # SIGTERM unwinds as Ctrl-C does, so that servers, edges and generators are stopped and not left behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = LoadTest(config, Settings(out, remote, only), open_console()).run()
     return any(goal.met is False for goal in report.goals)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from lab.check.books import Verdict
+from lab.processes import terminable
 from tests.chaos.faults import FAULTS
 from tests.chaos.field import Field, Sample
 
@@ -35,7 +36,7 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="name of one fault")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="spillover-chaos-") as folder:
+    with terminable(), tempfile.TemporaryDirectory(prefix="spillover-chaos-") as folder:
         violations = chaos(Path(folder), options.cycles, options.seed, options.scale, options.only)
     for violation in violations:
         click.echo(f"VIOLATION {violation}")

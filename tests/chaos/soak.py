@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from lab.processes import terminable
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import FPS, Field, Sample
 
@@ -28,7 +29,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="spillover-soak-") as folder:
+    with terminable(), tempfile.TemporaryDirectory(prefix="spillover-soak-") as folder:
         field = Field(Path(folder), scale=3.0)
         try:
             faults = soak(field, options.minutes, random.Random(options.seed))

@@ -22,6 +22,7 @@ from edge.daemon import Daemon
 from edge.sinks.record import Record, is_event
 from lab.records import read_records
 from tests.models import SIDE, centre_detector, colour_classifier
+from tests.processes import SPILLOVER
 from tests.scripted_cloud import (
     PATIENCE_S,
     Behaviour,
@@ -243,7 +244,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 def start(config_path: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`spillover edge` as a process of its own."""
-    command = [sys.executable, "-m", "common.cli", "edge", "-c", str(config_path), *arguments]
+    command = [*SPILLOVER, "edge", "-c", str(config_path), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
