@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from common.model.session_config import SessionConfig
 LABELS_FILE = "labels.txt"
 NO_DIGEST = "0" * 64
 """Stands in a manifest until `finish` puts the real one."""
+_WORKSHOP = ".building-"
+_ABANDONED_AFTER_S = 24 * 3600.0
 
 
 @contextlib.contextmanager
@@ -25,14 +28,18 @@ def building(target: Path) -> Iterator[Path]:
     It lies beside `target`, so that the move is a rename, and one level deeper than a version, so that a
     server that looks for `*/*/model.onnx` never sees it.
 
+    Parents that had to be made vanish with it. What a killed process left here more than a day ago goes too.
+
     Raises:
         ConfigError: nothing can be written there.
     """
+    absent = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+        workshop = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=target.parent))
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from error
+    _sweep(target.parent)
     try:
         new, old = workshop / "new", workshop / "old"
         new.mkdir()
@@ -40,6 +47,17 @@ def building(target: Path) -> Iterator[Path]:
         _take_place(new, target, old)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the first that holds something stays, and those above it
+            for parent in absent:
+                parent.rmdir()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove workshops that nobody can still be at work in."""
+    for path in folder.glob(f"{_WORKSHOP}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _take_place(new: Path, target: Path, old: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import onnx
 
 from common.errors import ConfigError, ModelError
@@ -28,7 +29,8 @@ def wrap_onnx(
     `source` is taken into the one file.
 
     Raises:
-        ConfigError: `target` exists and `force` is not set, or the size is unknown.
+        ConfigError: `target` exists and `force` is not set, the size is unknown, or `name` or `version` is not
+            one that a `model.yaml` may hold.
         ModelError: `source` cannot be read, or is not what the preset says.
     """
     if target.exists() and not force:
@@ -48,6 +50,10 @@ def wrap_onnx(
         sha256=NO_DIGEST,
         description=preset.description,
     )
+    try:
+        manifest = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"model {name!r}, version {version!r}: {error}") from error
     with building(target) as folder:
         onnx.save(network, folder / MODEL_FILE)
         return finish(folder, manifest, labels)

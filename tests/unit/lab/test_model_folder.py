@@ -1,5 +1,7 @@
 """Writing model folders: complete and checked, or not at all."""
 
+import os
+
 import pytest
 
 from common.errors import ConfigError, ModelError
@@ -47,3 +49,26 @@ def test_a_folder_in_the_making_is_no_version_to_a_server(tmp_path):
         (folder / "model.onnx").touch()
         assert not list(tmp_path.glob("*/*/model.onnx"))
     assert list(tmp_path.glob("*/*/model.onnx"))
+
+
+def test_a_failed_build_takes_the_folders_away_that_it_made(tmp_path):
+    """No empty `models/NAME` stays behind for a server to look into; what was there before does."""
+
+    def fail(target):
+        with building(target):
+            raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        fail(tmp_path / "models" / "net" / "1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_build_left_behind_goes_with_the_next_one_after_a_day(tmp_path):
+    """Old workshops are swept; a young one may be somebody's at work and stays."""
+    old, young = tmp_path / ".building-old", tmp_path / ".building-young"
+    for path in (old, young):
+        (path / "new").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    with building(tmp_path / "1"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {".building-young", "1"}

@@ -62,8 +62,18 @@ def test_a_preset_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path):
     """The network is run once before its folder appears; a classifier is no YOLOX."""
     source = _network(tmp_path / "net.onnx", (1, 3, 32, 32), 10)
     with pytest.raises(ModelError, match="yolox"):
-        _import(source, "--preset", "yolox", "--out", tmp_path / "models" / "out")
-    assert not list((tmp_path / "models").iterdir())
+        _import(source, "--preset", "yolox", "--out", tmp_path / "models" / "out" / "1")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("option", ["--name", "--version"])
+def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_made(tmp_path, monkeypatch, option):
+    """`--name ../evil` is no name of a model; nothing is written, in the cache folder or beside it."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
+    source = _network(tmp_path / "net.onnx", (1, 3, 24, 32), 10)
+    with pytest.raises(ConfigError, match=r"\.\./evil"):
+        _import(source, "--preset", "cifar-resnet56", option, "../evil")
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path):
