@@ -29,8 +29,8 @@ def wrap_onnx(
     `source` is taken into the one file.
 
     Raises:
-        ConfigError: `target` exists and `force` is not set, the size is unknown, or `name` or `version` is not
-            one that a `model.yaml` may hold.
+        ConfigError: `target` exists and `force` is not set, the size is unknown, or `name` or `version` is
+            none that a `model.yaml` may hold.
         ModelError: `source` cannot be read, or is not what the preset says.
     """
     if target.exists() and not force:
