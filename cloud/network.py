@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
+from cloud.binding import bound_runner
 from cloud.costs import RunCosts
 from common.errors import ModelError
 from common.tensors import DTYPES, Tensor
@@ -62,6 +63,7 @@ class Network:
         self.costs = RunCosts()
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
+        self._bound = bound_runner(session, self.inputs)
 
     def warm_up(self, runs: int, rows: int = 2) -> None:
         """Run on zeros: one row, and where there is a batch axis `rows`, two or more. Learns what runs cost.
@@ -92,12 +94,16 @@ class Network:
         """
         start_s = time.perf_counter()
         try:
-            feed = dict(zip(self._input_names, inputs, strict=True))
-            outputs: list[Tensor] = self.session.run(self._output_names, feed)
+            outputs = self._bound.run(inputs, pads=self.batchable) if self._bound else self._run(inputs)
         except Exception as error:
             raise ModelError(f"model {self.model_id}: ONNX Runtime failed: {error}") from error
         rows = len(inputs[0]) if self.batchable else 1
         self.costs.learn(rows, time.perf_counter() - start_s)
+        return outputs
+
+    def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        feed = dict(zip(self._input_names, inputs, strict=True))
+        outputs: list[Tensor] = self.session.run(self._output_names, feed)
         return outputs
 
 

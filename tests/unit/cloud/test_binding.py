@@ -1,0 +1,100 @@
+"""IO binding: the code that a CUDA host runs, here with the host itself as the device."""
+
+import threading
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from cloud.binding import BoundRunner, bound_runner, padded_rows
+from cloud.network import Network
+from common.model.manifest import MODEL_FILE
+from common.model.session import open_session
+from common.model.session_config import SessionConfig
+from common.types import ModelId
+from tests.models import centre_detector, identity
+
+CPU = SessionConfig(threads=1, providers=("CPUExecutionProvider",))
+
+
+def network(folder):
+    """A network from a folder."""
+    return Network(ModelId("n", "1"), open_session(folder / MODEL_FILE, CPU))
+
+
+@pytest.fixture
+def echo(tmp_path):
+    """A network that gives back what it gets, any number of rows of 4 floats."""
+    return network(identity(tmp_path))
+
+
+def rows_of(count, start=0.0):
+    """Rows that all differ."""
+    return np.arange(start, start + 4 * count, dtype=np.float32).reshape(count, 4)
+
+
+@pytest.mark.parametrize("pads", [False, True])
+def test_every_number_of_rows_comes_back(echo, pads):
+    """Whatever the rows, in whatever order, the outputs are those rows and no padding."""
+    runner = BoundRunner(echo.session, echo.inputs, "cpu")
+    for count in (1, 3, 16, 5, 3, 1, 70, 2):
+        (output,) = runner.run([rows_of(count, count)], pads=pads)
+        np.testing.assert_array_equal(output, rows_of(count, count))
+
+
+def test_an_answer_is_not_overwritten_by_the_next(echo):
+    """Buffers are used again, answers are not: they wait for their clients."""
+    runner = BoundRunner(echo.session, echo.inputs, "cpu")
+    (first,) = runner.run([rows_of(3)], pads=True)
+    runner.run([rows_of(3, 100.0)], pads=True)
+    np.testing.assert_array_equal(first, rows_of(3))
+
+
+def test_threads_do_not_share_buffers(echo):
+    """Several instances run one network at once; each gets its own values."""
+    runner = BoundRunner(echo.session, echo.inputs, "cpu")
+    wrong: list[int] = []
+
+    def work(number):
+        for turn in range(200):
+            sent = rows_of(1 + turn % 5, 1000.0 * number + turn)
+            if not np.array_equal(runner.run([sent], pads=True)[0], sent):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+
+
+def test_many_shapes_keep_memory_bounded(tmp_path):
+    """Shapes come and go; only the last few keep their buffers."""
+    echo = network(identity(tmp_path))
+    runner = BoundRunner(echo.session, echo.inputs, "cpu")
+    for count in range(1, 60):
+        runner.run([rows_of(count)], pads=False)
+    assert len(runner._of_thread.lanes) == 16
+
+
+def test_a_fixed_batch_is_left_alone(tmp_path):
+    """A network with a batch of one gives what the plain session gives."""
+    detector = network(centre_detector(tmp_path))
+    image = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
+    runner = BoundRunner(detector.session, detector.inputs, "cpu")
+    for bound, plain in zip(runner.run([image], pads=False), detector.run([image]), strict=True):
+        np.testing.assert_array_equal(bound, plain)
+
+
+@pytest.mark.parametrize(("rows", "padded"), [(1, 1), (2, 2), (3, 4), (5, 8), (16, 16), (64, 64), (65, 65)])
+def test_rows_are_padded_to_powers_of_two(rows, padded):
+    """Few shapes for cuDNN to search through; what is large already is not blown up."""
+    assert padded_rows(rows) == padded
+
+
+def test_on_the_cpu_nothing_is_bound(tmp_path):
+    """Without CUDA the plain session runs, as it always did; so it does for text."""
+    assert bound_runner(network(identity(tmp_path)).session, ()) is None
+    text = network(identity(tmp_path, "text", element=TensorProto.STRING))
+    assert bound_runner(text.session, text.inputs) is None
