@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EDGE_VENV := .venv-edge
 EDGE_STAMP := $(EDGE_VENV)/.installed
+GPU_VENV := .venv-gpu
+GPU_STAMP := $(GPU_VENV)/.installed
 
 # Writes the generated code below folder $(1). The path mapping makes its imports `from common.pb import ...`.
 protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
@@ -15,7 +17,7 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) 
 SPLIT_DATA ?= ../shared/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-split bench-cloud loadtest clean
+.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -31,6 +33,14 @@ $(STAMP): pyproject.toml
 $(EDGE_STAMP): pyproject.toml | $(STAMP)
 	$(PYTHON) -m venv $(EDGE_VENV)
 	$(EDGE_VENV)/bin/python -m pip install --quiet -e '.[edge]'
+	@touch $@
+
+# onnxruntime and onnxruntime-gpu own the same files, so the one goes before the other comes.
+$(GPU_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet -e '.[cloud,lab]'
+	$(GPU_VENV)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(GPU_VENV)/bin/python -m pip install --quiet 'onnxruntime-gpu[cuda,cudnn]>=1.23'
 	@touch $@
 
 setup: $(STAMP) ## install everything into .venv
@@ -71,6 +81,11 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/spillover lab bench-cloud
 
+bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
+	@if [ -e /dev/nvidia0 ]; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/spillover lab bench-cloud --device cuda \
+	    --out out/bench-gpu/bench-gpu.json; \
+	  else $(BIN)/spillover lab bench-cloud --device cuda; fi
+
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
 	$(BIN)/python -m lab.bench_cloud.peers
 
@@ -81,5 +96,5 @@ soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memor
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
 
 clean: ## remove what the other targets made (the model cache stays)
-	rm -rf $(VENV) $(EDGE_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

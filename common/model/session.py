@@ -4,6 +4,8 @@ The three steps stand apart (`prepare`, `run`, `decode`) because the server batc
 is the three in a row for a single picture.
 """
 
+import contextlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,10 +140,19 @@ def open_session(path: Path, config: SessionConfig) -> ort.InferenceSession:
     options.log_severity_level = 3
     # Spinning threads look idle to nobody: on two cores they take time from the camera and from gRPC.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(config.providers)
+    if "CUDAExecutionProvider" in providers:
+        _load_cuda()
     try:
-        return ort.InferenceSession(str(path), options, providers=_providers(config.providers))
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+
+
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from their wheels, where they are; what it prints belongs to the log."""
+    with contextlib.redirect_stdout(sys.stderr):
+        ort.preload_dlls()
 
 
 def _providers(wanted: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from common.model.session import open_session
 from common.model.session_config import SessionConfig
 from common.types import FloatArray
 from lab.bench_cloud.contenders import Contender, NotHereError, Start, spillover
+from lab.bench_cloud.engine import Engine
 from lab.bench_cloud.load import Burst, LoadError, ask_once, burst, find_h2load, write_body
 from lab.bench_cloud.mlserver import mlserver
 from lab.bench_cloud.networks import NETWORKS, NetworkSpec, write_networks
@@ -41,7 +42,7 @@ class Plan:
     concurrencies: tuple[int, ...]
     rounds: int
     burst_s: float
-    threads: int
+    engine: Engine
     growth: bool
 
 
@@ -83,7 +84,7 @@ def run(plan: Plan) -> Outcome:
         repository = work / "networks"
         write_networks(repository)
         contenders, missing = _start(plan, repository, work, stack)
-        raw = stack.enter_context(_raw_loop(repository, plan.threads))
+        raw = stack.enter_context(_raw_loop(repository, plan.engine))
         cells = _measure(plan, contenders, raw, work)
         memory_mb = {one.name: one.memory_mb() for one in contenders}
         growth_mb = _growth(contenders, work) if plan.growth else None
@@ -99,8 +100,8 @@ def _start(
     expected = _expected(repository)
     for name in plan.contenders:
         try:
-            one = stack.enter_context(STARTS[name](repository, work, plan.threads))
-            _check_values(one, expected)
+            one = stack.enter_context(STARTS[name](repository, work, plan.engine))
+            _check_values(one, expected, plan.engine.tolerance)
             contenders.append(one)
         except NotHereError as error:
             missing[name] = str(error)
@@ -117,7 +118,7 @@ def _expected(repository: Path) -> dict[str, FloatArray]:
     return answers
 
 
-def _check_values(one: Contender, expected: Mapping[str, FloatArray]) -> None:
+def _check_values(one: Contender, expected: Mapping[str, FloatArray], tolerance: float) -> None:
     """A server that answers other values, or none, is not measured: the comparison would be of nothing."""
     for name, values in expected.items():
         try:
@@ -125,7 +126,7 @@ def _check_values(one: Contender, expected: Mapping[str, FloatArray]) -> None:
         except (InvalidInputError, grpc.RpcError) as error:
             raise NotHereError(f"{one.name} fails on {name}: {error}") from error
         if answer.shape != values.shape or not np.allclose(
-            answer, values, rtol=1e-3, atol=1e-3 * float(np.abs(values).max())
+            answer, values, rtol=tolerance, atol=tolerance * float(np.abs(values).max())
         ):
             raise NotHereError(f"{one.name} answers other values on {name}")
 
@@ -192,8 +193,15 @@ def _growth(contenders: Sequence[Contender], work: Path) -> float | None:
 
 
 @contextlib.contextmanager
-def _raw_loop(repository: Path, threads: int) -> Iterator[RawRate]:
-    command = [sys.executable, "-m", "lab.bench_cloud.raw", str(repository), str(threads)]
+def _raw_loop(repository: Path, engine: Engine) -> Iterator[RawRate]:
+    command = [
+        sys.executable,
+        "-m",
+        "lab.bench_cloud.raw",
+        str(repository),
+        str(engine.threads),
+        engine.device.value,
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdin is None or process.stdout is None:
             raise LoadError("the bare loop has no pipes")

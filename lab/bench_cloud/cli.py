@@ -33,6 +33,13 @@ _CONTENDERS = ("spillover", "triton", "mlserver")
     show_default=True,
     help="Threads of ONNX Runtime, the same for all; 0 is all cores.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(("cpu", "cuda")),
+    default="cpu",
+    show_default=True,
+    help="What networks run on, the same for all; cuda is left out with a reason where there is none.",
+)
 @click.option("--growth/--no-growth", default=True, help="Also send 100 000 requests and watch the memory.")
 @click.option(
     "--out",
@@ -47,6 +54,7 @@ def bench_cloud(
     concurrency: tuple[int, ...],
     servers: tuple[str, ...],
     threads: int,
+    device: str,
     growth: bool,
     out: Path,
 ) -> None:
@@ -56,11 +64,17 @@ def bench_cloud(
     in the cache folder; one that does not install is left out, and the report says why. Figures compare what
     ran side by side on this machine, and promise nothing elsewhere.
     """
+    from lab.bench_cloud.engine import Device, Engine, why_no_cuda
+
+    engine = Engine(threads, Device(device))
+    if engine.device is Device.CUDA and (reason := why_no_cuda()):
+        click.echo(f"bench-gpu skipped: {reason}")
+        return
     from lab.bench_cloud.bench import Plan, run
     from lab.bench_cloud.report import print_report, write_json
     from lab.console import open_console
 
-    plan = Plan(servers, concurrency, rounds, seconds, threads, growth)
+    plan = Plan(servers, concurrency, rounds, seconds, engine, growth)
     outcome = run(plan)
     console = open_console()
     print_report(outcome, console)

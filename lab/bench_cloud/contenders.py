@@ -14,8 +14,9 @@ import msgspec
 import psutil
 
 from common.errors import SpilloverError
+from lab.bench_cloud.engine import Engine
 from lab.bench_cloud.networks import NETWORKS
-from lab.processes import ProcessFailedError, stop, tail
+from lab.processes import ProcessFailedError, bound, stop, tail
 
 _READY_S = 120.0
 
@@ -41,19 +42,19 @@ class Contender:
         return sum(process.memory_full_info().pss for process in self.processes()) / 1e6
 
 
-Start = Callable[[Path, Path, int], contextlib.AbstractContextManager[Contender]]
-"""(repository of the networks, folder to work in, threads of ONNX Runtime) -> the running server."""
+Start = Callable[[Path, Path, Engine], contextlib.AbstractContextManager[Contender]]
+"""(repository of the networks, folder to work in, what ONNX Runtime computes on) -> the running server."""
 
 
 @contextlib.contextmanager
-def spillover(repository: Path, work: Path, threads: int) -> Iterator[Contender]:
+def spillover(repository: Path, work: Path, engine: Engine) -> Iterator[Contender]:
     """This project's server."""
     address = f"127.0.0.1:{free_port()}"
     config = {
         "listen": address,
         "metrics": None,
         "models": {"repository": str(repository)},
-        "session": {"threads": threads},
+        "session": {"threads": engine.threads, "providers": engine.providers},
         "batching_of": {spec.name: {"max_batch_size": spec.max_batch_size} for spec in NETWORKS.values()},
         "log": {"level": "warning"},
     }
@@ -76,7 +77,7 @@ def served(
     log_path = work / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=work, env=os.environ | (env or {})
+            bound(command), stdout=log, stderr=subprocess.STDOUT, cwd=work, env=os.environ | (env or {})
         )
         try:
             _wait_for(address, process, log_path)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from common.model.manifest import MODEL_FILE
 from lab.bench_cloud.contenders import Contender, free_port, served
+from lab.bench_cloud.engine import Engine
 from lab.bench_cloud.environments import environment
 from lab.bench_cloud.networks import NETWORKS, NetworkSpec
-
-REQUIREMENTS = ("mlserver==1.7.1", "onnxruntime>=1.23")
 
 _RUNTIME = """import onnxruntime as ort
 from mlserver import MLModel
@@ -25,8 +24,9 @@ class OnnxRuntime(MLModel):
         options.intra_op_num_threads = {threads}
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        ort.preload_dlls()
         path = self.settings.parameters.uri
-        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(path, options, providers={providers!r})
         return True
 
     async def predict(self, payload):
@@ -38,12 +38,17 @@ class OnnxRuntime(MLModel):
 """
 
 
+def requirements(engine: Engine) -> tuple[str, ...]:
+    """What MLServer's environment holds."""
+    return ("mlserver==1.7.1", engine.requirement)
+
+
 @contextlib.contextmanager
 def mlserver(
-    repository: Path, work: Path, threads: int, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
+    repository: Path, work: Path, engine: Engine, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
 ) -> Iterator[Contender]:
     """A running MLServer, inference in its own process. Raises NotHereError where it cannot be installed."""
-    folder = environment("mlserver", REQUIREMENTS)
+    folder = environment(engine.environment("mlserver"), requirements(engine))
     models = work / "mlserver-models"
     for spec in specs:
         model = models / spec.name
@@ -57,7 +62,9 @@ def mlserver(
             "parameters": {"uri": str(model / MODEL_FILE)},
         }
         (model / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        (model / "onnx_runtime.py").write_text(_RUNTIME.format(threads=threads), encoding="utf-8")
+        (model / "onnx_runtime.py").write_text(
+            _RUNTIME.format(threads=engine.threads, providers=list(engine.providers)), encoding="utf-8"
+        )
     address = f"127.0.0.1:{free_port()}"
     settings = {
         "host": "127.0.0.1",

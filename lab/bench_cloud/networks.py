@@ -1,6 +1,6 @@
 """The networks of the benchmark: one costs nothing, one gains from batches, one does not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,9 +32,9 @@ class NetworkSpec:
         return values.astype(np.float32)
 
 
-def write_networks(repository: Path) -> None:
-    """Write each network as `<repository>/<name>/1/model.onnx`."""
-    for spec in NETWORKS.values():
+def write_networks(repository: Path, specs: "Iterable[NetworkSpec] | None" = None) -> None:
+    """Write each network, or `specs` alone, as `<repository>/<name>/1/model.onnx`."""
+    for spec in NETWORKS.values() if specs is None else specs:
         folder = repository / spec.name / "1"
         folder.mkdir(parents=True, exist_ok=True)
         model = helper.make_model(spec.build(), opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

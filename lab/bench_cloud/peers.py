@@ -2,10 +2,12 @@
 
 from lab.bench_cloud import mlserver, triton
 from lab.bench_cloud.contenders import NotHereError
+from lab.bench_cloud.engine import Engine
 from lab.bench_cloud.environments import environment
 from lab.console import open_console
 
-REQUIREMENTS = {"triton": triton.REQUIREMENTS, "mlserver": mlserver.REQUIREMENTS}
+ENGINE = Engine(1)
+REQUIREMENTS = {"triton": triton.requirements(ENGINE), "mlserver": mlserver.requirements(ENGINE)}
 
 
 def main() -> None:

@@ -13,11 +13,9 @@ from pathlib import Path
 
 from common.model.manifest import MODEL_FILE
 from lab.bench_cloud.contenders import Contender, NotHereError, free_port, served
+from lab.bench_cloud.engine import Engine
 from lab.bench_cloud.environments import environment, site_packages
 from lab.bench_cloud.networks import NETWORKS, NetworkSpec
-
-# The backend's interpreter was built against numpy 1; its ONNX Runtime is the newest that goes with it.
-REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime>=1.23")
 
 _CONFIG = """name: "{spec.name}"
 backend: "python"
@@ -40,12 +38,13 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def initialize(self, args):
+        ort.preload_dlls()
         options = ort.SessionOptions()
         options.intra_op_num_threads = {threads}
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
-        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(path, options, providers={providers!r})
 
     def execute(self, requests):
         inputs = [pb_utils.get_input_tensor_by_name(one, "INPUT0").as_numpy() for one in requests]
@@ -60,17 +59,25 @@ class TritonPythonModel:
 """
 
 
+def requirements(engine: Engine) -> tuple[str, ...]:
+    """What Triton's environment holds.
+
+    The backend's interpreter was built against numpy 1; its ONNX Runtime is the newest that goes with it.
+    """
+    return ("nvidia-pytriton==0.7.0", "numpy==1.26.4", engine.requirement)
+
+
 @contextlib.contextmanager
 def triton(
-    repository: Path, work: Path, threads: int, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
+    repository: Path, work: Path, engine: Engine, specs: Iterable[NetworkSpec] = tuple(NETWORKS.values())
 ) -> Iterator[Contender]:
     """A running Triton. Raises NotHereError where its wheel or a shared libpython is missing."""
-    site = site_packages(environment("triton", REQUIREMENTS))
+    site = site_packages(environment(engine.environment("triton"), requirements(engine)))
     server = site / "pytriton/tritonserver"
     backends = _backends(server, work)
     models = work / "triton-models"
     for spec in specs:
-        _write_model(spec, repository, models / spec.name, site, threads)
+        _write_model(spec, repository, models / spec.name, site, engine)
     address = f"127.0.0.1:{free_port()}"
     command = [
         str(server / "bin/tritonserver"),
@@ -100,10 +107,10 @@ def _backends(server: Path, work: Path) -> Path:
     return backends
 
 
-def _write_model(spec: NetworkSpec, repository: Path, folder: Path, site: Path, threads: int) -> None:
+def _write_model(spec: NetworkSpec, repository: Path, folder: Path, site: Path, engine: Engine) -> None:
     (folder / "1").mkdir(parents=True)
     shutil.copy(repository / spec.name / "1" / MODEL_FILE, folder / "1")
     config = _CONFIG.format(spec=spec, inputs=list(spec.input_shape), outputs=list(spec.output_shape))
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
-    code = _MODEL.format(site=str(site), threads=threads)
+    code = _MODEL.format(site=str(site), threads=engine.threads, providers=list(engine.providers))
     (folder / "1" / "model.py").write_text(code, encoding="utf-8")

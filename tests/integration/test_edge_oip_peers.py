@@ -12,13 +12,11 @@ from lab.bench_cloud import mlserver, triton
 from lab.bench_cloud.contenders import Contender, NotHereError
 from lab.bench_cloud.environments import is_prepared
 from lab.bench_cloud.networks import NetworkSpec
+from lab.bench_cloud.peers import ENGINE, REQUIREMENTS
 from tests.integration.test_edge_oip import Bench
 from tests.models import SIDE
 
-PEERS = {
-    "triton": (triton.triton, triton.REQUIREMENTS),
-    "mlserver": (mlserver.mlserver, mlserver.REQUIREMENTS),
-}
+PEERS = {"triton": triton.triton, "mlserver": mlserver.mlserver}
 
 
 def _colour() -> onnx.GraphProto:
@@ -42,8 +40,7 @@ SPEC = NetworkSpec("colour", (3, SIDE, SIDE), (3,), 4, "names the colour", _colo
 @pytest.fixture(params=sorted(PEERS))
 def peer(request, tmp_path) -> Iterator[Contender]:
     """A running server with the one network, where its environment has been prepared."""
-    start, requirements = PEERS[request.param]
-    if not is_prepared(request.param, requirements):
+    if not is_prepared(request.param, REQUIREMENTS[request.param]):
         pytest.skip(f"{request.param} is not installed here: `make oip-peers` prepares it")
     folder = tmp_path / "repository" / SPEC.name / "1"
     folder.mkdir(parents=True)
@@ -52,7 +49,7 @@ def peer(request, tmp_path) -> Iterator[Contender]:
         folder / MODEL_FILE,
     )
     try:
-        with start(tmp_path / "repository", tmp_path, 1, [SPEC]) as contender:
+        with PEERS[request.param](tmp_path / "repository", tmp_path, ENGINE, [SPEC]) as contender:
             yield contender
     except NotHereError as error:
         pytest.skip(str(error))
