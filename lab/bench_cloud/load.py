@@ -80,9 +80,17 @@ def burst(
         ],
         capture_output=True, text=True, timeout=_LIMIT_S, check=True,
     )  # fmt: skip
-    cpu_s = _cpu_s(processes) - cpu_before
-    _check(done.stdout, requests)
-    rate = float(_find(r"finished in .*?, ([\d.]+) req/s", done.stdout))
+    return read_burst(done.stdout, log, requests, _cpu_s(processes) - cpu_before)
+
+
+def read_burst(output: str, log: Path, requests: int, cpu_s: float) -> Burst:
+    """What h2load printed, and its log of one line a request: start, HTTP status, microseconds.
+
+    Raises:
+        LoadError: as `burst`, or h2load printed something else.
+    """
+    _check(output, requests)
+    rate = float(_find(r"finished in .*?, ([\d.]+) req/s", output))
     latency_ms = np.loadtxt(log, usecols=2, ndmin=1) / 1e3
     p50, p99 = np.percentile(latency_ms, [50, 99])
     return Burst(rate, float(p50), float(p99), cpu_s * 1e3 / requests)
