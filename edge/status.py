@@ -10,7 +10,9 @@ from common.errors import UnavailableError
 
 _PREFIX = "spillover_edge_"
 _TIMEOUT_S = 5.0
-_NEVER_LEFT = frozenset({"no time left", "not sent", "no uplink", "over budget", "exceeds bucket"})
+_NEVER_LEFT = frozenset(
+    {"no time left", "not sent", "no uplink", "over budget", "exceeds bucket", "too_large", "unfit"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class Status:
     """Results that a sink did not take."""
     breaker: str
     camera: str
+    audits: int = 0
+    edge_error: dict[str, float] = field(default_factory=dict)
+    """Share of all frames kept and wrong: `estimate`, `low` and `high`; empty before the first audit."""
+    budget_left_bytes: float | None = None
+    """What the byte budget would let leave now; None without one."""
+    budget_charged_bytes: float | None = None
     balances: bool = field(default=True)
     """Whether both sums hold; frames that are between two counters at the moment are allowed for."""
 
@@ -99,6 +107,10 @@ def to_status(text: str) -> Status:
         results_lost=numbers.sum("results_dropped_total"),
         breaker=numbers.state("breaker", "phase"),
         camera=numbers.state("camera_state", "state"),
+        audits=numbers.one("audits_total"),
+        edge_error=numbers.labelled("edge_error_ratio", "bound"),
+        budget_left_bytes=numbers.maybe("budget_left_bytes"),
+        budget_charged_bytes=numbers.maybe("budget_charged_bytes"),
         balances=under_way >= 0 and accepted + recovered == sum(fates.values()) + pending,
     )
 
@@ -118,10 +130,29 @@ def to_text(status: Status) -> str:
         f"+ {status.pending} pending ({status.pending_bytes / 1e6:.1f} MB); "
         f"refused: {_listed(status.spool_refused)}",
         f"camera     {status.camera}",
+        f"edge error {_error(status)}",
+        f"budget     {_budget(status)}",
         f"sinks      {status.results_lost} results lost",
         "the books balance" if status.balances else "THE BOOKS DO NOT BALANCE",
     ]
     return "\n".join(lines)
+
+
+def _error(status: Status) -> str:
+    if not status.audits:
+        return "unknown: no audit was answered yet"
+    low, high = status.edge_error["low"], status.edge_error["high"]
+    share = status.edge_error["estimate"]
+    return (
+        f"{share:.1%} of the frames are kept and wrong ({low:.1%} to {high:.1%}), by {status.audits} audits"
+    )
+
+
+def _budget(status: Status) -> str:
+    if status.budget_left_bytes is None or status.budget_charged_bytes is None:
+        return "none"
+    left, charged = status.budget_left_bytes / 1e6, status.budget_charged_bytes / 1e6
+    return f"{charged:.2f} MB charged, {left:.2f} MB may leave now"
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -142,6 +173,14 @@ class _Numbers:
     def one(self, name: str) -> int:
         """A number without labels; 0 when it is not there."""
         return int(next((value for known, _, value in self._samples if known == name), 0))
+
+    def maybe(self, name: str) -> float | None:
+        """A number without labels, if it is there."""
+        return next((value for known, _, value in self._samples if known == name), None)
+
+    def labelled(self, name: str, label: str) -> dict[str, float]:
+        """Numbers by the value of a label, as they are."""
+        return {labels[label]: value for known, labels, value in self._samples if known == name}
 
     def by(self, name: str, label: str) -> dict[str, int]:
         """Numbers by the value of a label; zeros are left out."""

@@ -179,6 +179,8 @@ class CallFailure:
     detail: str = ""
     unsent: Parcel | None = None
     """What was to be sent, where the link is to blame: another time it may get an answer."""
+    pushed_back: bool = False
+    """Whether the server named a time to come back: it is full, and has nothing against the frame."""
 
     def __str__(self) -> str:
         return f"{self.status}: {self.detail}" if self.detail else self.status

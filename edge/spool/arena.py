@@ -20,7 +20,7 @@ import bisect
 import enum
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,11 +185,13 @@ class Arena:
         """Return when everything put so far would survive a power cut. Raises OSError."""
         os.fdatasync(self._file)
 
-    def best(self) -> Header | None:
-        """The most valuable record that is not pinned."""
-        if not self._contents.ranked:
+    def best(self, passing_over: Collection[int] = ()) -> Header | None:
+        """The most valuable record that is not pinned; ids in `passing_over` only when there is no other."""
+        ranked = self._contents.ranked
+        if not ranked:
             return None
-        return self._contents.by_id[self._contents.ranked[-1][1]].header
+        others = (record_id for _, record_id in reversed(ranked) if record_id not in passing_over)
+        return self._contents.by_id[next(others, ranked[-1][1])].header
 
     def pin(self, record_id: int) -> None:
         """Keep a record from being evicted or given out until `unpin` or `remove`."""

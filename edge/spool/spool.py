@@ -12,7 +12,7 @@ again with growing pauses. The daemon goes on without it.
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,10 +118,13 @@ class Spool:
             self._count(refused=1)
         return False
 
-    def take(self) -> Taken | None:
-        """The most valuable record, pinned; None when there is none. Damaged records are passed over."""
+    def take(self, passing_over: Collection[int] = ()) -> Taken | None:
+        """The most valuable record, pinned; None when there is none. Damaged records are passed over.
+
+        One whose id is in `passing_over` is given only when there is no other.
+        """
         with self._lock, self._disk():
-            while self._arena is not None and (header := self._arena.best()) is not None:
+            while self._arena is not None and (header := self._arena.best(passing_over)) is not None:
                 body = self._arena.read(header.record_id)
                 if body is not None:
                     self._arena.pin(header.record_id)

@@ -21,7 +21,15 @@ from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
 from edge.uplink.connection import Connections
-from edge.uplink.endings import EXCEEDS_BUCKET, NO_TAIL, OVER_BUDGET, WORTH_ANOTHER_TRY, verdict
+from edge.uplink.endings import (
+    EXCEEDS_BUCKET,
+    NO_TAIL,
+    OVER_BUDGET,
+    TOO_LARGE,
+    WORTH_ANOTHER_TRY,
+    never_left,
+    verdict,
+)
 from edge.uplink.flight import Flight, Passage
 from edge.uplink.retry import RetryBudget
 from edge.uplink.wire import Wire
@@ -197,8 +205,8 @@ class GrpcUplink:
             connection = self._connections.current()
             parcel = self._wire.refit(parcel)
             request = self._wire.request(parcel, time_left_s)
-            if (unpaid := self._unpaid(request.ByteSize(), parcel)) is not None:
-                self._land(passage, ticket, unpaid, None)
+            if (held := self._held_back(request.ByteSize(), parcel)) is not None:
+                self._land(passage, ticket, held, None)
                 return
             call: Call = connection.method.future(
                 request,
@@ -215,8 +223,11 @@ class GrpcUplink:
         sent = self._departed(parcel, time_left_s, frame)
         call.add_done_callback(lambda _: self._landed(call, sent, passage, ticket))
 
-    def _unpaid(self, message_bytes: int, parcel: Parcel) -> CallFailure | None:
+    def _held_back(self, message_bytes: int, parcel: Parcel) -> CallFailure | None:
         """Pay for a message from the byte budget; why it cannot leave, if so."""
+        limit = self._config.max_message_bytes
+        if message_bytes > limit:
+            return CallFailure(TOO_LARGE, f"{message_bytes} bytes, uplink.max_message_bytes is {limit}")
         if self._meter is None or self._meter.take(message_bytes):
             return None
         if self._meter.fits(message_bytes):
@@ -244,7 +255,7 @@ class GrpcUplink:
             self._book.refused(parcel.option)
             if sent.frame is not None and self._sends_picture(sent.frame, passage, ticket, parcel):
                 return
-        self._land(passage, ticket, outcome, parcel)
+        self._land(passage, ticket, outcome, None if never_left(outcome) else parcel)
 
     def _learn(self, outcome: Outcome, sent: "_Sent", now_s: float, passage: Passage) -> None:
         """Tell what this call says of the link; it is no longer under way."""
@@ -275,7 +286,7 @@ class GrpcUplink:
             return False
         if not self._retries.take(time_left_s, self._flight.usual_s):
             return False
-        self._count("retried", parcel, ticket)
+        self._count("retried", None if never_left(failure) else parcel, ticket)
         self._submit(self._launch, parcel, passage, ticket, time_left_s)
         return True
 
@@ -307,12 +318,13 @@ class GrpcUplink:
             self._connections.renew()
 
     def _outcome(self, call: "Call", parcel: Parcel, round_trip_s: float) -> Outcome:
-        self._flight.note_hints((key, value) for key, value in call.trailing_metadata() or ())
+        pushed_back = self._flight.note_hints((key, value) for key, value in call.trailing_metadata() or ())
         if (code := call.code()) is grpc.StatusCode.CANCELLED and self._closing:
             return CallFailure("stopped", "before the cloud answered")
         if code is not grpc.StatusCode.OK:
             self._connections.note_failure(code, call.details() or "")
-            return CallFailure(code.name.lower(), (call.details() or "")[:MAX_DETAIL])
+            detail = (call.details() or "")[:MAX_DETAIL]
+            return CallFailure(code.name.lower(), detail, pushed_back=pushed_back)
         try:
             reply = self._wire.reply(call.result(), parcel)
         except (InvalidInputError, ModelError) as error:

@@ -1,7 +1,9 @@
 """What the end of a call means: for the link, for the frame, for the books."""
 
+import re
+
 from edge.uplink.flight import Verdict
-from edge.values import CloudAnswer, Outcome
+from edge.values import CallFailure, CloudAnswer, Outcome
 
 NO_TAIL = "failed_precondition"
 """The server knows the model and not this head: features of another version."""
@@ -10,6 +12,11 @@ OVER_BUDGET = "over budget"
 """The byte budget does not cover it now."""
 EXCEEDS_BUCKET = "exceeds bucket"
 """The byte budget will never cover it."""
+TOO_LARGE = "too_large"
+"""More than `uplink.max_message_bytes`: it can never leave."""
+
+# Texts of gRPC core (client_channel and resolver) for a call that found no connection to leave by.
+_NO_CONNECTION = re.compile("failed to connect to all addresses|[Nn]ame resolution|DNS resolution|DNS query")
 
 _LINK_FAILURES = frozenset(
     {
@@ -22,6 +29,8 @@ _LINK_FAILURES = frozenset(
         # An identity that has expired is renewed some day; the frames of the meantime must not be lost by it.
         "unauthenticated",
         "permission_denied",
+        # So is a model's name: it is the configuration's fault, here or there, and not the frame's.
+        "not_found",
     }
 )
 """Ends of a call after which the same frame may be answered another time."""
@@ -38,6 +47,7 @@ _SAY_NOTHING = frozenset(
         NO_TAIL,
         OVER_BUDGET,
         EXCEEDS_BUCKET,
+        TOO_LARGE,
     }
 )
 """Ends of a call that say nothing of the link."""
@@ -48,3 +58,10 @@ def verdict(outcome: Outcome) -> Verdict:
     if isinstance(outcome, CloudAnswer):
         return Verdict.GOOD
     return Verdict.NOTHING if outcome.status in _SAY_NOTHING else Verdict.BAD
+
+
+def never_left(outcome: Outcome) -> bool:
+    """Whether not a byte of the frame was sent: there was no connection."""
+    if not isinstance(outcome, CallFailure) or outcome.status != "unavailable":
+        return False
+    return _NO_CONNECTION.search(outcome.detail) is not None

@@ -125,14 +125,18 @@ class Flight:
         with self._changed:
             return self._changed.wait_for(lambda: not self._in_air, timeout_s)
 
-    def note_hints(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Read the server's hints from trailing metadata; what is not a number is passed over."""
+    def note_hints(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+        """Read the server's hints from trailing metadata, passing over what is not a number.
+
+        Tells whether the server asks for quiet.
+        """
         hints = {key: number for key, value in metadata if (number := _number(value)) is not None}
         with self._changed:
             self._server_queue_wait_s = hints.get(QUEUE_WAIT_KEY, self._server_queue_wait_s * 1e6) / 1e6
             self._server_load = hints.get(LOAD_KEY, self._server_load)
             if (pushback_ms := hints.get(PUSHBACK_KEY, 0.0)) > 0:
                 self._pushback_until_s = self._clock() + min(pushback_ms / 1000, MAX_PUSHBACK_S)
+            return pushback_ms > 0
 
     def _note_misses(self, now_s: float) -> None:
         """A deadline that passes in silence counts when it passes, not when the call is given up at last."""

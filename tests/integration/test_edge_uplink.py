@@ -15,6 +15,7 @@ from common.types import Classification, Detections, Prediction
 from edge.config import UplinkConfig
 from edge.parcel import Packer
 from edge.uplink.client import GrpcUplink
+from edge.uplink.flight import PUSHBACK_KEY
 from edge.uplink.wire import SpilloverWire
 from edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
 from tests.scripted_cloud import (
@@ -173,9 +174,20 @@ def test_refusal_is_a_failure_with_its_status(start: Start, code: grpc.StatusCod
 
 
 def test_nobody_there(start: Start) -> None:
-    """A server that does not exist is a failure at once, not at the deadline."""
+    """A server that does not exist is a failure at once, not at the deadline; no byte counts as sent."""
     bench = start(address=no_server_address())
     assert failure(bench.send()).status == "unavailable"
+    assert bench.calls.get(timeout=PATIENCE_S) == ("unavailable", 0)
+
+
+@pytest.mark.parametrize(("trailing", "pushed_back"), [((), False), (((PUSHBACK_KEY, "1"),), True)])
+def test_a_full_server_is_told_from_one_that_cannot(
+    start: Start, trailing: tuple[tuple[str, str], ...], pushed_back: bool
+) -> None:
+    """Only a server that names a time to come back is merely full; without one the frame may be to blame."""
+    bench = start(refuses(grpc.StatusCode.RESOURCE_EXHAUSTED, "no", trailing))
+    refused = failure(bench.send())
+    assert (refused.status, refused.pushed_back) == ("resource_exhausted", pushed_back)
 
 
 def _wrong_id(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
@@ -267,9 +279,12 @@ def test_expired_frames_are_not_sent(start: Start) -> None:
 
 
 def test_too_large_message_is_refused_here(start: Start) -> None:
-    """A picture over `max_message_bytes` is refused on this side with a clear status."""
+    """A picture over `max_message_bytes` never leaves: its own status, no bytes counted, no other try."""
     bench = start(max_message_bytes=100)
-    assert failure(bench.send(size=(400, 400))).status == "resource_exhausted"
+    refused = failure(bench.send(size=(400, 400)))
+    assert (refused.status, refused.unsent) == ("too_large", None)
+    assert "max_message_bytes" in refused.detail
+    assert bench.calls.get(timeout=PATIENCE_S) == ("too_large", 0)
     assert not bench.cloud.requests
 
 
