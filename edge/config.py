@@ -247,6 +247,8 @@ class UplinkConfig(Section, frozen=True):
             raise ValueError("protocol: oip and uplink.oip belong together")
         if self.oip and self.payload is not PayloadKind.PICTURE:
             raise ValueError(f"payload: {self.payload.value} needs uplink.protocol: spillover")
+        if self.oip and self.ladder:
+            raise ValueError("ladder: tensors have no smaller form; it needs uplink.protocol: spillover")
         if self.payload is not PayloadKind.PICTURE and self.split is None:
             raise ValueError(f"payload: {self.payload.value} needs uplink.split")
         if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):

@@ -251,7 +251,8 @@ class GrpcUplink:
             if self._tries_again(outcome, parcel, passage, ticket):
                 return
             outcome = replace(outcome, unsent=parcel)
-        if isinstance(outcome, CallFailure) and outcome.status == NO_TAIL and self._book:
+        has_no_tail = isinstance(outcome, CallFailure) and outcome.status == NO_TAIL
+        if has_no_tail and self._book and isinstance(parcel.payload, EncodedFeatures):
             self._book.refused(parcel.option)
             if sent.frame is not None and self._sends_picture(sent.frame, passage, ticket, parcel):
                 return
