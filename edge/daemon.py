@@ -76,6 +76,7 @@ class Daemon:
         self._pulse = Pulse(time.monotonic)
         self._model = Model.load(find_model_folder(config.model.folder), config.model.session)
         manifest = self._model.manifest
+        self._tensors = self._build_tensors(manifest.task)
         threshold = config.model.report_threshold
         report_threshold = manifest.output.confidence_threshold if threshold is None else threshold
         draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
@@ -95,7 +96,6 @@ class Daemon:
         self._trunk = self._build_trunk()
         heads = self._build_heads()
         cuts = [head.cut for head in heads.values()]
-        self._tensors = self._build_tensors(manifest.task)
         encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
         self._book = build_book(config.uplink, cuts)
