@@ -17,6 +17,10 @@ Reply = pb.ModelInferResponse
 Behaviour = Callable[[TensorRequest], Reply]
 
 
+class RefusedError(Exception):
+    """A behaviour's wish to end the call with FAILED_PRECONDITION."""
+
+
 def gives(outputs: dict[str, Tensor], **fields: str) -> Behaviour:
     """A reply with these outputs, and the request's id unless `request_id` says otherwise."""
 
@@ -42,9 +46,11 @@ class ScriptedOip(pb_grpc.GRPCInferenceServiceServicer):
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: grpc.ServicerContext) -> Reply:  # noqa: N802
         """Keep the request, then behave."""
-        del context
         self.requests.append(request_from_pb(request))
-        return self.behaviour(self.requests[-1])
+        try:
+            return self.behaviour(self.requests[-1])
+        except RefusedError:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "scripted")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from lab.records import read_records
 from tests.models import SIDE, centre_detector, colour_classifier
 from tests.pki import Pki
 from tests.scripted_cloud import PATIENCE_S, no_server_address
-from tests.scripted_oip import gives, logits, scripted_oip
+from tests.scripted_oip import RefusedError, gives, logits, scripted_oip
 from tests.serving import cloud_config, serving
 
 BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
@@ -203,3 +203,17 @@ def test_a_manifest_of_another_task_stops_the_daemon_at_once(tmp_path):
     detector = {"manifest": str(centre_detector(bench.models)), "input": "image", "outputs": ["rows"]}
     with pytest.raises(ConfigError, match=r"uplink\.oip\.manifest"):
         bench.daemon(no_server_address(), {"oip": detector})
+
+
+def test_a_refusal_ends_the_frame(bench):
+    """FAILED_PRECONDITION means other things here than in our own protocol: nothing is sent a second time."""
+    bench.paint("green")
+
+    def refuse(request):
+        raise RefusedError
+
+    with scripted_oip(refuse) as cloud:
+        [record] = bench.run(cloud.address)
+    assert len(cloud.requests) == 1
+    assert record.answered_by == "edge_degraded"
+    assert record.error.startswith("failed_precondition")

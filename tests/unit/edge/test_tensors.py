@@ -147,6 +147,11 @@ def test_the_clouds_network_must_do_what_the_edges_does(make, tmp_path):
             "split": {"folder": "f", "cuts": ["c"]},
         },
         {"protocol": "oip", "oip": {"manifest": "m", "input": "x", "outputs": []}},
+        {
+            "protocol": "oip",
+            "oip": {"manifest": "m", "input": "x", "outputs": ["y"]},
+            "ladder": [{"jpeg_quality": 50}],
+        },
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(keys):
