@@ -14,6 +14,8 @@ from lab.loadtest.stats import Summary
 
 TOLERANCE = 0.05
 """Changes smaller than this share are noise, whatever the intervals say."""
+SINGLE_TOLERANCE = 0.25
+"""The same for figures of a single run, which come without an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,12 @@ class Change:
         """`worse`, `better` or empty: the intervals are apart, and the medians by more than the tolerance."""
         way = MEASURES[self.measure].better
         apart = self.before.high < self.after.low or self.after.high < self.before.low
-        if way is Better.NEITHER or not apart or abs(self.share) <= TOLERANCE:
+        single = min(self.before.repeats, self.after.repeats) == 1
+        if (
+            way is Better.NEITHER
+            or not apart
+            or abs(self.share) <= (SINGLE_TOLERANCE if single else TOLERANCE)
+        ):
             return ""
         rose = self.after.median > self.before.median
         return "better" if rose == (way is Better.HIGHER) else "worse"

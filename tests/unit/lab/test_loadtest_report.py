@@ -185,7 +185,8 @@ def test_a_regression_is_more_than_what_repeats_vary_by() -> None:
     assert verdicts([20, 21], [10, 11], "first_p50_ms") == ["better"]
     assert verdicts([0.8], [0.5], "accuracy") == ["worse"]
     assert verdicts([10, 20], [15, 25], "first_p50_ms") == [""]
-    assert verdicts([100], [101], "first_p50_ms") == [""]
+    assert verdicts([100, 100], [101, 101], "first_p50_ms") == [""]
+    assert verdicts([100], [120], "first_p50_ms") == [""]
     assert verdicts([0.1], [0.9], "sent_share") == [""]
 
 
