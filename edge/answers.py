@@ -34,8 +34,9 @@ class _Waiting:
 class Answers:
     """The table of frames whose cloud answer is awaited.
 
-    `emit` takes each result, in order for a frame; `rescue` takes what could not be sent, for another time.
-    Both are called under the table's lock and must not block.
+    `emit` takes each result, in order for a frame; `rescue` takes what could not be sent, for another time;
+    `compare` gets the edge's answer beside the cloud's. All are called under the table's lock and must not
+    block.
     `clock` gives monotonic seconds, on the same scale as `open`'s arguments. The table knows no thread:
     `run` is the body of the one that watches the deadlines.
     """
@@ -45,8 +46,10 @@ class Answers:
         emit: Callable[[Result], None],
         clock: Callable[[], float],
         rescue: Callable[[Parcel, Result], None] | None = None,
+        compare: Callable[[Result, CloudAnswer], None] | None = None,
     ) -> None:
         self._emit = emit
+        self._compare = compare
         self._rescue = rescue
         self._clock = clock
         self._changed = threading.Condition()
@@ -85,6 +88,8 @@ class Answers:
                 return
             if isinstance(outcome, CloudAnswer):
                 self._emit(self._from_cloud(entry, outcome))
+                if self._compare is not None:
+                    self._compare(entry.local, outcome)
             else:
                 if not entry.late:
                     self._emit(self._degraded(entry, str(outcome)))

@@ -117,6 +117,16 @@ class PolicyConfig(Section, frozen=True):
     """near_threshold counts boxes whose confidence is within this distance of the report threshold."""
     empty_audit_share: Share = 0.02
     """Share of the frames without detections that is sent: no score can know of a missed object."""
+    motion_gain: float = 0.5
+    """Gain of a frame without reported boxes in which a twentieth of the picture moves; less for less."""
+    lost_track_gain: float = 0.5
+    """Gain of a frame without reported boxes within a second of one that had some."""
+    audit_share: Share = 0.01
+    """Share of all frames that is sent at random, to count what the edge gets wrong."""
+    agree_from: Share = 0.5
+    """Detection: F1 with the cloud's boxes from which the edge's answer counts as right."""
+    max_error: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Moves the threshold so that at most this share of the frames is kept and wrong; null leaves it."""
     seed: int = 0
     budget: BudgetConfig | None = None
     """With one, frames are ranked by gain per byte, and `threshold` is the least gain that is sent at all."""

@@ -17,6 +17,7 @@ from common.model.manifest import Task
 from common.model.session import Model
 from common.types import Classification, Detections, Result
 from edge.answers import Answers
+from edge.audits import Auditor
 from edge.budget import ByteMeter, build_meter
 from edge.camera.camera import Camera
 from edge.camera.open import open_source
@@ -103,12 +104,24 @@ class Daemon:
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
         rescue = self._forwarder.rescue if self._forwarder else None
-        self._answers = Answers(self._journal.result, time.monotonic, rescue)
+        self._auditor = Auditor(
+            config.policy.agree_from, report_threshold, config.policy.max_error, self.metrics.edge_error
+        )
+        self._answers = Answers(self._journal.result, time.monotonic, rescue, self._auditor.answered)
         keep = self._forwarder.keep if self._forwarder else nothing_kept
         look = config.model.second_look
         plain = self._trunk or self._model
         predictor = SecondLook(plain, look.below, look.zoom) if look else plain
-        stages = Stages(predictor, policy, self._uplink, self._answers, self._journal.result, keep, redact)
+        stages = Stages(
+            model=predictor,
+            policy=policy,
+            uplink=self._uplink,
+            answers=self._answers,
+            emit=self._journal.result,
+            keep=keep,
+            auditor=self._auditor,
+            redact=redact,
+        )
         self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)
         self._deadlines = Worker("deadlines", self._answers.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
@@ -211,6 +224,7 @@ class Daemon:
         self._uplink.close()
         if self._meter:
             self._meter.close()
+        self._auditor.close()
         self._answers.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)
 

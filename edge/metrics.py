@@ -11,12 +11,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from common.errors import ConfigError
 from common.types import AnsweredBy, Result
+from edge.policy.risk import ErrorEstimate
 from edge.spool.collector import SpoolCollector
 from edge.spool.spool import SpoolState
 from edge.values import BreakerPhase
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
+_BOUNDS = ("estimate", "low", "high")
 CAMERA_STATES = ("ok", "frozen", "lost", "ended")
 
 
@@ -44,6 +46,9 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
         )
+        self._audits = self._counter("audits", "Frames sent at random whose answer has come.")
+        text = "Share of all frames kept and wrong by the cloud's answer: estimate, 95 % interval."
+        self._edge_error = self._states("edge_error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the phase that the circuit breaker is in.", "phase")
         self._camera = self._states("camera_state", "1 for the state that the camera is in.", "state")
         self.breaker(BreakerPhase.CLOSED)
@@ -111,6 +116,13 @@ class Metrics:
         Gauge(f"{_PREFIX}budget_left_bytes", text, registry=self.registry).set_function(left_bytes)
         text = "Bytes charged to the budget: payload, message and framing of every call."
         Gauge(f"{_PREFIX}budget_charged_bytes", text, registry=self.registry).set_function(charged_bytes)
+
+    def edge_error(self, estimate: ErrorEstimate) -> None:
+        """An audit was answered."""
+        bounds = (estimate.error, estimate.low, estimate.high)
+        for bound, value in zip(_BOUNDS, bounds, strict=True):
+            self._edge_error.labels(bound).set(value)
+        self._audits.inc()
 
     def result_dropped(self, sink: str, reason: str) -> None:
         """A sink did not get a result."""

@@ -8,7 +8,9 @@ from typing import Protocol
 from common.model.session import StepTimings
 from common.types import Action, AnsweredBy, Detections, Frame, Image, ModelId, Prediction, Result, Timings
 from edge.answers import Answers
+from edge.audits import Auditor
 from edge.policy.base import HELD_BACK, Context, Policy
+from edge.policy.motion import Scene, watch
 from edge.uplink.base import Uplink
 
 
@@ -37,6 +39,7 @@ class Stages:
     """Takes the results of frames that were not sent; must not block."""
     keep: Callable[[Frame, Result], None]
     """Takes frames that wait on the disk for a late answer; must not block."""
+    auditor: Auditor
     redact: Callable[[Frame, Prediction], Frame]
     """Hides what must not leave the device; every frame that is sent or kept passes it."""
 
@@ -57,6 +60,7 @@ class Pipeline:
         self._stages = stages
         self._promise_s = deadline_s - margin_s
         self._report_threshold = report_threshold
+        self._scene = Scene()
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
@@ -65,7 +69,16 @@ class Pipeline:
         prediction, steps = stages.model.predict(frame.image)
         deadline_s = frame.captured_monotonic_s + self._promise_s
         now = time.monotonic()
-        context = Context(time_left_s=deadline_s - now, link=stages.uplink.link(), now_s=now)
+        self._scene, surroundings = watch(
+            self._scene, frame.image, prediction, self._report_threshold, frame.captured_monotonic_s
+        )
+        context = Context(
+            time_left_s=deadline_s - time.monotonic(),
+            link=stages.uplink.link(),
+            now_s=now,
+            threshold=stages.auditor.threshold,
+            surroundings=surroundings,
+        )
         decision = stages.policy.decide(prediction, context)
         held_back = decision.reason in HELD_BACK
         result = Result(
@@ -88,6 +101,7 @@ class Pipeline:
             ),
             error=decision.reason if held_back else "",
         )
+        stages.auditor.decided(result)
         if decision.action is Action.KEEP:
             stages.emit(result)
             return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.types import Decision, Prediction
+from edge.policy.motion import UNSEEN, Surroundings
 from edge.values import LinkState
 
 Draw = Callable[[], float]
@@ -20,6 +21,9 @@ class Reason(enum.StrEnum):
     CONFIDENT = "confident"
     EMPTY = "empty"
     EMPTY_AUDIT = "empty-audit"
+    AUDIT = "audit"
+    MOTION = "motion"
+    LOST_TRACK = "lost track"
     NO_TIME = "no time left"
     IN_FLIGHT_CAP = "in-flight cap"
     PUSHBACK = "pushback"
@@ -41,7 +45,7 @@ HELD_BACK = frozenset(
 )
 """The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
 
-UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT})
+UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT})
 """Reasons to send that have no gain to rank by."""
 
 
@@ -54,6 +58,9 @@ class Context:
     link: LinkState
     now_s: float = 0.0
     """Monotonic seconds, for rules that count by time."""
+    threshold: float | None = None
+    """Moved by audits; None is the configuration's."""
+    surroundings: Surroundings = UNSEEN
 
 
 class Policy(Protocol):

@@ -6,11 +6,12 @@ from common.errors import ConfigError
 from common.model.manifest import Task
 from common.types import Action
 from edge.config import Mode, PolicyConfig
+from edge.policy.audit import Audited
 from edge.policy.base import Draw, Policy
 from edge.policy.budget import Ranked
 from edge.policy.gain import GainModel
 from edge.policy.payload import ChoosePayload
-from edge.policy.rules import Fixed, LinkGuard, ScoreThreshold
+from edge.policy.rules import EmptyRules, Fixed, LinkGuard, ScoreThreshold
 from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 
 EXPECTED_GAIN = "expected_gain"
@@ -36,8 +37,10 @@ def build_policy(
         return LinkGuard(_within_budget(ChoosePayload(Fixed(Action.SEND_FRAME)), config), spool_from)
     scorer = _scorer(config, task)
     settings = ScoreSettings(report_threshold, config.band)
-    rule = ScoreThreshold(scorer, settings, config.threshold, config.empty_audit_share, draw)
-    return LinkGuard(_within_budget(ChoosePayload(rule), config), spool_from)
+    empty = EmptyRules(config.empty_audit_share, config.motion_gain, config.lost_track_gain)
+    rule = ScoreThreshold(scorer, settings, config.threshold, empty, draw)
+    within = _within_budget(ChoosePayload(rule), config)
+    return LinkGuard(Audited(within, config.audit_share, draw), spool_from)
 
 
 def _within_budget(policy: Policy, config: PolicyConfig) -> Policy:

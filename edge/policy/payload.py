@@ -38,16 +38,20 @@ class ChoosePayload:
 
     def decide(self, prediction: Prediction, context: Context) -> Decision:
         """Ask the inner policy, then choose; every option's predicted latency is among the inputs."""
-        decision = self._policy.decide(prediction, context)
-        options = context.link.view.options
-        if decision.action is not Action.SEND_FRAME or not options:
-            return decision
-        chosen = choose_payload(options, context.time_left_s, context.link.tokens.left_bytes)
-        return replace(
-            decision,
-            action=chosen.action,
-            payload=chosen.name,
-            expected_gain=decision.expected_gain * chosen.kept,
-            predicted_latency_s=chosen.latency_s,
-            inputs=decision.inputs | {f"latency_s.{option.name}": option.latency_s for option in options},
-        )
+        return in_form(self._policy.decide(prediction, context), context)
+
+
+def in_form(decision: Decision, context: Context) -> Decision:
+    """A decision to send with the form that suits the moment; any other as it is."""
+    options = context.link.view.options
+    if decision.action is not Action.SEND_FRAME or not options:
+        return decision
+    chosen = choose_payload(options, context.time_left_s, context.link.tokens.left_bytes)
+    return replace(
+        decision,
+        action=chosen.action,
+        payload=chosen.name,
+        expected_gain=decision.expected_gain * chosen.kept,
+        predicted_latency_s=chosen.latency_s,
+        inputs=decision.inputs | {f"latency_s.{option.name}": option.latency_s for option in options},
+    )

@@ -56,7 +56,6 @@ class AuditedRisk:
         self._step = step
         self._kept_share = kept_share
         self._scores: deque[float] = deque(maxlen=WINDOW)
-        self._losses: deque[bool] = deque(maxlen=WINDOW)
 
     def saw(self, score: float) -> None:
         """Note the score of any frame."""
@@ -71,15 +70,24 @@ class AuditedRisk:
             return math.inf
         return float(np.quantile(self._scores, self._kept_share))
 
-    def audited(self, score: float, *, wrong: bool) -> None:
-        """A frame that was drawn at random turned out right or wrong; no matter whether it would be kept."""
-        loss = wrong and score < self.threshold
-        self._losses.append(loss)
+    def audited(self, *, loss: bool) -> None:
+        """A frame that was drawn at random was kept and wrong, or not."""
         moved = self._kept_share + self._step * (self._alpha - loss)
         self._kept_share = min(1.0 + self._step, max(-self._step, moved))
 
-    def error(self) -> ErrorEstimate | None:
-        """What the daemon reports of itself; None before the first audit."""
+
+class ErrorWindow:
+    """The last 500 audits: what the daemon reports of itself."""
+
+    def __init__(self) -> None:
+        self._losses: deque[bool] = deque(maxlen=WINDOW)
+
+    def add(self, *, loss: bool) -> None:
+        """One audited frame was kept and wrong, or not."""
+        self._losses.append(loss)
+
+    def estimate(self) -> ErrorEstimate | None:
+        """Share and interval; None before the first audit."""
         count = len(self._losses)
         return wilson(sum(self._losses), count) if count else None
 

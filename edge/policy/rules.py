@@ -1,11 +1,14 @@
 """The policies: always keep, always send, send by score; and the guard that asks the link."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from common.types import Action, Decision, Prediction
+from common.types import Action, Decision, Detections, Prediction
 from edge.policy.base import Context, Draw, Policy, Reason
 from edge.policy.scores import Scorer, ScoreSettings
 from edge.values import BreakerPhase, LinkState
+
+FULL_MOTION = 0.05
+"""Share of the picture that has to change for all of the gain of motion."""
 
 
 class Fixed:
@@ -20,39 +23,71 @@ class Fixed:
         return self._decision
 
 
+@dataclass(frozen=True, slots=True)
+class EmptyRules:
+    """What becomes of frames without reported boxes; see `edge.config.PolicyConfig`."""
+
+    audit_share: float
+    motion_gain: float = 0.0
+    lost_track_gain: float = 0.0
+
+
 class ScoreThreshold:
     """Sends frames whose score reaches the threshold.
 
-    Where the scorer finds nothing to judge by (a detector saw no objects), a random share is sent all the
-    same: a missed object leaves no box behind that a score could be computed from.
+    A missed object leaves no box behind that a score could be computed from. So a frame without reported
+    boxes gains by what moves in it and by what was there a moment ago; and where the scorer finds nothing to
+    judge by, a random share is sent all the same.
     """
 
     def __init__(
-        self, scorer: Scorer, settings: ScoreSettings, threshold: float, empty_audit_share: float, draw: Draw
+        self, scorer: Scorer, settings: ScoreSettings, threshold: float, empty: EmptyRules, draw: Draw
     ) -> None:
         self._scorer = scorer
         self._settings = settings
         self._threshold = threshold
-        self._empty_audit_share = empty_audit_share
+        self._empty = empty
         self._draw = draw
 
     def decide(self, prediction: Prediction, context: Context) -> Decision:
         """Send by score; audit when empty."""
-        del context
+        threshold = self._threshold if context.threshold is None else context.threshold
         score = self._scorer(prediction, self._settings)
-        if score is None:
-            return self._audit()
-        inputs = {"score": score, "threshold": self._threshold}
-        if score >= self._threshold:
-            return Decision(Action.SEND_FRAME, Reason.SCORE, expected_gain=score, inputs=inputs)
-        return Decision(Action.KEEP, Reason.CONFIDENT, expected_gain=score, inputs=inputs)
+        alarms = self._alarms(prediction, context)
+        total = (score or 0.0) + sum(alarms.values())
+        inputs: dict[str, float] = {"threshold": threshold}
+        if alarms:
+            inputs |= {
+                "motion": context.surroundings.motion,
+                "lost_track": float(context.surroundings.lost_track),
+            }
+        if score is None and (not alarms or total < threshold):
+            return self._audit(total, inputs)
+        inputs["score"] = total
+        if total < threshold:
+            return Decision(Action.KEEP, Reason.CONFIDENT, expected_gain=total, inputs=inputs)
+        by_itself = score is not None and score >= threshold
+        reason = Reason.SCORE if by_itself or not alarms else max(alarms, key=lambda key: alarms[key])
+        return Decision(Action.SEND_FRAME, reason, expected_gain=total, inputs=inputs)
 
-    def _audit(self) -> Decision:
+    def _alarms(self, prediction: Prediction, context: Context) -> dict[Reason, float]:
+        """Gains of a frame without reported boxes, by what speaks for them."""
+        reported = self._settings.report_threshold
+        if not isinstance(prediction, Detections) or (prediction.confidence >= reported).any():
+            return {}
+        seen, empty = context.surroundings, self._empty
+        gains = {
+            Reason.MOTION: empty.motion_gain * min(1.0, seen.motion / FULL_MOTION),
+            Reason.LOST_TRACK: empty.lost_track_gain * seen.lost_track,
+        }
+        return {reason: gain for reason, gain in gains.items() if gain > 0}
+
+    def _audit(self, gain: float, inputs: dict[str, float]) -> Decision:
         draw = self._draw()
-        inputs = {"draw": draw, "empty_audit_share": self._empty_audit_share}
-        if draw < self._empty_audit_share:
-            return Decision(Action.SEND_FRAME, Reason.EMPTY_AUDIT, inputs=inputs)
-        return Decision(Action.KEEP, Reason.EMPTY, inputs=inputs)
+        inputs = inputs | {"draw": draw, "empty_audit_share": self._empty.audit_share}
+        if draw < self._empty.audit_share:
+            return Decision(Action.SEND_FRAME, Reason.EMPTY_AUDIT, expected_gain=gain, inputs=inputs)
+        return Decision(Action.KEEP, Reason.EMPTY, expected_gain=gain, inputs=inputs)
 
 
 BREAKER_LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 0.5, BreakerPhase.OPEN: 1.0}

@@ -7,9 +7,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from common.agreement import agreement
 from common.types import Prediction
 from edge.sinks.record import Record
-from lab.agreement import agreement
 from lab.records import prediction_of
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common.agreement import agreement
 from common.errors import SourceError
 from common.model.session import Model
 from common.model.session_config import SessionConfig
 from common.types import Classification, Detections, FloatArray, Prediction
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError
-from lab.agreement import agreement
 from lab.data.labelled import (
     COCO_FILE,
     IMAGES_FOLDER,
@@ -22,6 +22,7 @@ from lab.data.labelled import (
     LabelledSet,
     open_labelled_set,
 )
+from lab.evaluate.classes import judging
 from lab.evaluate.detection import CocoSet
 from lab.evaluate.predict import predict_all
 from lab.evaluate.progress import Progress
@@ -108,7 +109,7 @@ def expand_source(source: str) -> str:
 
 
 def _labelled(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
-    labels = open_labelled_set(folder)
+    labels = judging(open_labelled_set(folder), cloud_model)
     pictures = folder / IMAGES_FOLDER if (folder / IMAGES_FOLDER).is_dir() else folder
     order = {picture.name: index for index, picture in enumerate(labels.pictures)}
     played = sorted(order)

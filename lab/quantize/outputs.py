@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
+from common.agreement import agreement
 from common.model.manifest import ModelFolder
 from common.model.session import Model
 from common.types import FloatArray, Prediction
-from lab.agreement import agreement
 from lab.data.pictures import Picture
 from lab.evaluate.predict import seeing_all
 from lab.evaluate.progress import Progress

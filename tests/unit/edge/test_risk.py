@@ -63,7 +63,7 @@ def test_after_a_drift_the_risk_is_back_within_a_point(after: float) -> None:
             for n, (score, is_wrong) in enumerate(zip(scores, wrong, strict=True)):
                 control.saw(float(score))
                 if n % 20 == 0:
-                    control.audited(float(score), wrong=bool(is_wrong))
+                    control.audited(loss=bool(is_wrong) and score < control.threshold)
         scores, wrong = world(random, 20_000, after)
         ends.append(np.mean((scores < control.threshold) & wrong))
     assert np.mean(ends) == pytest.approx(alpha, abs=0.01)
@@ -88,6 +88,7 @@ def test_the_mean_loss_cannot_stray(audits: list[tuple[float, bool]], alpha: flo
     control, losses = AuditedRisk(alpha), 0
     for score, wrong in audits:
         control.saw(score)
-        losses += wrong and score < control.threshold
-        control.audited(score, wrong=wrong)
+        loss = wrong and score < control.threshold
+        losses += loss
+        control.audited(loss=loss)
     assert losses <= alpha * len(audits) + 52

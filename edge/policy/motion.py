@@ -1,0 +1,72 @@
+"""What a detector's silence may hide: something moves, or what was there a moment ago is gone.
+
+Pure functions; the state is a value that is handed in and out.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from common.types import Detections, Image, Prediction
+
+Thumbnail = npt.NDArray[np.uint8]
+
+SIDE = 64
+SAMPLED = 4 * SIDE
+"""Pixels a side that a thumbnail is made from: enough against noise, few enough to cost little."""
+CHANGED = 20
+"""Grey levels from which a pixel of the thumbnail counts as changed."""
+LOST_S = 1.0
+"""So long after the last box its absence is worth a question."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What is remembered of the frames before."""
+
+    thumbnail: Thumbnail | None = None
+    boxes_seen_s: float = -np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a frame shows besides its prediction."""
+
+    motion: float = 0.0
+    """Share of the thumbnail's pixels that changed since the frame before."""
+    lost_track: bool = False
+    """Boxes were reported within the last second, and now none is."""
+
+
+UNSEEN = Surroundings()
+"""Of a frame that was not looked at."""
+
+
+def watch(
+    scene: Scene, image: Image, prediction: Prediction, report_threshold: float, now_s: float
+) -> tuple[Scene, Surroundings]:
+    """Take one frame in; for a classifier nothing is looked at."""
+    if not isinstance(prediction, Detections):
+        return scene, UNSEEN
+    sees = bool((prediction.confidence >= report_threshold).any())
+    small = thumbnail(image)
+    lost = not sees and now_s - scene.boxes_seen_s <= LOST_S
+    surroundings = Surroundings(changed_share(scene.thumbnail, small), lost)
+    return Scene(small, now_s if sees else scene.boxes_seen_s), surroundings
+
+
+def thumbnail(image: Image) -> Thumbnail:
+    """A BGR picture (H, W, 3) as 64 x 64 grey levels: every n-th pixel, then means of 4 x 4."""
+    height, width = image.shape[:2]
+    sampled = image[:: max(1, height // SAMPLED), :: max(1, width // SAMPLED)]
+    small = cv2.resize(sampled, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+
+
+def changed_share(before: Thumbnail | None, now: Thumbnail) -> float:
+    """Share of the pixels that differ by 20 grey levels and more; 0 without a picture before."""
+    if before is None:
+        return 0.0
+    return float(np.count_nonzero(cv2.absdiff(before, now) >= CHANGED)) / now.size
