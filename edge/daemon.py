@@ -85,7 +85,12 @@ class Daemon:
         spool_from = spool.min_gain if spool else None
         policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw, spool_from)
         detects = manifest.task is Task.DETECTION
-        redact = build_redaction(config.redaction, self._model.folder.labels, detects=detects)
+        redact = build_redaction(
+            config.redaction,
+            self._model.folder.labels,
+            detects=detects,
+            class_count=self._model.class_count,
+        )
         outlets = build_outlets(config, self._model.folder.labels, self.metrics.result_dropped)
         self._outlets = Outlets(outlets, self._events.put)
         self._journal = Journal(self.metrics, self._outlets.put)

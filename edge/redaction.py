@@ -26,11 +26,13 @@ def nothing_hidden(frame: Frame, prediction: Prediction) -> Frame:
     return frame
 
 
-def build_redaction(config: RedactionConfig | None, labels: Sequence[str], *, detects: bool) -> Redact:
-    """The function that hides what `config` names.
+def build_redaction(
+    config: RedactionConfig | None, labels: Sequence[str], *, detects: bool, class_count: int | None = None
+) -> Redact:
+    """The function that hides what `config` names; `class_count` is how many classes the model has, if known.
 
     Raises:
-        ConfigError: the model gives no boxes, or a class is none of its labels.
+        ConfigError: the model gives no boxes, or a class is none of the model's.
     """
     if config is None:
         return nothing_hidden
@@ -38,7 +40,8 @@ def build_redaction(config: RedactionConfig | None, labels: Sequence[str], *, de
         raise ConfigError(
             "redaction: the edge's model gives no boxes; use a detector, or remove this section"
         )
-    hidden = np.array([_class_id(name, labels) for name in config.classes], np.int32)
+    count = class_count if class_count is not None else len(labels) or None
+    hidden = np.array([_class_id(name, labels, count) for name in config.classes], np.int32)
     style, margin = config.style, config.margin
 
     def redact(frame: Frame, prediction: Prediction) -> Frame:
@@ -56,8 +59,12 @@ def build_redaction(config: RedactionConfig | None, labels: Sequence[str], *, de
     return redact
 
 
-def _class_id(name: str | int, labels: Sequence[str]) -> int:
+def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:
+    """A number that the model may give; one that it never gives would hide nothing, in silence."""
     if isinstance(name, int):
+        if name < 0 or (count is not None and name >= count):
+            known = f"0 to {count - 1}" if count is not None else "counted from 0"
+            raise ConfigError(f"redaction.classes: the model has no class {name}; its classes are {known}")
         return name
     if name not in labels:
         raise ConfigError(f"redaction.classes: the model has no class {name!r}")

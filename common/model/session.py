@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from common.errors import ModelError
-from common.model.decoders import decoder_for
+from common.model.decoders import HEADS, decoder_for
 from common.model.manifest import Layout, ModelFolder, open_model_folder
 from common.model.preprocess import Geometry, preprocess
 from common.model.session_config import SessionConfig
@@ -46,6 +46,7 @@ class Model:
         self.session = open_session(folder.onnx_path, config)
         self._input_name, self.fixed_batch_size = self._check_input()
         self._output_names = [output.name for output in self.session.get_outputs()]
+        self.class_count = self._check_classes()
         self._warm_up(config.warm_up_runs)
 
     @classmethod
@@ -123,6 +124,22 @@ class Model:
                 f"model {self.model_id}: input is {inputs[0].shape}, model.yaml says [N, {wanted}]"
             )
         return inputs[0].name, batch if isinstance(batch, int) else None
+
+    def _check_classes(self) -> int | None:
+        """How many classes the network knows; None where its file does not say.
+
+        Raises:
+            ModelError: the labels are of another number, so every name after the gap would be wrong.
+        """
+        head = HEADS[self.manifest.output.decoder]
+        count = head.class_count(self.session.get_outputs()[0].shape[1:])
+        named = len(self.folder.labels)
+        if named and count is not None and named != count:
+            raise ModelError(
+                f"model {self.model_id}: {self.manifest.labels} has {named} lines, "
+                f"the network {count} classes"
+            )
+        return count
 
     def _warm_up(self, runs: int) -> None:
         """Run end to end on a black picture; a decoder that does not fit the network shows itself here."""

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from common.errors import ModelError
+from common.model.decoders import HEADS, decoder_for
 from common.model.manifest import (
     Input,
     Manifest,
@@ -14,6 +16,8 @@ from common.model.manifest import (
     open_model_folder,
     write_manifest,
 )
+from common.model.session import Model
+from tests.models import colour_classifier
 
 
 @pytest.fixture
@@ -84,3 +88,49 @@ def test_a_changed_network_is_refused(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"other network")
     with pytest.raises(ModelError, match="sha256"):
         open_model_folder(folder)
+
+
+def test_a_zero_std_is_refused() -> None:
+    """To divide by it would feed the network infinities."""
+    with pytest.raises(ValueError, match="std"):
+        Input(height=8, width=8, std=(1.0, 0.0, 1.0))
+
+
+def test_a_decoder_of_the_other_task_is_refused(folder: Path) -> None:
+    """A classifier's outputs read as boxes would be nonsense: the error names decoder and task."""
+    with pytest.raises(ModelError, match="'yolox' is for detection, but task is classification"):
+        decoder_for(manifest(folder, output=Output(decoder="yolox")))
+
+
+@pytest.mark.parametrize(("lines", "fits"), [(3, True), (2, False), (4, False)])
+def test_labels_are_as_many_as_the_networks_classes(tmp_path: Path, lines: int, fits: bool) -> None:
+    """One line too few or too many would give every class behind it another's name."""
+    path = colour_classifier(tmp_path)
+    (path / "labels.txt").write_text("name\n" * lines)
+    described = open_model_folder(path).manifest
+    write_manifest(path, msgspec.structs.replace(described, labels="labels.txt"))
+    if fits:
+        assert Model.load(path).class_count == lines
+        return
+    with pytest.raises(ModelError, match=f"{lines} lines, the network 3 classes"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "shape", "count"),
+    [
+        ("logits", [1000], 1000),
+        ("softmax", [10, 1, 1], 10),
+        ("softmax", ["classes"], None),
+        ("yolox", [3549, 85], 80),
+        ("fastestdet", [85, 22, 22], 80),
+        ("yolov8", [84, "cells"], 80),
+        ("yolov8", ["rows", 8400], None),
+        ("yolox", [85], None),
+    ],
+)
+def test_the_number_of_classes_is_read_from_the_networks_shape(
+    decoder: str, shape: list[object], count: int | None
+) -> None:
+    """For each kind of head; a length that the file leaves open is not guessed."""
+    assert HEADS[decoder].class_count(shape) == count

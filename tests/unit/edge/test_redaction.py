@@ -70,6 +70,15 @@ def test_what_cannot_work_is_refused_at_the_start():
         build_redaction(RedactionConfig(classes=("cat",)), LABELS, detects=True)
 
 
+@pytest.mark.parametrize(
+    ("number", "labels", "count"), [(2, LABELS, None), (80, (), 80), (-1, LABELS, None), (-1, (), None)]
+)
+def test_a_number_that_is_no_class_is_refused(number, labels, count):
+    """Whether labels or the network itself tell how many classes there are; below 0 there are never any."""
+    with pytest.raises(ConfigError, match=f"no class {number}"):
+        build_redaction(RedactionConfig(classes=(number,)), labels, detects=True, class_count=count)
+
+
 def test_a_prediction_without_boxes_never_leaves_unhidden():
     """Were the model to answer something else, the frame would not be sent as it is."""
     redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, detects=True)
