@@ -61,11 +61,14 @@ def test_decoded_features_are_the_clipped_ones_within_half_a_step(coded):
 
 
 @given(_coded())
-def test_features_are_coded_to_the_same_bytes_again(coded):
-    """What was decoded is on the levels: coding it once more changes nothing."""
+def test_coding_what_was_decoded_changes_nothing(coded):
+    """Decoded values are on the levels: coding them once more gives them again, to float32's rounding."""
     tensors, quantizers = coded
-    data = encode_features(tensors, quantizers)
-    assert encode_features(decode_features(data, LIMIT), quantizers) == data
+    once = decode_features(encode_features(tensors, quantizers), LIMIT)
+    twice = decode_features(encode_features(once, quantizers), LIMIT)
+    for first, second, quantizer in zip(once, twice, quantizers, strict=True):
+        rounding = 1e-6 * max(abs(quantizer.low), abs(quantizer.high))
+        assert second == pytest.approx(first, rel=0, abs=rounding)
 
 
 @given(st.integers(2, 255), st.binary(max_size=200))
