@@ -102,6 +102,11 @@ def padded_rows(rows: int) -> int:
     return 1 << (rows - 1).bit_length() if 0 < rows <= _MAX_PADDED_ROWS else rows
 
 
+def padded_sizes(rows: int) -> list[int]:
+    """Every number of rows that requests of up to `rows` rows are padded to."""
+    return sorted({padded_rows(count) for count in range(1, rows + 1)})
+
+
 def bound_runner(session: ort.InferenceSession, specs: "Sequence[TensorSpec]") -> BoundRunner | None:
     """The runner for a session on CUDA; None on the CPU, and for text, which no device holds."""
     if session.get_providers()[0] != CUDA or any(spec.dtype.hasobject for spec in specs):

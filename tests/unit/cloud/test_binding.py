@@ -3,10 +3,11 @@
 import threading
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
-from cloud.binding import BoundRunner, bound_runner, padded_rows
+from cloud.binding import BoundRunner, bound_runner, padded_rows, padded_sizes
 from cloud.network import Network
 from common.model.manifest import MODEL_FILE
 from common.model.session import open_session
@@ -20,6 +21,22 @@ CPU = SessionConfig(threads=1, providers=("CPUExecutionProvider",))
 def network(folder):
     """A network from a folder."""
     return Network(ModelId("n", "1"), open_session(folder / MODEL_FILE, CPU))
+
+
+def _first_row(folder):
+    """Says that it gives as many rows as it gets, and gives the first alone."""
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["INPUT0", "zero"], ["OUTPUT0"])],
+        "first",
+        [helper.make_tensor_value_info("INPUT0", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("OUTPUT0", TensorProto.FLOAT, ["M", 4])],
+        [numpy_helper.from_array(np.array([0], np.int64), "zero")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10),
+        folder / MODEL_FILE,
+    )
+    return folder
 
 
 @pytest.fixture
@@ -91,6 +108,25 @@ def test_a_fixed_batch_is_left_alone(tmp_path):
 def test_rows_are_padded_to_powers_of_two(rows, padded):
     """Few shapes for cuDNN to search through; what is large already is not blown up."""
     assert padded_rows(rows) == padded
+
+
+def test_all_that_rows_are_padded_to_is_met_in_the_warm_up(echo):
+    """The shapes of a batch of up to twelve rows have their buffers before the first request."""
+    echo._bound = BoundRunner(echo.session, echo.inputs, "cpu")
+    echo.warm_up(1, 12)
+    assert padded_sizes(12) == [1, 2, 4, 8, 16]
+    assert sorted(shapes[0][0] for shapes in echo._bound._of_thread.lanes) == [1, 2, 4, 8, 16]
+    assert echo.batchable
+
+
+@pytest.mark.parametrize("rows", [2, 12])
+def test_a_network_that_breaks_its_promise_is_found_out(tmp_path, rows):
+    """One that gives a single row for any batch is run a request at a time, padded or not."""
+    one = network(_first_row(tmp_path))
+    one._bound = BoundRunner(one.session, one.inputs, "cpu")
+    one.warm_up(1, rows)
+    assert not one.batchable
+    np.testing.assert_array_equal(one.run([rows_of(3)])[0], rows_of(1))
 
 
 def test_on_the_cpu_nothing_is_bound(tmp_path):
