@@ -82,7 +82,7 @@ bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same netw
 	$(BIN)/spillover lab bench-cloud
 
 bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
-	@if [ -e /dev/nvidia0 ]; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/spillover lab bench-cloud --device cuda \
+	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/spillover lab bench-cloud --device cuda \
 	    --out out/bench-gpu/bench-gpu.json; \
 	  else $(BIN)/spillover lab bench-cloud --device cuda; fi
 

@@ -1,12 +1,15 @@
 """What ONNX Runtime computes on in a run of the benchmark: the same for every contender."""
 
 import enum
+import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.model.session_config import SessionConfig
 
+_LISTING_S = 60.0
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
@@ -53,14 +56,21 @@ def why_no_cuda() -> str:
     """Why nothing can be run on CUDA here; empty when it can."""
     import onnxruntime as ort
 
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return "this machine has no CUDA device (no /dev/nvidia0)"
     if _CUDA not in ort.get_available_providers():
-        return "this onnxruntime has no CUDA: install onnxruntime-gpu in its place (`make bench-gpu` does)"
+        return _why_no_provider()
     used = _provider_in_use()
     return (
         "" if used == _CUDA else f"onnxruntime falls back to {used}: its CUDA or cuDNN libraries do not load"
     )
+
+
+def _why_no_provider() -> str:
+    listed = shutil.which("nvidia-smi") and subprocess.run(
+        ["nvidia-smi", "-L"], capture_output=True, timeout=_LISTING_S, check=False
+    )
+    if not listed or listed.returncode:
+        return "this machine has no CUDA device (nvidia-smi finds none)"
+    return "this onnxruntime has no CUDA; `make bench-gpu` installs one that has"
 
 
 def _provider_in_use() -> str:
