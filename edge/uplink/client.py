@@ -20,6 +20,7 @@ from edge.config import UplinkConfig
 from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
+from edge.uplink.complaints import Complaints
 from edge.uplink.connection import Connections
 from edge.uplink.endings import (
     EXCEEDS_BUCKET,
@@ -128,7 +129,8 @@ class GrpcUplink:
         self._meter = meter
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
-        self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, observer.breaker)
+        self._complaints = Complaints()
+        self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, self._breaker_turned)
         self._retries = RetryBudget()
         self._connections = Connections(config, wire.method)
         self._encoder = ThreadPoolExecutor(1, "uplink")
@@ -271,6 +273,8 @@ class GrpcUplink:
             )
         elif outcome.status == "deadline_exceeded":
             self._book.timed_out(sent.carried_bytes, now_s - sent.departed_s)
+        elif outcome.status == "unavailable":
+            self._book.unreachable()
 
     def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
@@ -294,9 +298,14 @@ class GrpcUplink:
     def _land(self, passage: Passage, ticket: Ticket, outcome: Outcome, sent: Parcel | None) -> None:
         """Settle before the cap makes room, so that whoever waits for room sees the result given."""
         ticket.settle(outcome)
+        self._complaints.ended(outcome)
         self._count(outcome.status if isinstance(outcome, CallFailure) else "ok", sent, ticket)
         if self._flight.land(passage, verdict(outcome)) and not self._closing:
             self._submit(self._reconnect)
+
+    def _breaker_turned(self, phase: BreakerPhase) -> None:
+        self._complaints.turned(phase)
+        self._observer.breaker(phase)
 
     def _count(self, status: str, sent: Parcel | None, ticket: Ticket) -> None:
         kind = "late" if isinstance(ticket, WaitingTicket) else _kind(sent)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from common.images import decode_jpeg
 from common.pb import spillover_pb2 as pb
@@ -305,3 +306,18 @@ def test_a_returning_server_is_found(start: Start) -> None:
     failure(bench.send())
     bench.cloud.behaviour = answers
     assert isinstance(bench.send().outcome(), CloudAnswer)
+
+
+def test_the_log_names_what_the_cloud_refuses(start: Start) -> None:
+    """A wrong model name, and a server that is not there, are in the log with the server's words."""
+    with capture_logs() as log:
+        wrong = start(refuses(grpc.StatusCode.NOT_FOUND, "no model 'bigg'"))
+        failure(wrong.send())
+        nobody = start(address=no_server_address(), breaker_failures=1)
+        failure(nobody.send())
+        nobody.calls.get(timeout=PATIENCE_S)
+        nobody.uplink.close()
+    said = [(line["status"], line["detail"]) for line in log if line["log_level"] == "warning"]
+    assert said[0] == ("not_found", "no model 'bigg'")
+    assert said[1][0] == "unavailable"
+    assert "failed to connect" in said[1][1]
