@@ -36,9 +36,19 @@ from edge.config import EdgeConfig, JsonLinesConfig, Mode
     "--output",
     help="In place of `sinks`: a file that results are appended to as JSON lines, or - for standard output.",
 )
+@click.option(
+    "--record-link",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what calls tell of the link to this CSV, for `spillover lab replay --link`.",
+)
 @click.pass_context
 def edge(
-    context: click.Context, config_path: Path | None, mode: str | None, source: str | None, output: str | None
+    context: click.Context,
+    config_path: Path | None,
+    mode: str | None,
+    source: str | None,
+    output: str | None,
+    record_link: Path | None,
 ) -> None:
     """Run the edge daemon.
 
@@ -50,6 +60,7 @@ def edge(
     spillover edge -c edge.yaml
     spillover edge -c edge.yaml --source clip.mp4 --output results.jsonl
     spillover edge -c edge.yaml --mode edge_only
+    spillover edge -c edge.yaml --mode cloud_only --record-link drive.csv
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     if context.invoked_subcommand is not None:
         return
@@ -59,7 +70,7 @@ def edge(
     configure_logging(config.log.level, as_json=config.log.json)
     from edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-    daemon = Daemon(config)
+    daemon = Daemon(config, record_link)
     with signals_to(daemon.stop):
         daemon.run()
 

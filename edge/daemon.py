@@ -5,6 +5,7 @@ import random
 import secrets
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import cv2
@@ -27,10 +28,11 @@ from edge.camera.video import quiet_opencv
 from edge.config import EdgeConfig, Mode, Pace, PayloadKind, SpoolConfig
 from edge.features import FeatureEncoder
 from edge.journal import Journal
+from edge.link_record import LinkRecorder
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.parcel import TENSOR, Packer
-from edge.payloads import build_book
+from edge.payloads import build_book, unobserved
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
 from edge.pulse import Pulse
@@ -64,7 +66,7 @@ class Daemon:
         SourceError: the camera cannot be opened.
     """
 
-    def __init__(self, config: EdgeConfig) -> None:
+    def __init__(self, config: EdgeConfig, record_link: Path | None = None) -> None:
         quiet_opencv()
         # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
         cv2.setNumThreads(1)
@@ -104,7 +106,8 @@ class Daemon:
         cuts = [head.cut for head in heads.values()]
         encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
-        self._book = build_book(config.uplink, cuts)
+        self._recorder = LinkRecorder(record_link, time.monotonic) if record_link else None
+        self._book = build_book(config.uplink, cuts, self._recorder.note if self._recorder else unobserved)
         self._meter = self._build_meter()
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
@@ -229,6 +232,8 @@ class Daemon:
         self._uplink.close()
         if self._meter:
             self._meter.close()
+        if self._recorder:
+            self._recorder.close()
         self._auditor.close()
         self._answers.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)

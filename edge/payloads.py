@@ -53,6 +53,15 @@ def _relative_size(rung: Rung) -> float:
     return side * side * (0.05 + 0.4 * (rung.jpeg_quality / 100) ** 3)
 
 
+ObserveLink = Callable[[float, float], None]
+"""Hears of each call what it tells of the link: bytes a second (0: nothing comes through), and round trip."""
+
+
+def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
+    """Nobody wants to know."""
+    del rate_bytes_per_s, rtt_s
+
+
 class PayloadBook:
     """The forms to choose from, the link, and what a form would cost on it now. Thread-safe.
 
@@ -61,8 +70,13 @@ class PayloadBook:
     """
 
     def __init__(
-        self, forms: Mapping[str, Form], kind: PayloadKind, clock: Callable[[], float] = time.monotonic
+        self,
+        forms: Mapping[str, Form],
+        kind: PayloadKind,
+        clock: Callable[[], float] = time.monotonic,
+        observe: ObserveLink = unobserved,
     ) -> None:
+        self._observe = observe
         self._kind = kind
         self._clock = clock
         self._lock = threading.Lock()
@@ -136,19 +150,30 @@ class PayloadBook:
             self._link.answered(
                 Transfer(self._clock(), carried_bytes, network_s), 0.0, server_s, in_time=in_time
             )
+            self._tell(carried_bytes, network_s)
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, server_s=_towards(form.server_s, server_s))
 
     def timed_out(self, carried_bytes: int, waited_s: float) -> None:
         """A call was given up after so long."""
+        self._observe(0.0, 0.0)
         with self._lock:
             self._link.timed_out(Transfer(self._clock(), carried_bytes, waited_s))
+
+    def unreachable(self) -> None:
+        """A call found nobody: of a link that is gone there is nothing to learn but that."""
+        self._observe(0.0, 0.0)
 
     def refused(self, name: str) -> None:
         """The server has not the tail of that cut."""
         with self._lock:
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
+
+    def _tell(self, carried_bytes: int, network_s: float) -> None:
+        known = self._link.estimate(self._clock()) or PRIOR
+        rtt_s = min(known.rtt_s, network_s)
+        self._observe(carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s)
 
     def _latency_s(self, estimate: LinkEstimate, form: Form) -> float:
         # What is under way is before this frame on the link.
@@ -167,10 +192,11 @@ def _towards(old: float, new: float) -> float:
     return old + _SMOOTHING * (new - old)
 
 
-def build_book(config: UplinkConfig, cuts: Sequence[Cut]) -> PayloadBook:
+def build_book(config: UplinkConfig, cuts: Sequence[Cut], observe: ObserveLink = unobserved) -> PayloadBook:
     """The book of what this configuration can send."""
     if config.protocol is UplinkProtocol.OIP:
-        return PayloadBook({TENSOR: Form(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)}, config.payload)
+        tensor = Form(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
+        return PayloadBook({TENSOR: tensor}, config.payload, observe=observe)
     pictures = picture_forms(usual_rung(config), config.ladder)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
-    return PayloadBook(wanted | cut_forms(cuts), config.payload)
+    return PayloadBook(wanted | cut_forms(cuts), config.payload, observe=observe)

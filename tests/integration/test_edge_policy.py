@@ -11,9 +11,11 @@ import pytest
 from common.images import jpeg_size
 from edge.config import EdgeConfig
 from edge.daemon import Daemon
+from edge.link_record import LinkRecorder
 from edge.sinks.record import Record
 from edge.status import to_status
 from lab.records import read_records
+from lab.replay.trace import read_trace
 from tests.models import SIDE, colour_classifier
 from tests.scripted_cloud import PATIENCE_S, scripted_cloud
 
@@ -31,7 +33,9 @@ class Site:
             red = np.full((4 * SIDE, 4 * SIDE, 3), (0, 0, 255), np.uint8)
             cv2.imwrite(str(folder / "pictures" / f"{number:03}.png"), red)
 
-    def run(self, address: str, **sections: Any) -> tuple[Daemon, list[Record]]:
+    def run(
+        self, address: str, record_link: Path | None = None, **sections: Any
+    ) -> tuple[Daemon, list[Record]]:
         """One run over all pictures."""
         output = self.folder / "out.jsonl"
         values: dict[str, Any] = {
@@ -43,7 +47,7 @@ class Site:
             "deadline_s": A_MINUTE_S,
             "drain_timeout_s": PATIENCE_S,
         }
-        daemon = Daemon(msgspec.convert(values | sections, EdgeConfig))
+        daemon = Daemon(msgspec.convert(values | sections, EdgeConfig), record_link)
         daemon.run()
         return daemon, read_records(output)
 
@@ -85,3 +89,24 @@ def test_a_smaller_picture_is_sent_where_the_usual_one_is_not_paid_for(site: Sit
     assert {jpeg_size(request.image.data) for request in cloud.requests} == {(64, 64)}
     sent = [record for record in records if record.answered_by == "cloud"]
     assert {record.decision.payload for record in sent} == {"picture-q40-64"}
+
+
+def test_the_link_of_a_run_can_be_replayed(site: Site) -> None:
+    """What `--record-link` writes is a trace: it begins at 0, carries bytes, and ends."""
+    path = site.folder / "link.csv"
+    with scripted_cloud() as cloud:
+        site.run(cloud.address, path, mode="cloud_only")
+    trace = read_trace(path)
+    assert trace.duration_s >= 0.5
+    assert trace.at(0.0).rate_bytes_per_s > 0
+
+
+def test_a_link_that_is_gone_is_recorded_as_such(tmp_path: Path) -> None:
+    """Nothing comes through from the first call that found nobody to the next that was answered."""
+    times = iter([100.0, 100.2, 101.0, 105.0, 106.0])
+    recorder = LinkRecorder(tmp_path / "link.csv", lambda: next(times))
+    for rate in (1e6, 2e6, 0.0, 5e5):
+        recorder.note(rate, 0.03)
+    recorder.close()
+    steps = [(step.at_s, step.rate_bytes_per_s) for step in read_trace(tmp_path / "link.csv").steps]
+    assert steps == [(0, 1e6), (1, 0), (5, 5e5), (6, 5e5)]
