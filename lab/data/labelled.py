@@ -1,8 +1,9 @@
 """A labelled set: pictures, and what is really in them."""
 
 import csv
-import json
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,31 @@ import numpy.typing as npt
 
 from common.errors import SourceError
 from common.model.manifest import Task
+from lab.data.coco import read_instances
 from lab.data.pictures import ArrayPicture, FilePicture, Picture
 
 LABELS_FILE = "labels.csv"
 COCO_FILE = "instances.json"
 IMAGES_FOLDER = "images"
+_MAX_CLASS = 2**31 - 1
 
 Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassLabels:
-    """The true class of each picture, int64 (N,)."""
+    """The true class of each picture, int64 (N,), and, where it is known, the place that says so."""
 
     class_id: Labels
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoTruth:
-    """True boxes in COCO's format (cocodataset.org/#format-data); `image_ids[i]` belongs to picture i."""
+    """True boxes in COCO's format (cocodataset.org/#format-data); `image_ids[i]` belongs to picture i.
+
+    Whoever judges a model's boxes takes a category's id for the model's class: see `lab.evaluate.classes`.
+    """
 
     instances: Mapping[str, Any]
     image_ids: tuple[int, ...]
@@ -57,7 +64,8 @@ def open_labelled_set(path: Path) -> LabelledSet:
     beside it or in `images/`. A file is an .npz with x uint8 RGB (N, H, W, 3) and y integers (N,).
 
     Raises:
-        SourceError: none of these, a column or key is missing, or a named picture is absent.
+        SourceError: none of these, a column or key is missing, a label is no class, a named picture is
+            absent, or there is nothing to find in any picture.
     """
     if path.is_file() and path.suffix == ".npz":
         return _open_npz(path)
@@ -70,51 +78,71 @@ def open_labelled_set(path: Path) -> LabelledSet:
 
 def _open_npz(path: Path) -> LabelledSet:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path}: needs arrays x and y: {error}") from error
-    if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8 or y.shape != (len(x),):
+    if (
+        x.ndim != 4
+        or x.shape[3] != 3
+        or x.dtype != np.uint8
+        or y.shape != (len(x),)
+        or y.dtype.kind not in "iu"
+    ):
         raise SourceError(
-            f"{path}: x must be uint8 (N, H, W, 3) and y (N,), found {x.dtype}{x.shape}, {y.shape}"
+            f"{path}: x must be uint8 (N, H, W, 3) and y integers (N,), "
+            f"found {x.dtype}{x.shape}, {y.dtype}{y.shape}"
         )
     pictures = tuple(ArrayPicture(f"{path.stem}[{i}]", rgb) for i, rgb in enumerate(x))
-    return LabelledSet(path.stem, pictures, ClassLabels(y.astype(np.int64)))
+    return _classified(path.stem, pictures, y.tolist(), [f"{path}, y[{i}]" for i in range(len(x))])
 
 
 def _open_csv(folder: Path) -> LabelledSet:
     path = folder / LABELS_FILE
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise SourceError(f"{path}: names no picture")
-    pictures, labels = [], []
-    for line, row in enumerate(rows, start=2):
-        try:
-            labels.append(int(row["class_index"]))
-            pictures.append(_picture(folder, row["file"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{path}, line {line}: needs file and a whole number class_index") from error
-    return LabelledSet(folder.name, tuple(pictures), ClassLabels(np.array(labels, np.int64)))
+    pictures, labels, where = [], [], []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            for row in rows:
+                where.append(f"{path}, line {rows.line_num}")
+                labels.append(_whole_number(row.get("class_index"), where[-1]))
+                pictures.append(_picture(folder, row.get("file"), where[-1]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path}: not a table in UTF-8: {error}") from error
+    return _classified(folder.name, pictures, labels, where)
+
+
+def _whole_number(text: str | None, where: str) -> int:
+    try:
+        return int(text or "")
+    except ValueError:
+        raise SourceError(f"{where}: needs file and a whole number class_index") from None
+
+
+def _classified(
+    name: str, pictures: Sequence[Picture], labels: Sequence[int], where: Sequence[str]
+) -> LabelledSet:
+    if not pictures:
+        raise SourceError(f"{name}: names no picture")
+    for label, place in zip(labels, where, strict=True):
+        if not 0 <= label <= _MAX_CLASS:
+            raise SourceError(f"{place}: {label} is no class; classes are numbered from 0")
+    return LabelledSet(name, tuple(pictures), ClassLabels(np.array(labels, np.int64), tuple(where)))
 
 
 def _open_coco(folder: Path) -> LabelledSet:
     path = folder / COCO_FILE
-    try:
-        instances = json.loads(path.read_text(encoding="utf-8"))
-        images = instances["images"]
-        pictures = tuple(_picture(folder, image["file_name"]) for image in images)
-        image_ids = tuple(int(image["id"]) for image in images)
-        missing = {"annotations", "categories"} - set(instances)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: not COCO instances: {error!r}") from error
-    if missing or not pictures:
-        raise SourceError(f"{path}: has no {', '.join(sorted(missing)) or 'images'}")
-    return LabelledSet(folder.name, pictures, CocoTruth(instances, image_ids))
+    instances = read_instances(path)
+    pictures = tuple(_picture(folder, image["file_name"], str(path)) for image in instances["images"])
+    return LabelledSet(
+        folder.name, pictures, CocoTruth(instances, tuple(i["id"] for i in instances["images"]))
+    )
 
 
-def _picture(folder: Path, name: str) -> FilePicture:
+def _picture(folder: Path, name: str | None, where: str) -> FilePicture:
+    if not name:
+        raise SourceError(f"{where}: needs the name of a file")
     for path in (folder / name, folder / IMAGES_FOLDER / name):
         if path.is_file():
             return FilePicture(path)
-    raise SourceError(f"{folder / name}: no such picture, here or in {IMAGES_FOLDER}/")
+    raise SourceError(f"{where}: no picture {name} in {folder} or its {IMAGES_FOLDER}/")

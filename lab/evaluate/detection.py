@@ -28,12 +28,14 @@ class Precision:
 
 
 class MatchedBoxes:
-    """One model's boxes, matched to the truth of every picture."""
+    """One model's boxes, matched to the truth of every picture.
+
+    The ids of the truth's categories are the model's classes; boxes of other classes are left out.
+    """
 
     def __init__(self, truth: CocoTruth, predictions: Sequence[Prediction]) -> None:
         from faster_coco_eval import COCO, COCOeval_faster
 
-        # COCO's own class numbers boxes from its first category; the models count from 0 in the same order.
         categories = sorted(category["id"] for category in truth.instances["categories"])
         known = COCO(copy.deepcopy(dict(truth.instances)))
         found = known.loadRes(_results(truth, categories, predictions))
@@ -77,8 +79,15 @@ class BoxMixture:
 
     metric = "map"
 
-    def __init__(self, truth: CocoTruth, edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> None:
+    def __init__(
+        self,
+        truth: CocoTruth,
+        edge: Sequence[Prediction],
+        cloud: Sequence[Prediction],
+        plain: Sequence[Prediction] | None = None,
+    ) -> None:
         self._edge = MatchedBoxes(truth, edge)
+        self._plain = self._edge if plain is None or plain is edge else MatchedBoxes(truth, plain)
         self._cloud = MatchedBoxes(truth, cloud)
 
     def __len__(self) -> int:
@@ -89,9 +98,9 @@ class BoxMixture:
         return self.precision(sent).ap
 
     def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
-        """AP of either model alone."""
+        """AP of either model alone; the lower is that of `plain`, where the edge does more than its model."""
         numbered = np.arange(len(self)) if pictures is None else pictures
-        edge, cloud = self._edge.entries[:, numbered], self._cloud.entries[:, numbered]
+        edge, cloud = self._plain.entries[:, numbered], self._cloud.entries[:, numbered]
         return self._edge.precision(edge).ap, self._edge.precision(cloud).ap
 
     def resampled_accuracy(self, sent: npt.NDArray[np.bool_], pictures: npt.NDArray[np.intp]) -> float:
@@ -120,8 +129,9 @@ class BoxMixture:
 
 
 def _results(
-    truth: CocoTruth, categories: list[int], predictions: Sequence[Prediction]
+    truth: CocoTruth, categories: Sequence[int], predictions: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
+    judged = frozenset(categories)
     results = []
     for image_id, prediction in zip(truth.image_ids, predictions, strict=True):
         assert isinstance(prediction, Detections)  # noqa: S101 - the caller has compared the tasks
@@ -130,9 +140,9 @@ def _results(
         )
         rows = zip(xywh.tolist(), prediction.confidence.tolist(), prediction.class_id.tolist(), strict=True)
         results += [
-            {"image_id": image_id, "category_id": categories[class_id], "bbox": bbox, "score": score}
+            {"image_id": image_id, "category_id": class_id, "bbox": bbox, "score": score}
             for bbox, score, class_id in rows
-            if class_id < len(categories)
+            if class_id in judged
         ]
     return results
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import ConfigError, ModelError
-from common.model.manifest import Task, open_model_folder
+from common.errors import ConfigError
+from common.model.manifest import open_model_folder
 from common.types import Prediction
 from edge.policy.gain import GainModel
 from edge.policy.scores import SCORERS, Scorer
 from lab.data.labelled import LabelledSet
+from lab.evaluate.classes import judging
 from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
 from lab.evaluate.detection import BoxMixture
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
@@ -67,9 +68,10 @@ def evaluate_pair(
     Raises:
         ConfigError: `gain` is for another model, or has seen these pictures.
         ModelError: a model does not load, or its task is not what the labels can judge.
-        SourceError: a picture cannot be read.
+        SourceError: a picture cannot be read, or the labels are not of the models' classes.
     """
-    edge_name, cloud_name = (check_task(folder, data.task) for folder in (edge, cloud))
+    data = judging(data, edge, cloud)
+    edge_name, cloud_name = (str(open_model_folder(folder).model_id) for folder in (edge, cloud))
     scorers = {name: scorer for name, scorer in SCORERS.items() if scorer.task is data.task}
     if gain is not None:
         check_gain(gain, edge_name, data)
@@ -90,16 +92,6 @@ def evaluate_pair(
         further=_further(mixture),
         curves=curves,
     )
-
-
-def check_task(folder: Path, task: Task) -> str:
-    """The model's name and version, if its task is the labels'. Raises ModelError."""
-    opened = open_model_folder(folder)
-    if opened.manifest.task is not task:
-        raise ModelError(
-            f"{folder}: its task is {opened.manifest.task.value}, the labels are for {task.value}"
-        )
-    return str(opened.model_id)
 
 
 def check_gain(gain: GainModel, edge_name: str, data: LabelledSet) -> None:

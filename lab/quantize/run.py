@@ -8,6 +8,7 @@ import msgspec
 from common.errors import ConfigError
 from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from lab.data.labelled import LabelledSet
+from lab.evaluate.classes import judging
 from lab.evaluate.progress import Progress
 from lab.model_folder import building, finish
 from lab.quantize.calibration import folder_pictures
@@ -44,16 +45,16 @@ def quantize_folder(
     """Write `target` from the float model folder `source`, then measure both.
 
     Raises:
-        ConfigError: `target` exists and `force` is not set, a pattern to exclude is wrong, or the labels
-            judge another task.
-        ModelError: `source` is no model folder, or cannot be quantised.
-        SourceError: a picture cannot be read.
+        ConfigError: `target` exists and `force` is not set, or a pattern to exclude is wrong.
+        ModelError: `source` is no model folder, is quantised already or cannot be, or does another task than
+            the labels judge.
+        SourceError: a picture cannot be read, or the labels are not of the model's classes.
     """
     opened = open_model_folder(source)
     if target.exists() and not force:
         raise ConfigError(f"{target}: exists already; --force replaces it")
-    if labelled is not None and labelled.task is not opened.manifest.task:
-        raise ConfigError(f"{labelled.name} judges {labelled.task.value}, {source} is another task")
+    if labelled is not None:
+        labelled = judging(labelled, source)
     pictures = folder_pictures(calibration, recipe.max_pictures)
     with building(target) as folder:
         quantized = quantize_onnx(

@@ -13,6 +13,7 @@ from common.model.session_config import SessionConfig
 from common.model.split import SplitPlan, has_split_plan, open_split_plan
 from edge.parcel import PICTURE
 from lab.data.labelled import LabelledSet
+from lab.evaluate.classes import judging
 from lab.evaluate.progress import Progress
 from lab.split.plan import SplitOptions, split_model
 from lab.split_bench.forms import FeaturesForm, Form, JpegForm
@@ -92,8 +93,9 @@ def bench_split(
 
     Raises:
         ModelError: a model cannot be loaded or split.
-        SourceError: a picture cannot be read.
+        SourceError: a picture cannot be read, or the labels are not of the models' classes.
     """
+    data = judging(data, model, edge)
     calibration, evaluation = halves(data, options.calibration, options.evaluation)
     folder = _split_copy(model, out, calibration, options, progress)
     plan = open_split_plan(open_model_folder(folder))

@@ -1,0 +1,127 @@
+"""Whether labels and models mean the same classes; a data set's categories get the numbers of the models."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import ModelError, SourceError
+from common.model.manifest import ModelFolder, open_model_folder
+from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
+
+# Of a head's output (batch first): the axis that holds the class scores, and what else lies on it.
+_DETECTION_HEADS = {"yolox": (-1, 5), "fastestdet": (1, 5), "yolov8": (1, 4)}
+
+
+def judging(data: LabelledSet, *models: Path) -> LabelledSet:
+    """`data` with its categories numbered as the classes of all `models`, checked against them.
+
+    Categories of boxes are matched by name where the models have label files, else by the order of their
+    ids. A category that no model knows keeps its boxes, which nobody can find.
+
+    Raises:
+        ModelError: a model's task is not what the labels judge, or two models number classes differently.
+        SourceError: a label is of a class that a model does not have, or the categories are not the models'.
+    """
+    folders = [open_model_folder(path) for path in models]
+    for folder in folders:
+        if (task := folder.manifest.task) is not data.task:
+            raise ModelError(f"{folder.path}: its task is {task.value}, the labels are for {data.task.value}")
+    if isinstance(data.truth, CocoTruth):
+        return replace(data, truth=_renumbered(data.name, data.truth, folders))
+    for folder in folders:
+        _check_range(data, data.truth, folder)
+    return data
+
+
+def class_count(folder: ModelFolder) -> int | None:
+    """How many classes the network tells apart, by its output's shape or its labels; None if neither says."""
+    import onnx
+
+    graph = onnx.load(folder.onnx_path, load_external_data=False).graph
+    shape = [axis.dim_value for axis in graph.output[0].type.tensor_type.shape.dim]
+    if folder.manifest.output.decoder in _DETECTION_HEADS:
+        axis, others = _DETECTION_HEADS[folder.manifest.output.decoder]
+        count = shape[axis] - others if len(shape) == (4 if axis == 1 and others == 5 else 3) else 0
+    else:
+        count = prod(shape[1:]) if len(shape) > 1 else 0
+    return count if count > 0 else len(folder.labels) or None
+
+
+def _check_range(data: LabelledSet, truth: ClassLabels, folder: ModelFolder) -> None:
+    count = class_count(folder) or int(truth.class_id.max()) + 1
+    beyond = np.flatnonzero(truth.class_id >= count)
+    if beyond.size:
+        first = int(beyond[0])
+        place = truth.where[first] if truth.where else f"{data.name}, {data.pictures[first].name}"
+        raise SourceError(
+            f"{place}: class {truth.class_id[first]}, but {folder.model_id} has classes 0 to {count - 1}"
+        )
+
+
+def _renumbered(name: str, truth: CocoTruth, folders: Sequence[ModelFolder]) -> CocoTruth:
+    categories = sorted(truth.instances["categories"], key=lambda category: category["id"])
+    labelled = [folder for folder in folders if folder.labels]
+    if labelled and all(category.get("name") for category in categories):
+        numbers = _by_name(name, categories, labelled)
+    else:
+        numbers = _by_rank(name, categories, folders)
+    instances: dict[str, Any] = dict(truth.instances)
+    instances["categories"] = [category | {"id": numbers[category["id"]]} for category in categories]
+    instances["annotations"] = [
+        one | {"category_id": numbers[one["category_id"]]} for one in truth.instances["annotations"]
+    ]
+    return replace(truth, instances=instances)
+
+
+def _by_name(
+    data: str, categories: Sequence[Mapping[str, Any]], folders: Sequence[ModelFolder]
+) -> dict[int, int]:
+    classes: dict[str, int] = {}
+    for folder in folders:
+        for label, number in _numbered(folder).items():
+            if classes.setdefault(label, number) != number:
+                raise ModelError(
+                    f"{label!r} is class {classes[label]} of {folders[0].model_id} and class {number} of "
+                    f"{folder.model_id}: one cannot answer for the other"
+                )
+    known = [category for category in categories if _plain(category["name"]) in classes]
+    if not known:
+        raise SourceError(
+            f"{data}: none of its categories ({_some(c['name'] for c in categories)}) is a class of "
+            f"{folders[0].model_id} ({_some(folders[0].labels)})"
+        )
+    free = max(len(folder.labels) for folder in folders)
+    return {
+        category["id"]: classes.get(_plain(category["name"]), free + rank)
+        for rank, category in enumerate(categories)
+    }
+
+
+def _by_rank(
+    data: str, categories: Sequence[Mapping[str, Any]], folders: Sequence[ModelFolder]
+) -> dict[int, int]:
+    for folder in folders:
+        count = class_count(folder)
+        if count != len(categories):
+            raise SourceError(
+                f"{data}: its {len(categories)} categories cannot be matched to the "
+                f"{count or 'unknown number of'} classes of {folder.model_id}: give the model a labels file"
+            )
+    return {category["id"]: rank for rank, category in enumerate(categories)}
+
+
+def _numbered(folder: ModelFolder) -> dict[str, int]:
+    """Class by name; of equal names the first counts."""
+    return {_plain(label): number for number, label in reversed(list(enumerate(folder.labels)))}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(list(names)[:3]) + ", ..."
