@@ -45,6 +45,7 @@ class Cut(Section, frozen=True):
     feature_bytes: Positive
     fidelity: float
     head_int8: bool = False
+    """Whether the head's weights are 8-bit, but for its stem."""
 
     @property
     def elements(self) -> int:

@@ -167,7 +167,7 @@ class _Workshop:
             tail_sha256=file_sha256(tail_file),
             feature_bytes=round(coding.feature_bytes, 1),
             fidelity=round(coding.fidelity, 4),
-            head_int8=self.options.int8_head,
+            head_int8=_is_int8(head_file),
         )
 
     def _verify(self, name: str, head: Half, tail: Half) -> None:
@@ -202,6 +202,11 @@ class _Workshop:
         if self.options.max_loss is not None:
             return self.options.max_loss
         return DEFAULT_LOSS[self.folder.manifest.task]
+
+
+def _is_int8(path: Path) -> bool:
+    """Whether anything in the network is 8-bit; the stem stays float, and some heads are nothing else."""
+    return any(node.op_type == "DequantizeLinear" for node in onnx.load(path).graph.node)
 
 
 def _cut_name(tensors: Sequence[str]) -> str:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from common.errors import ModelError
 from common.model.manifest import open_model_folder
-from common.model.split import open_split_plan
+from common.model.split import head_path, open_split_plan, tail_path
 from common.types import Classification, Detections
+from lab.evaluate.progress import Silent
 from lab.package_data import package_file
 from lab.prepare.checkpoint import read_checkpoint
 from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
@@ -23,8 +24,8 @@ from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from lab.split.fidelity import fidelity
 from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
 from lab.split.pareto import fronts, pareto
-from lab.split.plan import candidate_cuts
-from tests.splitting import residual_classifier, split_classifier
+from lab.split.plan import SplitOptions, candidate_cuts, split_model
+from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 
 
 @st.composite
@@ -181,3 +182,17 @@ def test_the_pareto_set_is_beaten_by_nobody(points, count):
     chosen = fronts(points, lambda point: point, count)
     assert len(chosen) <= max(count, 1)
     assert len(best) > count or set(best) <= set(chosen)
+
+
+def test_heads_can_be_int8_with_the_coding_fitted_behind_them(tmp_path):
+    """The head holds 8-bit weights, the tail none; the answers are still those of the whole network."""
+    folder = residual_classifier(tmp_path)
+    options = SplitOptions(max_loss=0.2, int8_head=True, threads=1, rounds=1)
+    plan = split_model(folder, coloured_pictures(), options, Silent()).plan
+    assert any(cut.head_int8 for cut in plan.cuts)
+    for cut in plan.cuts:
+        halves = [onnx.load(path(folder, cut.name)) for path in (head_path, tail_path)]
+        kinds = [{tensor.data_type for tensor in half.graph.initializer} for half in halves]
+        assert (onnx.TensorProto.INT8 in kinds[0]) == cut.head_int8
+        assert onnx.TensorProto.INT8 not in kinds[1]
+        assert cut.fidelity >= 0.8
