@@ -76,12 +76,15 @@ def spillover() -> None:
 
 
 def main() -> None:
-    """Entry point of the command; turns the project's errors into one line and an exit code."""
+    """Entry point of the command; turns the project's and the system's errors into one line and a code."""
     try:
         spillover.main(prog_name="spillover")
     except SpilloverError as error:
         click.echo(f"spillover: {error}", err=True)
         sys.exit(_EXIT_CODES.get(type(error), EXIT_FAILED))
+    except OSError as error:  # a full disk, a file without permission: the system's sentence says enough
+        click.echo(f"spillover: {error}", err=True)
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import click
 
+from lab.params import MODEL
+
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=EXISTING)
+@click.argument("model", type=MODEL)
 @click.option("--cut", required=True, help="The cut behind which the exit is, as split.yaml names it.")
 @click.option("--out", type=FOLDER, required=True, help="The model folder to write.")
 @click.option("--pictures", type=EXISTING, help="Folder or labelled set to fit on.")

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import click
 
-from lab.params import MODEL
+from lab.params import MODEL, OUTPUT, PLOT
 
 EXISTING = click.Path(exists=True, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -21,7 +20,7 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
     help="Folder with labels.csv (file,class_index) or COCO instances.json; or an .npz with x and y.",
 )
 @click.option("--json", "json_path", type=OUTPUT, required=True, help="Where the figures go.")
-@click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
+@click.option("--plot", type=PLOT, help="Where the plot goes (.png, .svg or .pdf).")
 @click.option("--gain", type=EXISTING, help="What `lab fit` wrote for this pair, from other pictures.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
 @click.option(

@@ -10,8 +10,9 @@ _METRICS = {"top1": "top-1 accuracy", "map": "mAP (IoU 0.50:0.95)"}
 
 def print_table(evaluation: Evaluation) -> None:
     """One row a policy: the share of the gap between edge and cloud that is closed, by share sent."""
-    from rich.console import Console
     from rich.table import Table
+
+    from lab.console import open_console
 
     metric = _METRICS[evaluation.metric]
     table = Table(
@@ -24,7 +25,7 @@ def print_table(evaluation: Evaluation) -> None:
         table.add_column(f"{point.offload:.0%}", justify="right")
     for name, curve in evaluation.curves.items():
         table.add_row(name, *(_share(point.gap_share) for point in curve))
-    Console().print(table)
+    open_console().print(table)
 
 
 def _share(gap_share: float | None) -> str:

@@ -5,21 +5,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.params import MODEL, OUTPUT
+
 if TYPE_CHECKING:
     from common.model.split import DeviceProfile
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=FOLDER)
+@click.argument("model", type=MODEL)
 @click.option("--device", default="", help="What to call this device; its host name unless given.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Runs of each part."
 )
-@click.option("--json", "json_path", type=FILE, help="Write the profile here and leave split.yaml as it is.")
+@click.option(
+    "--json", "json_path", type=OUTPUT, help="Write the profile here and leave split.yaml as it is."
+)
 @click.option("--merge", type=FILE, multiple=True, help="Measure nothing; add this profile. May be repeated.")
 def profile(
     model: Path, device: str, threads: int, rounds: int, json_path: Path | None, merge: tuple[Path, ...]

@@ -17,6 +17,10 @@ from lab.quantize.outputs import Answers, compare_answers
 
 WORTHWHILE_SPEEDUP = 1.05
 """Less is within the noise of a quiet machine."""
+MAX_ACCURACY_LOSS = 0.05
+"""Of the float model's accuracy, as a share of it: more than INT8 may cost where there are labels."""
+MIN_AGREEMENT = 0.8
+"""With the float model's answers: less than INT8 may keep where there are no labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def compare(
     tensor, _ = float_model.prepare(shown[0].image())
     times = interleaved_times(float_model, int8_model, tensor[None], rounds)
     metric, before, after = _accuracy(labelled, answers)
-    recommendation, reason = recommend(times.speedup)
+    recommendation, reason = recommend(times.speedup, answers.agreement, before, after)
     return Comparison(
         float_model=_figures(float_folder, times.float_ms, before),
         int8_model=_figures(int8_folder, times.int8_ms, after),
@@ -88,11 +92,26 @@ def compare(
     )
 
 
-def recommend(speedup: float) -> tuple[str, str]:
-    """`int8` or `fp32`, and why, from float time / INT8 time."""
-    if speedup >= WORTHWHILE_SPEEDUP:
-        return "int8", f"INT8 is {speedup:.2f} times as fast on this device"
-    return "fp32", f"INT8 is not faster on this device ({speedup:.2f} times as fast): run the FP32 model"
+def recommend(
+    speedup: float, agreement: float, before: float | None = None, after: float | None = None
+) -> tuple[str, str]:
+    """`int8` or `fp32`, and why: INT8 must be faster, and its answers still good.
+
+    With labels that is accuracy `before` and `after`, without them `agreement` with the float model.
+    """
+    if speedup < WORTHWHILE_SPEEDUP:
+        return "fp32", f"INT8 is not faster on this device ({speedup:.2f} times as fast): run the FP32 model"
+    fast = f"INT8 is {speedup:.2f} times as fast on this device"
+    if before is not None and after is not None:
+        if after < before * (1 - MAX_ACCURACY_LOSS):
+            loses = (
+                f"its accuracy falls from {before:.3f} to {after:.3f}, by more than {MAX_ACCURACY_LOSS:.0%}"
+            )
+            return "fp32", f"{fast}, but {loses}: run the FP32 model"
+    elif agreement < MIN_AGREEMENT:
+        agrees = f"its answers agree with FP32 on {agreement:.3f}, less than {MIN_AGREEMENT}"
+        return "fp32", f"{fast}, but {agrees}: run the FP32 model, or quantise otherwise"
+    return "int8", fast
 
 
 def _figures(folder: ModelFolder, median_ms: float, accuracy: float | None) -> Figures:

@@ -8,6 +8,7 @@ convolution of YOLOX-nano takes its AP from .32 to .08, and boxes decoded from 8
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import onnx
 
@@ -15,6 +16,16 @@ from common.errors import ConfigError
 from common.model.manifest import Task
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether the network in a file computes on integers already. A file that is no network is not."""
+    try:
+        nodes = onnx.load(path, load_external_data=False).graph.node
+    except Exception:  # noqa: BLE001 - protobuf has no base class of errors; whoever quantises it says more
+        return False
+    return any(node.op_type in QUANTIZED for node in nodes)
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from common.errors import ConfigError
+from common.errors import ConfigError, ModelError
 from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
@@ -13,6 +13,7 @@ from lab.evaluate.progress import Progress
 from lab.model_folder import building, finish
 from lab.quantize.calibration import folder_pictures
 from lab.quantize.compare import Comparison, compare
+from lab.quantize.layers import is_quantized
 from lab.quantize.recipe import Recipe
 from lab.quantize.static import Quantized, quantize_onnx
 
@@ -56,6 +57,8 @@ def quantize_folder(
     if labelled is not None:
         labelled = judging(labelled, source)
     pictures = folder_pictures(calibration, recipe.max_pictures)
+    if is_quantized(opened.onnx_path):
+        raise ModelError(f"{source}: is quantised already; name the float model")
     with building(target) as folder:
         quantized = quantize_onnx(
             opened.onnx_path, folder / MODEL_FILE, opened.manifest, recipe, pictures, progress

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from lab.params import MODEL, PLOT
+
 EXISTING = click.Path(exists=True, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=EXISTING)
+@click.argument("model", type=MODEL)
 @click.option("--pictures", type=EXISTING, help="Folder or labelled set to calibrate on.")
 @click.option("--count", type=click.IntRange(min=8), default=64, show_default=True, help="Pictures used.")
 @click.option(
@@ -24,9 +25,9 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 @click.option("--int8-head", is_flag=True, help="Quantise the heads; the tails stay float.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
 @click.option("--device", default="", help="What to call this device in split.yaml.")
-@click.option("--plot", type=OUTPUT, help="Where the plot goes (.png, .svg or .pdf).")
+@click.option("--plot", type=PLOT, help="Where the plot goes (.png, .svg or .pdf).")
 def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:  # noqa: ANN401 - SplitOptions types them
-    """Find where to cut MODEL (a model folder, or the model.onnx in one) between edge and cloud.
+    """Find where to cut MODEL (a model folder, its model.onnx, or a prepared name) between edge and cloud.
 
     Every small set of tensors that separates input from outputs is a cut. Those with little work before them
     and few elements are cut, checked against the whole network, coded and timed as wholes on this device; the
@@ -41,9 +42,8 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     from lab.split.plan import SplitOptions, split_model
     from lab.split.report import print_table, save_plot
 
-    folder = model.parent if model.is_file() else model
     options = SplitOptions(**settings)
-    report = split_model(folder, calibration_pictures(pictures, count), options, Bar())
+    report = split_model(model, calibration_pictures(pictures, count), options, Bar())
     print_table(report)
     if plot is not None:
         save_plot(report, plot)

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import click
 
+from lab.params import MODEL
+
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option("--data", type=EXISTING, required=True, help="Labelled pictures, as `lab evaluate` takes them.")
-@click.option("--model", type=EXISTING, help="The cloud's model folder; EfficientNet-Lite2 unless given.")
-@click.option(
-    "--edge", type=EXISTING, help="The edge's own model folder; EfficientNet-Lite0 INT8 unless given."
-)
+@click.option("--model", type=MODEL, help="The cloud's model folder; EfficientNet-Lite2 unless given.")
+@click.option("--edge", type=MODEL, help="The edge's own model folder; EfficientNet-Lite0 INT8 unless given.")
 @click.option("--out", type=FOLDER, default=Path("out/split"), show_default=True, help="Where it all goes.")
 @click.option(
     "--evaluation", type=click.IntRange(min=10), default=200, show_default=True, help="Pictures judged."

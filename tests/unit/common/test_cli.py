@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from common import cli
-from common.errors import ConfigError, InvalidInputError, ModelError, SourceError, SpilloverError
+from common.errors import ConfigError, InvalidInputError, ModelError, SourceError
 
 
 def test_help_lists_every_side_without_importing_one() -> None:
@@ -25,15 +25,15 @@ def test_help_lists_every_side_without_importing_one() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigError, 3), (ModelError, 4), (SourceError, 5), (InvalidInputError, 1)],
+    [(ConfigError, 3), (ModelError, 4), (SourceError, 5), (InvalidInputError, 1), (PermissionError, 1)],
 )
 def test_an_error_is_one_line_and_its_exit_code(
-    error: type[SpilloverError],
+    error: type[Exception],
     code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The project's own errors never show a traceback."""
+    """The project's own errors, and the system's, never show a traceback."""
 
     def fail(**_: object) -> None:
         raise error("it is so")
