@@ -38,6 +38,7 @@ from lab.processes import terminable
         "bench-edge": ("lab.bench.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
         "bench-cloud": ("lab.bench_cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
         "bench-spool": ("lab.spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
+        "overlay": ("lab.overlay.cli:overlay", "Draw a run's boxes into its frames, with who answered."),
         "check": ("lab.check.cli:check", "Prove that every frame of a run ended exactly once."),
     },
 )

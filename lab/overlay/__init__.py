@@ -1,0 +1,1 @@
+"""Pictures of what a run saw: boxes, labels, and who answered."""

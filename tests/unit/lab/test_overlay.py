@@ -1,0 +1,87 @@
+"""Overlay pictures: the right frame gets the right boxes, in the colour of who answered."""
+
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from common.types import AnsweredBy, Detections, Result
+from edge.sinks.record import Record, record_encoder, to_record
+from lab.overlay.cli import overlay
+from lab.overlay.draw import COLOURS, draw
+from lab.overlay.run import Choice, chosen
+from tests.unit.edge.values import result
+
+BOX = (20, 40, 80, 100)
+
+
+def found(number: int, by: AnsweredBy = AnsweredBy.EDGE, revision: int = 0, source: str = "") -> Result:
+    """One box, in frame `number`."""
+    boxes = Detections(np.array([BOX], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32))
+    values = {
+        "sequence": number,
+        "answered_by": by,
+        "revision": revision,
+        "source": source,
+        "prediction": boxes,
+    }
+    first = result()
+    return Result(**{name: getattr(first, name) for name in first.__slots__} | values)
+
+
+def record(*arguments: object, **keys: object) -> Record:
+    """As it stands in a file."""
+    return to_record(found(*arguments, **keys), ["person"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("by", list(AnsweredBy))
+def test_boxes_are_drawn_where_they_are_in_the_colour_of_who_answered(by: AnsweredBy) -> None:
+    """The box's edge is coloured, its middle and the rest of the frame stay, and so does the frame given."""
+    image = np.full((160, 200, 3), 90, np.uint8)
+    drawn = draw(image, record(3, by))
+    left, top, right, bottom = BOX
+    for x, y in ((left, 70), (right, 70), (50, bottom)):
+        assert np.abs(drawn[y, x].astype(int) - COLOURS[by.value]).max() < 30
+    assert (drawn[70, 50] == 90).all()
+    assert (drawn[150, 190] == 90).all()
+    assert (image == 90).all()
+    assert top < bottom
+
+
+def test_the_last_answer_of_a_frame_counts() -> None:
+    """A revision takes the place of the first result; each n-th frame and one ending can be asked for."""
+    records = [record(0), record(1, AnsweredBy.EDGE_DEGRADED), record(1, AnsweredBy.CLOUD, 1), record(2)]
+    assert [r.answered_by for r in chosen(records, Choice()).values()] == ["edge", "cloud", "edge"]
+    assert list(chosen(records, Choice(every=2))) == [0, 2]
+    assert list(chosen(records, Choice(answered_by="cloud"))) == [1]
+    assert list(chosen(records, Choice(limit=1))) == [0]
+
+
+def test_frames_of_a_video_are_found_by_number(tmp_path: Path) -> None:
+    """Each picture shows the frame that its result is of."""
+    video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (200, 160))
+    for level in (20, 120, 220):
+        video.write(np.full((160, 200, 3), level, np.uint8))
+    video.release()
+    encode = record_encoder(["person"])
+    (tmp_path / "r.jsonl").write_bytes(b"\n".join(encode(found(number)) for number in (0, 2)) + b"\n")
+    arguments = ["--results", tmp_path / "r.jsonl", "--source", tmp_path / "v.avi", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(overlay, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0
+    pictures = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in pictures] == ["000000-edge.jpg", "000002-edge.jpg"]
+    levels = [int(cv2.imread(str(path))[150, 190].mean()) for path in pictures]  # type: ignore[index]
+    assert levels == pytest.approx([20, 220], abs=6)
+
+
+def test_results_of_another_source_are_an_error(tmp_path: Path) -> None:
+    """Rather than an empty folder."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "r.jsonl").write_bytes(msgspec.json.encode(record(7, source="b.png")) + b"\n")
+    arguments = ["--results", tmp_path / "r.jsonl", "--source", tmp_path / "a.png", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(overlay, [str(argument) for argument in arguments])
+    assert done.exit_code != 0
+    assert "none of the frames" in str(done.exception)
