@@ -10,7 +10,7 @@ from cloud.security.roles import DEFAULT_ROLES, Permission
 from common.config import Section
 from common.home import models_home
 from common.model.session_config import SessionConfig
-from common.network import is_loopback
+from common.network import check_host_port, is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -172,7 +172,10 @@ class CloudConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:
-        """Refuse to be open to the network by mistake."""
+        """Refuse ports that do not exist, and to be open to the network by mistake."""
+        for key, address in (("listen", self.listen), ("metrics", self.metrics)):
+            if address:
+                check_host_port(key, address)
         self.security.check_address("listen", self.listen)
         if self.metrics:
             self.security.check_address("metrics", self.metrics)

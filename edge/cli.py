@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from common.config import load_config
+from common.config import load_config, naming
 from common.log import configure_logging
 from edge.config import EdgeConfig, JsonLinesConfig, Mode
 
@@ -68,11 +68,13 @@ def edge(
         raise click.UsageError("Missing option '-c' / '--config'; examples/edge.yaml is a place to start.")
     config = with_overrides(load_config(config_path, EdgeConfig), mode, source, output)
     configure_logging(config.log.level, as_json=config.log.json)
-    from edge.daemon import Daemon  # --help need not load a network library or a model runtime
+    elsewhere = [key for key, given in (("camera.source", source), ("sinks", output)) if given is not None]
+    with signals_to(_leave), naming(str(config_path), elsewhere):
+        from edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-    daemon = Daemon(config, record_link)
-    with signals_to(daemon.stop):
-        daemon.run()
+        daemon = Daemon(config, record_link)
+        with signals_to(daemon.stop):
+            daemon.run()
 
 
 def with_overrides(
@@ -86,6 +88,11 @@ def with_overrides(
     if output is not None:
         config = replace(config, sinks=(JsonLinesConfig(path=output),))
     return config
+
+
+def _leave(_reason: str) -> None:
+    """What a signal does while the daemon is built: nothing runs yet that would have to be ended."""
+    raise SystemExit(0)
 
 
 @contextmanager

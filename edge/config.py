@@ -1,13 +1,14 @@
 """What `edge.yaml` may say. `examples/edge.yaml` shows every key; both are kept together by a test."""
 
 import enum
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from common.config import Section
 from common.model.session_config import SessionConfig
-from common.network import is_loopback
+from common.network import check_host_port, is_loopback
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -253,6 +254,7 @@ class UplinkConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse pictures in the clear by mistake, features without a head, tensors without a model."""
+        check_host_port("address", self.address)
         if (self.protocol is UplinkProtocol.OIP) != (self.oip is not None):
             raise ValueError("protocol: oip and uplink.oip belong together")
         if self.oip and self.payload is not PayloadKind.PICTURE:
@@ -373,3 +375,18 @@ class EdgeConfig(Section, frozen=True):
     drain_timeout_s: NotNegative = 5.0
     """On stop, how long answers that are under way are waited for."""
     log: LogConfig = LogConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse a deadline without time, and two writers of one file."""
+        if self.deadline_margin_s >= self.deadline_s:
+            raise ValueError("deadline_margin_s must be less than deadline_s")
+        if self.metrics_address:
+            check_host_port("metrics_address", self.metrics_address)
+        paths = [sink.path for sink in self.sinks if not isinstance(sink, MqttConfig)]
+        paths += [self.spool.path] if self.spool else []
+        if len({_resolved(path) for path in paths}) < len(paths):
+            raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+
+
+def _resolved(path: str) -> str:
+    return path if path == "-" else str(Path(path).expanduser().absolute())

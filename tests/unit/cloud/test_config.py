@@ -33,6 +33,8 @@ def _keys(value: object, prefix: str = "") -> set[str]:
     ("text", "says"),
     [
         ("listen: nowhere", "$.listen"),
+        ("listen: 127.0.0.1:65536", "listen: '127.0.0.1:65536': a port is at most 65535"),
+        ("metrics: 127.0.0.1:70000", "metrics: "),
         ("limits: {max_pixels: 0}", "$.limits.max_pixels"),
         ("batching: {max_queue_delay_s: -1}", "$.batching.max_queue_delay_s"),
         ("session: {thread: 1}", "thread"),

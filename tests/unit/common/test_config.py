@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import Section, load_config, parse_config
-from common.errors import ConfigError
+from common.config import Section, load_config, naming, parse_config
+from common.errors import ConfigError, SourceError
 from common.home import cache_home, models_home
+from common.network import check_host_port
 
 
 class Inner(Section, frozen=True):
@@ -44,6 +45,50 @@ def test_an_error_names_file_and_key(tmp_path: Path, text: str, named: str) -> N
     with pytest.raises(ConfigError, match=named) as caught:
         load_config(path, Outer)
     assert "edge.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf"])
+def test_a_number_that_is_none_is_refused(number: str) -> None:
+    """NaN is outside of no range and infinity inside many: both are refused, wherever they stand."""
+    with pytest.raises(ConfigError, match=r"t: Expected a finite number - at `\$\.rows\[1\]\.x`"):
+        parse_config(f"rows: [1.0, {{x: {number}}}]", Outer, "t")
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "a:\n\t- x", "[" * 5000])
+def test_what_is_not_yaml_is_one_line(text: str) -> None:
+    """The error fits a log, and names the file."""
+    with pytest.raises(ConfigError, match=r"^t: not valid YAML: [^\n]+$"):
+        parse_config(text, Outer, "t")
+
+
+def test_an_error_found_in_use_names_the_file_too() -> None:
+    """Once, and not where the value came from elsewhere: the command line."""
+    with pytest.raises(ConfigError, match=r"^edge\.yaml: policy\.kind"), naming("edge.yaml"):
+        raise ConfigError("policy.kind is 'luck'")
+    with pytest.raises(SourceError, match=r"^edge\.yaml: camera"), naming("edge.yaml"):
+        raise SourceError("camera.source: no such file")
+    with pytest.raises(ConfigError, match=r"^edge\.yaml: wrong"), naming("edge.yaml"):
+        raise ConfigError("edge.yaml: wrong")
+    with pytest.raises(SourceError, match=r"^camera"), naming("edge.yaml", ["camera.source"]):
+        raise SourceError("camera.source: no such file")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "[::1]:65535", "cloud.example:0", "dns:///cloud.example:443", "unix:/run/spillover"],
+)
+def test_addresses_of_host_and_port_pass(address: str) -> None:
+    """Names, numbers of both kinds, gRPC's resolvers, Unix sockets."""
+    check_host_port("address", address)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "cloud.example", "::1", "cloud.example:", "cloud.example:http", "a:65536", ":"]
+)
+def test_an_address_without_a_port_says_what_is_wanted(address: str) -> None:
+    """The key, the value, and host:port or the highest port are in the message."""
+    with pytest.raises(ValueError, match=r"^address: .*(host:port|65535)"):
+        check_host_port("address", address)
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:

@@ -1,12 +1,21 @@
 """The command line of the edge: it teaches, it overrides, and it names what is wrong."""
 
+import contextlib
+import os
+import signal
+import subprocess
 from pathlib import Path
 
+import msgspec
 from click.testing import CliRunner
 
-from common.config import parse_config
+from common.config import load_config, parse_config
+from common.errors import ConfigError
+from common.model.manifest import Manifest, write_manifest
 from edge.cli import edge, with_overrides
 from edge.config import EdgeConfig, JsonLinesConfig, Mode
+from tests.models import colour_classifier
+from tests.processes import LIMIT_S, SPILLOVER, wait_until
 
 TWO_LINES = "{camera: {source: v}, model: {folder: m}}"
 
@@ -41,3 +50,40 @@ def test_unknown_mode_is_usage(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(edge, ["-c", str(tmp_path / "absent.yaml"), "--mode", "sometimes"])
     assert outcome.exit_code == 2
     assert "hybrid" in outcome.output
+
+
+def test_what_does_not_fit_the_model_names_the_file(tmp_path: Path) -> None:
+    """An error that only shows when the model is there still says in which file the key stands."""
+    model = colour_classifier(tmp_path)
+    path = tmp_path / "edge.yaml"
+    path.write_text(f"{{camera: {{source: v}}, model: {{folder: {model}}}, policy: {{kind: luck}}}}")
+    outcome = CliRunner().invoke(edge, ["-c", str(path)])
+    assert isinstance(outcome.exception, ConfigError)
+    assert str(outcome.exception).startswith(f"{path}: policy.kind is 'luck'")
+
+
+def test_a_signal_while_the_daemon_is_built_is_a_clean_end(tmp_path: Path) -> None:
+    """SIGTERM during the loading of the model: exit code 0, as documented, at once."""
+    model = colour_classifier(tmp_path)
+    described = load_config(model / "model.yaml", Manifest)
+    write_manifest(model, msgspec.structs.replace(described, labels="labels.txt"))
+    os.mkfifo(model / "labels.txt")  # loading waits for its writer
+    path = tmp_path / "edge.yaml"
+    path.write_text(f"{{camera: {{source: v}}, model: {{folder: {model}}}}}")
+    process = subprocess.Popen([*SPILLOVER, "edge", "-c", str(path)], stderr=subprocess.PIPE, text=True)
+    writer: list[int] = []
+
+    def is_loading() -> bool:
+        with contextlib.suppress(OSError):  # as long as nobody reads
+            writer.append(os.open(model / "labels.txt", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writer)
+
+    try:
+        wait_until(is_loading, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        for one in writer:
+            os.close(one)

@@ -39,6 +39,16 @@ def test_example_shows_every_key_and_its_default() -> None:
         ("{camera: {source: v}, model: {folder: m}, uplink: {jpeg_quality: 101}}", "$.uplink.jpeg_quality"),
         ("{camera: {source: v}, model: {folder: m}, uplink: {reconnect_backoff_max_s: 11}}", "$.uplink"),
         ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: parrot}]}", "$.sinks[0]"),
+        ("{camera: {source: v}, model: {folder: m}, deadline_s: 0.02}", "deadline_margin_s"),
+        ("{camera: {source: v}, model: {folder: m}, deadline_s: .inf}", "$.deadline_s"),
+        ("{camera: {source: v}, model: {folder: m}, policy: {threshold: .nan}}", "$.policy.threshold"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {address: localhost}}", "host:port"),
+        ("{camera: {source: v}, model: {folder: m}, metrics_address: 'localhost:70000'}", "65535"),
+        ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: jsonl}, {kind: jsonl}]}", "one path"),
+        (
+            "{camera: {source: v}, model: {folder: m}, sinks: [{kind: sqlite, path: ./a}], spool: {path: a}}",
+            "one path",
+        ),
         ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "$.device_id"),
     ],
 )
