@@ -67,10 +67,10 @@ def test_clients_just_answered_are_waited_for_until_all_are_back():
 
 
 def test_who_does_not_come_back_is_given_up():
-    """Between two rows no longer than a run costs beside them; nor long after the answers have gone."""
+    """Four times what a run costs beside its rows is the longest between two; nor long after the answers."""
     returning = Returning(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
     returning.answered(8, waiting=0)
-    assert returning.patience_s(3, time.monotonic() - 8 * A_MINUTE) <= 0
+    assert returning.patience_s(3, time.monotonic() - 29 * A_MINUTE) <= 0
     stale = Returning(_costs(0.0, 0.0), max_rows=8)
     stale.answered(8, waiting=0)
     assert stale.patience_s(3, time.monotonic()) <= 0
