@@ -42,7 +42,7 @@ class OutputFileType(click.Path):
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> Path:
         """The path; fails on another suffix. Raises ConfigError where nothing can be written."""
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if self._suffixes and path.suffix.lower() not in self._suffixes:
             self.fail(f"{path}: must end with {', '.join(self._suffixes)}", param, ctx)
         place = (

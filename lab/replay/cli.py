@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from lab.evaluate.cli import EXISTING, OUTPUT
+from lab.evaluate.cli import EXISTING
+from lab.params import OUTPUT
 
 LINKS = "constant, lte, wifi, satellite, outage"
 
