@@ -10,6 +10,7 @@ import msgspec
 
 from common.config import Section, load_config
 from common.errors import ConfigError, ModelError
+from common.model.calibration import Calibration
 from common.types import ModelId
 
 MODEL_FILE = "model.onnx"
@@ -77,18 +78,31 @@ class Input(Section, frozen=True):
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    def __post_init__(self) -> None:
+        """Refuse to divide by nothing."""
+        if not all(self.std):
+            raise ValueError("std must not be 0")
+
 
 class Output(Section, frozen=True):
     """How output tensors become a prediction.
 
     `decoder` is a key of `common.model.decoders`: `softmax` (output holds probabilities), `logits`,
-    `yolox`, `fastestdet`, `yolov8`. The thresholds belong to detection alone.
+    `yolox`, `fastestdet`, `yolov8`. The thresholds and the calibration belong to detection alone; with a
+    calibration, `confidence_threshold` is on the calibrated scale, as everything is that is told outside.
     """
 
     decoder: str
     confidence_threshold: Fraction = 0.25
     iou_threshold: Fraction = 0.45
     max_detections: PositiveInt = 100
+    calibration: Calibration | None = None
+
+    @property
+    def network_threshold(self) -> float:
+        """`confidence_threshold` on the network's own scale."""
+        least = self.confidence_threshold
+        return self.calibration.undo(least) if self.calibration else least
 
 
 class Manifest(Section, frozen=True):

@@ -10,8 +10,7 @@ Features = npt.NDArray[np.float64]
 TOP = 5
 FEW_CLASSES = 100
 """Up to so many classes each has features of its own; for more there are never enough pictures."""
-CONFIDENCE_EDGES = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.01)
-SEEN = (0.05, 0.1, 0.3)
+COUNTED = (0.03, 0.1, 0.3)
 _TINY = 1e-6
 
 
@@ -34,20 +33,20 @@ def classification_features(prediction: Classification, classes: int, temperatur
     return np.concatenate([top, log_top, np.array(shape), *by_class])
 
 
-def detection_features(prediction: Detections, classes: int) -> Features:
-    """How many boxes at which confidence, how doubtful they are, and how much of each class.
+def detection_features(prediction: Detections, class_weight: Features) -> Features:
+    """How many boxes, how doubtful they are, and how rare what they show is.
 
-    Logarithms of counts in eight bands of confidence; sums of c, c(1-c), c^2; classes seen from three
-    confidences up; mean confidence of the best 1, 3, 10; then the sum of confidences of each class.
+    Mean average precision weighs classes alike, so a box of a rare class is worth more: `class_weight`
+    (classes,) says how much. Logarithms of the sums of c, c(1-c) and c^2 and of weighted counts from three
+    confidences up; roots of the weighted sums of c and c(1-c). Boxes of classes without a weight count
+    nothing.
     """
-    confidence = prediction.confidence.astype(np.float64)
-    counts = np.histogram(confidence, CONFIDENCE_EDGES)[0]
-    kinds = [np.unique(prediction.class_id[confidence > seen]).size for seen in SEEN]
-    sums = [confidence.sum(), (confidence * (1 - confidence)).sum(), (confidence**2).sum()]
-    means = [confidence[:n].mean() if confidence.size else 0.0 for n in (1, 3, 10)]
-    known = prediction.class_id < classes
-    mass = np.bincount(prediction.class_id[known], confidence[known], minlength=classes)
-    return np.concatenate([np.log1p([*counts, *sums, *kinds]), means, mass])
+    known = prediction.class_id < class_weight.size
+    c, class_id = prediction.confidence[known].astype(np.float64), prediction.class_id[known]
+    weight = class_weight[class_id]
+    mass = np.stack([c, c * (1.0 - c), c**2])
+    counts = [weight[c > seen].sum() for seen in COUNTED]
+    return np.concatenate([np.log1p([*mass.sum(axis=1), *counts]), np.sqrt(mass[:2] @ weight)])
 
 
 def tempered(probability: npt.NDArray[np.floating], temperature: float) -> Features:

@@ -86,7 +86,7 @@ def mixture_of(
     """The mixture that these labels can judge; `plain` is what the model alone says, if that differs."""
     if isinstance(truth, ClassLabels):
         return ClassMixture(truth, edge, cloud, plain)
-    return BoxMixture(truth, edge, cloud)
+    return BoxMixture(truth, edge, cloud, plain)
 
 
 def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:

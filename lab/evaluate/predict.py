@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from lab.evaluate.progress import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01
+# Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
+CODE_VERSION = 2
 
 
 def predict_all(
@@ -32,19 +36,21 @@ def predict_all(
     look: SecondLookConfig | None = None,
     *,
     cached: bool = True,
+    calibrated: bool = True,
 ) -> list[Prediction]:
     """What the model in `folder` says of each picture, in order; boxes down to confidence 0.01.
 
-    With `look` a classifier looks twice at pictures in doubt, as the edge does.
+    With `look` the model looks again, as the edge does; not `calibrated`, boxes keep the network's own
+    confidence.
 
     Raises:
         ModelError: the model cannot be loaded or run.
         SourceError: a picture cannot be read.
     """
-    opened = seeing_all(open_model_folder(folder))
+    opened = seeing_all(open_model_folder(folder) if calibrated else uncalibrated(open_model_folder(folder)))
     store = _store(opened, data, look)
-    if cached and store.is_file():
-        return load_predictions(store)
+    if cached and (kept := _kept(store, len(data.pictures))) is not None:
+        return kept
     model = Model(opened, SessionConfig(threads=threads))
     predict = SecondLook(model, look.below, look.zoom).predict if look else model.predict
     predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
@@ -66,7 +72,7 @@ def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 
 def load_predictions(path: Path) -> list[Prediction]:
     """Read what `save_predictions` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         ends = np.cumsum(arrays["counts"])[:-1]
         parts = {name: np.split(arrays[name], ends) for name in arrays.files if name != "counts"}
     if "xyxy" in parts:
@@ -74,6 +80,15 @@ def load_predictions(path: Path) -> list[Prediction]:
         return [Detections(*each) for each in boxes]
     classes = zip(parts["class_id"], parts["probability"], strict=True)
     return [Classification(*each) for each in classes]
+
+
+def _kept(store: Path, count: int) -> list[Prediction] | None:
+    """What was kept for `count` pictures; None when there is nothing, or it is damaged."""
+    try:
+        kept = load_predictions(store)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return kept if len(kept) == count else None
 
 
 def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -87,14 +102,25 @@ def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
 def seeing_all(folder: ModelFolder) -> ModelFolder:
     """The same folder with a confidence threshold low enough for average precision."""
     output = folder.manifest.output
-    low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, ALL_BOXES))
+    least = (
+        float(output.calibration.apply(np.array([ALL_BOXES], np.float32))[0])
+        if output.calibration
+        else ALL_BOXES
+    )
+    low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, least))
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))
 
 
+def uncalibrated(folder: ModelFolder) -> ModelFolder:
+    """The same folder without the map to another model's scale, and without a threshold on that scale."""
+    output = msgspec.structs.replace(folder.manifest.output, calibration=None, confidence_threshold=ALL_BOXES)
+    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=output))
+
+
 def _store(folder: ModelFolder, data: LabelledSet, look: SecondLookConfig | None) -> Path:
-    """A file whose name is decided by the network, its manifest and every picture's content."""
+    """A file whose name is decided by network, manifest, every picture's content and `CODE_VERSION`."""
     manifest = json.dumps(msgspec.to_builtins((folder.manifest, look)), sort_keys=True)
-    digest = _digest([manifest, data_digest(data)])
+    digest = _digest([str(CODE_VERSION), manifest, data_digest(data)])
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 
 

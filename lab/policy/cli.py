@@ -5,20 +5,27 @@ from pathlib import Path
 
 import click
 
-from lab.evaluate.cli import EXISTING, OUTPUT
+from lab.evaluate.cli import EXISTING
+from lab.params import MODEL, OUTPUT, PLOT
 
 
 @click.command()
-@click.option("--edge", type=EXISTING, required=True, help="Model folder of the edge.")
-@click.option("--cloud", type=EXISTING, required=True, help="Model folder of the cloud.")
+@click.option("--edge", type=MODEL, required=True, help="Model of the edge: a folder or a prepared name.")
+@click.option("--cloud", type=MODEL, required=True, help="Model of the cloud: a folder or a prepared name.")
 @click.option("--data", type=EXISTING, required=True, help="Labelled pictures, as for `lab evaluate`.")
 @click.option("--out", type=OUTPUT, required=True, help="Where the estimator for the edge goes (.json).")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the cross-fitted figures go.")
-@click.option("--plot", type=OUTPUT, help="Where the plot of them goes (.png, .svg or .pdf).")
+@click.option("--plot", type=PLOT, help="Where the plot of them goes (.png, .svg or .pdf).")
 @click.option(
     "--look-below",
     type=click.FloatRange(0, 1),
-    help="Classifiers: the edge looks again where its best class is below this, as `model.second_look` does.",
+    help="The edge looks again, as `model.second_look` does: a classifier where its best class is below "
+    "this, a detector always.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Detectors: put the edge's confidences on the cloud's scale; written to its model.yaml.",
 )
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
@@ -31,6 +38,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_path: Path | None,
     plot: Path | None,
     look_below: float | None,
+    calibrate: bool,
     teacher: bool,
     threads: int,
     seed: int,
@@ -41,20 +49,28 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     share of the gap between edge and cloud that is closed, beside the policies that need no fitting. The
     figures are cross-fitted (4 repeats of 5 folds): no picture is scored by an estimator that has seen it.
 
+    Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
+    pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
+    model.yaml of the edge; thresholds of the edge are on the cloud's scale from then on.
+
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from edge.config import SecondLookConfig
     from lab.data.labelled import open_labelled_set
     from lab.evaluate.progress import Bar
-    from lab.policy.fit import fit_pair, predict_pair, write_gain_file
+    from lab.policy.calibrate import write_calibration
+    from lab.policy.fit import fit_pair, write_gain_file
+    from lab.policy.pair import predict_pair
     from lab.policy.report import print_fit, save_fit_plot
 
     progress = Bar()
     look = None if look_below is None else SecondLookConfig(below=look_below)
-    pair = predict_pair(edge, cloud, open_labelled_set(data), progress, threads, look)
+    pair = predict_pair(edge, cloud, open_labelled_set(data), progress, threads, look, calibrate=calibrate)
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
     write_gain_file(out, fitted.file)
+    if calibrate and pair.calibration is not None:
+        write_calibration(edge, pair.calibration)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(fitted.as_dict(), indent=2) + "\n", encoding="utf-8")

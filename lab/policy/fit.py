@@ -8,20 +8,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from common.model.manifest import Task, open_model_folder
-from common.types import Classification, Prediction
-from edge.config import SecondLookConfig
-from edge.policy.gain import GainFile, GainModel, features_of
+from common.types import Prediction
+from edge.policy.gain import GainFile, GainModel
 from edge.policy.scores import SCORERS
-from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
 from lab.evaluate.intervals import Interval, gap_intervals
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
-from lab.evaluate.predict import data_digest, predict_all
+from lab.evaluate.predict import data_digest
 from lab.evaluate.progress import Progress
-from lab.evaluate.run import check_task, score_all
-from lab.policy.crossfit import cross_fitted, fit_on
-from lab.policy.targets import Indices, fit_temperature, target_of, taught_by
+from lab.evaluate.run import score_all
+from lab.policy.crossfit import cross_fitted
+from lab.policy.estimator import Estimation
+from lab.policy.pair import Pair
+from lab.policy.targets import taught_by
 
 FITTED = "expected_gain"
 
@@ -58,38 +57,6 @@ class Fit:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """Two models' predictions over one set, with the names that go into the gain file."""
-
-    task: Task
-    edge_model: str
-    cloud_model: str
-    classes: int
-    plain_says: Sequence[Prediction]
-    """The edge's model, looking once."""
-    edge_says: Sequence[Prediction]
-    """What the edge says; with a second look at pictures in doubt it differs from `plain_says`."""
-    cloud_says: Sequence[Prediction]
-    data: LabelledSet
-
-
-def predict_pair(
-    edge: Path,
-    cloud: Path,
-    data: LabelledSet,
-    progress: Progress,
-    threads: int = 0,
-    look: SecondLookConfig | None = None,
-) -> Pair:
-    """Run both models over the set. Raises ModelError and SourceError as `evaluate_pair` does."""
-    edge_model, cloud_model = (check_task(folder, data.task) for folder in (edge, cloud))
-    plain = predict_all(edge, data, progress, threads)
-    looked = predict_all(edge, data, progress, threads, look) if look else plain
-    cloud_says = predict_all(cloud, data, progress, threads)
-    return Pair(data.task, edge_model, cloud_model, _classes(edge, plain), plain, looked, cloud_says, data)
-
-
 def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int = 0) -> Fit:
     """Fit on all pictures for the edge; score each picture by fits that have not seen it.
 
@@ -98,20 +65,23 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     random = np.random.default_rng(seed)
     truth = taught_by(pair.task, pair.cloud_says, pair.classes) if teacher else pair.data.truth
     mixture = mixture_of(truth, pair.edge_says, pair.cloud_says, pair.plain_says)
-    features, target = _Features(pair, truth), target_of(mixture)
-    scores = cross_fitted(len(mixture), features, target, random, progress)
-    everything = np.arange(len(mixture))
-    estimator, _ = fit_on(features, target, everything)
+    estimation = Estimation(pair, truth, mixture)
+    scores = cross_fitted(len(mixture), estimation.scores, random, progress)
+    fitted = estimation.fit(np.arange(len(mixture)))
+    ridge = fitted.ridge
     file = GainFile(
         task=pair.task,
         edge_model=pair.edge_model,
         cloud_model=pair.cloud_model,
         classes=pair.classes,
-        temperature=features.temperature_on(everything),
-        mean=tuple(estimator.mean.tolist()),
-        scale=tuple(estimator.scale.tolist()),
-        weights=tuple(estimator.weights.tolist()),
-        bias=estimator.bias,
+        temperature=fitted.temperature,
+        mean=tuple(ridge.mean.tolist()),
+        scale=tuple(ridge.scale.tolist()),
+        weights=tuple(ridge.weights.tolist()),
+        bias=ridge.bias,
+        class_weight=tuple(fitted.class_weight.tolist()),
+        waves=ridge.waves,
+        calibration=pair.calibration,
         pictures=len(mixture),
         data_sha256=data_digest(pair.data),
         gain_quantiles=tuple(np.quantile(np.concatenate(scores), np.linspace(0, 1, 101)).tolist()),
@@ -119,7 +89,8 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     contenders = {name: Contender(mixture, [score]) for name, score in _baselines(pair, pair.edge_says)}
     if pair.edge_says is not pair.plain_says:
         plain = mixture_of(truth, pair.plain_says, pair.cloud_says)
-        looked = {f"{name} + look": contender for name, contender in contenders.items()}
+        means = " + ".join(pair.means)
+        looked = {f"{name} + {means}": contender for name, contender in contenders.items()}
         contenders = {name: Contender(plain, [score]) for name, score in _baselines(pair, pair.plain_says)}
         contenders |= looked
     contenders[FITTED] = Contender(mixture, scores)
@@ -132,24 +103,6 @@ class Contender:
 
     mixture: Mixture
     scores: Sequence[Floats]
-
-
-class _Features:
-    """Features of every picture, whose temperature comes from the pictures that may be seen."""
-
-    def __init__(self, pair: Pair, truth: ClassLabels | CocoTruth) -> None:
-        self._pair = pair
-        self._truth = truth
-
-    def __call__(self, train: Indices) -> Floats:
-        temperature = self.temperature_on(train)
-        return np.array([features_of(p, self._pair.classes, temperature) for p in self._pair.edge_says])
-
-    def temperature_on(self, train: Indices) -> float:
-        if not isinstance(self._truth, ClassLabels):
-            return 1.0
-        seen = [self._pair.edge_says[i] for i in train]
-        return fit_temperature(seen, self._truth.class_id[train])
 
 
 def _baselines(pair: Pair, says: Sequence[Prediction]) -> list[tuple[str, Floats]]:
@@ -181,13 +134,3 @@ def _judged(
         intervals[name] = [Interval(point.gap_share, point.gap_share) for point in curve]
     edge, cloud = mixture.gap()
     return Fit(file, mixture.metric, edge, cloud, curves, intervals)
-
-
-def _classes(folder: Path, predictions: Sequence[Prediction]) -> int:
-    """How many classes the model knows: its labels, its output, or the highest class it has named."""
-    labels = open_model_folder(folder).labels
-    if labels:
-        return len(labels)
-    if isinstance(predictions[0], Classification):
-        return int(predictions[0].class_id.size)
-    return 1 + max((int(p.class_id.max()) for p in predictions if p.class_id.size), default=0)

@@ -10,10 +10,10 @@ from common.model.manifest import Task
 from common.types import Classification, Detections, Prediction
 from edge.policy.features import tempered
 from lab.data.labelled import ClassLabels, CocoTruth
-from lab.evaluate.detection import BoxMixture
-from lab.evaluate.mixture import ClassMixture, Floats, Mixture
-
-Indices = npt.NDArray[np.intp]
+from lab.evaluate.mixture import Floats, Mixture
+from lab.policy.calibrate import boxes_of
+from lab.policy.crossfit import Indices
+from lab.policy.matching import Objects, shares_right, true_objects
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 TEACHER_CONFIDENCE = 0.3
@@ -28,36 +28,54 @@ class Target(Protocol):
         ...
 
 
-def target_of(mixture: Mixture) -> Target:
-    """The gain that fits the kind of mixture."""
-    if isinstance(mixture, BoxMixture):
-        return OricReward(mixture)
-    assert isinstance(mixture, ClassMixture)  # noqa: S101 - there are two kinds
-    rewards = mixture.reward()
-    return lambda pictures: rewards[pictures]
+class ClassGain:
+    """1 where only the cloud is right, -1 where only the edge is, else 0."""
 
-
-class OricReward:
-    """ORIC (Wang et al., SEC 2024): (|E| + 1) [mAP(strong_i with weak_E) - mAP(weak_i with weak_E)].
-
-    The context E is all other pictures that may be seen, which has less noise than small random ones. The
-    outermost tenth of the rewards is pulled in: where a class has one object, a single box decides its AP.
-    """
-
-    def __init__(self, mixture: BoxMixture) -> None:
-        self._mixture = mixture
+    def __init__(self, mixture: Mixture) -> None:
+        self._rewards = mixture.reward()
 
     def __call__(self, pictures: Indices) -> Floats:
-        """Rewards of `pictures`, each in the context of the rest of them."""
-        sent = np.zeros(len(self._mixture), np.bool_)
-        base = self._mixture.precision(sent, pictures).ap
-        rewards = np.empty(len(pictures))
-        for n, picture in enumerate(pictures):
-            sent[picture] = True
-            rewards[n] = len(pictures) * (self._mixture.precision(sent, pictures).ap - base)
-            sent[picture] = False
-        clipped: Floats = np.clip(rewards, *np.quantile(rewards, [0.05, 0.95]))
+        """Gains of `pictures`."""
+        return self._rewards[pictures]
+
+
+class BoxGain:
+    """How much better the cloud's confidences are than the edge's, box by box.
+
+    A box of confidence c that is right at a share t of the IoU thresholds counts tc - c^2/2: half of
+    what it takes off the squared error (Brier, 1950), were the alternative to say nothing. Each counts by how
+    rare its class is, because mean average precision weighs classes alike. A reward in mAP itself (ORIC: Wang
+    et al., SEC 2024) has the same aim, but single boxes of rare classes decide it, and on 178 COCO pictures a
+    fit to it was the worse one. The outermost tenth is pulled in.
+    """
+
+    def __init__(
+        self, truth: CocoTruth, edge: Sequence[Prediction], cloud: Sequence[Prediction], classes: int
+    ) -> None:
+        objects = true_objects(truth)
+        self._counts = np.array([np.bincount(each.class_id, minlength=classes)[:classes] for each in objects])
+        self._cloud, self._edge = (self._worth(each, objects) for each in (cloud, edge))
+
+    def class_weight(self, pictures: Indices) -> Floats:
+        """What a box of each class counts, (classes,): about 1 for a class as frequent as the mean."""
+        counts = self._counts[pictures].sum(axis=0)
+        weight: Floats = counts.mean() / (counts + 1.0)
+        return weight
+
+    def __call__(self, pictures: Indices) -> Floats:
+        """Gains of `pictures`; the weights of classes come from them alone."""
+        gains = (self._cloud - self._edge)[pictures] @ self.class_weight(pictures)
+        clipped: Floats = np.clip(gains, *np.quantile(gains, [0.05, 0.95]))
         return clipped
+
+    def _worth(self, predictions: Sequence[Prediction], objects: Sequence[Objects]) -> Floats:
+        """Worth of the boxes of each class in each picture, (N, classes)."""
+        boxes, worth = boxes_of(predictions), np.zeros(self._counts.shape)
+        for row, found, right in zip(worth, boxes, shares_right(boxes, objects), strict=True):
+            known = found.class_id < len(row)
+            c = found.confidence.astype(np.float64)
+            np.add.at(row, found.class_id[known], (right * c - c**2 / 2)[known])
+        return worth
 
 
 def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.int64]) -> float:

@@ -33,7 +33,7 @@ def decode_yolox(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Ge
             f"model {manifest.name}: output {rows.shape} does not fit yolox with {len(grid)} cells"
         )
     # A score is never above its objectness: most cells are ruled out by one comparison.
-    hopeful = np.flatnonzero(rows[:, 4] >= manifest.output.confidence_threshold)
+    hopeful = np.flatnonzero(rows[:, 4] >= manifest.output.network_threshold)
     rows, grid, stride = rows[hopeful], grid[hopeful], stride[hopeful]
     centre = (rows[:, :2] + grid) * stride
     size = np.exp(np.minimum(rows[:, 2:4], _MAX_LOG_SIZE)) * stride
@@ -58,7 +58,7 @@ def decode_fastestdet(outputs: Sequence[FloatArray], manifest: Manifest, geometr
         raise ModelError(f"model {manifest.name}: output {planes.shape} does not fit fastestdet")
     planes = planes.reshape(channels, -1)
     # Class scores are at most 1, so a score is never above objectness^0.6.
-    hopeful = np.flatnonzero(planes[0] >= manifest.output.confidence_threshold ** (1 / 0.6))
+    hopeful = np.flatnonzero(planes[0] >= manifest.output.network_threshold ** (1 / 0.6))
     rows = planes[:, hopeful].T
     cell = np.stack([hopeful % grid_width, hopeful // grid_width], axis=1).astype(np.float32)
     whole = np.array([manifest.input.width, manifest.input.height], np.float32)
@@ -75,7 +75,7 @@ def decode_yolov8(outputs: Sequence[FloatArray], manifest: Manifest, geometry: G
     planes = _expect(outputs[0], 2, manifest)
     if planes.shape[0] < 5:
         raise ModelError(f"model {manifest.name}: output {planes.shape} does not fit yolov8")
-    hopeful = np.flatnonzero(planes[4:].max(axis=0) >= manifest.output.confidence_threshold)
+    hopeful = np.flatnonzero(planes[4:].max(axis=0) >= manifest.output.network_threshold)
     rows = planes[:, hopeful].T
     return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 4:]), manifest, geometry)
 
@@ -119,20 +119,20 @@ def _select(
     manifest: Manifest,
     geometry: Geometry,
 ) -> Detections:
-    """Threshold, class-wise non-maximum suppression, back to frame pixels."""
+    """Threshold, class-wise non-maximum suppression, back to frame pixels, calibrated confidences."""
     spec = manifest.output
     finite = np.isfinite(centre).all(axis=1) & np.isfinite(size).all(axis=1)
-    kept = np.flatnonzero(finite & (confidence >= spec.confidence_threshold))
+    kept = np.flatnonzero(finite & (confidence >= spec.network_threshold))
     kept = kept[np.argsort(-confidence[kept], kind="stable")][:_MAX_CANDIDATES]
     centre, size, confidence, class_id = centre[kept], size[kept], confidence[kept], class_id[kept]
     half = (np.maximum(size, 0) * 0.5).astype(np.float32, copy=False)
-    chosen = _suppress(centre - half, half * 2, class_id, spec.iou_threshold)
-    chosen = chosen[: spec.max_detections]
+    chosen = suppress(centre - half, half * 2, class_id, spec.iou_threshold)[: spec.max_detections]
     xyxy = np.concatenate([centre[chosen] - half[chosen], centre[chosen] + half[chosen]], axis=1)
-    return Detections(geometry.to_frame(xyxy), confidence[chosen], class_id[chosen])
+    told = spec.calibration.apply(confidence[chosen]) if spec.calibration else confidence[chosen]
+    return Detections(geometry.to_frame(xyxy), told, class_id[chosen])
 
 
-def _suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_threshold: float) -> IndexArray:
+def suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_threshold: float) -> IndexArray:
     """Indices that survive class-wise suppression, in order; the boxes come by descending confidence."""
     if not len(corner):
         return np.empty(0, np.intp)

@@ -12,13 +12,14 @@ from lab.prepare.wrap import wrap_onnx
 
 @dataclass(frozen=True, slots=True)
 class BenchPair:
-    """Folders of two models, labelled pictures, and whether the edge looks again."""
+    """Folders of two models, labelled pictures, and whether the edge looks again or is calibrated."""
 
     name: str
     edge: Path
     cloud: Path
     data: Path
     look: SecondLookConfig | None = None
+    calibrate: bool = False
 
     @property
     def missing(self) -> Path | None:
@@ -27,7 +28,7 @@ class BenchPair:
 
 
 def bench_pairs(folder: Path) -> list[BenchPair]:
-    """The three pairs; networks in `folder`/models are wrapped into the cache folder.
+    """Three pairs of models in several ways; networks in `folder`/models are wrapped into the cache folder.
 
     Raises:
         ModelError: a network is not what it should be.
@@ -43,11 +44,14 @@ def bench_pairs(folder: Path) -> list[BenchPair]:
         )
     }
     pair = (models / EDGE_MODEL, models / CLOUD_MODEL, data / "imagenet-sample")
+    detectors = (wrapped["fastestdet"], wrapped["yolox"], data / "coco-dev")
     return [
         BenchPair("imagenet", *pair),
         BenchPair("imagenet-second-look", *pair, SecondLookConfig()),
         BenchPair("cifar10", wrapped["cifar-resnet8"], wrapped["cifar-resnet56"], data / "cifar10-dev.npz"),
-        BenchPair("coco", wrapped["fastestdet"], wrapped["yolox"], data / "coco-dev"),
+        BenchPair("coco", *detectors),
+        BenchPair("coco-calibrated", *detectors, calibrate=True),
+        BenchPair("coco-calibrated-second-look", *detectors, SecondLookConfig(), calibrate=True),
     ]
 
 

@@ -10,7 +10,8 @@ from lab.evaluate.mixture import correct
 from lab.evaluate.progress import Progress
 from lab.policy.bench.pairs import BenchPair, bench_pairs
 from lab.policy.bench.rules import budget_rows, decision_cost_us, link_frames, risk_rows
-from lab.policy.fit import Fit, fit_pair, predict_pair, write_gain_file
+from lab.policy.fit import Fit, fit_pair, write_gain_file
+from lab.policy.pair import predict_pair
 from lab.policy.report import save_fit_plot
 from lab.replay.compare import compare
 from lab.replay.simulate import Setting
@@ -37,7 +38,9 @@ def write_report(folder: Path, out: Path, progress: Progress, threads: int) -> P
 
 def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int) -> Iterator[str]:
     data = open_labelled_set(bench.data)
-    pair = predict_pair(bench.edge, bench.cloud, data, progress, threads, bench.look)
+    pair = predict_pair(
+        bench.edge, bench.cloud, data, progress, threads, bench.look, calibrate=bench.calibrate
+    )
     fit = fit_pair(pair, progress)
     write_gain_file(out / f"{bench.name}.gain.json", fit.file)
     (out / f"{bench.name}.json").write_text(json.dumps(fit.as_dict(), indent=2) + "\n", encoding="utf-8")

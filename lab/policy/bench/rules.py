@@ -9,7 +9,7 @@ from edge.budget import Budget
 from edge.policy.budget import BudgetRule
 from edge.policy.gain import GainModel
 from edge.policy.risk import threshold_for_risk
-from lab.policy.fit import Pair
+from lab.policy.pair import Pair
 from lab.replay.simulate import ReplayFrame
 
 FRAMES = 6000

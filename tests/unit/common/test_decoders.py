@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ModelError
+from common.model.calibration import Calibration
 from common.model.decoders import DECODERS, decoder_for
 from common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, file_sha256, write_manifest
 from common.model.preprocess import Geometry
@@ -242,3 +243,23 @@ def test_real_detectors_find_what_they_should(
         model.predict(cv2.imread(str(folder / "images" / image["file_name"])))[0] for image in truth["images"]
     ]
     assert coco.mean_average_precision(predictions).ap == pytest.approx(expected, abs=0.005)
+
+
+def test_a_calibrated_detector_tells_the_same_boxes_on_the_other_scale() -> None:
+    """Places, classes and order are the network's; confidences and the threshold are calibrated."""
+    random = np.random.default_rng(1)
+    planes = random.uniform(0, 1, (5 + CLASSES, 4, 6)).astype(np.float32)
+    planes[1:5] = random.normal(-1, 1, (4, 4, 6))
+    calibration = Calibration(offset=-1.0, scale=2.0)
+    whole = DECODERS["fastestdet"]([planes], manifest("fastestdet", confidence_threshold=0.0), WHOLE)
+    told = DECODERS["fastestdet"](
+        [planes], manifest("fastestdet", confidence_threshold=0.4, calibration=calibration), WHOLE
+    )
+    assert isinstance(whole, Detections)
+    assert isinstance(told, Detections)
+    expected = calibration.apply(whole.confidence)
+    kept = expected >= 0.4
+    assert 0 < kept.sum() < len(whole)
+    np.testing.assert_allclose(told.confidence, expected[kept], rtol=1e-4)
+    np.testing.assert_allclose(told.xyxy, whole.xyxy[kept], atol=1e-3)
+    assert told.class_id.tolist() == whole.class_id[kept].tolist()

@@ -16,10 +16,11 @@ from edge.config import Mode, PolicyConfig
 from edge.policy.base import Context
 from edge.policy.build import build_policy
 from edge.policy.features import classification_features, detection_features, tempered
-from edge.policy.gain import GainFile, GainModel, features_of
+from edge.policy.gain import GainFile, GainModel, Waves, features_of
 from edge.values import LinkState
 
 CLASSES = 10
+WEIGHT = np.linspace(0.1, 2.0, CLASSES)
 
 
 @st.composite
@@ -47,7 +48,7 @@ def gain_file(task: Task) -> GainFile:
         classification_features(Classification(np.zeros(1, np.int32), np.ones(1, np.float32)), CLASSES, 1.0)
         if task is Task.CLASSIFICATION
         else detection_features(
-            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)), CLASSES
+            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)), WEIGHT
         )
     )
     size = len(blank)
@@ -63,6 +64,7 @@ def gain_file(task: Task) -> GainFile:
         bias=0.5,
         pictures=1,
         data_sha256="0" * 64,
+        class_weight=tuple(WEIGHT.tolist()),
     )
 
 
@@ -73,9 +75,39 @@ def test_the_gain_is_the_formula_of_the_file(task: Task, data: st.DataObject) ->
     """bias + weights . (features - mean) / scale, finite for every prediction."""  # noqa: D403 - a formula
     prediction = data.draw(predictions(task))
     model = GainModel(gain_file(task))
-    features = features_of(prediction, CLASSES, 1.5)
+    features = features_of(prediction, CLASSES, 1.5, WEIGHT)
     assert np.isfinite(features).all()
     assert model.gain(prediction) == pytest.approx(0.5 + ((features - 0.25) / 2).sum(), rel=1e-6, abs=1e-6)
+
+
+@given(data=st.data())
+@settings(deadline=None)
+def test_waves_are_cosines_of_the_standardised_features(data: st.DataObject) -> None:
+    """bias + weights . cos(F z + phase), for every prediction."""  # noqa: D403 - a formula
+    prediction = data.draw(predictions(Task.DETECTION))
+    plain, random = gain_file(Task.DETECTION), np.random.default_rng(3)
+    frequencies, phases, weights = (
+        random.normal(size=(5, len(plain.mean))),
+        random.normal(size=5),
+        np.arange(5.0),
+    )
+    waves = Waves(tuple(map(tuple, frequencies.tolist())), tuple(phases.tolist()))
+    model = GainModel(msgspec.structs.replace(plain, weights=tuple(weights.tolist()), waves=waves))
+    z = (features_of(prediction, CLASSES, 1.0, WEIGHT) - 0.25) / 2
+    assert model.gain(prediction) == pytest.approx(0.5 + weights @ np.cos(frequencies @ z + phases))
+
+
+def test_a_doubtful_box_of_a_rare_class_counts_more() -> None:
+    """Two pictures that differ in the class of their box alone differ in the weighted features alone."""
+    common, rare = (
+        detection_features(
+            Detections(np.zeros((1, 4), np.float32), np.full(1, 0.4, np.float32), np.array([c], np.int32)),
+            WEIGHT,
+        )
+        for c in (0, CLASSES - 1)
+    )
+    assert (common[:3] == rare[:3]).all()
+    assert (common[3:] < rare[3:]).all()
 
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=10), st.floats(0.2, 5))
@@ -98,8 +130,9 @@ def test_a_written_file_is_read_back(tmp_path: Path, task: Task) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"weights": [1.0]}, "numbers each"),
+        ({"weights": [1.0]}, "weights must have"),
         ({"scale": [0.0]}, r"\$\.scale"),
+        ({"waves": {"frequencies": [[1.0]], "phases": [0.0]}}, "rows of"),
         ({"task": "poetry"}, r"\$\.task"),
         ({"extra": 1}, "extra"),
     ],

@@ -1,4 +1,4 @@
-"""The second look: only where in doubt, at the middle of the picture, and the mean of both is the answer."""
+"""The second look: a classifier's at the middle where in doubt, a detector's at both ends; merged."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.session import Model
+from common.model.session import Model, StepTimings
 from common.model.session_config import SessionConfig
-from common.types import Classification
-from edge.second_look import SecondLook, averaged, centre
+from common.types import Classification, Detections, Image, ModelId, Prediction
+from edge.second_look import SecondLook, averaged, centre, end_squares, uncut
 from tests.unit.lab.test_evaluate import constant_model
 
 
@@ -70,3 +70,68 @@ def test_the_mean_is_a_distribution_in_order(classes: int, seed: int) -> None:
     mean = averaged(look(), look())
     assert mean.probability.sum() == pytest.approx(1, abs=1e-5)
     assert (np.diff(mean.probability) <= 0).all()
+
+
+class BrightSpots:
+    """A detector that boxes each bright row or column range it is shown: one box a picture."""
+
+    model_id = ModelId("bright", "1")
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+        """The box around all pixels above 200; surer the larger the share of the picture it fills."""
+        self.shapes.append(image.shape[:2])
+        rows, columns = np.nonzero(image[:, :, 0] > 200)
+        timings = StepTimings(0.25, 0.5, 0.125)
+        if not rows.size:
+            empty = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+            return Detections(*empty), timings
+        xyxy = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
+        share = rows.size / image[:, :, 0].size
+        return Detections(xyxy, np.array([share], np.float32), np.zeros(1, np.int32)), timings
+
+
+def test_a_detector_looks_at_both_ends_and_merges() -> None:
+    """One object, seen twice: one box, in pixels of the frame, with the confidence of the better look."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[40:60, 150:180] = 255
+    model = BrightSpots()
+    found, timings = SecondLook(model, 0.95, 0.8).predict(image)
+    assert isinstance(found, Detections)
+    assert model.shapes == [(100, 200), (100, 100), (100, 100)]
+    np.testing.assert_array_equal(found.xyxy, [[150, 40, 180, 60]])
+    assert found.confidence[0] == pytest.approx(600 / 10_000)
+    assert timings == StepTimings(0.75, 1.5, 0.375)
+
+
+def test_a_square_picture_is_looked_at_once() -> None:
+    """Its ends are the whole."""
+    model = BrightSpots()
+    SecondLook(model, 0.95, 0.8).predict(np.zeros((100, 105, 3), np.uint8))
+    assert model.shapes == [(100, 105)]
+
+
+def test_what_a_part_cuts_is_left_to_the_whole() -> None:
+    """A box at an inner border is half an object; one at the frame's own border is all there is."""
+    found = Detections(
+        np.array([[0, 10, 30, 30], [80, 10, 100, 30], [40, 10, 60, 30]], np.float32),
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.zeros(3, np.int32),
+    )
+    left = uncut(found, (0, 0, 100, 100), 200, 100)
+    np.testing.assert_array_equal(left.xyxy, found.xyxy[[0, 2]])
+    right = uncut(found, (100, 0, 200, 100), 200, 100)
+    np.testing.assert_array_equal(right.xyxy, found.xyxy[[1, 2]] + [100, 0, 100, 0])
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_the_ends_are_squares_within_the_frame(width: int, height: int) -> None:
+    """Both as high as the shorter side, the first at the origin, the last at the far corner."""
+    squares = list(end_squares(width, height))
+    assert len(squares) in {0, 2}
+    for left, top, right, bottom in squares:
+        assert right - left == bottom - top == min(width, height)
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 
+from common.errors import ModelError
 from common.model.manifest import Task
 from common.types import Classification, Detections, Prediction
 from edge.policy.gain import GainModel
 from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from lab.data.pictures import ArrayPicture
-from lab.evaluate.detection import BoxMixture
 from lab.evaluate.progress import Silent
+from lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
 from lab.policy.crossfit import cross_fitted
-from lab.policy.fit import Pair, fit_pair
-from lab.policy.ridge import PENALTIES, fit_ridge
-from lab.policy.targets import OricReward, fit_temperature, taught_by
+from lab.policy.fit import fit_pair
+from lab.policy.pair import Pair
+from lab.policy.ridge import PENALTIES, fit_ridge, fit_waves
+from lab.policy.targets import BoxGain, fit_temperature, taught_by
 
 RNG = np.random.default_rng(0)
 
@@ -54,11 +56,11 @@ def test_no_picture_is_scored_by_an_estimator_that_has_seen_it() -> None:
     remembers = np.eye(60)
     seen: list[set[int]] = []
 
-    def target(pictures: np.ndarray) -> np.ndarray:
+    def fit_and_score(pictures: np.ndarray) -> np.ndarray:
         seen.append(set(pictures.tolist()))
-        return noise[pictures]
+        return fit_ridge(remembers[pictures], noise[pictures]).predict(remembers)
 
-    scores = cross_fitted(60, lambda _: remembers, target, np.random.default_rng(1), Silent())
+    scores = cross_fitted(60, fit_and_score, np.random.default_rng(1), Silent())
     assert all(len(train) == 48 for train in seen)
     assert all(abs(np.corrcoef(s, noise)[0, 1]) < 0.4 for s in scores)
 
@@ -110,17 +112,85 @@ def test_temperature_softens_a_model_that_is_too_sure() -> None:
     assert fit_temperature(predictions, labels) > 1.5
 
 
-def test_the_oric_reward_is_positive_where_the_cloud_sees_more() -> None:
+def test_the_gain_of_boxes_is_positive_where_the_cloud_sees_more() -> None:
     """A picture whose object only the cloud finds is worth sending; one that both find is not."""
-    box = np.array([[10, 10, 50, 50]], np.float32)
-    found = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
-    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    found, nothing = boxes([0.9]), boxes([])
     truth = taught_by(Task.DETECTION, [found] * 6, 1)
     assert isinstance(truth, CocoTruth)
-    mixture = BoxMixture(truth, [nothing, found, nothing, found, found, found], [found] * 6)
-    rewards = OricReward(mixture)(np.arange(6))
-    assert (rewards[[0, 2]] > 0).all()
-    assert (rewards[[1, 3, 4, 5]] <= 0).all()
+    edge: list[Prediction] = [nothing, found, nothing, found, found, found]
+    gains = BoxGain(truth, edge, [found] * 6, 1)(np.arange(6))
+    assert (gains[[0, 2]] > 0).all()
+    assert gains[[1, 3, 4, 5]] == pytest.approx(0.0)
+
+
+def test_classes_are_weighed_by_the_pictures_that_may_be_seen() -> None:
+    """A class that the given pictures hold more of counts less; the others have no say."""
+    says: list[Prediction] = [boxes([0.9], class_id=0), boxes([0.9], class_id=0), boxes([0.9], class_id=1)]
+    truth = taught_by(Task.DETECTION, says, 2)
+    assert isinstance(truth, CocoTruth)
+    gain = BoxGain(truth, says, says, 2)
+    seen = gain.class_weight(np.arange(3))
+    assert seen[0] < seen[1]
+    fewer = gain.class_weight(np.array([2]))
+    assert fewer[0] > fewer[1]
+
+
+def test_waves_follow_a_curve_and_do_not_run_on() -> None:
+    """What no line can say is learnt; far away the prediction is no larger than what was seen."""
+    x = RNG.uniform(-2, 2, (300, 1))
+    fitted = fit_waves(x, np.cos(2 * x[:, 0]))
+    np.testing.assert_allclose(fitted.predict(x), np.cos(2 * x[:, 0]), atol=0.2)
+
+
+def boxes(confidence: list[float], class_id: int = 0) -> Detections:
+    """Boxes side by side."""
+    left = 60 * np.arange(len(confidence), dtype=np.float32)
+    return Detections(
+        np.stack([left, 0 * left, left + 50, 0 * left + 50], axis=1),
+        np.array(confidence, np.float32),
+        np.full(len(confidence), class_id, np.int32),
+    )
+
+
+def too_bold(count: int) -> tuple[list[Prediction], list[Prediction]]:
+    """An edge that says 0.8 where the cloud says 0.4, and 0.4 where it says 0.1 or has no box."""
+    edge: list[Prediction] = [boxes([0.8, 0.4]) for _ in range(count)]
+    cloud: list[Prediction] = [boxes([0.4, 0.1]) if i % 2 else boxes([0.4]) for i in range(count)]
+    return edge, cloud
+
+
+def test_the_edge_is_put_on_the_clouds_scale() -> None:
+    """Each confidence becomes what the cloud says of such boxes on average; no label is looked at."""
+    edge, cloud = too_bold(40)
+    calibrated = fit_calibration(edge, cloud).apply(np.array([0.8, 0.4], np.float32))
+    np.testing.assert_allclose(calibrated, [0.4, 0.05], atol=0.02)
+
+
+def test_no_picture_is_calibrated_by_itself() -> None:
+    """One picture whose cloud differs from all others does not move its own confidences."""
+    edge, cloud = too_bold(10)
+    random = np.random.default_rng(0)
+    usual = out_of_fold(edge, cloud, random)[3]
+    changed = out_of_fold(edge, [*cloud[:3], boxes([0.9, 0.9]), *cloud[4:]], np.random.default_rng(0))
+    assert isinstance(usual, Detections)
+    assert isinstance(changed[3], Detections)
+    np.testing.assert_array_equal(usual.confidence, changed[3].confidence)
+    assert any(
+        (np.array(a.confidence) != b.confidence).any()
+        for a, b in zip(
+            boxes_of(out_of_fold(edge, cloud, np.random.default_rng(0))), boxes_of(changed), strict=True
+        )
+    )
+
+
+def test_confidences_that_say_nothing_cannot_be_calibrated() -> None:
+    """An edge that is surest where the cloud sees nothing is an error, not a map that turns the order."""
+    with pytest.raises(ModelError, match="do not rise"):
+        fit_calibration([boxes([0.9, 0.1])] * 5, [Detections(boxes([0.0, 0.8]).xyxy[1:], *_one(0.8))] * 5)
+
+
+def _one(confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([confidence], np.float32), np.zeros(1, np.int32)
 
 
 def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
