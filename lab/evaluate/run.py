@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from common.model.manifest import open_model_folder
-from common.types import Prediction
+from common.model.manifest import Manifest, open_model_folder
+from common.types import Detections, Prediction
 from edge.policy.gain import GainModel
-from edge.policy.scores import SCORERS, Scorer
+from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
 from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
@@ -60,10 +60,14 @@ def evaluate_pair(
     progress: Progress,
     *,
     gain: GainModel | None = None,
+    report_threshold: float | None = None,
     threads: int = 0,
     seed: int = 0,
 ) -> Evaluation:
     """Run both models over `data` and draw every policy's curve; `gain` must not be fitted on `data`.
+
+    Average precision counts boxes of any confidence, but scores judge by what the daemon's policy would see:
+    `scorers_of`.
 
     Raises:
         ConfigError: `gain` is for another model, or has seen these pictures.
@@ -71,8 +75,9 @@ def evaluate_pair(
         SourceError: a picture cannot be read, or the labels are not of the models' classes.
     """
     data = judging(data, edge, cloud)
-    edge_name, cloud_name = (str(open_model_folder(folder).model_id) for folder in (edge, cloud))
-    scorers = {name: scorer for name, scorer in SCORERS.items() if scorer.task is data.task}
+    edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
+    edge_name, cloud_name = str(edge_folder.model_id), str(cloud_folder.model_id)
+    scorers = scorers_of(edge_folder.manifest, report_threshold)
     if gain is not None:
         check_gain(gain, edge_name, data)
         scorers["expected_gain"] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))
@@ -100,6 +105,29 @@ def check_gain(gain: GainModel, edge_name: str, data: LabelledSet) -> None:
         raise ConfigError(f"the gain file is for {gain.file.edge_model}, the edge's model is {edge_name}")
     if gain.file.data_sha256 == data_digest(data):
         raise ConfigError("the gain file was fitted on these pictures; `lab fit` shows it cross-fitted")
+
+
+def scorers_of(manifest: Manifest, report_threshold: float | None = None) -> dict[str, Scorer]:
+    """The scores for the edge's model as its daemon computes them.
+
+    The daemon's policy sees boxes from the model's `confidence_threshold` up, and takes for reported those
+    from `model.report_threshold` of edge.yaml up, which is the former unless it is given here.
+    """
+    lowest = manifest.output.confidence_threshold
+    settings = ScoreSettings(lowest if report_threshold is None else report_threshold)
+
+    def as_seen(scorer: Scorer) -> Scorer:
+        return Scorer(scorer.task, lambda prediction, _: scorer(_from(prediction, lowest), settings))
+
+    return {name: as_seen(scorer) for name, scorer in SCORERS.items() if scorer.task is manifest.task}
+
+
+def _from(prediction: Prediction, confidence: float) -> Prediction:
+    """Without the boxes below `confidence`."""
+    if not isinstance(prediction, Detections):
+        return prediction
+    kept = prediction.confidence >= confidence
+    return Detections(prediction.xyxy[kept], prediction.confidence[kept], prediction.class_id[kept])
 
 
 def score_all(scorer: Scorer, predictions: Sequence[Prediction]) -> Floats:

@@ -18,6 +18,7 @@ from lab.evaluate.curve import curve_by_score, oracle_curve, random_curve
 from lab.evaluate.detection import BoxMixture, CocoSet
 from lab.evaluate.mixture import ClassMixture
 from lab.evaluate.predict import load_predictions, save_predictions
+from lab.evaluate.run import scorers_of
 from lab.policy.cli import fit
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -260,3 +261,23 @@ def test_an_estimator_is_judged_on_pictures_it_has_not_seen(
     assert "expected_gain" in json.loads(out.read_text())["policies"]
     with pytest.raises(ConfigError, match="fitted on these pictures"):
         CliRunner().invoke(evaluate, [*judged, str(tmp_path / "seen.npz")], catch_exceptions=False)
+
+
+def test_scores_are_those_of_the_daemon() -> None:
+    """Boxes below the model's own threshold are unseen; what counts as reported follows it, or edge.yaml."""
+    manifest = Manifest(
+        name="d",
+        version="1",
+        task=Task.DETECTION,
+        input=Input(height=8, width=8),
+        output=Output(decoder="yolox", confidence_threshold=0.3),
+        sha256="0" * 64,
+    )
+    confidence = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
+    found = Detections(np.zeros((4, 4), np.float32), confidence, np.zeros(4, np.int32))
+    plain, raised = scorers_of(manifest), scorers_of(manifest, 0.5)
+    assert plain["mean_score"](found) == pytest.approx(1 - (0.9 + 0.6 + 0.4) / 3)
+    assert plain["near_threshold"](found) == 1
+    assert raised["mean_score"](found) == pytest.approx(1 - (0.9 + 0.6) / 2)
+    assert raised["near_threshold"](found) == 2
+    assert "entropy" not in plain
