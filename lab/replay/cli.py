@@ -31,8 +31,15 @@ LINKS = "constant, lte, wifi, satellite, outage"
     "--period-s", type=click.FloatRange(min=1), default=3600.0, show_default=True, help="Of the budget."
 )
 @click.option("--payload-bytes", type=click.FloatRange(min=1), help="Size of frames that were not sent.")
+@click.option(
+    "--answers",
+    type=EXISTING,
+    multiple=True,
+    help="More JSON lines of the same pictures, as of --mode cloud_only; may be repeated. For --data.",
+)
+@click.option("--data", type=EXISTING, help="Labels of the pictures, as `lab evaluate` takes them.")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the figures go.")
-def replay(
+def replay(  # noqa: PLR0913, PLR0917 - one an option
     log_path: Path,
     links: tuple[str, ...],
     threshold: float,
@@ -40,6 +47,8 @@ def replay(
     budget_mb: float | None,
     period_s: float,
     payload_bytes: float | None,
+    answers: tuple[Path, ...],
+    data: Path | None,
     json_path: Path | None,
 ) -> None:
     """What would another policy, budget or link have made of the frames of a log?
@@ -48,19 +57,30 @@ def replay(
     link can have the answer back in time and the budget pays for it. Shows what was sent, the share that was
     back by its deadline, and the share of all expected gain that arrived.
 
+    With --data it shows as well how good all the answers would have been, by the labels. That needs both
+    sides' answers to each picture: one log holds the edge's, another the cloud's.
+
     \b
     spillover lab replay --log results.jsonl --link lte --deadline-s 1
+    spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from lab.replay.compare import compare, print_table
     from lab.replay.log import read_log
     from lab.replay.simulate import Setting
     from lab.replay.trace import MODELS, model_trace, read_trace
+    from lab.replay.truth import open_judge
 
     frames = read_log(log_path, payload_bytes)
     traces = [model_trace(name) if name in MODELS else read_trace(Path(name)) for name in links or MODELS]
     budget_bytes = budget_mb * 1e6 if budget_mb is not None else None
-    rows = compare(frames, traces, Setting(deadline_s=deadline_s), threshold, budget_bytes, period_s)
+    judge = open_judge(data, (log_path, *answers)) if data is not None else None
+    setting = Setting(deadline_s=deadline_s)
+    rows = compare(frames, traces, setting, threshold, budget_bytes, period_s, judge)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     print_table(rows)
+    if judge is not None:
+        edge, cloud = (judge.accuracy(frames, [sent] * len(frames)) for sent in (False, True))
+        pictures = f"{judge.metric} of {len(judge)} labelled pictures"
+        click.echo(f"{pictures}: {edge:.4f} edge alone, {cloud:.4f} cloud alone")

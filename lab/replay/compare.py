@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from edge.budget import Budget
 from lab.replay.simulate import LinkAware, Naive, Outcome, ReplayFrame, Sender, Setting, simulate
 from lab.replay.trace import LinkTrace
+from lab.replay.truth import Judge
 
 BUCKET_FRAMES = 20
 
@@ -22,6 +23,8 @@ class Row:
     gain_share: float
     bytes_sent: float
     over_budget_bytes: float
+    accuracy: float | None = None
+    """Of all answers given in time, by the labels; None without any."""
 
 
 def compare(
@@ -31,6 +34,7 @@ def compare(
     threshold: float,
     budget_bytes: float | None = None,
     period_s: float = 3600.0,
+    judge: Judge | None = None,
 ) -> list[Row]:
     """Threshold alone against link and budget, on each trace."""
     rows = []
@@ -41,7 +45,8 @@ def compare(
         ]
         for name, sender in senders:
             outcome = simulate(frames, sender, trace, setting, period_s)
-            rows.append(_row(trace.name, name, outcome, budget_bytes))
+            accuracy = judge.accuracy(frames, outcome.arrived) if judge else None
+            rows.append(_row(trace.name, name, outcome, budget_bytes, accuracy))
     return rows
 
 
@@ -52,11 +57,19 @@ def _budget(frames: Sequence[ReplayFrame], budget_bytes: float | None, period_s:
     return Budget(budget_bytes, period_s, min(BUCKET_FRAMES * mean, budget_bytes / 2))
 
 
-def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None) -> Row:
+def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None, accuracy: float | None) -> Row:
     over = max(0.0, outcome.most_bytes_in_period - budget_bytes) if budget_bytes is not None else 0.0
     gain = outcome.gain_on_time / outcome.gain_offered if outcome.gain_offered else 0.0
     return Row(
-        link, policy, outcome.frames, outcome.sent, outcome.on_time_share, gain, outcome.bytes_sent, over
+        link,
+        policy,
+        outcome.frames,
+        outcome.sent,
+        outcome.on_time_share,
+        gain,
+        outcome.bytes_sent,
+        over,
+        accuracy,
     )
 
 
@@ -68,7 +81,9 @@ def print_table(rows: Sequence[Row]) -> None:
     table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
     table.add_column("link")
     table.add_column("policy", no_wrap=True)
-    for title in ("frames", "sent", "on time", "gain", "MB", "MB over budget"):
+    judged = any(row.accuracy is not None for row in rows)
+    titles = ("frames", "sent", "on time", "gain", "MB", "MB over budget")
+    for title in (*titles, "accuracy") if judged else titles:
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(
@@ -80,5 +95,6 @@ def print_table(rows: Sequence[Row]) -> None:
             f"{row.gain_share:.0%}",
             f"{row.bytes_sent / 1e6:.1f}",
             f"{row.over_budget_bytes / 1e6:.1f}",
+            *([f"{row.accuracy:.4f}"] if row.accuracy is not None else []),
         )
     Console().print(table)

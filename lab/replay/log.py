@@ -25,7 +25,7 @@ def read_log(path: Path, payload_bytes: float | None = None) -> list[ReplayFrame
     usual = payload_bytes if payload_bytes is not None else median(sizes)
     start = min((record.captured_unix_s for record in records), default=0.0)
     frames = [
-        ReplayFrame(r.captured_unix_s - start, r.decision.expected_gain, r.payload_bytes or usual)
+        ReplayFrame(r.captured_unix_s - start, r.decision.expected_gain, r.payload_bytes or usual, r.source)
         for r in records
     ]
     return sorted(frames, key=lambda frame: frame.captured_s)

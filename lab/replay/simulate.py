@@ -20,6 +20,8 @@ class ReplayFrame:
     captured_s: float
     gain: float
     payload_bytes: float
+    source: str = ""
+    """The picture's file, where it had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Outcome:
     gain_on_time: float
     gain_offered: float
     most_bytes_in_period: float
+    arrived: tuple[bool, ...]
+    """Of each frame, whether the cloud's answer was there in time."""
 
     @property
     def on_time_share(self) -> float:
@@ -145,8 +149,9 @@ def simulate(
     link_free_s = 0.0
     pending: list[_Call] = []
     sent: list[tuple[float, float]] = []
-    on_time, gain = 0, 0.0
-    for frame in frames:
+    gain = 0.0
+    arrived = [False] * len(frames)
+    for number, frame in enumerate(frames):
         now = frame.captured_s + setting.local_s
         while pending and pending[0].ends_s <= now:
             call = heapq.heappop(pending)
@@ -166,15 +171,17 @@ def simulate(
         heapq.heappush(pending, call)
         sent.append((now, frame.payload_bytes))
         if in_time:
-            on_time, gain = on_time + 1, gain + frame.gain
+            arrived[number] = True
+            gain += frame.gain
     return Outcome(
         frames=len(frames),
         sent=len(sent),
-        on_time=on_time,
+        on_time=sum(arrived),
         bytes_sent=sum(size for _, size in sent),
         gain_on_time=gain,
         gain_offered=sum(max(0.0, frame.gain) for frame in frames),
         most_bytes_in_period=_most_in_period(sent, period_s),
+        arrived=tuple(arrived),
     )
 
 

@@ -1,7 +1,10 @@
 """Replay: traces carry what they say, the simulation keeps its books, the link-aware policy is on time."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -123,3 +126,32 @@ def test_the_command_plays_a_log(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "link-aware" in done.output
     assert '"on_time_share": 1.0' in out.read_text()
+
+
+def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
+    """Edge right on half of the pictures, cloud on all: over a good link the accuracy is what was sent."""
+    (tmp_path / "pictures").mkdir()
+    for n in range(20):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{n}.png"), np.zeros((4, 4, 3), np.uint8))
+    rows = [f"{n}.png,{n % 3}" for n in range(20)]
+    (tmp_path / "pictures" / "labels.csv").write_text("\n".join(["file,class_index", *rows]) + "\n")
+
+    def lines(by: str, says: Callable[[int], int], gain: Callable[[int], float]) -> str:
+        text = ""
+        for n in range(20):
+            line = json.loads(LINE % (n, n, 1e9 + n, 30_000, gain(n)))
+            line |= {"source": f"{n}.png", "answered_by": by}
+            line["classes"] = [{"class_id": says(n), "probability": 0.9}]
+            text += json.dumps(line) + "\n"
+        return text
+
+    # Wrong from picture 10 on; of those the last five have the gain to be sent.
+    edge = lines("edge", lambda n: n % 3 if n < 10 else 7, lambda n: float(n >= 15))
+    (tmp_path / "edge.jsonl").write_text(edge)
+    (tmp_path / "cloud.jsonl").write_text(lines("cloud", lambda n: n % 3, lambda n: 0.0))
+    command = ["--log", tmp_path / "edge.jsonl", "--answers", tmp_path / "cloud.jsonl", "--link", "constant"]
+    command += ["--data", tmp_path / "pictures", "--json", tmp_path / "o.json"]
+    done = CliRunner().invoke(replay, [str(word) for word in command], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert [row["accuracy"] for row in json.loads((tmp_path / "o.json").read_text())] == [0.75, 0.75]
+    assert "0.5000 edge alone, 1.0000 cloud alone" in " ".join(done.output.split())

@@ -1,0 +1,75 @@
+"""How many answers of a replay would have been right, where the pictures of a log have labels."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import SourceError
+from common.types import AnsweredBy, Prediction
+from edge.sinks.record import Record
+from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet, open_labelled_set
+from lab.evaluate.mixture import Mixture, mixture_of
+from lab.records import prediction_of, read_records
+from lab.replay.simulate import ReplayFrame
+
+
+class Judge:
+    """Both sides' answers to the labelled pictures of a run.
+
+    Pictures are known by the names of their files; frames without a label, or without either side's answer,
+    do not count.
+    """
+
+    def __init__(self, mixture: Mixture, places: Mapping[str, int]) -> None:
+        self._mixture = mixture
+        self._places = places
+        self.metric = mixture.metric
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def accuracy(self, frames: Sequence[ReplayFrame], arrived: Sequence[bool]) -> float:
+        """Accuracy when the cloud has answered the frames that `arrived` names, and the edge the others."""
+        sent = np.zeros(len(self._places), np.bool_)
+        for frame, has_arrived in zip(frames, arrived, strict=True):
+            if has_arrived and frame.source in self._places:
+                sent[self._places[frame.source]] = True
+        return self._mixture.accuracy(sent)
+
+
+def open_judge(data: Path, logs: Sequence[Path]) -> Judge:
+    """The judge of a run on the pictures of `data`; among them the `logs` must hold both sides' answers.
+
+    Raises:
+        SourceError: a log or the labels cannot be read, or no picture has a label and both answers.
+    """
+    labelled = open_labelled_set(data)
+    records = [record for log in logs for record in read_records(log)]
+    edge, cloud = _answers(records, cloud=False), _answers(records, cloud=True)
+    names = [picture.name for picture in labelled.pictures]
+    known = [number for number, name in enumerate(names) if name in edge and name in cloud]
+    if not known:
+        raise SourceError(
+            f"{data}: no picture has both sides' answers; log runs of --mode edge_only and cloud_only"
+        )
+    chosen = [names[number] for number in known]
+    truth = _part(labelled, known)
+    mixture = mixture_of(truth, [edge[name] for name in chosen], [cloud[name] for name in chosen])
+    return Judge(mixture, {name: place for place, name in enumerate(chosen)})
+
+
+def _answers(records: Sequence[Record], *, cloud: bool) -> dict[str, Prediction]:
+    """By picture; the first of each side."""
+    found: dict[str, Prediction] = {}
+    for record in records:
+        if record.source and (record.answered_by == AnsweredBy.CLOUD.value) is cloud:
+            found.setdefault(record.source, prediction_of(record))
+    return found
+
+
+def _part(labelled: LabelledSet, numbers: Sequence[int]) -> ClassLabels | CocoTruth:
+    truth = labelled.truth
+    if isinstance(truth, ClassLabels):
+        return ClassLabels(truth.class_id[list(numbers)])
+    return CocoTruth(truth.instances, tuple(truth.image_ids[number] for number in numbers))
