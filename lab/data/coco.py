@@ -52,7 +52,11 @@ def read_instances(path: Path) -> dict[str, Any]:
         raise SourceError(f"{path}: {fault}")
     annotations = [
         msgspec.to_builtins(one)
-        | {"id": number, "area": one.bbox[2] * one.bbox[3] if one.area is None else one.area}
+        | {
+            "id": number,
+            "bbox": list(one.bbox),
+            "area": one.bbox[2] * one.bbox[3] if one.area is None else one.area,
+        }
         for number, one in enumerate(read.annotations, start=1)
     ]
     whole: dict[str, Any] = msgspec.to_builtins(read)
