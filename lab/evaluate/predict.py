@@ -5,8 +5,6 @@ import json
 import os
 import zipfile
 import zlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +24,6 @@ from lab.evaluate.progress import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01
-# Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
-CODE_VERSION = 2
 # Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
 CODE_VERSION = 2
 
@@ -84,15 +80,6 @@ def load_predictions(path: Path) -> list[Prediction]:
         return [Detections(*each) for each in boxes]
     classes = zip(parts["class_id"], parts["probability"], strict=True)
     return [Classification(*each) for each in classes]
-
-
-def _kept(store: Path, count: int) -> list[Prediction] | None:
-    """What was kept for `count` pictures; None when there is nothing, or it is damaged."""
-    try:
-        kept = load_predictions(store)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    return kept if len(kept) == count else None
 
 
 def _kept(store: Path, count: int) -> list[Prediction] | None:

@@ -11,7 +11,6 @@ import numpy as np
 from common.types import Prediction
 from edge.policy.gain import GainFile, GainModel
 from edge.policy.scores import SCORERS
-from lab.evaluate.classes import judging
 from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
 from lab.evaluate.intervals import Interval, gap_intervals
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
