@@ -10,7 +10,6 @@ import time
 
 from cloud.costs import RunCosts
 
-
 _PATIENCE = 4
 """What is known of a run is its quickest; on a busy server, clients return several times slower than that.
 
@@ -37,7 +36,7 @@ class Returning:
     def patience_s(self, rows: int, arrived_s: float) -> float:
         """How much longer to wait for a row more when there are `rows`, the newest since `arrived_s`.
 
-        Between two of them in proportion to what a run costs beside its rows, for all to what a full one costs.
+        Between two of them by what a run costs beside its rows, for all of them by what a full run costs.
         """
         fixed_s = self._costs.fixed_s
         if rows >= self.rows or not fixed_s:
