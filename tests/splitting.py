@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from common.model.manifest import MODEL_FILE, Input, Manifest, Output, Task, file_sha256, write_manifest
 from lab.data.pictures import ArrayPicture
-from lab.evaluate.progress import Silent
+from lab.progress import Silent
 from lab.split.plan import SplitOptions, SplitReport, split_model
 
 SIDE = 16

@@ -20,9 +20,9 @@ from common.model.split import Cut, open_split_plan
 from common.types import FloatArray, Prediction
 from lab.data.pictures import Picture
 from lab.early_exit.fit import Skip, fit_skip, geometry
-from lab.evaluate.progress import Progress
 from lab.model_folder import building, finish
 from lab.profile.timing import interleaved_medians, network_run
+from lab.progress import Progress
 from lab.split.cuts import find_cuts
 from lab.split.extract import Half, cut_network
 from lab.split.fidelity import fidelity

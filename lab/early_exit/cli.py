@@ -32,7 +32,7 @@ def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: i
     as the edge's own model; with uplink.split naming the same cut, the trunk is run once.
     """
     from lab.early_exit.build import build_early_exit
-    from lab.evaluate.progress import Bar
+    from lab.progress import Bar
     from lab.split.pictures import calibration_pictures
 
     report = build_early_exit(model, cut, out, calibration_pictures(pictures, count), keep, Bar())

@@ -56,9 +56,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     from edge.policy.gain import GainModel
     from lab.data.labelled import open_labelled_set
-    from lab.evaluate.progress import Bar
     from lab.evaluate.report import print_table, save_plot
     from lab.evaluate.run import evaluate_pair
+    from lab.progress import Bar
 
     model = GainModel.load(gain) if gain is not None else None
     labelled = open_labelled_set(data)

@@ -20,7 +20,7 @@ from common.types import Classification, Detections, Prediction
 from edge.config import SecondLookConfig
 from edge.second_look import SecondLook
 from lab.data.labelled import LabelledSet
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01

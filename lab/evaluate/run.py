@@ -18,7 +18,7 @@ from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
 from lab.evaluate.detection import BoxMixture
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
 from lab.evaluate.predict import data_digest, predict_all
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from lab.data.labelled import (
 from lab.evaluate.classes import judging
 from lab.evaluate.detection import CocoSet
 from lab.evaluate.predict import predict_all
-from lab.evaluate.progress import Progress
 from lab.loadtest.outcomes import Answered
 from lab.package_data import sample_clip
+from lab.progress import Progress
 from lab.records import prediction_of
 
 

@@ -9,7 +9,6 @@ import msgspec
 from rich.console import Console
 
 from common.errors import SourceError
-from lab.evaluate.progress import Bar
 from lab.loadtest.capacity import search
 from lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
 from lab.loadtest.extrapolate import extrapolate
@@ -32,6 +31,7 @@ from lab.loadtest.slow import brake_for
 from lab.loadtest.sweep import run_sweep
 from lab.loadtest.tables import print_report
 from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from lab.progress import Bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from common.errors import SourceError
 from common.home import models_home
-from lab.evaluate.progress import Progress
 from lab.loadtest.cells import CellPlan, cells_of, interleaved
 from lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from lab.loadtest.figures import quantiles_ms
@@ -21,6 +20,7 @@ from lab.loadtest.simulated.bench import Load, SimulatedBench
 from lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
 from lab.loadtest.slow import Brake
 from lab.loadtest.stats import summarise
+from lab.progress import Progress
 from lab.records import read_records
 from lab.shaper.link import Schedule
 

@@ -58,11 +58,11 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from edge.config import SecondLookConfig
     from lab.data.labelled import open_labelled_set
-    from lab.evaluate.progress import Bar
     from lab.policy.calibrate import write_calibration
     from lab.policy.fit import fit_pair, write_gain_file
     from lab.policy.pair import predict_pair
     from lab.policy.report import print_fit, save_fit_plot
+    from lab.progress import Bar
 
     progress = Bar()
     look = None if look_below is None else SecondLookConfig(below=look_below)

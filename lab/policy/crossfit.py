@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.evaluate.mixture import Floats
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 
 FOLDS = 5
 REPEATS = 4

@@ -15,12 +15,12 @@ from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, 
 from lab.evaluate.intervals import Interval, gap_intervals
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
 from lab.evaluate.predict import data_digest
-from lab.evaluate.progress import Progress
 from lab.evaluate.run import score_all
 from lab.policy.crossfit import cross_fitted
 from lab.policy.estimator import Estimation
 from lab.policy.pair import Pair
 from lab.policy.targets import taught_by
+from lab.progress import Progress
 
 FITTED = "expected_gain"
 

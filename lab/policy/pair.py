@@ -14,8 +14,8 @@ from edge.config import SecondLookConfig
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
 from lab.evaluate.predict import predict_all
-from lab.evaluate.progress import Progress
 from lab.policy.calibrate import fit_calibration, out_of_fold
+from lab.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,11 +29,11 @@ from common.model.manifest import (
     open_model_folder,
 )
 from lab.data.pictures import Picture
-from lab.evaluate.progress import Bar, Progress, Silent
 from lab.model_folder import NO_DIGEST, building, finish
 from lab.package_data import package_file
 from lab.prepare.photographs import package_photographs
 from lab.prepare.presets import imagenet_labels
+from lab.progress import Bar, Progress, Silent
 from lab.quantize.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from common.model.manifest import Input
 from common.model.preprocess import preprocess
 from common.types import FloatArray
 from lab.data.pictures import FilePicture, Picture
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HISTOGRAM_BUDGET_BYTES = 256 * 1024**2

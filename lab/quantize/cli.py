@@ -71,7 +71,7 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from lab.console import open_console
     from lab.data.labelled import open_labelled_set
-    from lab.evaluate.progress import Bar
+    from lab.progress import Bar
     from lab.quantize.recipe import Recipe
     from lab.quantize.report import print_report
     from lab.quantize.run import default_target, quantize_folder

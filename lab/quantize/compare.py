@@ -11,7 +11,7 @@ from common.model.session import Model
 from lab.data.labelled import LabelledSet
 from lab.data.pictures import Picture
 from lab.evaluate.mixture import mixture_of
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 from lab.quantize.cost import ONE_THREAD, interleaved_times, peak_memory_mb
 from lab.quantize.outputs import Answers, compare_answers
 

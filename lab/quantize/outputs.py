@@ -12,7 +12,7 @@ from common.model.session import Model
 from common.types import FloatArray, Prediction
 from lab.data.pictures import Picture
 from lab.evaluate.predict import seeing_all
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 from lab.quantize.cost import ONE_THREAD
 
 EXACT_PICTURES = 32

@@ -9,8 +9,8 @@ from common.errors import ConfigError, ModelError
 from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
-from lab.evaluate.progress import Progress
 from lab.model_folder import building, finish
+from lab.progress import Progress
 from lab.quantize.calibration import folder_pictures
 from lab.quantize.compare import Comparison, compare
 from lab.quantize.layers import is_quantized

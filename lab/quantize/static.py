@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
 from common.errors import ModelError, SpilloverError
 from common.model.manifest import Manifest
 from lab.data.pictures import Picture
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 from lab.quantize.calibration import PictureReader, chunk_of
 from lab.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
 from lab.quantize.recipe import Activations, Method, Recipe, SevenBit

@@ -37,7 +37,7 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed
     packages are used; pictures like those the camera will see are better.
     """
-    from lab.evaluate.progress import Bar
+    from lab.progress import Bar
     from lab.split.pictures import calibration_pictures
     from lab.split.plan import SplitOptions, split_model
     from lab.split.report import print_table, save_plot

@@ -26,8 +26,8 @@ from common.model.split import (
 )
 from common.types import FloatArray, Prediction
 from lab.data.pictures import Picture
-from lab.evaluate.progress import Progress
 from lab.profile.timing import interleaved_medians, network_run, profile_plan
+from lab.progress import Progress
 from lab.split.coding import Examples, Features, choose_coding
 from lab.split.cuts import find_cuts
 from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
@@ -190,7 +190,7 @@ class _Workshop:
 
     def _quantize(self, head_file: Path) -> None:
         """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
-        from lab.evaluate.progress import Silent
+        from lab.progress import Silent
         from lab.quantize.recipe import Recipe
         from lab.quantize.static import quantize_onnx
 

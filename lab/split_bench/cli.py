@@ -41,8 +41,8 @@ def bench_split(
     """
     from common.home import models_home
     from lab.data.labelled import open_labelled_set
-    from lab.evaluate.progress import Bar
     from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
+    from lab.progress import Bar
     from lab.split_bench import run
     from lab.split_bench.report import print_tables, save_plot
 

@@ -20,8 +20,8 @@ from edge.config import PayloadKind, Rung
 from edge.features import FeatureEncoder
 from edge.payloads import PayloadBook, cut_forms, picture_forms
 from edge.policy.payload import choose_payload
-from lab.evaluate.progress import Progress
 from lab.processes import running, wait_for_file
+from lab.progress import Progress
 from lab.shaper.link import Link, constant
 from lab.shaper.proxy import shaped
 from lab.split_bench.forms import Form

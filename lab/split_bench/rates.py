@@ -16,7 +16,7 @@ from common.model.session import Model
 from common.model.split import Cut, SplitPlan, head_path, tail_path
 from common.types import Detections, FloatArray, Image, Prediction
 from lab.data.labelled import LabelledSet
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 from lab.split.clip import fit_distribution, optimal_clip
 from lab.split.coding import coded, mean_bytes
 from lab.split.extract import Half

@@ -14,7 +14,7 @@ from common.model.split import SplitPlan, has_split_plan, open_split_plan
 from edge.parcel import PICTURE
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
-from lab.evaluate.progress import Progress
+from lab.progress import Progress
 from lab.split.plan import SplitOptions, split_model
 from lab.split_bench.forms import FeaturesForm, Form, JpegForm
 from lab.split_bench.judge import halves, open_model

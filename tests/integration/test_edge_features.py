@@ -15,7 +15,7 @@ from edge.config import EdgeConfig
 from edge.daemon import Daemon
 from edge.features import FeatureEncoder
 from lab.early_exit.build import build_early_exit
-from lab.evaluate.progress import Silent
+from lab.progress import Silent
 from lab.records import read_records
 from tests.models import colour_classifier
 from tests.serving import cloud_config, serving

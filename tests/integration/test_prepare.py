@@ -13,13 +13,13 @@ from common.model.manifest import open_model_folder
 from common.model.session import Model
 from common.model.session_config import SessionConfig
 from lab.data.labelled import open_labelled_set
-from lab.evaluate.progress import Silent
 from lab.prepare import pair
 from lab.prepare.cli import prepare
 from lab.prepare.pair import CLOUD_MODEL, EDGE_FLOAT_MODEL, EDGE_MODEL, prepare_pair
 from lab.prepare.photographs import package_photographs
 from lab.prepare.presets import PRESETS
 from lab.prepare.wrap import wrap_onnx
+from lab.progress import Silent
 from lab.quantize.recipe import Recipe
 from lab.quantize.run import quantize_folder
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from edge.policy.gain import GainModel
 from lab.data.labelled import ClassLabels, open_labelled_set
 from lab.evaluate.mixture import correct
-from lab.evaluate.progress import Progress
 from lab.policy.bench.pairs import BenchPair, bench_pairs
 from lab.policy.bench.rules import budget_rows, decision_cost_us, link_frames, risk_rows
 from lab.policy.fit import Fit, fit_pair, write_gain_file
 from lab.policy.pair import predict_pair
 from lab.policy.report import save_fit_plot
+from lab.progress import Progress
 from lab.replay.compare import compare
 from lab.replay.simulate import Setting
 from lab.replay.trace import MODELS, model_trace

@@ -9,10 +9,10 @@ from common.model.manifest import Task
 from common.types import Classification, Prediction
 from lab.data.labelled import ClassLabels, LabelledSet
 from lab.data.pictures import ArrayPicture
-from lab.evaluate.progress import Silent
 from lab.policy.bench.report import write_report
 from lab.policy.bench.rules import budget_rows, risk_rows
 from lab.policy.fit import Pair
+from lab.progress import Silent
 
 
 def test_the_rank_rule_earns_nine_tenths_and_overspends_nothing() -> None:

@@ -11,7 +11,7 @@ from common.model.session_config import SessionConfig
 from common.model.split import head_path, open_split_plan
 from lab.early_exit.build import build_early_exit
 from lab.early_exit.fit import Skip, fit_skip, geometry
-from lab.evaluate.progress import Silent
+from lab.progress import Silent
 from lab.split.extract import Half
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 

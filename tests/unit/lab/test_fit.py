@@ -9,13 +9,13 @@ from common.types import Classification, Detections, Prediction
 from edge.policy.gain import GainModel
 from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from lab.data.pictures import ArrayPicture
-from lab.evaluate.progress import Silent
 from lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
 from lab.policy.crossfit import cross_fitted
 from lab.policy.fit import fit_pair
 from lab.policy.pair import Pair
 from lab.policy.ridge import PENALTIES, fit_ridge, fit_waves
 from lab.policy.targets import BoxGain, fit_temperature, taught_by
+from lab.progress import Silent
 
 RNG = np.random.default_rng(0)
 

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from common.errors import ConfigError, ModelError, SourceError
 from common.model.manifest import Input, Manifest, Output, Task, open_model_folder
 from common.model.session import Model
-from lab.evaluate.progress import Silent
 from lab.model_folder import NO_DIGEST, building, finish
+from lab.progress import Silent
 from lab.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of, folder_pictures
 from lab.quantize.cli import quantize
 from lab.quantize.compare import recommend

@@ -13,11 +13,11 @@ from common.errors import ModelError
 from common.model.manifest import open_model_folder
 from common.model.split import head_path, open_split_plan, tail_path
 from common.types import Classification, Detections
-from lab.evaluate.progress import Silent
 from lab.package_data import package_file
 from lab.prepare.checkpoint import read_checkpoint
 from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
 from lab.prepare.pair import LITE0, LITE2
+from lab.progress import Silent
 from lab.split.clip import fit_distribution, lambert_w, optimal_clip
 from lab.split.cuts import dominated, find_cuts, separates
 from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
