@@ -7,8 +7,9 @@ from lab.policy.fit import Fit
 
 def print_fit(fit: Fit) -> None:
     """One row a policy, one column a share sent."""
-    from rich.console import Console
     from rich.table import Table
+
+    from lab.console import open_console
 
     table = Table(
         title=f"{fit.file.edge_model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures, cross-fitted",
@@ -22,7 +23,7 @@ def print_fit(fit: Fit) -> None:
     for name, curve in fit.curves.items():
         cells = zip(curve[1:-1], fit.intervals[name][1:-1], strict=True)
         table.add_row(name, *(_cell(p.gap_share, i.low, i.high) for p, i in cells))
-    Console().print(table)
+    open_console().print(table)
 
 
 def _cell(share: float | None, low: float | None, high: float | None) -> str:

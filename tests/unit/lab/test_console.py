@@ -1,0 +1,11 @@
+"""Where the workbench prints."""
+
+import pytest
+
+from lab.console import open_console
+
+
+def test_a_line_of_a_table_is_not_cut_at_eighty_columns_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is room for the widest tables."""
+    open_console().print("x" * 105)
+    assert capsys.readouterr().out == "x" * 105 + "\n"
