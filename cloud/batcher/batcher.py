@@ -117,10 +117,14 @@ class Batcher:
     def _serve(self) -> None:
         buffers = BatchBuffers(self._max_rows, self._runner.fixed_rows)
         returning = Returning(self._runner.costs, self._max_rows)
+
+        def deliver(answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
+            returning.answered(rows, self._queue.rows)  # before any of them can be back
+            self._deliver(answers, rows, infer_s)
+
         while (batch := self._next_batch(returning)) is not None:
             if batch:
-                self._run(batch, buffers, self._deliver)
-                returning.answered(sum(work.rows for work in batch), self._queue.rows)
+                self._run(batch, buffers, deliver)
                 del batch  # an idle instance must not hold the last batch in memory
 
     def _next_batch(self, returning: Returning) -> list[Work] | None:
