@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 
 import cv2
 
-from common.errors import ModelError
+from common.errors import ModelError, SpilloverError
 from common.log import get_logger
 from common.model.exit import load_exit_info
 from common.model.locate import find_model_folder
@@ -93,7 +93,8 @@ class Daemon:
             detects=detects,
             class_count=self._model.class_count,
         )
-        outlets = build_outlets(config, self._model.folder.labels, self.metrics.result_dropped)
+        metrics, labels = self.metrics, self._model.folder.labels
+        outlets = build_outlets(config, labels, metrics.result_dropped, metrics.event_dropped)
         self._outlets = Outlets(outlets, self._events.put)
         self._journal = Journal(self.metrics, self._outlets.put)
         self._source = self._open_source()
@@ -140,7 +141,10 @@ class Daemon:
         self._events.put(Ended(reason))
 
     def run(self) -> None:
-        """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end."""
+        """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
+
+        Raises SpilloverError, too, when a sink has not one of the results.
+        """
         release_free_memory()
         with ExitStack() as stack:
             stack.callback(self._summarise)
@@ -161,6 +165,8 @@ class Daemon:
             self._notifier.stopping(str(error) if error else "asked to")
         if error is not None:
             raise error
+        if empty := self._outlets.lost_everything:
+            raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _wait_for_end(self) -> Exception | None:
         """Sleep until there is a reason to end; meanwhile tell systemd that nothing hangs.

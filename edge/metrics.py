@@ -43,6 +43,7 @@ class Metrics:
         self._results_dropped = self._counter(
             "results_dropped", "Results a sink did not get.", "sink", "reason"
         )
+        self._events_dropped = self._counter("events_dropped", "Events a sink did not get.", "sink", "reason")
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
         )
@@ -127,6 +128,10 @@ class Metrics:
     def result_dropped(self, sink: str, reason: str) -> None:
         """A sink did not get a result."""
         self._results_dropped.labels(sink, reason).inc()
+
+    def event_dropped(self, sink: str, reason: str) -> None:
+        """A sink did not get an event."""
+        self._events_dropped.labels(sink, reason).inc()
 
     def summary(self) -> dict[str, int]:
         """Every counter that is not zero, as `name` or `name[label,label]`."""

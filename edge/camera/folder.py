@@ -24,15 +24,24 @@ class FolderSource:
     live = False
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._paths = _images(path)
         self._next = 0
+        self._any_read = False
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self) -> Picture | None:
-        """Decode the next image, upright as its EXIF orientation says."""
+        """Decode the next image, upright as its EXIF orientation says.
+
+        Raises:
+            UnreadablePictureError: this one cannot be decoded.
+            SourceError: none of them could.
+        """
         if self._next >= len(self._paths):
+            if not self._any_read:
+                raise SourceError(f"camera.source: no image in {self._path} can be decoded")
             return None
         path = self._paths[self._next]
         self._next += 1
@@ -43,6 +52,7 @@ class FolderSource:
             raise UnreadablePictureError(f"{path}: {error}") from error
         if image is None:
             raise UnreadablePictureError(f"{path}: not an image that OpenCV can decode")
+        self._any_read = True
         return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start, path.name)
 
     def rewind(self) -> None:

@@ -7,10 +7,14 @@ import cv2
 import numpy as np
 
 from common.errors import SourceError
+from common.log import get_logger
 from edge.camera.source import Picture
+
+_log = get_logger("camera")
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 5.0
+LENGTH_TOLERANCE = 0.02
 
 
 class VideoSource:
@@ -42,6 +46,7 @@ class VideoSource:
             raise SourceError(f"camera.source: {self._where} gives no more frames")
         if not self._frames_read:
             raise SourceError(f"camera.source: {self._where} holds no frame that OpenCV can decode")
+        self._warn_if_cut_short()
         return None
 
     def rewind(self) -> None:
@@ -50,6 +55,18 @@ class VideoSource:
             raise SourceError(f"camera.source: {self._where} is live and cannot begin again")
         self._capture.release()
         self._capture = _open(self._where, live=False)
+        self._frames_read = 0
+
+    def _warn_if_cut_short(self) -> None:
+        """Some containers only estimate their length, so a little less is no news."""
+        promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if self._frames_read < promised * (1 - LENGTH_TOLERANCE) - 1:
+            _log.warning(
+                "video ended early; is it damaged?",
+                source=str(self._where),
+                frames_read=self._frames_read,
+                frames_promised=round(promised),
+            )
 
     def close(self) -> None:
         """Release the device or file."""

@@ -10,11 +10,14 @@ from edge.sinks.jsonl import JsonLinesSink
 from edge.sinks.outlet import Outlet
 from edge.sinks.record import record_encoder
 
+OnDropAt = Callable[[str, str], None]
+"""Gets a sink's name (`0:jsonl`) and a reason."""
+
 
 def build_outlets(
-    config: EdgeConfig, labels: Sequence[str], on_drop: Callable[[str, str], None]
+    config: EdgeConfig, labels: Sequence[str], on_drop: OnDropAt, on_event_drop: OnDropAt
 ) -> list[Outlet]:
-    """An outlet for each configured sink; `on_drop` gets its name (`0:jsonl`) and a reason.
+    """An outlet for each configured sink; it tells `on_drop` and `on_event_drop` what it has lost.
 
     Raises:
         ConfigError: a file cannot be opened, or a sink's library is not installed.
@@ -23,10 +26,15 @@ def build_outlets(
         Outlet(
             _build(sink, config, labels),
             sink.queue_size,
-            partial(on_drop, f"{index}:{sink.__struct_config__.tag}"),
+            partial(on_drop, name),
+            partial(on_event_drop, name),
         )
-        for index, sink in enumerate(config.sinks)
+        for name, sink in _named(config.sinks)
     ]
+
+
+def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:
+    return [(f"{index}:{sink.__struct_config__.tag}", sink) for index, sink in enumerate(sinks)]
 
 
 def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:

@@ -74,6 +74,8 @@ class JsonLinesSink:
 def _open(path: Path | None) -> BinaryIO:
     try:
         if path is None:
+            if sys.stdout is None:  # as Python has it when the descriptor was closed before it began
+                raise ConfigError("sinks: standard output is closed; name a file as `path`")
             return open(sys.stdout.fileno(), "wb", closefd=False)
         torn = _is_torn(path)
         file = path.open("ab")

@@ -39,6 +39,12 @@ class Outlets:
         end_s = time.monotonic() + timeout_s
         return all(outlet.wait_until_flushed(end_s - time.monotonic()) for outlet in self._outlets)
 
+    @property
+    def lost_everything(self) -> list[str]:
+        """Names of the writers whose sink has not one of the results; to be asked when they are closed."""
+        pairs = zip(self._writers, self._outlets, strict=True)
+        return [writer.name for writer, outlet in pairs if outlet.lost_everything]
+
     def close(self, timeout_s: float) -> None:
         """Write what is queued, close the sinks; at most `timeout_s` seconds a sink."""
         for outlet in self._outlets:

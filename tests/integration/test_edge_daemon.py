@@ -310,10 +310,11 @@ def test_sigterm_drains_what_is_under_way(bench: Bench) -> None:
         ({"policy": {"kind": "mean_score"}, "mode": "hybrid"}, 3, b"policy.kind"),
         ({"model": {"folder": "/no/such/model"}}, 4, b"/no/such/model"),
         ({"camera": {"source": "/no/such/clip.mp4"}}, 5, b"clip.mp4"),
+        ({"sinks": [{"kind": "jsonl", "path": "/dev/full"}], "mode": "edge_only"}, 1, b"not one result"),
     ],
 )
 def test_exit_codes(bench: Bench, sections: dict[str, Any], code: int, word: bytes) -> None:
-    """What is wrong with configuration, model or camera is one line on standard error and an exit code."""
+    """What is wrong with configuration, model, camera or sinks is one line at the end and an exit code."""
     bench.paint("red")
     with start(write(bench.folder / "edge.yaml", bench.config(**sections))) as process:
         _, log = process.communicate(timeout=PATIENCE_S)

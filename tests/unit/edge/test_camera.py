@@ -1,17 +1,20 @@
 """Cameras: what is read, how it is numbered, paced, dropped and ended."""
 
+import re
 import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from common.errors import SourceError
 from common.types import Frame
 from edge.camera.camera import Camera
+from edge.camera.folder import FolderSource
 from edge.camera.open import open_source
-from edge.camera.source import Picture
+from edge.camera.source import Picture, UnreadablePictureError
 from edge.camera.video import VideoSource
 from edge.config import CameraConfig, Pace
 from edge.journal import Journal
@@ -155,6 +158,28 @@ def test_damaged_image_is_skipped_and_counted(tmp_path: Path) -> None:
     frames = frames_of(camera_of(open_source(str(tmp_path)), metrics))
     assert [f.source for f in frames] == ["c.jpg"]
     assert metrics.summary() == {"frames_captured": 1, "pictures_unreadable": 2}
+
+
+def test_a_folder_without_a_readable_image_is_an_error_at_its_end(tmp_path: Path) -> None:
+    """To have answered nothing is no success: the folder is named."""
+    (tmp_path / "a.jpg").write_bytes(b"not a picture")
+    source = FolderSource(tmp_path)
+    with pytest.raises(UnreadablePictureError):
+        source.read()
+    with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
+        source.read()
+
+
+def test_a_video_that_ends_early_is_told_of(tmp_path: Path) -> None:
+    """Frames read are held against those that the file promises; a sound file is not complained of."""
+    whole = write_video(tmp_path / "whole.avi", 10)
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    for path, warned in ((whole, False), (broken, True)):
+        source = VideoSource(str(path), live=False)
+        with capture_logs() as log:
+            count = sum(1 for _ in iter(source.read, None))
+        assert [(line["frames_read"], line["frames_promised"]) for line in log] == [(count, 10)] * warned
 
 
 def test_single_image(tmp_path: Path) -> None:

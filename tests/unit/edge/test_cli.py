@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -87,3 +88,15 @@ def test_a_signal_while_the_daemon_is_built_is_a_clean_end(tmp_path: Path) -> No
         process.communicate()
         for one in writer:
             os.close(one)
+
+
+def test_a_closed_standard_output_is_named(tmp_path: Path) -> None:
+    """Results that are to go there have no place to go: exit code 3 and one line, no traceback."""
+    path = tmp_path / "edge.yaml"
+    path.write_text(f"{{camera: {{source: {tmp_path}}}, model: {{folder: {colour_classifier(tmp_path)}}}}}")
+    command = f"exec {shlex.join([*SPILLOVER, 'edge', '-c', str(path)])} >&-"
+    ended = subprocess.run(
+        command, shell=True, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == f"spillover: {path}: sinks: standard output is closed; name a file as `path`\n"

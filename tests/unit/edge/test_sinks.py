@@ -15,6 +15,7 @@ from edge.sinks.base import MemorySink
 from edge.sinks.jsonl import JsonLinesSink
 from edge.sinks.outlet import Outlet
 from edge.sinks.record import Record, record_encoder
+from edge.values import Event
 from tests.unit.edge.values import detections, result
 
 ENCODE = record_encoder(["cat", "dog"])
@@ -109,6 +110,32 @@ def test_slow_sink_drops_and_counts() -> None:
     assert len(sink.results) + len(drops) == 20
     assert len(sink.results) in (4, 5)
     assert set(drops) == {"queue full"}
+
+
+def test_lost_events_are_counted_apart_from_results() -> None:
+    """What a full queue turns away is told by its kind, so that results and losses add up to the frames."""
+    sink, drops, event_drops = StuckSink(), [], []
+    outlet = Outlet(sink, 1, drops.append, event_drops.append)
+    outlet.put(result("kept"))
+    outlet.put(Event("breaker", 0.0))
+    outlet.put(result("lost"))
+    assert (drops, event_drops) == (["queue full"], ["queue full"])
+
+
+@pytest.mark.parametrize(("broken", "lost"), [(True, True), (False, False)])
+def test_a_sink_without_a_single_result_is_known(broken: bool, lost: bool) -> None:
+    """A sink that took events alone has lost everything; without results there is nothing to lose."""
+    sink = StuckSink()
+    sink.release.set()
+    sink.broken = broken
+    outlet = Outlet(sink, 10, lambda _: None)
+    outlet.put(Event("started", 0.0))
+    assert not outlet.lost_everything
+    outlet.put(result("f"))
+    outlet.put(Event("stopped", 0.0))
+    outlet.close()
+    running(outlet).join(30)
+    assert outlet.lost_everything is lost
 
 
 def test_failing_sink_goes_on() -> None:
