@@ -33,15 +33,15 @@ def classification_features(prediction: Classification, classes: int, temperatur
     return np.concatenate([top, log_top, np.array(shape), *by_class])
 
 
-def detection_features(prediction: Detections, class_weight: Features) -> Features:
+def detection_features(prediction: Detections, class_weight: Features, seen_from: float) -> Features:
     """How many boxes, how doubtful they are, and how rare what they show is.
 
     Mean average precision weighs classes alike, so a box of a rare class is worth more: `class_weight`
     (classes,) says how much. Logarithms of the sums of c, c(1-c) and c^2 and of weighted counts from three
     confidences up; roots of the weighted sums of c and c(1-c). Boxes of classes without a weight count
-    nothing.
+    nothing, nor do those below `seen_from`.
     """
-    known = prediction.class_id < class_weight.size
+    known = (prediction.class_id < class_weight.size) & (prediction.confidence >= seen_from)
     c, class_id = prediction.confidence[known].astype(np.float64), prediction.class_id[known]
     weight = class_weight[class_id]
     mass = np.stack([c, c * (1.0 - c), c**2])

@@ -47,6 +47,8 @@ class GainFile(Section, frozen=True):
     """Of the pictures it was fitted on, so that nobody scores it on the same ones by mistake."""
     class_weight: tuple[float, ...] = ()
     """Detections: what a box of each class counts."""
+    seen_from: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Detections: boxes of less confidence do not count; the model's `confidence_threshold` or more."""
     waves: Waves | None = None
     calibration: Calibration | None = None
     """Detections: what the edge's model.yaml had for `output.calibration` when this was fitted."""
@@ -91,14 +93,17 @@ class GainModel:
 
     def features(self, prediction: Prediction) -> Features:
         """The features that the weights belong to."""
-        return features_of(prediction, self.file.classes, self.file.temperature, self._class_weight)
+        file = self.file
+        return features_of(prediction, file.classes, file.temperature, self._class_weight, file.seen_from)
 
 
-def features_of(prediction: Prediction, classes: int, temperature: float, class_weight: Features) -> Features:
+def features_of(
+    prediction: Prediction, classes: int, temperature: float, class_weight: Features, seen_from: float
+) -> Features:
     """Features of either kind of prediction."""
     if isinstance(prediction, Classification):
         return classification_features(prediction, classes, temperature)
-    return detection_features(prediction, class_weight)
+    return detection_features(prediction, class_weight, seen_from)
 
 
 def _waves_for(waves: Waves, size: int) -> tuple[Features, Features]:

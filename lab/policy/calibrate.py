@@ -16,6 +16,8 @@ from lab.policy.crossfit import folds
 from lab.policy.matching import match, overlaps
 
 SAME_BOX_IOU = 0.5
+CALIBRATED_THRESHOLD = 0.02
+"""The model's `confidence_threshold` once it is calibrated: the policy judges by doubtful boxes as well."""
 _STEPS = 30
 _PRIOR = 1e-3
 
@@ -52,9 +54,14 @@ def out_of_fold(
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Put it into the model.yaml of `folder`, in the place of any other. Raises ModelError."""
+    """Put it into the model.yaml of `folder`, with a threshold to match. Raises ModelError.
+
+    The threshold is low, for the policy: `model.report_threshold` of edge.yaml says which boxes are told.
+    """
     manifest = open_model_folder(folder).manifest
-    output = msgspec.structs.replace(manifest.output, calibration=calibration)
+    output = msgspec.structs.replace(
+        manifest.output, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
+    )
     write_manifest(folder, msgspec.structs.replace(manifest, output=output))
 
 

@@ -51,7 +51,8 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
     pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
-    model.yaml of the edge; thresholds of the edge are on the cloud's scale from then on.
+    model.yaml of the edge. Thresholds are on the cloud's scale from then on, and the model's own becomes
+    0.02, because the policy judges by doubtful boxes too: set `model.report_threshold` in edge.yaml.
 
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json

@@ -41,7 +41,9 @@ class Estimation:
         """The estimator that has seen `train` and no others."""
         temperature, weight = self._temperature(train), self._class_weight(train)
         says, classes = self._pair.edge_says, self._pair.classes
-        features = np.array([features_of(p, classes, temperature, weight) for p in says])
+        features = np.array(
+            [features_of(p, classes, temperature, weight, self._pair.seen_from) for p in says]
+        )
         fit = fit_ridge if self._pair.task is Task.CLASSIFICATION else fit_waves
         return Fitted(fit(features[train], self._target(train)), temperature, weight, features)
 

@@ -80,6 +80,7 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
         weights=tuple(ridge.weights.tolist()),
         bias=ridge.bias,
         class_weight=tuple(fitted.class_weight.tolist()),
+        seen_from=pair.seen_from,
         waves=ridge.waves,
         calibration=pair.calibration,
         pictures=len(mixture),

@@ -14,7 +14,7 @@ from edge.config import SecondLookConfig
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
 from lab.evaluate.predict import predict_all
-from lab.policy.calibrate import fit_calibration, out_of_fold
+from lab.policy.calibrate import CALIBRATED_THRESHOLD, fit_calibration, out_of_fold
 from lab.progress import Progress
 
 
@@ -34,6 +34,8 @@ class Pair:
     data: LabelledSet
     calibration: Calibration | None = None
     """Of the edge, fitted on all pictures; `edge_says` is calibrated out of fold."""
+    seen_from: float = 0.0
+    """The daemon's policy sees boxes from this confidence up."""
     means: tuple[str, ...] = field(default=("look",))
     """How `edge_says` differs from `plain_says`."""
 
@@ -64,8 +66,8 @@ def predict_pair(
     classes = _classes(edge, plain)
     pair = Pair(data.task, edge_model, cloud_model, classes, plain, looked, cloud_says, data)
     if not calibrate:
-        own = open_model_folder(edge).manifest.output.calibration
-        return replace(pair, calibration=own)
+        output = open_model_folder(edge).manifest.output
+        return replace(pair, calibration=output.calibration, seen_from=output.confidence_threshold)
     return replace(_calibrated(pair), means=("look", "calibrated") if look else ("calibrated",))
 
 
@@ -77,6 +79,7 @@ def _calibrated(pair: Pair) -> Pair:
         pair,
         edge_says=out_of_fold(says, pair.cloud_says, random),
         calibration=fit_calibration(says, pair.cloud_says),
+        seen_from=CALIBRATED_THRESHOLD,
     )
 
 

@@ -48,7 +48,9 @@ def gain_file(task: Task) -> GainFile:
         classification_features(Classification(np.zeros(1, np.int32), np.ones(1, np.float32)), CLASSES, 1.0)
         if task is Task.CLASSIFICATION
         else detection_features(
-            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)), WEIGHT
+            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)),
+            WEIGHT,
+            0.1,
         )
     )
     size = len(blank)
@@ -65,6 +67,7 @@ def gain_file(task: Task) -> GainFile:
         pictures=1,
         data_sha256="0" * 64,
         class_weight=tuple(WEIGHT.tolist()),
+        seen_from=0.1,
     )
 
 
@@ -75,7 +78,7 @@ def test_the_gain_is_the_formula_of_the_file(task: Task, data: st.DataObject) ->
     """bias + weights . (features - mean) / scale, finite for every prediction."""  # noqa: D403 - a formula
     prediction = data.draw(predictions(task))
     model = GainModel(gain_file(task))
-    features = features_of(prediction, CLASSES, 1.5, WEIGHT)
+    features = features_of(prediction, CLASSES, 1.5, WEIGHT, 0.1)
     assert np.isfinite(features).all()
     assert model.gain(prediction) == pytest.approx(0.5 + ((features - 0.25) / 2).sum(), rel=1e-6, abs=1e-6)
 
@@ -93,7 +96,7 @@ def test_waves_are_cosines_of_the_standardised_features(data: st.DataObject) -> 
     )
     waves = Waves(tuple(map(tuple, frequencies.tolist())), tuple(phases.tolist()))
     model = GainModel(msgspec.structs.replace(plain, weights=tuple(weights.tolist()), waves=waves))
-    z = (features_of(prediction, CLASSES, 1.0, WEIGHT) - 0.25) / 2
+    z = (features_of(prediction, CLASSES, 1.0, WEIGHT, 0.1) - 0.25) / 2
     assert model.gain(prediction) == pytest.approx(0.5 + weights @ np.cos(frequencies @ z + phases))
 
 
@@ -103,6 +106,7 @@ def test_a_doubtful_box_of_a_rare_class_counts_more() -> None:
         detection_features(
             Detections(np.zeros((1, 4), np.float32), np.full(1, 0.4, np.float32), np.array([c], np.int32)),
             WEIGHT,
+            0.1,
         )
         for c in (0, CLASSES - 1)
     )

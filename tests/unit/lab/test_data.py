@@ -61,7 +61,7 @@ def test_coco_instances(folder: Path) -> None:
     assert isinstance(data.truth, CocoTruth)
     assert data.truth.image_ids == (9, 4)
     assert data.truth.instances["annotations"] == [
-        {"image_id": 9, "category_id": 3, "bbox": (1, 1, 2, 3), "area": 6, "iscrowd": 0, "id": 1}
+        {"image_id": 9, "category_id": 3, "bbox": [1, 1, 2, 3], "area": 6, "iscrowd": 0, "id": 1}
     ]
     np.testing.assert_array_equal(data.pictures[0].image(), PIXELS[1][:, :, ::-1])
 
