@@ -54,12 +54,12 @@ class CameraConfig(Section, frozen=True):
 
 
 class SecondLookConfig(Section, frozen=True):
-    """Look again at pictures in doubt: one more inference each, for better answers and judgement."""
+    """Look again, for better answers and judgement: classifiers once where in doubt, detectors twice."""
 
     below: Share = 0.95
     """Pictures whose best class has less probability are looked at again."""
     zoom: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
-    """The second look sees the middle, this share of each side."""
+    """A classifier's second look sees the middle, this share of each side."""
 
 
 class ModelConfig(Section, frozen=True):
@@ -71,7 +71,7 @@ class ModelConfig(Section, frozen=True):
     """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
     session: SessionConfig = SessionConfig()
     second_look: SecondLookConfig | None = None
-    """For classifiers; null looks once."""
+    """Null looks once."""
 
 
 class Period(enum.Enum):
