@@ -22,6 +22,7 @@ class Reason(enum.StrEnum):
     EMPTY = "empty"
     EMPTY_AUDIT = "empty-audit"
     AUDIT = "audit"
+    AUDIT_PUT_OFF = "audit put off"
     MOTION = "motion"
     LOST_TRACK = "lost track"
     NO_TIME = "no time left"

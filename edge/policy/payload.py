@@ -53,5 +53,12 @@ def in_form(decision: Decision, context: Context) -> Decision:
         payload=chosen.name,
         expected_gain=decision.expected_gain * chosen.kept,
         predicted_latency_s=chosen.latency_s,
-        inputs=decision.inputs | {f"latency_s.{option.name}": option.latency_s for option in options},
+        inputs=decision.inputs | _told(options),
     )
+
+
+def _told(options: Sequence[PayloadOption]) -> dict[str, float]:
+    """What every form would have cost: enough to choose again."""
+    return {f"latency_s.{option.name}": option.latency_s for option in options} | {
+        f"payload_bytes.{option.name}": option.payload_bytes for option in options
+    }

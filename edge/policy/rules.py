@@ -125,6 +125,8 @@ class LinkGuard:
             "server_queue_s": link.view.estimate.server_queue_s,
         }
         held_back = _obstacle(decision, context)
+        if held_back and decision.reason == Reason.AUDIT:  # nobody but chance wanted the cloud's answer
+            return replace(decision, action=Action.KEEP, reason=Reason.AUDIT_PUT_OFF, inputs=inputs)
         return replace(
             decision,
             action=self._instead(decision) if held_back else decision.action,

@@ -9,7 +9,7 @@ from common.model.manifest import Task
 from common.types import Action, Classification, ModelId, Result
 from edge.audits import Auditor
 from edge.config import Mode, PolicyConfig
-from edge.policy.base import Context
+from edge.policy.base import HELD_BACK, Context
 from edge.policy.build import build_policy
 from edge.policy.risk import ErrorEstimate
 from edge.values import CloudAnswer, LinkState
@@ -84,3 +84,14 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
         kept_and_wrong.append(keeps and answer.prediction.class_id[0] == 1)  # type: ignore[union-attr]
     assert np.mean(kept_and_wrong[10_000:]) == pytest.approx(0.05, abs=0.015)
     assert seen[-1].low < 0.05 < seen[-1].high
+
+
+def test_an_audit_that_cannot_leave_is_put_off() -> None:
+    """Nobody but chance wanted the cloud's answer: the frame is the edge's, not a degraded one."""
+    policy = build_policy(
+        Mode.HYBRID, PolicyConfig(audit_share=1.0), Task.CLASSIFICATION, 0.5, lambda: 0.0, 0.0
+    )
+    full = Context(0.4, LinkState(in_flight=4, max_in_flight=4))
+    decision = policy.decide(classification(0.9, 0.1), full)
+    assert (decision.action, decision.reason) == (Action.KEEP, "audit put off")
+    assert decision.reason not in HELD_BACK

@@ -74,7 +74,12 @@ def test_a_decision_to_send_says_in_which_form_and_what_was_expected():
     assert (decision.action, decision.payload, decision.reason) == (Action.SEND_FEATURES, "cut", "because")
     assert decision.expected_gain == pytest.approx(0.45)
     assert decision.predicted_latency_s == 0.1
-    assert decision.inputs == {"latency_s.picture": 0.3, "latency_s.cut": 0.1}
+    assert decision.inputs == {
+        "latency_s.picture": 0.3,
+        "latency_s.cut": 0.1,
+        "payload_bytes.picture": 1000,
+        "payload_bytes.cut": 1000,
+    }
 
 
 def test_without_a_choice_decisions_pass_as_they_are():

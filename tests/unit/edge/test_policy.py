@@ -3,15 +3,17 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import ConfigError
 from common.model.manifest import Task
 from common.types import Action, Prediction
-from edge.config import Mode, PolicyConfig
+from edge.config import BudgetConfig, Mode, PolicyConfig
 from edge.link import LinkEstimate
 from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.build import build_policy
-from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption
+from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from tests.unit.edge.values import classification, detections
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))
@@ -121,3 +123,57 @@ def test_scorer_must_fit_the_task(kind: str, task: Task) -> None:
     """A scorer of the other task, or none at all, is a configuration error that names the choices."""
     with pytest.raises(ConfigError, match=r"policy\.kind.*auto"):
         policy_of(kind=kind, task=task)
+
+
+@given(
+    doubt=st.floats(0, 0.5),
+    left_s=st.floats(-0.1, 1),
+    latency_s=st.floats(0.01, 1),
+    in_flight=st.integers(0, 4),
+    pushback_s=st.sampled_from([0.0, 0.3]),
+    tokens=st.floats(0, 60_000),
+    draw=st.floats(0, 1, exclude_max=True),
+)
+def test_a_decision_follows_from_its_inputs(
+    doubt: float,
+    left_s: float,
+    latency_s: float,
+    in_flight: int,
+    pushback_s: float,
+    tokens: float,
+    draw: float,
+) -> None:
+    """What a log holds of a decision is enough to make it again, in the order of the rules."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s, 1.0)
+    link = LinkState(
+        in_flight=in_flight,
+        max_in_flight=4,
+        pushback_left_s=pushback_s,
+        view=LinkView(options=(option,), may_probe=False),
+        tokens=Tokens(tokens, 60_000, 100.0),
+    )
+    config = PolicyConfig(
+        kind="max_softmax", threshold=0.2, budget=BudgetConfig(bytes=600_000), audit_share=0.1
+    )
+    policy = build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: draw)
+    decision = policy.decide(classification(1 - doubt, doubt), Context(left_s, link))
+    told = decision.inputs
+    wanted = told["score"] >= told["threshold"] and told["rank"] >= told["needed_rank"]
+    audited = told["audit_draw"] < told["audit_share"]
+    if not wanted and not audited:
+        assert decision.action is Action.KEEP
+        assert decision.reason == ("outranked" if told["score"] >= told["threshold"] else "confident")
+        return
+    obstacles = {
+        "no time left": told["time_left_s"] <= 0,
+        "pushback": told["pushback_left_s"] > 0,
+        "in-flight cap": told["in_flight"] >= told["max_in_flight"],
+        "link too slow": told["latency_s.picture"] > told["time_left_s"] and not told["may_probe"],
+        "over budget": told["needed_bytes"] > told["tokens_bytes"],
+    }
+    met = next((reason for reason, forbids in obstacles.items() if forbids), None)
+    if not wanted:
+        assert decision.reason == ("audit put off" if met else "audit")
+    else:
+        assert decision.reason == (met or "score>=threshold")
+    assert (decision.action is Action.KEEP) == bool(met)
