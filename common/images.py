@@ -20,12 +20,16 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A JPEG and how it came from the frame: `sent_xy = (frame_xy - offset_xy) * scale`."""
+    """A JPEG and how it came from the frame: `sent_xy = (frame_xy - offset_xy) * scale_xy`.
+
+    The scales of both axes differ a little, because the sent sides are whole pixels.
+    """
 
     data: bytes
     width: int
     height: int
-    scale: float = 1.0
+    scale_x: float = 1.0
+    scale_y: float = 1.0
     offset_x: int = 0
     offset_y: int = 0
 
@@ -36,7 +40,6 @@ def encode_jpeg(image: Image, quality: int, longest_side: int | None = None) -> 
     `quality` is 1..100. Never enlarges.
     """
     height, width = image.shape[:2]
-    scale = 1.0
     if longest_side is not None and max(height, width) > longest_side:
         scale = longest_side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -44,7 +47,8 @@ def encode_jpeg(image: Image, quality: int, longest_side: int | None = None) -> 
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise InvalidInputError(f"OpenCV cannot encode a picture of shape {image.shape}")
-    return EncodedImage(data.tobytes(), image.shape[1], image.shape[0], scale)
+    sent_height, sent_width = image.shape[:2]
+    return EncodedImage(data.tobytes(), sent_width, sent_height, sent_width / width, sent_height / height)
 
 
 def decode_jpeg(data: bytes, max_pixels: int) -> Image:

@@ -102,7 +102,7 @@ def _check(manifest: Manifest, oip: OipConfig, task: Task) -> None:
 
 def _through(picture: EncodedImage, inner: Geometry, parcel: Parcel) -> Geometry:
     """From the frame to the tensor, by way of a picture that is a part of the frame or smaller than it."""
-    scale_x, scale_y = picture.scale * inner.scale_x, picture.scale * inner.scale_y
+    scale_x, scale_y = picture.scale_x * inner.scale_x, picture.scale_y * inner.scale_y
     return Geometry(
         scale_x,
         scale_y,

@@ -105,9 +105,11 @@ class Parcel:
         if isinstance(self.payload, EncodedFeatures):
             xyxy = self.payload.geometry.to_frame(prediction.xyxy)
         else:
-            offset = np.array([self.payload.offset_x, self.payload.offset_y] * 2, np.float32)
+            sent = self.payload
+            scale = np.array([sent.scale_x, sent.scale_y] * 2, np.float32)
+            offset = np.array([sent.offset_x, sent.offset_y] * 2, np.float32)
             limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
-            xyxy = np.clip(prediction.xyxy / np.float32(self.payload.scale) + offset, 0, limit)
+            xyxy = np.clip(prediction.xyxy / scale + offset, 0, limit)
         return Detections(xyxy, prediction.confidence, prediction.class_id)
 
 

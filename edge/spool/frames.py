@@ -28,7 +28,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     jpeg: bytes
     width: int
     height: int
-    scale: float
+    scale_x: float
     offset_x: int
     offset_y: int
     action: str
@@ -39,6 +39,8 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     """Of features; then `jpeg` holds their bytes, and `geometry` what leads back to the frame."""
     geometry: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
     option: str = ""
+    scale_y: float = 0.0
+    """Of pictures; 0 in records of a version that had one scale for both axes."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -75,13 +77,14 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "jpeg": picture.data,
                 "width": picture.width,
                 "height": picture.height,
-                "scale": picture.scale,
+                "scale_x": picture.scale_x,
+                "scale_y": picture.scale_y,
                 "offset_x": picture.offset_x,
                 "offset_y": picture.offset_y,
                 "option": parcel.option,
             }
         case EncodedFeatures(data, head_sha256, at):
-            plain = {"width": 0, "height": 0, "scale": 1.0, "offset_x": 0, "offset_y": 0}
+            plain = {"width": 0, "height": 0, "scale_x": 1.0, "offset_x": 0, "offset_y": 0}
             geometry = (at.scale_x, at.scale_y, at.offset_x, at.offset_y)
             return plain | {
                 "jpeg": data,
@@ -128,7 +131,8 @@ class SpooledFrame:
     def _payload(self) -> Payload:
         body = self._body
         if not body.head_sha256:
-            return EncodedImage(body.jpeg, body.width, body.height, body.scale, body.offset_x, body.offset_y)
+            scales = (body.scale_x, body.scale_y or body.scale_x)
+            return EncodedImage(body.jpeg, body.width, body.height, *scales, body.offset_x, body.offset_y)
         geometry = Geometry(*body.geometry, body.frame_width, body.frame_height)
         return EncodedFeatures(body.jpeg, body.head_sha256, geometry)
 

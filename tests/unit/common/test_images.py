@@ -120,9 +120,9 @@ def test_an_exif_rotation_is_obeyed() -> None:
 @given(width=st.integers(1, 300), height=st.integers(1, 300), longest=st.integers(8, 400))
 @settings(max_examples=40, deadline=None)
 def test_shrinking_never_enlarges_and_says_its_scale(width: int, height: int, longest: int) -> None:
-    """The longer side is at most the limit, and `scale` leads from frame pixels to sent pixels."""
+    """The longer side is at most the limit, and each axis' scale leads from frame to sent pixels exactly."""
     encoded = encode_jpeg(photo(width, height), quality=70, longest_side=longest)
-    assert max(encoded.width, encoded.height) <= longest or encoded.scale == 1
-    assert encoded.scale <= 1
-    assert encoded.width == pytest.approx(width * encoded.scale, abs=1)
-    assert encoded.height == pytest.approx(height * encoded.scale, abs=1)
+    assert max(encoded.width, encoded.height) <= longest or encoded.scale_x == 1
+    assert max(encoded.scale_x, encoded.scale_y) <= 1
+    assert encoded.width == pytest.approx(width * encoded.scale_x)
+    assert encoded.height == pytest.approx(height * encoded.scale_y)

@@ -56,7 +56,7 @@ def spool(tmp_path):
     offers = []
     for number, value in enumerate((1.0, 3.0, 2.0)):
         frame_id = f"cam-b-{number}"
-        parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5))
+        parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
         offers.append(Offer(value, frame_id, to_body(parcel, result(frame_id))))
     spool.step(offers)
     return spool

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.images import EncodedImage
+from common.images import EncodedImage, encode_jpeg
 from common.model.preprocess import Geometry
 from common.types import (
     Action,
@@ -16,9 +16,10 @@ from common.types import (
 )
 from edge.spool.frames import SpooledFrame, to_body
 from edge.values import EncodedFeatures, Parcel
+from tests.unit.edge.values import result
 
 FEATURES = EncodedFeatures(b"SF features", "ab" * 32, Geometry(0.5, 0.25, 3.5, 0.0, 640, 480))
-PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 10, 20)
+PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 0.4, 10, 20)
 
 
 def _parcel(payload):
@@ -50,3 +51,15 @@ def test_boxes_found_in_features_are_brought_back_to_the_frame():
     boxes = parcel.in_frame_pixels(found)
     assert isinstance(boxes, Detections)
     assert boxes.xyxy.tolist() == [[10, 40, 20, 80]]
+
+
+def test_boxes_of_a_shrunk_picture_lead_back_on_both_axes():
+    """A flat frame loses more of one side to rounding; the whole picture is still the whole frame."""
+    sent = encode_jpeg(np.zeros((5, 1000, 3), np.uint8), 85, longest_side=100)
+    parcel = Parcel("f", "cam", "b", 0, 0.0, 1000, 5, sent)
+    whole = Detections(
+        np.array([[0, 0, sent.width, sent.height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+    )
+    for one in (parcel, SpooledFrame(to_body(parcel, result("f"))).parcel):
+        back = one.in_frame_pixels(whole)
+        np.testing.assert_allclose(back.xyxy, [[0, 0, 1000, 5]], rtol=1e-6)
