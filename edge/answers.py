@@ -19,6 +19,7 @@ from common.types import AnsweredBy, Result
 from edge.values import CloudAnswer, Outcome, Parcel
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
+STOPPED = "stopped before the frame was sent"
 
 
 @dataclass(slots=True, eq=False)
@@ -62,9 +63,16 @@ class Answers:
         return len(self._waiting)
 
     def open(self, local: Result, captured_s: float, deadline_s: float) -> "OpenTicket":
-        """Promise a result for `local.frame_id` by `deadline_s`: `local`, should the cloud fail."""
+        """Promise a result for `local.frame_id` by `deadline_s`: `local`, should the cloud fail.
+
+        After `close` nobody watches deadlines any more: then that result is given at once.
+        """
+        entry = _Waiting(local, captured_s, deadline_s)
         with self._changed:
-            self._waiting[local.frame_id] = _Waiting(local, captured_s, deadline_s)
+            if self._closed:
+                self._emit(self._degraded(entry, STOPPED))
+                return OpenTicket(self, local.frame_id)
+            self._waiting[local.frame_id] = entry
             heapq.heappush(self._deadlines, (deadline_s, local.frame_id))
             if self._deadlines[0][1] == local.frame_id:
                 self._changed.notify_all()

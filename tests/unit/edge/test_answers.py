@@ -173,3 +173,14 @@ class AnyInterleaving(RuleBasedStateMachine):
 
 
 TestAnyInterleaving = AnyInterleaving.TestCase
+
+
+def test_a_frame_that_comes_after_the_end_is_answered_at_once() -> None:
+    """Nobody watches its deadline any more: the local result, marked, and no other."""
+    given: list[Result] = []
+    answers = Answers(given.append, lambda: 0.0)
+    answers.close("stopped")
+    answers.open(result("late"), 0.0, 1.0).settle(ANSWER)
+    assert [(r.frame_id, r.answered_by) for r in given] == [("late", AnsweredBy.EDGE_DEGRADED)]
+    assert given[0].error
+    assert len(answers) == 0

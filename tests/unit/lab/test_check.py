@@ -101,3 +101,17 @@ def test_the_command_fails_when_the_books_do_not_balance(tmp_path):
     assert isinstance(run.exception, BooksDoNotBalanceError)
     assert "VIOLATION" in run.output
     assert json.loads((tmp_path / "verdict.json").read_text())["violations"]
+
+
+def test_a_run_that_was_killed_in_its_first_line_is_no_violation():
+    """The sink ends the torn line and the next run begins behind it; at the end of a file it stands open."""
+    torn = _started("a")[:20]
+    assert not _verdict(torn, *GOOD).violations
+    assert not _verdict(*GOOD, torn).violations
+    assert not _verdict(b'{"ev\n', *GOOD).violations
+    assert _verdict(torn, *GOOD).torn_lines == 1
+
+
+def test_a_line_that_cannot_be_read_amid_a_run_is_one():
+    """A run that ended cleanly has torn nothing."""
+    assert _verdict(*GOOD[:2], b"{half", *GOOD[2:]).violations
