@@ -89,9 +89,9 @@ class Period(enum.Enum):
 
 
 class BudgetConfig(Section, frozen=True):
-    """What may leave the device, in bytes as the link counts them; see `edge.meter.wire_bytes`."""
+    """What may leave the device, in bytes as the link counts them; see `edge.budget.wire_bytes`."""
 
-    bytes: Count
+    bytes: Annotated[int, msgspec.Meta(ge=1000)]
     per: Period = Period.DAY
     bucket_bytes: Count | None = None
     """How much may leave at once; null is a tenth of `bytes`. A frame that is larger is never sent."""
