@@ -125,7 +125,8 @@ def _by_frame(model: Model, image: Image, quality: int, size: float) -> tuple[in
     sent = encode_jpeg(image, quality, round(size * max(image.shape[:2])))
     answer, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
     if isinstance(answer, Detections):
-        answer = replace(answer, xyxy=answer.xyxy / np.float32(sent.scale))
+        scale = np.array([sent.scale_x, sent.scale_y] * 2, np.float32)
+        answer = replace(answer, xyxy=answer.xyxy / scale)
     return len(sent.data), answer
 
 
