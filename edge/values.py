@@ -127,7 +127,7 @@ class LinkView:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A byte budget at one moment; the default is none. Bytes are counted as `edge.budget.wire_bytes` does."""
+    """A byte budget at one moment; the default is none. Counted as `edge.budget.wire_bytes` does."""
 
     left_bytes: float = math.inf
     bucket_bytes: float = math.inf
