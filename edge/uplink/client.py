@@ -275,8 +275,6 @@ class GrpcUplink:
             self._book.timed_out(sent.carried_bytes, now_s - sent.departed_s)
         elif outcome.status == "unavailable":
             self._book.unreachable()
-        elif outcome.status == "unavailable":
-            self._book.unreachable()
 
     def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
