@@ -7,8 +7,8 @@ import click
 
 
 @click.command("bench-edge")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs of runs.")
-@click.option("--frames", type=click.IntRange(min=50), default=400, show_default=True, help="Frames a run.")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True, help="Pairs of runs.")
+@click.option("--frames", type=click.IntRange(min=50), default=300, show_default=True, help="Frames a run.")
 @click.option(
     "--core", type=click.IntRange(min=0), default=0, show_default=True, help="The core both are bound to."
 )
