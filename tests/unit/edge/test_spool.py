@@ -166,7 +166,8 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
             numbers.append(int(taken.body.split()[0]))
             assert taken.body == b"%d " % numbers[-1] * 3000
         state = spool.state()
-        assert state.corrupt == 0
+        # A kill may tear the record that was being written; it was never said to be accepted.
+        assert state.corrupt <= 1
         # The last record may be on the disk and not yet have been said to be.
         assert numbers == list(range(max(numbers), min(numbers) - 1, -1))
         assert accepted <= max(numbers) <= accepted + 1
