@@ -23,6 +23,7 @@ from lab.package_data import sample_clip
 from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from lab.processes import finish, running, wait_for_file
 from lab.records import read_records
+from lab.yaml_files import write_yaml
 
 _SKIP = 20
 """Frames at the beginning of a run that are not timed."""
@@ -113,11 +114,11 @@ class _Bench:
         ready, log = out / "cloud.address", out / "cloud.log"
         ready.unlink(missing_ok=True)
         models = {"repository": str(models_home()), "load": [CLOUD_MODEL.parent.name]}
-        _write_yaml(out / "cloud.yaml", {"listen": "127.0.0.1:0", "models": models, "metrics": None})
+        write_yaml(out / "cloud.yaml", {"listen": "127.0.0.1:0", "models": models, "metrics": None})
         with running(["cloud", "-c", str(out / "cloud.yaml"), "--ready-file", str(ready)], log) as cloud:
             address = wait_for_file(ready, cloud, log)
             config = self._edge_config("memory", {"mode": "hybrid"}, {"fps": 15, "loop": True})
-            _write_yaml(
+            write_yaml(
                 config,
                 yaml.safe_load(config.read_text(encoding="utf-8"))
                 | {"uplink": {"address": address}, "policy": {"kind": "max_softmax", "threshold": 0.5}},
@@ -145,17 +146,13 @@ class _Bench:
             "sinks": [{"kind": "jsonl", "path": str(results)}],
         }
         path = out / f"edge-{name}.yaml"
-        _write_yaml(path, config | dict(top))
+        write_yaml(path, config | dict(top))
         return path
 
 
 def _added_s(record: Record) -> float:
     times = record.timings
     return times.total_s - times.capture_s - times.preprocess_s - times.infer_s - times.decode_s
-
-
-def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
 
 
 @contextlib.contextmanager

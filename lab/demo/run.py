@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from common.errors import SourceError
@@ -22,6 +21,7 @@ from lab.package_data import sample_clip
 from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from lab.processes import finish, running, wait_for_file
 from lab.records import read_records
+from lab.yaml_files import write_yaml
 
 MODES = ("edge_only", "cloud_only", "hybrid")
 _START_LIMIT_S = 60.0
@@ -98,7 +98,7 @@ def _run_modes(settings: DemoSettings, source: str, progress: Progress) -> dict[
     out = settings.out
     cloud_yaml, ready = out / "cloud.yaml", out / "cloud.address"
     ready.unlink(missing_ok=True)
-    _write_yaml(cloud_yaml, _cloud_config())
+    write_yaml(cloud_yaml, _cloud_config())
     log = out / "cloud.log"
     task = progress.add_task("edge process, mode", total=len(MODES))
     results = {}
@@ -115,7 +115,7 @@ def _run_edge(settings: DemoSettings, mode: str, source: str, address: str) -> l
     out = settings.out
     config, log, results = out / f"edge-{mode}.yaml", out / f"edge-{mode}.log", out / f"{mode}.jsonl"
     results.unlink(missing_ok=True)
-    _write_yaml(config, _edge_config(settings, mode, source, address, results))
+    write_yaml(config, _edge_config(settings, mode, source, address, results))
     with running(["edge", "-c", str(config)], log) as edge:
         finish(edge, log, limit_s=_START_LIMIT_S + 3 * settings.frames / settings.fps)
     records = read_records(results)
@@ -146,10 +146,6 @@ def _edge_config(
         "uplink": {"address": address},
         "sinks": [{"kind": "jsonl", "path": str(results)}],
     }
-
-
-def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
 
 
 def _write_json(settings: DemoSettings, source: str, figures: Mapping[str, ModeFigures]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from common.home import models_home
 from edge.sinks.record import Record
 from lab.loadtest.slow import Brake
-from lab.loadtest.yaml_files import merged, write_yaml
 from lab.processes import ProcessFailedError, running, tail
 from lab.records import read_records
+from lab.yaml_files import merged, write_yaml
 
 _POLL_S = 0.05
 _START_LIMIT_S = 90.0

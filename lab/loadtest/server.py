@@ -11,8 +11,8 @@ from common.errors import ConfigError
 from common.home import models_home
 from lab.loadtest.config import CloudPart
 from lab.loadtest.gpu import GpuMeter, open_gpu_meter
-from lab.loadtest.yaml_files import merged, write_yaml
 from lab.processes import running, wait_for_file
+from lab.yaml_files import merged, write_yaml
 
 _START_LIMIT_S = 60.0
 

@@ -13,7 +13,7 @@ from lab.loadtest.edges import edge_config
 from lab.loadtest.real import RealBench
 from lab.loadtest.results import Sweep, SweepPoint
 from lab.loadtest.scenarios import Scenarios
-from lab.loadtest.yaml_files import merged, nested, write_yaml
+from lab.yaml_files import merged, nested, write_yaml
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 GOOD_ENOUGH = 0.01

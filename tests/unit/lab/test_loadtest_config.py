@@ -12,7 +12,7 @@ from lab.loadtest import config as section
 from lab.loadtest.cells import cells_of, interleaved
 from lab.loadtest.config import LoadConfig
 from lab.loadtest.server import require_loopback
-from lab.loadtest.yaml_files import merged, nested
+from lab.yaml_files import merged, nested
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
 SMALL = """

@@ -1,4 +1,4 @@
-"""Configurations of the processes of a run: merged from load.yaml's parts and written beside the results."""
+"""Configurations of the processes that the workbench starts: merged from parts, written beside results."""
 
 from collections.abc import Mapping
 from pathlib import Path
