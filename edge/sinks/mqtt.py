@@ -3,6 +3,7 @@
 The broker may be away: messages wait in memory up to a bound, and the library reconnects with growing pauses.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -69,7 +70,8 @@ class MqttSink:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
         if self._client.is_connected():
             farewell = self._client.publish(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
-            farewell.wait_for_publish(5.0)
+            with suppress(RuntimeError, ValueError):  # the connection broke just now: the broker says the will
+                farewell.wait_for_publish(5.0)
         self._client.disconnect()
         self._client.loop_stop()
 
