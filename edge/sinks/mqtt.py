@@ -70,7 +70,7 @@ class MqttSink:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
         if self._client.is_connected():
             farewell = self._client.publish(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
-            with suppress(RuntimeError, ValueError):  # the connection broke just now: the broker says the will
+            with suppress(RuntimeError, ValueError):  # the line just broke: the will says it
                 farewell.wait_for_publish(5.0)
         self._client.disconnect()
         self._client.loop_stop()
