@@ -89,8 +89,8 @@ bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back in
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
 	$(BIN)/python -m lab.bench_cloud.peers
 
-chaos: $(STAMP) ## break link, cloud, disk and edge; CYCLES=1000 for the long run
-	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30)
+chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
+	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))
 
 soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak

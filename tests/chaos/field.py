@@ -90,8 +90,8 @@ class Field:
         finally:
             self._cloud.send_signal(signal.SIGCONT)
 
-    def start_edge(self) -> None:
-        """Start a daemon on the spool and the output that are there; returns when its metrics answer."""
+    def start_edge(self, *, wait: bool = True) -> None:
+        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
         self._boots += 1
         port = _free_port()
         self.metrics_address = f"127.0.0.1:{port}"
@@ -108,7 +108,8 @@ class Field:
             "drain_timeout_s": 2.0,
         }
         self._edge = self._spawn("edge", "-c", str(self._write("edge.yaml", config)))
-        _wait(lambda: self._metrics() is not None, self._edge)
+        if wait:
+            _wait(lambda: self._metrics() is not None, self._edge)
 
     def kill_edge(self) -> None:
         """Kill -9."""
