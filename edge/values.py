@@ -27,7 +27,8 @@ class BreakerPhase(enum.Enum):
 class Event:
     """Something that happened and is no result: sinks get it in line with the results.
 
-    `kind` is one of `started`, `stopped`, `dropped`, `camera_state`, `breaker`, `spool` (docs/reliability.md).
+    `kind` is one of `started`, `stopped`, `dropped`, `camera_state`, `breaker`, `spool`
+    (docs/reliability.md).
     """
 
     kind: str

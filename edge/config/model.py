@@ -1,0 +1,30 @@
+"""The model that answers first."""
+
+from typing import Annotated
+
+import msgspec
+
+from common.config import Section
+from common.model.session_config import SessionConfig
+from edge.config.kinds import Share
+
+
+class SecondLookConfig(Section, frozen=True):
+    """Look again, for better answers and judgement: classifiers once where in doubt, detectors twice."""
+
+    below: Share = 0.95
+    """Pictures whose best class has less probability are looked at again."""
+    zoom: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+    """A classifier's second look sees the middle, this share of each side."""
+
+
+class ModelConfig(Section, frozen=True):
+    """The model that answers every frame first."""
+
+    folder: str
+    """A model folder, or the name of one below the cache folder of prepared models."""
+    report_threshold: Share | None = None
+    """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
+    session: SessionConfig = SessionConfig()
+    second_look: SecondLookConfig | None = None
+    """Null looks once."""
