@@ -69,12 +69,17 @@ class Dataplane:
         with loaded.in_use(), runner.answering(call):
             inputs, geometry = await self._on_thread(lambda: front.prepare(payload))
             decode_s = time.monotonic() - started_s
-            runner.input_ready(decode_s)
+            runner.decoded(decode_s)
             batched = await runner.run(inputs, 1, call, due_s=due_s)
             ran_s = time.monotonic()
             prediction = await self._on_thread(lambda: front.decode(batched.outputs, geometry))
             done_s = time.monotonic()
-            runner.statistics.compute_output.add(done_s - ran_s)
+            runner.statistics.answered(
+                input_s=decode_s,
+                queue_s=batched.queue_s,
+                infer_s=batched.infer_s,
+                output_s=done_s - ran_s,
+            )
         timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, done_s - started_s)
         reply = InferenceReply(request.frame_id, loaded.model_id, prediction, timings)
         self._answered.remember(key, reply)
@@ -87,18 +92,24 @@ class Dataplane:
             NotFoundError, OverloadedError, DeadlineExpiredError, ModelError: as `infer`.
             InvalidInputError: the tensors are not those that the network takes, or it has no such output.
         """
+        started_s = time.monotonic()
         self._rate.spend(call.device)
         loaded = self.registry.get(_named(request), request.model_version)
         inputs, rows = arrange(loaded.network, request)
+        arranged_s = time.monotonic()
         if request.timeout_s is not None:
-            call = replace(call, expires_s=min(call.expires_s, time.monotonic() + request.timeout_s))
+            call = replace(call, expires_s=min(call.expires_s, arranged_s + request.timeout_s))
         priority = request.priority or _UNSAID_PRIORITY
         with loaded.answering(call):
             batched = await loaded.run(inputs, rows, call, due_s=call.expires_s, priority=priority)
-        names = (spec.name for spec in loaded.network.outputs)
-        outputs = dict(zip(names, batched.outputs, strict=True))
-        if request.outputs:
-            outputs = {name: outputs[name] for name in request.outputs}
+            ran_s = time.monotonic()
+            outputs = loaded.network.named(batched.outputs, request.outputs)
+            loaded.statistics.answered(
+                input_s=arranged_s - started_s,
+                queue_s=batched.queue_s,
+                infer_s=batched.infer_s,
+                output_s=time.monotonic() - ran_s,
+            )
         reply = TensorReply(loaded.model_id.name, loaded.model_id.version, outputs, request.request_id)
         return reply, batched.queue_s
 

@@ -128,15 +128,14 @@ class LoadedModel:
             await tail.runner.stop()
         await self._batcher.stop()
 
-    def input_ready(self, seconds: float) -> None:
-        """A request's input tensor took `seconds` to make."""
-        self.statistics.compute_input.add(seconds)
+    def decoded(self, seconds: float) -> None:
+        """A request's payload took `seconds` to become a tensor."""
         self._metrics.decode.observe(seconds)
 
     def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
         """The batcher's report of one run."""
         self.admission.measured(rows, infer_s)
-        self.statistics.batch_done(rows, infer_s, queue_s)
+        self.statistics.batch_done(rows, infer_s)
         self._metrics.batch_done(rows, infer_s, queue_s)
 
 

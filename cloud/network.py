@@ -104,6 +104,11 @@ class Network:
         self.costs.learn(rows, time.perf_counter() - start_s)
         return outputs
 
+    def named(self, outputs: Sequence[Tensor], wanted: Sequence[str] = ()) -> dict[str, Tensor]:
+        """What `run` gave, by name: all of it, or `wanted` alone, in that order."""
+        named = dict(zip(self._output_names, outputs, strict=True))
+        return {name: named[name] for name in wanted} if wanted else named
+
     def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         feed = dict(zip(self._input_names, inputs, strict=True))
         outputs: list[Tensor] = self.session.run(self._output_names, feed)

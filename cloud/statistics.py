@@ -2,7 +2,6 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -13,15 +12,19 @@ class Total:
     count: int = 0
     seconds: float = 0.0
 
-    def add(self, seconds: float, count: int = 1) -> None:
-        """Count `count` more that took `seconds` together."""
-        self.count += count
+    def add(self, seconds: float) -> None:
+        """Count one more that took `seconds`."""
+        self.count += 1
         self.seconds += seconds
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Totals of one version. Everything but `runs` and `batches` counts requests."""
+    """Totals of one version. Everything but `rows`, `runs` and `batches` counts requests.
+
+    `queue` and the three of `compute_*` count the same requests, those that were answered, at every moment:
+    perf_analyzer ends where they differ.
+    """
 
     success: Total = field(default_factory=Total)
     fail: Total = field(default_factory=Total)
@@ -35,11 +38,16 @@ class Statistics:
     runs: int = 0
     last_unix_ms: int = 0
 
-    def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
-        """One run of `rows` for requests that had waited `queue_s`."""
+    def batch_done(self, rows: int, infer_s: float) -> None:
+        """One run of `rows`."""
         self.rows += rows
         self.runs += 1
         self.batches[rows].add(infer_s)
-        self.queue.add(sum(queue_s), len(queue_s))
-        self.compute_infer.add(infer_s * len(queue_s), len(queue_s))
         self.last_unix_ms = round(time.time() * 1000)
+
+    def answered(self, *, input_s: float, queue_s: float, infer_s: float, output_s: float) -> None:
+        """One request was answered: what making its input, waiting, its run and its output took."""
+        self.compute_input.add(input_s)
+        self.queue.add(queue_s)
+        self.compute_infer.add(infer_s)
+        self.compute_output.add(output_s)
