@@ -204,7 +204,7 @@ class Arena:
     def read(self, record_id: int) -> bytes | None:
         """A record's body; a damaged record is counted, removed, and None."""
         stored = self._contents.by_id[record_id]
-        body = os.pread(self._file, stored.header.body_bytes, stored.block * BLOCK_BYTES + HEADER_BYTES)
+        body = _body(self._file, stored)
         if body_is_intact(stored.header, body):
             return body
         self._drop(stored)
@@ -275,22 +275,17 @@ class Arena:
 
     def _scan(self, blocks: int) -> Iterator[Stored]:
         """Every record with a sound header; damaged headers are counted."""
-        block = 0
-        while block < blocks:
-            data = os.pread(self._file, HEADER_BYTES, block * BLOCK_BYTES)
-            header = decode_header(data)
-            if header is not None and block + header.blocks <= blocks:
-                yield Stored(header, block)
-                block += header.blocks
-                continue
-            self.corrupt += header is not None or looks_like_header(data)
-            block += 1
+        for found in _scan(self._file, blocks):
+            if found is None:
+                self.corrupt += 1
+            else:
+                yield found
 
     def _move_in(self, beyond: list[Stored]) -> None:
         """The arena has shrunk: bring what lies past its end inside, the most valuable first."""
         for stored in sorted(beyond, key=lambda found: found.rank, reverse=True):
             header = stored.header
-            body = os.pread(self._file, header.body_bytes, stored.block * BLOCK_BYTES + HEADER_BYTES)
+            body = _body(self._file, stored)
             if not body_is_intact(header, body):
                 self._spoil(header)
             elif self.put(header.value, header.clock_s, header.key, body) is None:
@@ -298,6 +293,40 @@ class Arena:
         by_age = sorted(self._contents.by_id.items(), key=lambda item: item[1].header.clock_s)
         self._contents.by_id = dict(by_age)
         self.sync()
+
+
+def intact_records(path: Path) -> list[tuple[Header, int]]:
+    """Every record of the file that can be read back, and its first byte; nothing is changed.
+
+    For those who look at a spool from outside, while no daemon runs. Raises OSError.
+    """
+    with path.open("rb") as file:
+        blocks = os.fstat(file.fileno()).st_size // BLOCK_BYTES
+        found = [stored for stored in _scan(file.fileno(), blocks) if stored is not None]
+        return [
+            (stored.header, stored.block * BLOCK_BYTES)
+            for stored in found
+            if body_is_intact(stored.header, _body(file.fileno(), stored))
+        ]
+
+
+def _scan(file: int, blocks: int) -> Iterator[Stored | None]:
+    """Every record with a sound header, and None for each damaged one."""
+    block = 0
+    while block < blocks:
+        data = os.pread(file, HEADER_BYTES, block * BLOCK_BYTES)
+        header = decode_header(data)
+        if header is not None and block + header.blocks <= blocks:
+            yield Stored(header, block)
+            block += header.blocks
+            continue
+        if header is not None or looks_like_header(data):
+            yield None
+        block += 1
+
+
+def _body(file: int, stored: Stored) -> bytes:
+    return os.pread(file, stored.header.body_bytes, stored.block * BLOCK_BYTES + HEADER_BYTES)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

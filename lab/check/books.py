@@ -102,12 +102,12 @@ class Books:
                 self._torn += 1
                 self._torn_first += _begins_run(line)
 
-    def verdict(self, *, drained: bool = False, excused: Collection[str] = ()) -> Verdict:
-        """Close the books; `drained` demands that no accepted frame still waits, but for those `excused`."""
+    def verdict(self, *, on_disk: Collection[str] | None = None) -> Verdict:
+        """Close the books; accepted frames may still wait if they are `on_disk`, None where nobody looked."""
         killed = [boot for boot in self._boots.values() if boot.captured is None]
         missing = sum(self._close(name, boot) for name, boot in self._boots.items())
         self._close_revisions()
-        fates = self._close_spool(excused if drained else None)
+        fates = self._close_spool(on_disk)
         # A run that was killed in its first line is known by that alone.
         cut_off = len(killed) + self._torn_first
         if self._torn > cut_off:
@@ -179,11 +179,8 @@ class Books:
             if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
                 self._violations.append(f"{frame_id}: a revision without a first result")
 
-    def _close_spool(self, excused: Collection[str] | None) -> Counter[str]:
-        """What became of accepted frames: a fate that was told, or the revision that proves it.
-
-        None for `excused` lets all of them wait.
-        """
+    def _close_spool(self, on_disk: Collection[str] | None) -> Counter[str]:
+        """What became of accepted frames: a fate that was told, or the revision that proves it."""
         fates: Counter[str] = Counter()
         for frame_id, told in self._fates.items():
             ended = [fate for fate in told if fate != "accepted"]
@@ -193,7 +190,7 @@ class Books:
                 fates["answered"] += 1
             else:
                 fates["waiting"] += 1
-                if excused is not None and frame_id not in excused:
+                if on_disk is not None and frame_id not in on_disk:
                     self._violations.append(f"{frame_id}: accepted by the spool, and lost")
             if "answered" in told and not self._revised[frame_id]:
                 self._violations.append(f"{frame_id}: told answered, but there is no revision")

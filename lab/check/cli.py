@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from common.errors import SpilloverError
+from edge.spool.arena import intact_records
 from lab.check.books import Books, Verdict
 
 
@@ -16,11 +17,15 @@ class BooksDoNotBalanceError(SpilloverError):
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--drained", is_flag=True, help="Demand that no frame accepted by the spool still waits.")
+@click.option(
+    "--spool",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The spool's file, of a daemon that does not run: what was accepted and has no end must be there.",
+)
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict."
 )
-def check(runs: tuple[Path, ...], drained: bool, json_path: Path | None) -> None:
+def check(runs: tuple[Path, ...], spool: Path | None, json_path: Path | None) -> None:
     """Prove that every frame ended exactly once, from the JSON lines in RUNS, oldest file first.
 
     A frame ends as edge, cloud, edge_degraded, or dropped with a reason; a late answer is a revision of an
@@ -30,12 +35,17 @@ def check(runs: tuple[Path, ...], drained: bool, json_path: Path | None) -> None
     for run in runs:
         with run.open("rb") as file:
             books.take(file)
-    verdict = books.verdict(drained=drained)
+    verdict = books.verdict(on_disk=waiting_in(spool) if spool else None)
     if json_path:
         json_path.write_text(json.dumps(asdict(verdict), indent=1), encoding="utf-8")
     click.echo(_text(verdict))
     if verdict.violations:
         raise BooksDoNotBalanceError(f"{len(verdict.violations)} violations")
+
+
+def waiting_in(spool: Path) -> set[str]:
+    """Ids of the frames that wait in a spool's file and can be read back."""
+    return {header.key.decode(errors="replace") for header, _ in intact_records(spool)}
 
 
 def _text(verdict: Verdict) -> str:

@@ -100,7 +100,7 @@ def edge_killed(field: Field, rng: random.Random) -> None:
     """Kill -9 of the edge at a random moment, with the link down half of the time; now and then twice."""
     if rng.random() < 0.5:
         field.link.set(Mode.CUT)
-    time.sleep(1.5 * rng.random())
+    time.sleep(rng.random())
     field.kill_edge()
     if rng.random() < 0.25:  # the second time while it starts: it finds its spool and its last line again
         field.start_edge(wait=False)

@@ -21,6 +21,7 @@ from edge.daemon import Daemon
 from edge.spool.arena import Arena
 from edge.spool.frames import SpooledFrame
 from lab.check.books import Books
+from lab.check.cli import waiting_in
 from lab.records import read_records
 from lab.shaper.faulty import FaultyProxy, Mode
 from tests.models import SIDE, centre_detector, colour_classifier
@@ -52,11 +53,12 @@ def _config(tmp_path: Path, pictures: Path, address: str, **sections: object) ->
     return msgspec.convert(base | sections, EdgeConfig)
 
 
-def _books(tmp_path: Path, *, drained: bool):
+def _books(tmp_path: Path):
     books = Books()
     with (tmp_path / "out.jsonl").open("rb") as lines:
         books.take(lines)
-    return books.verdict(drained=drained)
+    spool = tmp_path / "spool.dat"
+    return books.verdict(on_disk=waiting_in(spool) if spool.exists() else None)
 
 
 def _spooled(tmp_path: Path) -> list[SpooledFrame]:
@@ -79,7 +81,7 @@ def test_what_one_run_could_not_send_the_next_one_delivers(tmp_path, pictures):
         _until(lambda: daemon.metrics.summary().get("spool_frames[answered]", 0) == 6)
         daemon.stop("seen enough")
         runner.join(PATIENCE_S)
-    verdict = _books(tmp_path, drained=True)
+    verdict = _books(tmp_path)
     assert (verdict.violations, verdict.fates) == ((), {"answered": 6})
     late = [record for record in read_records(tmp_path / "out.jsonl") if record.revision]
     assert {record.answered_by for record in late} == {"cloud"}
@@ -91,7 +93,14 @@ def test_what_one_run_could_not_send_the_next_one_delivers(tmp_path, pictures):
 
 def test_with_the_breaker_open_no_call_is_made_and_the_decision_says_so(tmp_path, pictures):
     """After five failures frames are not even tried: they are spooled, for the reason `breaker open`."""
-    camera = {"source": str(pictures), "pace": "realtime", "fps": 50, "loop": True, "max_frames": 40}
+    camera = {
+        "source": str(pictures),
+        "pace": "realtime",
+        "fps": 50,
+        "loop": True,
+        "max_frames": 40,
+        "queue_size": 40,
+    }
     link = FaultyProxy(no_server_address())
     link.set(Mode.CUT)
     try:
@@ -176,7 +185,7 @@ def test_a_wall_clock_that_jumps_changes_no_ending(tmp_path, pictures, monkeypat
         _until(lambda: daemon.metrics.summary().get("spool_frames[answered]", 0) == 6)
         daemon.stop("seen enough")
         runner.join(PATIENCE_S)
-    verdict = _books(tmp_path, drained=True)
+    verdict = _books(tmp_path)
     assert (verdict.violations, verdict.fates) == ((), {"answered": 6})
 
 
@@ -254,4 +263,4 @@ def test_a_network_camera_that_drops_is_connected_again(tmp_path):
         assert not runner.is_alive()
     finally:
         stream.close()
-    assert _books(tmp_path, drained=False).violations == ()
+    assert _books(tmp_path).violations == ()

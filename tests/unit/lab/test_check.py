@@ -28,10 +28,10 @@ def _result(number, answered_by="edge", revision=0, boot="b"):
     ).encode()
 
 
-def _verdict(*lines, drained=False):
+def _verdict(*lines, on_disk=None):
     books = Books()
     books.take(lines)
-    return books.verdict(drained=drained)
+    return books.verdict(on_disk=on_disk)
 
 
 GOOD = (
@@ -49,7 +49,7 @@ GOOD = (
 
 def test_a_good_run_balances():
     """One ending a frame, a late answer, a drop: no violation, and the counts are right."""
-    verdict = _verdict(*GOOD, drained=True)
+    verdict = _verdict(*GOOD, on_disk=())
     assert verdict.violations == ()
     assert verdict.endings == {"edge": 1, "edge_degraded": 1, "dropped": 1, "cloud": 1}
     assert (verdict.frames, verdict.revisions, verdict.accepted) == (4, 1, 1)
@@ -72,7 +72,7 @@ def test_a_good_run_balances():
 )
 def test_every_broken_promise_is_found(lines, word):
     """Missing, doubled, contradicting or lost: each is a violation that says what it is."""
-    [violation] = _verdict(*lines, drained=True).violations
+    [violation] = _verdict(*lines, on_disk=()).violations
     assert word in violation
 
 
