@@ -98,6 +98,21 @@ def identity(
     return _save(graph, repository / name / version)
 
 
+def lookup(repository: Path, name: str = "lookup", version: str = "1") -> Path:
+    """INPUT0 (N, 4) numbers of a table's eight entries -> OUTPUT0. A number outside of it fails the run."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["INPUT0"], ["indices"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "indices"], ["OUTPUT0"]),
+        ],
+        "lookup",
+        [helper.make_tensor_value_info("INPUT0", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("OUTPUT0", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(np.arange(8, dtype=np.float32), "table")],
+    )
+    return _save(graph, repository / name / version)
+
+
 def _save(graph: onnx.GraphProto, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
