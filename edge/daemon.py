@@ -16,7 +16,7 @@ from common.model.exit import load_exit_info
 from common.model.locate import find_model_folder
 from common.model.manifest import Task
 from common.model.session import Model
-from common.types import Classification, Detections, Result
+from common.types import Classification, Detections
 from edge.answers import Answers
 from edge.audits import Auditor
 from edge.budget import ByteMeter, build_meter
@@ -53,8 +53,6 @@ JOIN_TIMEOUT_S = 10.0
 """How long a thread may take to end once its work is over: one frame, one write."""
 LOOK_UP_S = 1.0
 """How often the main thread wakes though nothing happens."""
-FLUSH_TIMEOUT_S = 1.0
-"""How long a late answer waits for the sinks before the frame is forgotten on the disk."""
 
 
 class Daemon:
@@ -212,11 +210,6 @@ class Daemon:
         self._uplink.wait_until_ready(self._config.deadline_s)
         self._outlets.wait_for_room(self._config.deadline_s)
 
-    def _emit_late(self, result: Result) -> None:
-        """Give a revision and wait until it is out, within a limit: a dead sink is not waited for."""
-        self._journal.result(result)
-        self._outlets.wait_until_flushed(FLUSH_TIMEOUT_S)
-
     def _close_camera(self) -> None:
         """Stop both threads that may read from the source, then let go of it."""
         if isinstance(self._source, ResilientSource):
@@ -335,7 +328,7 @@ class Daemon:
             self._uplink,
             self._journal.spooled,
             self._journal.refused,
-            self._emit_late,
+            self._journal.late,
             self._events.put,
         )
         self.metrics.watch_spool(forwarder.state)

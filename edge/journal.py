@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from common.types import Frame, Result
 from edge.metrics import Metrics
+from edge.sinks.receipt import Receipt
 from edge.spool.arena import Fate
 from edge.values import BreakerPhase, Event
 
-Put = Callable[[Result | Event], None]
+Put = Callable[[Result | Event], Receipt]
 
 
 class Journal:
@@ -20,8 +21,12 @@ class Journal:
 
     def result(self, result: Result) -> None:
         """A frame's first result, or a revision."""
+        self.late(result)
+
+    def late(self, result: Result) -> Receipt:
+        """A revision of a frame that is forgotten as soon as a sink has it."""
         self._metrics.result(result)
-        self._put(result)
+        return self._put(result)
 
     def captured(self) -> None:
         """A frame got its number."""

@@ -7,7 +7,10 @@ from edge.values import Event
 
 
 class Sink(Protocol):
-    """Takes results away. Used by one thread at a time; may block, may raise OSError."""
+    """Takes results away. Used by one thread at a time; may block, may raise OSError.
+
+    What `write` and `tell` took is held until a `flush` succeeds; one that fails can be tried again.
+    """
 
     def write(self, result: Result) -> None:
         """Take one result."""

@@ -2,8 +2,8 @@
 
 import os
 import sys
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from common.errors import ConfigError
 from common.types import Result
@@ -31,37 +31,47 @@ class JsonLinesSink:
         self._path = None if path == STDOUT else Path(path).expanduser()
         self._rotate_bytes = rotate_bytes if self._path else 0
         self._rotate_keep = rotate_keep
+        self._waiting = bytearray()
         self._file = _open(self._path)
+        if self._path and _is_torn(self._path):
+            self._waiting += b"\n"
         self._size = self._file.tell() if self._rotate_bytes else 0
 
     def write(self, result: Result) -> None:
-        """Write one line into the buffer."""
+        """Hold one line."""
         self._line(self._encode(result))
 
     def tell(self, event: Event) -> None:
-        """Write one line into the buffer."""
+        """Hold one line."""
         if self._events:
             self._line(encode_event(event))
 
     def flush(self) -> None:
-        """Hand the buffer to the system."""
-        self._file.flush()
+        """Hand over what is held; a line that a full disk took half of is completed the next time."""
+        while self._waiting:
+            written = self._file.write(self._waiting)
+            if written is None:
+                raise BlockingIOError("standard output takes nothing now")
+            del self._waiting[:written]
 
     def close(self) -> None:
         """Flush and close; standard output itself stays open."""
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
     def _line(self, line: bytes) -> None:
         if self._rotate_bytes and self._size + len(line) >= self._rotate_bytes and self._size:
             self._rotate()
-        self._file.write(line + b"\n")
+        self._waiting += line + b"\n"
         self._size += len(line) + 1
 
     def _rotate(self) -> None:
         """Rename and begin anew. A disk that refuses is met again at the next line."""
         path = self._path
         assert path is not None  # noqa: S101 - standard output is not rotated
-        self._file.flush()
+        self.flush()
         for number in range(self._rotate_keep, 0, -1):
             older = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
             if older.exists():
@@ -71,25 +81,24 @@ class JsonLinesSink:
         self._file, self._size = fresh, 0
 
 
-def _open(path: Path | None) -> BinaryIO:
+def _open(path: Path | None) -> FileIO:
     try:
-        if path is None:
-            if sys.stdout is None:  # as Python has it when the descriptor was closed before it began
-                raise ConfigError("sinks: standard output is closed; name a file as `path`")
-            return open(sys.stdout.fileno(), "wb", closefd=False)
-        torn = _is_torn(path)
-        file = path.open("ab")
+        if path is not None:
+            return path.open("ab", buffering=0)
+        if sys.stdout is None:  # as Python has it when the descriptor was closed before it began
+            raise ConfigError("sinks: standard output is closed; name a file as `path`")
+        return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
     except OSError as error:
         raise ConfigError(f"sinks: path {str(path)!r} cannot be opened: {error}") from error
-    if torn:
-        file.write(b"\n")
-    return file
 
 
 def _is_torn(path: Path) -> bool:
     """Whether a crash left the last line half written, so that the next one would be spoiled too."""
-    if not path.is_file() or not path.stat().st_size:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError as error:
+        raise ConfigError(f"sinks: path {str(path)!r} cannot be read: {error}") from error

@@ -3,6 +3,7 @@
 The broker may be away: messages wait in memory up to a bound, and the library reconnects with growing pauses.
 """
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from edge.values import Event
 _log = get_logger("mqtt")
 
 _QOS = 1
+_CONFIRM_LIMIT_S = 1.0
 ONLINE, OFFLINE = "online", "offline"
 
 
@@ -46,6 +48,9 @@ class MqttSink:
         self._client.reconnect_delay_set(min_delay=1, max_delay=10)
         self._client.will_set(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
         self._client.on_connect = self._connected
+        self._client.on_publish = self._confirmed
+        self._unconfirmed = 0
+        self._fewer = threading.Condition()
         self._authenticate()
         self._client.connect_async(config.host, config.port, keepalive=30)
         self._client.loop_start()
@@ -64,25 +69,44 @@ class MqttSink:
             self._publish(f"{self._camera_topic}/camera_state", str(event.fields["state"]), retain=True)
 
     def flush(self) -> None:
-        """The library's thread sends on its own."""
+        """Wait for the broker to confirm; the library's thread sends on its own. Raises OSError."""
+        with self._fewer:
+            if not self._fewer.wait_for(lambda: not self._unconfirmed, _CONFIRM_LIMIT_S):
+                raise OSError(f"broker {self._config.host} has not confirmed {self._unconfirmed} messages")
 
     def close(self) -> None:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
         if self._client.is_connected():
-            farewell = self._client.publish(f"{self._device_topic}/status", OFFLINE, _QOS, retain=True)
+            farewell = self._send(f"{self._device_topic}/status", OFFLINE, retain=True)
             with suppress(RuntimeError, ValueError):  # the line just broke: the will says it
                 farewell.wait_for_publish(5.0)
         self._client.disconnect()
         self._client.loop_stop()
 
     def _publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
-        info = self._client.publish(topic, payload, _QOS, retain)
+        info = self._send(topic, payload, retain=retain)
         if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
             raise OSError(f"broker {self._config.host} is away and {self._config.queue_size} messages wait")
 
+    def _send(self, topic: str, payload: bytes | str, *, retain: bool) -> paho.MQTTMessageInfo:
+        self._count(1)  # before: the confirmation comes on another thread
+        info = self._client.publish(topic, payload, _QOS, retain)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            self._count(-1)
+        return info
+
+    def _confirmed(self, *_: object) -> None:
+        """Runs on the library's thread."""
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._fewer:
+            self._unconfirmed += more
+            self._fewer.notify_all()
+
     def _connected(
         self,
-        client: paho.Client,
+        _client: paho.Client,
         _userdata: object,
         _flags: paho.ConnectFlags,
         reason: ReasonCode,
@@ -92,9 +116,9 @@ class MqttSink:
         if reason.is_failure:
             _log.error("broker refuses", broker=self._config.host, reason=str(reason))
             return
-        client.publish(f"{self._device_topic}/status", ONLINE, _QOS, retain=True)
+        self._send(f"{self._device_topic}/status", ONLINE, retain=True)
         for topic, payload in self._announcements:
-            client.publish(topic, payload, _QOS, retain=True)
+            self._send(topic, payload, retain=True)
 
     def _authenticate(self) -> None:
         config = self._config

@@ -1,15 +1,21 @@
 """A sink behind a bounded queue and a thread, so that nobody waits for it."""
 
-import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from common.log import get_logger
 from common.types import Result
 from edge.queues import BoundedQueue, WhenFull
 from edge.sinks.base import Sink
+from edge.sinks.receipt import Receipt
 from edge.values import Event
 
 _log = get_logger("sink")
+
+MAX_UNFLUSHED = 1024
+"""So many items wait in a sink whose disk is full or whose broker is away."""
+_FLUSH_EVERY = 64
+"""Where the sink never catches up, so many items are the most that a crash can cost."""
 
 OnDrop = Callable[[str], None]
 """Called with the reason, `queue full` or `write failed`, for each item that this sink will not have."""
@@ -29,22 +35,18 @@ class Outlet:
         self, sink: Sink, queue_size: int, on_drop: OnDrop, on_event_drop: OnDrop = _unheard
     ) -> None:
         self._sink = sink
-        self._queue: BoundedQueue[Result | Event] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = False
-        self._had_results = self._unflushed_results = self._kept_results = False
-        self._flushed = threading.Condition()
-        self._put_count = self._flushed_count = self._taken_count = 0
+        self._had_results = self._kept_results = False
+        self._unflushed: list[_Queued] = []
 
-    def put(self, item: Result | Event) -> None:
-        """Queue a result or an event, or count it as dropped."""
+    def put(self, item: Result | Event, receipt: Receipt) -> None:
+        """Queue a result or an event, or count it as dropped; `receipt` is settled once."""
         self._had_results |= isinstance(item, Result)
-        with self._flushed:
-            if self._queue.put(item) is None:
-                self._put_count += 1
-                return
-        self._lost(item, "queue full")
+        if (refused := self._queue.put(_Queued(item, receipt))) is not None:
+            self._lost(refused, "queue full")
 
     @property
     def lost_everything(self) -> bool:
@@ -55,52 +57,66 @@ class Outlet:
         """Wait until `put` would not drop, at most `timeout_s` seconds."""
         self._queue.wait_for_room(timeout_s)
 
-    def wait_until_flushed(self, timeout_s: float) -> bool:
-        """Wait until what was put so far is flushed, at most `timeout_s` seconds; tell whether it is."""
-        with self._flushed:
-            goal = self._put_count
-            return self._flushed.wait_for(lambda: self._flushed_count >= goal, timeout_s)
-
     def close(self) -> None:
         """Take no more; `run` ends when what is queued has been written."""
         self._queue.close()
 
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
-        while (item := self._queue.get()) is not None:
-            self._taken_count += 1
-            self._write(item)
+        while (queued := self._queue.get()) is not None:
+            self._write(queued)
+        self._flush()
         try:
             self._sink.close()
         except OSError as error:
             _log.error("sink could not be closed", error=str(error))
-        else:
-            self._kept_results |= self._unflushed_results and not self._failing
+        for queued in self._unflushed:
+            self._lost(queued, "write failed")
 
-    def _write(self, item: Result | Event) -> None:
-        """A full disk or a reader that left costs results, never the daemon; logged once a streak."""
+    def _write(self, queued: "_Queued") -> None:
+        """A full disk or a reader that left costs results, never the daemon."""
+        if len(self._unflushed) >= MAX_UNFLUSHED and not self._flush():
+            self._lost(queued, "write failed")
+            return
         try:
-            if isinstance(item, Event):
-                self._sink.tell(item)
+            if isinstance(queued.item, Event):
+                self._sink.tell(queued.item)
             else:
-                self._sink.write(item)
-                self._unflushed_results = True
-            if not len(self._queue):
-                self._sink.flush()
-                self._note_flushed()
+                self._sink.write(queued.item)
         except OSError as error:
-            self._lost(item, "write failed")
-            if not self._failing:
-                _log.error("sink fails", error=str(error))
-            self._failing = True
-        else:
-            self._failing = False
+            self._lost(queued, "write failed")
+            self._fails(error)
+            return
+        self._unflushed.append(queued)
+        if not len(self._queue) or not len(self._unflushed) % _FLUSH_EVERY:
+            self._flush()
 
-    def _lost(self, item: Result | Event, reason: str) -> None:
-        (self._on_event_drop if isinstance(item, Event) else self._on_drop)(reason)
+    def _flush(self) -> bool:
+        try:
+            self._sink.flush()
+        except OSError as error:
+            self._fails(error)
+            return False
+        self._failing = False
+        for item, receipt in self._unflushed:
+            self._kept_results |= isinstance(item, Result)
+            receipt.settle(kept=True)
+        self._unflushed.clear()
+        return True
 
-    def _note_flushed(self) -> None:
-        self._kept_results |= self._unflushed_results
-        with self._flushed:
-            self._flushed_count = self._taken_count
-            self._flushed.notify_all()
+    def _fails(self, error: OSError) -> None:
+        """Logged once a streak."""
+        if not self._failing:
+            _log.error("sink fails", error=str(error))
+        self._failing = True
+
+    def _lost(self, queued: "_Queued", reason: str) -> None:
+        (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
+        queued.receipt.settle(kept=False)
+
+
+class _Queued(NamedTuple):
+    """What is on its way to a sink, and who waits to hear that it is there."""
+
+    item: Result | Event
+    receipt: Receipt

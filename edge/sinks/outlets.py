@@ -1,11 +1,11 @@
 """All the sinks of a daemon, as one."""
 
-import time
 from collections.abc import Sequence
 
 from common.log import get_logger
 from common.types import Result
 from edge.sinks.outlet import Outlet
+from edge.sinks.receipt import Receipt
 from edge.values import Event
 from edge.worker import OnEnd, Worker
 
@@ -24,20 +24,17 @@ class Outlets:
         for writer in self._writers:
             writer.start()
 
-    def put(self, item: Result | Event) -> None:
-        """Queue a result or an event for every sink."""
+    def put(self, item: Result | Event) -> Receipt:
+        """Queue a result or an event for every sink; the receipt tells when one of them has it."""
+        receipt = Receipt(len(self._outlets))
         for outlet in self._outlets:
-            outlet.put(item)
+            outlet.put(item, receipt)
+        return receipt
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink."""
         for outlet in self._outlets:
             outlet.wait_for_room(timeout_s)
-
-    def wait_until_flushed(self, timeout_s: float) -> bool:
-        """Wait until everything put so far is flushed, at most `timeout_s` seconds; tell whether it is."""
-        end_s = time.monotonic() + timeout_s
-        return all(outlet.wait_until_flushed(end_s - time.monotonic()) for outlet in self._outlets)
 
     @property
     def lost_everything(self) -> list[str]:

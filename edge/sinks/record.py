@@ -7,7 +7,7 @@
      "timings": {"capture_s": 0.0021, ..., "total_s": 0.0473}, "payload_bytes": 31984,
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
                   "predicted_latency_s": 0.0, "inputs": {"score": 0.62, "threshold": 0.5}},
-     "error": ""}
+     "error": "", "carried_from": ""}
 
 A detector's record has `boxes` in place of `classes`; `null` means "not this task", an empty list "nothing
 seen". Times are in seconds, boxes in pixels of the frame.
@@ -66,6 +66,8 @@ class Record(msgspec.Struct, frozen=True):
     decision: Decision
     error: str
     """Why the cloud's answer is missing, when it was wanted."""
+    carried_from: str = ""
+    """The frame whose cloud answer corrected the edge's; empty where none did."""
 
 
 Encode = Callable[[Result], bytes]
@@ -110,6 +112,7 @@ def to_record(result: Result, labels: Sequence[str]) -> Record:
         payload_bytes=result.payload_bytes,
         decision=result.decision,
         error=result.error,
+        carried_from=result.carried_from,
     )
 
 

@@ -33,12 +33,13 @@ create view if not exists last_day as
     select * from latest where captured_unix_s > unixepoch() - 86400;
 """
 _DAY_S = 86400.0
+Row = tuple[str | int | float, ...]
 _PRUNE_EVERY = 1000
 """Results between two looks for what is too old."""
 
 
 class SqliteSink:
-    """Writes into one transaction, which `flush` ends.
+    """Holds rows until `flush` writes them all in one transaction, or, if that fails, none of them.
 
     Raises:
         ConfigError: the file cannot be opened as a database.
@@ -47,7 +48,8 @@ class SqliteSink:
     def __init__(self, path: str, encode: Encode, keep_days: float) -> None:
         self._encode = encode
         self._keep_s = keep_days * _DAY_S
-        self._written = 0
+        self._held: list[tuple[str, Row]] = []
+        self._until_prune = _PRUNE_EVERY
         try:
             # Made by the thread that builds the daemon, then used by the outlet's alone.
             self._db = sqlite3.connect(Path(path).expanduser(), check_same_thread=False, timeout=5.0)
@@ -56,7 +58,7 @@ class SqliteSink:
             raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
 
     def write(self, result: Result) -> None:
-        """Insert it, in place of the same revision of the same frame."""
+        """Hold it; it will take the place of the same revision of the same frame."""
         row = (
             result.frame_id,
             result.revision,
@@ -68,25 +70,28 @@ class SqliteSink:
             result.payload_bytes,
             self._encode(result).decode(),
         )
-        self._execute("insert or replace into results values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        self._written += 1
-        if self._written % _PRUNE_EVERY == 0:
+        self._held.append(("insert or replace into results values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
+        self._until_prune -= 1
+        if not self._until_prune:
             self._prune(result.captured_unix_s)
 
     def tell(self, event: Event) -> None:
-        """Insert it."""
+        """Hold it."""
         row = (event.at_unix_s, event.kind, encode_event(event).decode())
-        self._execute("insert into events values (?, ?, ?)", row)
+        self._held.append(("insert into events values (?, ?, ?)", row))
 
     def flush(self) -> None:
-        """End the transaction."""
+        """Write what is held. Raises OSError: the disk is full, or somebody else has locked the database."""
         try:
-            self._db.commit()
+            with self._db:
+                for statement, row in self._held:
+                    self._db.execute(statement, row)
         except sqlite3.Error as error:
             raise OSError(f"SQLite: {error}") from error
+        self._held.clear()
 
     def close(self) -> None:
-        """End the transaction and let go."""
+        """Flush and let go."""
         try:
             self.flush()
         finally:
@@ -94,11 +99,7 @@ class SqliteSink:
 
     def _prune(self, now_unix_s: float) -> None:
         """Old by the frames' own clock: where that jumps ahead rows go early, and the file stays small."""
-        self._execute("delete from results where captured_unix_s < ?", (now_unix_s - self._keep_s,))
-        self._execute("delete from events where at_unix_s < ?", (now_unix_s - self._keep_s,))
-
-    def _execute(self, statement: str, row: tuple[object, ...]) -> None:
-        try:
-            self._db.execute(statement, row)
-        except sqlite3.Error as error:
-            raise OSError(f"SQLite: {error}") from error
+        oldest = (now_unix_s - self._keep_s,)
+        self._held.append(("delete from results where captured_unix_s < ?", oldest))
+        self._held.append(("delete from events where at_unix_s < ?", oldest))
+        self._until_prune = _PRUNE_EVERY

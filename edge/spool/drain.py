@@ -8,6 +8,7 @@ from typing import Protocol
 from common.errors import InvalidInputError
 from common.log import get_logger
 from common.types import Result
+from edge.sinks.receipt import Receipt
 from edge.spool.frames import SpooledFrame
 from edge.spool.spool import Spool, Taken
 from edge.values import BreakerPhase, CallFailure, LinkState, Outcome, Parcel
@@ -64,15 +65,15 @@ class DrainLimits:
 class Drain:
     """Sends spooled frames and gives their late results.
 
-    `emit` takes a result and returns when a crash of this process cannot undo it: only then is the record
-    forgotten. So a result may be given twice, and never not at all.
+    `emit` takes a result and gives a receipt: only when a sink has it is the record forgotten. So a result
+    may be given twice, and never not at all.
 
     A record that came back lets the others go first, until one of them is answered or all have had a turn:
     one that the server or the link can never take must not hold up the rest.
     """
 
     def __init__(
-        self, spool: Spool, uplink: Deliver, limits: DrainLimits, emit: Callable[[Result], None]
+        self, spool: Spool, uplink: Deliver, limits: DrainLimits, emit: Callable[[Result], Receipt]
     ) -> None:
         self._spool = spool
         self._uplink = uplink
@@ -106,7 +107,8 @@ class Drain:
         outcome = self._uplink.deliver(parcel, self._limits.answer_timeout_s)
         if isinstance(outcome, CallFailure):
             return self._failed(taken, outcome)
-        self._emit(frame.late_result(outcome, taken.age_s))
+        if not self._is_safe(self._emit(frame.late_result(outcome, taken.age_s))):
+            return self._comes_back(taken.record_id)
         self._tries.pop(taken.record_id, None)
         self._came_back.clear()
         self._spool.done(taken.record_id, answered=True)
@@ -140,6 +142,19 @@ class Drain:
             self._tries[taken.record_id] = tries
         if len(self._tries) > _MAX_NOTED:
             del self._tries[next(iter(self._tries))]
-        self._came_back.add(taken.record_id)
-        self._spool.give_back(taken.record_id)
+        return self._comes_back(taken.record_id)
+
+    def _comes_back(self, record_id: int) -> float:
+        self._came_back.add(record_id)
+        self._spool.give_back(record_id)
         return _IDLE_S
+
+    def _is_safe(self, receipt: Receipt) -> bool:
+        """Wait until a sink has the result or none will; at the end, what is not known is not safe.
+
+        A sink that hangs holds up this thread alone.
+        """
+        while (safe := receipt.wait(_IDLE_S)) is None:
+            if self._closing.is_set():
+                return False
+        return safe

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.types import Frame, Result
 from edge.config import SpoolConfig
+from edge.sinks.receipt import Receipt
 from edge.spool.arena import Fate
 from edge.spool.drain import Deliver, Drain, DrainLimits
 from edge.spool.intake import Intake
@@ -18,7 +19,7 @@ class Forwarder:
     """Keeps frames for a late answer, on three threads: encode, write, deliver.
 
     `observe` hears of each frame's fate, `on_refused` of frames that were not taken; `emit` takes late
-    results and returns when they are safe.
+    results and gives the receipt for them.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Forwarder:
         uplink: Deliver,
         observe: Callable[[Fate, str], None],
         on_refused: Callable[[str], None],
-        emit: Callable[[Result], None],
+        emit: Callable[[Result], Receipt],
         on_end: OnEnd,
     ) -> None:
         limits = SpoolLimits(int(config.max_mb * 1e6), config.max_age_s, config.commit_interval_s)

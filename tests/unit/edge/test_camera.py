@@ -19,6 +19,7 @@ from edge.camera.video import VideoSource
 from edge.config import CameraConfig, Pace
 from edge.journal import Journal
 from edge.metrics import Metrics
+from edge.sinks.receipt import Receipt
 
 
 class CountingSource:
@@ -54,7 +55,7 @@ def camera_of(
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
     return Camera(
-        source, config, "boot", Journal(metrics or Metrics(), lambda _: None), read_ahead=read_ahead
+        source, config, "boot", Journal(metrics or Metrics(), lambda _: Receipt(0)), read_ahead=read_ahead
     )  # type: ignore[arg-type]
 
 

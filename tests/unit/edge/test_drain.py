@@ -6,6 +6,7 @@ import pytest
 
 from common.images import EncodedImage
 from common.types import AnsweredBy, ModelId
+from edge.sinks.receipt import Receipt
 from edge.spool.drain import Drain, DrainLimits
 from edge.spool.frames import to_body
 from edge.spool.spool import Offer, Spool, SpoolLimits
@@ -64,7 +65,12 @@ def spool(tmp_path):
 
 def _drain(spool, uplink, rate=0.0):
     results = []
-    return Drain(spool, uplink, DrainLimits(1.0, rate), results.append), results
+
+    def emit(result):
+        results.append(result)
+        return Receipt(0)
+
+    return Drain(spool, uplink, DrainLimits(1.0, rate), emit), results
 
 
 def test_the_most_valuable_leaves_first_and_becomes_a_revision(spool):
@@ -136,6 +142,34 @@ def test_a_record_that_never_gets_through_holds_up_no_other(spool, failure):
         drain.step()
     assert [result.frame_id for result in results] == ["cam-b-2", "cam-b-0"]
     assert (spool.state().failed, spool.state().pending) == (0, 1)
+
+
+def test_a_late_answer_that_no_sink_could_take_is_not_forgotten(spool):
+    """With the disk of the results full the record stays, and is asked for again when there is room."""
+    given = []
+
+    def full_then_free(result):
+        receipt = Receipt(1)
+        receipt.settle(kept=len(given) > 1)
+        given.append(result.frame_id)
+        return receipt
+
+    drain = Drain(spool, Uplink(*[ANSWER] * 5), DrainLimits(1.0, 0.0), full_then_free)
+    for _ in range(2):
+        drain.step()
+    assert (spool.state().answered, spool.state().pending) == (0, 3)
+    for _ in range(3):
+        drain.step()
+    assert (spool.state().answered, spool.state().pending) == (3, 0)
+    assert sorted(given[2:]) == ["cam-b-0", "cam-b-1", "cam-b-2"]
+
+
+def test_the_end_does_not_wait_for_a_sink_that_hangs(spool):
+    """Nobody knows whether the result is safe, so the record waits for the next run."""
+    drain = Drain(spool, Uplink(ANSWER), DrainLimits(1.0, 0.0), lambda _: Receipt(1))
+    drain.close()
+    drain.step()
+    assert (spool.state().answered, spool.state().pending) == (0, 3)
 
 
 def test_a_model_that_is_not_there_empties_no_spool(spool):

@@ -13,7 +13,8 @@ from common.errors import ConfigError
 from common.types import Classification, Result
 from edge.sinks.base import MemorySink
 from edge.sinks.jsonl import JsonLinesSink
-from edge.sinks.outlet import Outlet
+from edge.sinks.outlet import MAX_UNFLUSHED, Outlet
+from edge.sinks.receipt import Receipt
 from edge.sinks.record import Record, record_encoder
 from edge.values import Event
 from tests.unit.edge.values import detections, result
@@ -103,7 +104,7 @@ def test_slow_sink_drops_and_counts() -> None:
     outlet = Outlet(sink, 4, drops.append)
     thread = running(outlet)
     for index in range(20):
-        outlet.put(result(f"f{index}"))
+        outlet.put(result(f"f{index}"), Receipt(1))
     sink.release.set()
     outlet.close()
     thread.join(30)
@@ -116,9 +117,9 @@ def test_lost_events_are_counted_apart_from_results() -> None:
     """What a full queue turns away is told by its kind, so that results and losses add up to the frames."""
     sink, drops, event_drops = StuckSink(), [], []
     outlet = Outlet(sink, 1, drops.append, event_drops.append)
-    outlet.put(result("kept"))
-    outlet.put(Event("breaker", 0.0))
-    outlet.put(result("lost"))
+    outlet.put(result("kept"), Receipt(1))
+    outlet.put(Event("breaker", 0.0), Receipt(1))
+    outlet.put(result("lost"), Receipt(1))
     assert (drops, event_drops) == (["queue full"], ["queue full"])
 
 
@@ -129,10 +130,10 @@ def test_a_sink_without_a_single_result_is_known(broken: bool, lost: bool) -> No
     sink.release.set()
     sink.broken = broken
     outlet = Outlet(sink, 10, lambda _: None)
-    outlet.put(Event("started", 0.0))
+    outlet.put(Event("started", 0.0), Receipt(1))
     assert not outlet.lost_everything
-    outlet.put(result("f"))
-    outlet.put(Event("stopped", 0.0))
+    outlet.put(result("f"), Receipt(1))
+    outlet.put(Event("stopped", 0.0), Receipt(1))
     outlet.close()
     running(outlet).join(30)
     assert outlet.lost_everything is lost
@@ -144,13 +145,68 @@ def test_failing_sink_goes_on() -> None:
     sink.release.set()
     sink.broken = True
     outlet = Outlet(sink, 10, drops.append)
-    outlet.put(result("lost"))
+    outlet.put(result("lost"), Receipt(1))
     outlet.close()
     running(outlet).join(30)
     assert drops == ["write failed"]
     sink.broken = False
     again = Outlet(sink, 10, drops.append)
-    again.put(result("kept"))
+    again.put(result("kept"), Receipt(1))
     again.close()
     running(again).join(30)
     assert [r.frame_id for r in sink.results] == ["kept"]
+
+
+class FullSink(MemorySink):
+    """Takes everything, and cannot put it out while `full`."""
+
+    full = True
+
+    def flush(self) -> None:
+        """As a full disk."""
+        if self.full:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
+    """A sink whose disk is full has taken the result; it is safe when the disk has room again, not before."""
+    sink, drops, receipt = FullSink(), [], Receipt(1)
+    outlet = Outlet(sink, 10, drops.append)
+    thread = running(outlet)
+    outlet.put(result("a"), receipt)
+    assert receipt.wait(0.0) is None
+    sink.full = False
+    outlet.put(result("b"), later := Receipt(1))
+    assert later.wait(30) is True
+    assert receipt.wait(0.0) is True
+    outlet.close()
+    thread.join(30)
+    assert (drops, outlet.lost_everything) == ([], False)
+
+
+def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
+    """So many results are held and no more; at the end all of them are lost, counted, and told."""
+    sink, drops = FullSink(), []
+    outlet = Outlet(sink, 2 * MAX_UNFLUSHED, drops.append)
+    receipts = [Receipt(1) for _ in range(MAX_UNFLUSHED + 10)]
+    for number, receipt in enumerate(receipts):
+        outlet.put(result(f"f{number}"), receipt)
+    outlet.close()
+    running(outlet).join(30)
+    assert len(sink.results) == MAX_UNFLUSHED
+    assert drops == ["write failed"] * len(receipts)
+    assert {receipt.wait(0.0) for receipt in receipts} == {False}
+    assert outlet.lost_everything
+
+
+def test_one_sink_that_has_it_is_enough() -> None:
+    """A receipt for several sinks is good with the first that kept it, and bad when none did."""
+    one, none = Receipt(2), Receipt(2)
+    one.settle(kept=False)
+    assert one.wait(0.0) is None
+    one.settle(kept=True)
+    assert one.wait(0.0) is True
+    none.settle(kept=False)
+    none.settle(kept=False)
+    assert none.wait(0.0) is False
+    assert Receipt(0).wait(0.0) is True

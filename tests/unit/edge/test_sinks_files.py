@@ -1,8 +1,11 @@
 """Sinks on disk: files that rotate, a database that answers questions, lines that a crash left torn."""
 
 import itertools
+import json
+import resource
 import sqlite3
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -43,6 +46,35 @@ def test_a_line_that_a_crash_left_half_written_spoils_no_other(tmp_path):
     torn, event = path.read_bytes().splitlines()
     assert torn == b'{"frame_id": "cam-'
     assert is_event(event)
+
+
+@contextmanager
+def _no_room_beyond(size):
+    """As on a disk that is full: no file of this process may grow beyond `size` bytes (RLIMIT_FSIZE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_line_that_a_full_disk_took_half_of_is_completed(tmp_path):
+    """The error is told, nothing is lost or torn: with room again every line is there, once."""
+    path = tmp_path / "r.jsonl"
+    sink = JsonLinesSink(str(path), ENCODE)
+    sink.write(result("a"))
+    sink.flush()
+    half = path.stat().st_size * 3 // 2
+    with _no_room_beyond(half):
+        sink.write(result("b"))
+        for _ in range(2):
+            with pytest.raises(OSError, match="large"):
+                sink.flush()
+        sink.write(result("c"))
+    assert path.stat().st_size == half
+    sink.close()
+    assert [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()] == ["a", "b", "c"]
 
 
 def test_a_device_is_written_to_as_it_is():
@@ -95,6 +127,38 @@ def test_what_is_too_old_goes(database):
         sink.write(replace(result(f"f{number}"), captured_unix_s=1.7e9 - age_s))
     sink.flush()
     assert ask("select count(*) from results") == [(990,)]
+
+
+def test_rows_wait_for_a_database_that_is_locked(tmp_path, database):
+    """Whoever holds the lock, nothing is lost: the rows are in when it lets go, each once."""
+    sink, ask = database
+    sink._db.execute("pragma busy_timeout = 0")
+    other = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
+    other.execute("begin immediate")
+    for frame_id in ("a", "b"):
+        sink.write(result(frame_id))
+        with pytest.raises(OSError, match="locked"):
+            sink.flush()
+    other.execute("rollback")
+    other.close()
+    sink.flush()
+    assert ask("select frame_id from results order by frame_id") == [("a",), ("b",)]
+
+
+def test_rows_wait_for_a_disk_that_is_full(tmp_path, database):
+    """What does not fit is held, all of it or none; with room again it is in, and the file is sound."""
+    sink, ask = database
+    sink.write(result("before"))
+    sink.flush()
+    with _no_room_beyond((tmp_path / "r.db-wal").stat().st_size + 5000):
+        for number in range(50):
+            sink.write(result(f"f{number}"))
+        with pytest.raises(OSError, match="SQLite"):
+            sink.flush()
+    assert ask("select count(*) from results") == [(1,)]
+    sink.flush()
+    assert ask("select count(*) from results") == [(51,)]
+    assert ask("pragma integrity_check") == [("ok",)]
 
 
 def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path):

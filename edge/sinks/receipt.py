@@ -1,0 +1,25 @@
+"""Whether something that was handed to the sinks is safe: one of them has it, whatever happens next."""
+
+import threading
+
+
+class Receipt:
+    """Settled once by each of `sinks` sinks; what no sink is asked to keep is safe."""
+
+    def __init__(self, sinks: int) -> None:
+        self._open = sinks
+        self._kept = sinks == 0
+        self._changed = threading.Condition()
+
+    def settle(self, *, kept: bool) -> None:
+        """One sink has flushed it, or will never have it."""
+        with self._changed:
+            self._open -= 1
+            self._kept |= kept
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool | None:
+        """Whether it is safe; None when that is not known within `timeout_s` seconds."""
+        with self._changed:
+            known = self._changed.wait_for(lambda: self._kept or not self._open, timeout_s)
+            return self._kept if known else None
