@@ -165,3 +165,5 @@ class Result:
     revision: int = 0
     error: str = ""
     """Why the cloud's answer is missing, when it was wanted; empty otherwise."""
+    carried_from: str = ""
+    """The frame whose cloud answer corrected this local one; empty where none did."""

@@ -165,6 +165,7 @@ class Answers:
             model=answer.model,
             timings=timings,
             revision=1 if entry.late else 0,
+            carried_from="",
         )
 
 

@@ -25,6 +25,7 @@ from edge.camera.open import open_source
 from edge.camera.resilient import ResilientSource
 from edge.camera.source import Source
 from edge.camera.video import quiet_opencv
+from edge.carry import build_carry
 from edge.config import EdgeConfig, Mode, Pace, PayloadKind, SpoolConfig
 from edge.features import FeatureEncoder
 from edge.journal import Journal
@@ -83,8 +84,11 @@ class Daemon:
         draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
         spool = config.spool if config.mode is not Mode.EDGE_ONLY else None
         spool_from = spool.min_gain if spool else None
-        policy = build_policy(config.mode, config.policy, manifest.task, report_threshold, draw, spool_from)
         detects = manifest.task is Task.DETECTION
+        carry = build_carry(config.carry, manifest.task)
+        policy = build_policy(
+            config.mode, config.policy, manifest.task, report_threshold, draw, spool_from, config.carry
+        )
         redact = build_redaction(
             config.redaction,
             self._model.folder.labels,
@@ -127,6 +131,7 @@ class Daemon:
             emit=self._journal.result,
             keep=keep,
             auditor=self._auditor,
+            carry=carry,
             redact=redact,
         )
         self._pipeline = Pipeline(stages, config.deadline_s, config.deadline_margin_s, report_threshold)

@@ -9,9 +9,11 @@ from common.model.session import StepTimings
 from common.types import Action, AnsweredBy, Detections, Frame, Image, ModelId, Prediction, Result, Timings
 from edge.answers import Answers
 from edge.audits import Auditor
+from edge.carry import Carry
 from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.motion import Scene, watch
 from edge.uplink.base import Uplink
+from edge.values import Ticket
 
 
 class Predictor(Protocol):
@@ -40,6 +42,7 @@ class Stages:
     keep: Callable[[Frame, Result], None]
     """Takes frames that wait on the disk for a late answer; must not block."""
     auditor: Auditor
+    carry: Carry
     redact: Callable[[Frame, Prediction], Frame]
     """Hides what must not leave the device; every frame that is sent or kept passes it."""
 
@@ -78,9 +81,11 @@ class Pipeline:
             now_s=now,
             threshold=stages.auditor.threshold,
             surroundings=surroundings,
+            asked_ago_s=stages.carry.asked_ago_s(frame.captured_monotonic_s),
         )
         decision = stages.policy.decide(prediction, context)
         held_back = decision.reason in HELD_BACK
+        shown = stages.carry.correct(prediction, frame.captured_monotonic_s)
         result = Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
@@ -88,7 +93,7 @@ class Pipeline:
             captured_unix_s=frame.captured_unix_s,
             source=frame.source,
             answered_by=AnsweredBy.EDGE_DEGRADED if held_back else AnsweredBy.EDGE,
-            prediction=_reported(prediction, self._report_threshold),
+            prediction=_reported(shown.prediction, self._report_threshold),
             model=stages.model.model_id,
             decision=decision,
             timings=Timings(
@@ -100,6 +105,7 @@ class Pipeline:
                 total_s=time.monotonic() - frame.captured_monotonic_s,
             ),
             error=decision.reason if held_back else "",
+            carried_from=shown.carried_from,
         )
         stages.auditor.decided(result)
         if decision.action is Action.KEEP:
@@ -110,7 +116,8 @@ class Pipeline:
             stages.emit(result)
             stages.keep(outgoing, result)
         else:
-            ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
+            ticket: Ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
+            ticket = stages.carry.watch(ticket, frame.frame_id, frame.captured_monotonic_s, prediction)
             stages.uplink.send(outgoing, deadline_s, ticket, decision.payload)
 
 

@@ -4,7 +4,7 @@ from edge.config.camera import CameraConfig, Pace
 from edge.config.daemon import EdgeConfig, LogConfig, Mode
 from edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from edge.config.model import ModelConfig, SecondLookConfig
-from edge.config.policy import BudgetConfig, Period, PolicyConfig
+from edge.config.policy import BudgetConfig, CarryConfig, Period, PolicyConfig
 from edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
 from edge.config.uplink import (
     OipConfig,
@@ -20,6 +20,7 @@ from edge.config.uplink import (
 __all__ = [
     "BudgetConfig",
     "CameraConfig",
+    "CarryConfig",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",

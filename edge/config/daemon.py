@@ -12,7 +12,7 @@ from edge.config.camera import CameraConfig
 from edge.config.keeping import RedactionConfig, SpoolConfig
 from edge.config.kinds import Name, NotNegative, Positive
 from edge.config.model import ModelConfig
-from edge.config.policy import PolicyConfig
+from edge.config.policy import CarryConfig, PolicyConfig
 from edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
 from edge.config.uplink import UplinkConfig
 
@@ -44,6 +44,8 @@ class EdgeConfig(Section, frozen=True):
     deadline_margin_s: NotNegative = 0.02
     """The local answer is given this much before the deadline, so that it is out by then."""
     policy: PolicyConfig = PolicyConfig()
+    carry: CarryConfig | None = None
+    """Null shows the edge's own answers."""
     uplink: UplinkConfig = UplinkConfig()
     redaction: RedactionConfig | None = None
     spool: SpoolConfig | None = None

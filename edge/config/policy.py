@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from common.config import Section
-from edge.config.kinds import Count, NotNegative, Share
+from edge.config.kinds import Count, NotNegative, Positive, Share
 
 
 class Period(enum.Enum):
@@ -66,3 +66,16 @@ class PolicyConfig(Section, frozen=True):
     seed: int = 0
     budget: BudgetConfig | None = None
     """With one, frames are ranked by gain per byte, and `threshold` is the least gain that is sent at all."""
+
+
+class CarryConfig(Section, frozen=True):
+    """Let the cloud's last answer correct the edge's answers to the frames that follow; see `edge.carry`."""
+
+    max_age_s: Positive = 5.0
+    """From the capture of the frame that the cloud answered; older answers are left alone."""
+    weight: Share = 0.3
+    """How much of what the edge sees change since then moves the cloud's answer; 0 repeats it as it is."""
+    min_similarity: Share = 0.5
+    """Bhattacharyya's coefficient of the edge's answers then and now below which the scene has changed."""
+    refresh_s: Positive | None = None
+    """Send a frame when the newest that was sent is this old; null leaves it to the policy."""

@@ -1,6 +1,7 @@
 """What a policy is: a prediction and what is known of the moment go in, a decision comes out."""
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,8 @@ class Reason(enum.StrEnum):
     EMPTY_AUDIT = "empty-audit"
     AUDIT = "audit"
     AUDIT_PUT_OFF = "audit put off"
+    REFRESH = "refresh"
+    REFRESH_PUT_OFF = "refresh put off"
     MOTION = "motion"
     LOST_TRACK = "lost track"
     NO_TIME = "no time left"
@@ -46,7 +49,7 @@ HELD_BACK = frozenset(
 )
 """The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
 
-UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT})
+UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
 """Reasons to send that have no gain to rank by."""
 
 
@@ -62,6 +65,8 @@ class Context:
     threshold: float | None = None
     """Moved by audits; None is the configuration's."""
     surroundings: Surroundings = UNSEEN
+    asked_ago_s: float = math.inf
+    """Age of the newest frame that the cloud was asked about, where its answer is carried."""
 
 
 class Policy(Protocol):

@@ -5,12 +5,13 @@ from pathlib import Path
 from common.errors import ConfigError
 from common.model.manifest import Task
 from common.types import Action
-from edge.config import Mode, PolicyConfig
+from edge.config import CarryConfig, Mode, PolicyConfig
 from edge.policy.audit import Audited
 from edge.policy.base import Draw, Policy
 from edge.policy.budget import Ranked
 from edge.policy.gain import GainModel
 from edge.policy.payload import ChoosePayload
+from edge.policy.refresh import Refreshed
 from edge.policy.rules import EmptyRules, Fixed, LinkGuard, ScoreThreshold
 from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 
@@ -25,6 +26,7 @@ def build_policy(
     report_threshold: float,
     draw: Draw,
     spool_from: float | None = None,
+    carry: CarryConfig | None = None,
 ) -> Policy:
     """The policy of this mode for a model of this task; `spool_from` is as `LinkGuard` has it.
 
@@ -40,6 +42,8 @@ def build_policy(
     empty = EmptyRules(config.empty_audit_share, config.motion_gain, config.lost_track_gain)
     rule = ScoreThreshold(scorer, settings, config.threshold, empty, draw)
     within = _within_budget(ChoosePayload(rule), config)
+    if carry and carry.refresh_s:
+        within = Refreshed(within, carry.refresh_s)
     return LinkGuard(Audited(within, config.audit_share, draw), spool_from)
 
 

@@ -1,6 +1,8 @@
 """The policies: always keep, always send, send by score; and the guard that asks the link."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from common.types import Action, Decision, Detections, Prediction
 from edge.policy.base import Context, Draw, Policy, Reason
@@ -94,6 +96,12 @@ BREAKER_LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 0.5, BreakerP
 """The breaker's phase as a decision's input `breaker`."""
 
 
+_PUT_OFF: Mapping[str, Reason] = MappingProxyType(
+    {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
+)
+"""Nobody but chance or the clock wanted the cloud's answer: such a frame may stay, and is not degraded."""
+
+
 class LinkGuard:
     """Turns another policy's "send" into "keep" or "spool" while the link cannot take the frame; says why.
 
@@ -125,8 +133,9 @@ class LinkGuard:
             "server_queue_s": link.view.estimate.server_queue_s,
         }
         held_back = _obstacle(decision, context)
-        if held_back and decision.reason == Reason.AUDIT:  # nobody but chance wanted the cloud's answer
-            return replace(decision, action=Action.KEEP, reason=Reason.AUDIT_PUT_OFF, inputs=inputs)
+        if held_back and decision.reason in _PUT_OFF:
+            reason = _PUT_OFF[decision.reason]
+            return replace(decision, action=Action.KEEP, reason=reason, inputs=inputs)
         return replace(
             decision,
             action=self._instead(decision) if held_back else decision.action,

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ModelError
+from common.errors import ConfigError, ModelError
 from edge.config import EdgeConfig
 from edge.daemon import Daemon
 from edge.sinks.record import Record, is_event
@@ -131,6 +131,37 @@ def test_hybrid_sends_what_is_doubtful(bench: Bench) -> None:
     assert (grey.answered_by, grey.decision.reason) == ("cloud", "score>=threshold")
     assert grey.decision.expected_gain == pytest.approx(2 / 3, abs=0.01)
     assert by_source["000-red.png"].decision.reason == "confident"
+
+
+def test_answers_are_carried_to_frames_that_follow(bench: Bench) -> None:
+    """The cloud's answer to one frame corrects the next of the same scene, which names the frame."""
+    bench.paint("grey", "grey", "red")
+
+    def blue(request: Any, context: grpc.ServicerContext) -> Any:
+        del context
+        return classes(request, 2, 1, 0)
+
+    carry = {"max_age_s": A_MINUTE_S, "min_similarity": 0.9, "refresh_s": A_MINUTE_S}
+    with scripted_cloud(blue) as cloud:
+        first, second, third = bench.run(
+            mode="hybrid",
+            carry=carry,
+            policy={"threshold": 2.0, "audit_share": 0.0},
+            uplink={"address": cloud.address, "max_in_flight": 1},
+        )
+    assert (first.answered_by, first.decision.reason, first.carried_from) == ("cloud", "refresh", "")
+    assert (second.answered_by, second.decision.reason) == ("edge", "confident")
+    assert (second.carried_from, third.carried_from) == (first.frame_id, "")
+    assert [record.classes[0].class_id for record in (second, third) if record.classes] == [2, 0]
+    assert second.decision.inputs["score"] == pytest.approx(2 / 3, abs=0.01)  # of the edge's own answer
+
+
+def test_a_detector_that_carries_is_refused(bench: Bench) -> None:
+    """`carry` in the configuration of a detector is an error of the configuration, before anything starts."""
+    bench.model = centre_detector(bench.folder / "models")
+    bench.paint("red")
+    with pytest.raises(ConfigError, match="carry: is for classifiers"):
+        Daemon(msgspec.convert(bench.config(carry={}), EdgeConfig))
 
 
 def test_late_answer_comes_as_a_revision(bench: Bench) -> None:
