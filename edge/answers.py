@@ -19,6 +19,7 @@ from common.types import AnsweredBy, Result
 from edge.values import CloudAnswer, Outcome, Parcel
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
+PROBE = "probe of a link that was down"
 STOPPED = "stopped before the frame was sent"
 
 
@@ -62,17 +63,23 @@ class Answers:
         """Frames in the table, late ones too."""
         return len(self._waiting)
 
-    def open(self, local: Result, captured_s: float, deadline_s: float) -> "OpenTicket":
+    def open(
+        self, local: Result, captured_s: float, deadline_s: float, *, probe: bool = False
+    ) -> "OpenTicket":
         """Promise a result for `local.frame_id` by `deadline_s`: `local`, should the cloud fail.
 
-        After `close` nobody watches deadlines any more: then that result is given at once.
+        A `probe` of a dead link waits for nothing: its local result is given at once, and an answer is a
+        revision. So is that of a frame that comes after `close`, when nobody watches deadlines any more.
         """
-        entry = _Waiting(local, captured_s, deadline_s)
+        entry = _Waiting(local, captured_s, deadline_s, late=probe)
         with self._changed:
             if self._closed:
                 self._emit(self._degraded(entry, STOPPED))
                 return OpenTicket(self, local.frame_id)
             self._waiting[local.frame_id] = entry
+            if probe:
+                self._emit(self._degraded(entry, PROBE))
+                return OpenTicket(self, local.frame_id)
             heapq.heappush(self._deadlines, (deadline_s, local.frame_id))
             if self._deadlines[0][1] == local.frame_id:
                 self._changed.notify_all()

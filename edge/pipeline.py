@@ -13,7 +13,7 @@ from edge.carry import Carry
 from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.motion import Scene, watch
 from edge.uplink.base import Uplink
-from edge.values import Ticket
+from edge.values import BreakerPhase, Ticket
 
 
 class Predictor(Protocol):
@@ -116,7 +116,8 @@ class Pipeline:
             stages.emit(result)
             stages.keep(outgoing, result)
         else:
-            ticket: Ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s)
+            probe = context.link.breaker is not BreakerPhase.CLOSED
+            ticket: Ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s, probe=probe)
             ticket = stages.carry.watch(ticket, frame.frame_id, frame.captured_monotonic_s, prediction)
             stages.uplink.send(outgoing, deadline_s, ticket, decision.payload)
 

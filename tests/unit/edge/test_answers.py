@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from common.types import AnsweredBy, Classification, ModelId, Result
-from edge.answers import NO_ANSWER_IN_TIME, Answers, OpenTicket
+from edge.answers import NO_ANSWER_IN_TIME, PROBE, Answers, OpenTicket
 from edge.values import CallFailure, CloudAnswer
 from tests.unit.edge.values import result
 
@@ -74,6 +74,17 @@ def test_silence(bench: Bench) -> None:
     assert (only.answered_by, only.error) == (AnsweredBy.EDGE_DEGRADED, NO_ANSWER_IN_TIME)
     assert only.payload_bytes == 77
     assert only.model == ModelId("small", "1")
+
+
+def test_a_probe_waits_for_nothing(bench: Bench) -> None:
+    """The frame that tries a dead link is answered by the edge at once; an answer is a revision."""
+    ticket = bench.answers.open(result("f"), bench.now_s, bench.now_s + DEADLINE_S, probe=True)
+    [first] = bench.results
+    assert (first.answered_by, first.error, first.revision) == (AnsweredBy.EDGE_DEGRADED, PROBE, 0)
+    bench.now_s += 0.5
+    ticket.settle(ANSWER)
+    bench.advance(10)
+    assert [(r.answered_by, r.revision) for r in bench.results[1:]] == [(AnsweredBy.CLOUD, 1)]
 
 
 def test_known_failure_does_not_wait(bench: Bench) -> None:
