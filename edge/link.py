@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.types import FloatArray
+
 WINDOW_S = 20.0
 SAMPLES = 64
 FAINT = 0.05
@@ -71,7 +73,8 @@ class LinkEstimator:
 
     The round-trip floor is where the line of least squares through (bytes, seconds) meets zero bytes,
     bounded by the quickest call. The rate is a low quantile of what recent transfers reached above that
-    floor; what is left is the residual, whose mean deviation follows RFC 6298.
+    floor, each weighing as much as its size squared; what is left is the residual, whose mean deviation
+    follows RFC 6298.
     """
 
     def __init__(self) -> None:
@@ -142,14 +145,24 @@ class LinkEstimator:
 def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
     size = np.array([t.payload_bytes for t in transfers])
     seconds = np.array([t.network_s for t in transfers])
-    faint = [PRIOR.latency_s(x, 0.0) for x in _PRIOR_BYTES]
+    # The prior says how calls of one size are made up, not how long they take.
+    scale = float((seconds / [PRIOR.latency_s(x, 0.0) for x in size]).min())
+    faint = [scale * PRIOR.latency_s(x, 0.0) for x in _PRIOR_BYTES]
     x, y = np.append(size, _PRIOR_BYTES), np.append(seconds, faint)
     weight = np.append(np.ones(len(size)), [FAINT, FAINT])
     mean_x, mean_y = np.average(x, weights=weight), np.average(y, weights=weight)
     slope = max(0.0, float(weight @ ((x - mean_x) * (y - mean_y)) / (weight @ (x - mean_x) ** 2)))
-    floor_s = float(np.clip(mean_y - slope * mean_x, 0.0, seconds.min())) if slope > 0 else 0.0
-    rates = size / np.maximum(seconds - floor_s, 1e-4)
-    return floor_s, max(1.0, float(np.quantile(rates, RATE_QUANTILE)))
+    floor_s = float(np.clip(mean_y - slope * mean_x, 0.0, seconds.min()))
+    # A small call's time is all round trip: it says of the rate what it weighs in a line, its size squared.
+    rates = x / np.maximum(y - floor_s, 1e-4)
+    return floor_s, max(1.0, _quantile(rates, weight * x**2, RATE_QUANTILE))
+
+
+def _quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+    """The value below which `share` of the weight lies."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, share * reached[-1])])
 
 
 class InFlightLimit:

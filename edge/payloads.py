@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median_low
 
 from common.model.split import Cut
 from common.types import Action
@@ -14,13 +15,19 @@ from edge.values import LinkView, PayloadOption
 
 REFUSED_S = 60.0
 """How long a cut whose tail the server has not is left alone."""
+SAMPLES = 9
+"""A form's seconds are the median of so many recent calls: one that the machine held up must not decide."""
+EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 16, 4, 3
+"""Of so many frames sent one goes in a form that was not tried for long; more while it was hardly tried."""
+NEAR = 2.0
+"""Only forms are tried again that are predicted to take at most this much more than the quickest."""
 _SMOOTHING = 0.2
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form: bytes, seconds on this device and on the server; smoothed over the calls that used it."""
+    """One form: bytes, seconds on this device and on the server; of the recent calls that used it."""
 
     action: Action
     payload_bytes: float
@@ -28,8 +35,32 @@ class Form:
     server_s: float
     kept: float
     refused_until_s: float = 0.0
-    known: bool = False
-    """Whether a frame was encoded in this form; until then its bytes are a guess."""
+    made_s: tuple[float, ...] = ()
+    served_s: tuple[float, ...] = ()
+    made_at: int = 0
+    """Which frame sent was the last in this form, counted from 1."""
+
+    @property
+    def known(self) -> bool:
+        """Whether a frame was encoded in this form; until then its bytes are a guess."""
+        return bool(self.made_s)
+
+    def made(self, payload_bytes: float, make_s: float, number: int) -> "Form":
+        """After frame `number` was encoded in it."""
+        recent = (*self.made_s, make_s)[-SAMPLES:]
+        size = self.payload_bytes + _SMOOTHING * (payload_bytes - self.payload_bytes)
+        return replace(
+            self,
+            payload_bytes=size if self.known else payload_bytes,
+            make_s=median_low(recent),
+            made_s=recent,
+            made_at=number,
+        )
+
+    def served(self, server_s: float) -> "Form":
+        """After the server answered one."""
+        recent = (*self.served_s, server_s)[-SAMPLES:]
+        return replace(self, server_s=median_low(recent), served_s=recent)
 
 
 def picture_forms(usual: Rung, ladder: Sequence[Rung]) -> dict[str, Form]:
@@ -83,6 +114,7 @@ class PayloadBook:
         self._link = LinkEstimator()
         self._estimate: LinkEstimate = PRIOR
         self._bytes_in_flight = 0
+        self._frames_made = 0
         self._forms = dict(forms)
 
     def view(self, server_queue_s: float = 0.0) -> LinkView:
@@ -103,6 +135,7 @@ class PayloadBook:
                 )
                 for name, form in self._usable(now_s).items()
             )
+            options = self._with_due(options)
             return LinkView(estimate, options, self._bytes_in_flight, self._link.may_probe(now_s))
 
     def options(self) -> tuple[PayloadOption, ...]:
@@ -115,14 +148,13 @@ class PayloadBook:
             form = self._forms.get(name)
             if form is None:
                 return
-            old = form.payload_bytes
-            new = _towards(old, payload_bytes) if form.known else float(payload_bytes)
+            self._frames_made += 1
+            made = form.made(float(payload_bytes), make_s, self._frames_made)
+            ratio = made.payload_bytes / form.payload_bytes
             for other, guess in self._forms.items():
                 if not guess.known and guess.action is form.action is Action.SEND_FRAME:
-                    self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * new / old)
-            self._forms[name] = replace(
-                form, payload_bytes=new, make_s=_towards(form.make_s, make_s), known=True
-            )
+                    self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
+            self._forms[name] = made
 
     def departed(self, name: str, payload_bytes: int, time_left_s: float) -> int:
         """A call begins; the bytes that the link has to carry before it is through, its own included."""
@@ -152,7 +184,7 @@ class PayloadBook:
             )
             self._tell(carried_bytes, network_s)
             if (form := self._forms.get(name)) is not None:
-                self._forms[name] = replace(form, server_s=_towards(form.server_s, server_s))
+                self._forms[name] = form.served(server_s)
 
     def timed_out(self, carried_bytes: int, waited_s: float) -> None:
         """A call was given up after so long."""
@@ -180,16 +212,32 @@ class PayloadBook:
         through = replace(estimate, server_infer_s=form.server_s)
         return through.latency_s(form.payload_bytes + self._bytes_in_flight, form.make_s)
 
+    def _with_due(self, options: tuple[PayloadOption, ...]) -> tuple[PayloadOption, ...]:
+        """Now and then marks one option as due to be tried: what is never used is never known better.
+
+        It is the one that was used longest ago, of those that seem no worse than `NEAR` times the quickest.
+        """
+        if len(options) < 2:
+            return options
+        limit_s = NEAR * min(option.latency_s for option in options)
+        near = [option for option in options if option.latency_s <= limit_s]
+        due = min(near, key=lambda option: self._familiarity(option.name))
+        is_familiar, _ = self._familiarity(due.name)
+        every = EXPLORE_EVERY if is_familiar else EXPLORE_EVERY_AT_FIRST
+        if not self._frames_made or self._frames_made % every:
+            return options
+        return tuple(replace(option, due=option is due) for option in options)
+
+    def _familiarity(self, name: str) -> tuple[bool, int]:
+        form = self._forms[name]
+        return len(form.made_s) >= FIRST_SAMPLES, form.made_at
+
     def _usable(self, now_s: float) -> dict[str, Form]:
         usable = {name: form for name, form in self._forms.items() if form.refused_until_s <= now_s}
         features = {name: form for name, form in usable.items() if form.action is Action.SEND_FEATURES}
         if self._kind is PayloadKind.FEATURES and features:
             return features
         return usable or self._forms
-
-
-def _towards(old: float, new: float) -> float:
-    return old + _SMOOTHING * (new - old)
 
 
 def build_book(config: UplinkConfig, cuts: Sequence[Cut], observe: ObserveLink = unobserved) -> PayloadBook:

@@ -80,6 +80,8 @@ class PayloadOption:
     kept: float
     measured: bool = True
     """False while no frame was ever made in this form: then `payload_bytes` is a guess."""
+    due: bool = False
+    """To be taken, if it is good enough, although another is predicted to be quicker: so that it is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,8 @@ def choose_payload(
     """The quickest option among those that keep nearly as much as the best which is in time.
 
     `left_bytes` is what a byte budget has left; options that it does not cover count only if it covers none.
-    When none is in time the quickest of all is taken: its answer may still come as a revision.
+    When none is in time the quickest of all is taken: its answer may still come as a revision. An option that
+    is due to be tried goes before quicker ones, but never before better ones, nor when it would be late.
     """
     options = [option for option in options if wire_bytes(option.payload_bytes) <= left_bytes] or options
     in_time = [option for option in options if option.latency_s <= time_left_s]
@@ -27,7 +28,7 @@ def choose_payload(
         return min(options, key=lambda option: option.latency_s)
     most = max(option.kept for option in in_time)
     good = [option for option in in_time if option.kept >= most - KEPT_TOLERANCE]
-    return min(good, key=lambda option: option.latency_s)
+    return min(good, key=lambda option: (not option.due, option.latency_s))
 
 
 class ChoosePayload:
@@ -58,7 +59,9 @@ def in_form(decision: Decision, context: Context) -> Decision:
 
 
 def _told(options: Sequence[PayloadOption]) -> dict[str, float]:
-    """What every form would have cost: enough to choose again."""
-    return {f"latency_s.{option.name}": option.latency_s for option in options} | {
-        f"payload_bytes.{option.name}": option.payload_bytes for option in options
-    }
+    """What every form would have cost, and which was due to be tried: enough to choose again."""
+    return (
+        {f"latency_s.{option.name}": option.latency_s for option in options}
+        | {f"payload_bytes.{option.name}": option.payload_bytes for option in options}
+        | {f"due.{option.name}": 1.0 for option in options if option.due}
+    )
