@@ -1,15 +1,18 @@
 """Real processes of the program, for end-to-end tests: started, awaited within a limit, never left behind."""
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from edge.sinks.record import Record, is_event
 from lab.processes import bound
@@ -26,6 +29,19 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "took longer than the limit"
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port for a program that must be told one.
+
+    From below those that the kernel gives out by itself (32768 on, ip(7)), so that nobody gets it meanwhile
+    but another that asks here.
+    """
+    for _ in range(100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            return int(probe.getsockname()[1])
+    pytest.fail("no free port")
 
 
 @contextmanager

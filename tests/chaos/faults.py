@@ -1,4 +1,4 @@
-"""What is done to a running edge, its link and its cloud. Each fault ends with everything in order again."""
+"""What is done to an edge, its link, cloud, disk and clock. Each fault ends with all in order again."""
 
 import random
 import time
@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from common.pb import spillover_pb2 as pb
 from lab.shaper.faulty import Mode, Weather
-from tests.chaos.field import Field
+from tests.chaos.clock import JumpingClock
+from tests.chaos.field import SPOOL_MB, Field
 from tests.scripted_cloud import answers, scripted_cloud
 
+_YEAR_S = 365 * 86_400
 Fault = Callable[[Field, random.Random], None]
 
 
@@ -118,6 +120,47 @@ def spool_corrupted(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def disk_full(field: Field, rng: random.Random) -> None:
+    """Both disks fill up while the edge runs; then it begins anew and finds no room for a larger spool."""
+    field.link.set(Mode.CUT)
+    with field.spool_disk.full(), field.results_disk.full():
+        _hold(field, rng)
+    field.wait_for_results()
+    field.kill_edge()
+    with field.spool_disk.full():
+        field.start_edge(spool_mb=1.5 * SPOOL_MB)
+        field.wait_for("spillover_edge_spool_failing", 1.0)
+        _hold(field, rng)
+    field.wait_for("spillover_edge_spool_failing", 0.0)
+    field.kill_edge()
+    field.start_edge()  # with the spool as small as before
+
+
+def disk_read_only(field: Field, rng: random.Random) -> None:
+    """After a power cut the spool's disk comes back read-only, and later as it was."""
+    field.link.set(rng.choice([Mode.CUT, Mode.PASS]))
+    field.kill_edge()
+    with field.spool_disk.read_only():
+        field.start_edge()
+        field.wait_for("spillover_edge_spool_failing", 1.0)
+        _hold(field, rng)
+    field.wait_for("spillover_edge_spool_failing", 0.0)
+
+
+def clock_jumps(field: Field, rng: random.Random) -> None:
+    """The wall clock begins in the past, as without a battery, then is set, and set again, both ways."""
+    clock = JumpingClock(field.folder)
+    field.kill_edge()
+    clock.jump(-20 * _YEAR_S)
+    field.start_edge(environment=clock.environment)
+    for offset_s in (0, 3600, -86_400, 10 * _YEAR_S, 0):
+        field.link.set(rng.choice([Mode.CUT, Mode.PASS]))
+        _hold(field, rng, longest_s=1.0)
+        clock.jump(offset_s)
+    field.kill_edge()
+    field.start_edge()
+
+
 LINK_FAULTS: tuple[Fault, ...] = (
     cut,
     flap,
@@ -131,4 +174,11 @@ LINK_FAULTS: tuple[Fault, ...] = (
     cloud_killed,
     cloud_paused,
 )
-FAULTS: tuple[Fault, ...] = (*LINK_FAULTS, edge_killed, spool_corrupted)
+FAULTS: tuple[Fault, ...] = (
+    *LINK_FAULTS,
+    edge_killed,
+    spool_corrupted,
+    disk_full,
+    disk_read_only,
+    clock_jumps,
+)

@@ -1,11 +1,12 @@
 """One edge, one cloud, one link between them: real processes, and a proxy that breaks on command."""
 
+import os
 import random
 import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from edge.spool.record import HEADER_BYTES
 from lab.check.books import Books, Verdict
 from lab.check.cli import waiting_in
 from lab.shaper.faulty import FaultyProxy, Mode
+from tests.chaos.disk import Disk
 from tests.models import colour_classifier
-from tests.processes import LIMIT_S, SPILLOVER
+from tests.processes import LIMIT_S, SPILLOVER, free_port
 
 FPS = 20
 SPOOL_MB = 16.0
-DRAIN_LIMIT_S = 90.0
+RESULTS_MB = 128
+WAIT_LIMIT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,13 @@ class Field:
 
     def __init__(self, folder: Path, scale: float = 1.0) -> None:
         self.scale = scale
-        self.output = folder / "run.jsonl"
-        self.spool = folder / "spool.dat"
+        self.folder = folder
+        self.spool_disk = Disk(folder / "spool", round(2.5 * SPOOL_MB))
+        self.results_disk = Disk(folder / "results", RESULTS_MB)
+        self.spool = self.spool_disk.folder / "spool.dat"
+        self.output = self.results_disk.folder / "run.jsonl"
         self.samples: list[Sample] = []
         self.excused: set[str] = set()
-        self._folder = folder
         self._boots = 0
         self._started_s = time.monotonic()
         self._paint(folder / "pictures")
@@ -65,12 +70,12 @@ class Field:
 
     def start_cloud(self) -> None:
         """Start a server, the second time on the port of the first; returns when it answers."""
-        ready = self._folder / "ready"
+        ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
         config = {
             "listen": self.cloud_address,
             "metrics": None,
-            "models": {"repository": str(self._folder / "cloud")},
+            "models": {"repository": str(self.folder / "cloud")},
         }
         path = self._write("cloud.yaml", config)
         self._cloud = self._spawn("cloud", "-c", str(path), "--ready-file", str(ready))
@@ -90,24 +95,30 @@ class Field:
         finally:
             self._cloud.send_signal(signal.SIGCONT)
 
-    def start_edge(self, *, wait: bool = True) -> None:
+    def start_edge(
+        self,
+        *,
+        wait: bool = True,
+        spool_mb: float = SPOOL_MB,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
         self._boots += 1
-        port = _free_port()
-        self.metrics_address = f"127.0.0.1:{port}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
         config = {
             "mode": "cloud_only",
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
-            "camera": {"source": str(self._folder / "pictures"), "fps": FPS, "loop": True},
-            "model": {"folder": str(self._folder / "edge" / "small" / "1"), "session": {"threads": 1}},
+            "camera": {"source": str(self.folder / "pictures"), "fps": FPS, "loop": True},
+            "model": {"folder": str(self.folder / "edge" / "small" / "1"), "session": {"threads": 1}},
             "uplink": {"address": self.link.address, "late_answer_window_s": 1.0, "breaker_pause_max_s": 1.0},
-            "spool": {"path": str(self.spool), "max_mb": SPOOL_MB, "answer_timeout_s": 3.0},
+            "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
             "sinks": [{"kind": "jsonl", "path": str(self.output)}],
             "metrics_address": self.metrics_address,
             "drain_timeout_s": 2.0,
         }
-        self._edge = self._spawn("edge", "-c", str(self._write("edge.yaml", config)))
+        path = self._write("edge.yaml", config)
+        self._edge = self._spawn("edge", "-c", str(path), environment=environment)
         if wait:
             _wait(lambda: self._metrics() is not None, self._edge)
 
@@ -152,11 +163,22 @@ class Field:
 
     def drain(self) -> None:
         """Wait until the spool is open and nothing waits in it."""
-        limit_s = time.monotonic() + DRAIN_LIMIT_S
-        names = ("spillover_edge_spool_pending", "spillover_edge_spool_failing")
-        while any(self.sample().metrics.get(name, 1.0) for name in names):
-            assert time.monotonic() < limit_s, "the spool is not drained in time"
+        self.wait_for("spillover_edge_spool_failing", 0.0)
+        self.wait_for("spillover_edge_spool_pending", 0.0)
+
+    def wait_for(self, metric: str, value: float) -> None:
+        """Wait until a metric of the edge has this value."""
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while (found := self.sample(at_peace=False).metrics.get(metric)) != value:
+            assert time.monotonic() < limit_s, f"{metric} is {found}, not {value}: {self._tail()}"
             time.sleep(0.2)
+
+    def wait_for_results(self) -> None:
+        """Wait until what the edge holds back for its results is on their disk."""
+        before, limit_s = self.output.stat().st_size, time.monotonic() + WAIT_LIMIT_S
+        while self.output.stat().st_size == before:
+            assert time.monotonic() < limit_s, f"no result for {WAIT_LIMIT_S:.0f} s: {self._tail()}"
+            time.sleep(0.05)
 
     def stop(self) -> int:
         """SIGTERM to the edge; its exit code."""
@@ -168,6 +190,8 @@ class Field:
         for process in (self._edge, self._cloud):
             _kill(process)
         self.link.close()
+        for disk in (self.spool_disk, self.results_disk):
+            disk.close()
 
     def verdict(self) -> Verdict:
         """The books of all runs so far; while no edge runs, what was accepted is looked for on the disk."""
@@ -187,17 +211,20 @@ class Field:
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{arguments[0]}.log").open("ab") as log:
-            return subprocess.Popen([*SPILLOVER, *arguments], stdout=log, stderr=log)
+    def _spawn(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        variables = {**os.environ, **(environment or {})}
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen([*SPILLOVER, *arguments], stdout=log, stderr=log, env=variables)
 
     def _write(self, name: str, config: dict[str, object]) -> Path:
-        path = self._folder / name
+        path = self.folder / name
         path.write_bytes(msgspec.yaml.encode(config))
         return path
 
     def _tail(self) -> str:
-        return (self._folder / "edge.log").read_text(errors="replace")[-2000:]
+        return (self.folder / "edge.log").read_text(errors="replace")[-2000:]
 
     @staticmethod
     def _paint(folder: Path) -> None:
@@ -219,11 +246,3 @@ def _wait(condition, process: subprocess.Popen[bytes]) -> None:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait(LIMIT_S)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,71 @@
+"""A disk of its own for a file: small, so that it can be filled, and its own to be made read-only."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+_LIMIT_S = 30.0
+
+
+class CannotHappenHereError(Exception):
+    """A fault needs something that this machine or this user does not have."""
+
+
+class Disk:
+    """A tmpfs at `folder` where this user may mount one, else the plain folder: `why_not` says why."""
+
+    def __init__(self, folder: Path, size_mb: int) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._ballast = folder / "ballast"
+        self.why_not = _mount("-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(folder))
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Not a byte is left while inside. Raises CannotHappenHereError."""
+        self._demand_own()
+        with self._ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 16)):
+                pass
+        try:
+            yield
+        finally:
+            self._ballast.unlink()
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nothing can be written while inside; nobody may have a file open for that. May raise too."""
+        self._demand_own()
+        self._remount("ro")
+        try:
+            yield
+        finally:
+            self._remount("rw")
+
+    def close(self) -> None:
+        """Give the disk back, with all that is on it."""
+        if not self.why_not:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=False, timeout=_LIMIT_S)
+
+    def _demand_own(self) -> None:
+        if self.why_not:
+            raise CannotHappenHereError(f"no small disk can be mounted: {self.why_not}")
+
+    def _remount(self, how: str) -> None:
+        if why_not := _mount("-o", f"remount,{how}", str(self.folder)):
+            raise CannotHappenHereError(why_not)
+
+
+def _mount(*arguments: str) -> str:
+    """Empty, or why it could not be done."""
+    if os.geteuid():
+        return "only root may"
+    try:
+        run = subprocess.run(
+            ["mount", *arguments], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except OSError as error:
+        return str(error)
+    return run.stderr.strip() if run.returncode else ""
