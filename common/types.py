@@ -97,6 +97,8 @@ class Decision:
     inputs: dict[str, float] = field(default_factory=dict)
     payload: str = ""
     """In which form the frame is sent, where there was a choice: `picture`, or the name of a cut."""
+    fallback: str = ""
+    """Why another form left than had been chosen, which `action` and `payload` then name; else empty."""
 
 
 class AnsweredBy(enum.Enum):

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from common.types import AnsweredBy, Result
+from common.types import Action, AnsweredBy, Result
 from edge.values import CloudAnswer, Outcome, Parcel
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
@@ -94,6 +94,15 @@ class Answers:
                     payload_bytes=payload_bytes,
                     timings=replace(entry.local.timings, encode_s=encode_s),
                 )
+
+    def fall_back(self, frame_id: str, option: str, reason: str) -> None:
+        """Note in whatever result this frame will still give that a picture left in place of features."""
+        with self._changed:
+            if (entry := self._waiting.get(frame_id)) is not None:
+                decision = replace(
+                    entry.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason
+                )
+                entry.local = replace(entry.local, decision=decision)
 
     def settle(self, frame_id: str, outcome: Outcome) -> None:
         """End a frame's call. A frame that is not in the table (any more) is passed over."""
@@ -186,6 +195,10 @@ class OpenTicket:
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload."""
         self.answers.encoded(self.frame_id, payload_bytes, encode_s)
+
+    def fall_back(self, option: str, reason: str) -> None:
+        """Note that a picture leaves in place of features."""
+        self.answers.fall_back(self.frame_id, option, reason)
 
     def settle(self, outcome: Outcome) -> None:
         """End the call."""

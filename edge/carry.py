@@ -149,6 +149,10 @@ class _HeardTicket:
         """Pass it on."""
         self.ticket.encoded(payload_bytes, encode_s)
 
+    def fall_back(self, option: str, reason: str) -> None:
+        """Pass it on."""
+        self.ticket.fall_back(option, reason)
+
     def settle(self, outcome: Outcome) -> None:
         """Hear an answer of the same kind, and pass it on."""
         if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):

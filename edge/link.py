@@ -5,8 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-
-from common.types import FloatArray
+import numpy.typing as npt
 
 WINDOW_S = 20.0
 SAMPLES = 64
@@ -158,7 +157,7 @@ def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
     return floor_s, max(1.0, _quantile(rates, weight * x**2, RATE_QUANTILE))
 
 
-def _quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+def _quantile(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], share: float) -> float:
     """The value below which `share` of the weight lies."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order])

@@ -201,6 +201,10 @@ class Ticket(Protocol):
         """Note what leaves the device for this frame, and the seconds that making it took."""
         ...
 
+    def fall_back(self, option: str, reason: str) -> None:
+        """Note that a picture of the form `option` leaves in place of what was chosen, and why."""
+        ...
+
     def settle(self, outcome: Outcome) -> None:
         """End the frame's call."""
         ...

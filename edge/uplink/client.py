@@ -80,6 +80,9 @@ class WaitingTicket:
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """It was encoded before."""
 
+    def fall_back(self, option: str, reason: str) -> None:
+        """What waited goes as it is, or not at all."""
+
     def settle(self, outcome: Outcome) -> None:
         """Hand it over."""
         self._outcome.put(outcome)
@@ -256,7 +259,9 @@ class GrpcUplink:
         has_no_tail = isinstance(outcome, CallFailure) and outcome.status == NO_TAIL
         if has_no_tail and self._book and isinstance(parcel.payload, EncodedFeatures):
             self._book.refused(parcel.option)
-            if sent.frame is not None and self._sends_picture(sent.frame, passage, ticket, parcel):
+            if sent.frame is not None and self._sends_picture(
+                sent.frame, passage, ticket, parcel, str(outcome)
+            ):
                 return
         self._land(passage, ticket, outcome, None if never_left(outcome) else parcel)
 
@@ -276,11 +281,14 @@ class GrpcUplink:
         elif outcome.status == "unavailable":
             self._book.unreachable()
 
-    def _sends_picture(self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel) -> bool:
+    def _sends_picture(
+        self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel, refusal: str
+    ) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
         if not self._packer.pictures_allowed or self._closing or time.monotonic() >= passage.deadline_s:
             return False
         self._count(NO_TAIL, parcel, ticket)
+        ticket.fall_back(PICTURE, refusal)
         self._submit(self._depart, frame, passage, ticket, PICTURE)
         return True
 

@@ -14,6 +14,7 @@ from common.types import Action
 from edge.config import EdgeConfig
 from edge.daemon import Daemon
 from edge.features import FeatureEncoder
+from edge.parcel import PICTURE
 from lab.early_exit.build import build_early_exit
 from lab.progress import Silent
 from lab.records import read_records
@@ -141,7 +142,13 @@ def test_features_fall_back_to_pictures_when_the_server_has_no_tail(site, addres
         sent = tap.sent
     assert [r.answered_by for r in records] == ["cloud"] * FRAMES
     assert sent.count(JPEG_START) == FRAMES
-    assert 1 <= sent.count(FEATURES_START) <= FRAMES
+    refused = sent.count(FEATURES_START)
+    assert 1 <= refused <= FRAMES
+    # Each record says what left for it in the end, and those that fell back say why.
+    assert {(r.decision.action, r.decision.payload) for r in records} == {(Action.SEND_FRAME, PICTURE)}
+    assert [r.decision.fallback.partition(":")[0] for r in records if r.decision.fallback] == [
+        "failed_precondition"
+    ] * refused
 
 
 def test_auto_logs_what_each_form_was_expected_to_take(site, address):
