@@ -1,6 +1,12 @@
-"""What gRPC in Python costs without a server behind it: asyncio and threads, each with an echo and no more.
+"""What gRPC in Python costs without a server behind it: ways to answer, each with an echo and no more.
 
-Run as `python -m lab.bench_cloud.transports`; needs h2load. Prints the processor time a request of each.
+Run as `python -m lab.bench_cloud.transports`; needs h2load. Prints the processor time a request of each:
+
+- asyncio: `grpc.aio`.
+- threads: a thread for each of as many requests as may wait for a batch.
+- few_threads: two, which is what threads cost when none of them waits.
+- callbacks: two threads that hand the request over, and an answer that is given from elsewhere
+  (`experimental_non_blocking`, as grpcio-health-checking uses it): threads that need not wait.
 """
 
 import asyncio
@@ -24,13 +30,13 @@ from lab.bench_cloud.load import burst, write_body
 from lab.bench_cloud.networks import NETWORKS
 from lab.console import open_console
 
-_KINDS = ("asyncio", "threads")
+_KINDS = ("asyncio", "threads", "few_threads", "callbacks")
 _CONCURRENCIES = (1, 16, 64)
-_ROUNDS, _REQUESTS, _THREADS = 5, 1000, 64
+_ROUNDS, _REQUESTS, _THREADS, _FEW_THREADS = 5, 1000, 64, 2
 
 
 def compare() -> None:
-    """Measure both in turns and print medians."""
+    """Measure them in turns and print medians."""
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="transports-") as folder, ExitStack() as stack:
         work = Path(folder)
@@ -57,11 +63,33 @@ def echo(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     return reply_to_pb(TensorReply(request.model_name, "1", outputs))
 
 
-def _service(behaviour: Callable[[pb.ModelInferRequest, Any], object]) -> Any:  # noqa: ANN401 - a generic handler
-    method = grpc.unary_unary_rpc_method_handler(
-        behaviour, pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
+def _service(handler: Any) -> Any:  # noqa: ANN401 - generic in the stubs alone
+    return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": handler})
+
+
+def _unary(behaviour: Callable[[pb.ModelInferRequest, Any], object]) -> Any:  # noqa: ANN401 - as above
+    return _service(
+        grpc.unary_unary_rpc_method_handler(
+            behaviour, pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
+        )
     )
-    return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": method})
+
+
+def _called_back() -> Any:  # noqa: ANN401 - as above
+    """On the wire one answer of a stream is an answer."""
+
+    def behaviour(request: pb.ModelInferRequest, _: object, send: Callable[[object], None]) -> None:
+        send(echo(request))
+        send(None)
+
+    behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC looks for it there
+    return _service(
+        grpc.unary_stream_rpc_method_handler(
+            behaviour,
+            pb.ModelInferRequest.FromString,
+            pb.ModelInferResponse.SerializeToString,
+        )
+    )
 
 
 async def _serve_asyncio(address: str) -> None:
@@ -69,15 +97,15 @@ async def _serve_asyncio(address: str) -> None:
         return echo(request)
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_service(behaviour),))
+    server.add_generic_rpc_handlers((_unary(behaviour),))
     server.add_insecure_port(address)
     await server.start()
     await server.wait_for_termination()
 
 
-def _serve_threads(address: str) -> None:
-    server = grpc.server(ThreadPoolExecutor(_THREADS))
-    server.add_generic_rpc_handlers((_service(lambda request, _: echo(request)),))
+def _serve_threads(address: str, threads: int, service: Any) -> None:  # noqa: ANN401 - as above
+    server = grpc.server(ThreadPoolExecutor(threads))
+    server.add_generic_rpc_handlers((service,))
     server.add_insecure_port(address)
     server.start()
     server.wait_for_termination()
@@ -88,6 +116,10 @@ if __name__ == "__main__":
         case ["asyncio", where]:
             asyncio.run(_serve_asyncio(where))
         case ["threads", where]:
-            _serve_threads(where)
+            _serve_threads(where, _THREADS, _unary(lambda request, _: echo(request)))
+        case ["few_threads", where]:
+            _serve_threads(where, _FEW_THREADS, _unary(lambda request, _: echo(request)))
+        case ["callbacks", where]:
+            _serve_threads(where, _FEW_THREADS, _called_back())
         case _:
             compare()
