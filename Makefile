@@ -91,6 +91,7 @@ oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that 
 
 chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))
+	$(if $(ONLY),,$(BIN)/python -m tests.chaos.promises)
 
 soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
