@@ -47,6 +47,17 @@ class Reference:
         """Pictures in one pass."""
         return len(self.cloud)
 
+    @property
+    def change_share(self) -> float | None:
+        """Share of the pictures, but for the first, where the cloud's best class is not the one before.
+
+        None for detections, and for a single picture. It bounds what an answer is worth to the next frame.
+        """
+        best = [int(p.class_id[0]) for p in self.cloud if isinstance(p, Classification)]
+        if len(best) < 2:
+            return None
+        return float(np.mean(np.diff(best) != 0))
+
     def agreement(self, frames: Mapping[int, Answered], *, final: bool = False) -> float | None:
         """Mean agreement of first (or final) answers with the cloud's model; None without frames."""
         values = [

@@ -11,8 +11,10 @@ from rich.console import Console
 from common.errors import SourceError
 from lab.loadtest.capacity import search
 from lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
+from lab.loadtest.cuts import prepare_cuts
 from lab.loadtest.extrapolate import extrapolate
 from lab.loadtest.goals import judge
+from lab.loadtest.modes import edge_of, modes_used
 from lab.loadtest.report.page import write_page
 from lab.loadtest.results import (
     FORMAT,
@@ -74,7 +76,7 @@ class LoadTest:
             server_under_test(config.cloud, config.cloud_model, out) as server,
         ):
             self._notes.append(brake.description)
-            scenarios = Scenarios(config, out, server, brake, Bar())
+            scenarios = Scenarios(config, out, server, brake, Bar(), self._notes)
             report = self._report(started_s, self._cells(scenarios))
             # Written before the searches, which ask most of the server, and again with what they found.
             self._write(report)
@@ -108,8 +110,12 @@ class LoadTest:
         write_page(report, out / "report.html")
 
     def _prepare(self) -> None:
+        """Check every mode, then build what models and cuts are missing."""
+        edges = [edge_of(self._config, mode) for mode in modes_used(self._config, self._settings.only)]
         if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
             prepare_pair(console=self._console)
+        here = not self._config.cloud.address
+        self._notes += prepare_cuts(edges, Bar(), make=here)
 
     def _cells(self, scenarios: Scenarios) -> list[Cell]:
         cells: list[Cell] = []

@@ -36,6 +36,8 @@ class Scenarios:
     server: Server
     brake: Brake
     progress: Progress
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the report must know of the sources."""
     _references: dict[str, Reference] = field(default_factory=dict)
     _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
     """By scenario and mode: the folder of a run with real edges."""
@@ -116,7 +118,14 @@ class Scenarios:
     def _reference(self, source: str) -> Reference:
         if source not in self._references:
             model = models_home() / self.config.cloud_model
-            self._references[source] = open_reference(source, model, self.progress)
+            reference = open_reference(source, model, self.progress)
+            self._references[source] = reference
+            if reference.labels is None and (changes := reference.change_share) is not None:
+                name = Path(reference.camera_source).name
+                self.notes.append(
+                    f"{name}: the cloud model's own best class changes on {changes:.0%} of its "
+                    f"{reference.count} frames from one to the next, uncompressed"
+                )
         return self._references[source]
 
 

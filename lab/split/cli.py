@@ -24,6 +24,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
 )
 @click.option("--int8-head", is_flag=True, help="Quantise the heads; the tails stay float.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
+@click.option("--cut", "cuts", multiple=True, help="Make this cut alone, by its name; may be repeated.")
 @click.option("--device", default="", help="What to call this device in split.yaml.")
 @click.option("--plot", type=PLOT, help="Where the plot goes (.png, .svg or .pdf).")
 def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:  # noqa: ANN401 - SplitOptions types them

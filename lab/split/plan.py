@@ -1,5 +1,6 @@
 """From a model folder to `split.yaml`: find cuts, cut, check, code, time, keep the Pareto set."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,8 +32,8 @@ from lab.progress import Progress
 from lab.split.coding import Examples, Features, choose_coding
 from lab.split.cuts import find_cuts
 from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
-from lab.split.graph import ActivationGraph, activation_graph, load_network
-from lab.split.pareto import fronts, pareto, thinned
+from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
+from lab.split.pareto import fronts, thinned
 
 MAX_CUTS = 8
 CANDIDATES = 14
@@ -41,7 +42,10 @@ DEFAULT_LOSS = {Task.CLASSIFICATION: 0.01, Task.DETECTION: 0.05}
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """What `spillover lab split` was asked for. `max_loss` None is the task's default."""
+    """What `spillover lab split` was asked for.
+
+    `max_loss` None is the task's default; `cuts` names the only ones to make, none is the best of all.
+    """
 
     max_tensors: int = 3
     max_loss: float | None = None
@@ -49,6 +53,7 @@ class SplitOptions:
     threads: int = 0
     rounds: int = 15
     device: str = ""
+    cuts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +100,15 @@ def split_model(
     network = load_network(folder.onnx_path)
     graph = activation_graph(network)
     found = find_cuts(graph, options.max_tensors)
-    chosen = candidate_cuts(graph, found)
+    chosen = named_cuts(graph, found, options.cuts) if options.cuts else candidate_cuts(graph, found)
     calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
         workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
-        cuts = [cut for one in progress.track(chosen, "cuts") if (cut := workshop.make(one)) is not None]
+        halves = [workshop.cut(one) for one in progress.track(chosen, "heads and tails")]
+        cuts = (_all_cuts if options.cuts else _best_cuts)(workshop, halves, progress)
         if not cuts:
             raise ModelError(f"{path}: no cut keeps enough of the answers; allow more with --max-loss")
-        heads = {cut.name: network_run(head_path(Path(scratch), cut.name), options.threads) for cut in cuts}
-        seconds = interleaved_medians(heads, options.rounds)
-        best = pareto(cuts, lambda cut: (seconds[cut.name], cut.feature_bytes))
-        plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(thinned(best, MAX_CUTS)))
+        plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(thinned(cuts, MAX_CUTS)))
         _install(Path(scratch), path, plan)
     profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
     plan = msgspec.structs.replace(plan, profiles=(profile,))
@@ -113,6 +116,28 @@ def split_model(
     return SplitReport(
         plan, len(found), len(chosen), workshop.largest_difference, float(np.mean(calibration.jpeg_sizes))
     )
+
+
+def _best_cuts(workshop: "_Workshop", halves: Sequence["_Halves"], progress: Progress) -> list[Cut]:
+    """Those that no other beats in head time and bytes, by head time.
+
+    In that order a cut has to take fewer bytes than all before it; it is given up as soon as it cannot.
+    """
+    options = workshop.options
+    heads = {one.name: network_run(head_path(workshop.scratch, one.name), options.threads) for one in halves}
+    seconds = interleaved_medians(heads, options.rounds)
+    cuts: list[Cut] = []
+    for one in progress.track(sorted(halves, key=lambda one: seconds[one.name]), "codings"):
+        cut = workshop.code(one, cuts[-1].feature_bytes if cuts else math.inf)
+        if cut is not None:
+            cuts.append(cut)
+    return cuts
+
+
+def _all_cuts(workshop: "_Workshop", halves: Sequence["_Halves"], progress: Progress) -> list[Cut]:
+    """All that keep enough, as they come."""
+    found = [workshop.code(one, math.inf) for one in progress.track(halves, "codings")]
+    return [cut for cut in found if cut is not None]
 
 
 def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -129,6 +154,25 @@ def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> 
     return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
 
 
+def named_cuts(
+    graph: ActivationGraph, found: Sequence[tuple[int, ...]], names: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """The cuts of these names, nearest to the input first. Raises ModelError where one is not among those found."""
+    by_name = {_cut_name([graph.tensors[number].name for number in cut]): cut for cut in found}
+    for name in names:
+        if name not in by_name:
+            raise ModelError(f"the network has no cut {name!r}; it has {', '.join(sorted(by_name))}")
+    return sorted({by_name[name] for name in names}, key=graph.head_macs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """A cut whose head and tail are in the scratch folder: its name, and the tensors that cross it."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+
+
 @dataclass(slots=True)
 class _Workshop:
     """Makes the cuts of one network in a scratch folder."""
@@ -142,24 +186,29 @@ class _Workshop:
     pictures: Sequence[Picture]
     largest_difference: float = 0.0
 
-    def make(self, numbers: tuple[int, ...]) -> Cut | None:
-        """Write head and tail of one cut and choose its coding; None when no coding keeps enough."""
-        tensors = [self.graph.tensors[number] for number in numbers]
+    def cut(self, numbers: tuple[int, ...]) -> _Halves:
+        """Write head and tail of one cut, and check them against the whole network."""
+        tensors = tuple(self.graph.tensors[number] for number in numbers)
         name = _cut_name([tensor.name for tensor in tensors])
         head_file, tail_file = head_path(self.scratch, name), tail_path(self.scratch, name)
         head_file.parent.mkdir(exist_ok=True)
         halves = cut_network(self.network, [tensor.name for tensor in tensors])
         onnx.save(halves.head, head_file)
         onnx.save(halves.tail, tail_file)
-        tail = Half(tail_file, self.options.threads)
-        self._verify(name, Half(head_file, self.options.threads), tail)
+        self._verify(name, Half(head_file, self.options.threads), Half(tail_file, self.options.threads))
         if self.options.int8_head:
             self._quantize(head_file)
-        head = Half(head_file, self.options.threads)
-        coding = choose_coding(self._examples(head, tail), self._max_loss())
+        return _Halves(name, tensors)
+
+    def code(self, halves: _Halves, limit_bytes: float) -> Cut | None:
+        """Choose the coding of one cut; None when none below `limit_bytes` keeps enough."""
+        name = halves.name
+        head_file, tail_file = head_path(self.scratch, name), tail_path(self.scratch, name)
+        head, tail = Half(head_file, self.options.threads), Half(tail_file, self.options.threads)
+        coding = choose_coding(self._examples(head, tail), self._max_loss(), limit_bytes)
         if coding is None:
             return None
-        seams = zip(tensors, coding.quantizers, strict=True)
+        seams = zip(halves.tensors, coding.quantizers, strict=True)
         return Cut(
             name=name,
             seams=tuple(Seam(tensor=t.name, shape=t.shape, quantizer=q) for t, q in seams),

@@ -10,7 +10,7 @@ import pytest
 from common.errors import ConfigError
 from lab.loadtest.outcomes import CLOUD, Outcomes
 from lab.loadtest.simulated.generator import GeneratorFailedError, local_generator
-from lab.loadtest.simulated.job import Job, LoggedFrame, unpack_outcomes, unshaped
+from lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
 from lab.loadtest.simulated.remote import remote_generator, serving_generator
 from tests.models import colour_classifier
 from tests.serving import cloud_config, jpeg_of, serving
@@ -30,11 +30,13 @@ def job_for(address: str, **changes: object) -> Job:
         margin_s=0.0,
         late_window_s=1.0,
         max_in_flight=100,
+        breaker_failures=5,
+        breaker_pause_max_s=4.0,
         model_name="",
         model_version="",
         max_classes=1,
         log=[LoggedFrame(n % 2 == 0, 0.001, 0.001, 0) for n in range(4)],
-        payloads=[jpeg_of((0, 0, 255))],
+        payloads=[Payload(jpeg_of((0, 0, 255)))],
     )
     return msgspec.structs.replace(job, **changes)
 

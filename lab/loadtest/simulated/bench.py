@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
-from common.model.session_config import SessionConfig
-from edge.config import EdgeConfig
 from lab.loadtest.cells import CellPlan
 from lab.loadtest.config import LoadConfig
-from lab.loadtest.edges import edge_config
 from lab.loadtest.figures import Setting, frame_figures, resource_figures
+from lab.loadtest.modes import edge_of
 from lab.loadtest.outcomes import Outcomes, Window, join
 from lab.loadtest.real import Run
 from lab.loadtest.sampling import Sampler, clipped
@@ -80,11 +77,7 @@ class SimulatedBench:
     def _jobs(self, plan: CellPlan, schedule: Schedule) -> list[tuple[Job, str]]:
         """A job for each generator, and its address; an empty one is this machine."""
         recording, load = self.recordings[plan.mode], self.load
-        forced = {"camera": {"source": "-"}, "model": {"session": msgspec.to_builtins(SessionConfig())}}
-        parts = [self.config.edge, self.config.modes[plan.mode]]
-        edge = msgspec.convert(
-            edge_config(self.config.edge_model, self.config.deadline_s, parts, forced), EdgeConfig
-        )
+        edge = edge_of(self.config, plan.mode)
         where = self.config.generators or ("",)
         bounds = [plan.edges * i // len(where) for i in range(len(where) + 1)]
         return [
@@ -101,6 +94,8 @@ class SimulatedBench:
                     margin_s=edge.deadline_margin_s,
                     late_window_s=edge.uplink.late_answer_window_s,
                     max_in_flight=edge.uplink.max_in_flight,
+                    breaker_failures=edge.uplink.breaker_failures,
+                    breaker_pause_max_s=edge.uplink.breaker_pause_max_s,
                     model_name=edge.uplink.model_name,
                     model_version=edge.uplink.model_version,
                     max_classes=edge.uplink.max_classes,

@@ -1,6 +1,7 @@
 """Some simulated edges on one event loop: real connections, real payloads, an edge's own rules for calls."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,25 +12,27 @@ import grpc.aio
 import numpy as np
 
 from common.pb import spillover_pb2 as pb
+from edge.policy.base import Reason
+from edge.uplink.breaker import BreakerRule
+from edge.uplink.endings import verdict
+from edge.uplink.flight import Flight, Passage, Verdict
+from edge.values import CallFailure, LinkState
 from lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
 from lab.loadtest.simulated.arrivals import Arrivals
-from lab.loadtest.simulated.job import Job
+from lab.loadtest.simulated.job import Job, Payload
 
 _METHOD = "/spillover.v1.Spillover/Infer"
-_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-_MAX_PUSHBACK_S = 60.0
 _CONNECT_AT_ONCE = 50
 
 
 @dataclass(slots=True)
 class _Edge:
-    """One simulated device: its connection, and what it knows of its link."""
+    """One simulated device: its connection, and an edge's own cap, breaker and obedience to pushback."""
 
     name: str
     channel: grpc.aio.Channel
     call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
-    in_flight: int = 0
-    quiet_until_s: float = 0.0
+    flight: Flight
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +56,9 @@ class SimulatedFleet:
     def __init__(self, job: Job, address: str, edges: range, arrivals: Arrivals) -> None:
         self._job = job
         self._arrivals = arrivals
-        self._edges = {number: _edge(number, address) for number in edges}
+        self._edges = {number: _edge(number, address, job) for number in edges}
         # The frame's fields and the payload's are made apart: protobuf merges messages that are put together.
-        self._payloads = [_payload_field(jpeg) for jpeg in job.payloads]
+        self._payloads = [_payload_field(payload) for payload in job.payloads]
         count = len(arrivals)
         local_s = arrivals.local_s
         self.log = FrameLog(
@@ -109,7 +112,7 @@ class SimulatedFleet:
         """What became of the frames of the window."""
         job, arrivals, log = self._job, self._arrivals, self.log
         here = (arrivals.due_s >= job.warm_up_s) & (arrivals.due_s < job.warm_up_s + job.window_s)
-        sizes = np.array([len(jpeg) for jpeg in job.payloads], np.int64)
+        sizes = np.array([len(payload.data) for payload in job.payloads], np.int64)
         inside = set(np.flatnonzero(here).tolist())
         return Outcomes(
             intended_s=start_unix_s + arrivals.due_s[here],
@@ -135,32 +138,30 @@ class SimulatedFleet:
         """An edge's rules before a call, as its link guard has them; a frame held back stays local."""
         edge = self._edges[int(self._arrivals.edge[index])]
         left_s = start_s + self._arrivals.due_s[index] + self._job.deadline_s - self._job.margin_s - now
-        if held_back := self._held_back(edge, left_s, now):
+        if held_back := _held_back(edge.flight.state(), left_s):
             self.log.reasons[index] = held_back
             return None
-        edge.in_flight += 1
+        passage = edge.flight.take_off(now + left_s)
         self.log.sent[index] = True
-        return asyncio.ensure_future(self._call(edge, index, start_s, left_s))
+        return asyncio.ensure_future(self._call(edge, passage, index, start_s, left_s))
 
-    def _held_back(self, edge: _Edge, left_s: float, now: float) -> str:
-        if left_s <= 0:
-            return "no time left"
-        if edge.quiet_until_s > now:
-            return "pushback"
-        return "in-flight cap" if edge.in_flight >= self._job.max_in_flight else ""
-
-    async def _call(self, edge: _Edge, index: int, start_s: float, left_s: float) -> None:
+    async def _call(self, edge: _Edge, passage: Passage, index: int, start_s: float, left_s: float) -> None:
         due_s = start_s + self._arrivals.due_s[index]
         promise_s = self._job.deadline_s - self._job.margin_s
-        error = ""
+        error, says, departed_s = "", Verdict.GOOD, time.monotonic()
         call = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
         try:
             self._note_timings(index, await call)
+            edge.flight.took(time.monotonic() - departed_s)
         except grpc.aio.AioRpcError as failure:
             error = failure.code().name.lower()
-            _note_pushback(edge, failure)
+            says = verdict(CallFailure(error))
+            edge.flight.note_hints(_trailers(failure))
+        except asyncio.CancelledError:
+            error, says = "cancelled", Verdict.NOTHING
+            raise
         finally:
-            edge.in_flight -= 1
+            edge.flight.land(passage, says)
         took_s = time.monotonic() - due_s
         log = self.log
         log.first_s[index] = min(took_s, promise_s)
@@ -195,24 +196,37 @@ class SimulatedFleet:
         return bytes(frame.SerializeToString()) + payload
 
 
-def _edge(number: int, address: str) -> _Edge:
+def _held_back(link: LinkState, left_s: float) -> str:
+    """Why an edge would not send now, in the words and the order of its link guard; empty where it would."""
+    obstacles = {
+        Reason.NO_TIME: left_s <= 0,
+        Reason.PUSHBACK: link.pushback_left_s > 0,
+        Reason.BREAKER_OPEN: not link.breaker_allows,
+        Reason.IN_FLIGHT_CAP: link.in_flight >= link.max_in_flight,
+    }
+    return next((str(reason) for reason, forbids in obstacles.items() if forbids), "")
+
+
+def _edge(number: int, address: str, job: Job) -> _Edge:
     options = [
         ("grpc.use_local_subchannel_pool", 1),  # a connection for each edge, as each device has its own
         ("grpc.enable_retries", 0),
     ]
     channel = grpc.aio.insecure_channel(address, options=options)
+    rule = BreakerRule(job.breaker_failures, pause_max_s=job.breaker_pause_max_s)
+    draw = random.Random(number).random  # noqa: S311 - spreads probes, guards nothing
+    flight = Flight(job.max_in_flight, rule, time.monotonic, draw, lambda _: None)
     # `bytes` as serializer gives back what it gets: the request is bytes already.
-    return _Edge(f"simulated-{number}", channel, channel.unary_unary(_METHOD, bytes, bytes))
+    return _Edge(f"simulated-{number}", channel, channel.unary_unary(_METHOD, bytes, bytes), flight)
 
 
-def _payload_field(jpeg: bytes) -> bytes:
-    image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg)
+def _payload_field(payload: Payload) -> bytes:
+    if payload.head_sha256:
+        features = pb.Features(head_sha256=bytes.fromhex(payload.head_sha256), data=payload.data)
+        return bytes(pb.InferRequest(features=features).SerializeToString())
+    image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=payload.data)
     return bytes(pb.InferRequest(image=image).SerializeToString())
 
 
-def _note_pushback(edge: _Edge, failure: grpc.aio.AioRpcError) -> None:
-    metadata = cast("Iterable[tuple[str, str | bytes]]", failure.trailing_metadata() or ())
-    for key, value in metadata:
-        if key == _PUSHBACK_KEY:
-            quiet_s = min(float(value) / 1e3, _MAX_PUSHBACK_S)
-            edge.quiet_until_s = time.monotonic() + quiet_s
+def _trailers(failure: grpc.aio.AioRpcError) -> Iterable[tuple[str, str | bytes]]:
+    return cast("Iterable[tuple[str, str | bytes]]", failure.trailing_metadata() or ())

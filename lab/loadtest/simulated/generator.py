@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import msgspec
 from common.errors import SpilloverError
 from lab.loadtest.outcomes import join
 from lab.loadtest.simulated.job import GeneratorResult, Job, encode_job, pack_outcomes, unpack_outcomes
+from lab.processes import bound
 from lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
 _EDGES_A_PROCESS = 250
@@ -128,16 +130,10 @@ class _Worker:
 
 @contextlib.contextmanager
 def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
-    arguments = [
-        sys.executable,
-        "-m",
-        "lab.loadtest.simulated.worker",
-        address,
-        str(edges.start),
-        str(edges.stop),
-    ]
+    module = "lab.loadtest.simulated.worker"
+    command = [sys.executable, "-m", module, address, str(edges.start), str(edges.stop)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(bound(command, signal.SIGKILL), stdin=pipe, stdout=pipe, stderr=pipe) as process:
         watchdog = threading.Timer(limit_s, process.kill)
         watchdog.start()
         assert process.stdin is not None  # noqa: S101 - asked for above

@@ -26,6 +26,13 @@ class LoggedFrame(msgspec.Struct, frozen=True, array_like=True):
     """Number of its payload, for frames that are wanted."""
 
 
+class Payload(msgspec.Struct, frozen=True, array_like=True):
+    """What one frame is sent as: a JPEG, or the features of the head whose digest is named."""
+
+    data: bytes
+    head_sha256: str = ""
+
+
 class Job(msgspec.Struct, frozen=True):
     """One run of some simulated edges, all of one mode."""
 
@@ -40,11 +47,13 @@ class Job(msgspec.Struct, frozen=True):
     margin_s: float
     late_window_s: float
     max_in_flight: int
+    breaker_failures: int
+    breaker_pause_max_s: float
     model_name: str
     model_version: str
     max_classes: int
     log: list[LoggedFrame]
-    payloads: list[bytes]
+    payloads: list[Payload]
     offload_share: Share | None = None
     """Send this share of the frames, drawn at random, in place of those the log wanted."""
     seed: int = 0

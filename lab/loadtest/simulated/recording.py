@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import SourceError
-from common.images import encode_jpeg
-from common.types import Action
+from common.model.locate import find_model_folder
+from common.types import Frame
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError
-from edge.config import UplinkConfig
+from edge.config import PayloadKind, UplinkConfig
+from edge.features import FeatureEncoder
+from edge.parcel import Packer
 from edge.sinks.record import Record
+from edge.values import EncodedFeatures, EncodedTensor
+from edge.values import Payload as EdgePayload
 from lab.loadtest.outcomes import Answered
-from lab.loadtest.simulated.job import LoggedFrame
+from lab.loadtest.simulated.job import LoggedFrame, Payload
 
-_PICTURES = {Action.KEEP, Action.SEND_FRAME, Action.SPOOL, Action.DROP}
 _POOL = 48
 """Payloads kept at most: enough to differ as real ones do, few enough to be sent to every generator."""
 
@@ -25,11 +28,11 @@ class Recording:
     """What is replayed."""
 
     log: list[LoggedFrame]
-    payloads: list[bytes]
+    payloads: list[Payload]
 
 
 def record(records: Sequence[Record], source: str, pictures: int, uplink: UplinkConfig) -> Recording:
-    """The log of one edge's run, with the JPEGs that it sent made anew from `source`, of so many `pictures`.
+    """The log of one edge's run, and its payloads made anew from `source`, which has so many `pictures`.
 
     Of frames that were sent, at most 48 payloads are kept, evenly over the run; the other sent frames share
     them. A run that sent nothing has payloads of its first frames all the same, for a share that is drawn.
@@ -43,13 +46,11 @@ def record(records: Sequence[Record], source: str, pictures: int, uplink: Uplink
         frames[one.sequence] = Answered(known.first if known else one, one)
     if not frames:
         raise SourceError("the recorded run has no results")
-    if any(frame.first.decision.action not in _PICTURES for frame in frames.values()):
-        raise SourceError("simulated edges replay pictures; the recorded run sent something else")
     numbers = sorted(frames)
     sent = [n for n in numbers if frames[n].final.payload_bytes] or numbers
     chosen = sent[:: -(-len(sent) // _POOL)]
-    jpegs = _jpegs(source, {n % pictures for n in chosen}, uplink)
-    payloads = [jpegs[n % pictures] for n in chosen]
+    made = _payloads(source, {n % pictures: frames[n].first.decision.payload for n in chosen}, uplink)
+    payloads = [made[n % pictures] for n in chosen]
     log = [_logged(frames[n], index % len(payloads)) for index, n in enumerate(numbers)]
     return Recording(log, payloads)
 
@@ -68,12 +69,13 @@ def _logged(frame: Answered, payload: int) -> LoggedFrame:
     return LoggedFrame(wanted, local_s, frame.final.timings.encode_s, payload)
 
 
-def _jpegs(source: str, wanted: set[int], uplink: UplinkConfig) -> Mapping[int, bytes]:
-    pictures = open_source(source)
-    jpegs: dict[int, bytes] = {}
+def _payloads(source: str, wanted: Mapping[int, str], uplink: UplinkConfig) -> Mapping[int, Payload]:
+    """The pictures of the numbers in `wanted`, each in the form that is named there."""
+    packer, pictures = _packer(uplink), open_source(source)
+    payloads: dict[int, Payload] = {}
     number = 0
     try:
-        while len(jpegs) < len(wanted):
+        while len(payloads) < len(wanted):
             try:
                 picture = pictures.read()
             except UnreadablePictureError:
@@ -81,11 +83,26 @@ def _jpegs(source: str, wanted: set[int], uplink: UplinkConfig) -> Mapping[int, 
             if picture is None:
                 raise SourceError(f"{source} has fewer pictures than when it was recorded")
             if number in wanted:
-                jpegs[number] = encode_jpeg(picture.image, uplink.jpeg_quality, uplink.longest_side).data
+                frame = Frame(picture.image, str(number), number, "camera", 0.0, 0.0)
+                payloads[number] = _payload(packer.pack(frame, wanted[number]).payload)
             number += 1
     finally:
         pictures.close()
-    return jpegs
+    return payloads
+
+
+def _payload(made: EdgePayload) -> Payload:
+    if isinstance(made, EncodedTensor):
+        raise SourceError("simulated edges speak spillover's own protocol; the recorded run sent tensors")
+    return Payload(bytes(made.data), made.head_sha256 if isinstance(made, EncodedFeatures) else "")
+
+
+def _packer(uplink: UplinkConfig) -> Packer:
+    """Makes payloads as the recorded edge did."""
+    split = uplink.split if uplink.payload is not PayloadKind.PICTURE else None
+    folder = find_model_folder(split.folder) if split else Path()
+    heads = {cut: FeatureEncoder(folder, cut, split.session) for cut in split.cuts} if split else {}
+    return Packer(uplink, "loadtest", heads)
 
 
 def uplink_of(edge_yaml: Path) -> UplinkConfig:

@@ -127,7 +127,8 @@ class RemoteGenerator:
         try:
             reply: bytes = call(request, timeout=limit_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise GeneratorFailedError(f"generator {self._address}: {error}") from None
+            why = f"{error.code().name.lower()}: {error.details()}"
+            raise GeneratorFailedError(f"generator {self._address}: {why}") from None
         return reply
 
 

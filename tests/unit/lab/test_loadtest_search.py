@@ -17,7 +17,7 @@ from lab.loadtest.gpu import open_gpu_meter
 from lab.loadtest.power import open_energy_meter
 from lab.loadtest.results import Probe, SweepPoint
 from lab.loadtest.simulated.arrivals import arrivals_of
-from lab.loadtest.simulated.job import Job, LoggedFrame, decode_job, encode_job, unshaped
+from lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job, unshaped
 from lab.loadtest.simulated.recording import Recording, scaled
 from lab.loadtest.slow import CgroupBrake
 from lab.loadtest.sweep import mark_front, recommend
@@ -148,13 +148,15 @@ def job(**changes: object) -> Job:
         "margin_s": 0.005,
         "late_window_s": 1.0,
         "max_in_flight": 4,
+        "breaker_failures": 5,
+        "breaker_pause_max_s": 4.0,
         "model_name": "",
         "model_version": "",
         "max_classes": 5,
         "log": [
             LoggedFrame(wanted=n == 0, local_s=0.01 * (n + 1), encode_s=0.002, payload=0) for n in range(4)
         ],
-        "payloads": [b"jpeg"],
+        "payloads": [Payload(b"jpeg")],
     }
     return Job(**(fields | changes))
 

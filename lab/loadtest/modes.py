@@ -1,0 +1,31 @@
+"""A mode of the load test as the edge's own configuration, checked before anything is started."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from common.errors import ConfigError
+from edge.config import EdgeConfig
+from lab.loadtest.config import EdgeKind, LoadConfig
+from lab.loadtest.edges import edge_config
+
+
+def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
+    """The edge.yaml of `mode`, but for camera and addresses. Raises ConfigError, naming mode and key."""
+    camera = {"camera": {"source": "-"}}
+    raw = edge_config(config.edge_model, config.deadline_s, [config.edge, config.modes[mode]], camera)
+    try:
+        return msgspec.convert(raw, EdgeConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
+
+
+def modes_used(config: LoadConfig, only: Sequence[str]) -> Iterable[str]:
+    """The modes that the scenarios in `only` (none: all) and the sweep run, each once."""
+    names: dict[str, None] = {}
+    for scenario, part in config.scenarios.items():
+        if not only or scenario in only:
+            names |= dict.fromkeys(part.modes)
+            if part.kind is EdgeKind.REAL and config.sweep and config.sweep.scenario == scenario:
+                names |= dict.fromkeys(config.sweep.modes)
+    return names
