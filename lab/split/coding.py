@@ -1,6 +1,6 @@
 """Choose how the features of one cut are coded: the fewest bytes that keep enough of the answers."""
 
-from bisect import bisect_left
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +11,14 @@ from common.features.codec import decode_features, encode_features
 from common.features.quantizer import Quantizer
 from common.types import FloatArray, Prediction
 from lab.split.clip import fit_distribution, optimal_clip
-from lab.split.fidelity import fidelity
+from lab.split.fidelity import kept_at_best, kept_of
 
 LEVELS = (3, 4, 5, 7, 9, 15, 31, 63)
 WIDENINGS = (1.0, 1.4, 2.0)
-_BYTES_SAMPLE, _QUICK_SAMPLE = 8, 16
+_BYTES_SAMPLE, _FIT_SAMPLE = 8, 16
+"""Pictures that tell the size of a coding before it is judged, and those that distributions are fitted to."""
+_SLACK = 1.1
+"""A sample's mean size may be so much above that of all pictures."""
 
 Features = Sequence[FloatArray]
 """The tensors of one cut for one picture, without batch axis."""
@@ -40,22 +43,48 @@ class Examples:
     """Answers picture number i from its (decoded) features."""
 
 
-def choose_coding(examples: Examples, max_loss: float) -> Coding | None:
-    """The smallest coding whose fidelity is at least `1 - max_loss`; None when no coding in the grid is.
+class _Judge:
+    """Judges codings on the pictures, and stops as soon as one cannot be good enough any more.
 
-    More bytes keep more, nearly always: so the place where few pictures begin to be answered well enough is
-    found by bisection, and from there on upwards each coding is judged on all of them. What was found is then
-    refined: clips per channel, channels reordered, channels predicted; each is kept only where it saves
-    bytes and the answers are as good.
+    Pictures that lost most in the codings before come first: most bad codings fall at one of the first.
     """
-    by_size = [q for _, q in sorted(_sized(_grid(examples.features), examples), key=lambda one: one[0])]
-    good_enough = 1 - 3 * max_loss
-    first = bisect_left(by_size, good_enough, key=lambda q: _fidelity(examples, q, _QUICK_SAMPLE))
-    for quantizers in by_size[first:]:
-        kept = _fidelity(examples, quantizers, len(examples.features))
-        if kept >= 1 - max_loss:
+
+    def __init__(self, examples: Examples, max_loss: float) -> None:
+        self._examples = examples
+        self._wanted = 1 - max_loss
+        self._best = [kept_at_best(whole) for whole in examples.whole]
+        self._lost = [0.0] * len(self._best)
+
+    def kept(self, quantizers: Sequence[Quantizer]) -> float | None:
+        """The fidelity with these quantisers; None when it is less than wanted."""
+        kept, there, left = 0.0, 0.0, sum(self._best)
+        for number in sorted(range(len(self._best)), key=lambda i: -self._lost[i]):
+            answer = self._examples.tail(number, coded(self._examples.features[number], quantizers))
+            one_kept, one_there = kept_of(self._examples.whole[number], answer)
+            self._lost[number] += one_there - one_kept
+            kept, there, left = kept + one_kept, there + one_there, left - self._best[number]
+            # Even if all the others lose nothing.
+            if kept + left < self._wanted * (there + left):
+                return None
+        return kept / there if there else 1.0
+
+
+def choose_coding(examples: Examples, max_loss: float, limit_bytes: float = math.inf) -> Coding | None:
+    """The smallest coding whose fidelity is at least `1 - max_loss`, below `limit_bytes`; None when none is.
+
+    Codings are judged from the smallest upwards. What was found is then refined: clips per channel, channels
+    reordered, channels predicted; each is kept only where it saves bytes and the answers are as good.
+    """
+    judge = _Judge(examples, max_loss)
+    by_size = sorted(_sized(_grid(examples.features), examples), key=lambda one: one[0])
+    for size, quantizers in by_size:
+        if size >= limit_bytes * _SLACK:
+            return None
+        kept = judge.kept(quantizers)
+        if kept is not None:
             found = Coding(quantizers, mean_bytes(examples.features, quantizers), kept)
-            return _refined(examples, found, max_loss)
+            found = _refined(examples, found, judge)
+            return found if found.feature_bytes < limit_bytes else None
     return None
 
 
@@ -70,7 +99,8 @@ def coded(features: Features, quantizers: Sequence[Quantizer]) -> list[FloatArra
 
 
 def _grid(features: Sequence[Features]) -> Iterator[tuple[Quantizer, ...]]:
-    fits = [fit_distribution(np.stack(tensors)) for tensors in zip(*features, strict=True)]
+    sample = features[:: max(1, len(features) // _FIT_SAMPLE)]
+    fits = [fit_distribution(np.stack(tensors)) for tensors in zip(*sample, strict=True)]
     for levels in LEVELS:
         for widen in WIDENINGS:
             clips = [optimal_clip(fit, levels, widen) for fit in fits]
@@ -85,23 +115,18 @@ def _sized(
         yield mean_bytes(sample, quantizers), quantizers
 
 
-def _fidelity(examples: Examples, quantizers: Sequence[Quantizer], count: int) -> float:
-    answers = [examples.tail(i, coded(f, quantizers)) for i, f in enumerate(examples.features[:count])]
-    return fidelity(examples.whole[: len(answers)], answers)
-
-
-def _refined(examples: Examples, found: Coding, max_loss: float) -> Coding:
+def _refined(examples: Examples, found: Coding, judge: _Judge) -> Coding:
+    sample = examples.features[:: max(1, len(examples.features) // _FIT_SAMPLE)]
     for quantizers in (
-        _per_channel(examples.features, found.quantizers),
-        _reordered(examples.features, found.quantizers),
+        _per_channel(sample, found.quantizers),
+        _reordered(sample, found.quantizers),
         tuple(msgspec.structs.replace(q, predict=True) for q in found.quantizers),
     ):
-        size = mean_bytes(examples.features, quantizers)
         # A saving within the noise of the sample is not worth a longer header.
-        if size < 0.99 * found.feature_bytes:
-            kept = _fidelity(examples, quantizers, len(examples.features))
-            if kept >= 1 - max_loss:
-                found = Coding(quantizers, size, kept)
+        if mean_bytes(sample, quantizers) < 0.99 * mean_bytes(sample, found.quantizers):
+            kept = judge.kept(quantizers)
+            if kept is not None:
+                found = Coding(quantizers, mean_bytes(examples.features, quantizers), kept)
     return found
 
 

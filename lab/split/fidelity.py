@@ -18,18 +18,31 @@ MATCH_IOU = 0.5
 
 def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
     """Share of `whole` that is left in `coded`, 0..1, over pictures in the same order."""
-    kept, all_there = 0.0, 0.0
-    for a, b in zip(whole, coded, strict=True):
-        match a, b:
-            case Classification(), Classification():
-                kept += float(a.probability[a.class_id == b.class_id[0]].sum())
-                all_there += a.confidence
-            case Detections(), Detections():
-                kept += 2 * matched_confidence(a, b)
-                all_there += float(a.confidence.sum() + b.confidence.sum())
-            case _:
-                raise TypeError("predictions of two tasks cannot be compared")
-    return kept / all_there if all_there else 1.0
+    shares = [kept_of(a, b) for a, b in zip(whole, coded, strict=True)]
+    kept, there = (sum(side) for side in zip(*shares, strict=True)) if shares else (0.0, 0.0)
+    return kept / there if there else 1.0
+
+
+def kept_of(whole: Prediction, coded: Prediction) -> tuple[float, float]:
+    """What one picture adds to what is kept, and to all there is; their sums' ratio is the fidelity."""
+    match whole, coded:
+        case Classification(), Classification():
+            same = whole.class_id == coded.class_id[0]
+            return float(whole.probability[same].sum()), whole.confidence
+        case Detections(), Detections():
+            there = float(whole.confidence.sum() + coded.confidence.sum())
+            return 2 * matched_confidence(whole, coded), there
+        case _:
+            raise TypeError("predictions of two tasks cannot be compared")
+
+
+def kept_at_best(whole: Prediction) -> float:
+    """What a picture adds to both where nothing is lost."""
+    match whole:
+        case Classification():
+            return whole.confidence
+        case Detections():
+            return 2 * float(whole.confidence.sum())
 
 
 def matched_confidence(whole: Detections, coded: Detections) -> float:

@@ -157,7 +157,7 @@ def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> 
 def named_cuts(
     graph: ActivationGraph, found: Sequence[tuple[int, ...]], names: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    """The cuts of these names, nearest to the input first. Raises ModelError where one is not among those found."""
+    """The cuts of these names, nearest to the input first. Raises ModelError where one is not among them."""
     by_name = {_cut_name([graph.tensors[number].name for number in cut]): cut for cut in found}
     for name in names:
         if name not in by_name:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ModelError
+from common.features.quantizer import Quantizer
 from common.model.manifest import open_model_folder
 from common.model.split import head_path, open_split_plan, tail_path
 from common.types import Classification, Detections
@@ -19,6 +20,7 @@ from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
 from lab.prepare.pair import LITE0, LITE2
 from lab.progress import Silent
 from lab.split.clip import fit_distribution, lambert_w, optimal_clip
+from lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
 from lab.split.cuts import dominated, find_cuts, separates
 from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from lab.split.fidelity import fidelity
@@ -110,12 +112,62 @@ def test_a_set_that_is_no_cut_is_refused(tmp_path):
 def test_a_split_is_written_whole_and_read_back(tmp_path):
     """The plan names cuts whose halves are there, timed on this device, at most eight."""
     folder = residual_classifier(tmp_path)
-    report = split_classifier(folder)
+    options = SplitOptions(max_loss=0.1, threads=1, rounds=1)
+    report = split_model(folder, coloured_pictures(), options, Silent())
     plan = open_split_plan(open_model_folder(folder))
     assert plan == report.plan
     assert 1 <= len(plan.cuts) <= 8
     assert report.largest_difference <= TOLERANCE
     assert set(plan.profiles[0].head_s) == {cut.name for cut in plan.cuts}
+
+
+def test_cuts_can_be_named(tmp_path):
+    """Then those are made, whatever they cost, and an unknown one is refused with those that there are."""
+    folder = residual_classifier(tmp_path)
+    assert [cut.name for cut in split_classifier(folder).plan.cuts] == ["sum", "flat"]
+    with pytest.raises(ModelError, match=r"no cut 'nowhere'; it has .*sum"):
+        split_model(folder, coloured_pictures(), SplitOptions(cuts=("nowhere",)), Silent())
+
+
+def _coding_examples(count=24):
+    """Features in two clusters; the answer is the sign of their mean, unsure near zero."""
+    random = np.random.default_rng(0)
+    features = [[random.normal((-1) ** n * 0.3, 1, (4, 8, 8)).astype(np.float32)] for n in range(count)]
+
+    def answer(number, tensors):
+        del number
+        share = float(1 / (1 + np.exp(-20 * tensors[0].mean())))
+        classes = np.array([0, 1] if share > 0.5 else [1, 0], np.int32)
+        return Classification(classes, np.array([max(share, 1 - share), min(share, 1 - share)], np.float32))
+
+    return Examples(features, [answer(n, f) for n, f in enumerate(features)], answer)
+
+
+def test_judging_stops_early_and_misjudges_nothing():
+    """The coding that is chosen keeps enough on all pictures; no smaller one of the grid does."""
+    examples = _coding_examples()
+    found = choose_coding(examples, 0.02)
+    assert found is not None
+
+    def kept(quantizers):
+        answers = [examples.tail(n, coded(f, quantizers)) for n, f in enumerate(examples.features)]
+        return fidelity(examples.whole, answers)
+
+    assert found.fidelity == pytest.approx(kept(found.quantizers))
+    assert found.fidelity >= 0.98
+    for levels in (q for q in LEVELS if q < found.quantizers[0].levels):
+        fit = fit_distribution(np.stack([f[0] for f in examples.features[:16]]))
+        low, high = optimal_clip(fit, levels)
+        quantizers = (Quantizer(levels=levels, low=low, high=high),)
+        assert kept(quantizers) < 0.98 or mean_bytes(examples.features, quantizers) >= found.feature_bytes
+
+
+def test_a_coding_above_the_limit_is_not_made():
+    """What another cut undercuts in any case is given up."""
+    found = choose_coding(_coding_examples(), 0.02)
+    assert found is not None
+    assert choose_coding(_coding_examples(), 0.02, found.feature_bytes) is None
+    assert choose_coding(_coding_examples(), 0.02, found.feature_bytes + 1) == found
 
 
 def test_a_plan_of_another_network_is_refused(tmp_path):
