@@ -19,7 +19,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "--evaluation", type=click.IntRange(min=10), default=200, show_default=True, help="Pictures judged."
 )
 @click.option(
-    "--frames", type=click.IntRange(min=2), default=30, show_default=True, help="Frames sent a link."
+    "--frames", type=click.IntRange(min=2), default=60, show_default=True, help="Frames sent a link."
 )
 @click.option("--int8-head", is_flag=True, help="Quantise the heads; the tails stay float.")
 def bench_split(

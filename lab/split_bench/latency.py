@@ -33,12 +33,46 @@ EDGE_ONLY, AUTO = "edge only", "chosen at run time"
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds of one way to answer over one link, and the mean payload."""
+    """Seconds of one way to answer over one link, by frame; and the mean payload."""
 
-    p50_s: float
-    p99_s: float
+    seconds: tuple[float, ...]
     predicted_s: float | None
     payload_bytes: float
+
+    @property
+    def p50_s(self) -> float:
+        """The median."""
+        return float(np.median(self.seconds))
+
+    @property
+    def p99_s(self) -> float:
+        """What one frame in a hundred exceeds."""
+        return float(np.quantile(self.seconds, 0.99))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The run-time choice beside the best fixed form: the ratio of medians, with a 95 % interval."""
+
+    best: str
+    ratio: float
+    low: float
+    high: float
+
+
+def judge_choice(latencies: Mapping[str, Latency]) -> Choice:
+    """Compare over one link, frame by frame; the interval is bootstrapped over frames.
+
+    The best form is known only after the fact, and being the luckiest of many it looks a little better than
+    it is: the ratio errs against the choice.
+    """
+    fixed = [name for name in latencies if name not in {EDGE_ONLY, AUTO}]
+    best = min(fixed, key=lambda name: latencies[name].p50_s)
+    pairs = np.array([latencies[AUTO].seconds, latencies[best].seconds])
+    drawn = np.random.default_rng(0).integers(0, pairs.shape[1], (2000, pairs.shape[1]))
+    medians = np.median(pairs[:, drawn], axis=2)
+    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
+    return Choice(best, latencies[AUTO].p50_s / latencies[best].p50_s, float(low), float(high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +144,8 @@ class Setting:
 def measure_link(
     address: str, megabits: float, setting: Setting, images: Sequence[Image], progress: Progress
 ) -> dict[str, Latency]:
-    """Every way to answer, in turn for each frame, over one link of `megabits` upwards."""
+    """Every way to answer, in an order of its own for each frame, over one link of `megabits` upwards."""
+    order = np.random.default_rng(0)
     link = Link(rtt_ms=ROUND_TRIP_MS, up_mbit_per_s=megabits)
     seconds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
@@ -126,14 +161,13 @@ def measure_link(
         for image in progress.track(images, f"{megabits:g} Mbit/s"):
             seconds.setdefault(EDGE_ONLY, []).append(_edge_seconds(setting.edge, image))
             sizes.setdefault(EDGE_ONLY, []).append(0)
-            for name in (*setting.forms, AUTO):
+            for name in order.permutation([*setting.forms, AUTO]).tolist():
                 took_s, size = sender.send_chosen(image) if name == AUTO else sender.send(name, image)
                 seconds.setdefault(name, []).append(took_s)
                 sizes.setdefault(name, []).append(size)
     return {
         name: Latency(
-            float(np.median(times)),
-            float(np.quantile(times, 0.99)),
+            tuple(times),
             _predicted_s(setting.costs[name], link) if name in setting.costs else None,
             float(np.mean(sizes[name])),
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.console import open_console
+from lab.split_bench.latency import judge_choice
 from lab.split_bench.run import BenchResult
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ def print_tables(result: BenchResult) -> None:
     )
     console.print(_rates(result))
     console.print(_latencies(result))
+    for megabits, latencies in result.latencies.items():
+        choice = judge_choice(latencies)
+        console.print(
+            f"{megabits:g} Mbit/s: the run-time choice took {choice.ratio:.2f} ({choice.low:.2f} to "
+            f"{choice.high:.2f}) of the median of the best fixed form, {choice.best}"
+        )
 
 
 def _rates(result: BenchResult) -> "Table":

@@ -1,7 +1,7 @@
 """The whole benchmark: split a copy of the model, judge JPEG and every cut, then send frames over links."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class BenchOptions:
 
     calibration: int = 64
     evaluation: int = 200
-    frames: int = 30
+    frames: int = 60
     megabits: tuple[float, ...] = (1.0, 5.0, 20.0, 100.0)
     edge_threads: int = 1
     cloud_threads: int = 1
@@ -178,8 +178,3 @@ def _equal_jpeg(result: BenchResult) -> JpegForm | None:
 def as_json(result: BenchResult) -> bytes:
     """Every figure, for machines."""
     return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-
-
-def best_fixed(latencies: Mapping[str, Latency], names: Sequence[str]) -> str:
-    """The form with the least median latency."""
-    return min(names, key=lambda name: latencies[name].p50_s)

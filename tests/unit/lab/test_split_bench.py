@@ -6,6 +6,7 @@ import pytest
 from common.types import Classification
 from lab.data.labelled import ClassLabels, LabelledSet
 from lab.split_bench.judge import accuracy, halves
+from lab.split_bench.latency import AUTO, EDGE_ONLY, Latency, judge_choice
 from lab.split_bench.rates import RatePoint, accuracy_at, bytes_at
 from tests.splitting import coloured_pictures
 
@@ -40,3 +41,17 @@ def test_a_curve_is_read_both_ways():
     assert bytes_at(CURVE, 0.9) is None
     assert accuracy_at(CURVE, 1000) == 0.8
     assert accuracy_at(CURVE, 50) is None
+
+
+def test_the_choice_is_compared_with_the_best_fixed_form():
+    """By medians; the edge alone is no form, and the interval holds the ratio."""
+    random = np.random.default_rng(0)
+
+    def latency(seconds):
+        return Latency(tuple(seconds * random.uniform(0.9, 1.1, 60)), None, 1000)
+
+    latencies = {EDGE_ONLY: latency(0.01), "jpeg": latency(0.3), "cut": latency(0.1), AUTO: latency(0.105)}
+    choice = judge_choice(latencies)
+    assert choice.best == "cut"
+    assert choice.low <= choice.ratio <= choice.high
+    assert choice.ratio == pytest.approx(1.05, abs=0.04)
