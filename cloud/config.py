@@ -28,6 +28,8 @@ class ModelsConfig(Section, frozen=True):
     """`name` (its newest version) or `name@version`; empty loads the newest version of every model."""
     default: str = ""
     """Answers requests that name no model; empty: the first of `load`, or the only one there is."""
+    tails: bool = True
+    """Load the tails of split models too; without, devices that send features are told to send pictures."""
 
     @property
     def repository_path(self) -> Path:
@@ -73,6 +75,8 @@ class LimitsConfig(Section, frozen=True):
     max_connections: PositiveInt = 1024
     max_streams: PositiveInt = 128
     """Calls of one connection at the same time; a client waits with the next one."""
+    max_stream_requests: PositiveInt = 32
+    """Requests of one stream that are worked on at the same time; beyond, it is read no further."""
     handshake_timeout_s: PositiveSeconds = 10.0
     """A connection that has not said what it wants by then is closed."""
     max_connection_age_s: PositiveSeconds = 3600.0

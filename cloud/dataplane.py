@@ -8,6 +8,8 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from cloud.admission import RateLimiter
 from cloud.answered import Answered, key_of
 from cloud.call import Call
@@ -25,15 +27,17 @@ _UNSAID_PRIORITY = 2**63
 
 
 class Dataplane:
-    """Answers requests for pictures and for tensors. `executor` runs what would hold up the event loop."""
+    """Answers requests for pictures and for tensors. `executor` runs what would hold up the event loop.
 
-    def __init__(self, registry: Registry, executor: Executor, rate: RateLimiter) -> None:
+    `repeated` counts the requests that are answered from memory.
+    """
+
+    def __init__(self, registry: Registry, executor: Executor, rate: RateLimiter, repeated: Counter) -> None:
         self.registry = registry
         self._executor = executor
         self._rate = rate
         self._answered = Answered()
-        self.repeats = 0
-        """Requests that were answered from memory."""
+        self._repeated = repeated
 
     @property
     def load(self) -> float:
@@ -62,7 +66,7 @@ class Dataplane:
         loaded = self.registry.get(request.model_name, request.model_version)
         key = key_of(request, call.device, loaded.model_id)
         if (known := self._answered.get(key)) is not None:
-            self.repeats += 1
+            self._repeated.inc()
             return replace(known, frame_id=request.frame_id)
         front, runner = loaded.route(request.features)
         payload = request.features.data if request.features else request.jpeg

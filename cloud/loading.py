@@ -22,6 +22,7 @@ class Recipe:
     session: SessionConfig
     batching: BatchingConfig
     max_pixels: int
+    tails: bool
     files: tuple[tuple[int, int], ...]
     """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml."""
 
@@ -36,7 +37,7 @@ def recipe_of(entry: Entry, config: CloudConfig) -> Recipe:
         raise ModelError(f"{entry.path}: {error}") from error
     batching = config.batching_of.get(entry.model_id.name, config.batching)
     files = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    return Recipe(config.session, batching, config.limits.max_pixels, files)
+    return Recipe(config.session, batching, config.limits.max_pixels, config.models.tails, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +64,5 @@ def open_entry(entry: Entry, recipe: Recipe) -> Opened:
         raise ModelError(f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}")
     network = Network(entry.model_id, model.session)
     network.warm_up(1, recipe.batching.max_batch_size)
-    return Opened(network, Vision(model, recipe.max_pixels), open_tails(model, recipe.session))
+    tails = open_tails(model, recipe.session) if recipe.tails else {}
+    return Opened(network, Vision(model, recipe.max_pixels), tails)

@@ -29,6 +29,9 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.repeated = Counter(
+            "spillover_repeated", "Requests sent again, answered from memory", registry=registry
+        )
         self.in_flight = Gauge(
             "spillover_in_flight", "Calls received and not yet answered", registry=registry
         )

@@ -14,6 +14,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from cloud.security.build import Security
 from common.errors import ConfigError, ForbiddenError, SpilloverError, UnauthenticatedError
+from common.network import split_host_port, with_port
 
 PEER = "spillover.peer_certificate"
 """Key of the WSGI environment: the client's verified certificate, DER, or None."""
@@ -36,9 +37,8 @@ def metrics_endpoint(
     if address is None:
         yield None
         return
-    host, _, port = address.rpartition(":")
     try:
-        server = _Server((host.strip("[]"), int(port)), security.http_context)
+        server = _Server(split_host_port(address), security.http_context)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"metrics: cannot listen on {address}: {error}") from error
     app = make_wsgi_app(registry)
@@ -46,7 +46,7 @@ def metrics_endpoint(
     thread = threading.Thread(target=server.serve_forever, name="metrics")
     thread.start()
     try:
-        yield f"{host}:{server.server_port}"
+        yield with_port(address, server.server_port)
     finally:
         server.shutdown()
         server.server_close()

@@ -24,7 +24,7 @@ from cloud.security.build import Security
 from cloud.servicer import SpilloverServicer
 from common.errors import ConfigError
 from common.log import get_logger
-from common.oip import ElementLimits
+from common.network import with_port
 from common.pb import open_inference_pb2 as oip_pb
 from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
@@ -77,7 +77,7 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
     ):
         async with _loaded(config, metrics) as registry:
             rate = RateLimiter(config.limits)
-            dataplane = Dataplane(registry, executor, rate)
+            dataplane = Dataplane(registry, executor, rate, metrics.repeated)
             boundary = Boundary(metrics, lambda: dataplane.load, security.identify)
             async with _listening(config, dataplane, boundary, security) as address:
                 yield Running(address, metrics_address, registry, metrics, rate, config)
@@ -103,9 +103,8 @@ async def _listening(
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
-    element_limits = ElementLimits(config.limits.max_tensor_elements, config.limits.max_unpacked_elements)
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, boundary, element_limits, lambda: not draining.is_set()), server
+        OpenInferenceServicer(dataplane, boundary, config.limits, lambda: not draining.is_set()), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen, security.server_credentials())
@@ -162,4 +161,4 @@ def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredenti
         )
     except RuntimeError as error:
         raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
-    return f"{listen.rpartition(':')[0]}:{port}"
+    return with_port(listen, port)

@@ -1,4 +1,4 @@
-"""Addresses: what of them can be reached from where."""
+"""Addresses: their parts, and what of them can be reached from where."""
 
 import ipaddress
 import re
@@ -17,6 +17,17 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def split_host_port(address: str) -> tuple[str, int]:
+    """Host without the brackets of IPv6, and port. Raises ValueError where there is no port."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def with_port(address: str, port: int) -> str:
+    """`address` with another port, as when port 0 was bound and became a real one."""
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def check_host_port(key: str, address: str) -> None:

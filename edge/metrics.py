@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from common.errors import ConfigError
+from common.network import split_host_port, with_port
 from common.types import AnsweredBy, Result
 from edge.policy.risk import ErrorEstimate
 from edge.spool.collector import SpoolCollector
@@ -170,13 +171,13 @@ def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[str 
     if not address:
         yield None
         return
-    host, _, port = address.rpartition(":")
     try:
-        server, thread = start_http_server(int(port), host, registry)
+        host, port = split_host_port(address)
+        server, thread = start_http_server(port, host, registry)
     except (ValueError, OSError, OverflowError) as error:
         raise ConfigError(f"metrics_address: cannot listen on {address!r}: {error}") from error
     try:
-        yield f"{host}:{server.server_port}"
+        yield with_port(address, server.server_port)
     finally:
         server.shutdown()
         server.server_close()

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from cloud.boundary import Boundary
 from cloud.call import Call
+from cloud.config import LimitsConfig
 from cloud.dataplane import Dataplane
 from cloud.identity import AnyContext
 from cloud.oip import describe
@@ -17,19 +18,18 @@ from common.tensors import TensorReply
 
 T = TypeVar("T")
 
-_STREAM_IN_FLIGHT = 32
-
 
 class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The standard service; see proto/open_inference.proto."""
 
     def __init__(
-        self, dataplane: Dataplane, boundary: Boundary, limits: ElementLimits, is_ready: Callable[[], bool]
+        self, dataplane: Dataplane, boundary: Boundary, limits: LimitsConfig, is_ready: Callable[[], bool]
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
         self._boundary = boundary
-        self._limits = limits
+        self._elements = ElementLimits(limits.max_tensor_elements, limits.max_unpacked_elements)
+        self._max_stream_requests = limits.max_stream_requests
         self._is_ready = is_ready
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
@@ -145,12 +145,12 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
             reply, _ = await self._boundary.attempt(context, "ModelStreamInfer", self._infer(request))
             return reply_to_pb(reply)
 
-        async for response in answer_stream(request_iterator, infer, _STREAM_IN_FLIGHT):
+        async for response in answer_stream(request_iterator, infer, self._max_stream_requests):
             yield response
 
     def _infer(self, request: pb.ModelInferRequest) -> Callable[[Call], Awaitable[tuple[TensorReply, float]]]:
         async def work(call: Call) -> tuple[TensorReply, float]:
-            return await self._dataplane.infer_tensors(request_from_pb(request, self._limits), call)
+            return await self._dataplane.infer_tensors(request_from_pb(request, self._elements), call)
 
         return work
 

@@ -18,19 +18,23 @@ async def answer_stream(
 
     At most `max_in_flight` run; then the stream is read no further, and gRPC's flow control holds the sender.
     """
-    running: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(max_in_flight)
+    places = asyncio.Semaphore(max_in_flight)
+    running: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
 
     async def read() -> None:
         try:
+            await places.acquire()
             async for request in requests:
-                await running.put(asyncio.create_task(_answer_one(request, infer)))
+                running.put_nowait(asyncio.create_task(_answer_one(request, infer)))
+                await places.acquire()
         finally:
-            await running.put(None)
+            running.put_nowait(None)
 
     reader = asyncio.create_task(read())
     try:
         while (task := await running.get()) is not None:
             yield await task
+            places.release()
         await reader
     finally:
         reader.cancel()

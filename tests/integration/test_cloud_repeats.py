@@ -13,11 +13,18 @@ RED, GREEN = (0, 0, 255), (0, 255, 0)
 
 
 @pytest.fixture(scope="module")
-def stub(tmp_path_factory):
-    """A client of a server with a tiny classifier."""
+def server(tmp_path_factory):
+    """A server with a tiny classifier."""
     repository = tmp_path_factory.mktemp("repository")
     colour_classifier(repository)
-    with serving(cloud_config(repository)) as server, stub_of(server) as stub:
+    with serving(cloud_config(repository)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stub(server):
+    """Its client."""
+    with stub_of(server) as stub:
         yield stub
 
 
@@ -29,6 +36,14 @@ def test_the_same_device_boot_and_number_is_answered_from_memory(stub):
     """The repeated answer is the first one to the last byte, its times included: nothing ran again."""
     first = _infer(stub, jpeg_of(RED), boot_id="b", sequence=7)
     assert _infer(stub, jpeg_of(RED), boot_id="b", sequence=7) == first
+
+
+def test_repeats_are_counted(server, stub):
+    """The metrics say how many requests were answered from memory."""
+    before = server.metrics.registry.get_sample_value("spillover_repeated_total")
+    for _ in range(3):
+        _infer(stub, jpeg_of(RED), boot_id="counted", sequence=1)
+    assert server.metrics.registry.get_sample_value("spillover_repeated_total") == before + 2
 
 
 @pytest.mark.parametrize("fields", [{"boot_id": "b", "sequence": 8}, {"boot_id": "c", "sequence": 7}])

@@ -48,6 +48,15 @@ def _request(cut, data):
     return pb.InferRequest(frame_id="f1", features=features)
 
 
+def test_tails_can_be_left_out(folder, plan):
+    """With `models.tails: false` features are refused, with the status that makes the edge send pictures."""
+    models = {"repository": str(folder.parent.parent), "tails": False}
+    with serving(cloud_config(folder, models=models)) as server, stub_of(server) as stub:
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Infer(_request(plan.cuts[0], b"x"), timeout=CALL_S)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
 def test_every_cut_answers_like_the_whole_network(folder, plan, stub):
     """Head here, tail there: the class is the whole network's, whichever cut was taken."""
     model = Model.load(folder, SessionConfig(threads=1))
