@@ -1,0 +1,166 @@
+"""A camera that speaks RTSP, a real server: drops, damage, another size, a picture that stands still."""
+
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge.config import EdgeConfig
+from edge.daemon import Daemon
+from lab.check.books import Books
+from lab.shaper.faulty import FaultyProxy, Mode
+from tests.models import colour_classifier
+from tests.processes import wait_until
+from tests.scripted_cloud import PATIENCE_S
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+PROGRAM = Path(__file__).parents[1] / "rtsp_server.py"
+_NEEDS = "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0')"
+
+
+def _can_serve() -> bool:
+    if not shutil.which(SYSTEM_PYTHON):
+        return False
+    return not subprocess.run([SYSTEM_PYTHON, "-c", _NEEDS], capture_output=True, check=False).returncode
+
+
+pytestmark = pytest.mark.skipif(
+    not _can_serve(),
+    reason="no RTSP server here (Debian: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
+    "gstreamer1.0-plugins-base gstreamer1.0-plugins-good)",
+)
+
+
+@contextmanager
+def rtsp_server(log, width=160, height=120, pattern="snow"):
+    """A server as a process, and its address; killed at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [SYSTEM_PYTHON, PROGRAM, "0", str(width), str(height), pattern],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        found = lambda: re.search(r"^ready (\d+)$", log.read_text(errors="replace"), re.MULTILINE)  # noqa: E731
+        wait_until(lambda: found() is not None, process)
+        yield f"127.0.0.1:{found()[1]}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Watched:
+    """A daemon on a camera behind a link that can be broken and led to another server."""
+
+    def __init__(self, folder, address, **camera):
+        self.output = folder / "out.jsonl"
+        self.link = FaultyProxy(address)
+        config = {
+            "mode": "edge_only",
+            "camera": {"source": f"rtsp://{self.link.address}/camera", **camera},
+            "model": {"folder": str(colour_classifier(folder / "models")), "session": {"threads": 1}},
+            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+        }
+        self._daemon = Daemon(msgspec.convert(config, EdgeConfig))
+        self._thread = threading.Thread(target=self._daemon.run)
+        self._thread.start()
+
+    @property
+    def frames(self):
+        """Frames answered so far."""
+        return self._daemon.metrics.summary().get("frames[edge]", 0)
+
+    def wait_for_state(self, state, detail=""):
+        """Wait for a new `camera_state` event, and for frames after it when it is `ok`."""
+        pattern = re.compile(rf'"camera_state".*"state":"{state}".*{detail}'.encode())
+        seen = self._events
+        self._until(lambda: any(pattern.search(line) for line in self._lines()[seen:]))
+        if state == "ok":
+            frames = self.frames
+            self._until(lambda: self.frames > frames + 2)
+
+    def mark(self):
+        """Pass over the events so far."""
+        self._events = len(self._lines())
+
+    _events = 0
+
+    def stop(self):
+        """End the daemon; its books must balance."""
+        self._daemon.stop("seen enough")
+        self._thread.join(PATIENCE_S)
+        self.link.close()
+        assert not self._thread.is_alive()
+        books = Books()
+        books.take(self.output.read_bytes().splitlines())
+        assert books.verdict().violations == ()
+
+    def _lines(self):
+        return self.output.read_bytes().splitlines()
+
+    def _until(self, condition):
+        pause = threading.Event()
+        for _ in range(int(PATIENCE_S * 20)):
+            if condition():
+                return
+            pause.wait(0.05)
+        pytest.fail(f"it never came: {[line for line in self._lines() if b'camera_state' in line]}")
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Starts a daemon on a camera; stopped at the end."""
+    started = []
+
+    def start(address, **camera):
+        started.append(Watched(tmp_path, address, **camera))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def test_a_server_that_dies_is_connected_again_and_may_have_another_size(tmp_path, watch):
+    """Kill -9 is `lost`; while nobody listens it stays lost; another server's size is told with `ok`."""
+    with rtsp_server(tmp_path / "first.log") as first:
+        camera = watch(first)
+        camera.wait_for_state("ok", "160x120 pixels")
+        camera.mark()
+    camera.wait_for_state("lost")
+    with rtsp_server(tmp_path / "second.log", 320, 240) as second:
+        camera.link.lead_to(second)
+        camera.wait_for_state("ok", "320x240 pixels")
+
+
+def test_a_picture_that_stands_still_is_told_and_connected_again(tmp_path, watch):
+    """An encoder that hangs gives the same picture for ever: `frozen`; when it moves again, `ok`."""
+    with (
+        rtsp_server(tmp_path / "still.log", pattern="circular") as still,
+        rtsp_server(tmp_path / "alive.log") as alive,
+    ):
+        camera = watch(still, frozen_after_s=1.0)
+        camera.wait_for_state("frozen", "the same picture")
+        camera.mark()
+        camera.link.lead_to(alive)
+        camera.wait_for_state("ok")
+
+
+@pytest.mark.parametrize("mode", [Mode.GARBAGE, Mode.STALL, Mode.CUT])
+def test_a_stream_that_is_damaged_or_stands_still_is_lost_and_comes_back(tmp_path, watch, mode):
+    """Noise in place of the stream, silence, a reset: told as `lost`, and mended with the link."""
+    with rtsp_server(tmp_path / "server.log") as server:
+        camera = watch(server)
+        camera.wait_for_state("ok")
+        camera.mark()
+        camera.link.set(mode)
+        camera.wait_for_state("lost")
+        camera.mark()
+        camera.link.set(Mode.PASS)
+        camera.link.reset()
+        camera.wait_for_state("ok")
