@@ -16,6 +16,7 @@ from common.errors import (
     SplitMismatchError,
     UnauthenticatedError,
     UnavailableError,
+    UnsupportedError,
 )
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -27,6 +28,7 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
     {
         # A subclass of InvalidInputError, such as TooLargeError, has its parent's status: it will never fit.
         InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+        UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
         UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
         ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
         NotFoundError: grpc.StatusCode.NOT_FOUND,

@@ -28,6 +28,10 @@ class TooLargeError(InvalidInputError):
     """The sender's fault: more bytes, pixels or elements than the limit."""
 
 
+class UnsupportedError(InvalidInputError):
+    """The sender's fault: it asks for an extension of the protocol that is not served here."""
+
+
 class NotFoundError(SpilloverError):
     """The sender's fault: no model of that name and version is loaded here."""
 

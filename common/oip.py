@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InvalidInputError, TooLargeError
+from common.errors import InvalidInputError, TooLargeError, UnsupportedError
 from common.pb import open_inference_pb2 as pb
 from common.tensors import (
     DATATYPES,
@@ -48,7 +48,8 @@ def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = Eleme
 
     Raises:
         TooLargeError: the shapes promise more elements than `limits`; known before any is read.
-        InvalidInputError: a tensor whose bytes, shape and datatype do not fit, or shared memory.
+        UnsupportedError: shared memory, or a classification of an output.
+        InvalidInputError: a tensor whose bytes, shape and datatype do not fit.
     """
     _check_elements(message, limits)
     inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
@@ -118,6 +119,8 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
             _refuse_extensions(one.name, one.parameters)
         shape = tuple(one.shape)
         if raw:
+            if one.HasField("contents"):
+                raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
             tensors[one.name] = tensor_from_raw(one.name, one.datatype, shape, raw[index])
         else:
             tensors[one.name] = _from_contents(one.name, one.datatype, shape, one.contents)
@@ -161,7 +164,7 @@ def _from_contents(
 def _refuse_extensions(name: str, parameters: Mapping[str, pb.InferParameter]) -> None:
     for key in parameters:
         if key.startswith("shared_memory") or key == "classification":
-            raise InvalidInputError(
+            raise UnsupportedError(
                 f"tensor {name!r}: parameter {key!r} belongs to an extension not served here"
             )
 

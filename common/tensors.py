@@ -14,6 +14,10 @@ from common.errors import InvalidInputError
 Tensor = npt.NDArray[np.generic]
 """An array of any of `DTYPES`; BYTES is an array of `str` objects, which is what ONNX strings are."""
 
+_MAX_AXES = 32
+"""As many as every version of numpy takes."""
+_MAX_ELEMENTS = 2**56
+
 DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
     {
         "BOOL": np.dtype(np.bool_),
@@ -102,10 +106,15 @@ def tensor_to_raw(tensor: Tensor) -> bytes:
 
 
 def element_count(name: str, shape: tuple[int, ...]) -> int:
-    """Number of elements. Raises InvalidInputError for a negative length."""
+    """Number of elements. Raises InvalidInputError for a shape that no array has."""
+    if len(shape) > _MAX_AXES:
+        raise InvalidInputError(f"input {name!r} has {len(shape)} axes; the limit is {_MAX_AXES}")
     if any(length < 0 for length in shape):
         raise InvalidInputError(f"input {name!r}: shape {list(shape)} has a negative length")
-    return prod(shape)
+    count = prod(shape)
+    if not count and prod(filter(None, shape)) > _MAX_ELEMENTS:  # numpy counts its bytes all the same
+        raise InvalidInputError(f"input {name!r}: shape {list(shape)} is too large, even if it is empty")
+    return count
 
 
 def unpack_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:

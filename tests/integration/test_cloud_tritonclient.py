@@ -212,3 +212,23 @@ def test_the_asyncio_client(server):
             assert await client.is_server_ready()
 
     asyncio.run(ask())
+
+
+def test_shared_memory_is_unimplemented(client):
+    """An extension that is not served says so, at registration and at inference."""
+    with pytest.raises(triton.InferenceServerException) as refused:
+        client.register_system_shared_memory("region", "/region", 64)
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+    tensor = triton.InferInput("INPUT0", [1, 4], "FP32")
+    tensor.set_shared_memory("region", 16)
+    with pytest.raises(triton.InferenceServerException, match="shared_memory") as refused:
+        client.infer("identity_FP32", [tensor], client_timeout=CALL_S)
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_classification_is_unimplemented(client):
+    """Nobody who asks for classes gets numbers instead."""
+    wanted = triton.InferRequestedOutput("OUTPUT0", class_count=2)
+    with pytest.raises(triton.InferenceServerException, match="classification") as refused:
+        client.infer("identity_FP32", [_input(np.ones((1, 4), np.float32))], outputs=[wanted])
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from common.errors import InvalidInputError
+from common.errors import InvalidInputError, UnsupportedError
 from common.oip import reply_from_pb, reply_to_pb, request_from_pb, request_to_pb
 from common.pb import open_inference_pb2 as pb
 from common.tensors import DTYPES, TensorReply, TensorRequest, tensor_from_raw
@@ -83,6 +83,8 @@ WRONG = {
     "half floats are raw": _typed("FP16", "fp32_contents", [1], (1,)),
     "not UTF-8": _typed("BYTES", "bytes_contents", [b"\xff"], (1,)),
     "astronomical shape": _typed("FP64", "fp64_contents", [], (2**62, 2**62)),
+    "astronomical and empty": _typed("FP64", "fp64_contents", [], (0, 2**62)),
+    "too many axes": _typed("FP64", "fp64_contents", [1.0], (1,) * 65),
 }
 
 
@@ -101,7 +103,17 @@ def test_a_raw_tensor_is_not_copied():
     assert np.shares_memory(tensor, np.frombuffer(raw, np.uint8))
 
 
-@given(st.binary(max_size=64), st.sampled_from([*DTYPES, "?"]), st.lists(st.integers(-2, 9), max_size=4))
+LENGTHS = st.one_of(st.integers(-2, 9), st.sampled_from([0, 1, 2**31, 2**62, 2**63 - 1]))
+
+
+@given(
+    st.binary(max_size=64),
+    st.sampled_from([*DTYPES, "?"]),
+    st.one_of(st.lists(LENGTHS, max_size=4), st.lists(st.sampled_from([0, 1]), max_size=80)),
+)
+@example(b"", "FP32", [0, 2**62])
+@example(b"", "BYTES", [2**62, 0, 2**62])
+@example(b"1234", "FP32", [1] * 65)
 def test_any_bytes_give_a_tensor_or_the_senders_fault(raw, datatype, shape):
     """Arbitrary bytes, shapes and names of datatypes raise nothing but InvalidInputError."""
     try:
@@ -121,8 +133,16 @@ def test_a_parameter_that_is_no_number_is_refused(key, value):
 
 
 def test_shared_memory_is_refused_by_name():
-    """A tensor that lies in shared memory is not taken for an empty one."""
+    """A tensor that lies in shared memory is not taken for an empty one: the extension is not here."""
     message = _typed("FP32", "fp32_contents", [1], (1,))
     message.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    with pytest.raises(InvalidInputError, match="shared_memory_region"):
+    with pytest.raises(UnsupportedError, match="shared_memory_region"):
+        request_from_pb(message)
+
+
+def test_a_tensor_comes_raw_or_typed():
+    """A tensor with both is refused: nobody knows which is meant."""
+    message = _typed("FP32", "fp32_contents", [1], (1,))
+    message.raw_input_contents.append(bytes(4))
+    with pytest.raises(InvalidInputError, match="twice"):
         request_from_pb(message)
