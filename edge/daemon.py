@@ -32,6 +32,7 @@ from edge.journal import Journal
 from edge.link_record import LinkRecorder
 from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
+from edge.model_watch import ModelWatch
 from edge.parcel import TENSOR, Packer
 from edge.payloads import build_book, unobserved
 from edge.pipeline import Pipeline, Stages, nothing_kept
@@ -123,8 +124,9 @@ class Daemon:
         look = config.model.second_look
         plain = self._trunk or self._model
         predictor = SecondLook(plain, look.below, look.zoom) if look else plain
+        self._watch = ModelWatch(predictor)
         stages = Stages(
-            model=predictor,
+            model=self._watch,
             policy=policy,
             uplink=self._uplink,
             answers=self._answers,
@@ -146,7 +148,7 @@ class Daemon:
     def run(self) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
 
-        Raises SpilloverError, too, when a sink has not one of the results.
+        Raises SpilloverError, too, when a sink has not one result, or the model failed on every frame.
         """
         release_free_memory()
         with ExitStack() as stack:
@@ -168,6 +170,8 @@ class Daemon:
             self._notifier.stopping(str(error) if error else "asked to")
         if error is not None:
             raise error
+        if self._watch.never_answered:
+            raise ModelError("the model failed on every frame: the log says why")
         if empty := self._outlets.lost_everything:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
@@ -206,9 +210,8 @@ class Daemon:
             try:
                 with self._pulse.beat():
                     self._pipeline.process(frame)
-            except ModelError:
+            except ModelError:  # `ModelWatch` has said which
                 self._journal.dropped(frame, "model failed")
-                raise
 
     def _wait_for_room(self) -> None:
         """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from common.types import Frame, Result
 from edge.metrics import Metrics
-from edge.sinks.receipt import Receipt
+from edge.receipt import Receipt
 from edge.spool.arena import Fate
 from edge.values import BreakerPhase, Event
 

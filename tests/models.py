@@ -34,17 +34,46 @@ def colour_classifier(repository: Path, name: str = "colour", version: str = "1"
         [numpy_helper.from_array(np.float32(gain), "gain")],
     )
     folder = _save(graph, repository / name / version)
-    _describe(
-        folder,
-        Manifest(
-            name=name,
-            version=version,
-            task=Task.CLASSIFICATION,
-            sha256=file_sha256(folder / MODEL_FILE),
-            input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
-            output=Output(decoder="logits"),
-        ),
+    _describe(folder, _classifier(folder, name, version))
+    return folder
+
+
+def fragile_classifier(repository: Path, failing: str, name: str = "fragile", version: str = "1") -> Path:
+    """As `colour_classifier`, but it fails on red: by `index` out of range, or for want of `memory`."""
+    fail = {
+        # The lookup's second row is its last; red asks for the third.
+        "index": [helper.make_node("Gather", ["table", "twice_red"], ["nothing"])],
+        # Red asks for 2 ** 47 floats, more than there are addresses.
+        "memory": [
+            helper.make_node("Mul", ["twice_red", "huge"], ["shape"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+            helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+        ],
+    }[failing]
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"]),
+            helper.make_node("Gather", ["flat", "first"], ["red"], axis=1),
+            helper.make_node("Reshape", ["red", "one"], ["reds"]),
+            helper.make_node("Mul", ["reds", "two"], ["scaled"]),
+            helper.make_node("Cast", ["scaled"], ["twice_red"], to=TensorProto.INT64),
+            *fail,
+            helper.make_node("Add", ["flat", "nothing"], ["logits"]),
+        ],
+        "fragile",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [
+            numpy_helper.from_array(np.int64(0), "first"),
+            numpy_helper.from_array(np.array([1], np.int64), "one"),
+            numpy_helper.from_array(np.float32(2.0), "two"),
+            numpy_helper.from_array(np.zeros(2, np.float32), "table"),
+            numpy_helper.from_array(np.int64(2**46), "huge"),
+        ],
     )
+    folder = _save(graph, repository / name / version)
+    _describe(folder, _classifier(folder, name, version))
     return folder
 
 
@@ -119,6 +148,17 @@ def _save(graph: onnx.GraphProto, folder: Path) -> Path:
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / MODEL_FILE)
     return folder
+
+
+def _classifier(folder: Path, name: str, version: str) -> Manifest:
+    return Manifest(
+        name=name,
+        version=version,
+        task=Task.CLASSIFICATION,
+        sha256=file_sha256(folder / MODEL_FILE),
+        input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
+        output=Output(decoder="logits"),
+    )
 
 
 def _describe(folder: Path, manifest: Manifest) -> None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from common.log import get_logger
 from common.types import Result
 from edge.queues import BoundedQueue, WhenFull
+from edge.receipt import Receipt
 from edge.sinks.base import Sink
-from edge.sinks.receipt import Receipt
 from edge.values import Event
 
 _log = get_logger("sink")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from common.log import get_logger
 from common.types import Result
+from edge.receipt import Receipt
 from edge.sinks.outlet import Outlet
-from edge.sinks.receipt import Receipt
 from edge.values import Event
 from edge.worker import OnEnd, Worker
 

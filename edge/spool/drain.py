@@ -8,7 +8,7 @@ from typing import Protocol
 from common.errors import InvalidInputError
 from common.log import get_logger
 from common.types import Result
-from edge.sinks.receipt import Receipt
+from edge.receipt import Receipt
 from edge.spool.frames import SpooledFrame
 from edge.spool.spool import Spool, Taken
 from edge.values import BreakerPhase, CallFailure, LinkState, Outcome, Parcel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.types import Frame, Result
 from edge.config import SpoolConfig
-from edge.sinks.receipt import Receipt
+from edge.receipt import Receipt
 from edge.spool.arena import Fate
 from edge.spool.drain import Deliver, Drain, DrainLimits
 from edge.spool.intake import Intake

@@ -19,7 +19,7 @@ from edge.camera.video import VideoSource
 from edge.config import CameraConfig, Pace
 from edge.journal import Journal
 from edge.metrics import Metrics
-from edge.sinks.receipt import Receipt
+from edge.receipt import Receipt
 
 
 class CountingSource:

@@ -6,7 +6,7 @@ import pytest
 
 from common.images import EncodedImage
 from common.types import AnsweredBy, ModelId
-from edge.sinks.receipt import Receipt
+from edge.receipt import Receipt
 from edge.spool.drain import Drain, DrainLimits
 from edge.spool.frames import to_body
 from edge.spool.spool import Offer, Spool, SpoolLimits

@@ -11,10 +11,10 @@ import pytest
 
 from common.errors import ConfigError
 from common.types import Classification, Result
+from edge.receipt import Receipt
 from edge.sinks.base import MemorySink
 from edge.sinks.jsonl import JsonLinesSink
 from edge.sinks.outlet import MAX_UNFLUSHED, Outlet
-from edge.sinks.receipt import Receipt
 from edge.sinks.record import Record, record_encoder
 from edge.values import Event
 from tests.unit.edge.values import detections, result
