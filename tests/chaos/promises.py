@@ -32,6 +32,8 @@ CUTS = ((1, Mode.CUT), (2, Mode.STALL), (5, Mode.HALF), (10, Mode.CUT), (20, Mod
 """Seconds without a link, and how it fails."""
 _SETTLE_S = 3.0
 """From the beginning of a cut on: until then the breaker may still be closed."""
+_MIN_FRAMES = 200
+"""So many that one frame more or less at either end does not matter."""
 _GIVE_UP_S = 120.0
 _POLL_S = 0.05
 
@@ -106,8 +108,10 @@ def rates(field: Field, twin: Edge, rng: random.Random, say: Say) -> None:
     """Frames answered during each fault, over those of the edge that never sends."""
     for fault in LINK_FAULTS:
         before, twin_before = field.edge.look().frames, twin.look().frames
-        fault(field, rng)
-        given, twin_given = field.edge.look().frames - before, twin.look().frames - twin_before
+        given = twin_given = 0.0
+        while twin_given < _MIN_FRAMES:
+            fault(field, rng)
+            given, twin_given = field.edge.look().frames - before, twin.look().frames - twin_before
         field.heal()
         what = f"frames/s, {fault.__name__} ({twin_given:.0f} frames), of edge_only"
         say(Measure(what, given / twin_given, MIN_RATE, at_least=True))
