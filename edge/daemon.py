@@ -37,6 +37,7 @@ from edge.parcel import TENSOR, Packer
 from edge.payloads import build_book, unobserved
 from edge.pipeline import Pipeline, Stages, nothing_kept
 from edge.policy.build import build_policy
+from edge.policy.gain import EdgeSide
 from edge.pulse import Pulse
 from edge.redaction import build_redaction
 from edge.second_look import SecondLook
@@ -88,7 +89,14 @@ class Daemon:
         detects = manifest.task is Task.DETECTION
         carry = build_carry(config.carry, manifest.task)
         policy = build_policy(
-            config.mode, config.policy, manifest.task, report_threshold, draw, spool_from, config.carry
+            config.mode,
+            config.policy,
+            manifest.task,
+            report_threshold,
+            draw,
+            spool_from,
+            config.carry,
+            EdgeSide.of(manifest, config.model.second_look),
         )
         redact = build_redaction(
             config.redaction,

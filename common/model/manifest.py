@@ -118,6 +118,11 @@ class Manifest(Section, frozen=True):
     """A file in the same folder, one class name a line, line 1 for class 0; empty when there are none."""
     description: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a calibration that nothing would apply."""
+        if self.output.calibration and self.task is not Task.DETECTION:
+            raise ValueError("output.calibration belongs to detection alone; a classifier has a temperature")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:

@@ -9,7 +9,7 @@ from edge.config import CarryConfig, Mode, PolicyConfig
 from edge.policy.audit import Audited
 from edge.policy.base import Draw, Policy
 from edge.policy.budget import Ranked
-from edge.policy.gain import GainModel
+from edge.policy.gain import EdgeSide, GainModel
 from edge.policy.payload import ChoosePayload
 from edge.policy.refresh import Refreshed
 from edge.policy.rules import EmptyRules, Fixed, LinkGuard, ScoreThreshold
@@ -27,17 +27,20 @@ def build_policy(
     draw: Draw,
     spool_from: float | None = None,
     carry: CarryConfig | None = None,
+    edge: EdgeSide | None = None,
 ) -> Policy:
     """The policy of this mode for a model of this task; `spool_from` is as `LinkGuard` has it.
 
+    `edge` is what predicts; a gain file has to be for that.
+
     Raises:
-        ConfigError: the scorer is unknown, or is for the other task.
+        ConfigError: the scorer is unknown, or is for the other task or another edge.
     """
     if mode is Mode.EDGE_ONLY:
         return Fixed(Action.KEEP)
     if mode is Mode.CLOUD_ONLY:
         return LinkGuard(_within_budget(ChoosePayload(Fixed(Action.SEND_FRAME)), config), spool_from)
-    scorer = _scorer(config, task)
+    scorer = _scorer(config, task, edge)
     settings = ScoreSettings(report_threshold, config.band)
     empty = EmptyRules(config.empty_audit_share, config.motion_gain, config.lost_track_gain)
     rule = ScoreThreshold(scorer, settings, config.threshold, empty, draw)
@@ -51,10 +54,10 @@ def _within_budget(policy: Policy, config: PolicyConfig) -> Policy:
     return Ranked(policy) if config.budget else policy
 
 
-def _scorer(config: PolicyConfig, task: Task) -> Scorer:
+def _scorer(config: PolicyConfig, task: Task, edge: EdgeSide | None) -> Scorer:
     kind = config.kind
     if kind == EXPECTED_GAIN:
-        return _gain_scorer(config.gain_file, task)
+        return _gain_scorer(config.gain_file, task, edge)
     fitting = [name for name, scorer in SCORERS.items() if scorer.task is task]
     name = _AUTO[task] if kind == "auto" else kind
     if name not in fitting:
@@ -65,10 +68,12 @@ def _scorer(config: PolicyConfig, task: Task) -> Scorer:
     return SCORERS[name]
 
 
-def _gain_scorer(gain_file: str, task: Task) -> Scorer:
+def _gain_scorer(gain_file: str, task: Task, edge: EdgeSide | None) -> Scorer:
     if not gain_file:
         raise ConfigError("policy.kind is 'expected_gain': policy.gain_file must name what `lab fit` wrote")
     model = GainModel.load(Path(gain_file))
     if model.file.task is not task:
         raise ConfigError(f"policy.gain_file {gain_file}: is for {model.file.task.value}, not {task.value}")
+    if edge is not None:
+        model.check_fits(edge)
     return Scorer(task, lambda prediction, _: model.gain(prediction))

@@ -1,9 +1,8 @@
 """Expected gain: how much better the cloud's answer is likely to be, from the edge's own prediction alone.
 
-A function of features, fitted by `spillover lab fit` and read from a small JSON file: linear for
-classifications, linear in random waves of the features for detections. Its unit is the gain that the
-workbench measured: for a classification the probability that the cloud is right minus that the edge is; for a
-detection how much better its boxes' confidences are, see `lab.policy.targets`.
+A linear function of features, fitted by `spillover lab fit` and read from a small JSON file. Its unit is the
+gain that the workbench measured: for a classification the probability that the cloud is right minus that the
+edge is; for a detection how much better its boxes' confidences are, see `lab.policy.targets`.
 """
 
 from pathlib import Path
@@ -15,26 +14,39 @@ import numpy as np
 from common.config import Section
 from common.errors import ConfigError
 from common.model.calibration import Calibration
-from common.model.manifest import Task
+from common.model.manifest import Manifest, Task
 from common.types import Classification, Detections, Prediction
+from edge.config import SecondLookConfig
 from edge.policy.features import Features, classification_features, detection_features
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Waves(Section, frozen=True):
-    """Random Fourier features of a Gaussian kernel (Rahimi and Recht, NeurIPS 2007): `cos(F z + phase)`."""
+class EdgeSide(Section, frozen=True):
+    """What predicts on the edge: a gain that was fitted to one of these means nothing for another."""
 
-    frequencies: tuple[tuple[float, ...], ...]
-    phases: tuple[float, ...]
+    model: str
+    """`name@version`."""
+    sha256: str
+    """Of the network."""
+    confidence_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """Detections: boxes of less confidence are not seen."""
+    calibration: Calibration | None = None
+    """Detections: `output.calibration` of its model.yaml."""
+    second_look: SecondLookConfig | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, second_look: SecondLookConfig | None = None) -> "EdgeSide":
+        """An edge with the model of this manifest."""
+        output, name = manifest.output, f"{manifest.name}@{manifest.version}"
+        return cls(name, manifest.sha256, output.confidence_threshold, output.calibration, second_look)
 
 
 class GainFile(Section, frozen=True):
-    """What `lab fit` writes: gain = bias + weights . z, z = (features - mean) / scale or waves of that."""
+    """What `lab fit` writes: gain = bias + weights . (features - mean) / scale."""
 
     task: Task
-    edge_model: str
-    """`name@version` of the model whose predictions this is for; another's are not on the same scale."""
+    edge: EdgeSide
     cloud_model: str
     classes: Annotated[int, msgspec.Meta(gt=0)]
     temperature: Positive
@@ -47,11 +59,6 @@ class GainFile(Section, frozen=True):
     """Of the pictures it was fitted on, so that nobody scores it on the same ones by mistake."""
     class_weight: tuple[float, ...] = ()
     """Detections: what a box of each class counts."""
-    seen_from: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Detections: boxes of less confidence do not count; the model's `confidence_threshold` or more."""
-    waves: Waves | None = None
-    calibration: Calibration | None = None
-    """Detections: what the edge's model.yaml had for `output.calibration` when this was fitted."""
     gain_quantiles: tuple[float, ...] = ()
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 
@@ -63,38 +70,49 @@ class GainModel:
         ConfigError: the file's lists do not fit its features.
     """
 
-    def __init__(self, file: GainFile) -> None:
+    def __init__(self, file: GainFile, name: str = "gain file") -> None:
         self.file = file
+        self._name = name
         self._mean, self._scale = np.array(file.mean), np.array(file.scale)
         self._weights, self._class_weight = np.array(file.weights), np.array(file.class_weight)
         size = len(self.features(_nothing(file.task)))
-        if not len(file.mean) == len(file.scale) == size:
-            raise ConfigError(f"gain file for {file.edge_model}: its lists must have {size} numbers each")
-        self._waves = _waves_for(file.waves, size) if file.waves else None
-        wanted = len(file.waves.phases) if file.waves else size
-        if len(file.weights) != wanted:
-            raise ConfigError(f"gain file for {file.edge_model}: weights must have {wanted} numbers")
+        if not len(file.mean) == len(file.scale) == len(file.weights) == size:
+            raise ConfigError(f"{name}: for {file.edge.model}, its lists must have {size} numbers each")
 
     @classmethod
     def load(cls, path: Path) -> "GainModel":
         """Read a gain file. Raises ConfigError."""
         try:
-            return cls(msgspec.json.decode(path.read_bytes(), type=GainFile))
+            return cls(msgspec.json.decode(path.read_bytes(), type=GainFile), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
         except msgspec.DecodeError as error:
             raise ConfigError(f"{path}: not a gain file: {error}") from error
 
+    def check_fits(self, edge: EdgeSide) -> None:
+        """Refuse an edge that differs from the one that this was fitted to.
+
+        Raises:
+            ConfigError: naming the file and the first key that differs.
+        """
+        for key in EdgeSide.__struct_fields__:
+            fitted, found = getattr(self.file.edge, key), getattr(edge, key)
+            if fitted != found:
+                raise ConfigError(
+                    f"{self._name}: fitted to an edge whose {key} is {_told(fitted)}; here it is "
+                    f"{_told(found)}: fit it anew with `spillover lab fit`"
+                )
+
     def gain(self, prediction: Prediction) -> float:
         """Expected gain of sending the picture that got this prediction."""
         z = (self.features(prediction) - self._mean) / self._scale
-        seen = np.cos(self._waves[0] @ z + self._waves[1]) if self._waves else z
-        return float(seen @ self._weights) + self.file.bias
+        return float(z @ self._weights) + self.file.bias
 
     def features(self, prediction: Prediction) -> Features:
         """The features that the weights belong to."""
         file = self.file
-        return features_of(prediction, file.classes, file.temperature, self._class_weight, file.seen_from)
+        seen_from = file.edge.confidence_threshold
+        return features_of(prediction, file.classes, file.temperature, self._class_weight, seen_from)
 
 
 def features_of(
@@ -106,11 +124,8 @@ def features_of(
     return detection_features(prediction, class_weight, seen_from)
 
 
-def _waves_for(waves: Waves, size: int) -> tuple[Features, Features]:
-    """Frequencies (W, size) and phases (W,)."""
-    if any(len(row) != size for row in waves.frequencies) or len(waves.frequencies) != len(waves.phases):
-        raise ConfigError(f"gain file: waves.frequencies must be {len(waves.phases)} rows of {size} numbers")
-    return np.array(waves.frequencies), np.array(waves.phases)
+def _told(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _nothing(task: Task) -> Prediction:

@@ -25,7 +25,7 @@ from lab.progress import Progress
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01
 # Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 def predict_all(

@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import ConfigError
 from common.model.manifest import Manifest, open_model_folder
 from common.types import Detections, Prediction
-from edge.policy.gain import GainModel
+from edge.policy.gain import EdgeSide, GainModel
 from edge.policy.scores import SCORERS, Scorer, ScoreSettings
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
@@ -66,6 +66,8 @@ def evaluate_pair(
 ) -> Evaluation:
     """Run both models over `data` and draw every policy's curve; `gain` must not be fitted on `data`.
 
+    Where `gain` was fitted to an edge that looks again, the edge does so here.
+
     Average precision counts boxes of any confidence, but scores judge by what the daemon's policy would see:
     `scorers_of`.
 
@@ -78,31 +80,31 @@ def evaluate_pair(
     edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
     edge_name, cloud_name = str(edge_folder.model_id), str(cloud_folder.model_id)
     scorers = scorers_of(edge_folder.manifest, report_threshold)
+    look = gain.file.edge.second_look if gain is not None else None
     if gain is not None:
-        check_gain(gain, edge_name, data)
+        check_gain(gain, EdgeSide.of(edge_folder.manifest, look), data)
         scorers["expected_gain"] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))
-    edge_says = predict_all(edge, data, progress, threads)
+    plain_says = predict_all(edge, data, progress, threads)
+    edge_says = predict_all(edge, data, progress, threads, look) if look else plain_says
     cloud_says = predict_all(cloud, data, progress, threads)
-    mixture = mixture_of(data.truth, edge_says, cloud_says)
+    mixture = mixture_of(data.truth, edge_says, cloud_says, plain_says)
     curves = _curves(mixture, scorers, edge_says, progress, seed)
-    points = curves["random"]
     return Evaluation(
         edge_model=edge_name,
         cloud_model=cloud_name,
         data=data.name,
         pictures=len(data.pictures),
         metric=mixture.metric,
-        edge_accuracy=points[0].accuracy,
-        cloud_accuracy=points[-1].accuracy,
+        edge_accuracy=mixture.gap()[0],
+        cloud_accuracy=mixture.gap()[1],
         further=_further(mixture),
         curves=curves,
     )
 
 
-def check_gain(gain: GainModel, edge_name: str, data: LabelledSet) -> None:
-    """Refuse to judge an estimator on another model, or on the pictures that it was fitted on."""
-    if gain.file.edge_model != edge_name:
-        raise ConfigError(f"the gain file is for {gain.file.edge_model}, the edge's model is {edge_name}")
+def check_gain(gain: GainModel, edge: EdgeSide, data: LabelledSet) -> None:
+    """Refuse to judge an estimator on another edge, or on the pictures that it was fitted on."""
+    gain.check_fits(edge)
     if gain.file.data_sha256 == data_digest(data):
         raise ConfigError("the gain file was fitted on these pictures; `lab fit` shows it cross-fitted")
 
@@ -130,9 +132,11 @@ def _from(prediction: Prediction, confidence: float) -> Prediction:
     return Detections(prediction.xyxy[kept], prediction.confidence[kept], prediction.class_id[kept])
 
 
-def score_all(scorer: Scorer, predictions: Sequence[Prediction]) -> Floats:
+def score_all(
+    scorer: Scorer, predictions: Sequence[Prediction], settings: ScoreSettings | None = None
+) -> Floats:
     """One score a picture; where the scorer has nothing to judge by, the picture is sent last."""
-    scores = [scorer(prediction) for prediction in predictions]
+    scores = [scorer(prediction, settings) for prediction in predictions]
     return np.array([-np.inf if score is None else score for score in scores], np.float64)
 
 

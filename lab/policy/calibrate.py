@@ -33,7 +33,7 @@ def fit_calibration(edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> 
     """
     pairs = list(zip(boxes_of(edge), boxes_of(cloud), strict=True))
     own = log_odds(np.concatenate([a.confidence for a, _ in pairs]))
-    wanted = np.concatenate([_confidence_of_same(a, b) for a, b in pairs])
+    wanted = np.concatenate([confidence_of_same(a, b) for a, b in pairs])
     offset, scale = _logistic(own, wanted)
     if not scale > 0:
         raise ModelError(
@@ -75,7 +75,8 @@ def boxes_of(predictions: Sequence[Prediction]) -> list[Detections]:
     return [p for p in predictions if isinstance(p, Detections)]
 
 
-def _confidence_of_same(edge: Detections, cloud: Detections) -> Floats:
+def confidence_of_same(edge: Detections, cloud: Detections) -> Floats:
+    """For each of the edge's boxes the cloud's confidence in the same box, 0 where it has none."""
     same = match(overlaps(edge, cloud), SAME_BOX_IOU)
     confidence: Floats = np.append(cloud.confidence, 0.0)[same].astype(np.float64)
     return confidence

@@ -27,6 +27,12 @@ from lab.params import MODEL, OUTPUT, PLOT
     is_flag=True,
     help="Detectors: put the edge's confidences on the cloud's scale; written to its model.yaml.",
 )
+@click.option(
+    "--report-threshold",
+    type=click.FloatRange(0, 1),
+    help="Detectors: model.report_threshold of edge.yaml, for the scores beside the fit; default: the "
+    "model's own.",
+)
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
@@ -39,6 +45,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     plot: Path | None,
     look_below: float | None,
     calibrate: bool,
+    report_threshold: float | None,
     teacher: bool,
     threads: int,
     seed: int,
@@ -67,11 +74,20 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     progress = Bar()
     look = None if look_below is None else SecondLookConfig(below=look_below)
-    pair = predict_pair(edge, cloud, open_labelled_set(data), progress, threads, look, calibrate=calibrate)
+    pair = predict_pair(
+        edge,
+        cloud,
+        open_labelled_set(data),
+        progress,
+        threads,
+        look,
+        calibrate=calibrate,
+        report_threshold=report_threshold,
+    )
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
     write_gain_file(out, fitted.file)
-    if calibrate and pair.calibration is not None:
-        write_calibration(edge, pair.calibration)
+    if calibrate and pair.edge.calibration is not None:
+        write_calibration(edge, pair.edge.calibration)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(fitted.as_dict(), indent=2) + "\n", encoding="utf-8")

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.model.manifest import Task
 from edge.policy.gain import features_of
 from lab.data.labelled import ClassLabels, CocoTruth
 from lab.evaluate.mixture import Floats, Mixture
 from lab.policy.crossfit import Indices
 from lab.policy.pair import Pair
-from lab.policy.ridge import Ridge, fit_ridge, fit_waves
+from lab.policy.ridge import Ridge, fit_ridge
 from lab.policy.targets import BoxGain, ClassGain, fit_temperature
 
 
@@ -32,7 +31,7 @@ class Estimation:
         self._pair = pair
         self._truth = truth
         self._target = (
-            ClassGain(mixture)
+            ClassGain(truth, pair.edge_says, pair.cloud_says, mixture)
             if isinstance(truth, ClassLabels)
             else BoxGain(truth, pair.edge_says, pair.cloud_says, pair.classes)
         )
@@ -42,10 +41,9 @@ class Estimation:
         temperature, weight = self._temperature(train), self._class_weight(train)
         says, classes = self._pair.edge_says, self._pair.classes
         features = np.array(
-            [features_of(p, classes, temperature, weight, self._pair.seen_from) for p in says]
+            [features_of(p, classes, temperature, weight, self._pair.edge.confidence_threshold) for p in says]
         )
-        fit = fit_ridge if self._pair.task is Task.CLASSIFICATION else fit_waves
-        return Fitted(fit(features[train], self._target(train)), temperature, weight, features)
+        return Fitted(fit_ridge(features[train], self._target(train)), temperature, weight, features)
 
     def scores(self, train: Indices) -> Floats:
         """Fit on `train` and score every picture."""

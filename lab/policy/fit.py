@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from common.model.manifest import Task
 from common.types import Prediction
 from edge.policy.gain import GainFile, GainModel
-from edge.policy.scores import SCORERS
+from edge.policy.scores import SCORERS, ScoreSettings
 from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
 from lab.evaluate.intervals import Interval, gap_intervals
 from lab.evaluate.mixture import Floats, Mixture, mixture_of
@@ -39,7 +40,7 @@ class Fit:
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `low` and `high` enclose 95 % of the gap share."""
         return {
-            "edge_model": self.file.edge_model,
+            "edge_model": self.file.edge.model,
             "cloud_model": self.file.cloud_model,
             "pictures": self.file.pictures,
             "metric": self.metric,
@@ -71,7 +72,7 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     ridge = fitted.ridge
     file = GainFile(
         task=pair.task,
-        edge_model=pair.edge_model,
+        edge=pair.edge,
         cloud_model=pair.cloud_model,
         classes=pair.classes,
         temperature=fitted.temperature,
@@ -80,19 +81,18 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
         weights=tuple(ridge.weights.tolist()),
         bias=ridge.bias,
         class_weight=tuple(fitted.class_weight.tolist()),
-        seen_from=pair.seen_from,
-        waves=ridge.waves,
-        calibration=pair.calibration,
         pictures=len(mixture),
         data_sha256=data_digest(pair.data),
         gain_quantiles=tuple(np.quantile(np.concatenate(scores), np.linspace(0, 1, 101)).tolist()),
     )
-    contenders = {name: Contender(mixture, [score]) for name, score in _baselines(pair, pair.edge_says)}
+    ranked = _baselines(pair.task, pair.edge_says, pair.report_threshold)
+    contenders = {name: Contender(mixture, [score]) for name, score in ranked}
     if pair.edge_says is not pair.plain_says:
         plain = mixture_of(truth, pair.plain_says, pair.cloud_says)
         means = " + ".join(pair.means)
         looked = {f"{name} + {means}": contender for name, contender in contenders.items()}
-        contenders = {name: Contender(plain, [score]) for name, score in _baselines(pair, pair.plain_says)}
+        ranked = _baselines(pair.task, pair.plain_says, pair.plain_threshold)
+        contenders = {name: Contender(plain, [score]) for name, score in ranked}
         contenders |= looked
     contenders[FITTED] = Contender(mixture, scores)
     return _judged(file, contenders, mixture, progress, random)
@@ -106,9 +106,11 @@ class Contender:
     scores: Sequence[Floats]
 
 
-def _baselines(pair: Pair, says: Sequence[Prediction]) -> list[tuple[str, Floats]]:
-    scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is pair.task]
-    return [(name, score_all(scorer, says)) for name, scorer in scorers]
+def _baselines(task: Task, says: Sequence[Prediction], report_threshold: float) -> list[tuple[str, Floats]]:
+    """Scores that need no fitting, as a daemon with this report threshold computes them."""
+    settings = ScoreSettings(report_threshold)
+    scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is task]
+    return [(name, score_all(scorer, says, settings)) for name, scorer in scorers]
 
 
 def write_gain_file(path: Path, file: GainFile) -> None:

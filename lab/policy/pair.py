@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from common.errors import ConfigError
-from common.model.calibration import Calibration
 from common.model.manifest import Task, open_model_folder
 from common.types import Classification, Prediction
 from edge.config import SecondLookConfig
+from edge.policy.gain import EdgeSide
 from lab.data.labelled import LabelledSet
 from lab.evaluate.classes import judging
 from lab.evaluate.predict import predict_all
@@ -23,19 +24,21 @@ class Pair:
     """Two models' predictions over one set, with the names that go into the gain file."""
 
     task: Task
-    edge_model: str
+    edge: EdgeSide
     cloud_model: str
     classes: int
     plain_says: Sequence[Prediction]
     """The edge's model, looking once."""
     edge_says: Sequence[Prediction]
-    """What the edge says; looking again or calibrated it differs from `plain_says`."""
+    """What `edge` says; looking again or calibrated it differs from `plain_says`.
+
+    A calibration that was fitted here is left out of fold: that of `edge` is fitted on all pictures."""
     cloud_says: Sequence[Prediction]
     data: LabelledSet
-    calibration: Calibration | None = None
-    """Of the edge, fitted on all pictures; `edge_says` is calibrated out of fold."""
-    seen_from: float = 0.0
-    """The daemon's policy sees boxes from this confidence up."""
+    report_threshold: float = 0.5
+    """Boxes that the edge reports, for the scores that judge by it."""
+    plain_threshold: float = 0.5
+    """The same of `plain_says`."""
     means: tuple[str, ...] = field(default=("look",))
     """How `edge_says` differs from `plain_says`."""
 
@@ -49,26 +52,34 @@ def predict_pair(
     look: SecondLookConfig | None = None,
     *,
     calibrate: bool = False,
+    report_threshold: float | None = None,
 ) -> Pair:
     """Run both models over the set.
 
-    With `calibrate` the edge's own calibration is passed over, and a new one is fitted.
+    With `calibrate` the edge's own calibration is passed over, and a new one is fitted. `report_threshold` is
+    `model.report_threshold` of edge.yaml; by default the model's own threshold, on the scale of the edge.
 
     Raises:
         ConfigError: `calibrate` for a classifier.
         ModelError, SourceError: as `evaluate_pair`.
     """
     data = judging(data, edge, cloud)
-    edge_model, cloud_model = (str(open_model_folder(folder).model_id) for folder in (edge, cloud))
+    manifest, cloud_model = open_model_folder(edge).manifest, open_model_folder(cloud).model_id
+    side, output = EdgeSide.of(manifest, look), manifest.output
+    own = output.network_threshold if calibrate else output.confidence_threshold
     plain = predict_all(edge, data, progress, threads, calibrated=not calibrate)
     looked = predict_all(edge, data, progress, threads, look, calibrated=not calibrate) if look else plain
     cloud_says = predict_all(cloud, data, progress, threads)
     classes = _classes(edge, plain)
-    pair = Pair(data.task, edge_model, cloud_model, classes, plain, looked, cloud_says, data)
+    reported = own if report_threshold is None else report_threshold
+    pair = Pair(data.task, side, str(cloud_model), classes, plain, looked, cloud_says, data, reported, own)
     if not calibrate:
-        output = open_model_folder(edge).manifest.output
-        return replace(pair, calibration=output.calibration, seen_from=output.confidence_threshold)
-    return replace(_calibrated(pair), means=("look", "calibrated") if look else ("calibrated",))
+        return pair
+    pair = _calibrated(pair)
+    if report_threshold is None and pair.edge.calibration is not None:
+        told = pair.edge.calibration.apply(np.array([own], np.float32))
+        pair = replace(pair, report_threshold=float(told[0]))
+    return replace(pair, means=("look", "calibrated") if look else ("calibrated",))
 
 
 def _calibrated(pair: Pair) -> Pair:
@@ -78,8 +89,11 @@ def _calibrated(pair: Pair) -> Pair:
     return replace(
         pair,
         edge_says=out_of_fold(says, pair.cloud_says, random),
-        calibration=fit_calibration(says, pair.cloud_says),
-        seen_from=CALIBRATED_THRESHOLD,
+        edge=msgspec.structs.replace(
+            pair.edge,
+            calibration=fit_calibration(says, pair.cloud_says),
+            confidence_threshold=CALIBRATED_THRESHOLD,
+        ),
     )
 
 

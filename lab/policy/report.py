@@ -12,7 +12,7 @@ def print_fit(fit: Fit) -> None:
     from lab.console import open_console
 
     table = Table(
-        title=f"{fit.file.edge_model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures, cross-fitted",
+        title=f"{fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures, cross-fitted",
         caption=f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}; share of the "
         "gap closed in %, with 95 % bootstrap interval",
     )
@@ -53,7 +53,7 @@ def save_fit_plot(fit: Fit, path: Path) -> None:
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.08, linewidth=0)
     axes.set_xlabel("pictures sent to the cloud, %")
     axes.set_ylabel("share of the gap closed, %")
-    axes.set_title(f"{fit.file.edge_model} → {fit.file.cloud_model}, cross-fitted", fontsize=11)
+    axes.set_title(f"{fit.file.edge.model} → {fit.file.cloud_model}, cross-fitted", fontsize=11)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

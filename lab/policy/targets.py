@@ -11,7 +11,7 @@ from common.types import Classification, Detections, Prediction
 from edge.policy.features import tempered
 from lab.data.labelled import ClassLabels, CocoTruth
 from lab.evaluate.mixture import Floats, Mixture
-from lab.policy.calibrate import boxes_of
+from lab.policy.calibrate import boxes_of, confidence_of_same
 from lab.policy.crossfit import Indices
 from lab.policy.matching import Objects, shares_right, true_objects
 
@@ -29,24 +29,37 @@ class Target(Protocol):
 
 
 class ClassGain:
-    """1 where only the cloud is right, -1 where only the edge is, else 0."""
+    """The mean of what the label says and of what the cloud says.
 
-    def __init__(self, mixture: Mixture) -> None:
+    The label: 1 where only the cloud is right, -1 where only the edge is, else 0. The cloud: its probability
+    of its own class less that of the edge's, at the temperature that suits the labels; it is less than sure,
+    and so says more of a doubtful picture than the one outcome (distillation: Hinton et al., 2015).
+    """
+
+    def __init__(
+        self, truth: ClassLabels, edge: Sequence[Prediction], cloud: Sequence[Prediction], mixture: Mixture
+    ) -> None:
+        self._truth = truth
+        self._edge, self._cloud = _classified(edge), _classified(cloud)
         self._rewards = mixture.reward()
 
     def __call__(self, pictures: Indices) -> Floats:
-        """Gains of `pictures`."""
-        return self._rewards[pictures]
+        """Gains of `pictures`; the temperature comes from them alone."""
+        temperature = fit_temperature([self._cloud[i] for i in pictures], self._truth.class_id[pictures])
+        believed = np.array([_believed(self._edge[i], self._cloud[i], temperature) for i in pictures])
+        gains: Floats = (self._rewards[pictures] + believed) / 2
+        return gains
 
 
 class BoxGain:
     """How much better the cloud's confidences are than the edge's, box by box.
 
     A box of confidence c that is right at a share t of the IoU thresholds counts tc - c^2/2: half of
-    what it takes off the squared error (Brier, 1950), were the alternative to say nothing. Each counts by how
-    rare its class is, because mean average precision weighs classes alike. A reward in mAP itself (ORIC: Wang
-    et al., SEC 2024) has the same aim, but single boxes of rare classes decide it, and on 178 COCO pictures a
-    fit to it was the worse one. The outermost tenth is pulled in.
+    what it takes off the squared error (Brier, 1950), were the alternative to say nothing. t is the mean of
+    what the labels say and of the cloud's confidence in that box. Each counts by how rare its class is,
+    because mean average precision weighs classes alike. A reward in mAP itself (ORIC: Wang et al., SEC 2024)
+    has the same aim, but single boxes of rare classes decide it, and on 178 COCO pictures a fit to it was the
+    worse one. The outermost tenth is pulled in.
     """
 
     def __init__(
@@ -54,7 +67,13 @@ class BoxGain:
     ) -> None:
         objects = true_objects(truth)
         self._counts = np.array([np.bincount(each.class_id, minlength=classes)[:classes] for each in objects])
-        self._cloud, self._edge = (self._worth(each, objects) for each in (cloud, edge))
+        edge_boxes, cloud_boxes = boxes_of(edge), boxes_of(cloud)
+        self._edge, self._cloud = (
+            self._worth(
+                boxes, objects, [confidence_of_same(*each) for each in zip(boxes, cloud_boxes, strict=True)]
+            )
+            for boxes in (edge_boxes, cloud_boxes)
+        )
 
     def class_weight(self, pictures: Indices) -> Floats:
         """What a box of each class counts, (classes,): about 1 for a class as frequent as the mean."""
@@ -68,13 +87,16 @@ class BoxGain:
         clipped: Floats = np.clip(gains, *np.quantile(gains, [0.05, 0.95]))
         return clipped
 
-    def _worth(self, predictions: Sequence[Prediction], objects: Sequence[Objects]) -> Floats:
+    def _worth(
+        self, boxes: Sequence[Detections], objects: Sequence[Objects], believed: Sequence[Floats]
+    ) -> Floats:
         """Worth of the boxes of each class in each picture, (N, classes)."""
-        boxes, worth = boxes_of(predictions), np.zeros(self._counts.shape)
-        for row, found, right in zip(worth, boxes, shares_right(boxes, objects), strict=True):
+        worth = np.zeros(self._counts.shape)
+        rights = shares_right(boxes, objects)
+        for row, found, right, belief in zip(worth, boxes, rights, believed, strict=True):
             known = found.class_id < len(row)
             c = found.confidence.astype(np.float64)
-            np.add.at(row, found.class_id[known], (right * c - c**2 / 2)[known])
+            np.add.at(row, found.class_id[known], ((right + belief) / 2 * c - c**2 / 2)[known])
         return worth
 
 
@@ -86,6 +108,17 @@ def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.
         for temperature in TEMPERATURES
     ]
     return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _classified(predictions: Sequence[Prediction]) -> list[Classification]:
+    return [p for p in predictions if isinstance(p, Classification)]
+
+
+def _believed(edge: Classification, cloud: Classification, temperature: float) -> float:
+    """The cloud's probability of its own class less that of the edge's."""
+    probability = tempered(cloud.probability, temperature)
+    same = cloud.class_id == edge.class_id[0]
+    return float(probability[0] - probability[same].sum())
 
 
 def _loss(prediction: Prediction, class_id: int, temperature: float) -> float:

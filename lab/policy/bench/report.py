@@ -47,7 +47,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
     save_fit_plot(fit, out / f"{bench.name}.png")
     median, tail = decision_cost_us(GainModel(fit.file), pair)
     yield (
-        f"## {bench.name}: {fit.file.edge_model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
+        f"## {bench.name}: {fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
         f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}. Share of the gap "
         f"closed in % (95 % bootstrap interval), by share sent; the expected gain is cross-fitted, 4 times 5 "
         f"folds, and one estimate takes {median:.0f} us (99th percentile {tail:.0f} us).\n\n{_fit_table(fit)}"

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
+from common.model.calibration import Calibration
 from common.model.manifest import Task
 from common.types import Action, Classification, Detections, Prediction
-from edge.config import Mode, PolicyConfig
+from edge.config import Mode, PolicyConfig, SecondLookConfig
 from edge.policy.base import Context
 from edge.policy.build import build_policy
 from edge.policy.features import classification_features, detection_features, tempered
-from edge.policy.gain import GainFile, GainModel, Waves, features_of
+from edge.policy.gain import EdgeSide, GainFile, GainModel, features_of
 from edge.values import LinkState
 
 CLASSES = 10
@@ -56,7 +57,7 @@ def gain_file(task: Task) -> GainFile:
     size = len(blank)
     return GainFile(
         task=task,
-        edge_model="e@1",
+        edge=EdgeSide("e@1", "a" * 64, 0.1),
         cloud_model="c@1",
         classes=CLASSES,
         temperature=1.5,
@@ -67,7 +68,6 @@ def gain_file(task: Task) -> GainFile:
         pictures=1,
         data_sha256="0" * 64,
         class_weight=tuple(WEIGHT.tolist()),
-        seen_from=0.1,
     )
 
 
@@ -81,23 +81,6 @@ def test_the_gain_is_the_formula_of_the_file(task: Task, data: st.DataObject) ->
     features = features_of(prediction, CLASSES, 1.5, WEIGHT, 0.1)
     assert np.isfinite(features).all()
     assert model.gain(prediction) == pytest.approx(0.5 + ((features - 0.25) / 2).sum(), rel=1e-6, abs=1e-6)
-
-
-@given(data=st.data())
-@settings(deadline=None)
-def test_waves_are_cosines_of_the_standardised_features(data: st.DataObject) -> None:
-    """bias + weights . cos(F z + phase), for every prediction."""  # noqa: D403 - a formula
-    prediction = data.draw(predictions(Task.DETECTION))
-    plain, random = gain_file(Task.DETECTION), np.random.default_rng(3)
-    frequencies, phases, weights = (
-        random.normal(size=(5, len(plain.mean))),
-        random.normal(size=5),
-        np.arange(5.0),
-    )
-    waves = Waves(tuple(map(tuple, frequencies.tolist())), tuple(phases.tolist()))
-    model = GainModel(msgspec.structs.replace(plain, weights=tuple(weights.tolist()), waves=waves))
-    z = (features_of(prediction, CLASSES, 1.0, WEIGHT, 0.1) - 0.25) / 2
-    assert model.gain(prediction) == pytest.approx(0.5 + weights @ np.cos(frequencies @ z + phases))
 
 
 def test_a_doubtful_box_of_a_rare_class_counts_more() -> None:
@@ -134,9 +117,8 @@ def test_a_written_file_is_read_back(tmp_path: Path, task: Task) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"weights": [1.0]}, "weights must have"),
+        ({"weights": [1.0]}, "lists must have"),
         ({"scale": [0.0]}, r"\$\.scale"),
-        ({"waves": {"frequencies": [[1.0]], "phases": [0.0]}}, "rows of"),
         ({"task": "poetry"}, r"\$\.task"),
         ({"extra": 1}, "extra"),
     ],
@@ -178,3 +160,31 @@ def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, tas
     config = PolicyConfig(kind="expected_gain", gain_file=str(tmp_path / name) if name else "")
     with pytest.raises(ConfigError, match="gain_file"):
         build_policy(Mode.HYBRID, config, task, 0.5, lambda: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ("model", "e@2"),
+        ("sha256", "b" * 64),
+        ("confidence_threshold", 0.25),
+        ("calibration", Calibration(-1.0, 1.0)),
+        ("second_look", SecondLookConfig()),
+    ],
+)
+def test_a_gain_file_for_another_edge_is_refused(tmp_path: Path, key: str, other: object) -> None:
+    """Its numbers mean nothing there; the error names the file and what differs."""
+    file = gain_file(Task.CLASSIFICATION)
+    (tmp_path / "gain.json").write_bytes(msgspec.json.encode(file))
+    config = PolicyConfig(kind="expected_gain", gain_file=str(tmp_path / "gain.json"))
+    build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5, edge=file.edge)
+    edge = msgspec.structs.replace(file.edge, **{key: other})
+    with pytest.raises(ConfigError, match=rf"gain\.json: fitted to an edge whose {key} is"):
+        build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5, edge=edge)
+
+
+def test_with_many_classes_the_kind_of_thing_counts() -> None:
+    """Neighbouring class numbers share a feature; the features say how much probability each run has."""
+    answer = Classification(np.array([0, 49, 999], np.int32), np.array([0.5, 0.3, 0.2], np.float32))
+    features = classification_features(answer, 1000, 1.0)
+    np.testing.assert_allclose(features[3:], [0.8, *[0.0] * 18, 0.2], atol=1e-6)

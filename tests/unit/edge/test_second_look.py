@@ -1,4 +1,4 @@
-"""The second look: a classifier's at the middle where in doubt, a detector's at both ends; merged."""
+"""The second look: a classifier's at the middle where in doubt, a detector's at parts; merged."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from common.model.session import Model, StepTimings
 from common.model.session_config import SessionConfig
 from common.types import Classification, Detections, Image, ModelId, Prediction
-from edge.second_look import SecondLook, averaged, centre, end_squares, uncut
+from edge.second_look import SecondLook, averaged, centre, end_squares, fused, middle, uncut
 from tests.unit.lab.test_evaluate import constant_model
 
 
@@ -93,24 +93,64 @@ class BrightSpots:
         return Detections(xyxy, np.array([share], np.float32), np.zeros(1, np.int32)), timings
 
 
-def test_a_detector_looks_at_both_ends_and_merges() -> None:
-    """One object, seen twice: one box, in pixels of the frame, with the confidence of the better look."""
+def test_a_detector_looks_at_parts_and_merges() -> None:
+    """One object, seen twice: one box, in pixels of the frame; both that could see it speak of it."""
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 150:180] = 255
     model = BrightSpots()
     found, timings = SecondLook(model, 0.95, 0.8).predict(image)
     assert isinstance(found, Detections)
-    assert model.shapes == [(100, 200), (100, 100), (100, 100)]
-    np.testing.assert_array_equal(found.xyxy, [[150, 40, 180, 60]])
-    assert found.confidence[0] == pytest.approx(600 / 10_000)
-    assert timings == StepTimings(0.75, 1.5, 0.375)
+    assert model.shapes == [(100, 200), (100, 100), (100, 100), (70, 70)]
+    np.testing.assert_allclose(found.xyxy, [[150, 40, 180, 60]])
+    whole, end = 600 / 20_000, 600 / 10_000
+    assert found.confidence[0] == pytest.approx((end + (whole + end) / 2) / 2)
+    assert timings == StepTimings(1.0, 2.0, 0.5)
 
 
-def test_a_square_picture_is_looked_at_once() -> None:
-    """Its ends are the whole."""
+def test_a_square_picture_has_no_ends() -> None:
+    """They are the whole; the middle alone is looked at again."""
     model = BrightSpots()
     SecondLook(model, 0.95, 0.8).predict(np.zeros((100, 105, 3), np.uint8))
-    assert model.shapes == [(100, 105)]
+    assert model.shapes == [(100, 105), (70, 70)]
+
+
+def test_a_look_that_sees_nothing_there_speaks_against_a_box() -> None:
+    """The same box is less sure where a second look at the place has not found it; elsewhere it is not."""
+    whole, part = (0, 0, 200, 100), (100, 0, 200, 100)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    boxes = np.array([[120, 20, 150, 50], [20, 20, 50, 50]], np.float32)
+    found = Detections(boxes, np.array([0.8, 0.8], np.float32), np.zeros(2, np.int32))
+    both = fused([found, nothing], [whole, part], 200, 100)
+    np.testing.assert_array_equal(both.xyxy, boxes[[1, 0]])
+    np.testing.assert_allclose(both.confidence, [0.8, 0.6])
+
+
+@given(st.integers(0, 60), st.integers(0, 99))
+def test_fusing_keeps_what_detections_promise(count: int, seed: int) -> None:
+    """By descending confidence within 0..1, places within the boxes given, no class made up."""
+    random = np.random.default_rng(seed)
+    corner = random.uniform(0, 80, (count, 2))
+    found = Detections(
+        np.concatenate([corner, corner + random.uniform(1, 20, (count, 2))], axis=1).astype(np.float32),
+        random.uniform(0, 1, count).astype(np.float32),
+        random.integers(0, 2, count).astype(np.int32),
+    )
+    both = fused([found, found], [(0, 0, 100, 100), middle(100, 100)], 100, 100)
+    assert (np.diff(both.confidence) <= 0).all()
+    assert ((both.confidence >= 0) & (both.confidence <= 1)).all()
+    assert len(both) <= count
+    assert set(both.class_id) <= set(found.class_id)
+    if len(both):
+        assert (both.xyxy[:, :2] >= corner.min(axis=0) - 1e-3).all()
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_the_middle_square_is_within_the_frame(width: int, height: int) -> None:
+    """Never empty, never beyond."""
+    left, top, right, bottom = middle(width, height)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert right - left == bottom - top
 
 
 def test_what_a_part_cuts_is_left_to_the_whole() -> None:

@@ -6,18 +6,20 @@ import pytest
 from common.errors import ModelError
 from common.model.manifest import Task
 from common.types import Classification, Detections, Prediction
-from edge.policy.gain import GainModel
+from edge.policy.gain import EdgeSide, GainModel
 from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from lab.data.pictures import ArrayPicture
+from lab.evaluate.mixture import mixture_of
 from lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
 from lab.policy.crossfit import cross_fitted
 from lab.policy.fit import fit_pair
 from lab.policy.pair import Pair
-from lab.policy.ridge import PENALTIES, fit_ridge, fit_waves
-from lab.policy.targets import BoxGain, fit_temperature, taught_by
+from lab.policy.ridge import PENALTIES, fit_ridge
+from lab.policy.targets import BoxGain, ClassGain, fit_temperature, taught_by
 from lab.progress import Silent
 
 RNG = np.random.default_rng(0)
+SIDE = EdgeSide("e@1", "0" * 64, 0.1)
 
 
 def test_ridge_finds_the_weights_it_was_made_from() -> None:
@@ -85,7 +87,7 @@ def classifications(count: int) -> tuple[list[Prediction], list[Prediction], np.
 def pair(task: Task, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
     """A pair over pictures that nobody looks at."""
     pictures = tuple(ArrayPicture(str(i), np.full((1, 1, 3), i % 256, np.uint8)) for i in range(len(edge)))
-    return Pair(task, "e@1", "c@1", 3, edge, edge, cloud, LabelledSet("set", pictures, truth))
+    return Pair(task, SIDE, "c@1", 3, edge, edge, cloud, LabelledSet("set", pictures, truth))
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -133,13 +135,6 @@ def test_classes_are_weighed_by_the_pictures_that_may_be_seen() -> None:
     assert seen[0] < seen[1]
     fewer = gain.class_weight(np.array([2]))
     assert fewer[0] > fewer[1]
-
-
-def test_waves_follow_a_curve_and_do_not_run_on() -> None:
-    """What no line can say is learnt; far away the prediction is no larger than what was seen."""
-    x = RNG.uniform(-2, 2, (300, 1))
-    fitted = fit_waves(x, np.cos(2 * x[:, 0]))
-    np.testing.assert_allclose(fitted.predict(x), np.cos(2 * x[:, 0]), atol=0.2)
 
 
 def boxes(confidence: list[float], class_id: int = 0) -> Detections:
@@ -198,7 +193,7 @@ def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
     edge, cloud, truth = classifications(100)
     looked = Pair(
         Task.CLASSIFICATION,
-        "e@1",
+        SIDE,
         "c@1",
         3,
         edge,
@@ -211,3 +206,20 @@ def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
     assert fit.curves["expected_gain"][0].gap_share == pytest.approx(1.0)
     assert fit.curves["max_softmax"][0].gap_share == pytest.approx(0.0)
     assert fit.curves["max_softmax + look"][0].gap_share == pytest.approx(1.0)
+
+
+def test_a_doubtful_cloud_makes_a_doubtful_gain() -> None:
+    """Where the label speaks for the cloud, the gain is less the less sure the cloud itself was."""
+    truth = np.zeros(4, np.int64)
+    edge: list[Prediction] = [_two(1, 0.6)] * 4
+    cloud: list[Prediction] = [_two(0, 0.99), _two(0, 0.6), _two(0, 0.9), _two(0, 0.8)]
+    labels = ClassLabels(truth)
+    gains = ClassGain(labels, edge, cloud, mixture_of(labels, edge, cloud))(np.arange(4))
+    assert gains[0] > gains[2] > gains[3] > gains[1] > 0.5
+    assert gains[0] <= 1.0
+
+
+def _two(best: int, probability: float) -> Classification:
+    return Classification(
+        np.array([best, 1 - best], np.int32), np.array([probability, 1 - probability], np.float32)
+    )
