@@ -5,10 +5,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
+from common.errors import InvalidInputError
 from common.images import encode_jpeg
 from common.types import Frame, Image
 from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
-from edge.values import EncodedTensor, Parcel, Payload
+from edge.values import EncodedFeatures, EncodedTensor, Parcel, Payload
 
 PICTURE = "picture"
 TENSOR = "tensor"
@@ -48,6 +49,14 @@ class Packer:
     def pictures_allowed(self) -> bool:
         """Whether pixels may leave the device."""
         return self._config.payload is not PayloadKind.FEATURES_ONLY
+
+    def check_may_leave(self, parcel: Parcel) -> None:
+        """Raises InvalidInputError for a picture where none may leave.
+
+        It was spooled under a configuration that is no longer in force.
+        """
+        if not self.pictures_allowed and not isinstance(parcel.payload, EncodedFeatures):
+            raise InvalidInputError("a picture may not leave this device: uplink.payload is features_only")
 
     def pack(self, frame: Frame, option: str = "") -> Parcel:
         """Encode in the form `option`, or in the usual one; takes milliseconds.

@@ -209,6 +209,7 @@ class GrpcUplink:
         try:
             connection = self._connections.current()
             parcel = self._wire.refit(parcel)
+            self._packer.check_may_leave(parcel)
             request = self._wire.request(parcel, time_left_s)
             if (held := self._held_back(request.ByteSize(), parcel)) is not None:
                 self._land(passage, ticket, held, None)

@@ -31,8 +31,9 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     """Find where to cut MODEL (a model folder, its model.onnx, or a prepared name) between edge and cloud.
 
     Every small set of tensors that separates input from outputs is a cut. Those with little work before them
-    and few elements are cut, checked against the whole network, coded and timed as wholes on this device; the
-    best, at most 8, go into split.yaml beside the model, with their heads and tails in split/.
+    and few elements are cut, checked against the whole network, coded and timed as wholes on this device. The
+    best, at most 8, go into split.yaml beside the model, with their heads and tails in split/: those that
+    take fewer bytes than a JPEG, unless none does.
 
     How a cut's features are coded is chosen on the calibration pictures: the fewest bytes for which the
     answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed

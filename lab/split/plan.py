@@ -83,6 +83,11 @@ class _Calibration:
             self.jpeg_sizes.append(len(encode_jpeg(image, 90).data))
         self.answers = [self.decode(i, outputs) for i, outputs in enumerate(self.outputs)]
 
+    @property
+    def jpeg_bytes(self) -> float:
+        """Mean size of the whole frames as JPEGs."""
+        return float(np.mean(self.jpeg_sizes))
+
     def decode(self, number: int, outputs: Sequence[FloatArray]) -> Prediction:
         return self.model.decode(outputs, 0, self.geometries[number])
 
@@ -105,7 +110,12 @@ def split_model(
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
         workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
         halves = [workshop.cut(one) for one in progress.track(chosen, "heads and tails")]
-        cuts = (_all_cuts if options.cuts else _best_cuts)(workshop, halves, progress)
+        if options.cuts:
+            cuts = _all_cuts(workshop, halves, progress)
+        else:
+            # A cut that takes more bytes than the picture loses to it in both: features are dear there.
+            cuts = _best_cuts(workshop, halves, calibration.jpeg_bytes, progress)
+            cuts = cuts or _best_cuts(workshop, halves, math.inf, progress)
         if not cuts:
             raise ModelError(f"{path}: no cut keeps enough of the answers; allow more with --max-loss")
         plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(thinned(cuts, MAX_CUTS)))
@@ -113,22 +123,23 @@ def split_model(
     profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
     plan = msgspec.structs.replace(plan, profiles=(profile,))
     write_split_plan(path, plan)
-    return SplitReport(
-        plan, len(found), len(chosen), workshop.largest_difference, float(np.mean(calibration.jpeg_sizes))
-    )
+    return SplitReport(plan, len(found), len(chosen), workshop.largest_difference, calibration.jpeg_bytes)
 
 
-def _best_cuts(workshop: "_Workshop", halves: Sequence["_Halves"], progress: Progress) -> list[Cut]:
+def _best_cuts(
+    workshop: "_Workshop", halves: Sequence["_Halves"], limit_bytes: float, progress: Progress
+) -> list[Cut]:
     """Those that no other beats in head time and bytes, by head time.
 
-    In that order a cut has to take fewer bytes than all before it; it is given up as soon as it cannot.
+    In that order a cut has to take fewer bytes than `limit_bytes` and than all before it; it is given up as
+    soon as it cannot.
     """
     options = workshop.options
     heads = {one.name: network_run(head_path(workshop.scratch, one.name), options.threads) for one in halves}
     seconds = interleaved_medians(heads, options.rounds)
     cuts: list[Cut] = []
     for one in progress.track(sorted(halves, key=lambda one: seconds[one.name]), "codings"):
-        cut = workshop.code(one, cuts[-1].feature_bytes if cuts else math.inf)
+        cut = workshop.code(one, cuts[-1].feature_bytes if cuts else limit_bytes)
         if cut is not None:
             cuts.append(cut)
     return cuts

@@ -1,6 +1,7 @@
 """The whole daemon with a split network: features sent, fallen back from, and alone on the wire."""
 
 import shutil
+import threading
 
 import cv2
 import msgspec
@@ -19,6 +20,7 @@ from lab.early_exit.build import build_early_exit
 from lab.progress import Silent
 from lab.records import read_records
 from tests.models import colour_classifier
+from tests.scripted_cloud import no_server_address
 from tests.serving import cloud_config, serving
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 from tests.wiretap import wiretap
@@ -44,8 +46,14 @@ class Site:
         for number, picture in enumerate(coloured_pictures(FRAMES, seed=3)):
             cv2.imwrite(str(self.pictures / f"{number}.png"), picture.image())
 
-    def run(self, address, payload, heads=None, local=None):
+    def run(self, address, payload, heads=None, local=None, **sections):
         """Send every picture in mode `cloud_only`; the records, by order of capture."""
+        daemon, output = self.daemon(address, payload, heads, local, **sections)
+        daemon.run()
+        return sorted(read_records(output), key=lambda record: record.sequence)
+
+    def daemon(self, address, payload, heads=None, local=None, **sections):
+        """A daemon that was not started, and where its records go."""
         self.runs += 1
         output = self.folder / f"{self.runs}.jsonl"
         values = {
@@ -65,8 +73,9 @@ class Site:
                 },
             },
         }
-        Daemon(msgspec.convert(values, EdgeConfig)).run()
-        return sorted(read_records(output), key=lambda record: record.sequence)
+        for name, section in sections.items():
+            values[name] = values.get(name, {}) | section if isinstance(section, dict) else section
+        return Daemon(msgspec.convert(values, EdgeConfig)), output
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +133,68 @@ def test_no_pixels_leave_the_device_with_features_only(site, address):
     with wiretap(address) as tap:
         site.run(tap.address, "picture")
         assert tap.sent.count(JPEG_START) == FRAMES
+
+
+def _tapped(site, address, payload, **sections):
+    """What a daemon sent, and its records."""
+    with wiretap(address) as tap:
+        records = site.run(tap.address, payload, **sections)
+        return tap.sent, records
+
+
+def test_no_pixels_leave_with_audits_and_second_looks(site, address):
+    """In mode `hybrid`, where random frames are audited and the model looks twice, features alone leave."""
+    sections = {
+        "mode": "hybrid",
+        "policy": {"audit_share": 1.0},
+        "model": {"second_look": {"below": 1.0}},
+    }
+    sent, records = _tapped(site, address, "features_only", **sections)
+    assert {r.decision.reason for r in records} == {"audit"}
+    assert sent.count(FEATURES_START) == FRAMES
+    assert JPEG_START not in sent
+
+
+def _drained(site, address, payload, spool, fate):
+    """What a daemon sent until every frame that waited in `spool` met `fate`."""
+    camera = {"loop": True, "pace": "realtime", "fps": 20}
+    with wiretap(address) as tap:
+        daemon, _ = site.daemon(tap.address, payload, spool={"path": str(spool)}, camera=camera)
+        runner = threading.Thread(target=daemon.run)
+        runner.start()
+        pause = threading.Event()
+        for _ in range(int(A_MINUTE_S * 50)):
+            if daemon.metrics.summary().get(f"spool_frames[{fate}]", 0) >= FRAMES:
+                break
+            pause.wait(0.02)
+        else:
+            pytest.fail(f"what waited was not {fate}")
+        daemon.stop("seen enough")
+        runner.join(A_MINUTE_S)
+        return tap.sent
+
+
+def test_no_pixels_wait_on_the_disk_or_leave_from_there(site, address, tmp_path):
+    """While no server is there features wait; they leave when it is back."""
+    spool = tmp_path / "spool.dat"
+    records = site.run(no_server_address(), "features_only", spool={"path": str(spool)})
+    assert [r.answered_by for r in records] == ["edge_degraded"] * FRAMES
+    waiting = spool.read_bytes()
+    assert waiting.count(FEATURES_START) == FRAMES
+    assert JPEG_START not in waiting
+    sent = _drained(site, address, "features_only", spool, "answered")
+    assert JPEG_START not in sent
+    assert sent.count(FEATURES_START) >= FRAMES
+
+
+def test_pictures_that_wait_do_not_leave_once_only_features_may(site, address, tmp_path):
+    """Spooled while pictures were allowed: they are given up, never sent."""
+    spool = tmp_path / "spool.dat"
+    site.run(no_server_address(), "picture", spool={"path": str(spool)})
+    assert spool.read_bytes().count(JPEG_START) == FRAMES
+    sent = _drained(site, address, "features_only", spool, "failed")
+    assert JPEG_START not in sent
+    assert FEATURES_START in sent
 
 
 def test_features_only_stays_so_when_the_server_has_no_tail(site, address, tmp_path):
