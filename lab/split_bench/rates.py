@@ -22,9 +22,9 @@ from lab.split.coding import coded, mean_bytes
 from lab.split.extract import Half
 from lab.split_bench.judge import accuracy
 
-QUALITIES = (95, 90, 80, 65, 50, 35, 20, 10)
+QUALITIES = (95, 85, 70, 50, 30, 15)
 SIZES = (1.0, 0.8, 0.6)
-CODINGS = ((3, 2.0), (3, 1.4), (5, 1.7), (5, 1.2), (9, 1.2), (15, 1.0), (31, 1.0))
+CODINGS = ((3, 2.0), (3, 1.4), (5, 1.5), (9, 1.2), (15, 1.0))
 """Levels and widening of the points on a cut's curve."""
 CHOSEN = "chosen"
 MAX_PIXELS = 100_000_000
