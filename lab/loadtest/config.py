@@ -16,6 +16,8 @@ Count = Annotated[int, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
+Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+
 
 class LinkConfig(Section, frozen=True):
     """A link: constant figures, or a trace (CSV) in their place."""
@@ -43,13 +45,13 @@ class EdgeKind(enum.Enum):
 class ScenarioConfig(Section, frozen=True):
     """Something to run: every mode named, over every link named, with every number of edges."""
 
-    modes: tuple[Name, ...]
-    links: tuple[Name, ...]
+    modes: Names
+    links: Names
     source: str = ""
     """What each edge's camera plays, over and over; empty is the sample clip, `$NAME` is replaced."""
     optional: bool = False
     """Where the source is absent, leave the scenario out and say so, instead of failing."""
-    edges: tuple[Count, ...] = (1,)
+    edges: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (1,)
     kind: EdgeKind = EdgeKind.REAL
     fps: Positive = 10.0
     """Frames a second of each edge."""
@@ -83,10 +85,10 @@ class SweepConfig(Section, frozen=True):
     """Run `scenario` at each value of a key on each of its links; find the Pareto front and recommend."""
 
     scenario: Name
-    modes: tuple[Name, ...] = ("hybrid",)
+    modes: Names = ("hybrid",)
     key: str = "policy.threshold"
     """Which key of edge.yaml is swept, as a dotted path."""
-    values: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
     window_s: Positive = 10.0
     max_bytes_per_frame: Positive | None = None
     """Recommend only points within this."""
@@ -156,11 +158,12 @@ class GoalConfig(Section, frozen=True):
 class LoadConfig(Section, frozen=True):
     """The whole of `load.yaml`."""
 
-    scenarios: dict[Name, ScenarioConfig]
+    scenarios: Annotated[dict[Name, ScenarioConfig], msgspec.Meta(min_length=1)]
     modes: dict[Name, dict[str, Any]]
     """Each is merged into the edge.yaml of that mode's edges: `mode`, `policy`, `uplink`, anything."""
     links: dict[Name, LinkConfig]
     edge_model: str = str(EDGE_MODEL)
+    """A model folder, or the name of a prepared model."""
     cloud_model: str = str(CLOUD_MODEL)
     deadline_s: Positive = 0.5
     edge: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -176,17 +179,27 @@ class LoadConfig(Section, frozen=True):
     goals: tuple[GoalConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        """Every name that is used is one that is there."""
+        """Every name that is used is one that is there, and of the right kind."""
+        real = {name: s for name, s in self.scenarios.items() if s.kind is EdgeKind.REAL}
+        simulated = {name: s for name, s in self.scenarios.items() if s.kind is EdgeKind.SIMULATED}
         for name, scenario in self.scenarios.items():
             _known(f"scenarios.{name}.modes", scenario.modes, self.modes)
             _known(f"scenarios.{name}.links", scenario.links, self.links)
             if scenario.kind is EdgeKind.SIMULATED:
-                _known(f"scenarios.{name}.record", (scenario.record,), self.scenarios)
+                _known(f"scenarios.{name}.record (of real edges)", (scenario.record,), real)
         if self.sweep:
+            _known("sweep.scenario (of real edges)", (self.sweep.scenario,), real)
             _known("sweep.modes", self.sweep.modes, self.modes)
-        for part in (*self.capacity, *self.goals, self.sweep, self.fleet):
-            if part is not None:
-                _known(type(part).__name__.removesuffix("Config").lower(), (part.scenario,), self.scenarios)
+        for capacity in self.capacity:
+            _known("capacity.scenario (of simulated edges)", (capacity.scenario,), simulated)
+        if self.fleet:
+            _known("fleet.scenario (of simulated edges)", (self.fleet.scenario,), simulated)
+        for goal in self.goals:
+            _known("goals.scenario", (goal.scenario,), self.scenarios)
+            modes = dict.fromkeys(self.scenarios[goal.scenario].modes)
+            _known(f"goals.mode of {goal.scenario}", (goal.mode,), modes)
+            _known(f"goals.times of {goal.scenario}", tuple(filter(None, (goal.times,))), modes)
+            _known(f"goals.gap_from of {goal.scenario}", tuple(filter(None, (goal.gap_from,))), modes)
 
 
 def _known(where: str, names: tuple[str, ...], table: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.home import models_home
+from common.model.locate import find_model_folder
 from edge.sinks.record import Record
 from lab.loadtest.slow import Brake
 from lab.processes import ProcessFailedError, running, tail
@@ -53,11 +53,15 @@ class EdgeProcess:
 def edge_config(
     model: str, deadline_s: float, parts: Sequence[Mapping[str, Any]], forced: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of one edge.yaml; `parts` from load.yaml, `forced` what the test itself decides."""
+    """The content of one edge.yaml; `parts` from load.yaml, `forced` what the test itself decides.
+
+    Raises:
+        ModelError: there is no such model.
+    """
     base = {
         "deadline_s": deadline_s,
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
-        "model": {"folder": str(models_home() / model), "session": {"threads": 1}},
+        "model": {"folder": str(find_model_folder(model)), "session": {"threads": 1}},
     }
     return merged(base, *parts, forced)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from common.errors import ConfigError
 from edge.config import EdgeConfig
-from lab.loadtest.config import EdgeKind, LoadConfig
+from lab.loadtest.config import LoadConfig
 from lab.loadtest.edges import edge_config
 
 
@@ -21,11 +21,6 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
 
 
 def modes_used(config: LoadConfig, only: Sequence[str]) -> Iterable[str]:
-    """The modes that the scenarios in `only` (none: all) and the sweep run, each once."""
-    names: dict[str, None] = {}
-    for scenario, part in config.scenarios.items():
-        if not only or scenario in only:
-            names |= dict.fromkeys(part.modes)
-            if part.kind is EdgeKind.REAL and config.sweep and config.sweep.scenario == scenario:
-                names |= dict.fromkeys(config.sweep.modes)
-    return names
+    """The modes that the scenarios in `only` (none: all) run, each once."""
+    parts = [part for name, part in config.scenarios.items() if not only or name in only]
+    return dict.fromkeys(mode for part in parts for mode in part.modes)

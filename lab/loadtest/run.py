@@ -8,13 +8,17 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from common.errors import SourceError
+from common.errors import ConfigError, SourceError
+from common.model.locate import find_model_folder
+from common.model.manifest import open_model_folder
 from lab.loadtest.capacity import search
 from lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
 from lab.loadtest.cuts import prepare_cuts
 from lab.loadtest.extrapolate import extrapolate
 from lab.loadtest.goals import judge
+from lab.loadtest.links import schedule_of
 from lab.loadtest.modes import edge_of, modes_used
+from lab.loadtest.reference import expand_source
 from lab.loadtest.report.page import write_page
 from lab.loadtest.results import (
     FORMAT,
@@ -28,9 +32,9 @@ from lab.loadtest.results import (
     write_json,
 )
 from lab.loadtest.scenarios import Scenarios
-from lab.loadtest.server import require_loopback, server_under_test
+from lab.loadtest.server import require_loopback, server_under_test, wait_until_reachable
 from lab.loadtest.slow import brake_for
-from lab.loadtest.sweep import run_sweep
+from lab.loadtest.sweep import run_sweep, with_swept_modes
 from lab.loadtest.tables import print_report
 from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from lab.progress import Bar
@@ -67,6 +71,7 @@ class LoadTest:
         if config.generators and not self._settings.remote:
             for address in config.generators:
                 require_loopback(address, "generators")
+        self._check()
         self._prepare()
         out.mkdir(parents=True, exist_ok=True)
         started_s = time.time()
@@ -109,11 +114,38 @@ class LoadTest:
         write_csv(report.cells, out / "report.csv")
         write_page(report, out / "report.html")
 
+    def _check(self) -> None:
+        """Find what is wrong before the first minute is spent: sources that are needed, and links."""
+        config, only = self._config, self._settings.only
+        for name, scenario in config.scenarios.items():
+            if only and name not in only:
+                continue
+            for link in scenario.links:
+                schedule_of(config.links[link])
+            played = config.scenarios[scenario.record] if scenario.record else scenario
+            if not (scenario.optional or played.optional):
+                expand_source(played.source)
+        for address in config.generators:
+            wait_until_reachable(address, "generators")
+
     def _prepare(self) -> None:
-        """Check every mode, then build what models and cuts are missing."""
-        edges = [edge_of(self._config, mode) for mode in modes_used(self._config, self._settings.only)]
+        """Build what models and cuts are missing, and check every mode and the pair."""
         if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
             prepare_pair(console=self._console)
+        config = self._config
+        tasks = [
+            open_model_folder(find_model_folder(name)).manifest.task
+            for name in (config.edge_model, config.cloud_model)
+        ]
+        if tasks[0] is not tasks[1]:
+            raise ConfigError(
+                f"edge_model and cloud_model do not belong together: {config.edge_model} is for "
+                f"{tasks[0].value}, {config.cloud_model} for {tasks[1].value}"
+            )
+        edges = [edge_of(config, mode) for mode in modes_used(config, self._settings.only)]
+        if config.sweep:
+            swept = with_swept_modes(config, config.sweep)
+            edges += [edge_of(swept, mode) for mode in swept.modes if mode not in config.modes]
         here = not self._config.cloud.address
         self._notes += prepare_cuts(edges, Bar(), make=here)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import SourceError
-from common.home import models_home
+from common.model.locate import find_model_folder
 from lab.loadtest.cells import CellPlan, cells_of, interleaved
 from lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from lab.loadtest.figures import quantiles_ms
@@ -117,7 +117,7 @@ class Scenarios:
 
     def _reference(self, source: str) -> Reference:
         if source not in self._references:
-            model = models_home() / self.config.cloud_model
+            model = find_model_folder(self.config.cloud_model)
             reference = open_reference(source, model, self.progress)
             self._references[source] = reference
             if reference.labels is None and (changes := reference.change_share) is not None:

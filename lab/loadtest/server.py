@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
-from common.home import models_home
+import grpc
+
+from common.errors import ConfigError, UnavailableError
+from common.model.locate import find_model_folder
 from lab.loadtest.config import CloudPart
 from lab.loadtest.gpu import GpuMeter, open_gpu_meter
 from lab.processes import running, wait_for_file
 from lab.yaml_files import merged, write_yaml
 
 _START_LIMIT_S = 60.0
+_REACH_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +35,38 @@ def server_under_test(part: CloudPart, cloud_model: str, out: Path) -> Iterator[
 
     Raises:
         ProcessFailedError: it did not become ready; the text holds the end of its log.
+        UnavailableError: nobody answers at `part.address`.
     """
     if part.address:
+        wait_until_reachable(part.address, "cloud.address")
         yield Server(part.address, None)
         return
     config_path, ready, log = out / "cloud.yaml", out / "cloud.address", out / "cloud.log"
     ready.unlink(missing_ok=True)
-    models = {"repository": str(models_home()), "load": [Path(cloud_model).parts[0]]}
+    folder = find_model_folder(cloud_model).absolute()
+    load = f"{folder.parent.name}@{folder.name}"
+    models = {"repository": str(folder.parent.parent), "load": [load]}
     base = {"listen": "127.0.0.1:0", "models": models, "metrics": None}
     write_yaml(config_path, merged(base, part.config))
     with running(["cloud", "-c", str(config_path), "--ready-file", str(ready)], log) as process:
         address = wait_for_file(ready, process, log, limit_s=_START_LIMIT_S)
         with open_gpu_meter() as gpu:
             yield Server(address, process.pid, gpu)
+
+
+def wait_until_reachable(address: str, what: str) -> None:
+    """Open one connection, so that a wrong address is an error now and not a report of failures.
+
+    Raises:
+        UnavailableError: nobody answers there.
+    """
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_REACH_LIMIT_S)
+        except grpc.FutureTimeoutError:
+            raise UnavailableError(
+                f"{what}: nobody answers at {address} within {_REACH_LIMIT_S:.0f} s"
+            ) from None
 
 
 def require_loopback(address: str, what: str) -> None:

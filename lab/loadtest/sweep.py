@@ -8,7 +8,7 @@ import yaml
 
 from common.errors import SourceError
 from lab.loadtest.cells import CellPlan, interleaved
-from lab.loadtest.config import SweepConfig
+from lab.loadtest.config import LoadConfig, SweepConfig
 from lab.loadtest.edges import edge_config
 from lab.loadtest.real import RealBench
 from lab.loadtest.results import Sweep, SweepPoint
@@ -30,10 +30,7 @@ def run_sweep(config: SweepConfig, scenarios: Scenarios) -> Sweep:
     test = scenarios.config
     scenario = msgspec.structs.replace(test.scenarios[config.scenario], window_s=config.window_s)
     labels = {(mode, value): f"{mode}-{value:g}" for mode in config.modes for value in config.values}
-    modes = {
-        label: merged(test.modes[mode], nested(config.key, value)) for (mode, value), label in labels.items()
-    }
-    bench = scenarios.real(scenario, msgspec.structs.replace(test, modes=test.modes | modes))
+    bench = scenarios.real(scenario, with_swept_modes(test, config))
     points: list[SweepPoint] = []
     quality = ""
     turns = [(link, mode, value) for mode, value in labels for link in scenario.links]
@@ -54,6 +51,16 @@ def run_sweep(config: SweepConfig, scenarios: Scenarios) -> Sweep:
         for link, number in recommended.items()
     }
     return Sweep(config.scenario, config.key, quality, points, recommended, folders)
+
+
+def with_swept_modes(test: LoadConfig, config: SweepConfig) -> LoadConfig:
+    """The test with a mode `MODE-VALUE` beside each mode for each value of the swept key."""
+    modes = {
+        f"{mode}-{value:g}": merged(test.modes[mode], nested(config.key, value))
+        for mode in config.modes
+        for value in config.values
+    }
+    return msgspec.structs.replace(test, modes=test.modes | modes)
 
 
 def mark_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
