@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks on command: what a test or `lab chaos` does to a link.
+"""A TCP proxy that breaks on command: what a test does to a link.
 
     pass     bytes pass, after `delay_s` (and up to `jitter_s` more), at `rate_bytes_per_s` at most; a share
              `loss` of the pieces waits `LOSS_DELAY_S` longer, as TCP does until it sends a lost segment again
@@ -7,26 +7,20 @@
     cut      every connection is reset, and new ones are refused
     garbage  answers are replaced by noise of the same length
 
-`reset` ends the connections of the moment and leaves the mode; `lead_to` exchanges the server. Runs on a
-thread of its own; every method may be called from any thread.
+`reset` ends the connections of the moment and leaves the mode; `lead_to` exchanges the server.
+Every method may be called from any thread.
 """
 
 import asyncio
-import contextlib
 import enum
 import random
-import socket
-import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.errors import UnavailableError
+from lab.shaper.listener import PIECE_BYTES, Listener, abort, host_and_port, until_one_ends
 
 LOSS_DELAY_S = 0.2
 """The least retransmission timeout of Linux's TCP."""
-_PIECE_BYTES = 16 * 1024
-_START_LIMIT_S = 10.0
 
 
 class Mode(enum.Enum):
@@ -49,29 +43,21 @@ class Weather:
     loss: float = 0.0
 
 
-class FaultyProxy:
-    """Listens on a free port of loopback and connects to `target`, `host:port`.
+class FaultyProxy(Listener):
+    """Connections to `address` reach `target`, `host:port`, unless told otherwise.
 
     Raises:
-        UnavailableError: it cannot begin to listen.
+        ConfigError: `target` is not `host:port`.
     """
 
     def __init__(self, target: str, seed: int = 0) -> None:
-        self._target = _host_and_port(target)
+        super().__init__(target)
         self._draw = random.Random(seed).random  # noqa: S311 - the same faults in every run
         self._mode, self._weather = Mode.PASS, Weather()
-        self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._passing = asyncio.Event()
         self._passing.set()
-        self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self.address = ""
         self.up_bytes = self.down_bytes = self.connections = 0
-        self._thread = threading.Thread(target=self._run, name="faulty-link", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(_START_LIMIT_S) or not self.address:
-            raise UnavailableError("the faulty link could not begin to listen")
 
     def set(self, mode: Mode, weather: Weather | None = None) -> None:
         """Change what happens to bytes from now on."""
@@ -86,50 +72,20 @@ class FaultyProxy:
             if mode is Mode.CUT:
                 self._reset()
 
-        self._loop.call_soon_threadsafe(change)
+        self._soon(change)
 
     def reset(self) -> None:
         """End the connections of the moment with RST."""
-        self._loop.call_soon_threadsafe(self._reset)
+        self._soon(self._reset)
 
     def lead_to(self, target: str) -> None:
         """Connect to another server from now on; the connections of the moment end."""
 
         def change() -> None:
-            self._target = _host_and_port(target)
+            self._target = host_and_port(target)
             self._reset()
 
-        self._loop.call_soon_threadsafe(change)
-
-    def close(self) -> None:
-        """End everything."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START_LIMIT_S)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._ready.set()
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._connection(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(accepted, "127.0.0.1", 0, limit=_PIECE_BYTES)
-        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        self._reset()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._soon(change)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -138,23 +94,19 @@ class FaultyProxy:
         try:
             if self._mode is Mode.CUT:
                 return
-            far_reader, far_writer = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
+            far_reader, far_writer = await asyncio.open_connection(*self._target, limit=PIECE_BYTES)
             self._writers.add(far_writer)
-            up = asyncio.ensure_future(self._pipe(reader, far_writer, self._count_up, answers=False))
-            down = asyncio.ensure_future(self._pipe(far_reader, writer, self._count_down, answers=True))
-            try:
-                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                up.cancel()
-                down.cancel()
-                await asyncio.gather(up, down, return_exceptions=True)
+            await until_one_ends(
+                self._pipe(reader, far_writer, self._count_up, answers=False),
+                self._pipe(far_reader, writer, self._count_down, answers=True),
+            )
         except OSError:
             pass  # the server is gone; the client learns it from the reset below
         finally:
             for one in (writer, far_writer):
                 if one is not None:
                     self._writers.discard(one)
-                    _abort(one)
+                    abort(one)
 
     async def _pipe(
         self,
@@ -165,7 +117,7 @@ class FaultyProxy:
         answers: bool,
     ) -> None:
         """Pass pieces in order; a delay holds up those behind it, as on a link that keeps order."""
-        while piece := await reader.read(_PIECE_BYTES):
+        while piece := await reader.read(PIECE_BYTES):
             await self._passing.wait()
             if answers and self._mode is Mode.HALF:
                 continue
@@ -190,17 +142,4 @@ class FaultyProxy:
 
     def _reset(self) -> None:
         for writer in tuple(self._writers):
-            _abort(writer)
-
-
-def _host_and_port(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host, int(port)
-
-
-def _abort(writer: asyncio.StreamWriter) -> None:
-    """Close with RST: lingering for 0 seconds throws away what waits to be sent."""
-    with contextlib.suppress(OSError, AttributeError):
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
+            abort(writer)

@@ -9,19 +9,15 @@ import asyncio
 import contextlib
 import math
 import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from common.errors import ConfigError, UnavailableError
 from lab.shaper.link import Link, Schedule
+from lab.shaper.listener import PIECE_BYTES, Listener, until_one_ends
 
-PIECE_BYTES = 16 * 1024
 BUFFER_BYTES = 256 * 1024
-START_LIMIT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -33,73 +29,27 @@ class Traffic:
     connections: int = 0
 
 
-class ShapedProxy:
-    """Connections to `address` reach `target` over `schedule`. Runs on a thread of its own.
+class ShapedProxy(Listener):
+    """Connections to `address` reach `target` over `schedule`.
 
     Raises:
         ConfigError: `target` is not `host:port`.
     """
 
     def __init__(self, target: str, schedule: Schedule, listen_host: str = "127.0.0.1") -> None:
-        host, _, port = target.rpartition(":")
-        if not host or not port.isdigit():
-            raise ConfigError(f"address of the cloud is {target!r}; it must be host:port")
-        self._target = (host.strip("[]"), int(port))
+        super().__init__(target, listen_host)
         self._schedule = schedule
-        self._listen_host = listen_host
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shaper", daemon=True)
         self._started_s = 0.0
         self.traffic = Traffic()
-        self.address = ""
+
+    def start(self) -> None:
+        """Begin to listen; the schedule begins now. Raises UnavailableError."""
+        self._started_s = time.monotonic()
+        super().start()
 
     def link_now(self) -> Link:
         """The link that holds at this moment."""
         return self._schedule.at(time.monotonic() - self._started_s)
-
-    def cpu_s(self) -> float:
-        """CPU seconds that the shaper's thread has used."""
-        assert self._thread.ident is not None  # noqa: S101 - asked between start and stop
-        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
-
-    def start(self) -> None:
-        """Begin to listen. Raises UnavailableError when that fails."""
-        self._started_s = time.monotonic()
-        self._thread.start()
-        if not self._ready.wait(START_LIMIT_S) or not self.address:
-            raise UnavailableError("the link shaper could not begin to listen")
-
-    def stop(self) -> None:
-        """Close every connection; at most a few seconds."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(START_LIMIT_S)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._ready.set()
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._connection(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(connected, self._listen_host, 0, limit=PIECE_BYTES, backlog=4096)
-        host, port = server.sockets[0].getsockname()[:2]
-        self.address = f"{host}:{port}"
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.traffic.connections += 1
@@ -111,7 +61,7 @@ class ShapedProxy:
                 one.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             up = self._pipe(reader, far_writer, lambda link: link.up_bytes_per_s, self._count_up)
             down = self._pipe(far_reader, writer, lambda link: link.down_bytes_per_s, self._count_down)
-            await _until_one_ends(up, down)
+            await until_one_ends(up, down)
         except OSError:
             pass  # refused or reset: the other side is closed below and learns it that way
         finally:
@@ -127,7 +77,7 @@ class ShapedProxy:
         count: Callable[[int], None],
     ) -> None:
         lane = _Lane(self._schedule, self._started_s, rate_of)
-        await _until_one_ends(lane.fill(reader), lane.drain(writer, count))
+        await until_one_ends(lane.fill(reader), lane.drain(writer, count))
 
     def _count_up(self, size: int) -> None:
         self.traffic.up_bytes += size
@@ -195,21 +145,5 @@ class _Lane:
 @contextlib.contextmanager
 def shaped(target: str, schedule: Schedule) -> Iterator[ShapedProxy]:
     """A proxy to `target` while the block lasts."""
-    proxy = ShapedProxy(target, schedule)
-    proxy.start()
-    try:
+    with ShapedProxy(target, schedule) as proxy:
         yield proxy
-    finally:
-        proxy.stop()
-
-
-async def _until_one_ends(*bodies: Coroutine[Any, Any, None]) -> None:
-    tasks = [asyncio.ensure_future(body) for body in bodies]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -103,10 +103,8 @@ def test_with_the_breaker_open_no_call_is_made_and_the_decision_says_so(tmp_path
     }
     link = FaultyProxy(no_server_address())
     link.set(Mode.CUT)
-    try:
+    with link:
         Daemon(_config(tmp_path, pictures, link.address, camera=camera)).run()
-    finally:
-        link.close()
     records = read_records(tmp_path / "out.jsonl")
     assert len(records) == 40
     assert {record.answered_by for record in records} == {"edge_degraded"}

@@ -60,6 +60,7 @@ class Watched:
     def __init__(self, folder, address, **camera):
         self.output = folder / "out.jsonl"
         self.link = FaultyProxy(address)
+        self.link.start()
         config = {
             "mode": "edge_only",
             "camera": {"source": f"rtsp://{self.link.address}/camera", **camera},
@@ -94,7 +95,7 @@ class Watched:
         """End the daemon; its books must balance."""
         self._daemon.stop("seen enough")
         self._thread.join(PATIENCE_S)
-        self.link.close()
+        self.link.stop()
         assert not self._thread.is_alive()
         books = Books()
         books.take(self.output.read_bytes().splitlines())
