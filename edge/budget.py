@@ -17,13 +17,17 @@ import msgspec
 from common.errors import ConfigError
 from common.home import cache_home
 from common.log import get_logger
-from edge.config import BudgetConfig, Period
+from edge.config import BudgetConfig, Period, UplinkConfig
 from edge.values import Tokens
 
 _log = get_logger("budget")
 
 CALL_BYTES = 500
 """Headers of one call, both ways."""
+CONNECTION_BYTES, TLS_BYTES = 2_000, 12_000
+"""At most what making a connection takes, both ways: TCP and HTTP/2, and two chains of certificates."""
+PING_BYTES = 300
+"""At most what a keep-alive ping takes: two HTTP/2 frames in two packets, encrypted, and their receipts."""
 _FRAMING = 0.05
 """TCP/IP headers (52 bytes in 1500), TLS records and HTTP/2 frames."""
 _SAVED_PARTS = 8
@@ -31,7 +35,7 @@ _SAVED_PARTS = 8
 
 
 def wire_bytes(message_bytes: float) -> float:
-    """What a message takes of the link, rounded up; handshakes and keep-alive pings are not in it."""
+    """What a message takes of the link, rounded up; connections and pings are counted by `ByteMeter`."""
     return math.ceil(message_bytes * (1 + _FRAMING)) + CALL_BYTES
 
 
@@ -74,6 +78,11 @@ class TokenBucket:
         self._tokens = min(
             self._budget.bucket_bytes, self._tokens + elapsed_s * self._budget.refill_bytes_per_s
         )
+        return self._tokens
+
+    def owe(self, payload_bytes: float, now_s: float) -> float:
+        """Spend bytes that have left unasked, though none be there: the next ones pay; what is left."""
+        self._tokens = self.available(now_s) - payload_bytes
         return self._tokens
 
     def take(self, payload_bytes: float, now_s: float) -> bool:
@@ -121,13 +130,21 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class ByteMeter:
-    """The bucket that every call is paid from. Thread-safe.
+    """The bucket that every call and every connection is paid from. Thread-safe.
 
+    What one connection takes, `connection_bytes`, is held back: a call may end one that has to be made again.
     The file never says more than is left: it is written before bytes leave that it promises to a next run.
     """
 
-    def __init__(self, budget: Budget, clock: Callable[[], float], saved: SavedTokens | None = None) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        clock: Callable[[], float],
+        saved: SavedTokens | None = None,
+        connection_bytes: float = 0.0,
+    ) -> None:
         self._budget = budget
+        self._connection_bytes = connection_bytes
         self._clock = clock
         self._saved = saved
         self._lock = threading.Lock()
@@ -142,29 +159,38 @@ class ByteMeter:
     def tokens(self) -> Tokens:
         """What may leave now."""
         with self._lock:
-            left_bytes = self._bucket.available(self._clock())
-        return Tokens(left_bytes, self._budget.bucket_bytes, self._budget.refill_bytes_per_s)
+            left_bytes = max(0.0, self._bucket.available(self._clock()) - self._connection_bytes)
+        bucket_bytes = self._budget.bucket_bytes - self._connection_bytes
+        return Tokens(left_bytes, bucket_bytes, self._budget.refill_bytes_per_s)
 
     def fits(self, message_bytes: float) -> bool:
         """Whether a message of that size can ever leave."""
-        return wire_bytes(message_bytes) <= self._budget.bucket_bytes
+        return wire_bytes(message_bytes) <= self._budget.bucket_bytes - self._connection_bytes
 
     def take(self, message_bytes: float) -> bool:
         """Pay for a message that is about to leave; all or nothing. May write to the disk."""
         size, now_s = wire_bytes(message_bytes), self._clock()
         with self._lock:
             after = self._bucket.available(now_s) - size
-            if after < 0 or not self._save_before(after):
+            if after < self._connection_bytes or not self._save_before(after):
                 return False
             self._charged_bytes += size
             return self._bucket.take(size, now_s)
+
+    def connected(self) -> None:
+        """Pay for a connection that was made. May write to the disk."""
+        with self._lock:
+            self._charged_bytes += self._connection_bytes
+            self._save_before(max(0.0, self._bucket.owe(self._connection_bytes, self._clock())))
 
     def close(self) -> None:
         """Leave what is left to the next run."""
         if self._saved is None:
             return
+        with self._lock:
+            left_bytes = max(0.0, self._bucket.available(self._clock()))
         try:
-            self._saved.save(self.tokens().left_bytes)
+            self._saved.save(left_bytes)
         except OSError as error:
             _log.error("what is left of the byte budget is not saved", error=str(error))
 
@@ -181,11 +207,29 @@ class ByteMeter:
         return True
 
 
-def build_meter(config: BudgetConfig, device_id: str) -> ByteMeter:
-    """The meter of a configuration. Raises ConfigError where its file cannot be used."""
-    bucket = config.bucket_bytes or max(1, config.bytes // 10)
-    budget = Budget(config.bytes, config.per.seconds, bucket)
+def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> ByteMeter:
+    """The meter of a configuration; what keep-alive pings take is set aside from the beginning.
+
+    Raises:
+        ConfigError: its file cannot be used, or pings and a connection alone would spend the budget.
+    """
+    pings = math.ceil(PING_BYTES * config.per.seconds / uplink.keepalive_s)
+    if pings > config.bytes / 2:
+        raise ConfigError(
+            f"policy.budget.bytes: {config.bytes} a {config.per.value}, and keep-alive pings alone may take "
+            f"{pings}: set uplink.keepalive_s to {math.ceil(uplink.keepalive_s * 4 * pings / config.bytes)}"
+        )
+    connection_bytes = CONNECTION_BYTES + (TLS_BYTES if uplink.tls else 0)
+    left = config.bytes - pings
+    bucket = min(config.bucket_bytes or max(1, config.bytes // 10), left // 2)
+    if bucket <= connection_bytes + CALL_BYTES:
+        raise ConfigError(
+            f"policy.budget: a bucket of {bucket} bytes cannot pay for a connection of up to "
+            f"{connection_bytes} bytes and a call"
+        )
+    budget = Budget(left, config.per.seconds, bucket)
     path = config.state_file
     if not path and config.per in {Period.DAY, Period.MONTH}:
         path = str(cache_home() / f"budget-{device_id}.json")
-    return ByteMeter(budget, time.monotonic, SavedTokens(Path(path).expanduser()) if path else None)
+    saved = SavedTokens(Path(path).expanduser()) if path else None
+    return ByteMeter(budget, time.monotonic, saved, connection_bytes)

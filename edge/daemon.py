@@ -293,7 +293,7 @@ class Daemon:
         budget = self._config.policy.budget
         if budget is None or self._config.mode is Mode.EDGE_ONLY:
             return None
-        meter = build_meter(budget, self._config.device_id)
+        meter = build_meter(budget, self._config.uplink, self._config.device_id)
         self.metrics.watch_budget(lambda: meter.tokens().left_bytes, lambda: meter.charged_bytes)
         return meter
 

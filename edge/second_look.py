@@ -123,8 +123,9 @@ def shows(part: Rect, xyxy: FloatArray, width: int, height: int) -> Mask:
         right - CUT_MARGIN_PX if right < width else np.inf,
         bottom - CUT_MARGIN_PX if bottom < height else np.inf,
     ]
-    shown: Mask = (xyxy[:, :2] > low).all(axis=1) & (xyxy[:, 2:] < high).all(axis=1)
-    return shown
+    inside = np.concatenate([xyxy[:, :2] > low, xyxy[:, 2:] < high], axis=1)
+    whole: Mask = np.logical_and.reduce(inside, axis=1)
+    return whole
 
 
 def fused(

@@ -21,8 +21,8 @@ def classification_features(prediction: Classification, classes: int, temperatur
 
     With more than 100 classes the best probability, the margin, the entropy, and the sums over 20 equal
     runs of class numbers: ImageNet's order follows WordNet, so that a run is birds, or dogs. Otherwise the
-    top five probabilities and their logarithms, margin in both, entropy, sum of squares, the probability of each
-    class, and the best one as one-hot.
+    top five probabilities and their logarithms, margin in both, entropy, sum of squares, the probability of
+    each class, and the best one as one-hot.
     """
     probability = tempered(prediction.probability, temperature)
     top = np.zeros(TOP)

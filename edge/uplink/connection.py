@@ -70,14 +70,18 @@ class Connection:
 class Connections:
     """Gives the connection for the next call: a new one when certificates have changed.
 
-    `method_of` picks the method that is called on a channel. All methods but `note_failure` belong to one
+    `method_of` picks the method that is called on a channel; `connected` hears of each connection that was
+    made, on a thread of gRPC's. All methods but `note_failure` belong to one
     thread.
 
     Raises:
         ConfigError: a file cannot be read, or certificate and key do not belong together.
     """
 
-    def __init__(self, config: UplinkConfig, method_of: MethodOf) -> None:
+    def __init__(
+        self, config: UplinkConfig, method_of: MethodOf, connected: Callable[[], None] | None = None
+    ) -> None:
+        self._connected = connected
         self._config = config
         self._options = channel_options(config)
         self._method_of = method_of
@@ -139,6 +143,8 @@ class Connections:
 
     def _open(self) -> Connection:
         channel = self._channel()
+        if self._connected is not None:
+            channel.subscribe(_on_ready(self._connected))
         return Connection(channel, self._method_of(channel))
 
     def _channel(self) -> grpc.Channel:
@@ -168,6 +174,16 @@ class Connections:
             _log.error("certificate does not hold now", because=explain("", own, now))
         elif own and own.ends_soon(now):
             _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
+
+
+def _on_ready(connected: Callable[[], None]) -> Callable[[grpc.ChannelConnectivity], None]:
+    """A callback for `grpc.Channel.subscribe`, which is called with changes alone."""
+
+    def changed(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            connected()
+
+    return changed
 
 
 def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:

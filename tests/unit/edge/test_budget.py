@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from edge.budget import Budget, ByteMeter, SavedTokens, TokenBucket, wire_bytes
+from edge.budget import PING_BYTES, Budget, ByteMeter, SavedTokens, TokenBucket, build_meter, wire_bytes
+from edge.config import BudgetConfig, Period, UplinkConfig
 from edge.policy.budget import BudgetRule, Rank
 
 
@@ -102,13 +103,18 @@ def test_crashes_and_restarts_never_overspend(steps: list[tuple[float, int, bool
     budget = Budget(100_000, 60, 100_000 * share)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "left.json"
-        meter, sent = ByteMeter(budget, clock, SavedTokens(path)), []
+        meter, sent = ByteMeter(budget, clock, SavedTokens(path), 900), []
+        connected = False
         for pause_s, size, dies in steps:
             now += pause_s
             if meter.take(size):
                 sent.append((now, wire_bytes(size)))
+                if not connected:
+                    meter.connected()
+                    sent.append((now, 900))
+                    connected = True
             if dies:
-                meter = ByteMeter(budget, clock, SavedTokens(path))
+                meter, connected = ByteMeter(budget, clock, SavedTokens(path), 900), False
         for start, _ in sent:
             assert sum(size for at, size in sent if start <= at <= start + 60) <= 100_000
 
@@ -144,3 +150,41 @@ def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy\.budget\.state_file"):
         SavedTokens(path)
     assert path.read_text() == "seven"
+
+
+def test_a_connection_is_paid_for_by_the_calls_that_follow() -> None:
+    """One that had to be made anew with an empty bucket is owed, and nothing leaves before it is paid."""
+    now = 0.0
+    meter = ByteMeter(Budget(100_000, 100, 50_000), lambda: now, connection_bytes=2_000)
+    assert not meter.take(100)
+    meter.connected()
+    assert meter.tokens().left_bytes == 0
+    now = 2_000 / 500 + 2_000 / 500
+    assert not meter.take(100)
+    now += wire_bytes(100) / 500 + 0.01
+    assert meter.take(100)
+    assert meter.charged_bytes == 2_000 + wire_bytes(100)
+
+
+def test_pings_are_set_aside_from_the_beginning() -> None:
+    """With them and the bucket, a period's refill is within the budget."""
+    config = BudgetConfig(bytes=10_000_000)
+    meter = build_meter(config, UplinkConfig(keepalive_s=60), "device")
+    pings = PING_BYTES * 86_400 / 60
+    whole = meter.tokens().refill_bytes_per_s * 86_400 + 1_000_000
+    assert whole + pings <= 10_000_000 < whole + pings + 2
+
+
+@pytest.mark.parametrize(
+    ("config", "uplink", "named"),
+    [
+        (BudgetConfig(bytes=100_000), UplinkConfig(), "keepalive_s to 1037"),
+        (BudgetConfig(bytes=20_000, per=Period.MINUTE), UplinkConfig(), "bucket of 2000"),
+    ],
+)
+def test_a_budget_that_connections_would_spend_is_refused(
+    config: BudgetConfig, uplink: UplinkConfig, named: str
+) -> None:
+    """The error says what to change."""
+    with pytest.raises(ConfigError, match=named):
+        build_meter(config, uplink, "device")
