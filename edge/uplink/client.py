@@ -135,7 +135,7 @@ class GrpcUplink:
         self._complaints = Complaints()
         self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, self._breaker_turned)
         self._retries = RetryBudget()
-        self._connections = Connections(config, wire.method)
+        self._connections = Connections(config, wire.method, meter.connected if meter else None)
         self._encoder = ThreadPoolExecutor(1, "uplink")
         self._closing = False
 
