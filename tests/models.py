@@ -33,8 +33,8 @@ def colour_classifier(repository: Path, name: str = "colour", version: str = "1"
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
         [numpy_helper.from_array(np.float32(gain), "gain")],
     )
-    folder = _save(graph, repository / name / version)
-    _describe(folder, _classifier(folder, name, version))
+    folder = save_network(graph, repository / name / version)
+    describe_classifier(folder, name, version)
     return folder
 
 
@@ -72,8 +72,8 @@ def fragile_classifier(repository: Path, failing: str, name: str = "fragile", ve
             numpy_helper.from_array(np.int64(2**46), "huge"),
         ],
     )
-    folder = _save(graph, repository / name / version)
-    _describe(folder, _classifier(folder, name, version))
+    folder = save_network(graph, repository / name / version)
+    describe_classifier(folder, name, version)
     return folder
 
 
@@ -95,8 +95,8 @@ def centre_detector(repository: Path, name: str = "centre", version: str = "1") 
             numpy_helper.from_array(box, "box"),
         ],
     )
-    folder = _save(graph, repository / name / version)
-    _describe(
+    folder = save_network(graph, repository / name / version)
+    write_manifest(
         folder,
         Manifest(
             name=name,
@@ -124,7 +124,7 @@ def identity(
         [helper.make_tensor_value_info("INPUT0", element, ["N", width])],
         [helper.make_tensor_value_info("OUTPUT0", element, ["N", width])],
     )
-    return _save(graph, repository / name / version)
+    return save_network(graph, repository / name / version)
 
 
 def lookup(repository: Path, name: str = "lookup", version: str = "1") -> Path:
@@ -139,10 +139,11 @@ def lookup(repository: Path, name: str = "lookup", version: str = "1") -> Path:
         [helper.make_tensor_value_info("OUTPUT0", TensorProto.FLOAT, ["N", 4])],
         [numpy_helper.from_array(np.arange(8, dtype=np.float32), "table")],
     )
-    return _save(graph, repository / name / version)
+    return save_network(graph, repository / name / version)
 
 
-def _save(graph: onnx.GraphProto, folder: Path) -> Path:
+def save_network(graph: onnx.GraphProto, folder: Path) -> Path:
+    """Check it and write it to `folder`, made if need be; gives `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
@@ -150,16 +151,14 @@ def _save(graph: onnx.GraphProto, folder: Path) -> Path:
     return folder
 
 
-def _classifier(folder: Path, name: str, version: str) -> Manifest:
-    return Manifest(
+def describe_classifier(folder: Path, name: str, version: str, std: float = 255.0) -> None:
+    """Write the manifest of a classifier whose input is `SIDE` pixels square, divided by `std`."""
+    manifest = Manifest(
         name=name,
         version=version,
         task=Task.CLASSIFICATION,
         sha256=file_sha256(folder / MODEL_FILE),
-        input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
+        input=Input(height=SIDE, width=SIDE, std=(std, std, std)),
         output=Output(decoder="logits"),
     )
-
-
-def _describe(folder: Path, manifest: Manifest) -> None:
     write_manifest(folder, manifest)

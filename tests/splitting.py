@@ -6,12 +6,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.model.manifest import MODEL_FILE, Input, Manifest, Output, Task, file_sha256, write_manifest
 from lab.data.pictures import ArrayPicture
 from lab.progress import Silent
 from lab.split.plan import SplitOptions, SplitReport, split_model
-
-SIDE = 16
+from tests.models import SIDE, describe_classifier, save_network
 
 
 def residual_classifier(repository: Path, name: str = "residual", version: str = "1", seed: int = 0) -> Path:
@@ -46,21 +44,8 @@ def residual_classifier(repository: Path, name: str = "residual", version: str =
             weights("w4", 3, 6),
         ],
     )
-    folder = repository / name / version
-    folder.mkdir(parents=True)
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / MODEL_FILE)
-    write_manifest(
-        folder,
-        Manifest(
-            name=name,
-            version=version,
-            task=Task.CLASSIFICATION,
-            sha256=file_sha256(folder / MODEL_FILE),
-            input=Input(height=SIDE, width=SIDE, std=(64.0, 64.0, 64.0)),
-            output=Output(decoder="logits"),
-        ),
-    )
+    folder = save_network(graph, repository / name / version)
+    describe_classifier(folder, name, version, std=64.0)
     return folder
 
 
