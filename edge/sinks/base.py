@@ -25,7 +25,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Let go; what was not flushed is lost."""
         ...
 
 

@@ -55,11 +55,8 @@ class JsonLinesSink:
             del self._waiting[:written]
 
     def close(self) -> None:
-        """Flush and close; standard output itself stays open."""
-        try:
-            self.flush()
-        finally:
-            self._file.close()
+        """Close; standard output itself stays open."""
+        self._file.close()
 
     def _line(self, line: bytes) -> None:
         if self._rotate_bytes and self._size + len(line) >= self._rotate_bytes and self._size:

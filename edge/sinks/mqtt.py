@@ -82,6 +82,8 @@ class MqttSink:
                 farewell.wait_for_publish(5.0)
         self._client.disconnect()
         self._client.loop_stop()
+        # The library closes its last sockets when its object dies, which callbacks to here would put off.
+        self._client.on_connect = self._client.on_publish = None
 
     def _publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
         info = self._send(topic, payload, retain=retain)

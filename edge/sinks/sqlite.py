@@ -34,6 +34,8 @@ create view if not exists last_day as
 """
 _DAY_S = 86400.0
 Row = tuple[str | int | float, ...]
+_LOCK_LIMIT_S = 2.0
+"""How long one flush waits for somebody else's lock."""
 _PRUNE_EVERY = 1000
 """Results between two looks for what is too old."""
 
@@ -52,7 +54,9 @@ class SqliteSink:
         self._until_prune = _PRUNE_EVERY
         try:
             # Made by the thread that builds the daemon, then used by the outlet's alone.
-            self._db = sqlite3.connect(Path(path).expanduser(), check_same_thread=False, timeout=5.0)
+            self._db = sqlite3.connect(
+                Path(path).expanduser(), check_same_thread=False, timeout=_LOCK_LIMIT_S
+            )
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
@@ -91,11 +95,8 @@ class SqliteSink:
         self._held.clear()
 
     def close(self) -> None:
-        """Flush and let go."""
-        try:
-            self.flush()
-        finally:
-            self._db.close()
+        """Let go."""
+        self._db.close()
 
     def _prune(self, now_unix_s: float) -> None:
         """Old by the frames' own clock: where that jumps ahead rows go early, and the file stays small."""

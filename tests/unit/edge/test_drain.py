@@ -54,13 +54,14 @@ class ScriptedByFrame(Uplink):
 def spool(tmp_path):
     """A spool with three frames, worth 1, 3 and 2."""
     spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
-    offers = []
-    for number, value in enumerate((1.0, 3.0, 2.0)):
-        frame_id = f"cam-b-{number}"
-        parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
-        offers.append(Offer(value, frame_id, to_body(parcel, result(frame_id))))
-    spool.step(offers)
+    spool.step([_offer(number, value) for number, value in enumerate((1.0, 3.0, 2.0))])
     return spool
+
+
+def _offer(number, value):
+    frame_id = f"cam-b-{number}"
+    parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
+    return Offer(value, frame_id, to_body(parcel, result(frame_id)))
 
 
 def _drain(spool, uplink, rate=0.0):
@@ -170,6 +171,23 @@ def test_the_end_does_not_wait_for_a_sink_that_hangs(spool):
     drain.close()
     drain.step()
     assert (spool.state().answered, spool.state().pending) == (0, 3)
+
+
+@pytest.mark.parametrize("status", ["deadline_exceeded", "internal"])
+def test_what_is_remembered_of_records_is_bounded(tmp_path, status):
+    """With more failing records than are noted, the best has its turn again; no note grows beyond 1024."""
+    spool = Spool(tmp_path / "s", SpoolLimits(8 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
+    ids = [f"cam-b-{number}" for number in range(1100)]
+    spool.step([_offer(number, float(-number)) for number in range(len(ids))])
+    uplink = ScriptedByFrame(dict.fromkeys(ids, CallFailure(status)))
+    drain, _ = _drain(spool, uplink)
+    for _ in ids:
+        drain.step()
+    assert uplink.delivered[:1024] == ids[:1024]
+    assert ids[0] in uplink.delivered[1024:]
+    assert len(drain._came_back) <= 1024
+    assert len(drain._tries) <= 1024
+    assert spool.state().pending == len(ids)
 
 
 def test_a_model_that_is_not_there_empties_no_spool(spool):

@@ -65,6 +65,7 @@ def test_lines_are_appended(tmp_path: Path) -> None:
         sink = JsonLinesSink(str(path), ENCODE)
         sink.write(result("a"))
         sink.write(result("b"))
+        sink.flush()
         sink.close()
     assert [json.loads(line)["frame_id"] for line in path.read_text().splitlines()] == ["a", "b"] * 2
 

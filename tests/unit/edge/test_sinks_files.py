@@ -27,6 +27,7 @@ def test_rotation_keeps_so_many_files_and_no_line_is_lost_or_split(tmp_path):
     sink = JsonLinesSink(str(path), ENCODE, rotate_bytes=2000, rotate_keep=3)
     for number in range(40):
         sink.write(result(f"cam-b-{number}"))
+    sink.flush()
     sink.close()
     files = [path, *(tmp_path / f"r.jsonl.{n}" for n in (1, 2, 3))]
     assert sorted(tmp_path.iterdir()) == sorted(files)
@@ -42,6 +43,7 @@ def test_a_line_that_a_crash_left_half_written_spoils_no_other(tmp_path):
     path.write_bytes(b'{"frame_id": "cam-')
     sink = JsonLinesSink(str(path), ENCODE)
     sink.tell(Event("started", 1.0))
+    sink.flush()
     sink.close()
     torn, event = path.read_bytes().splitlines()
     assert torn == b'{"frame_id": "cam-'
@@ -73,6 +75,7 @@ def test_a_line_that_a_full_disk_took_half_of_is_completed(tmp_path):
                 sink.flush()
         sink.write(result("c"))
     assert path.stat().st_size == half
+    sink.flush()
     sink.close()
     assert [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()] == ["a", "b", "c"]
 
@@ -81,6 +84,7 @@ def test_a_device_is_written_to_as_it_is():
     """What is no regular file has no last line to end, and no size to rotate at."""
     sink = JsonLinesSink("/dev/null", ENCODE)
     sink.write(result())
+    sink.flush()
     sink.close()
 
 
@@ -88,6 +92,7 @@ def test_events_can_be_left_out(tmp_path):
     """With `events` off the file holds results alone."""
     sink = JsonLinesSink(str(tmp_path / "r.jsonl"), ENCODE, events=False)
     sink.tell(Event("started", 1.0))
+    sink.flush()
     sink.close()
     assert not (tmp_path / "r.jsonl").read_bytes()
 
@@ -99,6 +104,7 @@ def database(tmp_path):
     reader = sqlite3.connect(tmp_path / "r.db")
     yield sink, lambda question: reader.execute(question).fetchall()
     reader.close()
+    sink.flush()
     sink.close()
 
 
