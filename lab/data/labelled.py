@@ -4,7 +4,7 @@ import csv
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,15 @@ class LabelledSet:
     def task(self) -> Task:
         """What the labels can judge."""
         return Task.CLASSIFICATION if isinstance(self.truth, ClassLabels) else Task.DETECTION
+
+    def part(self, numbers: Sequence[int]) -> "LabelledSet":
+        """The numbered pictures alone, in that order."""
+        truth: ClassLabels | CocoTruth
+        if isinstance(self.truth, ClassLabels):
+            truth = ClassLabels(self.truth.class_id[list(numbers)])
+        else:
+            truth = replace(self.truth, image_ids=tuple(self.truth.image_ids[n] for n in numbers))
+        return replace(self, pictures=tuple(self.pictures[n] for n in numbers), truth=truth)
 
 
 def open_labelled_set(path: Path) -> LabelledSet:

@@ -68,30 +68,15 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     mixture = mixture_of(truth, pair.edge_says, pair.cloud_says, pair.plain_says)
     estimation = Estimation(pair, truth, mixture)
     scores = cross_fitted(len(mixture), estimation.scores, random, progress)
-    fitted = estimation.fit(np.arange(len(mixture)))
-    ridge = fitted.ridge
-    file = GainFile(
-        task=pair.task,
-        edge=pair.edge,
-        cloud_model=pair.cloud_model,
-        classes=pair.classes,
-        temperature=fitted.temperature,
-        mean=tuple(ridge.mean.tolist()),
-        scale=tuple(ridge.scale.tolist()),
-        weights=tuple(ridge.weights.tolist()),
-        bias=ridge.bias,
-        class_weight=tuple(fitted.class_weight.tolist()),
-        pictures=len(mixture),
-        data_sha256=data_digest(pair.data),
-        gain_quantiles=tuple(np.quantile(np.concatenate(scores), np.linspace(0, 1, 101)).tolist()),
-    )
-    ranked = _baselines(pair.task, pair.edge_says, pair.report_threshold)
+    quantiles = np.quantile(np.concatenate(scores), np.linspace(0, 1, 101))
+    file = gain_file(pair, estimation, tuple(quantiles.tolist()))
+    ranked = baselines(pair.task, pair.edge_says, pair.report_threshold)
     contenders = {name: Contender(mixture, [score]) for name, score in ranked}
     if pair.edge_says is not pair.plain_says:
         plain = mixture_of(truth, pair.plain_says, pair.cloud_says)
         means = " + ".join(pair.means)
         looked = {f"{name} + {means}": contender for name, contender in contenders.items()}
-        ranked = _baselines(pair.task, pair.plain_says, pair.plain_threshold)
+        ranked = baselines(pair.task, pair.plain_says, pair.plain_threshold)
         contenders = {name: Contender(plain, [score]) for name, score in ranked}
         contenders |= looked
     contenders[FITTED] = Contender(mixture, scores)
@@ -106,7 +91,28 @@ class Contender:
     scores: Sequence[Floats]
 
 
-def _baselines(task: Task, says: Sequence[Prediction], report_threshold: float) -> list[tuple[str, Floats]]:
+def gain_file(pair: Pair, estimation: Estimation, quantiles: tuple[float, ...] = ()) -> GainFile:
+    """Fit to all pictures of the pair."""
+    fitted = estimation.fit(np.arange(len(pair.edge_says)))
+    ridge = fitted.ridge
+    return GainFile(
+        task=pair.task,
+        edge=pair.edge,
+        cloud_model=pair.cloud_model,
+        classes=pair.classes,
+        temperature=fitted.temperature,
+        mean=tuple(ridge.mean.tolist()),
+        scale=tuple(ridge.scale.tolist()),
+        weights=tuple(ridge.weights.tolist()),
+        bias=ridge.bias,
+        class_weight=tuple(fitted.class_weight.tolist()),
+        pictures=len(pair.edge_says),
+        data_sha256=data_digest(pair.data),
+        gain_quantiles=quantiles,
+    )
+
+
+def baselines(task: Task, says: Sequence[Prediction], report_threshold: float) -> list[tuple[str, Floats]]:
     """Scores that need no fitting, as a daemon with this report threshold computes them."""
     settings = ScoreSettings(report_threshold)
     scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is task]

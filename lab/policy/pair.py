@@ -33,6 +33,8 @@ class Pair:
     """What `edge` says; looking again or calibrated it differs from `plain_says`.
 
     A calibration that was fitted here is left out of fold: that of `edge` is fitted on all pictures."""
+    own_says: Sequence[Prediction]
+    """The same before a calibration that was fitted here."""
     cloud_says: Sequence[Prediction]
     data: LabelledSet
     report_threshold: float = 0.5
@@ -72,28 +74,51 @@ def predict_pair(
     cloud_says = predict_all(cloud, data, progress, threads)
     classes = _classes(edge, plain)
     reported = own if report_threshold is None else report_threshold
-    pair = Pair(data.task, side, str(cloud_model), classes, plain, looked, cloud_says, data, reported, own)
+    pair = Pair(
+        data.task, side, str(cloud_model), classes, plain, looked, looked, cloud_says, data, reported, own
+    )
     if not calibrate:
         return pair
-    pair = _calibrated(pair)
-    if report_threshold is None and pair.edge.calibration is not None:
-        told = pair.edge.calibration.apply(np.array([own], np.float32))
-        pair = replace(pair, report_threshold=float(told[0]))
+    pair = calibrated(pair)
+    if report_threshold is not None:
+        pair = replace(pair, report_threshold=report_threshold)
     return replace(pair, means=("look", "calibrated") if look else ("calibrated",))
 
 
-def _calibrated(pair: Pair) -> Pair:
+def calibrated(pair: Pair) -> Pair:
+    """The pair with the edge put on the cloud's scale; each picture by a fit that has not seen it.
+
+    Raises:
+        ConfigError: it is a pair of classifiers.
+        ModelError: the edge's confidences say nothing of the cloud's.
+    """
     if pair.task is not Task.DETECTION:
         raise ConfigError("only detectors are calibrated on one another; classifiers have a temperature")
-    says, random = pair.edge_says, np.random.default_rng(0)
+    calibration = fit_calibration(pair.own_says, pair.cloud_says)
+    told = calibration.apply(np.array([pair.plain_threshold], np.float32))
     return replace(
         pair,
-        edge_says=out_of_fold(says, pair.cloud_says, random),
+        edge_says=out_of_fold(pair.own_says, pair.cloud_says, np.random.default_rng(0)),
         edge=msgspec.structs.replace(
-            pair.edge,
-            calibration=fit_calibration(says, pair.cloud_says),
-            confidence_threshold=CALIBRATED_THRESHOLD,
+            pair.edge, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
         ),
+        report_threshold=float(told[0]),
+    )
+
+
+def part_of(pair: Pair, numbers: Sequence[int]) -> Pair:
+    """The numbered pictures of a pair, in that order."""
+
+    def some(says: Sequence[Prediction]) -> list[Prediction]:
+        return [says[n] for n in numbers]
+
+    return replace(
+        pair,
+        plain_says=some(pair.plain_says),
+        edge_says=some(pair.edge_says),
+        own_says=some(pair.own_says),
+        cloud_says=some(pair.cloud_says),
+        data=pair.data.part(numbers),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from common.errors import SourceError
 from common.types import AnsweredBy, Prediction
 from edge.sinks.record import Record
-from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet, open_labelled_set
+from lab.data.labelled import open_labelled_set
 from lab.evaluate.mixture import Mixture, mixture_of
 from lab.records import prediction_of, read_records
 from lab.replay.simulate import ReplayFrame
@@ -54,7 +54,7 @@ def open_judge(data: Path, logs: Sequence[Path]) -> Judge:
             f"{data}: no picture has both sides' answers; log runs of --mode edge_only and cloud_only"
         )
     chosen = [names[number] for number in known]
-    truth = _part(labelled, known)
+    truth = labelled.part(known).truth
     mixture = mixture_of(truth, [edge[name] for name in chosen], [cloud[name] for name in chosen])
     return Judge(mixture, {name: place for place, name in enumerate(chosen)})
 
@@ -66,10 +66,3 @@ def _answers(records: Sequence[Record], *, cloud: bool) -> dict[str, Prediction]
         if record.source and (record.answered_by == AnsweredBy.CLOUD.value) is cloud:
             found.setdefault(record.source, prediction_of(record))
     return found
-
-
-def _part(labelled: LabelledSet, numbers: Sequence[int]) -> ClassLabels | CocoTruth:
-    truth = labelled.truth
-    if isinstance(truth, ClassLabels):
-        return ClassLabels(truth.class_id[list(numbers)])
-    return CocoTruth(truth.instances, tuple(truth.image_ids[number] for number in numbers))

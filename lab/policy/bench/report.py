@@ -8,9 +8,10 @@ from edge.policy.gain import GainModel
 from lab.data.labelled import ClassLabels, open_labelled_set
 from lab.evaluate.mixture import correct
 from lab.policy.bench.pairs import BenchPair, bench_pairs
-from lab.policy.bench.rules import budget_rows, decision_cost_us, link_frames, risk_rows
+from lab.policy.bench.rules import budget_rows, decision_cost, link_frames, risk_rows
 from lab.policy.fit import Fit, fit_pair, write_gain_file
-from lab.policy.pair import predict_pair
+from lab.policy.halves import SPLITS, at, held_out
+from lab.policy.pair import Pair, predict_pair
 from lab.policy.report import save_fit_plot
 from lab.progress import Progress
 from lab.replay.compare import compare
@@ -18,6 +19,7 @@ from lab.replay.simulate import Setting
 from lab.replay.trace import MODELS, model_trace
 
 _GAIN_THRESHOLD = 0.25
+_HELD_OUT = (0.1, 0.2, 0.3, 0.5)
 _DEADLINES_S = {"satellite": 1.5}
 
 
@@ -45,12 +47,19 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
     write_gain_file(out / f"{bench.name}.gain.json", fit.file)
     (out / f"{bench.name}.json").write_text(json.dumps(fit.as_dict(), indent=2) + "\n", encoding="utf-8")
     save_fit_plot(fit, out / f"{bench.name}.png")
-    median, tail = decision_cost_us(GainModel(fit.file), pair)
+    cost = decision_cost(GainModel(fit.file), pair)
     yield (
         f"## {bench.name}: {fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
         f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}. Share of the gap "
         f"closed in % (95 % bootstrap interval), by share sent; the expected gain is cross-fitted, 4 times 5 "
-        f"folds, and one estimate takes {median:.0f} us (99th percentile {tail:.0f} us).\n\n{_fit_table(fit)}"
+        f"folds.\n\n{_fit_table(fit)}\n\n"
+        f"A whole decision takes {cost.cpu_p50_us:.0f} us of the processor (99th percentile "
+        f"{cost.cpu_p99_us:.0f} us), {cost.wall_p50_us:.0f} us by the clock ({cost.wall_p99_us:.0f} us)."
+    )
+    yield (
+        f"### {bench.name}, held-out halves\n\nAll that is fitted, the calibration too, is fitted on one "
+        f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest).\n\n"
+        + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
     if isinstance(data.truth, ClassLabels) and bench.look is None:
         rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
@@ -64,6 +73,12 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
                 ),
             )
         )
+
+
+def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:
+    for name, shares in held_out(pair, progress).items():
+        columns = [100 * shares[:, at(share)] for share in _HELD_OUT]
+        yield name, *(f"{c.mean():.0f} ({c.min():.0f}..{c.max():.0f})" for c in columns)
 
 
 def _fit_table(fit: Fit) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from common.model.manifest import Task
 from common.types import Classification, Prediction
+from edge.policy.gain import EdgeSide
 from lab.data.labelled import ClassLabels, LabelledSet
 from lab.data.pictures import ArrayPicture
 from lab.policy.bench.report import write_report
@@ -32,7 +33,7 @@ def test_the_risk_stays_below_alpha_on_average() -> None:
     ]
     picture = ArrayPicture("p", np.zeros((1, 1, 3), np.uint8))
     data = LabelledSet("set", (picture,) * 400, ClassLabels(np.zeros(400, np.int64)))
-    pair = Pair(Task.CLASSIFICATION, "e@1", "c@1", 2, says, says, says, data)
+    pair = Pair(Task.CLASSIFICATION, EdgeSide("e@1", "0" * 64, 0.1), "c@1", 2, says, says, says, says, data)
     for row in risk_rows(pair, wrong):
         assert row.mean_error <= row.alpha + 0.003
         assert 0 < row.kept_share < 1

@@ -13,7 +13,8 @@ from lab.evaluate.mixture import mixture_of
 from lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
 from lab.policy.crossfit import cross_fitted
 from lab.policy.fit import fit_pair
-from lab.policy.pair import Pair
+from lab.policy.halves import at, held_out
+from lab.policy.pair import Pair, calibrated
 from lab.policy.ridge import PENALTIES, fit_ridge
 from lab.policy.targets import BoxGain, ClassGain, fit_temperature, taught_by
 from lab.progress import Silent
@@ -87,7 +88,7 @@ def classifications(count: int) -> tuple[list[Prediction], list[Prediction], np.
 def pair(task: Task, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
     """A pair over pictures that nobody looks at."""
     pictures = tuple(ArrayPicture(str(i), np.full((1, 1, 3), i % 256, np.uint8)) for i in range(len(edge)))
-    return Pair(task, SIDE, "c@1", 3, edge, edge, cloud, LabelledSet("set", pictures, truth))
+    return Pair(task, SIDE, "c@1", 3, edge, edge, edge, cloud, LabelledSet("set", pictures, truth))
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -199,6 +200,7 @@ def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
         edge,
         cloud,
         cloud,
+        cloud,
         pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)).data,
     )
     fit = fit_pair(looked, Silent())
@@ -223,3 +225,22 @@ def _two(best: int, probability: float) -> Classification:
     return Classification(
         np.array([best, 1 - best], np.int32), np.array([probability, 1 - probability], np.float32)
     )
+
+
+def test_halves_are_judged_by_what_the_other_half_taught() -> None:
+    """What can be learnt is learnt from either half; five splits, both ways."""
+    edge, cloud, truth = classifications(300)
+    found = held_out(pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)), Silent())
+    assert found["expected_gain"].shape == (10, 8)
+    assert found["expected_gain"][:, at(0.75)] == pytest.approx(1.0)
+    assert found["expected_gain"][:, at(0.5)].mean() > found["max_softmax"][:, at(0.5)].mean() + 0.15
+
+
+def test_a_half_is_calibrated_by_the_other() -> None:
+    """Detectors too: the calibration of the half that is judged comes from pictures it does not hold."""
+    edge, cloud = too_bold(20)
+    truth = taught_by(Task.DETECTION, cloud, 3)
+    whole = calibrated(pair(Task.DETECTION, edge, cloud, truth))
+    found = held_out(whole, Silent())
+    assert set(found) == {"mean_score", "near_threshold", "expected_gain"}
+    assert np.isfinite(found["expected_gain"]).all()
