@@ -11,6 +11,7 @@ import pytest
 from edge.config import MqttConfig
 from edge.sinks.record import record_encoder
 from edge.values import Event
+from tests.processes import free_port
 from tests.unit.edge.values import result
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
@@ -30,9 +31,7 @@ class Broker:
     """A Mosquitto on a port of its own."""
 
     def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         self.process = None
