@@ -58,8 +58,8 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
     )
     yield (
         f"### {bench.name}, held-out halves\n\nAll that is fitted, the calibration too, is fitted on one "
-        f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest).\n\n"
-        + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
+        f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest)."
+        "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
     if isinstance(data.truth, ClassLabels) and bench.look is None:
         rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
