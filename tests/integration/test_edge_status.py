@@ -11,6 +11,7 @@ from edge.cli import edge
 from edge.daemon import Daemon
 from edge.status import read_status, to_status, to_text
 from tests.integration.test_edge_late import _config, _until, pictures  # noqa: F401 - a fixture
+from tests.processes import free_port
 from tests.scripted_cloud import PATIENCE_S, no_server_address
 
 
@@ -32,11 +33,7 @@ def running(tmp_path, pictures, unused_port):  # noqa: F811
 @pytest.fixture
 def unused_port():
     """A port that nobody listens on now."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def test_a_running_daemon_tells_and_its_books_balance(running):
