@@ -214,6 +214,7 @@ class GrpcUplink:
             if (held := self._held_back(request.ByteSize(), parcel)) is not None:
                 self._land(passage, ticket, held, None)
                 return
+            departed_s = time.monotonic()
             call: Call = connection.method.future(
                 request,
                 timeout=time_left_s + self._config.late_answer_window_s,
@@ -226,7 +227,7 @@ class GrpcUplink:
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error), parcel), None)
             return
-        sent = self._departed(parcel, time_left_s, frame)
+        sent = self._departed(parcel, departed_s, time_left_s, frame)
         call.add_done_callback(lambda _: self._landed(call, sent, passage, ticket))
 
     def _held_back(self, message_bytes: int, parcel: Parcel) -> CallFailure | None:
@@ -240,10 +241,12 @@ class GrpcUplink:
             return CallFailure(OVER_BUDGET, f"{message_bytes} bytes", parcel)
         return CallFailure(EXCEEDS_BUCKET, f"{message_bytes} bytes")
 
-    def _departed(self, parcel: Parcel, time_left_s: float, frame: Frame | None) -> "_Sent":
+    def _departed(
+        self, parcel: Parcel, departed_s: float, time_left_s: float, frame: Frame | None
+    ) -> "_Sent":
         size = len(parcel.payload.data)
         carried = self._book.departed(parcel.option, size, time_left_s) if self._book else size
-        return _Sent(parcel, time.monotonic(), carried, frame)
+        return _Sent(parcel, departed_s, carried, frame)
 
     def _landed(self, call: "Call", sent: "_Sent", passage: Passage, ticket: Ticket) -> None:
         now_s = time.monotonic()

@@ -4,7 +4,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,35 @@ class Sample:
     look: Look
 
 
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays: models as the configurations name them, and what the camera sees."""
+
+    edge_model: str
+    cloud_repository: str
+    source: str
+
+
+def tiny(folder: Path) -> Cast:
+    """Models that cost nothing, and noise, which JPEG cannot make small: the faults have the machine."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        cv2.imwrite(str(pictures / f"{index}.png"), rng.integers(0, 255, (120, 160, 3), np.uint8))
+    colour_classifier(folder / "cloud", name="big", gain=20.0)
+    return Cast(str(colour_classifier(folder / "edge", name="small")), str(folder / "cloud"), str(pictures))
+
+
 class Field:
     """Where faults happen. `scale` stretches how long they last; `uplink` is that of the edge."""
 
     def __init__(
-        self, folder: Path, scale: float = 1.0, uplink: Mapping[str, object] = _HASTY, fps: float = FPS
+        self,
+        folder: Path,
+        scale: float = 1.0,
+        uplink: Mapping[str, object] = _HASTY,
+        cast: Callable[[Path], Cast] = tiny,
     ) -> None:
         self.scale = scale
         self.folder = folder
@@ -57,13 +81,11 @@ class Field:
         self._uplink = uplink
         self._boots = 0
         self._started_s = time.monotonic()
-        self._paint(folder / "pictures")
-        colour_classifier(folder / "cloud", name="big", gain=20.0)
-        colour_classifier(folder / "edge", name="small")
+        self._cast = cast(folder)
         self.plain = {
             "mode": "edge_only",
-            "camera": {"source": str(folder / "pictures"), "fps": fps, "loop": True},
-            "model": {"folder": str(folder / "edge" / "small" / "1"), "session": {"threads": 1}},
+            "camera": {"source": self._cast.source, "fps": FPS, "loop": True},
+            "model": {"folder": self._cast.edge_model, "session": {"threads": 1}},
         }
         """An edge with the same camera and model, and nothing else."""
         self.cloud_address = "127.0.0.1:0"
@@ -86,7 +108,7 @@ class Field:
         config = {
             "listen": self.cloud_address,
             "metrics": None,
-            "models": {"repository": str(self.folder / "cloud")},
+            "models": {"repository": self._cast.cloud_repository},
         }
         path.write_bytes(msgspec.yaml.encode(config))
         command = [*SPILLOVER, "cloud", "-c", str(path), "--ready-file", str(ready)]
@@ -196,11 +218,3 @@ class Field:
         if self.edge.runs:
             return books.verdict()
         return books.verdict(on_disk=waiting_in(self.spool) | self.excused)
-
-    @staticmethod
-    def _paint(folder: Path) -> None:
-        folder.mkdir()
-        rng = np.random.default_rng(0)
-        for index in range(6):
-            noise = rng.integers(0, 255, (120, 160, 3), np.uint8)
-            cv2.imwrite(str(folder / f"{index}.png"), noise)

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import click
 
+from common.model.locate import find_model_folder
+from lab.console import open_console
+from lab.package_data import sample_clip
+from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from lab.processes import terminable
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
-from tests.chaos.field import Field, Sample
+from tests.chaos.field import Cast, Field, Sample
 
 _CALM_S = 20.0
 """Between two faults, on average."""
@@ -32,7 +36,7 @@ def main() -> int:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with terminable(), tempfile.TemporaryDirectory(prefix="spillover-soak-") as folder:
-        field = Field(Path(folder), scale=3.0)
+        field = Field(Path(folder), scale=3.0, cast=default_pair)
         sinks = [{"kind": "jsonl", "path": os.devnull}]
         twin = Edge(Path(folder), "twin", field.plain | {"sinks": sinks}, {})
         # Children die with the thread that started them, and a fault may start a server: so until the end.
@@ -68,6 +72,15 @@ def main() -> int:
     click.echo(json.dumps(report, indent=1))
     click.echo(f"plot: {options.out / 'soak.png'}")
     return 1 if violations else 0
+
+
+def default_pair(folder: Path) -> Cast:
+    """The models that a user begins with, on a street."""
+    prepare_pair(console=open_console())
+    cloud = folder / "cloud" / CLOUD_MODEL
+    cloud.parent.mkdir(parents=True)
+    cloud.symlink_to(find_model_folder(CLOUD_MODEL), target_is_directory=True)
+    return Cast(str(EDGE_MODEL), str(folder / "cloud"), str(sample_clip()))
 
 
 def soak(
