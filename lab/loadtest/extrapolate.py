@@ -29,8 +29,16 @@ class ServerModel:
 
     @property
     def limit_per_s(self) -> float:
-        """Requests a second that it could answer at most: network or CPU, whichever is spent first."""
-        return min(self.channels / self.infer_s, self.cores / self.cpu_s)
+        """Requests a second that it could answer: network or CPU, whichever is spent first.
+
+        The network's time is by the clock: where others used the cores meanwhile it holds their time too.
+        """
+        return min(self.channels / self.infer_s, self.limit_most_per_s)
+
+    @property
+    def limit_most_per_s(self) -> float:
+        """Requests a second if no core ever paused: CPU seconds alone, which neighbours do not stretch."""
+        return self.cores / self.cpu_s
 
     def cpu_utilization(self, rate_per_s: float) -> float:
         """Share of its cores in use."""
@@ -77,6 +85,7 @@ def extrapolate(
         scenario=config.scenario,
         service_s=server.infer_s,
         server_limit_per_s=server.limit_per_s,
+        server_limit_most_per_s=server.limit_most_per_s,
         assumptions=_assumptions(base, server, config),
         points=[_point(edges, base, server, config, prices) for edges in config.edges],
         checks=[_check(cell, server) for cell in same],
@@ -121,8 +130,10 @@ def _assumptions(base: Cell, server: ServerModel, config: FleetConfig) -> list[s
     return [
         f"Calibrated at {base.edges} edges: a request keeps the network busy for {busy_ms:.1f} ms "
         f"(squared coefficient of variation {server.infer_cv2:.2f}) and costs {cpu_ms:.1f} ms of CPU.",
-        f"A server has {server.cores} cores and runs {server.channels} batch at a time, so it answers at "
-        f"most {server.limit_per_s:.0f} requests a second, and is kept at {config.utilization:.0%} of that.",
+        f"A server has {server.cores} cores and runs {server.channels} batch at a time. With the network's "
+        f"time by the clock, neighbours on the machine included, it answers {server.limit_per_s:.0f} "
+        f"requests a second; by CPU time alone, if no core ever paused, {server.limit_most_per_s:.0f}. It is "
+        f"between the two. The table takes the first, and keeps servers at {config.utilization:.0%} of it.",
         "Edges send independently of each other (Poisson arrivals): no storm wakes all cameras at once.",
         "Requests are spread evenly over the servers, and nothing else is shared: no uplink, no balancer.",
         "A request costs the same whatever the load: no gain from batches, no loss to caches.",

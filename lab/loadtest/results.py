@@ -136,10 +136,12 @@ class Fleet(msgspec.Struct, frozen=True):
     scenario: str
     service_s: float
     server_limit_per_s: float
-    """Requests a second that one server answers at most, by the model."""
+    """Requests a second that one server answers at most, if the network takes as long as in calibration."""
     assumptions: list[str]
     points: list[FleetPoint]
     checks: list[FleetCheck]
+    server_limit_most_per_s: float = 0.0
+    """The same if all its cores work without a pause, by CPU time alone."""
 
 
 class GoalOutcome(msgspec.Struct, frozen=True):

@@ -1,8 +1,10 @@
 """Simulated edges against a real server: generators here and behind gRPC."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import msgspec
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from lab.loadtest.simulated.generator import GeneratorFailedError, local_generat
 from lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
 from lab.loadtest.simulated.remote import remote_generator, serving_generator
 from tests.models import colour_classifier
+from tests.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
 from tests.serving import cloud_config, jpeg_of, serving
 
 
@@ -99,6 +102,29 @@ def test_a_generator_elsewhere_gives_the_same(tmp_path: Path) -> None:
     assert len(outcomes) == 24
     assert (outcomes.ending == CLOUD).sum() == 12
     assert result.up_bytes > 0
+
+
+def test_a_run_that_is_given_up_ends_at_once(tmp_path: Path) -> None:
+    """`abort`, as Ctrl-C calls it, ends a run whose window has hours to go; no process stays behind."""
+    colour_classifier(tmp_path)
+    with (
+        serving(cloud_config(tmp_path)) as server,
+        local_generator(job_for(server.address, window_s=7200.0)) as generator,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(generator.go, time.time())
+        generator.abort()
+        with pytest.raises(GeneratorFailedError):
+            call.result(PATIENCE_S)
+
+
+def test_a_breaker_opens_where_nothing_is_answered() -> None:
+    """Calls that all fail: edges stop calling, as real ones do, and say why; every frame stays local."""
+    with scripted_cloud(refuses(grpc.StatusCode.UNAVAILABLE)) as cloud:
+        outcomes = play(job_for(cloud.address, fps=20.0, breaker_failures=2))
+    assert outcomes.reasons["breaker open"] > 0
+    assert outcomes.reasons["unavailable"] > 0
+    assert not (outcomes.ending == CLOUD).any()
 
 
 def test_a_generator_obeys_only_who_has_its_token() -> None:

@@ -249,10 +249,13 @@ def _fleet(found: Fleet, searches: Sequence[Capacity]) -> Iterator[Content]:
     yield table(columns, rows)
     for search in searches:
         held_per_s = max((p.offered_per_s for p in search.probes if p.held), default=0.0)
+        failed = min((p.offered_per_s for p in search.probes if p.edges == search.failed), default=None)
         yield element(
             "p",
-            f"The search for the capacity of {search.mode} over {search.link} held {held_per_s:,.1f} "
-            f"requests a second; the model's limit is {found.server_limit_per_s:,.1f}.",
+            f"Predicted for one server: {found.server_limit_per_s:,.1f} to "
+            f"{found.server_limit_most_per_s:,.1f} requests a second. Measured by the search for the "
+            f"capacity of {search.mode} over {search.link}: held {held_per_s:,.1f}"
+            + (f" and failed at {failed:,.1f}." if failed is not None else "."),
             css="small",
         )
 

@@ -59,7 +59,13 @@ class SimulatedBench:
             sampler = Sampler(self.server, [], local.proxy if local else None)
             begin_s = time.time() + _HEAD_START_S
             with sampler, ThreadPoolExecutor(len(generators)) as pool:
-                results = list(pool.map(lambda g: g.go(begin_s), generators))
+                calls = [pool.submit(generator.go, begin_s) for generator in generators]
+                try:
+                    results = [call.result() for call in calls]
+                except BaseException:  # Ctrl-C too: the pool would wait for the others' whole window
+                    for generator in generators:
+                        generator.abort()
+                    raise
         start_s = begin_s + self.load.warm_up_s
         return self._evaluate(plan, results, sampler, Window(start_s, start_s + self.load.window_s))
 

@@ -35,6 +35,10 @@ class Generator(Protocol):
         """Begin the warm-up at `begin_unix_s`; returns when every call has ended."""
         ...
 
+    def abort(self) -> None:
+        """End a `go` that is under way on another thread, which then fails."""
+        ...
+
 
 class LocalGenerator:
     """Worker processes that are connected and wait for the word."""
@@ -43,6 +47,7 @@ class LocalGenerator:
         self._job = job
         self._workers = workers
         self.proxy = proxy
+        self._aborted = threading.Event()
 
     def go(self, begin_unix_s: float) -> GeneratorResult:
         """Play the job. Raises GeneratorFailedError."""
@@ -60,11 +65,17 @@ class LocalGenerator:
             delays_s=[delay_s for result in results for delay_s in result.delays_s],
         )
 
+    def abort(self) -> None:
+        """Kill the workers, so that nobody waits for them any more."""
+        self._aborted.set()
+        for worker in self._workers:
+            worker.kill()
+
     def _watch_window(self, begin_unix_s: float) -> list[tuple[Traffic, float]]:
         """What passed the link, and the shaper's CPU seconds, at the window's beginning and at its end."""
         seen = []
         for at_s in (self._job.warm_up_s, self._job.warm_up_s + self._job.window_s):
-            time.sleep(max(0.0, begin_unix_s + at_s - time.time()))
+            self._aborted.wait(max(0.0, begin_unix_s + at_s - time.time()))
             traffic = self.proxy.traffic
             copy = Traffic(traffic.up_bytes, traffic.down_bytes, traffic.connections)
             seen.append((copy, self.proxy.cpu_s()))
@@ -109,6 +120,10 @@ class _Worker:
             self._stdin.flush()
         except BrokenPipeError:
             raise self._failed() from None
+
+    def kill(self) -> None:
+        """End it at once; whoever reads from it sees the end."""
+        self._process.kill()
 
     def wait_until_ready(self) -> None:
         """Wait for its edges to be connected; its own limit bounds that."""

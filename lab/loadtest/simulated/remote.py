@@ -36,6 +36,7 @@ class GeneratorServicer:
         self._lock = threading.Lock()
         self._stack = contextlib.ExitStack()
         self._generator: LocalGenerator | None = None
+        self._playing: LocalGenerator | None = None
 
     def prepare(self, request: bytes, context: Context) -> bytes:
         """Connect the edges of a job; whatever was prepared before is given up."""
@@ -58,6 +59,8 @@ class GeneratorServicer:
             generator, self._generator = self._generator, None
             if generator is None:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nothing was prepared")
+            context.add_callback(generator.abort)  # a caller that is gone waits for nothing
+            self._playing = generator
             try:
                 result = generator.go(time.time() + msgspec.msgpack.decode(request, type=float))
             except SpilloverError as error:
@@ -68,6 +71,8 @@ class GeneratorServicer:
 
     def close(self) -> None:
         """End what is running."""
+        if self._playing is not None:
+            self._playing.abort()
         self._stack.close()
 
     def _check(self, context: Context) -> None:
@@ -122,11 +127,17 @@ class RemoteGenerator:
         reply = self._call("Go", msgspec.msgpack.encode(delay_s), limit_s)
         return msgspec.msgpack.decode(reply, type=GeneratorResult)
 
+    def abort(self) -> None:
+        """Cancel the call; the host there ends its workers."""
+        self._channel.close()
+
     def _call(self, method: str, request: bytes, limit_s: float) -> bytes:
         call = self._channel.unary_unary(f"/{_SERVICE}/{method}", bytes, bytes)
         try:
             reply: bytes = call(request, timeout=limit_s, metadata=self._metadata)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by `abort`
+            if isinstance(error, ValueError):
+                raise GeneratorFailedError(f"generator {self._address}: aborted") from None
             why = f"{error.code().name.lower()}: {error.details()}"
             raise GeneratorFailedError(f"generator {self._address}: {why}") from None
         return reply

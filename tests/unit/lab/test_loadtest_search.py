@@ -126,6 +126,14 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
     assert ten_thousand.requests_per_s == pytest.approx(100)
     # 40 ms of CPU a request on two cores, 20 ms of the network: at most 50 a second, at 70 % 35.
     assert ten_thousand.servers == 3
+    assert fleet.server_limit_per_s == pytest.approx(50)
+
+
+def test_a_server_is_predicted_between_clock_and_cpu_time() -> None:
+    """A network that waits for busy cores takes longer by the clock: both limits are said."""
+    server = ServerModel(infer_s=0.03, infer_cv2=0.1, cpu_s=0.04, channels=1, cores=2)
+    assert server.limit_per_s == pytest.approx(1 / 0.03)
+    assert server.limit_most_per_s == pytest.approx(50)
 
 
 def test_fleet_needs_a_cell_to_calibrate_on() -> None:

@@ -1,0 +1,98 @@
+"""Modes of a load test: what they make of edge.yaml, and the cuts that they need."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from common.errors import ConfigError, ModelError
+from common.model.manifest import open_model_folder
+from common.model.split import open_split_plan
+from edge.config import EdgeConfig
+from lab.loadtest.config import LoadConfig, SweepConfig
+from lab.loadtest.cuts import prepare_cuts
+from lab.loadtest.modes import edge_of, modes_used
+from lab.loadtest.sweep import with_swept_modes
+from lab.progress import Silent
+from tests.models import colour_classifier
+from tests.splitting import residual_classifier, split_classifier
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with two prepared models."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path))
+    colour_classifier(tmp_path / "models")
+    residual_classifier(tmp_path / "models")
+    return tmp_path / "models"
+
+
+def config_for(**modes: object) -> LoadConfig:
+    """One scenario of all the modes, and a mode that nothing runs."""
+    raw = {
+        "edge_model": "colour/1",
+        "cloud_model": "residual/1",
+        "modes": {**modes, "unused": {}},
+        "links": {"l": {}},
+        "scenarios": {"s": {"modes": list(modes), "links": ["l"]}},
+    }
+    return msgspec.convert(raw, LoadConfig)
+
+
+def sending(cut: str, folder: str = "residual/1") -> EdgeConfig:
+    """An edge that sends features of a cut."""
+    uplink = {"payload": "features", "split": {"folder": folder, "cuts": [cut]}}
+    return edge_of(config_for(split={"mode": "cloud_only", "uplink": uplink}), "split")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_mistake_in_a_mode_names_the_mode_and_the_key() -> None:
+    """Long before an edge is started."""
+    with pytest.raises(ConfigError, match=r"modes\.odd.*polcy"):
+        edge_of(config_for(odd={"polcy": {}}), "odd")
+    assert list(modes_used(config_for(a={}, b={}), ())) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_mistake_in_a_swept_key_names_it() -> None:
+    """A sweep comes last; its values are checked first."""
+    sweep = SweepConfig(scenario="s", modes=("a",), key="policy.treshold", values=(0.5,))
+    swept = with_swept_modes(config_for(a={}), sweep)
+    with pytest.raises(ConfigError, match=r"modes\.a-0\.5.*treshold"):
+        edge_of(swept, "a-0.5")
+
+
+def test_a_cut_that_is_there_is_used(home: Path) -> None:
+    """A split of one's own is not made anew."""
+    (first, *_) = split_classifier(home / "residual" / "1").plan.cuts
+    written = (home / "residual" / "1" / "split.yaml").stat().st_mtime_ns
+    assert prepare_cuts([sending(first.name)], Silent(), make=True) == []
+    assert (home / "residual" / "1" / "split.yaml").stat().st_mtime_ns == written
+
+
+def test_other_cuts_are_not_replaced(home: Path) -> None:
+    """A prepared model with a split that lacks the cut is left as it is; the error says how to add it."""
+    split_classifier(home / "residual" / "1")
+    with pytest.raises(ConfigError, match=r"no cut nosuch; .spillover lab split residual/1 .*--cut nosuch"):
+        prepare_cuts([sending("nosuch")], Silent(), make=True)
+
+
+@pytest.mark.usefixtures("home")
+def test_no_cut_is_made_for_a_server_elsewhere() -> None:
+    """Its tails would not be the same."""
+    with pytest.raises(ConfigError, match="the server needs the same"):
+        prepare_cuts([sending("relu")], Silent(), make=False)
+
+
+def test_an_unknown_cut_is_named(home: Path) -> None:
+    """A network is not split at a place that it has not, and keeps no half-made plan."""
+    with pytest.raises(ModelError, match="nosuch"):
+        prepare_cuts([sending("nosuch")], Silent(), make=True)
+    with pytest.raises(ModelError):
+        open_split_plan(open_model_folder(home / "residual" / "1"))
+
+
+@pytest.mark.usefixtures("home")
+def test_pictures_need_no_cuts() -> None:
+    """Modes without features leave every model alone."""
+    assert prepare_cuts([edge_of(config_for(a={}), "a")], Silent(), make=True) == []
