@@ -3,9 +3,11 @@
 Servicers hand their work to `Boundary.answer` and stay free of all that.
 """
 
+import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import grpc.aio
@@ -29,6 +31,10 @@ class Boundary:
 
     def __init__(self, metrics: Metrics, load: Callable[[], float], identify: Identify) -> None:
         self.in_flight = 0
+        self.calls = 0
+        """How many have come since the start."""
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         metrics.in_flight.set_function(lambda: self.in_flight)
         self._metrics = metrics
         self._load = load
@@ -46,7 +52,7 @@ class Boundary:
     ) -> T:
         """Run `work`; its errors become statuses. `claimed_device` is who the caller says it is."""
         try:
-            answer = await self.attempt(context, method, work, claimed_device=claimed_device)
+            answer = await self._held(self.attempt(context, method, work, claimed_device=claimed_device))
         except SpilloverError as error:
             trailing = (*self._hints(0.0), *trailing_metadata(error))
             await context.abort(status_of(error), details_of(error), trailing)
@@ -54,6 +60,22 @@ class Boundary:
             await context.abort(INTERNAL, "internal error; the server's log has it", self._hints(0.0))
         context.set_trailing_metadata(self._hints(queue_wait_s(answer)))
         return answer
+
+    @contextmanager
+    def holding_answers(self) -> Iterator[None]:
+        """While inside, calls are taken up and worked on, and their answers wait."""
+        self._may_answer.clear()
+        try:
+            yield
+        finally:
+            self._may_answer.set()
+
+    async def _held(self, attempt: Awaitable[T]) -> T:
+        try:
+            return await attempt
+        finally:
+            if not self._may_answer.is_set():
+                await self._may_answer.wait()
 
     async def attempt(
         self,
@@ -65,6 +87,7 @@ class Boundary:
     ) -> T:
         """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
         self.in_flight += 1
+        self.calls += 1
         status = grpc.StatusCode.CANCELLED  # what it is when the client leaves
         try:
             answer = await work(self._call(context, claimed_device))

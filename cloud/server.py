@@ -38,6 +38,9 @@ RELOADED = {"models", "session", "batching", "batching_of", "limits"}
 """Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
 FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
 
+_MAX_NOT_TAKEN_UP = 16_384
+_QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -104,7 +107,7 @@ async def _listening(
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, boundary, config.limits, lambda: not draining.is_set()), server
+        OpenInferenceServicer(dataplane, boundary, config.limits, draining), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen, security.server_credentials())
@@ -122,12 +125,33 @@ async def _listening(
 
 
 async def _drain(server: grpc.aio.Server, boundary: Boundary, limit_s: float) -> int:
-    """Accept nothing more, answer what is in flight; returns how many calls were cut off at the limit."""
-    stopping = asyncio.ensure_future(server.stop(limit_s))
+    """Accept nothing more, answer what is in flight; returns how many calls were cut off at the limit.
+
+    gRPC cancels calls that have come and are not taken up when it stops. So no answer leaves, and no client
+    that waits for one sends more, until all are taken up and the connections have been told to end.
+    """
+    with boundary.holding_answers():
+        await _taken_up(boundary)
+        stopping = asyncio.ensure_future(server.stop(limit_s))
+        await asyncio.wait({stopping}, timeout=_QUIET_S)
     done, _ = await asyncio.wait({stopping}, timeout=limit_s - 0.05 if limit_s > 0.1 else limit_s)
     dropped = 0 if done else boundary.in_flight
     await stopping
     return dropped
+
+
+async def _taken_up(boundary: Boundary) -> None:
+    """Wait until no further call has come for a moment; under a load that never pauses, not for long.
+
+    Several times in a row, because a process that got no processor time has seen no calls either.
+    """
+    quiet = 0
+    for _ in range(_MAX_TIMES):
+        before = boundary.calls
+        await asyncio.sleep(_QUIET_S)
+        quiet = quiet + 1 if boundary.calls == before else 0
+        if quiet == _QUIET_TIMES:
+            return
 
 
 def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
@@ -147,6 +171,9 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
+        # Calls that the event loop has not taken up yet. Beyond gRPC's own 1000 it cancels whoever comes.
+        ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),
     ]
 
 

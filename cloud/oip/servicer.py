@@ -1,5 +1,6 @@
 """inference.GRPCInferenceService over gRPC: each method converts, asks, converts back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from cloud.dataplane import Dataplane
 from cloud.identity import AnyContext
 from cloud.oip import describe
 from cloud.oip.stream import answer_stream
-from common.errors import InvalidInputError, NotFoundError
+from cloud.status import status_of
+from common.errors import InvalidInputError, NotFoundError, UnavailableError
 from common.oip import ElementLimits, reply_to_pb, request_from_pb
 from common.pb import open_inference_pb2 as pb
 from common.pb import open_inference_pb2_grpc as pb_grpc
@@ -23,14 +25,14 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The standard service; see proto/open_inference.proto."""
 
     def __init__(
-        self, dataplane: Dataplane, boundary: Boundary, limits: LimitsConfig, is_ready: Callable[[], bool]
+        self, dataplane: Dataplane, boundary: Boundary, limits: LimitsConfig, draining: asyncio.Event
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
         self._boundary = boundary
         self._elements = ElementLimits(limits.max_tensor_elements, limits.max_unpacked_elements)
         self._max_stream_requests = limits.max_stream_requests
-        self._is_ready = is_ready
+        self._draining = draining
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
         """Whoever answers lives."""
@@ -41,7 +43,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ServerReadyResponse:
         """Not ready while draining."""
         return await self._plain(
-            context, "ServerReady", lambda: pb.ServerReadyResponse(ready=self._is_ready())
+            context, "ServerReady", lambda: pb.ServerReadyResponse(ready=not self._draining.is_set())
         )
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: AnyContext) -> pb.ModelReadyResponse:
@@ -52,7 +54,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
                 self._registry.get(_required(request.name), request.version)
             except NotFoundError:
                 return False
-            return self._is_ready()
+            return not self._draining.is_set()
 
         return await self._plain(context, "ModelReady", lambda: pb.ModelReadyResponse(ready=ready()))
 
@@ -139,14 +141,18 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: AnyContext
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Run the requests of a stream."""
+        """Run the requests of a stream; when the server drains, those that were read."""
 
         async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
             reply, _ = await self._boundary.attempt(context, "ModelStreamInfer", self._infer(request))
             return reply_to_pb(reply)
 
-        async for response in answer_stream(request_iterator, infer, self._max_stream_requests):
-            yield response
+        answers = answer_stream(request_iterator, infer, self._max_stream_requests, self._draining)
+        try:
+            async for response in answers:
+                yield response
+        except UnavailableError as error:
+            await context.abort(status_of(error), str(error))
 
     def _infer(self, request: pb.ModelInferRequest) -> Callable[[Call], Awaitable[tuple[TensorReply, float]]]:
         async def work(call: Call) -> tuple[TensorReply, float]:

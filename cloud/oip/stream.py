@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from common.errors import SpilloverError
+from common.errors import SpilloverError, UnavailableError
 from common.pb import open_inference_pb2 as pb
 
 FINAL = "triton_final_response"
@@ -12,11 +12,14 @@ Infer = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
 
 
 async def answer_stream(
-    requests: AsyncIterator[pb.ModelInferRequest], infer: Infer, max_in_flight: int
+    requests: AsyncIterator[pb.ModelInferRequest], infer: Infer, max_in_flight: int, draining: asyncio.Event
 ) -> AsyncIterator[pb.ModelStreamInferResponse]:
     """Yield one response for each request; one that fails is answered with its error text.
 
     At most `max_in_flight` run; then the stream is read no further, and gRPC's flow control holds the sender.
+
+    Raises:
+        UnavailableError: `draining` was set; what had been read by then is answered.
     """
     places = asyncio.Semaphore(max_in_flight)
     running: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
@@ -30,13 +33,21 @@ async def answer_stream(
         finally:
             running.put_nowait(None)
 
+    async def stop_reading() -> None:
+        await draining.wait()
+        reader.cancel()
+
     reader = asyncio.create_task(read())
+    stopper = asyncio.create_task(stop_reading())
     try:
         while (task := await running.get()) is not None:
             yield await task
             places.release()
+        if draining.is_set() and reader.cancelled():
+            raise UnavailableError("the server is stopping")
         await reader
     finally:
+        stopper.cancel()
         reader.cancel()
         while not running.empty():
             if (left := running.get_nowait()) is not None:

@@ -4,19 +4,24 @@ import asyncio
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
+import numpy as np
 import pytest
 
 from common.model.manifest import MODEL_FILE
+from common.oip import request_to_pb
 from common.pb import open_inference_pb2 as oip
 from common.pb import open_inference_pb2_grpc as oip_grpc
 from common.pb import spillover_pb2 as pb
 from common.pb import spillover_pb2_grpc as pb_grpc
+from common.tensors import TensorRequest
 from tests.models import colour_classifier, identity
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED = jpeg_of((0, 0, 255))
+ONE_ROW = request_to_pb(TensorRequest("identity", {"INPUT0": np.ones((1, 4), np.float32)}))
 
 
 @pytest.fixture
@@ -151,3 +156,34 @@ def test_clients_that_hang_up_leave_a_healthy_server(server):
     (model,) = server.registry.models()
     assert model.admission.load == 0
     assert model.users == 0
+
+
+def test_a_crowd_of_calls_is_answered(tmp_path):
+    """Calls that come while the event loop is busy wait for it: none is cancelled, however many there are."""
+    identity(tmp_path)
+    config = cloud_config(tmp_path, limits={"max_streams": 5000}, batching={"max_pending": 5000})
+    with serving(config) as server, grpc.insecure_channel(server.address) as channel:
+        stub = oip_grpc.GRPCInferenceServiceStub(channel)
+        calls = [stub.ModelInfer.future(ONE_ROW, timeout=CALL_S) for _ in range(3000)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_an_open_stream_does_not_hold_up_the_end(tmp_path):
+    """A server that stops answers what it has read of a stream, then ends the stream with UNAVAILABLE."""
+    identity(tmp_path)
+    left_open = threading.Event()
+
+    def requests():
+        yield ONE_ROW
+        left_open.wait(CALL_S)
+
+    with ExitStack() as stack:
+        with serving(cloud_config(tmp_path, drain_timeout_s=600)) as server:
+            channel = stack.enter_context(grpc.insecure_channel(server.address))
+            answers = oip_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(requests(), timeout=CALL_S)
+            assert not next(answers).error_message
+        with pytest.raises(grpc.RpcError) as ended:
+            next(answers)
+        left_open.set()
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "stopping" in ended.value.details()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from cloud.oip.stream import answer_stream
-from common.errors import InvalidInputError
+from common.errors import InvalidInputError, UnavailableError
 from common.pb import open_inference_pb2 as pb
 
 BOUND = 3
@@ -28,7 +28,7 @@ def test_a_stream_is_read_no_further_than_its_bound():
             await go.wait()
             return pb.ModelInferResponse(id=request.id)
 
-        answers = answer_stream(_requests(20), infer, BOUND)
+        answers = answer_stream(_requests(20), infer, BOUND, asyncio.Event())
         first = asyncio.ensure_future(anext(answers))
         for _ in range(100):  # let everything run that can
             await asyncio.sleep(0)
@@ -49,7 +49,7 @@ def test_an_error_has_its_place_in_the_order():
                 raise InvalidInputError("no")
             return pb.ModelInferResponse(id=request.id)
 
-        return [one.error_message async for one in answer_stream(_requests(3), infer, BOUND)]
+        return [one.error_message async for one in answer_stream(_requests(3), infer, BOUND, asyncio.Event())]
 
     assert asyncio.run(run()) == ["", "no", ""]
 
@@ -70,7 +70,7 @@ def test_a_stream_that_is_left_cancels_what_runs(taken):
                 ended.append(request.id)
             return pb.ModelInferResponse(id=request.id)
 
-        answers = answer_stream(_requests(5), infer, BOUND)
+        answers = answer_stream(_requests(5), infer, BOUND, asyncio.Event())
         for _ in range(taken):
             await anext(answers)
         waiting = asyncio.ensure_future(anext(answers))
@@ -82,5 +82,33 @@ def test_a_stream_that_is_left_cancels_what_runs(taken):
         for _ in range(100):
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_is_drained_answers_what_it_has_read():
+    """A server that stops reads no more of an open stream, answers what it has, and says why it ends."""
+
+    async def run() -> None:
+        draining = asyncio.Event()
+        more = asyncio.Event()
+
+        async def requests():
+            async for request in _requests(2):
+                yield request
+            await more.wait()
+
+        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+            await draining.wait()
+            return pb.ModelInferResponse(id=request.id)
+
+        answers = answer_stream(requests(), infer, BOUND, draining)
+        first = asyncio.ensure_future(anext(answers))
+        for _ in range(100):  # until both requests are read
+            await asyncio.sleep(0)
+        draining.set()
+        assert [(await first).infer_response.id, (await anext(answers)).infer_response.id] == ["0", "1"]
+        with pytest.raises(UnavailableError):
+            await anext(answers)
 
     asyncio.run(run())
