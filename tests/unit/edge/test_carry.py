@@ -27,12 +27,17 @@ class Told:
 
     def __init__(self) -> None:
         self.bytes: list[int] = []
+        self.fallen_back: list[tuple[str, str]] = []
         self.outcomes: list[object] = []
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Keep it."""
         del encode_s
         self.bytes.append(payload_bytes)
+
+    def fall_back(self, option: str, reason: str) -> None:
+        """Keep it."""
+        self.fallen_back.append((option, reason))
 
     def settle(self, outcome: object) -> None:
         """Keep it."""
@@ -135,9 +140,10 @@ def test_the_ticket_behind_is_told_everything() -> None:
     carry, told = LastAnswer(CarryConfig()), Told()
     ticket = carry.watch(told, "f", 0.0, EDGE_THEN)
     ticket.encoded(100, 0.01)
+    ticket.fall_back("picture", "no tail")
     failure = CallFailure("unavailable")
     ticket.settle(failure)
-    assert (told.bytes, told.outcomes) == ([100], [failure])
+    assert (told.bytes, told.fallen_back, told.outcomes) == ([100], [("picture", "no tail")], [failure])
     assert carry.correct(EDGE_THEN, 0.1).carried_from == ""
 
 
