@@ -38,7 +38,7 @@ class Outlet:
         self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
-        self._failing = False
+        self._failing = self._closing = False
         self._had_results = self._kept_results = False
         self._unflushed: list[_Queued] = []
 
@@ -58,14 +58,15 @@ class Outlet:
         self._queue.wait_for_room(timeout_s)
 
     def close(self) -> None:
-        """Take no more; `run` ends when what is queued has been written."""
+        """Take no more; `run` ends when what is queued has been written, or could not be."""
+        self._closing = True
         self._queue.close()
 
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
         while (queued := self._queue.get()) is not None:
             self._write(queued)
-        self._flush()
+        self._flush(last=True)
         try:
             self._sink.close()
         except OSError as error:
@@ -91,7 +92,9 @@ class Outlet:
         if not len(self._queue) or not len(self._unflushed) % _FLUSH_EVERY:
             self._flush()
 
-    def _flush(self) -> bool:
+    def _flush(self, *, last: bool = False) -> bool:
+        if self._closing and self._failing and not last:
+            return False  # each try may take seconds, and the daemon waits for the end
         try:
             self._sink.flush()
         except OSError as error:
