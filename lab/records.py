@@ -13,6 +13,8 @@ from edge.sinks.record import Record, is_event
 def read_records(path: Path) -> list[Record]:
     """All results in a JSON lines file, in the order they were written; events are passed over.
 
+    So is a last line without an end: the writer was stopped in the middle of it.
+
     Raises:
         SourceError: the file cannot be read, or a line is not a result; the text names the line.
     """
@@ -21,11 +23,13 @@ def read_records(path: Path) -> list[Record]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if is_event(line):
+                if is_event(line) or not line.strip():
                     continue
                 try:
                     records.append(decoder.decode(line))
                 except msgspec.DecodeError as error:
+                    if not line.endswith(b"\n"):
+                        break
                     raise SourceError(f"{path}, line {number}: not a result: {error}") from error
     except OSError as error:
         raise SourceError(f"{path}: {error}") from error

@@ -125,6 +125,7 @@ class LinkGuard:
             "in_flight": link.in_flight,
             "max_in_flight": link.max_in_flight,
             "pushback_left_s": link.pushback_left_s,
+            "breaker_allows": float(link.breaker_allows),
             "may_probe": float(link.view.may_probe),
             "bytes_in_flight": link.view.bytes_in_flight,
             "rtt_s": link.view.estimate.rtt_s,

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from common.errors import SourceError
 from common.model.manifest import Task
 from common.types import Prediction
 from edge.policy.gain import GainFile, GainModel
@@ -24,6 +25,8 @@ from lab.policy.targets import taught_by
 from lab.progress import Progress
 
 FITTED = "expected_gain"
+LEAST_PICTURES = 10
+"""Two a fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,15 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     """Fit on all pictures for the edge; score each picture by fits that have not seen it.
 
     With `teacher` the labels are not looked at: the cloud's answers stand in for them.
+
+    Raises:
+        SourceError: there are fewer than 10 pictures.
     """
+    if len(pair.edge_says) < LEAST_PICTURES:
+        raise SourceError(
+            f"{pair.data.name}: {len(pair.edge_says)} pictures are too few to fit to; "
+            f"it takes {LEAST_PICTURES}"
+        )
     random = np.random.default_rng(seed)
     truth = taught_by(pair.task, pair.cloud_says, pair.classes) if teacher else pair.data.truth
     mixture = mixture_of(truth, pair.edge_says, pair.cloud_says, pair.plain_says)

@@ -24,6 +24,10 @@ def print_fit(fit: Fit) -> None:
         cells = zip(curve[1:-1], fit.intervals[name][1:-1], strict=True)
         table.add_row(name, *(_cell(p.gap_share, i.low, i.high) for p, i in cells))
     open_console().print(table)
+    if fit.cloud_accuracy <= fit.edge_accuracy:
+        open_console().print(
+            "The cloud is no better than the edge on these pictures: there is no gap to close."
+        )
 
 
 def _cell(share: float | None, low: float | None, high: float | None) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.errors import ModelError
+from common.errors import ModelError, SourceError
 from common.model.manifest import Task
 from common.types import Classification, Detections, Prediction
 from edge.policy.gain import EdgeSide, GainModel
@@ -244,3 +244,10 @@ def test_a_half_is_calibrated_by_the_other() -> None:
     found = held_out(whole, Silent())
     assert set(found) == {"mean_score", "near_threshold", "expected_gain"}
     assert np.isfinite(found["expected_gain"]).all()
+
+
+def test_too_few_pictures_are_refused() -> None:
+    """With the name of the set and how many it takes."""
+    edge, cloud, truth = classifications(9)
+    with pytest.raises(SourceError, match="set: 9 pictures"):
+        fit_pair(pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)), Silent())

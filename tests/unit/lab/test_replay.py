@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import SourceError
+from common.errors import ConfigError, SourceError
+from common.model.manifest import Task
+from common.types import Action, Detections
+from edge.config import BudgetConfig, CarryConfig, Mode, PolicyConfig
+from edge.policy.base import Context, Reason
+from edge.policy.build import build_policy
+from edge.policy.motion import Surroundings
+from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
+from lab.records import read_records
 from lab.replay.cli import replay
 from lab.replay.compare import compare
+from lab.replay.remake import follows
 from lab.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
 from lab.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
 
@@ -126,6 +136,108 @@ def test_the_command_plays_a_log(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "link-aware" in done.output
     assert '"on_time_share": 1.0' in out.read_text()
+
+
+def test_frames_are_scored_by_another_policy(tmp_path: Path) -> None:
+    """Of an edge_only log, which has no gains, max_softmax sends the doubtful half; else it is refused."""
+    log, out = tmp_path / "r.jsonl", tmp_path / "o.json"
+    lines = []
+    for n in range(40):
+        line = json.loads(LINE % (n, n, 1e9 + n, 30_000, 0.0))
+        line["classes"] = [{"class_id": 0, "probability": 0.9 if n % 2 else 0.4}]
+        lines.append(json.dumps(line))
+    log.write_text("\n".join(lines) + "\n")
+    command = ["--log", str(log), "--link", "constant", "--json", str(out)]
+    with pytest.raises(SourceError, match="give --policy"):
+        CliRunner().invoke(replay, command, catch_exceptions=False)
+    CliRunner().invoke(replay, [*command, "--policy", "max_softmax"], catch_exceptions=False)
+    assert [row["sent"] for row in json.loads(out.read_text())] == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"), [("near_threshold", "for detection"), ("luck", "neither one of")]
+)
+def test_a_policy_that_cannot_score_the_log_is_refused(tmp_path: Path, policy: str, named: str) -> None:
+    """One of the other task, or none at all."""
+    log = tmp_path / "r.jsonl"
+    log.write_text(LINE % (0, 0, 1e9, 30_000, 0.5) + "\n")
+    with pytest.raises(ConfigError, match=named):
+        CliRunner().invoke(replay, ["--log", str(log), "--policy", policy], catch_exceptions=False)
+
+
+def test_what_the_edge_said_of_a_sent_frame_comes_from_another_log(tmp_path: Path) -> None:
+    """Its own record holds the cloud's answer; without the other log the frame is named."""
+    line = json.loads(LINE % (7, 7, 1e9, 30_000, 0.5)) | {"source": "a.png"}
+    line["classes"] = [{"class_id": 0, "probability": 0.4}]
+    (tmp_path / "edge.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "cloud.jsonl").write_text(json.dumps(line | {"answered_by": "cloud"}) + "\n")
+    command = ["--log", str(tmp_path / "cloud.jsonl"), "--policy", "max_softmax", "--link", "constant"]
+    with pytest.raises(SourceError, match="frame f-7"):
+        CliRunner().invoke(replay, command, catch_exceptions=False)
+    command += ["--answers", str(tmp_path / "edge.jsonl")]
+    assert CliRunner().invoke(replay, command, catch_exceptions=False).exit_code == 0
+
+
+def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
+    """A power cut in the middle of a line loses that line; one in the middle of the file is named."""
+    log, whole = tmp_path / "r.jsonl", LINE % (0, 0, 1e9, 30_000, 0.5) + "\n"
+    log.write_text(whole + whole[:50])
+    assert len(read_records(log)) == 1
+    log.write_text(whole[:50] + "\n" + whole)
+    with pytest.raises(SourceError, match="line 1"):
+        read_records(log)
+
+
+@given(
+    confidence=st.lists(st.floats(0.01, 1), max_size=4),
+    left_s=st.floats(-0.1, 1),
+    latency_s=st.floats(0.01, 1),
+    in_flight=st.integers(0, 4),
+    pushback_s=st.sampled_from([0.0, 0.3]),
+    phase=st.sampled_from(list(BreakerPhase)),
+    allows=st.booleans(),
+    tokens=st.floats(0, 60_000),
+    draw=st.floats(0, 1, exclude_max=True),
+    moved=st.floats(0, 1),
+    asked_ago_s=st.sampled_from([0.1, 50.0]),
+    spool_from=st.sampled_from([None, 0.2]),
+)
+def test_every_decision_follows_from_what_is_logged_of_it(  # noqa: PLR0917 - all that a policy knows
+    confidence: list[float],
+    left_s: float,
+    latency_s: float,
+    in_flight: int,
+    pushback_s: float,
+    phase: BreakerPhase,
+    allows: bool,
+    tokens: float,
+    draw: float,
+    moved: float,
+    asked_ago_s: float,
+    spool_from: float | None,
+) -> None:
+    """Of detectors with every rule switched on, whatever the link; another reason would not follow."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s, 1.0)
+    link = LinkState(
+        in_flight,
+        4,
+        pushback_s,
+        breaker=phase,
+        breaker_allows=allows,
+        view=LinkView(options=(option,), may_probe=in_flight % 2 == 0),
+        tokens=Tokens(tokens, 60_000, 100.0),
+    )
+    config = PolicyConfig(threshold=0.4, budget=BudgetConfig(bytes=600_000), audit_share=0.1)
+    carry = CarryConfig(refresh_s=10.0)
+    policy = build_policy(Mode.HYBRID, config, Task.DETECTION, 0.5, lambda: draw, spool_from, carry)
+    found = np.sort(np.array(confidence, np.float32))[::-1]
+    boxes = Detections(np.zeros((len(found), 4), np.float32), found, np.zeros(len(found), np.int32))
+    seen = Surroundings(motion=moved, lost_track=moved > 0.5)
+    decision = policy.decide(boxes, Context(left_s, link, surroundings=seen, asked_ago_s=asked_ago_s))
+    assert follows(decision)
+    assert not follows(replace(decision, reason=Reason.MODE))
+    other = Action.SEND_FRAME if decision.action in {Action.KEEP, Action.SPOOL} else Action.KEEP
+    assert not follows(replace(decision, action=other))
 
 
 def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
