@@ -118,7 +118,7 @@ class Model:
             raise ModelError(f"model {self.model_id}: needs exactly one float input, has {found}")
         plane = [spec.height, spec.width]
         wanted = [3, *plane] if spec.layout is Layout.NCHW else [*plane, 3]
-        batch, *shape = inputs[0].shape
+        batch, *shape = inputs[0].shape or [None]
         if len(shape) != 3 or any(isinstance(n, int) and n != w for n, w in zip(shape, wanted, strict=True)):
             raise ModelError(
                 f"model {self.model_id}: input is {inputs[0].shape}, model.yaml says [N, {wanted}]"

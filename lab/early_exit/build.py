@@ -27,6 +27,7 @@ from lab.split.cuts import find_cuts
 from lab.split.extract import Half, cut_network
 from lab.split.fidelity import fidelity
 from lab.split.graph import activation_graph, load_network
+from lab.split.plan import picture_shape
 
 KERNEL = 3
 MAX_TARGETS = 6
@@ -93,7 +94,7 @@ class _Samples:
         self, folder: ModelFolder, source: str, pictures: Sequence[Picture], progress: Progress
     ) -> None:
         self.source = source
-        self.network = load_network(folder.onnx_path)
+        self.network = load_network(folder.onnx_path, picture_shape(folder))
         self.model = Model(folder, SessionConfig(threads=THREADS))
         self.targets = list(self._targets())
         with tempfile.TemporaryDirectory(prefix="spillover-exit-") as scratch:

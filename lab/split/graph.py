@@ -61,6 +61,15 @@ class ActivationGraph:
             masks.append(mask)
         return tuple(masks)
 
+    def computes(self, cut: Sequence[int]) -> bool:
+        """Whether anything with weights is before `cut`: else it is the picture itself in another form."""
+        mask = 0
+        for number in cut:
+            mask |= self.ancestors[number]
+        return any(
+            tensor.operator in _WEIGHTED for number, tensor in enumerate(self.tensors) if mask >> number & 1
+        )
+
     @cached_property
     def users(self) -> tuple[tuple[int, ...], ...]:
         """For each tensor those that are computed from it directly."""
@@ -78,21 +87,35 @@ class ActivationGraph:
         return sum(tensor.macs for number, tensor in enumerate(self.tensors) if mask >> number & 1)
 
 
-def load_network(path: Path) -> onnx.ModelProto:
-    """Read a network and infer its shapes.
+def load_network(path: Path, picture: Sequence[int] = ()) -> onnx.ModelProto:
+    """Read a network and infer its shapes; `picture` is its input's, without batch axis, where it is open.
 
     Raises:
-        ModelError: not an ONNX file, or it does not have exactly one input.
+        ModelError: not an ONNX file, not exactly one input, or networks within it (If, Loop, Scan).
     """
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+        model = onnx.load(path)
+        constants = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value for value in model.graph.input if value.name not in constants]
+        if len(inputs) == 1 and picture:
+            _close_shape(inputs[0], picture)
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:  # ONNX and protobuf share no base class of errors
         raise ModelError(f"{path}: ONNX cannot read it: {error}") from error
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
         raise ModelError(f"{path}: only networks with one input can be split, it has {len(inputs)}")
+    for node in model.graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            raise ModelError(f"{path}: holds networks within a network ({node.op_type}); it cannot be split")
     return model
+
+
+def _close_shape(value: onnx.ValueInfoProto, picture: Sequence[int]) -> None:
+    """Give the axes behind the batch axis their lengths where the file leaves them open."""
+    axes = list(value.type.tensor_type.shape.dim)[1:]
+    for axis, length in zip(axes, picture, strict=False):  # another rank is the model's own complaint
+        if not axis.dim_value:
+            axis.dim_value = length
 
 
 def activation_graph(model: onnx.ModelProto) -> ActivationGraph:

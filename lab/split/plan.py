@@ -13,7 +13,7 @@ import onnx
 
 from common.errors import ModelError
 from common.images import encode_jpeg
-from common.model.manifest import ModelFolder, Task, file_sha256, open_model_folder
+from common.model.manifest import Layout, ModelFolder, Task, file_sha256, open_model_folder
 from common.model.session import Model
 from common.model.session_config import SessionConfig
 from common.model.split import (
@@ -102,10 +102,15 @@ def split_model(
         SourceError: a calibration picture cannot be read.
     """
     folder = open_model_folder(path)
-    network = load_network(folder.onnx_path)
+    network = load_network(folder.onnx_path, picture_shape(folder))
     graph = activation_graph(network)
     found = find_cuts(graph, options.max_tensors)
     chosen = named_cuts(graph, found, options.cuts) if options.cuts else candidate_cuts(graph, found)
+    if not chosen:
+        raise ModelError(
+            f"{path}: behind the first layer no {options.max_tensors} or fewer float32 tensors of known shape "
+            "and few enough elements separate input from outputs; --max-tensors allows more"
+        )
     calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
         workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
@@ -124,6 +129,13 @@ def split_model(
     plan = msgspec.structs.replace(plan, profiles=(profile,))
     write_split_plan(path, plan)
     return SplitReport(plan, len(found), len(chosen), workshop.largest_difference, calibration.jpeg_bytes)
+
+
+def picture_shape(folder: ModelFolder) -> tuple[int, int, int]:
+    """The input's shape without batch axis, as the manifest has it."""
+    spec = folder.manifest.input
+    plane = (spec.height, spec.width)
+    return (3, *plane) if spec.layout is Layout.NCHW else (*plane, 3)
 
 
 def _best_cuts(
@@ -161,7 +173,7 @@ def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> 
     def elements(cut: tuple[int, ...]) -> int:
         return sum(graph.tensors[number].elements for number in cut)
 
-    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements]
+    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements and graph.computes(cut)]
     return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
 
 

@@ -22,7 +22,7 @@ def print_table(report: SplitReport) -> None:
     from rich.table import Table
 
     plan = report.plan
-    table = Table(title=f"{len(plan.cuts)} cuts kept of {report.cuts_found} found")
+    table = Table(title=f"{len(plan.cuts)} of {report.cuts_found} cuts kept")
     for heading in ("cut", "tensors", "bytes/frame", "bits/element", "fidelity"):
         table.add_column(heading, justify="left" if heading == "cut" else "right")
     for profile in plan.profiles:
