@@ -108,8 +108,8 @@ def split_model(
     chosen = named_cuts(graph, found, options.cuts) if options.cuts else candidate_cuts(graph, found)
     if not chosen:
         raise ModelError(
-            f"{path}: behind the first layer no {options.max_tensors} or fewer float32 tensors of known shape "
-            "and few enough elements separate input from outputs; --max-tensors allows more"
+            f"{path}: behind the first layer no {options.max_tensors} float32 tensors or fewer, of known "
+            "shape and few enough elements, separate input from outputs; --max-tensors allows more"
         )
     calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
