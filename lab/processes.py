@@ -64,16 +64,23 @@ def bound(command: Sequence[str], number: signal.Signals = signal.SIGTERM) -> li
 
 @contextlib.contextmanager
 def running(
-    arguments: Sequence[str], log_path: Path, *, python: str = sys.executable, stop_within_s: float = 15.0
+    arguments: Sequence[str],
+    log_path: Path,
+    *,
+    python: str = sys.executable,
+    stop_within_s: float = 15.0,
+    prefix: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `spillover <arguments>` by interpreter `python` while the block lasts, its output in `log_path`.
+
+    A `prefix` is a command that becomes the one behind it, as `ip netns exec NAME` does.
 
     At the end it gets SIGTERM, and SIGKILL when it has not gone within `stop_within_s`. Should this process
     be killed before the end, it gets SIGTERM too.
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            bound([python, "-m", "common.cli", *arguments]), stdout=log, stderr=subprocess.STDOUT
+            bound([*prefix, python, "-m", "common.cli", *arguments]), stdout=log, stderr=subprocess.STDOUT
         )
         try:
             yield process

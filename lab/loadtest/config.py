@@ -19,6 +19,14 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
 
+class Shaper(enum.Enum):
+    """Who paces real edges: a proxy in user space, the kernel (needs root), or the kernel if it can."""
+
+    USER = "user"
+    KERNEL = "kernel"
+    AUTO = "auto"
+
+
 class LinkConfig(Section, frozen=True):
     """A link: constant figures, or a trace (CSV) in their place."""
 
@@ -27,6 +35,7 @@ class LinkConfig(Section, frozen=True):
     down_mbit_per_s: NotNegative | None = None
     trace: str = ""
     """A link of `lab replay` (lte, wifi, satellite, outage), or a CSV file of one; it repeats."""
+    shaper: Shaper = Shaper.USER
 
     def constant(self) -> Link:
         """The figures as a link."""

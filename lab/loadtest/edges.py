@@ -68,16 +68,25 @@ def edge_config(
 
 @contextlib.contextmanager
 def edges_running(
-    configs: Sequence[Mapping[str, Any]], folder: Path, brake: Brake
+    configs: Sequence[Mapping[str, Any]],
+    folder: Path,
+    brake: Brake,
+    prefixes: Sequence[Sequence[str]] = (),
 ) -> Iterator[list[EdgeProcess]]:
     """One daemon for each of `configs`, all ready when the block begins, its files in `folder`.
+
+    `prefixes`, if there are any, begin each one's command.
 
     Raises:
         ProcessFailedError: one ended, or was not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        edges = [_start(config, folder, index, stack) for index, config in enumerate(configs)]
+        begins = prefixes or [()] * len(configs)
+        edges = [
+            _start(config, folder, index, stack, begin)
+            for index, (config, begin) in enumerate(zip(configs, begins, strict=True))
+        ]
         for edge in edges:
             brake.hold(edge.process.pid)
         _wait_until_ready(edges)
@@ -85,12 +94,14 @@ def edges_running(
         yield edges
 
 
-def _start(config: Mapping[str, Any], folder: Path, index: int, stack: contextlib.ExitStack) -> EdgeProcess:
+def _start(
+    config: Mapping[str, Any], folder: Path, index: int, stack: contextlib.ExitStack, begin: Sequence[str]
+) -> EdgeProcess:
     path, log, results = (folder / f"edge-{index}.{end}" for end in ("yaml", "log", "jsonl"))
     results.unlink(missing_ok=True)
     sinks = [{"kind": "jsonl", "path": str(results)}]
     write_yaml(path, merged(config, {"sinks": sinks, "log": {"level": "info", "json": True}}))
-    process = stack.enter_context(running(["edge", "-c", str(path)], log))
+    process = stack.enter_context(running(["edge", "-c", str(path)], log, prefix=begin))
     return EdgeProcess(process, log, results)
 
 

@@ -18,8 +18,8 @@ from lab.loadtest.sampling import Sampler, clipped
 from lab.loadtest.server import Server
 from lab.loadtest.slow import Brake
 from lab.loadtest.timeline import timeline_of
+from lab.loadtest.ways import Meter, Way, ways_to
 from lab.shaper.link import Schedule
-from lab.shaper.proxy import ShapedProxy, shaped
 
 _POLL_S = 0.25
 _LATE_ANSWERS_S = 2.5
@@ -46,22 +46,23 @@ class RealBench:
     server: Server
     brake: Brake
 
-    def run(self, plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
-        """One run of `plan`.
+    def run(self, plan: CellPlan, schedule: Schedule, folder: Path, *, kernel: bool = False) -> Run:
+        """One run of `plan`; `kernel` paces its links.
 
         Raises:
             ProcessFailedError: an edge could not start, or ended early.
         """
-        with shaped(self.server.address, schedule) as proxy:
-            configs = [self._edge(plan, proxy, index) for index in range(plan.edges)]
-            with edges_running(configs, folder, self.brake) as edges:
-                window, sampler = self._watch(edges, proxy)
+        with ways_to(self.server.address, schedule, plan.edges, kernel=kernel) as ways:
+            configs = [self._edge(plan, way, index) for index, way in enumerate(ways.each)]
+            prefixes = [way.prefix for way in ways.each]
+            with edges_running(configs, folder, self.brake, prefixes) as edges:
+                window, sampler = self._watch(edges, ways.meter)
         return self._evaluate(plan, edges, window, sampler)
 
-    def _watch(self, edges: Sequence[EdgeProcess], proxy: ShapedProxy) -> tuple[Window, Sampler]:
+    def _watch(self, edges: Sequence[EdgeProcess], meter: Meter) -> tuple[Window, Sampler]:
         _sleep_watching(self.scenario.warm_up_s, edges)
         begin_s = time.time()
-        with Sampler(self.server, [edge.process.pid for edge in edges], proxy) as sampler:
+        with Sampler(self.server, [edge.process.pid for edge in edges], meter) as sampler:
             _sleep_watching(self._window_s, edges)
         _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
@@ -70,13 +71,14 @@ class RealBench:
     def _window_s(self) -> float:
         return self.scenario.window_s or self.reference.count / self.scenario.fps
 
-    def _edge(self, plan: CellPlan, proxy: ShapedProxy, index: int) -> Mapping[str, Any]:
+    def _edge(self, plan: CellPlan, way: Way, index: int) -> Mapping[str, Any]:
         config = self.config
         source = self.reference.camera_source
         forced = {
             "device_id": f"loadtest-{index}",
             "camera": {"source": source, "fps": self.scenario.fps, "loop": True, "pace": "realtime"},
-            "uplink": {"address": proxy.address},
+            # The far end of a kernel link is in a namespace of this machine, and no loopback address.
+            "uplink": {"address": way.address, "allow_plaintext_network": bool(way.prefix)},
             "policy": {"seed": index},
         }
         parts = [config.edge, config.modes[plan.mode]]

@@ -10,8 +10,9 @@ import psutil
 
 from lab.loadtest.power import EnergyMeter, open_energy_meter
 from lab.loadtest.server import Server
+from lab.loadtest.ways import Meter
 from lab.shaper.link import Link
-from lab.shaper.proxy import ShapedProxy, Traffic
+from lab.shaper.proxy import Traffic
 
 TICK_S = 0.5
 
@@ -40,7 +41,7 @@ class Sampler:
 
     server: Server
     edge_pids: Sequence[int]
-    proxy: ShapedProxy | None
+    proxy: Meter | None
     """None when the link is shaped on another machine."""
     samples: list[Sample] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)

@@ -20,6 +20,7 @@ from lab.loadtest.simulated.bench import Load, SimulatedBench
 from lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
 from lab.loadtest.slow import Brake
 from lab.loadtest.stats import summarise
+from lab.loadtest.ways import by_kernel
 from lab.progress import Progress
 from lab.records import read_records
 from lab.shaper.link import Schedule
@@ -41,6 +42,7 @@ class Scenarios:
     _references: dict[str, Reference] = field(default_factory=dict)
     _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
     """By scenario and mode: the folder of a run with real edges."""
+    _kernel: dict[str, bool] = field(default_factory=dict)
     _recordings: dict[tuple[str, str], Recording] = field(default_factory=dict)
 
     def run(self, name: str) -> list[Cell]:
@@ -87,11 +89,20 @@ class Scenarios:
         real = self.real(scenario)
 
         def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
-            done = real.run(plan, schedule, folder)
+            done = real.run(plan, schedule, folder, kernel=self._by_kernel(plan.link))
             self._runs.setdefault((name, plan.mode), folder)
             return done
 
         return run
+
+    def _by_kernel(self, link: str) -> bool:
+        """Whether the kernel paces that link; said once in the report."""
+        if link not in self._kernel:
+            kernel, note = by_kernel(self.config.links[link].shaper, self.schedule(link))
+            self._kernel[link] = kernel
+            if note:
+                self.notes.append(f"link {link}: {note}")
+        return self._kernel[link]
 
     def _recording(self, scenario: str, mode: str) -> Recording:
         """What a real edge did in `mode`: in this test's run of `scenario`, or else in one run made now."""

@@ -1,0 +1,89 @@
+"""A link that the kernel paces: a network namespace, joined to this machine by veth with `tbf` at both ends.
+
+What runs in the namespace reaches this machine alone, by TCP over the pair, so that queue, losses and
+congestion control are the kernel's own. It needs root, `ip` and `tc` (Debian: iproute2), and a kernel with
+tbf. Addresses are of 198.18.0.0/15, which RFC 2544 sets aside for benchmarks.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from common.errors import SpilloverError
+from lab.shaper.link import Link, Schedule
+
+_COMMAND_LIMIT_S = 10.0
+_QUEUE_MS = 400
+"""How long a byte may wait at the end of the link before it is dropped: the buffer of a modem."""
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLink:
+    """One link. `prefix` begins a command for its far end; `near_host` is this end's address."""
+
+    prefix: tuple[str, ...]
+    near_host: str
+
+
+@contextlib.contextmanager
+def kernel_link(link: Link) -> Iterator[KernelLink]:
+    """A link of that rate each way, without delay, while the block lasts.
+
+    Raises:
+        SpilloverError: the kernel, the tools or the rights for it are missing; the text says which.
+    """
+    number = os.getpid() * 64 + next(_numbers) % 64
+    name, near, far = f"spillover-{number}", f"spa{number:x}", f"spb{number:x}"
+    subnet = f"198.{18 + number // 16384 % 2}.{number // 64 % 256}"
+    near_host, far_host = (f"{subnet}.{number % 64 * 4 + host}" for host in (1, 2))
+    with contextlib.ExitStack() as stack:
+        _run("ip", "netns", "add", name)
+        stack.callback(_run, "ip", "netns", "del", name)
+        _run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+        _set_up([], near, near_host, link.down_bytes_per_s)
+        _set_up(["-n", name], far, far_host, link.up_bytes_per_s)
+        yield KernelLink(("ip", "netns", "exec", name), near_host)
+
+
+def why_not() -> str:
+    """Why this machine has no kernel links, in words; empty where it has them."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "it needs root"
+    if missing := [tool for tool in ("ip", "tc") if shutil.which(tool) is None]:
+        return f"{' and '.join(missing)} of iproute2 are not installed"
+    try:
+        with kernel_link(Link(up_mbit_per_s=1, down_mbit_per_s=1)):
+            return ""
+    except SpilloverError as error:
+        return str(error)
+
+
+def fits(schedule: Schedule) -> bool:
+    """Whether the kernel can pace it: a link that never changes, and lets something pass."""
+    first = schedule.links[0]
+    return len(schedule.links) == 1 and first.up_bytes_per_s > 0 and first.down_bytes_per_s > 0
+
+
+def _set_up(where: list[str], device: str, host: str, bytes_per_s: float) -> None:
+    """Give one end its address and its pace. Large segments would never pass a small bucket: forbid them."""
+    _run("ip", *where, "addr", "add", f"{host}/30", "dev", device)
+    _run("ip", *where, "link", "set", "dev", device, "up", "gso_max_size", "1514", "gso_max_segs", "1")
+    if math.isfinite(bytes_per_s):
+        rate, burst = f"{round(bytes_per_s * 8)}bit", str(max(15_140, round(bytes_per_s / 250)))
+        tbf = ("root", "tbf", "rate", rate, "burst", burst, "latency", f"{_QUEUE_MS}ms")
+        _run("tc", *where, "qdisc", "add", "dev", device, *tbf)
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SpilloverError(f"{' '.join(command)}: {error}") from error
+    if done.returncode:
+        raise SpilloverError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,80 @@
+"""Links that the kernel paces: real namespaces, where this machine has them."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lab.loadtest.config import Shaper
+from lab.loadtest.ways import by_kernel, ways_to
+from lab.shaper.kernel import fits, kernel_link, why_not
+from lab.shaper.link import Link, Schedule, constant
+from tests.scripted_cloud import PATIENCE_S
+
+SEND = """
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2]))).sendall(b"x" * 9000)
+"""
+
+
+@pytest.fixture
+def namespaces() -> None:
+    """Skip where there are none."""
+    if why := why_not():
+        pytest.skip(f"no kernel links here: {why}")
+
+
+@pytest.fixture
+def sink() -> Iterator[socket.socket]:
+    """A server on the loopback interface that nobody has connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE_S)
+        yield server
+
+
+def received(server: socket.socket) -> int:
+    """Bytes of the next connection."""
+    connection, _ = server.accept()
+    with connection:
+        connection.settimeout(PATIENCE_S)
+        return sum(iter(lambda: len(connection.recv(4096)), 0))
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_bytes_pass_the_kernel_and_are_counted(sink: socket.socket) -> None:
+    """What runs at the far end of each edge's link reaches the server here, and the meter has seen it all."""
+    schedule = constant(Link(rtt_ms=1, up_mbit_per_s=50, down_mbit_per_s=50))
+    port = sink.getsockname()[1]
+    with ways_to(f"127.0.0.1:{port}", schedule, 2, kernel=True) as ways:
+        for way in ways.each:
+            host, _, near_port = way.address.rpartition(":")
+            command = [*way.prefix, sys.executable, "-c", SEND, host, near_port]
+            subprocess.run(command, check=True, timeout=PATIENCE_S)
+            assert received(sink) == 9000
+        assert ways.meter.traffic.up_bytes == 18_000
+        assert ways.meter.link_now() == schedule.links[0]
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_nothing_stays_behind() -> None:
+    """When the block ends the namespace is gone, and with it both devices."""
+    with kernel_link(Link(up_mbit_per_s=1, down_mbit_per_s=1)) as link:
+        name = link.prefix[-1]
+        assert name in _namespaces()
+    assert name not in _namespaces()
+
+
+def test_links_that_change_stay_in_user_space() -> None:
+    """A trace, or a link that lets nothing pass, is the proxy's, and the report says so."""
+    trace = Schedule((0.0, 1.0), (Link(up_mbit_per_s=1), Link(up_mbit_per_s=2)))
+    assert not fits(trace)
+    assert not fits(constant(Link(up_mbit_per_s=0)))
+    kernel, note = by_kernel(Shaper.AUTO, trace)
+    assert (kernel, "user space" in note) == (False, True)
+    assert by_kernel(Shaper.USER, trace) == (False, "")
+
+
+def _namespaces() -> str:
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
