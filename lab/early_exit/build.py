@@ -1,15 +1,15 @@
 """Find the best exit behind a cut, and write it as a model folder whose network also gives the features."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import TensorProto, compose, helper
 
 from common.errors import ModelError
 from common.model.exit import ExitInfo, write_exit_info
@@ -17,9 +17,11 @@ from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from common.model.session import Model
 from common.model.session_config import SessionConfig
 from common.model.split import Cut, open_split_plan
-from common.types import FloatArray, Prediction
+from common.types import Classification, FloatArray, Prediction
 from lab.data.pictures import Picture
 from lab.early_exit.fit import Skip, fit_skip, geometry
+from lab.early_exit.graphs import linear_graph, skip_graph
+from lab.early_exit.linear import Linear, fit_linear, softmax
 from lab.model_folder import building, finish
 from lab.profile.timing import interleaved_medians, network_run
 from lab.progress import Progress
@@ -32,19 +34,27 @@ from lab.split.plan import picture_shape
 KERNEL = 3
 MAX_TARGETS = 6
 THREADS = 1
+ROUNDS = 15
+LINEAR = "classes"
+"""What a linear exit leads to."""
+SENT = (0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     """One fitted exit, and what it keeps of the whole network's answers on unseen pictures.
 
-    `agreement` is the share of pictures with the very same answer.
+    `agreement` is the share of pictures with the very same answer, `when_sent` what it is once the frames are
+    sent that the exit is least sure of, by their share; empty for detectors. `seconds` is a whole run, the
+    trunk included.
     """
 
     target: str
-    skip: Skip
+    layer: Skip | Linear
     fidelity: float
     agreement: float
+    when_sent: Mapping[float, float]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,6 @@ class ExitReport:
     taken: Exit
     tried: tuple[Exit, ...]
     trunk_s: float
-    exit_s: float
     whole_s: float
 
 
@@ -63,11 +72,11 @@ def build_early_exit(
 ) -> ExitReport:
     """Write an exit behind `cut` of the split model at `path` to the model folder `out`.
 
-    Half of the pictures fit, the other half judge. Taken is the exit that skips most layers of those that
-    keep at least `keep` of the answers; the best one where none does.
+    Half of the pictures fit, the other half judge. Taken is the quickest exit of those that keep at least
+    `keep` of the answers; the best one where none does.
 
     Raises:
-        ModelError: the cut has several tensors, or nothing behind it can be reached by a convolution.
+        ModelError: the cut has several tensors, or nothing behind it can be reached by a fitted layer.
         SourceError: a picture cannot be read.
     """
     folder = open_model_folder(path)
@@ -78,13 +87,28 @@ def build_early_exit(
     samples = _Samples(folder, source, pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-exit-") as scratch:
         found = [samples.try_target(name, Path(scratch)) for name in progress.track(samples.targets, "exits")]
-    tried = tuple(one for one in found if one is not None)
-    if not tried:
-        raise ModelError(f"no tensor behind cut {cut} can be reached by one convolution")
-    good = [one for one in tried if one.fidelity >= keep]
-    taken = good[-1] if good else max(tried, key=lambda one: one.fidelity)
-    _write(folder, samples.exit_network(taken), at, out)
-    return _report(taken, tried, samples, out)
+        tried = [one for one in (*found, samples.try_linear()) if one is not None]
+        if not tried:
+            raise ModelError(f"no tensor behind cut {cut} can be reached by one fitted layer")
+        report = _timed(tried, samples, keep, Path(scratch))
+    _write(folder, samples.exit_network(report.taken), at, out)
+    return report
+
+
+def _timed(tried: Sequence[Exit], samples: "_Samples", keep: float, scratch: Path) -> ExitReport:
+    trunk = scratch / "trunk.onnx"
+    onnx.save(cut_network(samples.network, [samples.source]).head, trunk)
+    runs = {"trunk": network_run(trunk, THREADS)}
+    runs["whole"] = network_run(samples.model.folder.onnx_path, THREADS)
+    for number, one in enumerate(tried):
+        file = scratch / f"exit-{number}.onnx"
+        onnx.save(samples.exit_network(one), file)
+        runs[one.target] = network_run(file, THREADS)
+    seconds = interleaved_medians(runs, ROUNDS)
+    timed = tuple(replace(one, seconds=seconds[one.target]) for one in tried)
+    good = [one for one in timed if one.fidelity >= keep]
+    taken = min(good, key=lambda one: one.seconds) if good else max(timed, key=lambda one: one.fidelity)
+    return ExitReport(taken, timed, seconds["trunk"], seconds["whole"])
 
 
 class _Samples:
@@ -103,12 +127,14 @@ class _Samples:
             run = Half(probe, THREADS)
             self.features: dict[str, list[FloatArray]] = {name: [] for name in (source, *self.targets)}
             self.answers: list[Prediction] = []
+            self.outputs: list[FloatArray] = []
             self.geometries = []
             for picture in progress.track(pictures, "features"):
                 tensor, at = self.model.prepare(picture.image())
                 values = dict(zip(run.output_names, run.run([tensor[None]]), strict=True))
                 outputs = [values[output.name] for output in self.network.graph.output]
                 self.answers.append(self.model.decode(outputs, 0, at))
+                self.outputs.append(outputs[0][0])
                 self.geometries.append(at)
                 for name, kept in self.features.items():
                     kept.append(values[name][0])
@@ -136,29 +162,67 @@ class _Samples:
         tail_file = scratch / "tail.onnx"
         onnx.save(cut_network(self.network, [name]).tail, tail_file)
         tail = Half(tail_file, THREADS)
-        numbers = range(1, len(sources), 2)
-        found = [
-            self.model.decode(tail.run([skip.apply(sources[i])[None]]), 0, self.geometries[i])
-            for i in numbers
-        ]
+        return self._judge(name, skip, lambda features: tail.run([skip.apply(features)[None]]))
+
+    def try_linear(self) -> Exit | None:
+        """Fit from the trunk straight to the classes; None for what is no plain classifier."""
+        decoder = self.model.manifest.output.decoder
+        if decoder not in {"logits", "softmax"} or self.outputs[0].ndim != 1:
+            return None
+        sources = self.features[self.source]
+        taught = self.outputs if decoder == "softmax" else [_probabilities(one) for one in self.outputs]
+        layer = fit_linear(sources[::2], taught[::2])
+
+        def answer(features: FloatArray) -> list[FloatArray]:
+            logits = layer.apply(features)[None]
+            return [_probabilities(logits) if decoder == "softmax" else logits]
+
+        return self._judge(LINEAR, layer, answer)
+
+    def _judge(
+        self, target: str, layer: Skip | Linear, answer: Callable[[FloatArray], list[FloatArray]]
+    ) -> Exit:
+        """On the pictures that were not fitted on."""
+        numbers = range(1, len(self.answers), 2)
+        features = self.features[self.source]
+        found = [self.model.decode(answer(features[i]), 0, self.geometries[i]) for i in numbers]
         whole = [self.answers[i] for i in numbers]
-        same = [_same(a, b) for a, b in zip(whole, found, strict=True)]
-        return Exit(name, skip, fidelity(whole, found), float(np.mean(same)))
+        same = np.array([_same(a, b) for a, b in zip(whole, found, strict=True)])
+        sure = [one.confidence for one in found if isinstance(one, Classification)]
+        return Exit(target, layer, fidelity(whole, found), float(same.mean()), _when_sent(same, sure))
 
     def exit_network(self, candidate: Exit) -> onnx.ModelProto:
         """Trunk, fitted layer and remaining layers as one network; the trunk's features are output last."""
         head = cut_network(self.network, [self.source]).head
-        tail = cut_network(self.network, [candidate.target]).tail
-        tail = compose.add_prefix(tail, "exit/")
-        layer = _skip_graph(candidate.skip, self.source, f"exit/{candidate.target}")
         graph = head.graph
-        graph.node.extend([*layer.node, *tail.graph.node])
-        graph.initializer.extend([*layer.initializer, *tail.graph.initializer])
         features = list(graph.output)
+        if isinstance(candidate.layer, Linear):
+            decoder = self.model.manifest.output.decoder
+            layer = linear_graph(candidate.layer, self.source, probabilities=decoder == "softmax")
+            rest, outputs = onnx.GraphProto(), list(layer.output)
+        else:
+            tail = compose.add_prefix(cut_network(self.network, [candidate.target]).tail, "exit/")
+            layer = skip_graph(candidate.layer, self.source, f"exit/{candidate.target}")
+            rest, outputs = tail.graph, list(tail.graph.output)
+        graph.node.extend([*layer.node, *rest.node])
+        graph.initializer.extend([*layer.initializer, *rest.initializer])
         del graph.output[:]
-        graph.output.extend([*tail.graph.output, *features])
+        graph.output.extend([*outputs, *features])
         onnx.checker.check_model(head)
         return head
+
+
+def _probabilities(logits: FloatArray) -> FloatArray:
+    return softmax(logits.astype(np.float64)).astype(np.float32)
+
+
+def _when_sent(same: npt.NDArray[np.float64], sure: Sequence[float]) -> dict[float, float]:
+    """The share of right answers when so many are sent of those that the exit is least sure of."""
+    if len(sure) != len(same):
+        return {}
+    by_sureness = same[np.argsort(sure)]
+    sent = {share: round(share * len(same)) for share in SENT}
+    return {share: float((count + by_sureness[count:].sum()) / len(same)) for share, count in sent.items()}
 
 
 def _same(whole: Prediction, found: Prediction) -> float:
@@ -181,33 +245,9 @@ def _with_outputs(network: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelP
     return wider
 
 
-def _skip_graph(skip: Skip, source: str, target: str) -> onnx.GraphProto:
-    """The fitted layer as nodes; pooled: mean over the picture, then 1x1, then no spatial axes."""
-    weights = [
-        numpy_helper.from_array(skip.weight, "exit/skip/weight"),
-        numpy_helper.from_array(skip.bias, "exit/skip/bias"),
-    ]
-    inputs = ["exit/skip/weight", "exit/skip/bias"]
-    before, after = skip.pads
-    conv: dict[str, Any] = {
-        "kernel_shape": skip.weight.shape[2:],
-        "strides": [skip.stride] * 2,
-        "pads": [before, before, after, after],
-    }
-    if not skip.pooled:
-        nodes = [helper.make_node("Conv", [source, *inputs], [target], "exit/skip", **conv)]
-    else:
-        nodes = [
-            helper.make_node("GlobalAveragePool", [source], ["exit/skip/mean"], "exit/skip/mean"),
-            helper.make_node("Conv", ["exit/skip/mean", *inputs], ["exit/skip/out"], "exit/skip", **conv),
-            helper.make_node("Flatten", ["exit/skip/out"], [target], "exit/skip/flat"),
-        ]
-    return helper.make_graph(nodes, "skip", [], [], weights)
-
-
 def _write(source: ModelFolder, network: onnx.ModelProto, cut: Cut, out: Path) -> None:
     manifest = source.manifest
-    description = f"early exit of {source.model_id} behind {cut.name}, fitted by least squares"
+    description = f"early exit of {source.model_id} behind {cut.name}, fitted without labels"
     name = f"{manifest.name}-exit"
     with building(out) as folder:
         onnx.save(network, folder / MODEL_FILE)
@@ -215,16 +255,3 @@ def _write(source: ModelFolder, network: onnx.ModelProto, cut: Cut, out: Path) -
         write_exit_info(folder, ExitInfo(head_sha256=cut.head_sha256, features=features))
         renamed = msgspec.structs.replace(manifest, name=name, description=description, labels="")
         finish(folder, renamed, source.labels)
-
-
-def _report(taken: Exit, tried: tuple[Exit, ...], samples: _Samples, out: Path) -> ExitReport:
-    with tempfile.TemporaryDirectory(prefix="spillover-exit-") as scratch:
-        trunk = Path(scratch, "trunk.onnx")
-        onnx.save(cut_network(samples.network, [samples.source]).head, trunk)
-        runs = {
-            "trunk": network_run(trunk, THREADS),
-            "exit": network_run(out / MODEL_FILE, THREADS),
-            "whole": network_run(samples.model.folder.onnx_path, THREADS),
-        }
-        seconds = interleaved_medians(runs, 15)
-    return ExitReport(taken, tried, seconds["trunk"], seconds["exit"], seconds["whole"])

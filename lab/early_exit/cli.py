@@ -21,25 +21,22 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     type=click.FloatRange(0, 1),
     default=0.8,
     show_default=True,
-    help="Skip as many layers as can be while this share of the answers is kept.",
+    help="Take the quickest exit that keeps this share of the answers.",
 )
 def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: int, keep: float) -> None:
     """Give a split MODEL an early exit, so that the edge answers from the features which it may send anyway.
 
     One convolution, fitted by least squares to what the skipped layers would have said, leads from the cut to
     a later tensor; from there on the network's own layers answer. Several such tensors are tried on half of
-    the pictures and judged on the other half. No labels are needed. The model folder that is written serves
-    as the edge's own model; with uplink.split naming the same cut, the trunk is run once.
+    the pictures and judged on the other half; so is, for a classifier, a linear layer straight to the
+    classes, which needs many pictures for each class. No labels are needed. The model folder
+    that is written serves as the edge's own model; with uplink.split naming the same cut, the trunk is run
+    once.
     """
     from lab.early_exit.build import build_early_exit
+    from lab.early_exit.report import print_report
     from lab.progress import Bar
     from lab.split.pictures import calibration_pictures
 
     report = build_early_exit(model, cut, out, calibration_pictures(pictures, count), keep, Bar())
-    for one in report.tried:
-        mark = "->" if one is report.taken else "  "
-        click.echo(f"{mark} {one.target}: keeps {one.fidelity:.3f}, same answer on {one.agreement:.3f}")
-    click.echo(
-        f"trunk {report.trunk_s * 1e3:.1f} ms, exit {report.exit_s * 1e3:.1f} ms, "
-        f"whole network {report.whole_s * 1e3:.1f} ms"
-    )
+    print_report(report)
