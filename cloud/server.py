@@ -15,6 +15,7 @@ from cloud.admission import RateLimiter
 from cloud.boundary import Boundary
 from cloud.config import CloudConfig, LimitsConfig
 from cloud.dataplane import Dataplane
+from cloud.health import Health
 from cloud.metrics import Metrics
 from cloud.metrics_endpoint import metrics_endpoint
 from cloud.oip import OpenInferenceServicer
@@ -102,7 +103,9 @@ async def _listening(
 ) -> AsyncIterator[str]:
     log = get_logger("server")
     server = grpc.aio.server(interceptors=security.interceptors, options=channel_options(config.limits))
-    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
+    healthy = Health()
+    for name in ("", *SERVICES):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
@@ -112,13 +115,11 @@ async def _listening(
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen, security.server_credentials())
     await server.start()
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
         yield address
     finally:
         draining.set()
-        await healthy.enter_graceful_shutdown()
+        await healthy.stop()
         log.info("draining", in_flight=boundary.in_flight, limit_s=config.drain_timeout_s)
         dropped = await _drain(server, boundary, config.drain_timeout_s)
         log.info("stopped", dropped=dropped)

@@ -8,14 +8,32 @@ from cloud.server import Running
 from tests.serving import CALL_S
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, PING, GOAWAY = 4, 6, 7
-MAX_CONCURRENT_STREAMS = 3
+DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
+END_STREAM, END_HEADERS = 1, 4
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 ENHANCE_YOUR_CALM = 11
 
 
-def frame(kind: int, payload: bytes = b"") -> bytes:
-    """A frame of the connection, without flags."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
+def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    """A frame, of the connection unless a stream is said."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def setting(identifier: int, value: int) -> bytes:
+    """One entry of a SETTINGS frame."""
+    return identifier.to_bytes(2, "big") + value.to_bytes(4, "big")
+
+
+def call(method: str, message: bytes) -> bytes:
+    """A whole gRPC call on stream 1; headers as literals of HPACK (RFC 7541, 6.2.2)."""
+    headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "x"}
+    headers |= {"te": "trailers", "content-type": "application/grpc"}
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in headers.items()
+    )
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    return frame(HEADERS, block, END_HEADERS, 1) + frame(DATA, body, END_STREAM, 1)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.model.manifest import MODEL_FILE
 from common.oip import request_to_pb
@@ -166,6 +167,21 @@ def test_a_crowd_of_calls_is_answered(tmp_path):
         stub = oip_grpc.GRPCInferenceServiceStub(channel)
         calls = [stub.ModelInfer.future(ONE_ROW, timeout=CALL_S) for _ in range(3000)]
         assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_those_who_watch_the_health_are_told_and_do_not_hold_up_the_end(tmp_path):
+    """A watcher sees SERVING, then NOT_SERVING, then the end of its call."""
+    identity(tmp_path)
+    with ExitStack() as stack:
+        with serving(cloud_config(tmp_path, drain_timeout_s=600)) as server:
+            channel = stack.enter_context(grpc.insecure_channel(server.address))
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=CALL_S)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watch)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "stopping" in ended.value.details()
 
 
 def test_an_open_stream_does_not_hold_up_the_end(tmp_path):

@@ -14,13 +14,17 @@ from common.pb import spillover_pb2_grpc as pb_grpc
 from tests.h2 import (
     ENHANCE_YOUR_CALM,
     GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     PING,
     PREFACE,
     SETTINGS,
+    call,
     frame,
     frames,
     raw_connection,
+    setting,
     settings,
 )
 from tests.models import colour_classifier, identity
@@ -112,6 +116,19 @@ def test_a_message_that_drips_is_cut_off(repository):
             messages.put(None)
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert still_serves(server)
+
+
+def test_a_watcher_that_does_not_read_cannot_keep_the_server_from_stopping(repository):
+    """Anybody may watch the health; one whose window is shut holds up the end no longer than calls may."""
+    hello = PREFACE + frame(SETTINGS, setting(INITIAL_WINDOW_SIZE, 0))
+    with ExitStack() as stack:
+        with serving(cloud_config(repository, drain_timeout_s=0.5)) as server:
+            connection = stack.enter_context(raw_connection(server))
+            connection.sendall(hello + call("/grpc.health.v1.Health/Watch", b""))
+            assert HEADERS in (kind for kind, _ in frames(connection))  # it writes, and waits for us to read
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as gone:
+            pb_grpc.SpilloverStub(channel).ListModels(pb.ListModelsRequest(), timeout=CALL_S)
+        assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_calls_survive_the_end_of_their_connection(repository):
