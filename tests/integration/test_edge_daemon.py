@@ -175,7 +175,7 @@ def test_late_answer_comes_as_a_revision(bench: Bench) -> None:
 
     with scripted_cloud(after_the_deadline) as cloud:
         uplink = {"address": cloud.address, "late_answer_window_s": PATIENCE_S}
-        records = bench.run(uplink=uplink, deadline_s=0.3)
+        records = bench.run(uplink=uplink, deadline_s=1.5)  # time enough to leave, on a busy machine too
     assert [(r.answered_by, r.revision) for r in records] == [("edge_degraded", 0), ("cloud", 1)]
     assert len({r.frame_id for r in records}) == 1
     assert records[0].error == "no answer by the deadline"
@@ -225,10 +225,10 @@ def test_cap_and_drain_limit(bench: Bench) -> None:
 
 def test_pushback_silences_the_uplink(bench: Bench) -> None:
     """After a pushback not one more frame is sent until its time is over; those frames say so."""
-    bench.paint(*["red"] * 8)
+    bench.paint(*["red"] * 5)
     pushback = (("grpc-retry-pushback-ms", "59000"),)
     with scripted_cloud(refuses(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", pushback)) as cloud:
-        records = bench.run(uplink={"address": cloud.address, "max_in_flight": 1}, deadline_s=0.25)
+        records = bench.run(uplink={"address": cloud.address, "max_in_flight": 1}, deadline_s=1.0)
         assert len(cloud.requests) == 1
     reasons = [r.decision.reason for r in records]
     known_from = reasons.index("pushback")  # a frame may be decided on before the refusal has come back
