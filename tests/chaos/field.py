@@ -47,6 +47,7 @@ class Cast:
     edge_model: str
     cloud_repository: str
     source: str
+    mode: str = "cloud_only"
 
 
 def tiny(folder: Path) -> Cast:
@@ -140,7 +141,7 @@ class Field:
         """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
         self._boots += 1
         config = self.plain | {
-            "mode": "cloud_only",
+            "mode": self._cast.mode,
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},

@@ -46,7 +46,6 @@ def main() -> int:
             before = field.edge.look().frames, twin.look().frames
             faults = soak(field, options.minutes, random.Random(options.seed), trouble)
             given, twin_given = field.edge.look().frames - before[0], twin.look().frames - before[1]
-            field.drain()
             code = field.edge.stop()
             verdict = field.verdict()
         finally:
@@ -81,7 +80,7 @@ def default_pair(folder: Path) -> Cast:
     cloud = folder / "cloud" / CLOUD_MODEL
     cloud.parent.mkdir(parents=True)
     cloud.symlink_to(find_model_folder(CLOUD_MODEL), target_is_directory=True)
-    return Cast(str(EDGE_MODEL), str(folder / "cloud"), str(sample_clip()))
+    return Cast(str(EDGE_MODEL), str(folder / "cloud"), str(sample_clip()), "hybrid")
 
 
 def soak(
@@ -126,8 +125,6 @@ def plot(samples: list[Sample], faults: list[tuple[float, str]], path: Path) -> 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    # The last looks, for the spool to be empty, follow each other too closely for a rate.
-    samples = [samples[0], *(b for a, b in itertools.pairwise(samples) if b.at_s - a.at_s > _LOOK_S / 2)]
     times = [sample.at_s for sample in samples]
     rates = [(b.look.frames - a.look.frames) / (b.at_s - a.at_s) for a, b in itertools.pairwise(samples)]
     rates = [*rates[:1], *rates]
