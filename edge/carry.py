@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from common.errors import ConfigError
 from common.model.manifest import Task
-from common.types import Classification, Prediction
+from common.types import Classification, Image, Prediction
 from edge.config import CarryConfig
+from edge.policy.motion import Thumbnail, changed_share, thumbnail
 from edge.values import CloudAnswer, Outcome, Ticket
 
 LEAST = 1e-7
@@ -43,6 +44,8 @@ class Heard:
     """Monotonic."""
     edge: Classification
     cloud: Classification
+    scene: int = 0
+    """Number of the scene, counted by the cuts before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +63,8 @@ class Carry(Protocol):
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         ...
 
-    def correct(self, prediction: Prediction, captured_s: float) -> Shown:
-        """What to show of a frame captured at `captured_s` (monotonic)."""
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """What to show of a frame captured at `captured_s` (monotonic); it must be told of every frame."""
         ...
 
     def watch(self, ticket: Ticket, frame_id: str, captured_s: float, prediction: Prediction) -> Ticket:
@@ -77,9 +80,9 @@ class NoCarry:
         del captured_s
         return math.inf
 
-    def correct(self, prediction: Prediction, captured_s: float) -> Shown:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
         """As it is."""
-        del captured_s
+        del image, captured_s
         return Shown(prediction)
 
     def watch(self, ticket: Ticket, frame_id: str, captured_s: float, prediction: Prediction) -> Ticket:
@@ -96,17 +99,22 @@ class LastAnswer:
         self._lock = threading.Lock()
         self._heard: Heard | None = None
         self._asked_s = -math.inf
+        self._seen: Thumbnail | None = None
+        self._scene = 0
 
     def asked_ago_s(self, captured_s: float) -> float:
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         with self._lock:
             return captured_s - self._asked_s
 
-    def correct(self, prediction: Prediction, captured_s: float) -> Shown:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
         """Correct an answer where one that was heard is fresh and of the same scene."""
+        seen = thumbnail(image)
         with self._lock:
-            heard = self._heard
-        if heard is None or not isinstance(prediction, Classification):
+            self._scene += changed_share(self._seen, seen) > self._config.max_change
+            self._seen = seen
+            heard, scene = self._heard, self._scene
+        if heard is None or heard.scene != scene or not isinstance(prediction, Classification):
             return Shown(prediction)
         if captured_s - heard.captured_s > self._config.max_age_s:
             return Shown(prediction)
@@ -120,7 +128,8 @@ class LastAnswer:
             return ticket
         with self._lock:
             self._asked_s = max(self._asked_s, captured_s)
-        return _HeardTicket(self, ticket, frame_id, captured_s, prediction)
+            scene = self._scene
+        return _HeardTicket(self, ticket, frame_id, captured_s, prediction, scene)
 
     def heard(self, answer: Heard) -> None:
         """Take an answer; one to an older frame than the newest known changes nothing."""
@@ -144,6 +153,7 @@ class _HeardTicket:
     frame_id: str
     captured_s: float
     own: Classification
+    scene: int
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Pass it on."""
@@ -156,7 +166,7 @@ class _HeardTicket:
     def settle(self, outcome: Outcome) -> None:
         """Hear an answer of the same kind, and pass it on."""
         if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):
-            self.carry.heard(Heard(self.frame_id, self.captured_s, self.own, outcome.prediction))
+            self.carry.heard(Heard(self.frame_id, self.captured_s, self.own, outcome.prediction, self.scene))
         else:
             self.carry.failed(self.captured_s)
         self.ticket.settle(outcome)

@@ -85,7 +85,7 @@ class Pipeline:
         )
         decision = stages.policy.decide(prediction, context)
         held_back = decision.reason in HELD_BACK
-        shown = stages.carry.correct(prediction, frame.captured_monotonic_s)
+        shown = stages.carry.correct(prediction, frame.image, frame.captured_monotonic_s)
         result = Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,

@@ -77,5 +77,7 @@ class CarryConfig(Section, frozen=True):
     """How much of what the edge sees change since then moves the cloud's answer; 0 repeats it as it is."""
     min_similarity: Share = 0.5
     """Bhattacharyya's coefficient of the edge's answers then and now below which the scene has changed."""
+    max_change: Share = 0.4
+    """Share of the picture that changes from one frame to the next beyond which that is another scene too."""
     refresh_s: Positive | None = None
     """Send a frame when the newest that was sent is this old; null leaves it to the policy."""

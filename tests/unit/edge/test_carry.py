@@ -22,6 +22,10 @@ EDGE_THEN = classification(0.6, 0.4, 0.0)
 CLOUD_THEN = Classification(np.array([2, 0, 1], np.int32), np.array([0.8, 0.15, 0.05], np.float32))
 
 
+GREY = np.full((48, 64, 3), 128, np.uint8)
+WHITE = np.full((48, 64, 3), 255, np.uint8)
+
+
 class Told:
     """A ticket that keeps what it was told."""
 
@@ -109,11 +113,11 @@ def test_what_the_edge_sees_change_moves_the_answer() -> None:
 def test_the_newest_answer_is_carried() -> None:
     """The frame it came from is named; an answer to an older frame that comes later changes nothing."""
     carry = LastAnswer(CarryConfig(max_age_s=10))
-    assert carry.correct(EDGE_THEN, 0.0).carried_from == ""
+    assert carry.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
     late = carry.watch(Told(), "first", 0.0, EDGE_THEN)
     answered(carry, "second", 1.0)
     late.settle(says(classification(1.0, 0.0, 0.0)))
-    shown = carry.correct(EDGE_THEN, 2.0)
+    shown = carry.correct(EDGE_THEN, GREY, 2.0)
     assert shown.carried_from == "second"
     assert isinstance(shown.prediction, Classification)
     assert shown.prediction.class_id[0] == 2
@@ -123,8 +127,8 @@ def test_an_old_answer_is_left_alone() -> None:
     """Beyond `max_age_s` from capture to capture the edge's own answer stands."""
     carry = LastAnswer(CarryConfig(max_age_s=3))
     answered(carry, "then", 1.0)
-    assert carry.correct(EDGE_THEN, 4.0).carried_from == "then"
-    assert carry.correct(EDGE_THEN, 4.001).prediction is EDGE_THEN
+    assert carry.correct(EDGE_THEN, GREY, 4.0).carried_from == "then"
+    assert carry.correct(EDGE_THEN, GREY, 4.001).prediction is EDGE_THEN
 
 
 def test_another_scene_is_left_alone() -> None:
@@ -132,7 +136,21 @@ def test_another_scene_is_left_alone() -> None:
     carry = LastAnswer(CarryConfig(min_similarity=0.5))
     answered(carry, "then", 0.0)
     unlike = Classification(np.array([2, 1, 0], np.int32), np.array([0.98, 0.01, 0.01], np.float32))
-    assert carry.correct(unlike, 0.1).prediction is unlike
+    assert carry.correct(unlike, GREY, 0.1).prediction is unlike
+
+
+def test_a_cut_ends_what_is_carried() -> None:
+    """A picture that has changed all over is another scene; answers to frames before it come too late."""
+    carry = LastAnswer(CarryConfig(max_change=0.4))
+    carry.correct(EDGE_THEN, GREY, 0.0)
+    answered(carry, "grey", 0.0)
+    under_way = carry.watch(Told(), "grey too", 0.1, EDGE_THEN)
+    assert carry.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
+    assert carry.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
+    under_way.settle(says(CLOUD_THEN))
+    assert carry.correct(EDGE_THEN, WHITE, 0.4).carried_from == ""
+    answered(carry, "white", 0.4)
+    assert carry.correct(EDGE_THEN, WHITE, 0.5).carried_from == "white"
 
 
 def test_the_ticket_behind_is_told_everything() -> None:
@@ -144,7 +162,7 @@ def test_the_ticket_behind_is_told_everything() -> None:
     failure = CallFailure("unavailable")
     ticket.settle(failure)
     assert (told.bytes, told.fallen_back, told.outcomes) == ([100], [("picture", "no tail")], [failure])
-    assert carry.correct(EDGE_THEN, 0.1).carried_from == ""
+    assert carry.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
 
 
 def test_age_counts_from_the_newest_question() -> None:
@@ -166,7 +184,7 @@ def test_answers_come_from_other_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert carry.correct(EDGE_THEN, 60.0).carried_from == "49"
+    assert carry.correct(EDGE_THEN, GREY, 60.0).carried_from == "49"
 
 
 def test_a_detector_cannot_carry() -> None:
@@ -176,7 +194,7 @@ def test_a_detector_cannot_carry() -> None:
     nothing = build_carry(None, Task.DETECTION)
     assert isinstance(nothing, NoCarry)
     boxes = detections(0.9)
-    assert nothing.correct(boxes, 0.0).prediction is boxes
+    assert nothing.correct(boxes, GREY, 0.0).prediction is boxes
 
 
 def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
@@ -219,6 +237,6 @@ def test_carry_keeps_the_newest_of_equals() -> None:
     carry = LastAnswer(CarryConfig())
     carry.heard(Heard("f", 0.0, EDGE_THEN, CLOUD_THEN))
     carry.heard(Heard("f", 0.0, EDGE_THEN, classification(0.1, 0.8, 0.1)))
-    shown = carry.correct(EDGE_THEN, 0.0).prediction
+    shown = carry.correct(EDGE_THEN, GREY, 0.0).prediction
     assert isinstance(shown, Classification)
     assert shown.class_id[0] == 1
