@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.spool.arena import Arena
+from edge.spool.arena import Arena, intact_records
 from edge.spool.record import BLOCK_BYTES, HEADER_BYTES
 
 _CAP = 16 * BLOCK_BYTES
@@ -215,3 +215,20 @@ def test_an_old_header_inside_a_newer_record_is_not_believed(tmp_path):
     assert set(_contents(arena)) == {new}
     assert arena.corrupt == 0
     arena.close()
+
+
+def test_a_look_from_outside_sees_what_can_be_read_back_and_changes_nothing(tmp_path):
+    """Records that are whole, by their names; a damaged one is not among them, and not a byte is written."""
+    path = tmp_path / "s"
+    arena = Arena(path, _CAP)
+    for name in (b"whole", b"hurt", b"gone"):
+        arena.put(1.0, 0.0, name, b"x" * 100)
+    places = {header.key: start for header, start in arena.places()}
+    arena.remove(3)
+    arena.close()
+    with path.open("r+b") as file:
+        file.seek(places[b"hurt"] + HEADER_BYTES)
+        file.write(b"?")
+    before = path.read_bytes()
+    assert [(header.key, start) for header, start in intact_records(path)] == [(b"whole", places[b"whole"])]
+    assert path.read_bytes() == before

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from edge.spool.arena import Arena
 from lab.check.books import Books
 from lab.check.cli import BooksDoNotBalanceError, check
 
@@ -101,6 +102,19 @@ def test_the_command_fails_when_the_books_do_not_balance(tmp_path):
     assert isinstance(run.exception, BooksDoNotBalanceError)
     assert "VIOLATION" in run.output
     assert json.loads((tmp_path / "verdict.json").read_text())["violations"]
+
+
+@pytest.mark.parametrize(("waits", "fails"), [("my-cam-b-0", False), ("my-cam-b-3", True)])
+def test_the_command_looks_for_accepted_frames_in_the_spool(tmp_path, waits, fails):
+    """What was accepted and has no end is on the disk, or it was lost."""
+    accepted = _event("spool", frame_id="my-cam-b-0", fate="accepted")
+    (tmp_path / "run.jsonl").write_bytes(b"\n".join([*GOOD[:-1], accepted, GOOD[-1]]))
+    arena = Arena(tmp_path / "spool.dat", 1 << 20)
+    arena.put(1.0, 0.0, waits.encode(), b"a frame")
+    arena.close()
+    run = CliRunner().invoke(check, [str(tmp_path / "run.jsonl"), "--spool", str(tmp_path / "spool.dat")])
+    assert isinstance(run.exception, BooksDoNotBalanceError) is fails, run.output
+    assert ("my-cam-b-0: accepted by the spool, and lost" in run.output) is fails
 
 
 def test_a_run_that_was_killed_in_its_first_line_is_no_violation():
