@@ -9,16 +9,17 @@ def print_report(report: ExitReport) -> None:
     from rich.table import Table
 
     table = Table(title=f"Exits behind a trunk of {report.trunk_s * 1e3:.1f} ms")
-    table.add_column("leads to")
+    table.add_column("")
+    table.add_column("leads to", overflow="fold")
     for heading in ("ms behind the trunk", "keeps", "same answer"):
         table.add_column(heading, justify="right")
     for share in SENT:
         table.add_column(f"... with {share:.0%} sent\n(gap closed)", justify="right")
     for one in report.tried:
-        mark = "-> " if one is report.taken else "   "
         gap = 1 - one.agreement
         table.add_row(
-            mark + one.target,
+            "->" if one is report.taken else "",
+            one.target,
             f"{(one.seconds - report.trunk_s) * 1e3:.1f}",
             f"{one.fidelity:.3f}",
             f"{one.agreement:.3f}",
