@@ -74,7 +74,7 @@ class Verdict:
 
 
 class Books:
-    """Takes the lines of a file in order; `verdict` closes the books."""
+    """Takes the lines of a file in order; `verdict` says whether they balance so far."""
 
     def __init__(self) -> None:
         self._boots: dict[str, _Boot] = {}
@@ -103,15 +103,19 @@ class Books:
                 self._torn_first += _begins_run(line)
 
     def verdict(self, *, on_disk: Collection[str] | None = None) -> Verdict:
-        """Close the books; accepted frames may still wait if they are `on_disk`, None where nobody looked."""
+        """What the books say by now; more lines may follow.
+
+        Accepted frames may still wait if they are `on_disk`, which is None where nobody looked.
+        """
+        violations = list(self._violations)
         killed = [boot for boot in self._boots.values() if boot.captured is None]
-        missing = sum(self._close(name, boot) for name, boot in self._boots.items())
-        self._close_revisions()
-        fates = self._close_spool(on_disk)
+        missing = sum(_close(name, boot, violations) for name, boot in self._boots.items())
+        self._close_revisions(violations)
+        fates = self._close_spool(on_disk, violations)
         # A run that was killed in its first line is known by that alone.
         cut_off = len(killed) + self._torn_first
         if self._torn > cut_off:
-            self._violations.append(f"{self._torn} lines cannot be read, but only {cut_off} runs were killed")
+            violations.append(f"{self._torn} lines cannot be read, but only {cut_off} runs were killed")
         return Verdict(
             frames=sum(self._first.values()),
             endings=dict(self._endings),
@@ -123,7 +127,7 @@ class Books:
             killed=len(killed),
             missing_at_kill=missing,
             torn_lines=self._torn,
-            violations=tuple(self._violations),
+            violations=tuple(violations),
         )
 
     def _take_result(self, line: _Line) -> None:
@@ -159,27 +163,14 @@ class Books:
         if self._first[frame_id] > 1:
             self._violations.append(f"{frame_id}: {self._first[frame_id]} endings")
 
-    def _close(self, boot_id: str, boot: _Boot) -> int:
-        """Find what is missing; how many of it a kill explains."""
-        captured = max(boot.endings, default=-1) + 1 if boot.captured is None else boot.captured
-        missing = [number for number in range(captured) if not boot.endings[number]]
-        excused = [n for n in missing if boot.captured is None and n >= captured - _TAIL_FRAMES]
-        if wrong := sorted(set(missing) - set(excused)):
-            self._violations.append(
-                f"run {boot_id}: {len(wrong)} of {captured} frames have no ending: {wrong[:_MAX_EXAMPLES]}"
-            )
-        if boot.captured is not None and (beyond := [n for n in boot.endings if n >= captured]):
-            self._violations.append(f"run {boot_id}: frames beyond those captured: {beyond[:_MAX_EXAMPLES]}")
-        return len(excused)
-
-    def _close_revisions(self) -> None:
+    def _close_revisions(self, violations: list[str]) -> None:
         killed = {name for name, boot in self._boots.items() if boot.captured is None}
         for frame_id in self._revised:
             boot_id = frame_id.rsplit("-", 2)[1]
             if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
-                self._violations.append(f"{frame_id}: a revision without a first result")
+                violations.append(f"{frame_id}: a revision without a first result")
 
-    def _close_spool(self, on_disk: Collection[str] | None) -> Counter[str]:
+    def _close_spool(self, on_disk: Collection[str] | None, violations: list[str]) -> Counter[str]:
         """What became of accepted frames: a fate that was told, or the revision that proves it."""
         fates: Counter[str] = Counter()
         for frame_id, told in self._fates.items():
@@ -191,10 +182,24 @@ class Books:
             else:
                 fates["waiting"] += 1
                 if on_disk is not None and frame_id not in on_disk:
-                    self._violations.append(f"{frame_id}: accepted by the spool, and lost")
+                    violations.append(f"{frame_id}: accepted by the spool, and lost")
             if "answered" in told and not self._revised[frame_id]:
-                self._violations.append(f"{frame_id}: told answered, but there is no revision")
+                violations.append(f"{frame_id}: told answered, but there is no revision")
         return fates
+
+
+def _close(boot_id: str, boot: _Boot, violations: list[str]) -> int:
+    """Find what is missing; how many of it a kill explains."""
+    captured = max(boot.endings, default=-1) + 1 if boot.captured is None else boot.captured
+    missing = [number for number in range(captured) if not boot.endings[number]]
+    excused = [n for n in missing if boot.captured is None and n >= captured - _TAIL_FRAMES]
+    if wrong := sorted(set(missing) - set(excused)):
+        violations.append(
+            f"run {boot_id}: {len(wrong)} of {captured} frames have no ending: {wrong[:_MAX_EXAMPLES]}"
+        )
+    if boot.captured is not None and (beyond := [n for n in boot.endings if n >= captured]):
+        violations.append(f"run {boot_id}: frames beyond those captured: {beyond[:_MAX_EXAMPLES]}")
+    return len(excused)
 
 
 def _begins_run(torn: bytes) -> bool:

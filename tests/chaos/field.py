@@ -80,6 +80,8 @@ class Field:
         self.samples: list[Sample] = []
         self.excused: set[str] = set()
         self._uplink = uplink
+        self._books = Books()
+        self._read_bytes = 0
         self._boots = 0
         self._started_s = time.monotonic()
         self._cast = cast(folder)
@@ -213,9 +215,16 @@ class Field:
 
     def verdict(self) -> Verdict:
         """The books of all runs so far; while no edge runs, what was accepted is looked for on the disk."""
-        books = Books()
-        with self.output.open("rb") as file:
-            books.take(file)
+        self._read_results()
         if self.edge.runs:
-            return books.verdict()
-        return books.verdict(on_disk=waiting_in(self.spool) | self.excused)
+            return self._books.verdict()
+        return self._books.verdict(on_disk=waiting_in(self.spool) | self.excused)
+
+    def _read_results(self) -> None:
+        """Enter the lines that are new and whole; a torn one is ended by the next run."""
+        with self.output.open("rb") as file:
+            file.seek(self._read_bytes)
+            lines = file.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        self._read_bytes += sum(map(len, whole))
+        self._books.take(whole)
