@@ -34,12 +34,16 @@ class EncodedImage:
     offset_y: int = 0
 
 
-def encode_jpeg(image: Image, quality: int, longest_side: int | None = None) -> EncodedImage:
+def encode_jpeg(
+    image: Image, quality: int, longest_side: int | None = None, *, square: bool = False
+) -> EncodedImage:
     """Encode a BGR picture, first shrunk so that its longer side is at most `longest_side` pixels.
 
-    `quality` is 1..100. Never enlarges.
+    `quality` is 1..100. Never enlarges. With `square` only the middle square is encoded.
     """
-    height, width = image.shape[:2]
+    left, top = middle_square(image) if square else (0, 0)
+    height, width = image.shape[0] - 2 * top, image.shape[1] - 2 * left
+    image = image[top : top + height, left : left + width]
     if longest_side is not None and max(height, width) > longest_side:
         scale = longest_side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -48,7 +52,15 @@ def encode_jpeg(image: Image, quality: int, longest_side: int | None = None) -> 
     if not done:
         raise InvalidInputError(f"OpenCV cannot encode a picture of shape {image.shape}")
     sent_height, sent_width = image.shape[:2]
-    return EncodedImage(data.tobytes(), sent_width, sent_height, sent_width / width, sent_height / height)
+    scale_x, scale_y = sent_width / width, sent_height / height
+    return EncodedImage(data.tobytes(), sent_width, sent_height, scale_x, scale_y, left, top)
+
+
+def middle_square(image: Image) -> tuple[int, int]:
+    """Pixels to leave out on either side, and at top and bottom; a pixel more than square may stay."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    return (width - side) // 2, (height - side) // 2
 
 
 def decode_jpeg(data: bytes, max_pixels: int) -> Image:

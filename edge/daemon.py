@@ -4,18 +4,20 @@ import os
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import cv2
 
-from common.errors import ModelError, SpilloverError
+from common.errors import ConfigError, ModelError, SpilloverError
 from common.log import get_logger
 from common.model.exit import load_exit_info
 from common.model.locate import find_model_folder
 from common.model.manifest import Task
 from common.model.session import Model
+from common.model.split import Cut
 from common.types import Classification, Detections
 from edge.answers import Answers
 from edge.audits import Auditor
@@ -26,7 +28,7 @@ from edge.camera.resilient import ResilientSource
 from edge.camera.source import Source
 from edge.camera.video import quiet_opencv
 from edge.carry import build_carry
-from edge.config import EdgeConfig, Mode, Pace, PayloadKind, SpoolConfig
+from edge.config import EdgeConfig, Mode, Pace, PayloadKind, Rung, SpoolConfig
 from edge.features import FeatureEncoder
 from edge.journal import Journal
 from edge.link_record import LinkRecorder
@@ -34,9 +36,9 @@ from edge.memory import release_free_memory
 from edge.metrics import Metrics, metrics_endpoint
 from edge.model_watch import ModelWatch
 from edge.parcel import TENSOR, Packer
-from edge.payloads import build_book, unobserved
+from edge.payloads import PayloadBook, build_book, unobserved
 from edge.pipeline import Pipeline, Stages, nothing_kept
-from edge.policy.build import build_policy
+from edge.policy.build import build_policy, measured_kept
 from edge.policy.gain import EdgeSide
 from edge.pulse import Pulse
 from edge.redaction import build_redaction
@@ -80,13 +82,13 @@ class Daemon:
         self._pulse = Pulse(time.monotonic)
         self._model = Model.load(find_model_folder(config.model.folder), config.model.session)
         manifest = self._model.manifest
+        _check_ladder(config.uplink.ladder, manifest.task)
         self._tensors = self._build_tensors(manifest.task)
         threshold = config.model.report_threshold
         report_threshold = manifest.output.confidence_threshold if threshold is None else threshold
         draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
         spool = config.spool if config.mode is not Mode.EDGE_ONLY else None
         spool_from = spool.min_gain if spool else None
-        detects = manifest.task is Task.DETECTION
         carry = build_carry(config.carry, manifest.task)
         policy = build_policy(
             config.mode,
@@ -101,7 +103,7 @@ class Daemon:
         redact = build_redaction(
             config.redaction,
             self._model.folder.labels,
-            detects=detects,
+            detects=manifest.task is Task.DETECTION,
             class_count=self._model.class_count,
         )
         metrics, labels = self.metrics, self._model.folder.labels
@@ -119,7 +121,7 @@ class Daemon:
         encoders = {TENSOR: self._tensors} if self._tensors else heads
         self._packer = Packer(config.uplink, self._boot_id, encoders)
         self._recorder = LinkRecorder(record_link, time.monotonic) if record_link else None
-        self._book = build_book(config.uplink, cuts, self._recorder.note if self._recorder else unobserved)
+        self._book = self._build_book(cuts)
         self._meter = self._build_meter()
         self._uplink = self._build_uplink(manifest.task)
         self._forwarder = self._build_forwarder(spool)
@@ -289,6 +291,10 @@ class Daemon:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
 
+    def _build_book(self, cuts: Sequence[Cut]) -> PayloadBook:
+        observe = self._recorder.note if self._recorder else unobserved
+        return build_book(self._config.uplink, cuts, observe, measured_kept(self._config.policy))
+
     def _build_meter(self) -> ByteMeter | None:
         budget = self._config.policy.budget
         if budget is None or self._config.mode is Mode.EDGE_ONLY:
@@ -349,3 +355,8 @@ class Daemon:
         )
         self.metrics.watch_spool(forwarder.state)
         return forwarder
+
+
+def _check_ladder(ladder: Sequence[Rung], task: Task) -> None:
+    if task is Task.DETECTION and any(rung.square for rung in ladder):
+        raise ConfigError("uplink.ladder: square leaves out what a detector has to see")

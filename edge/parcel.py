@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from common.errors import InvalidInputError
-from common.images import encode_jpeg
+from common.images import EncodedImage, encode_jpeg
 from common.types import Frame, Image
 from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
 from edge.values import EncodedFeatures, EncodedTensor, Parcel, Payload
@@ -87,8 +87,13 @@ class Packer:
 
     def _payload(self, frame: Frame, option: str) -> Payload:
         if (rung := self._rungs.get(option)) is not None:
-            return encode_jpeg(frame.image, rung.jpeg_quality, rung.longest_side)
+            return encode_rung(frame.image, rung)
         return self._encoders[option].encode(frame.image)
+
+
+def encode_rung(image: Image, rung: Rung) -> EncodedImage:
+    """The picture as this rung of the ladder sends it."""
+    return encode_jpeg(image, rung.jpeg_quality, rung.longest_side, square=rung.square)
 
 
 def usual_rung(config: UplinkConfig) -> Rung:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
+from types import MappingProxyType
 
 from common.model.split import Cut
 from common.types import Action
@@ -63,12 +64,17 @@ class Form:
         return replace(self, server_s=median_low(recent), served_s=recent)
 
 
-def picture_forms(usual: Rung, ladder: Sequence[Rung]) -> dict[str, Form]:
-    """The usual picture, believed to be 50 kB, and the smaller ones of the ladder."""
+def picture_forms(
+    usual: Rung, ladder: Sequence[Rung], measured: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Form]:
+    """The usual picture, believed to be 50 kB, and the smaller ones of the ladder.
+
+    `measured` says what they keep where the configuration does not.
+    """
     rungs = {PICTURE: usual} | {rung.name: rung for rung in ladder}
     unit = _PICTURE_BYTES / _relative_size(usual)
     return {
-        name: Form(Action.SEND_FRAME, unit * _relative_size(rung), 0.005, 0.02, rung.kept)
+        name: Form(Action.SEND_FRAME, unit * _relative_size(rung), 0.005, 0.02, _kept(rung, measured))
         for name, rung in rungs.items()
     }
 
@@ -76,6 +82,10 @@ def picture_forms(usual: Rung, ladder: Sequence[Rung]) -> dict[str, Form]:
 def cut_forms(cuts: Sequence[Cut]) -> dict[str, Form]:
     """Features, believed to cost what the split plan says."""
     return {cut.name: Form(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity) for cut in cuts}
+
+
+def _kept(rung: Rung, measured: Mapping[str, float]) -> float:
+    return measured.get(rung.name, 1.0) if rung.kept is None else rung.kept
 
 
 def _relative_size(rung: Rung) -> float:
@@ -240,11 +250,16 @@ class PayloadBook:
         return usable or self._forms
 
 
-def build_book(config: UplinkConfig, cuts: Sequence[Cut], observe: ObserveLink = unobserved) -> PayloadBook:
-    """The book of what this configuration can send."""
+def build_book(
+    config: UplinkConfig,
+    cuts: Sequence[Cut],
+    observe: ObserveLink = unobserved,
+    measured: Mapping[str, float] = MappingProxyType({}),
+) -> PayloadBook:
+    """The book of what this configuration can send; `measured` is as `picture_forms` has it."""
     if config.protocol is UplinkProtocol.OIP:
         tensor = Form(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadBook({TENSOR: tensor}, config.payload, observe=observe)
-    pictures = picture_forms(usual_rung(config), config.ladder)
+    pictures = picture_forms(usual_rung(config), config.ladder, measured)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
     return PayloadBook(wanted | cut_forms(cuts), config.payload, observe=observe)

@@ -10,7 +10,7 @@ from edge.config.kinds import Share
 
 
 class SecondLookConfig(Section, frozen=True):
-    """Look again, for better answers and judgement: classifiers once where in doubt, detectors at parts of every frame."""
+    """Look again, for better answers and judgement: classifiers where in doubt, detectors always."""
 
     below: Share = 0.95
     """Pictures whose best class has less probability are looked at again."""

@@ -84,13 +84,16 @@ class Rung(Section, frozen=True):
 
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)]
     longest_side: Count | None = None
-    kept: Share = 1.0
+    square: bool = False
+    """Only the middle square, for classifiers: a network with `resize: centre_crop` sees nothing else."""
+    kept: Share | None = None
+    """Null is what `lab fit --ladder` has measured, as the gain file says, else 1."""
 
     @property
     def name(self) -> str:
         """As decisions and records call it."""
         side = f"-{self.longest_side}" if self.longest_side else ""
-        return f"picture-q{self.jpeg_quality}{side}"
+        return f"picture-q{self.jpeg_quality}{side}{'-square' if self.square else ''}"
 
 
 class UplinkConfig(Section, frozen=True):

@@ -1,5 +1,6 @@
 """From configuration to policy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import ConfigError
@@ -48,6 +49,11 @@ def build_policy(
     if carry and carry.refresh_s:
         within = Refreshed(within, carry.refresh_s)
     return LinkGuard(Audited(within, config.audit_share, draw), spool_from)
+
+
+def measured_kept(config: PolicyConfig) -> Mapping[str, float]:
+    """What the gain file, where there is one, says of the ladder's rungs. Raises ConfigError."""
+    return GainModel.load(Path(config.gain_file)).file.kept if config.gain_file else {}
 
 
 def _within_budget(policy: Policy, config: PolicyConfig) -> Policy:

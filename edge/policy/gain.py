@@ -59,6 +59,8 @@ class GainFile(Section, frozen=True):
     """Of the pictures it was fitted on, so that nobody scores it on the same ones by mistake."""
     class_weight: tuple[float, ...] = ()
     """Detections: what a box of each class counts."""
+    kept: dict[str, float] = msgspec.field(default_factory=dict)
+    """By name of the ladder's rungs, the share of the cloud's answers that stay as they are."""
     gain_quantiles: tuple[float, ...] = ()
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 

@@ -33,6 +33,11 @@ from lab.params import MODEL, OUTPUT, PLOT
     help="Detectors: model.report_threshold of edge.yaml, for the scores beside the fit; default: the "
     "model's own.",
 )
+@click.option(
+    "--ladder",
+    type=EXISTING,
+    help="An edge.yaml: measure what each rung of its uplink.ladder keeps of the cloud's answers.",
+)
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
@@ -46,6 +51,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     look_below: float | None,
     calibrate: bool,
     report_threshold: float | None,
+    ladder: Path | None,
     teacher: bool,
     threads: int,
     seed: int,
@@ -64,12 +70,17 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
-    from edge.config import SecondLookConfig
+    import msgspec
+
+    from common.config import load_config
+    from edge.config import EdgeConfig, SecondLookConfig
+    from edge.parcel import usual_rung
     from lab.data.labelled import open_labelled_set
     from lab.policy.calibrate import write_calibration
     from lab.policy.fit import fit_pair, write_gain_file
     from lab.policy.pair import predict_pair
     from lab.policy.report import print_fit, save_fit_plot
+    from lab.policy.rungs import measure_rungs
     from lab.progress import Bar
 
     progress = Bar()
@@ -85,7 +96,14 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
         report_threshold=report_threshold,
     )
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
-    write_gain_file(out, fitted.file)
+    file = fitted.file
+    if ladder is not None:
+        uplink = load_config(ladder, EdgeConfig).uplink
+        rows = measure_rungs(cloud, pair.data, [usual_rung(uplink), *uplink.ladder], progress, threads)
+        file = msgspec.structs.replace(file, kept={row.name: round(row.kept, 4) for row in rows[1:]})
+        for row in rows:
+            click.echo(f"{row.name}: {row.mean_bytes:.0f} bytes, keeps {row.kept:.1%} of the cloud's answers")
+    write_gain_file(out, file)
     if calibrate and pair.edge.calibration is not None:
         write_calibration(edge, pair.edge.calibration)
     if json_path is not None:

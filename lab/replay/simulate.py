@@ -10,7 +10,8 @@ from edge.link import LinkEstimator, Transfer
 from edge.policy.budget import BudgetRule
 from lab.replay.trace import LinkTrace
 
-NAIVE_IN_FLIGHT = 4
+IN_FLIGHT = 4
+"""As `uplink.max_in_flight` has it unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Naive:
     def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
         """By gain alone."""
         del now_s
-        return frame.gain >= self._threshold and len(under_way) < NAIVE_IN_FLIGHT
+        return frame.gain >= self._threshold and len(under_way) < IN_FLIGHT
 
     def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
         """Learns nothing."""
@@ -78,7 +79,7 @@ class LinkAware:
 
     def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
         """By gain or rank, then by time."""
-        if not self._worth(frame, now_s):
+        if not self._worth(frame, now_s) or len(under_way) >= IN_FLIGHT:
             return False
         in_time = self._in_time(frame, now_s, under_way)
         # Without a probe now and then nobody would learn that the link has healed.

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,25 @@ class Street:
         for image in whole["images"]:
             shutil.copy(shared / "data/coco-dev/images" / image["file_name"], self.pictures)
         command = ["--edge", self.edge, "--cloud", folder / "models/yolox/1", "--data", self.pictures]
-        command += ["--out", self.gain, "--calibrate", "--look-below", "0.95", "--threads", "1"]
+        ladder = folder / "edge.yaml"
+        ladder.write_text(
+            "camera: {source: nowhere}\nmodel: {folder: none}\n"
+            "uplink: {ladder: [{jpeg_quality: 50, longest_side: 160}]}\n"
+        )
+        command += [
+            "--ladder",
+            ladder,
+            "--out",
+            self.gain,
+            "--calibrate",
+            "--look-below",
+            "0.95",
+            "--threads",
+            "1",
+        ]
         CliRunner().invoke(fit, [str(word) for word in command], catch_exceptions=False)
 
-    def daemon(self, address: str, **model: Any) -> Daemon:
+    def daemon(self, address: str, ladder: Sequence[Any] = (), **model: Any) -> Daemon:
         """A daemon over the pictures that sends about half of them."""
         threshold = GainModel.load(self.gain).file.gain_quantiles[50]
         values: dict[str, Any] = {
@@ -63,7 +78,7 @@ class Street:
                 "threshold": threshold,
                 "audit_share": 0.2,
             },
-            "uplink": {"address": address},
+            "uplink": {"address": address, "ladder": ladder},
             "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
             "deadline_s": A_MINUTE_S,
             "drain_timeout_s": A_MINUTE_S,
@@ -114,6 +129,19 @@ def test_the_same_detector_looking_once_is_refused(street: Street) -> None:
     """The gain file was fitted to one that looks again: the error says so before a frame is taken."""
     with pytest.raises(ConfigError, match=r"gain\.json: fitted to an edge whose second_look"):
         street.daemon("127.0.0.1:1")
+
+
+def test_a_detector_is_not_shown_a_square_alone(street: Street) -> None:
+    """What lies beside it would look empty; the error names the key."""
+    with pytest.raises(ConfigError, match=r"uplink\.ladder: square"):
+        street.daemon("127.0.0.1:1", [{"jpeg_quality": 80, "square": True}], second_look={"below": 0.95})
+
+
+def test_the_fit_has_measured_what_smaller_pictures_keep(street: Street) -> None:
+    """Less than all and more than nothing, by the name that the daemon's decisions use."""
+    kept = GainModel.load(street.gain).file.kept
+    assert set(kept) == {"picture-q50-160"}
+    assert 0 < kept["picture-q50-160"] < 1
 
 
 def test_the_fit_has_calibrated_the_model_that_runs(street: Street) -> None:

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.features.quantizer import Quantizer
+from common.images import decode_jpeg
 from common.model.split import Cut, Seam
 from common.types import Action, Classification, Decision
 from edge.config import PayloadKind, Rung
 from edge.link import PRIOR, LinkEstimator, Transfer
-from edge.parcel import PICTURE
+from edge.parcel import PICTURE, encode_rung
 from edge.payloads import REFUSED_S, PayloadBook, cut_forms, picture_forms
 from edge.policy.base import Context
 from edge.policy.payload import ChoosePayload, choose_payload
@@ -175,3 +176,21 @@ def test_features_only_never_offers_a_picture():
     book = _book(PayloadKind.FEATURES_ONLY)
     book.refused("cut")
     assert _names(book) == {"cut"}
+
+
+def test_a_gain_file_says_what_rungs_keep_where_the_configuration_does_not() -> None:
+    """What is written down by hand has the last word."""
+    plain, square = Rung(60, 320), Rung(60, 320, square=True, kept=0.5)
+    forms = picture_forms(Rung(85), [plain, square], {plain.name: 0.9, square.name: 0.7})
+    assert [form.kept for form in forms.values()] == [1.0, 0.9, 0.5]
+    assert square.name == "picture-q60-320-square"
+
+
+def test_the_square_of_a_picture_is_its_middle() -> None:
+    """As high as the shorter side; what was left out is told, so that boxes could be led back."""
+    image = np.zeros((40, 101, 3), np.uint8)
+    image[:, 30:71] = 255
+    sent = encode_rung(image, Rung(95, square=True))
+    assert (sent.width, sent.height) == (41, 40)
+    assert (sent.offset_x, sent.offset_y) == (30, 0)
+    assert decode_jpeg(sent.data, 10_000).min() > 250
