@@ -65,6 +65,8 @@ class DeviceProfile(Section, frozen=True):
     whole_s: Positive
     head_s: Mapping[str, Positive]
     tail_s: Mapping[str, Positive]
+    head_sha256: Mapping[str, Digest] = {}
+    """Which heads were measured: a cut of the same name may have been made anew since."""
 
 
 class SplitPlan(Section, frozen=True):
@@ -104,10 +106,12 @@ def open_split_plan(folder: ModelFolder) -> SplitPlan:
     Raises:
         ModelError: it is absent, not valid, or was made for another network than is in the folder.
     """
+    if not has_split_plan(folder.path):
+        raise ModelError(f"{folder.path}: there is no split plan; `spillover lab split` makes one")
     try:
         plan = load_config(folder.path / SPLIT_FILE, SplitPlan)
     except ConfigError as error:
-        raise ModelError(f"no split plan: {error}") from error
+        raise ModelError(f"not a split plan: {error}") from error
     if plan.model_sha256 != folder.manifest.sha256:
         raise ModelError(
             f"{folder.path / SPLIT_FILE}: was made for another network; run `spillover lab split` again"

@@ -33,6 +33,7 @@ def profile_plan(
         whole_s=seconds["whole"],
         head_s={cut.name: seconds[f"head {cut.name}"] for cut in plan.cuts},
         tail_s={cut.name: seconds[f"tail {cut.name}"] for cut in plan.cuts},
+        head_sha256={cut.name: cut.head_sha256 for cut in plan.cuts},
     )
 
 
@@ -66,9 +67,10 @@ def merged(plan: SplitPlan, profiles: Sequence[DeviceProfile]) -> tuple[DevicePr
     Raises:
         ModelError: a profile is not of this plan's cuts.
     """
-    names = {cut.name for cut in plan.cuts}
+    heads = {cut.name: cut.head_sha256 for cut in plan.cuts}
     for profile in profiles:
-        if set(profile.head_s) != names or set(profile.tail_s) != names:
+        same_names = set(profile.head_s) == set(profile.tail_s) == set(heads)
+        if not same_names or (profile.head_sha256 or heads) != heads:
             raise ModelError(f"the profile of {profile.device!r} is of other cuts than this split.yaml has")
     by_device = {profile.device: profile for profile in (*plan.profiles, *profiles)}
     return tuple(by_device.values())

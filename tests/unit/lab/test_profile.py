@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -53,6 +54,20 @@ def test_a_profile_of_other_cuts_is_refused(folder):
     other = DeviceProfile(device="pi", whole_s=1, head_s={"x": 1}, tail_s={"x": 1})
     with pytest.raises(ModelError, match="other cuts"):
         merged(plan, [other])
+
+
+def test_a_profile_of_other_heads_is_refused(folder):
+    """The same names, but the network was split anew since, say with INT8 heads."""
+    plan = open_split_plan(open_model_folder(folder))
+    stale = {cut.name: "0" * 64 for cut in plan.cuts}
+    with pytest.raises(ModelError, match="other cuts"):
+        merged(plan, [msgspec.structs.replace(plan.profiles[0], head_sha256=stale)])
+
+
+def test_a_model_that_was_not_split_says_how(tmp_path):
+    """With the command that splits it."""
+    with pytest.raises(ModelError, match="no split plan; `spillover lab split`"):
+        open_split_plan(open_model_folder(residual_classifier(tmp_path)))
 
 
 def test_every_run_is_made_once_a_round():
