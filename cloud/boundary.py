@@ -22,6 +22,7 @@ from common.log import get_logger
 LOAD_KEY = "spillover-load"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
 INTERNAL = grpc.StatusCode.INTERNAL
+_LOAD_HINT_AGE_S = 0.01
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ class Boundary:
         metrics.in_flight.set_function(lambda: self.in_flight)
         self._metrics = metrics
         self._load = load
+        self._load_hint = ""
+        self._load_hint_until_s = 0.0
         self._identify = identify
         self._log = get_logger("boundary")
 
@@ -118,4 +121,12 @@ class Boundary:
         return Call(device, math.inf if left_s is None else now_s + left_s, now_s)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
-        return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, f"{self._load():.3f}")
+        return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())
+
+    def _fresh_load_hint(self) -> str:
+        """The load, asked for anew after a moment: with many models, asking at every answer costs."""
+        now_s = time.monotonic()
+        if now_s >= self._load_hint_until_s:
+            self._load_hint = f"{self._load():.3f}"
+            self._load_hint_until_s = now_s + _LOAD_HINT_AGE_S
+        return self._load_hint

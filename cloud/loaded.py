@@ -73,7 +73,9 @@ class LoadedModel:
     @property
     def load(self) -> float:
         """How full it is, its fullest tail included: 0 idle, 1 refusing."""
-        return max(self.admission.load, *(tail.runner.load for tail in self._tails.values()), 0.0)
+        if not self._tails:
+            return self.admission.load
+        return max(self.admission.load, *(tail.runner.load for tail in self._tails.values()))
 
     @property
     def has_vision(self) -> bool:
