@@ -4,6 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
+from cloud.network import Network
 from common.features.codec import encode_features
 from common.model.manifest import open_model_folder
 from common.model.session import Model
@@ -97,11 +98,27 @@ def test_damaged_features_are_the_senders_fault(plan, stub):
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_frames_of_one_cut_are_answered_together_and_not_mixed_up(folder, plan, stub):
-    """Many devices at one cut: each gets the answer to its own features."""
+def test_frames_of_one_cut_are_answered_together_and_not_mixed_up(folder, plan, stub, monkeypatch):
+    """Many devices at one cut: one run of the tail for all of them, and each gets its own answer."""
     cut = plan.cuts[-1]
     images = [picture.image() for picture in coloured_pictures(24, seed=5)]
     requests = [_request(cut, _features_of(folder, cut, image)) for image in images]
     alone = [stub.Infer(request, timeout=CALL_S).classification.class_id[0] for request in requests]
-    calls = [stub.Infer.future(request, timeout=CALL_S) for request in requests]
-    assert [call.result().classification.class_id[0] for call in calls] == alone
+    rows = []
+    monkeypatch.setattr(Network, "run", _noting_rows(Network.run, rows))
+    batching = {"max_batch_size": len(requests), "max_queue_delay_s": 5.0}
+    config = cloud_config(folder.parent.parent, batching=batching)
+    with serving(config) as server, stub_of(server) as together:
+        rows.clear()
+        calls = [together.Infer.future(request, timeout=CALL_S) for request in requests]
+        assert [call.result().classification.class_id[0] for call in calls] == alone
+    assert sum(rows) == len(requests)
+    assert max(rows) > 1
+
+
+def _noting_rows(run, rows):
+    def noted(self, tensors):
+        rows.append(len(tensors[0]))
+        return run(self, tensors)
+
+    return noted
