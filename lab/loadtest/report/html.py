@@ -40,11 +40,11 @@ def element(tag: str, *contents: Content, css: str = "") -> Markup:
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[Content]], row_css: Sequence[str] = ()
 ) -> Markup:
-    """A table that scrolls sideways where the page is narrower."""
+    """A table; on a narrow screen each row becomes a card, whose figures bear their headings."""
     head = element("tr", *(element("th", c.heading, css="text" if c.text else "") for c in columns))
     body = []
     for index, row in enumerate(rows):
-        cells = [element("td", cell, css=_css(c)) for c, cell in zip(columns, row, strict=True)]
+        cells = [_cell(column, content) for column, content in zip(columns, row, strict=True)]
         body.append(element("tr", *cells, css=row_css[index] if row_css else ""))
     return element("div", element("table", element("thead", head), element("tbody", *body)), css="scroll")
 
@@ -71,6 +71,11 @@ def page(title: str, *contents: Content) -> str:
         + "\n".join(map(escaped, contents))
         + "\n</body>\n</html>\n"
     )
+
+
+def _cell(column: Column, content: Content) -> Markup:
+    heading, css = html.escape(column.heading), html.escape(_css(column))
+    return Markup(f'<td class="{css}" data-heading="{heading}"><span>{escaped(content)}</span></td>')
 
 
 def _css(column: Column) -> str:

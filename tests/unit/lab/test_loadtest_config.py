@@ -25,7 +25,7 @@ scenarios: {s: {modes: [a], links: [l]}}
 def test_example_is_what_the_program_reads() -> None:
     """The example file loads, and its scenarios are all that the make target shows."""
     config = load_config(EXAMPLE, LoadConfig)
-    assert set(config.scenarios) == {"video", "video_forms", "labelled", "fleet"}
+    assert set(config.scenarios) == {"video", "video_pictures", "labelled", "fleet"}
     assert config.goals
 
 
