@@ -177,7 +177,11 @@ def test_features_of_any_content(channel, head_sha256, data):
 MODELS = ["identity", "strings", "halves", "switches", "colour", "centre", "nobody", ""]
 DATATYPES = ["FP32", "FP16", "FP64", "BF16", "BYTES", "BOOL", "INT8", "INT64", "UINT8", "UINT64", "", "fp32"]
 lengths = st.integers(0, 5) | st.sampled_from([-1, 2**31, 2**62, 2**63 - 1, -(2**63)])
-shapes = st.lists(lengths, max_size=5) | st.lists(st.just(1), max_size=80) | st.sampled_from([[1, 4], [2, 4], [1, 3, 16, 16]])
+shapes = (
+    st.lists(lengths, max_size=5)
+    | st.lists(st.just(1), max_size=80)
+    | st.sampled_from([[1, 4], [2, 4], [1, 3, 16, 16]])
+)
 contents = st.builds(
     oip_pb.InferTensorContents,
     bool_contents=st.lists(st.booleans(), max_size=8),
