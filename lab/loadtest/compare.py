@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from common.errors import SourceError
 from lab.loadtest.measures import MEASURES, Better
 from lab.loadtest.report.html import Column, Content, element, page, table
 from lab.loadtest.results import Report
@@ -50,8 +51,15 @@ class Change:
 
 
 def changes(before: Report, after: Report) -> list[Change]:
-    """Every figure that both reports have, in the order of the newer one."""
+    """Every figure that both reports have, in the order of the newer one.
+
+    Raises:
+        SourceError: no scenario, mode, link and number of edges is in both.
+    """
     old = {cell.name: cell for cell in before.cells}
+    if not any(cell.name in old for cell in after.cells):
+        names = ["; ".join(cell.name for cell in report.cells) or "nothing" for report in (before, after)]
+        raise SourceError(f"the reports have nothing in common: one has {names[0]}, the other {names[1]}")
     return [
         Change(cell.name, measure, old[cell.name].summary[measure], summary)
         for cell in after.cells
