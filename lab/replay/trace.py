@@ -5,9 +5,11 @@ until the next; the trace begins again after its last line, which says where it 
 """
 
 import csv
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +19,8 @@ from common.errors import SourceError
 
 COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
 DURATION_S = 600.0
+FOREVER = 1e9
+"""Seconds, or times of a trace, after which nobody waits."""
 _STEP_S = 0.5
 
 
@@ -40,14 +44,17 @@ class LinkTrace:
         self.name = name
         self._steps = steps
         self._starts = [step.at_s for step in steps]
-        rising = all(a < b for a, b in zip(self._starts, self._starts[1:], strict=False))
+        rising = all(a < b for a, b in pairwise(self._starts))
         if len(steps) < 2 or steps[0].at_s != 0 or not rising:
             raise SourceError(f"link trace {name}: needs at least two lines, at_s from 0 and rising")
-        if any(min(step.rate_bytes_per_s, step.rtt_s) < 0 for step in steps):
-            raise SourceError(f"link trace {name}: has a number below 0")
+        numbers = np.array([(step.at_s, step.rate_bytes_per_s, step.rtt_s) for step in steps])
+        if not (np.isfinite(numbers) & (numbers >= 0)).all():
+            raise SourceError(f"link trace {name}: has a number that is not finite, or below 0")
         self.duration_s = steps[-1].at_s
         if not any(step.rate_bytes_per_s > 0 for step in steps[:-1]):
             raise SourceError(f"link trace {name}: never carries a byte")
+        carried = pairwise(steps)
+        self._lap_bytes = sum(a.rate_bytes_per_s * (b.at_s - a.at_s) for a, b in carried)
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -55,12 +62,24 @@ class LinkTrace:
         return self._steps
 
     def at(self, time_s: float) -> Step:
-        """The line that holds at a time."""
+        """The line that holds at a time; the first at one that never comes."""
+        if not math.isfinite(time_s):
+            return self._steps[0]
         return self._steps[bisect_right(self._starts, time_s % self.duration_s) - 1]
 
     def finish_s(self, start_s: float, payload_bytes: float) -> float:
-        """When the last byte of a payload is through that begins at `start_s` (the way back not counted)."""
-        now, left = start_s, payload_bytes
+        """When the last byte of a payload is through that begins at `start_s` (the way back not counted).
+
+        Infinity for what would take decades.
+        """
+        laps = (
+            math.floor(payload_bytes / self._lap_bytes)
+            if payload_bytes < FOREVER * self._lap_bytes
+            else math.inf
+        )
+        if not start_s + laps * self.duration_s < FOREVER:
+            return math.inf
+        now, left = start_s + laps * self.duration_s, payload_bytes - laps * self._lap_bytes
         while True:
             index = bisect_right(self._starts, now % self.duration_s) - 1
             ends = now - now % self.duration_s + self._starts[index + 1]

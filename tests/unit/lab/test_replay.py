@@ -82,6 +82,8 @@ def test_a_trace_survives_the_disk(tmp_path: Path, name: str) -> None:
         ("at_s,rate_bytes_per_s,rtt_s\n0,1,x\n1,1,0.1\n", "line 2"),
         ("at_s,rate_bytes_per_s,rtt_s\n0,0,0.1\n1,1,0.1\n", "carries nothing|never carries"),
         ("at_s,rate_bytes_per_s,rtt_s\n0,-1,0.1\n1,1,0.1\n", "below 0"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,inf,0.1\n1,1,0.1\n", "not finite"),
+        ("at_s,rate_bytes_per_s,rtt_s\n0,1,nan\n1,1,0.1\n", "not finite"),
     ],
 )
 def test_a_trace_that_makes_no_sense_is_refused(tmp_path: Path, text: str, named: str) -> None:
@@ -136,6 +138,15 @@ def test_the_command_plays_a_log(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "link-aware" in done.output
     assert '"on_time_share": 1.0' in out.read_text()
+
+
+def test_a_link_that_takes_forever_holds_up_no_replay() -> None:
+    """What it would carry in decades never arrives; the frames are counted as late."""
+    trace = LinkTrace("t", [Step(0.0, 1e-300, 0.1), Step(5.0, 0.0, 0.1)])
+    assert trace.finish_s(0.0, 1000.0) == np.inf
+    outcome = simulate(frames(20), Naive(0.0), trace, Setting())
+    assert outcome.sent > 0
+    assert outcome.on_time_share == 0
 
 
 def test_frames_are_scored_by_another_policy(tmp_path: Path) -> None:
