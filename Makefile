@@ -71,7 +71,7 @@ bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop o
 bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
 	$(BIN)/spillover lab bench-policy --out out/bench-policy
 
-loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (9 minutes)
+loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (10 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest
 
 bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency over links (SPLIT_DATA=labelled pictures)

@@ -8,13 +8,17 @@ import pytest
 from rich.console import Console
 
 from common.config import load_config
-from common.errors import ConfigError, SourceError
+from common.errors import ConfigError, SourceError, UnavailableError
+from common.types import Action
 from edge.config import EdgeConfig
 from lab.loadtest.config import GoalConfig, LoadConfig
 from lab.loadtest.results import Report, read_report
 from lab.loadtest.run import LoadTest, Settings
-from tests.models import colour_classifier
+from lab.records import read_records
+from tests.models import centre_detector, colour_classifier
+from tests.scripted_cloud import no_server_address
 from tests.serving import jpeg_of
+from tests.splitting import residual_classifier, split_classifier
 
 COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (40, 40, 250))
 
@@ -100,6 +104,47 @@ def test_modes_are_measured_side_by_side(pictures: Path, tmp_path: Path) -> None
     assert "cloud_only" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     with (tmp_path / "out" / "report.csv").open(newline="", encoding="utf-8") as file:
         assert {row["scenario"] for row in csv.DictReader(file)} == {"real", "many"}
+
+
+def test_features_are_sent_recorded_and_replayed(pictures: Path, tmp_path: Path) -> None:
+    """A mode with a split network: real edges send features, and simulated ones replay them."""
+    folder = residual_classifier(tmp_path / "home" / "models")
+    (first, *_) = split_classifier(folder).plan.cuts
+    uplink = {
+        "payload": "features",
+        "split": {"folder": "residual/1", "cuts": [first.name]},
+        "max_in_flight": 64,
+    }
+    report = run(
+        config_for(pictures, cloud_model="residual/1", modes=modes_with(cloud_only=uplink)), tmp_path / "out"
+    )
+    _, sending, *fleet = report.cells
+    log = tmp_path / "out" / "real" / "cloud_only-quick-1" / "repeat-0" / "edge-0.jsonl"
+    assert {record.decision.action for record in read_records(log)} == {Action.SEND_FEATURES}
+    assert [cell.figure("cloud_share") for cell in (sending, *fleet)] == [1, 1, 1]
+    assert (fleet[0].figure("payload_bytes_per_frame") or 0) > 0
+
+
+def modes_with(cloud_only: dict[str, object]) -> dict[str, object]:
+    """Both modes, `cloud_only` with this uplink."""
+    return {
+        "edge_only": {"mode": "edge_only"},
+        "cloud_only": {"mode": "cloud_only", "uplink": cloud_only},
+    }
+
+
+def test_a_pair_must_do_the_same_task(pictures: Path, tmp_path: Path) -> None:
+    """A classifier's answers cannot be judged by a detector's: refused before anything is started."""
+    centre_detector(tmp_path / "home" / "models")
+    with pytest.raises(ConfigError, match="do not belong together"):
+        run(config_for(pictures, cloud_model="centre/1"), tmp_path / "out")
+
+
+def test_an_address_where_nobody_answers_is_an_error(pictures: Path, tmp_path: Path) -> None:
+    """Not a report in which every call has failed."""
+    config = config_for(pictures, cloud={"address": no_server_address()})
+    with pytest.raises(UnavailableError, match=r"cloud\.address"):
+        run(config, tmp_path / "out")
 
 
 def test_sweep_and_search_leave_a_configuration_to_start_from(pictures: Path, tmp_path: Path) -> None:
