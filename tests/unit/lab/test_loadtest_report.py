@@ -202,5 +202,5 @@ def test_regressions_come_first_in_the_comparison(tmp_path: Path) -> None:
 
 def test_reports_without_a_common_cell_are_not_compared() -> None:
     """Nothing got worse because nothing could be compared: that is an error, and it names what each holds."""
-    with pytest.raises(SourceError, match="nothing in common.*s / a / home.*s / b / home"):
+    with pytest.raises(SourceError, match=r"nothing in common.*s / a / home.*s / b / home"):
         changes(report(cell("a", {"lost": 0.0})), report(cell("b", {"lost": 0.0})))
