@@ -16,11 +16,11 @@ from edge.values import LinkView, PayloadOption
 
 REFUSED_S = 60.0
 """How long a cut whose tail the server has not is left alone."""
-SAMPLES = 9
+SAMPLES = 15
 """A form's seconds are the median of so many recent calls: one that the machine held up must not decide."""
-EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 16, 4, 3
+EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
 """Of so many frames sent one goes in a form that was not tried for long; more while it was hardly tried."""
-NEAR = 2.0
+NEAR = 1.3
 """Only forms are tried again that are predicted to take at most this much more than the quickest."""
 _SMOOTHING = 0.2
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
