@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from common.errors import ConfigError
+from common.model.manifest import Task
+from edge.carry import build_carry
 from edge.config import EdgeConfig
+from edge.policy.build import build_policy
 from lab.loadtest.config import LoadConfig
 from lab.loadtest.edges import edge_config
 
@@ -18,6 +21,15 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
         return msgspec.convert(raw, EdgeConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
+
+
+def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
+    """What only shows beside the model: a policy or carrying that is not for its task. Raises ConfigError."""
+    try:
+        build_carry(edge.carry, task)
+        build_policy(edge.mode, edge.policy, task, report_threshold=0.5, draw=lambda: 0.5)
+    except ConfigError as error:
+        raise ConfigError(f"modes.{mode}: {error}") from error
 
 
 def modes_used(config: LoadConfig, only: Sequence[str]) -> Iterable[str]:

@@ -17,7 +17,7 @@ from lab.loadtest.cuts import prepare_cuts
 from lab.loadtest.extrapolate import extrapolate
 from lab.loadtest.goals import judge
 from lab.loadtest.links import schedule_of
-from lab.loadtest.modes import edge_of, modes_used
+from lab.loadtest.modes import check_fits, edge_of, modes_used
 from lab.loadtest.reference import expand_source
 from lab.loadtest.report.page import write_page
 from lab.loadtest.results import (
@@ -142,12 +142,12 @@ class LoadTest:
                 f"edge_model and cloud_model do not belong together: {config.edge_model} is for "
                 f"{tasks[0].value}, {config.cloud_model} for {tasks[1].value}"
             )
-        edges = [edge_of(config, mode) for mode in modes_used(config, self._settings.only)]
-        if config.sweep:
-            swept = with_swept_modes(config, config.sweep)
-            edges += [edge_of(swept, mode) for mode in swept.modes if mode not in config.modes]
-        here = not self._config.cloud.address
-        self._notes += prepare_cuts(edges, Bar(), make=here)
+        swept = with_swept_modes(config, config.sweep) if config.sweep else config
+        modes = [*modes_used(config, self._settings.only), *(m for m in swept.modes if m not in config.modes)]
+        edges = {mode: edge_of(swept, mode) for mode in modes}
+        for mode, edge in edges.items():
+            check_fits(edge, mode, tasks[0])
+        self._notes += prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
 
     def _cells(self, scenarios: Scenarios) -> list[Cell]:
         cells: list[Cell] = []

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from common.errors import ConfigError, ModelError
-from common.model.manifest import open_model_folder
+from common.model.manifest import Task, open_model_folder
 from common.model.split import open_split_plan
 from edge.config import EdgeConfig
 from lab.loadtest.config import LoadConfig, SweepConfig
 from lab.loadtest.cuts import prepare_cuts
-from lab.loadtest.modes import edge_of, modes_used
+from lab.loadtest.modes import check_fits, edge_of, modes_used
 from lab.loadtest.sweep import with_swept_modes
 from lab.progress import Silent
 from tests.models import colour_classifier
@@ -60,6 +60,17 @@ def test_a_mistake_in_a_swept_key_names_it() -> None:
     swept = with_swept_modes(config_for(a={}), sweep)
     with pytest.raises(ConfigError, match=r"modes\.a-0\.5.*treshold"):
         edge_of(swept, "a-0.5")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_mode_that_is_not_for_the_model_is_named() -> None:
+    """A score of the other task, or a detector that carries: an error before an edge is started."""
+    modes = config_for(odd={"policy": {"kind": "near_threshold"}}, carries={"carry": {}})
+    with pytest.raises(ConfigError, match=r"modes\.odd: policy\.kind"):
+        check_fits(edge_of(modes, "odd"), "odd", Task.CLASSIFICATION)
+    with pytest.raises(ConfigError, match=r"modes\.carries: carry"):
+        check_fits(edge_of(modes, "carries"), "carries", Task.DETECTION)
+    check_fits(edge_of(modes, "carries"), "carries", Task.CLASSIFICATION)
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:
