@@ -1,6 +1,7 @@
 """From configuration to sinks. A sink's library is imported only where that sink is configured."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from common.errors import ConfigError
@@ -22,15 +23,16 @@ def build_outlets(
     Raises:
         ConfigError: a file cannot be opened, or a sink's library is not installed.
     """
-    return [
-        Outlet(
-            _build(sink, config, labels),
-            sink.queue_size,
-            partial(on_drop, name),
-            partial(on_event_drop, name),
-        )
-        for name, sink in _named(config.sinks)
-    ]
+    outlets = []
+    with ExitStack() as opened:
+        for name, sink in _named(config.sinks):
+            built = _build(sink, config, labels)
+            opened.callback(built.close)
+            outlets.append(
+                Outlet(built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
+            )
+        opened.pop_all()
+    return outlets
 
 
 def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:

@@ -24,6 +24,12 @@ class Outlets:
         for writer in self._writers:
             writer.start()
 
+    def discard(self) -> None:
+        """Close the sinks of a daemon that never came to start."""
+        for outlet in self._outlets:
+            outlet.close()
+            outlet.run()
+
     def put(self, item: Result | Event) -> Receipt:
         """Queue a result or an event for every sink; the receipt tells when one of them has it."""
         receipt = Receipt(len(self._outlets))

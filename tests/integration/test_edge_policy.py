@@ -80,7 +80,7 @@ def test_a_smaller_picture_is_sent_where_the_usual_one_is_not_paid_for(site: Sit
 
     state = site.folder / "left.json"
     SavedTokens(state).save(12_000)
-    budget = {"bytes": 24_000, "per": "day", "bucket_bytes": 12_000, "state_file": str(state)}
+    budget = {"bytes": 2_000_000, "per": "day", "bucket_bytes": 12_000, "state_file": str(state)}
     ladder = [{"jpeg_quality": 40, "longest_side": 64, "kept": 0.6}]
     with scripted_cloud() as cloud:
         uplink = {"address": cloud.address, "ladder": ladder, "keepalive_s": 1_000_000}
