@@ -6,6 +6,7 @@ sees the picture upright as people do; boxes are then in pixels of the upright p
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,30 @@ from common.types import Image
 # Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+
+
+class Region(NamedTuple):
+    """A part of a picture in whole pixels; `right` and `bottom` are just beyond it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.bottom - self.top
+
+    def share_of(self, image: Image) -> float:
+        """Of the pixels of a picture (H, W, 3) that it is a part of."""
+        height, width = image.shape[:2]
+        return float(self.width * self.height / (width * height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +60,16 @@ class EncodedImage:
 
 
 def encode_jpeg(
-    image: Image, quality: int, longest_side: int | None = None, *, square: bool = False
+    image: Image, quality: int, longest_side: int | None = None, region: Region | None = None
 ) -> EncodedImage:
-    """Encode a BGR picture, first shrunk so that its longer side is at most `longest_side` pixels.
+    """Encode a BGR picture or a region of it, first shrunk to at most `longest_side` pixels a side.
 
-    `quality` is 1..100. Never enlarges. With `square` only the middle square is encoded.
+    `quality` is 1..100. Never enlarges.
     """
-    left, top = middle_square(image) if square else (0, 0)
-    height, width = image.shape[0] - 2 * top, image.shape[1] - 2 * left
-    image = image[top : top + height, left : left + width]
+    left, top = (region.left, region.top) if region else (0, 0)
+    if region:
+        image = image[top : region.bottom, left : region.right]
+    height, width = image.shape[:2]
     if longest_side is not None and max(height, width) > longest_side:
         scale = longest_side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -56,11 +82,12 @@ def encode_jpeg(
     return EncodedImage(data.tobytes(), sent_width, sent_height, scale_x, scale_y, left, top)
 
 
-def middle_square(image: Image) -> tuple[int, int]:
-    """Pixels to leave out on either side, and at top and bottom; a pixel more than square may stay."""
+def middle_square(image: Image) -> Region:
+    """The largest square in the middle; it may be a pixel more than square."""
     height, width = image.shape[:2]
     side = min(height, width)
-    return (width - side) // 2, (height - side) // 2
+    left, top = (width - side) // 2, (height - side) // 2
+    return Region(left, top, width - left, height - top)
 
 
 def decode_jpeg(data: bytes, max_pixels: int) -> Image:

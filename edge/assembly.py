@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from common.images import Region
 from common.model.locate import find_model_folder
 from common.model.manifest import Task
 from common.model.session import Model
-from common.types import ModelId
+from common.types import Image, ModelId, Prediction
 from edge.answers import Answers
 from edge.audits import Auditor
 from edge.camera.camera import Camera
@@ -27,6 +29,8 @@ from edge.pipeline import Pipeline, Predictor, Stages, nothing_kept
 from edge.policy.base import Policy
 from edge.policy.build import build_policy
 from edge.policy.gain import EdgeSide
+from edge.policy.region import doubtful_region, no_region
+from edge.policy.scores import ScoreSettings
 from edge.redaction import build_redaction
 from edge.second_look import SecondLook
 from edge.sending import Sending, SendingBuilder
@@ -112,6 +116,7 @@ def _assemble(
         keep=forwarder.keep if forwarder else nothing_kept,
         auditor=auditor,
         carry=carry,
+        region=_region(config, threshold),
         redact=redact,
     )
     return Parts(
@@ -142,6 +147,12 @@ def _policy(config: EdgeConfig, model: Model, report_threshold: float) -> Policy
         config.carry,
         EdgeSide.of(model.manifest, config.model.second_look),
     )
+
+
+def _region(config: EdgeConfig, report_threshold: float) -> Callable[[Prediction, Image], Region | None]:
+    if not any(rung.crop for rung in config.uplink.ladder):
+        return no_region
+    return partial(doubtful_region, settings=ScoreSettings(report_threshold, config.policy.band))
 
 
 def _looking(config: EdgeConfig, plain: Predictor) -> Predictor:

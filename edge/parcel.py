@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Protocol
 
 from common.errors import InvalidInputError
-from common.images import EncodedImage, encode_jpeg
+from common.images import EncodedImage, Region, encode_jpeg, middle_square
 from common.types import Frame, Image
 from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from edge.crops import Crop
 from edge.values import EncodedFeatures, EncodedTensor, Parcel, Payload
 
 PICTURE = "picture"
@@ -58,8 +59,10 @@ class Packer:
         if not self.pictures_allowed and not isinstance(parcel.payload, EncodedFeatures):
             raise InvalidInputError("a picture may not leave this device: uplink.payload is features_only")
 
-    def pack(self, frame: Frame, option: str = "") -> Parcel:
+    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> Parcel:
         """Encode in the form `option`, or in the usual one; takes milliseconds.
+
+        `crop` is what a form that cuts one out sends; without it that form is of the whole frame.
 
         Raises:
             InvalidInputError: the frame cannot be encoded.
@@ -68,6 +71,8 @@ class Packer:
         option = option or self._usual
         if option in self._rungs and not self.pictures_allowed:
             option = self._usual
+        rung = self._rungs.get(option)
+        crop = crop if rung and rung.crop else None
         height, width = frame.image.shape[:2]
         return Parcel(
             frame_id=frame.frame_id,
@@ -77,23 +82,25 @@ class Packer:
             captured_unix_s=frame.captured_unix_s,
             frame_width=width,
             frame_height=height,
-            payload=self._payload(frame, option),
+            payload=encode_rung(frame.image, rung, crop.region if crop else None)
+            if rung
+            else self._encoders[option].encode(frame.image),
             option=option,
+            rest=crop.rest if crop else None,
         )
 
     def pack_to_wait(self, frame: Frame) -> Parcel:
         """Encode for the disk: as `pack`, but a picture in place of a tensor of many times its size."""
         return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
-    def _payload(self, frame: Frame, option: str) -> Payload:
-        if (rung := self._rungs.get(option)) is not None:
-            return encode_rung(frame.image, rung)
-        return self._encoders[option].encode(frame.image)
 
-
-def encode_rung(image: Image, rung: Rung) -> EncodedImage:
-    """The picture as this rung of the ladder sends it."""
-    return encode_jpeg(image, rung.jpeg_quality, rung.longest_side, square=rung.square)
+def encode_rung(image: Image, rung: Rung, region: Region | None = None) -> EncodedImage:
+    """The picture as this rung of the ladder sends it; a `region` is shrunk as much as the whole would be."""
+    longest_side = rung.longest_side
+    if region and longest_side:
+        longest_side = max(1, round(longest_side * max(region.width, region.height) / max(image.shape[:2])))
+    part = middle_square(image) if rung.square else region
+    return encode_jpeg(image, rung.jpeg_quality, longest_side, part)
 
 
 def usual_rung(config: UplinkConfig) -> Rung:

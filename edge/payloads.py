@@ -23,12 +23,16 @@ EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
 NEAR = 1.3
 """Only forms are tried again that are predicted to take at most this much more than the quickest."""
 _SMOOTHING = 0.2
+_PICTURES = frozenset({Action.SEND_FRAME, Action.SEND_CROPS})
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form: bytes, seconds on this device and on the server; of the recent calls that used it."""
+    """One form: bytes, seconds on this device and on the server; of the recent calls that used it.
+
+    The bytes of a crop are those that the whole frame would have: a crop has its share of them.
+    """
 
     action: Action
     payload_bytes: float
@@ -58,6 +62,14 @@ class Form:
             made_at=number,
         )
 
+    def cut_to(self, crop_share: float) -> "Form":
+        """What a crop of that share of the frame costs; other forms are of the whole frame."""
+        return self.of_bytes(self.payload_bytes * crop_share) if self.action is Action.SEND_CROPS else self
+
+    def of_bytes(self, payload_bytes: float) -> "Form":
+        """What one frame of that size costs."""
+        return replace(self, payload_bytes=payload_bytes)
+
     def served(self, server_s: float) -> "Form":
         """After the server answered one."""
         recent = (*self.served_s, server_s)[-SAMPLES:]
@@ -74,7 +86,7 @@ def picture_forms(
     rungs = {PICTURE: usual} | {rung.name: rung for rung in ladder}
     unit = _PICTURE_BYTES / _relative_size(usual)
     return {
-        name: Form(Action.SEND_FRAME, unit * _relative_size(rung), 0.005, 0.02, _kept(rung, measured))
+        name: Form(_action(rung), unit * _relative_size(rung), 0.005, 0.02, _kept(rung, measured))
         for name, rung in rungs.items()
     }
 
@@ -86,6 +98,10 @@ def cut_forms(cuts: Sequence[Cut]) -> dict[str, Form]:
 
 def _kept(rung: Rung, measured: Mapping[str, float]) -> float:
     return measured.get(rung.name, 1.0) if rung.kept is None else rung.kept
+
+
+def _action(rung: Rung) -> Action:
+    return Action.SEND_CROPS if rung.crop else Action.SEND_FRAME
 
 
 def _relative_size(rung: Rung) -> float:
@@ -127,8 +143,11 @@ class PayloadBook:
         self._frames_made = 0
         self._forms = dict(forms)
 
-    def view(self, server_queue_s: float = 0.0) -> LinkView:
-        """The link, and every form that may be used with its predicted latency."""
+    def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0) -> LinkView:
+        """The link, and every form that may be used with its predicted latency.
+
+        `crop_share` is the share of the frame that a crop would have; 0: there is none to be cut.
+        """
         with self._lock:
             now_s = self._clock()
             # What is known grows old and is still the best guess; a probe will tell.
@@ -143,7 +162,7 @@ class PayloadBook:
                     form.kept,
                     form.known,
                 )
-                for name, form in self._usable(now_s).items()
+                for name, form in self._usable(now_s, crop_share).items()
             )
             options = self._with_due(options)
             return LinkView(estimate, options, self._bytes_in_flight, self._link.may_probe(now_s))
@@ -152,17 +171,17 @@ class PayloadBook:
         """Every form that may be used, with its predicted latency."""
         return self.view().options
 
-    def made(self, name: str, payload_bytes: int, make_s: float) -> None:
+    def made(self, name: str, payload_bytes: int, make_s: float, crop_share: float = 1.0) -> None:
         """A frame was encoded in that form; the sizes of pictures that never were keep their ratio to it."""
         with self._lock:
             form = self._forms.get(name)
             if form is None:
                 return
             self._frames_made += 1
-            made = form.made(float(payload_bytes), make_s, self._frames_made)
+            made = form.made(payload_bytes / crop_share, make_s, self._frames_made)
             ratio = made.payload_bytes / form.payload_bytes
             for other, guess in self._forms.items():
-                if not guess.known and guess.action is form.action is Action.SEND_FRAME:
+                if not guess.known and {guess.action, form.action} <= _PICTURES:
                     self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
             self._forms[name] = made
 
@@ -171,7 +190,9 @@ class PayloadBook:
         with self._lock:
             now_s = self._clock()
             form = self._forms.get(name)
-            late = form is not None and self._latency_s(self._estimate, form) > time_left_s
+            late = False
+            if form is not None:
+                late = self._latency_s(self._estimate, form.of_bytes(payload_bytes)) > time_left_s
             self._link.tried(now_s, probe=late)
             self._bytes_in_flight += payload_bytes
             return self._bytes_in_flight
@@ -242,12 +263,17 @@ class PayloadBook:
         form = self._forms[name]
         return len(form.made_s) >= FIRST_SAMPLES, form.made_at
 
-    def _usable(self, now_s: float) -> dict[str, Form]:
-        usable = {name: form for name, form in self._forms.items() if form.refused_until_s <= now_s}
+    def _usable(self, now_s: float, crop_share: float) -> dict[str, Form]:
+        forms = {name: form.cut_to(crop_share) for name, form in self._forms.items()}
+        usable = {
+            name: form
+            for name, form in forms.items()
+            if form.refused_until_s <= now_s and (crop_share or form.action is not Action.SEND_CROPS)
+        }
         features = {name: form for name, form in usable.items() if form.action is Action.SEND_FEATURES}
         if self._kind is PayloadKind.FEATURES and features:
             return features
-        return usable or self._forms
+        return usable or forms
 
 
 def build_book(

@@ -5,11 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.images import Region
 from common.model.session import StepTimings
-from common.types import Action, AnsweredBy, Detections, Frame, Image, ModelId, Prediction, Result, Timings
+from common.types import (
+    Action,
+    AnsweredBy,
+    Decision,
+    Detections,
+    Frame,
+    Image,
+    ModelId,
+    Prediction,
+    Result,
+    Timings,
+)
 from edge.answers import Answers
 from edge.audits import Auditor
 from edge.carry import Carry
+from edge.crops import Crop, crop_of
 from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.motion import Scene, watch
 from edge.uplink.base import Uplink
@@ -43,6 +56,8 @@ class Stages:
     """Takes frames that wait on the disk for a late answer; must not block."""
     auditor: Auditor
     carry: Carry
+    region: Callable[[Prediction, Image], Region | None]
+    """What a crop of this frame would show."""
     redact: Callable[[Frame, Prediction], Frame]
     """Hides what must not leave the device; every frame that is sent or kept passes it."""
 
@@ -75,12 +90,14 @@ class Pipeline:
         self._scene, surroundings = watch(
             self._scene, frame.image, prediction, self._report_threshold, frame.captured_monotonic_s
         )
+        region = stages.region(prediction, frame.image)
         context = Context(
             time_left_s=deadline_s - time.monotonic(),
-            link=stages.uplink.link(),
+            link=stages.uplink.link(region.share_of(frame.image) if region else 0.0),
             now_s=now,
             threshold=stages.auditor.threshold,
             surroundings=surroundings,
+            region=region,
             asked_ago_s=stages.carry.asked_ago_s(frame.captured_monotonic_s),
         )
         decision = stages.policy.decide(prediction, context)
@@ -119,7 +136,14 @@ class Pipeline:
             probe = context.link.breaker is not BreakerPhase.CLOSED
             ticket: Ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s, probe=probe)
             ticket = stages.carry.watch(ticket, frame.frame_id, frame.captured_monotonic_s, prediction)
-            stages.uplink.send(outgoing, deadline_s, ticket, decision.payload)
+            crop = _crop(decision, region, _reported(prediction, self._report_threshold))
+            stages.uplink.send(outgoing, deadline_s, ticket, decision.payload, crop)
+
+
+def _crop(decision: Decision, region: Region | None, reported: Prediction) -> Crop | None:
+    if decision.action is not Action.SEND_CROPS or region is None or not isinstance(reported, Detections):
+        return None
+    return crop_of(region, reported)
 
 
 def _reported(prediction: Prediction, threshold: float) -> Prediction:

@@ -86,6 +86,8 @@ class SendingBuilder:
         detects = self.model.manifest.task is Task.DETECTION
         if detects and any(rung.square for rung in self.config.uplink.ladder):
             raise ConfigError("uplink.ladder: square leaves out what a detector has to see")
+        if not detects and any(rung.crop for rung in self.config.uplink.ladder):
+            raise ConfigError("uplink.ladder: crop is cut around boxes, and a classifier gives none")
 
     def _uplink(
         self, packer: Packer, tensors: TensorEncoder | None, book: PayloadBook, meter: ByteMeter | None

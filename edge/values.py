@@ -12,6 +12,7 @@ from common.images import EncodedImage
 from common.model.preprocess import Geometry
 from common.tensors import Tensor
 from common.types import Action, Detections, ModelId, Prediction
+from edge.crops import merged
 from edge.link import PRIOR, LinkEstimate
 
 
@@ -88,7 +89,8 @@ class PayloadOption:
 class Parcel:
     """What leaves the device for one frame, now or later: the payload, and what a reply to it needs.
 
-    `option` names the form of the payload, as `PayloadOption.name` does.
+    `option` names the form of the payload, as `PayloadOption.name` does. `rest` is None but for a crop: the
+    edge's boxes beside it, as `edge.crops.Crop` has them.
     """
 
     frame_id: str
@@ -100,9 +102,13 @@ class Parcel:
     frame_height: int
     payload: Payload
     option: str = ""
+    rest: Detections | None = None
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
-        """Boxes arrive in pixels of what was sent; the frame may be larger, or begin elsewhere."""
+        """Boxes arrive in pixels of what was sent; the frame may be larger, or begin elsewhere.
+
+        Those of a crop are put together with the edge's beside it.
+        """
         if not isinstance(prediction, Detections) or isinstance(self.payload, EncodedTensor):
             return prediction  # a tensor's output is decoded here, straight into pixels of the frame
         if isinstance(self.payload, EncodedFeatures):
@@ -113,7 +119,8 @@ class Parcel:
             offset = np.array([sent.offset_x, sent.offset_y] * 2, np.float32)
             limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
             xyxy = np.clip(prediction.xyxy / scale + offset, 0, limit)
-        return Detections(xyxy, prediction.confidence, prediction.class_id)
+        found = Detections(xyxy, prediction.confidence, prediction.class_id)
+        return found if self.rest is None else merged(found, self.rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Rung(Section, frozen=True):
     longest_side: Count | None = None
     square: bool = False
     """Only the middle square, for classifiers: a network with `resize: centre_crop` sees nothing else."""
+    crop: bool = False
+    """Only the region around the boxes in doubt, for detectors; `longest_side` is still the frame's."""
     kept: Share | None = None
     """Null is what `lab fit --ladder` has measured, as the gain file says, else 1."""
 
@@ -93,7 +95,13 @@ class Rung(Section, frozen=True):
     def name(self) -> str:
         """As decisions and records call it."""
         side = f"-{self.longest_side}" if self.longest_side else ""
-        return f"picture-q{self.jpeg_quality}{side}{'-square' if self.square else ''}"
+        part = "-square" if self.square else "-crop" if self.crop else ""
+        return f"picture-q{self.jpeg_quality}{side}{part}"
+
+    def __post_init__(self) -> None:
+        """Refuse both parts at once."""
+        if self.square and self.crop:
+            raise ValueError("square is for classifiers, crop for detectors: a rung has one of them")
 
 
 class UplinkConfig(Section, frozen=True):

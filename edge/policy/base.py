@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.images import Region
 from common.types import Decision, Prediction
 from edge.policy.motion import UNSEEN, Surroundings
 from edge.values import LinkState
@@ -49,6 +50,9 @@ HELD_BACK = frozenset(
 )
 """The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
 
+NEEDS_WHOLE = frozenset({Reason.AUDIT, Reason.EMPTY_AUDIT, Reason.MOTION, Reason.LOST_TRACK})
+"""What such frames are sent for is what the edge may have missed: a crop around what it saw will not tell."""
+
 UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
 """Reasons to send that have no gain to rank by."""
 
@@ -65,6 +69,8 @@ class Context:
     threshold: float | None = None
     """Moved by audits; None is the configuration's."""
     surroundings: Surroundings = UNSEEN
+    region: Region | None = None
+    """What a crop would show of the frame; None where none is to be cut."""
     asked_ago_s: float = math.inf
     """Age of the newest frame that the cloud was asked about, where its answer is carried."""
 

@@ -1,12 +1,13 @@
 """In which form a frame is sent: the quickest, by predicted latency, of those that are good enough."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from common.images import Region
 from common.types import Action, Decision, Prediction
 from edge.budget import wire_bytes
-from edge.policy.base import Context, Policy
+from edge.policy.base import NEEDS_WHOLE, Context, Policy
 from edge.values import PayloadOption
 
 KEPT_TOLERANCE = 0.02
@@ -44,7 +45,11 @@ class ChoosePayload:
 
 def in_form(decision: Decision, context: Context) -> Decision:
     """A decision to send with the form that suits the moment; any other as it is."""
-    options = context.link.view.options
+    options = [
+        option
+        for option in context.link.view.options
+        if option.action is not Action.SEND_CROPS or decision.reason not in NEEDS_WHOLE
+    ]
     if decision.action is not Action.SEND_FRAME or not options:
         return decision
     chosen = choose_payload(options, context.time_left_s, context.link.tokens.left_bytes)
@@ -54,8 +59,20 @@ def in_form(decision: Decision, context: Context) -> Decision:
         payload=chosen.name,
         expected_gain=decision.expected_gain * chosen.kept,
         predicted_latency_s=chosen.latency_s,
-        inputs=decision.inputs | _told(options),
+        inputs=decision.inputs | _told(options) | _cut(context.region),
     )
+
+
+def _cut(region: Region | None) -> dict[str, float]:
+    """Where a crop would be, in pixels of the frame."""
+    return {f"crop.{side}": float(at) for side, at in region._asdict().items()} if region else {}
+
+
+def region_told(inputs: Mapping[str, float]) -> Region | None:
+    """The region that a decision's inputs tell of."""
+    if "crop.left" not in inputs:
+        return None
+    return Region(*(int(inputs[f"crop.{side}"]) for side in Region._fields))
 
 
 def _told(options: Sequence[PayloadOption]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from common.model.manifest import Task
 from common.types import Classification, Detections, Prediction
@@ -69,11 +70,16 @@ def mean_score(prediction: Prediction, settings: ScoreSettings) -> float | None:
 
 def near_threshold(prediction: Prediction, settings: ScoreSettings) -> float | None:
     """Number of boxes within `band` of the report threshold; None without boxes in or above the band."""
-    confidence = _detections(prediction).confidence
-    visible = confidence[confidence >= settings.report_threshold - settings.band]
-    if not visible.size:
+    detections = _detections(prediction)
+    if not (detections.confidence >= settings.report_threshold - settings.band).any():
         return None
-    return float(np.count_nonzero(visible <= settings.report_threshold + settings.band))
+    return float(np.count_nonzero(doubtful(detections, settings)))
+
+
+def doubtful(detections: Detections, settings: ScoreSettings) -> npt.NDArray[np.bool_]:
+    """Which boxes (N,) are within `band` of the report threshold."""
+    confidence, threshold = detections.confidence, settings.report_threshold
+    return (confidence >= threshold - settings.band) & (confidence <= threshold + settings.band)
 
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType(

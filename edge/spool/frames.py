@@ -3,14 +3,16 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from common.errors import InvalidInputError
 from common.images import EncodedImage
 from common.model.preprocess import Geometry
-from common.types import Action, AnsweredBy, Decision, Result, Timings
+from common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
 from edge.values import CloudAnswer, EncodedFeatures, EncodedTensor, Parcel, Payload
 
 _FORMAT = 1
+_Row = tuple[float, float, float, float, float, int]
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +43,8 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     option: str = ""
     scale_y: float = 0.0
     """Of pictures; 0 in records of a version that had one scale for both axes."""
+    rest: tuple[_Row, ...] | None = None
+    """Of a crop: `Parcel.rest`, for each box xyxy, confidence and class."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -66,7 +70,20 @@ def to_body(parcel: Parcel, local: Result) -> bytes:
             reason=decision.reason,
             expected_gain=decision.expected_gain,
             inputs=decision.inputs,
+            rest=_rows(parcel.rest) if parcel.rest is not None else None,
         )
+    )
+
+
+def _rows(boxes: Detections) -> tuple[_Row, ...]:
+    columns = boxes.confidence.tolist(), boxes.class_id.tolist()
+    return tuple((*xyxy, *rest) for xyxy, *rest in zip(boxes.xyxy.tolist(), *columns, strict=True))
+
+
+def _boxes(rows: tuple[_Row, ...]) -> Detections:
+    numbers = np.array(rows, np.float64).reshape(-1, 6)
+    return Detections(
+        numbers[:, :4].astype(np.float32), numbers[:, 4].astype(np.float32), numbers[:, 5].astype(np.int32)
     )
 
 
@@ -126,6 +143,7 @@ class SpooledFrame:
             frame_height=body.frame_height,
             payload=self._payload(),
             option=body.option,
+            rest=_boxes(body.rest) if body.rest is not None else None,
         )
 
     def _payload(self) -> Payload:

@@ -3,20 +3,24 @@
 from typing import Protocol
 
 from common.types import Frame
+from edge.crops import Crop
 from edge.values import CallFailure, LinkState, Outcome, Parcel, Ticket
 
 
 class Uplink(Protocol):
     """Takes frames away. No method but `deliver`, `wait_until_ready` and `close` ever blocks."""
 
-    def link(self) -> LinkState:
-        """What is known of the link now."""
+    def link(self, crop_share: float = 0.0) -> LinkState:
+        """What is known of the link now; `crop_share` is as `PayloadBook.view` has it."""
         ...
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
+    def send(
+        self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "", crop: Crop | None = None
+    ) -> None:
         """Encode and send `frame`; `ticket` is settled once, whatever happens.
 
-        `deadline_s` is on the clock of `time.monotonic`; `option` is the form to send it in, empty the usual.
+        `deadline_s` is on the clock of `time.monotonic`; `option` is the form to send it in, empty the usual;
+        `crop` is what a form that cuts one out sends.
         """
         ...
 
@@ -36,13 +40,16 @@ class Uplink(Protocol):
 class NoUplink:
     """Mode `edge_only`: nothing can be sent. It keeps gRPC out of the process."""
 
-    def link(self) -> LinkState:
+    def link(self, crop_share: float = 0.0) -> LinkState:
         """Nothing in flight, no room."""
+        del crop_share
         return LinkState()
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
+    def send(
+        self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "", crop: Crop | None = None
+    ) -> None:
         """Settle at once: there is no link."""
-        del frame, deadline_s, option
+        del frame, deadline_s, option, crop
         ticket.settle(CallFailure("no uplink"))
 
     def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:

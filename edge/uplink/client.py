@@ -17,6 +17,7 @@ from common.log import get_logger
 from common.types import Frame, Prediction
 from edge.budget import ByteMeter
 from edge.config import UplinkConfig
+from edge.crops import Crop
 from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
 from edge.uplink.breaker import BreakerRule
@@ -139,11 +140,11 @@ class GrpcUplink:
         self._encoder = ThreadPoolExecutor(1, "uplink")
         self._closing = False
 
-    def link(self) -> LinkState:
+    def link(self, crop_share: float = 0.0) -> LinkState:
         """What is known of the link now, and the forms that a frame may be sent in."""
         state = self._flight.state()
         if self._book:
-            state = replace(state, view=self._book.view(state.server_queue_wait_s))
+            state = replace(state, view=self._book.view(state.server_queue_wait_s, crop_share))
         return replace(state, tokens=self._meter.tokens()) if self._meter else state
 
     def certificate_days_left(self) -> float:
@@ -154,10 +155,12 @@ class GrpcUplink:
         """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""
         self._flight.wait_for_room(timeout_s)
 
-    def send(self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "") -> None:
+    def send(
+        self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "", crop: Crop | None = None
+    ) -> None:
         """Hand `frame` to the encoding thread. The cap is the policy's to respect; this only counts."""
         passage = self._flight.take_off(deadline_s)
-        self._encoder.submit(self._depart, frame, passage, ticket, option)
+        self._encoder.submit(self._depart, frame, passage, ticket, option, crop)
 
     def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
         """Send what waited on the disk and wait for the end, at most `timeout_s` seconds."""
@@ -175,11 +178,13 @@ class GrpcUplink:
         if not self._flight.wait_until_empty(CLOSE_TIMEOUT_S):
             _log.warning("calls did not end when the channel was closed", in_flight=self.link().in_flight)
 
-    def _depart(self, frame: Frame, passage: Passage, ticket: Ticket, option: str) -> None:
+    def _depart(
+        self, frame: Frame, passage: Passage, ticket: Ticket, option: str, crop: Crop | None = None
+    ) -> None:
         """Encode, then call: the work of the encoding thread for one frame."""
         start = time.monotonic()
         try:
-            parcel = self._packer.pack(frame, option)
+            parcel = self._packer.pack(frame, option, crop)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             self._land(passage, ticket, CallFailure("not sent", str(error)), None)
             return
@@ -190,7 +195,8 @@ class GrpcUplink:
             return
         ticket.encoded(len(parcel.payload.data), now - start)
         if self._book:
-            self._book.made(parcel.option, len(parcel.payload.data), now - start)
+            share = crop.region.share_of(frame.image) if crop and parcel.rest is not None else 1.0
+            self._book.made(parcel.option, len(parcel.payload.data), now - start, share)
         self._retries.called()
         self._launch(parcel, passage, ticket, passage.deadline_s - now, frame)
 
