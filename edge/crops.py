@@ -7,6 +7,8 @@ import numpy as np
 from common.images import Region
 from common.types import Detections
 
+NO_BOXES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:

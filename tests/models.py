@@ -1,5 +1,6 @@
 """Tiny real ONNX models, built on the spot, so that tests need no data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,22 +78,31 @@ def fragile_classifier(repository: Path, failing: str, name: str = "fragile", ve
     return folder
 
 
-def centre_detector(repository: Path, name: str = "centre", version: str = "1") -> Path:
-    """A detector of one box, the middle quarter, as sure as the picture is bright. Batch fixed to 1."""
+def centre_detector(
+    repository: Path, name: str = "centre", version: str = "1", beside: Sequence[float] = ()
+) -> Path:
+    """A detector of one box, the middle quarter, as sure as the picture is bright. Batch fixed to 1.
+
+    `beside` is a second box that it always sees: x and y of its middle, width, height (shares), confidence.
+    """
+    second = np.array(beside, np.float32).reshape(-1, 5) * np.array([SIDE] * 4 + [1], np.float32)
+    boxes = {"beside": second.reshape(1, 5, 1)} if beside else {}
     box = np.array([SIDE / 2, SIDE / 2, SIDE / 2, SIDE / 2], np.float32).reshape(1, 4, 1)
     graph = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
             helper.make_node("Reshape", ["mean", "shape"], ["score"]),
             helper.make_node("Concat", ["box", "score"], ["rows"], axis=1),
+            helper.make_node("Concat", ["rows", *boxes], ["found"], axis=2),
         ],
         "centre",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [1, 5, 1])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, [1, 5, 1 + len(boxes)])],
         [
             numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
             numpy_helper.from_array(np.array([1, 1, 1], np.int64), "shape"),
             numpy_helper.from_array(box, "box"),
+            *(numpy_helper.from_array(value, name) for name, value in boxes.items()),
         ],
     )
     folder = save_network(graph, repository / name / version)

@@ -75,12 +75,13 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     from common.config import load_config
     from edge.config import EdgeConfig, SecondLookConfig
     from edge.parcel import usual_rung
+    from edge.policy.scores import ScoreSettings
     from lab.data.labelled import open_labelled_set
     from lab.policy.calibrate import write_calibration
     from lab.policy.fit import fit_pair, write_gain_file
     from lab.policy.pair import predict_pair
     from lab.policy.report import print_fit, save_fit_plot
-    from lab.policy.rungs import measure_rungs
+    from lab.policy.rungs import Doubts, measure_rungs
     from lab.progress import Bar
 
     progress = Bar()
@@ -98,11 +99,14 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
     file = fitted.file
     if ladder is not None:
-        uplink = load_config(ladder, EdgeConfig).uplink
-        rows = measure_rungs(cloud, pair.data, [usual_rung(uplink), *uplink.ladder], progress, threads)
+        config = load_config(ladder, EdgeConfig)
+        rungs = [usual_rung(config.uplink), *config.uplink.ladder]
+        reported = config.model.report_threshold
+        settings = ScoreSettings(pair.report_threshold if reported is None else reported, config.policy.band)
+        rows = measure_rungs(cloud, pair.data, rungs, progress, threads, Doubts(pair.edge_says, settings))
         file = msgspec.structs.replace(file, kept={row.name: round(row.kept, 4) for row in rows[1:]})
         for row in rows:
-            click.echo(f"{row.name}: {row.mean_bytes:.0f} bytes, keeps {row.kept:.1%} of the cloud's answers")
+            click.echo(row.told())
     write_gain_file(out, file)
     if calibrate and pair.edge.calibration is not None:
         write_calibration(edge, pair.edge.calibration)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.types import Action, Decision
-from edge.policy.base import Reason
+from edge.policy.base import NEEDS_WHOLE, Reason
+from edge.policy.payload import region_told
 from edge.sinks.record import Record
 
 _CHANCE = {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
@@ -34,10 +35,17 @@ def follows(decision: Decision) -> bool:
     if wish is None:
         return decision.action is Action.KEEP and decision.reason == _kept(told)
     if (obstacle := _obstacle(decision, told)) is None:
-        return decision.action not in {Action.KEEP, Action.SPOOL} and decision.reason == wish
+        return decision.reason == wish and _may_leave_so(decision)
     if wish in _CHANCE:
         return decision.action is Action.KEEP and decision.reason == _CHANCE[wish]
     return decision.action in {Action.KEEP, Action.SPOOL} and decision.reason == obstacle
+
+
+def _may_leave_so(decision: Decision) -> bool:
+    """A crop needs a region to be cut out, and a reason that does not ask for the whole frame."""
+    if decision.action is Action.SEND_CROPS:
+        return region_told(decision.inputs) is not None and decision.reason not in NEEDS_WHOLE
+    return decision.action not in {Action.KEEP, Action.SPOOL}
 
 
 def _wish(decision: Decision, told: Mapping[str, float]) -> Reason | None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from common.errors import SourceError
 from common.model.locate import find_model_folder
-from common.types import Frame
+from common.types import Decision, Frame
 from edge.camera.open import open_source
 from edge.camera.source import UnreadablePictureError
 from edge.config import PayloadKind, UplinkConfig
+from edge.crops import NO_BOXES, Crop
 from edge.features import FeatureEncoder
 from edge.parcel import Packer
+from edge.policy.payload import region_told
 from edge.sinks.record import Record
 from edge.values import EncodedFeatures, EncodedTensor
 from edge.values import Payload as EdgePayload
@@ -49,7 +51,7 @@ def record(records: Sequence[Record], source: str, pictures: int, uplink: Uplink
     numbers = sorted(frames)
     sent = [n for n in numbers if frames[n].final.payload_bytes] or numbers
     chosen = sent[:: -(-len(sent) // _POOL)]
-    made = _payloads(source, {n % pictures: frames[n].first.decision.payload for n in chosen}, uplink)
+    made = _payloads(source, {n % pictures: frames[n].first.decision for n in chosen}, uplink)
     payloads = [made[n % pictures] for n in chosen]
     log = [_logged(frames[n], index % len(payloads)) for index, n in enumerate(numbers)]
     return Recording(log, payloads)
@@ -69,8 +71,8 @@ def _logged(frame: Answered, payload: int) -> LoggedFrame:
     return LoggedFrame(wanted, local_s, frame.final.timings.encode_s, payload)
 
 
-def _payloads(source: str, wanted: Mapping[int, str], uplink: UplinkConfig) -> Mapping[int, Payload]:
-    """The pictures of the numbers in `wanted`, each in the form that is named there."""
+def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig) -> Mapping[int, Payload]:
+    """The pictures of the numbers in `wanted`, each in the form that was decided on."""
     packer, pictures = _packer(uplink), open_source(source)
     payloads: dict[int, Payload] = {}
     number = 0
@@ -84,7 +86,10 @@ def _payloads(source: str, wanted: Mapping[int, str], uplink: UplinkConfig) -> M
                 raise SourceError(f"{source} has fewer pictures than when it was recorded")
             if number in wanted:
                 frame = Frame(picture.image, str(number), number, "camera", 0.0, 0.0)
-                payloads[number] = _payload(packer.pack(frame, wanted[number]).payload)
+                decision = wanted[number]
+                region = region_told(decision.inputs)
+                crop = Crop(region, NO_BOXES) if region else None
+                payloads[number] = _payload(packer.pack(frame, decision.payload, crop).payload)
             number += 1
     finally:
         pictures.close()

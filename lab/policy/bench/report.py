@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from common.model.manifest import Task
 from edge.config import Rung
 from edge.policy.gain import GainModel
+from edge.policy.scores import ScoreSettings
 from lab.data.labelled import ClassLabels, open_labelled_set
-from lab.evaluate.classes import judging
 from lab.evaluate.mixture import correct
 from lab.policy.bench.pairs import BenchPair, bench_pairs
 from lab.policy.bench.rules import budget_rows, decision_cost, link_frames, risk_rows
@@ -16,7 +17,7 @@ from lab.policy.fit import Fit, fit_pair, write_gain_file
 from lab.policy.halves import SPLITS, at, held_out
 from lab.policy.pair import Pair, predict_pair
 from lab.policy.report import save_fit_plot
-from lab.policy.rungs import measure_rungs
+from lab.policy.rungs import Doubts, RungRow, measure_rungs
 from lab.progress import Progress
 from lab.replay.compare import Row, compare
 from lab.replay.simulate import Setting
@@ -29,12 +30,15 @@ _LADDER_PICTURES = 150
 _LADDER = (
     Rung(85),
     Rung(85, square=True),
+    Rung(85, crop=True),
     Rung(75, 640),
     Rung(75, 480, square=True),
     Rung(60, 480),
+    Rung(60, 480, crop=True),
     Rung(60, 320, square=True),
     Rung(60, 320),
 )
+_CROP_SETTINGS = ScoreSettings(report_threshold=0.3)
 _DEADLINES_S = {"satellite": 1.5}
 
 
@@ -76,8 +80,9 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest)."
         "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
-    if bench.look is None and not bench.calibrate and pair.data.name != "cifar10-dev":
-        yield _ladder_section(bench, progress, threads)
+    detects = pair.task is Task.DETECTION
+    if bench.look is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
+        yield _ladder_section(bench, pair, progress, threads)
     if isinstance(data.truth, ClassLabels) and bench.look is None:
         rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
         yield (
@@ -92,25 +97,29 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         )
 
 
-def _ladder_section(bench: BenchPair, progress: Progress, threads: int) -> str:
-    """Bytes and what is kept, on the first pictures of the set."""
-    data = open_labelled_set(bench.data)
-    some = judging(data.part(range(min(_LADDER_PICTURES, len(data.pictures)))), bench.cloud)
-    classifies = isinstance(data.truth, ClassLabels)
-    rungs = [rung for rung in _LADDER if classifies or not rung.square]
-    rows = measure_rungs(bench.cloud, some, rungs, progress, threads)
+def _ladder_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
+    """Bytes and what is kept, on the first pictures of the set; crops for detectors, squares for others."""
+    some = pair.data.part(range(min(_LADDER_PICTURES, len(pair.data.pictures))))
+    detects = pair.task is Task.DETECTION
+    rungs = [rung for rung in _LADDER if not (rung.square if detects else rung.crop)]
+    doubts = Doubts(pair.edge_says, _CROP_SETTINGS) if detects else None
+    rows = measure_rungs(bench.cloud, some, rungs, progress, threads, doubts)
     return (
         f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
-        "the cloud's answers with those to the first form (`lab fit --ladder` writes it into the gain file)."
-        "\n\n"
+        "the cloud's answers with those to the first form (`lab fit --ladder` writes it into the gain file). "
+        f"Crops, around boxes within {_CROP_SETTINGS.band} of {_CROP_SETTINGS.report_threshold}: over the "
+        "pictures that have such boxes; beside it what the edge's own answers to those agree.\n\n"
         + _table(
-            ("form", "bytes, mean", "of the first", "kept"),
-            (
-                (r.name, f"{r.mean_bytes:.0f}", f"{r.mean_bytes / rows[0].mean_bytes:.0%}", f"{r.kept:.1%}")
-                for r in rows
-            ),
+            ("form", "pictures", "bytes, mean", "of the first", "kept", "the edge's own"),
+            (_ladder_cells(row, rows[0].mean_bytes) for row in rows),
         )
     )
+
+
+def _ladder_cells(row: RungRow, usual_bytes: float) -> Sequence[str]:
+    of_first = row.mean_bytes / (row.usual_bytes or usual_bytes)
+    own = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
+    return row.name, f"{row.offered:.0%}", f"{row.mean_bytes:.0f}", f"{of_first:.0%}", f"{row.kept:.1%}", own
 
 
 def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:

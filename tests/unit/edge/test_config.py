@@ -50,6 +50,11 @@ def test_example_shows_every_key_and_its_default() -> None:
             "one path",
         ),
         ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "$.device_id"),
+        (
+            "{camera: {source: v}, model: {folder: m}, "
+            "uplink: {ladder: [{jpeg_quality: 80, square: true, crop: true}]}}",
+            "$.uplink.ladder[0]",
+        ),
     ],
 )
 def test_errors_name_the_key(text: str, path: str) -> None:

@@ -14,6 +14,7 @@ from common.types import (
     Result,
     Timings,
 )
+from edge.crops import NO_BOXES
 from edge.spool.frames import SpooledFrame, to_body
 from edge.values import EncodedFeatures, Parcel
 from tests.unit.edge.values import result
@@ -40,6 +41,22 @@ def test_pictures_and_features_come_back_from_the_disk_as_they_were():
         parcel = SpooledFrame(to_body(_parcel(payload), _local())).parcel
         assert parcel.payload == payload
         assert (parcel.frame_id, parcel.sequence, parcel.option) == ("f1", 7, "form")
+
+
+def test_a_crop_comes_back_with_the_boxes_beside_it():
+    """So that a late answer is put together as one in time; a crop with none beside it is still a crop."""
+    for rest in (
+        Detections(
+            np.array([[1.5, 2, 3, 4]], np.float32), np.array([0.7], np.float32), np.array([5], np.int32)
+        ),
+        NO_BOXES,
+    ):
+        sent = Parcel("f1", "cam", "boot", 7, 1.5, 640, 480, PICTURE, "picture-q85-crop", rest)
+        back = SpooledFrame(to_body(sent, _local())).parcel.rest
+        assert back is not None
+        for name in ("xyxy", "confidence", "class_id"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(rest, name))
+            assert getattr(back, name).dtype == getattr(rest, name).dtype
 
 
 def test_boxes_found_in_features_are_brought_back_to_the_frame():

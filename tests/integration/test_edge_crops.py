@@ -1,0 +1,146 @@
+"""Crops through a whole daemon, against a real server on loopback: what leaves, and where its boxes land."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import grpc
+import msgspec
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from common.images import decode_jpeg, jpeg_size
+from common.pb import spillover_pb2 as pb
+from common.types import Action
+from edge.config import EdgeConfig
+from edge.daemon import Daemon
+from edge.sinks.record import Record
+from lab.records import read_records
+from lab.replay.remake import remake
+from tests.models import centre_detector, colour_classifier
+from tests.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
+
+SIDE = 160
+CROP = (112, 112)
+"""The middle box, 80 pixels, and a fifth of that on every side: from (24, 24) on."""
+CORNER = (0.1, 0.1, 0.2, 0.2, 0.9)
+"""What the edge's model is sure of, beside the middle of which it is not."""
+
+POLL_S = 0.05
+
+
+def finds(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
+    """One box of class 3, in pixels of what was sent."""
+    boxes = pb.Detections(xyxy=[10, 20, 50, 60], confidence=[0.8], class_id=[3])
+    return pb.InferReply(
+        frame_id=request.frame_id, model=pb.ModelRef(name="big", version="7"), detections=boxes
+    )
+
+
+class Site:
+    """Four grey pictures, of whose middle the detector is in doubt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = centre_detector(folder / "models", beside=CORNER)
+        (folder / "pictures").mkdir()
+        for number in range(4):
+            cv2.imwrite(str(folder / "pictures" / f"{number}.png"), np.full((SIDE, SIDE, 3), 128, np.uint8))
+
+    def daemon(self, address: str, policy: dict[str, Any] | None = None, **sections: Any) -> Daemon:
+        """A daemon whose ladder has a crop that keeps everything."""
+        values: dict[str, Any] = {
+            "mode": "hybrid",
+            "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
+            "model": {"folder": str(self.model), "report_threshold": 0.5, "session": {"threads": 1}},
+            "policy": {"audit_share": 0.0} | (policy or {}),
+            "uplink": {
+                "address": address,
+                "jpeg_quality": 95,
+                "ladder": [{"jpeg_quality": 95, "crop": True, "kept": 1.0}],
+            },
+            "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
+            "deadline_s": PATIENCE_S,
+            "drain_timeout_s": PATIENCE_S,
+        }
+        return Daemon(msgspec.convert(values | sections, EdgeConfig))
+
+    def records(self) -> list[Record]:
+        """What the sink has."""
+        return read_records(self.folder / "out.jsonl")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site in a folder of its own."""
+    return Site(tmp_path)
+
+
+def _is_merged(record: Record) -> bool:
+    assert record.boxes is not None
+    told = [(box.class_id, box.xyxy) for box in record.boxes]
+    return told == [(0, [0, 0, 32, 32]), (3, [34, 44, 74, 84])]
+
+
+def test_the_answer_to_a_crop_lands_in_the_frame_beside_the_edges_boxes(site: Site) -> None:
+    """The crop alone leaves; its box is moved into the frame, and the corner that was not sent stays."""
+    with scripted_cloud(finds) as cloud:
+        site.daemon(cloud.address).run()
+    records = site.records()
+    crops = [record for record in records if record.decision.action is Action.SEND_CROPS]
+    assert crops
+    assert {jpeg_size(r.image.data) for r in cloud.requests} <= {CROP, (SIDE, SIDE)}
+    assert len([r for r in cloud.requests if jpeg_size(r.image.data) == CROP]) == len(crops)
+    assert all(_is_merged(record) for record in crops)
+    assert remake(records).different == ()
+
+
+def test_an_audit_is_of_the_whole_frame(site: Site) -> None:
+    """Nothing but chance would send these frames: the cloud sees all that the edge may have missed."""
+    with scripted_cloud(finds) as cloud:
+        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 5.0}).run()
+    assert {record.decision.reason for record in site.records()} == {"audit"}
+    assert {jpeg_size(request.image.data) for request in cloud.requests} == {(SIDE, SIDE)}
+
+
+def test_what_is_hidden_in_a_frame_is_hidden_in_its_crop(site: Site) -> None:
+    """The middle is black, what is around it in the crop is not."""
+    with scripted_cloud(finds) as cloud:
+        redaction = {"classes": [0], "style": "fill", "margin": 0.0}
+        site.daemon(cloud.address, redaction=redaction).run()
+    crops = [r.image.data for r in cloud.requests if jpeg_size(r.image.data) == CROP]
+    assert crops
+    for data in crops:
+        picture = decode_jpeg(data, 100_000)
+        assert picture[20:92, 20:92].max() < 60
+        assert picture[:, 100:].min() > 100
+
+
+def test_a_crop_that_no_server_took_is_answered_late_as_it_would_have_been_at_once(site: Site) -> None:
+    """What was tried in vain waits on the disk, and the edge's boxes beside it with it."""
+    spool = {"path": str(site.folder / "spool.dat"), "max_mb": 2.0}
+    site.daemon(no_server_address(), spool=spool).run()
+    tried = [r.frame_id for r in site.records() if r.decision.action is Action.SEND_CROPS]
+    assert tried
+    with scripted_cloud(finds) as cloud:
+        camera = {"source": str(site.folder / "pictures"), "fps": 1, "loop": True}
+        daemon = site.daemon(cloud.address, spool=spool, camera=camera)
+        runner = threading.Thread(target=daemon.run)
+        runner.start()
+        for _ in range(round(PATIENCE_S / POLL_S)):
+            if daemon.metrics.summary().get("spool_frames[answered]", 0) >= len(tried):
+                break
+            runner.join(POLL_S)
+        daemon.stop("seen enough")
+        runner.join(PATIENCE_S)
+    late = {record.frame_id: record for record in site.records() if record.revision}
+    assert all(_is_merged(late[frame_id]) for frame_id in tried)
+
+
+def test_a_classifier_has_nothing_to_cut_around(site: Site) -> None:
+    """The error names the key, before a frame is taken."""
+    model = {"folder": str(colour_classifier(site.folder / "models"))}
+    with pytest.raises(ConfigError, match=r"uplink\.ladder: crop"):
+        site.daemon("127.0.0.1:1", model=model)
