@@ -1,7 +1,7 @@
 """The way to the cloud, built from the configuration: what encodes, pays, calls, and waits on the disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,25 +69,30 @@ class SendingBuilder:
             if record_link:
                 raise ConfigError("mode: edge_only has no link to record")
             return Sending(NoUplink(), None, None, None, None)
-        self._check_ladder()
+        kept = measured_kept(self.config.policy)
+        self._check_ladder(kept)
         trunk = self._trunk()
         tensors = self._tensors()
         heads = self._heads(trunk)
         packer = Packer(self.config.uplink, self.boot_id, {TENSOR: tensors} if tensors else heads)
         recorder = LinkRecorder(record_link, time.monotonic) if record_link else None
-        kept = measured_kept(self.config.policy)
         cuts = [head.cut for head in heads.values()]
         book = build_book(self.config.uplink, cuts, recorder.note if recorder else unobserved, kept)
         meter = self._meter()
         uplink = self._uplink(packer, tensors, book, meter)
         return Sending(uplink, trunk, self._forwarder(packer, uplink), meter, recorder)
 
-    def _check_ladder(self) -> None:
+    def _check_ladder(self, measured: Mapping[str, float]) -> None:
         detects = self.model.manifest.task is Task.DETECTION
-        if detects and any(rung.square for rung in self.config.uplink.ladder):
+        ladder = self.config.uplink.ladder
+        if detects and any(rung.square for rung in ladder):
             raise ConfigError("uplink.ladder: square leaves out what a detector has to see")
-        if not detects and any(rung.crop for rung in self.config.uplink.ladder):
+        crops = [rung for rung in ladder if rung.crop]
+        if crops and not detects:
             raise ConfigError("uplink.ladder: crop is cut around boxes, and a classifier gives none")
+        # Crops are small and often keep little: believed to keep all, they would be all that is ever sent.
+        if any(rung.kept is None and rung.name not in measured for rung in crops):
+            raise ConfigError("uplink.ladder: a crop needs `kept`, or a gain file of `lab fit --ladder`")
 
     def _uplink(
         self, packer: Packer, tensors: TensorEncoder | None, book: PayloadBook, meter: ByteMeter | None

@@ -89,7 +89,7 @@ class Rung(Section, frozen=True):
     crop: bool = False
     """Only the region around the boxes in doubt, for detectors; `longest_side` is still the frame's."""
     kept: Share | None = None
-    """Null is what `lab fit --ladder` has measured, as the gain file says, else 1."""
+    """Null is what `lab fit --ladder` has measured, as the gain file says; else 1, and a crop is refused."""
 
     @property
     def name(self) -> str:

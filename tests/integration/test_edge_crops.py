@@ -139,6 +139,13 @@ def test_a_crop_that_no_server_took_is_answered_late_as_it_would_have_been_at_on
     assert all(_is_merged(late[frame_id]) for frame_id in tried)
 
 
+def test_what_a_crop_keeps_is_measured_or_said_and_never_believed(site: Site) -> None:
+    """A rung that is small and thought to keep everything would be all that is sent."""
+    uplink = {"address": "127.0.0.1:1", "ladder": [{"jpeg_quality": 95, "crop": True}]}
+    with pytest.raises(ConfigError, match=r"uplink\.ladder: a crop needs `kept`"):
+        site.daemon("127.0.0.1:1", uplink=uplink)
+
+
 def test_a_classifier_has_nothing_to_cut_around(site: Site) -> None:
     """The error names the key, before a frame is taken."""
     model = {"folder": str(colour_classifier(site.folder / "models"))}

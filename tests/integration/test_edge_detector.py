@@ -50,8 +50,8 @@ class Street:
         command = ["--edge", self.edge, "--cloud", folder / "models/yolox/1", "--data", self.pictures]
         ladder = folder / "edge.yaml"
         ladder.write_text(
-            "camera: {source: nowhere}\nmodel: {folder: none}\n"
-            "uplink: {ladder: [{jpeg_quality: 50, longest_side: 160}]}\n"
+            "camera: {source: nowhere}\nmodel: {folder: none, report_threshold: 0.3}\n"
+            "uplink: {ladder: [{jpeg_quality: 50, longest_side: 160}, {jpeg_quality: 80, crop: true}]}\n"
         )
         command += [
             "--ladder",
@@ -137,11 +137,11 @@ def test_a_detector_is_not_shown_a_square_alone(street: Street) -> None:
         street.daemon("127.0.0.1:1", [{"jpeg_quality": 80, "square": True}], second_look={"below": 0.95})
 
 
-def test_the_fit_has_measured_what_smaller_pictures_keep(street: Street) -> None:
+def test_the_fit_has_measured_what_smaller_pictures_and_crops_keep(street: Street) -> None:
     """Less than all and more than nothing, by the name that the daemon's decisions use."""
     kept = GainModel.load(street.gain).file.kept
-    assert set(kept) == {"picture-q50-160"}
-    assert 0 < kept["picture-q50-160"] < 1
+    assert set(kept) == {"picture-q50-160", "picture-q80-crop"}
+    assert all(0 < share < 1 for share in kept.values())
 
 
 def test_the_fit_has_calibrated_the_model_that_runs(street: Street) -> None:
