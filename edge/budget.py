@@ -25,7 +25,8 @@ _log = get_logger("budget")
 CALL_BYTES = 500
 """Headers of one call, both ways."""
 CONNECTION_BYTES, TLS_BYTES = 2_000, 12_000
-"""At most what making a connection takes, both ways: TCP and HTTP/2, and two chains of certificates."""
+"""At most what making a connection takes, or trying to, both ways: TCP and HTTP/2, and two chains of
+certificates."""
 PING_BYTES = 300
 """At most what a keep-alive ping takes: two HTTP/2 frames in two packets, encrypted, and their receipts."""
 _FRAMING = 0.05
@@ -177,8 +178,8 @@ class ByteMeter:
             self._charged_bytes += size
             return self._bucket.take(size, now_s)
 
-    def connected(self) -> None:
-        """Pay for a connection that was made. May write to the disk."""
+    def connecting(self) -> None:
+        """Pay for an attempt to connect, whether somebody is there or not. May write to the disk."""
         with self._lock:
             self._charged_bytes += self._connection_bytes
             self._save_before(max(0.0, self._bucket.owe(self._connection_bytes, self._clock())))

@@ -20,6 +20,7 @@ from edge.config import UplinkConfig
 from edge.crops import Crop
 from edge.parcel import PICTURE, Packer
 from edge.payloads import PayloadBook
+from edge.uplink.attempts import Attempts
 from edge.uplink.breaker import BreakerRule
 from edge.uplink.complaints import Complaints
 from edge.uplink.connection import Connections
@@ -136,7 +137,7 @@ class GrpcUplink:
         self._complaints = Complaints()
         self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, self._breaker_turned)
         self._retries = RetryBudget()
-        self._connections = Connections(config, wire.method, meter.connected if meter else None)
+        self._connections = Connections(config, wire.method, self._attempts if meter else None)
         self._encoder = ThreadPoolExecutor(1, "uplink")
         self._closing = False
 
@@ -257,6 +258,8 @@ class GrpcUplink:
     def _landed(self, call: "Call", sent: "_Sent", passage: Passage, ticket: Ticket) -> None:
         now_s = time.monotonic()
         parcel = sent.parcel
+        if self._connections.has_retired:
+            self._drop_channels()
         try:
             outcome = self._outcome(call, parcel, now_s - sent.departed_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
@@ -335,6 +338,19 @@ class GrpcUplink:
             self._encoder.submit(work, *arguments)
         except RuntimeError:
             work(*arguments)
+
+    def _attempts(self) -> Attempts:
+        """Counts for one channel."""
+        return Attempts(self._pay_attempt, self._drop_channels)
+
+    def _pay_attempt(self) -> None:
+        if self._meter:
+            self._meter.connecting()
+
+    def _drop_channels(self) -> None:
+        """On the thread that they belong to."""
+        if not self._closing:
+            self._submit(self._connections.drop_failed)
 
     def _reconnect(self) -> None:
         """Take a new channel after a failed probe.

@@ -14,6 +14,7 @@ from common.log import get_logger
 from common.reload import Reloading, read_file
 from edge.config import UplinkConfig
 from edge.uplink.advice import explain
+from edge.uplink.attempts import Attempts
 
 if TYPE_CHECKING:
     from common.tls import KeyPair  # loads a library that an uplink in the clear need not carry
@@ -40,14 +41,17 @@ class _Secrets:
 class Connection:
     """One channel, which is not closed under its calls."""
 
-    def __init__(self, channel: grpc.Channel, method: "Method") -> None:
+    def __init__(self, channel: grpc.Channel, method: "Method", attempts: Attempts | None) -> None:
         self.method = method
+        self._attempts = attempts
         self._channel = channel
         self._lock = threading.Lock()
         self._calls = 0
 
     def carry(self, call: "grpc.Future[Any]") -> None:
         """Count a call until it ends."""
+        if self._attempts:
+            self._attempts.called()
         with self._lock:
             self._calls += 1
         call.add_done_callback(self._landed)
@@ -58,9 +62,16 @@ class Connection:
         with self._lock:
             return not self._calls
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it found nobody, where attempts are counted."""
+        return self._attempts is not None and self._attempts.failed
+
     def close(self) -> None:
         """Cancel what is under way."""
         self._channel.close()
+        if self._attempts:
+            self._attempts.closed()
 
     def _landed(self, _: object) -> None:
         with self._lock:
@@ -70,18 +81,18 @@ class Connection:
 class Connections:
     """Gives the connection for the next call: a new one when certificates have changed.
 
-    `method_of` picks the method that is called on a channel; `connected` hears of each connection that was
-    made, on a thread of gRPC's. All methods but `note_failure` belong to one
-    thread.
+    `method_of` picks the method that is called on a channel. `attempts` makes what counts attempts to
+    connect, one for each channel, which hears of them on a thread of gRPC's. All methods but `note_failure`
+    belong to one thread.
 
     Raises:
         ConfigError: a file cannot be read, or certificate and key do not belong together.
     """
 
     def __init__(
-        self, config: UplinkConfig, method_of: MethodOf, connected: Callable[[], None] | None = None
+        self, config: UplinkConfig, method_of: MethodOf, attempts: Callable[[], Attempts] | None = None
     ) -> None:
-        self._connected = connected
+        self._attempts = attempts
         self._config = config
         self._options = channel_options(config)
         self._method_of = method_of
@@ -105,13 +116,27 @@ class Connections:
             self._current = self._open()
             self._remind_at_s = 0.0
         self._remind()
-        self._close_idle()
+        self.drop_failed()
         return self._current
 
     def renew(self) -> None:
         """Connect anew, at once: the connection that is there has been found dead, and its calls with it."""
         self._current.close()
         self._current = self._open()
+
+    def drop_failed(self) -> None:
+        """Keep no channel that would try again by itself, unpaid; calls still under way may end."""
+        if self._current.has_failed:
+            self._retired.append(self._current)
+            self._current = self._open()
+        for connection in [one for one in self._retired if one.is_idle]:
+            self._retired.remove(connection)
+            connection.close()
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether a connection waits for its last calls."""
+        return bool(self._retired)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What a call that begins now carries beside its message."""
@@ -143,9 +168,10 @@ class Connections:
 
     def _open(self) -> Connection:
         channel = self._channel()
-        if self._connected is not None:
-            channel.subscribe(_on_ready(self._connected))
-        return Connection(channel, self._method_of(channel))
+        attempts = self._attempts() if self._attempts else None
+        if attempts:
+            channel.subscribe(attempts.changed)
+        return Connection(channel, self._method_of(channel), attempts)
 
     def _channel(self) -> grpc.Channel:
         address, tls = self._config.address, self._config.tls
@@ -158,11 +184,6 @@ class Connections:
         named = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
         return grpc.secure_channel(address, credentials, [*self._options, *named])
 
-    def _close_idle(self) -> None:
-        for connection in [one for one in self._retired if one.is_idle]:
-            self._retired.remove(connection)
-            connection.close()
-
     def _remind(self) -> None:
         """Once a day, and after a change, say so if the certificate ends soon or does not hold now."""
         now_s = time.monotonic()
@@ -174,16 +195,6 @@ class Connections:
             _log.error("certificate does not hold now", because=explain("", own, now))
         elif own and own.ends_soon(now):
             _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
-
-
-def _on_ready(connected: Callable[[], None]) -> Callable[[grpc.ChannelConnectivity], None]:
-    """A callback for `grpc.Channel.subscribe`, which is called with changes alone."""
-
-    def changed(state: grpc.ChannelConnectivity) -> None:
-        if state is grpc.ChannelConnectivity.READY:
-            connected()
-
-    return changed
 
 
 def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:

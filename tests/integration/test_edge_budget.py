@@ -1,5 +1,9 @@
 """The byte budget of a whole daemon: counted where bytes arrive, on the server's side of the wire."""
 
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,33 @@ PER_DAY = {"bytes": 50_000, "per": "day", "bucket_bytes": 25_000}
 SELDOM_S = 1_000_000
 """Keep-alive pings so rare that this budget can pay for them."""
 A_MINUTE_S = 600.0
+
+
+class HangingUp(socketserver.ThreadingTCPServer):
+    """A host that takes connections, counts them and ends them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.connections = 0
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count it; the server closes it."""
+        self.connections += 1
+        super().process_request(request, client_address)
+
+
+@contextmanager
+def hanging_up() -> Iterator[HangingUp]:
+    """Serve while inside."""
+    with HangingUp() as host:
+        thread = threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield host
+        finally:
+            host.shutdown()
+            thread.join(PATIENCE_S)
 
 
 class Site:
@@ -111,6 +142,18 @@ def test_a_second_run_has_what_the_first_has_left(site: Site) -> None:
         assert first == 4
         assert first < len(cloud.requests)
         assert LEFT_BYTES - 5_000 < arrived(cloud, connections=2) <= LEFT_BYTES
+
+
+def test_attempts_that_reach_nobody_are_paid_for(site: Site) -> None:
+    """A host that ends every connection at once: no attempt is made that was not charged as a connection."""
+    camera = {"source": str(site.folder / "pictures"), "pace": "fast", "max_frames": 20}
+    with hanging_up() as host:
+        uplink = {"address": host.address, "breaker_failures": 1000, "keepalive_s": SELDOM_S}
+        records = site.run(host.address, uplink=uplink, camera=camera)
+    called = [record for record in records if "over budget" not in record.error]
+    calls = sum(wire_bytes(record.payload_bytes) for record in called)
+    assert host.connections > 0
+    assert LEFT_BYTES - SavedTokens(site.state).left_bytes >= calls + host.connections * CONNECTION_BYTES
 
 
 def test_retries_and_the_spool_are_paid_for_too(site: Site) -> None:

@@ -110,7 +110,7 @@ def test_crashes_and_restarts_never_overspend(steps: list[tuple[float, int, bool
             if meter.take(size):
                 sent.append((now, wire_bytes(size)))
                 if not connected:
-                    meter.connected()
+                    meter.connecting()
                     sent.append((now, 900))
                     connected = True
             if dies:
@@ -157,7 +157,7 @@ def test_a_connection_is_paid_for_by_the_calls_that_follow() -> None:
     now = 0.0
     meter = ByteMeter(Budget(100_000, 100, 50_000), lambda: now, connection_bytes=2_000)
     assert not meter.take(100)
-    meter.connected()
+    meter.connecting()
     assert meter.tokens().left_bytes == 0
     now = 2_000 / 500 + 2_000 / 500
     assert not meter.take(100)
