@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.console import open_console
-from lab.split_bench.latency import judge_choice
+from lab.split_bench.latency import AUTO, EDGE_ONLY, judge_choice
 from lab.split_bench.run import BenchResult
 
 if TYPE_CHECKING:
@@ -31,18 +31,19 @@ def print_tables(result: BenchResult) -> None:
 def _rates(result: BenchResult) -> "Table":
     from rich.table import Table
 
-    table = Table(title="Bytes and accuracy")
+    table = Table(title="Bytes a frame, bits an element, accuracy")
     for heading in (
         "cut",
-        "bytes/frame",
-        "bits/element",
+        "bytes",
+        "bits/el.",
         "accuracy",
         "JPEG, same bytes",
         "JPEG bytes, equal accuracy",
         "head ms",
         "tail ms",
     ):
-        table.add_column(heading, justify="left" if heading == "cut" else "right")
+        first = heading == "cut"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     profile = result.plan.profiles[0]
     for cut in result.plan.cuts:
         point = result.chosen(cut.name)
@@ -69,7 +70,7 @@ def _latencies(result: BenchResult) -> "Table":
     table.add_column("bytes", justify="right")
     for megabits in result.latencies:
         table.add_column(f"{megabits:g} Mbit/s", justify="right")
-    for name in next(iter(result.latencies.values())):
+    for name in _forms(result):
         cells = []
         for latencies in result.latencies.values():
             one = latencies[name]
@@ -80,27 +81,39 @@ def _latencies(result: BenchResult) -> "Table":
     return table
 
 
+def _forms(result: BenchResult) -> list[str]:
+    """All that were timed: those of pictures first, then the cuts from the input on, the choice last."""
+    cuts = [cut.name for cut in result.plan.cuts]
+    timed = list(next(iter(result.latencies.values())))
+    rest = sorted(name for name in timed if name not in cuts and name != AUTO)
+    return rest + [name for name in cuts if name in timed] + [name for name in timed if name == AUTO]
+
+
 def save_plot(result: BenchResult, path: Path) -> None:
     """Rate-accuracy curves of JPEG and of every cut on one pair of axes; latency over bandwidth beside."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 6), layout="constrained")
     rates, latency = figure.subplots(1, 2)
+    colors = {cut.name: f"C{index % 8 + 2}" for index, cut in enumerate(result.plan.cuts)}
     for form, curve in result.jpeg.items():
         rates.plot([p.frame_bytes for p in curve], [p.accuracy for p in curve], "x", label=f"JPEG, {form}")
     for name, curve in result.cuts.items():
-        line = rates.plot([p.frame_bytes for p in curve], [p.accuracy for p in curve], ".-", label=name)
+        bytes_, accuracy = [p.frame_bytes for p in curve], [p.accuracy for p in curve]
+        rates.plot(bytes_, accuracy, ".-", label=name, color=colors[name])
         chosen = result.chosen(name)
-        rates.plot(chosen.frame_bytes, chosen.accuracy, "o", color=line[0].get_color())
+        rates.plot(chosen.frame_bytes, chosen.accuracy, "o", color=colors[name])
     rates.axhline(result.accuracy, color="black", linewidth=0.8, label="uncompressed")
     rates.axhline(result.edge_accuracy, color="black", linewidth=0.8, linestyle=":", label="edge's own model")
     rates.set(xscale="log", xlabel="bytes a frame", ylabel="accuracy", title="rate and accuracy")
     rates.legend(fontsize="small")
     megabits = list(result.latencies)
-    for name in next(iter(result.latencies.values())):
-        style = {"edge only": "k:", "chosen at run time": "k-"}.get(name, "--" if "JPEG" in name else "-")
+    styles = {EDGE_ONLY: ":", AUTO: "-."}
+    for name in _forms(result):
         milliseconds = [result.latencies[m][name].p50_s * 1e3 for m in megabits]
-        latency.plot(megabits, milliseconds, style, label=name)
+        style = styles.get(name, "-" if name in colors else "--")
+        color = colors.get(name, "black" if name in styles else None)
+        latency.plot(megabits, milliseconds, style, color=color, label=name)
     latency.set(xscale="log", yscale="log", xlabel="bandwidth, Mbit/s", ylabel="measured p50, ms")
     latency.set_title("frame to answer, round trip 50 ms")
     latency.legend(fontsize="small")
