@@ -119,7 +119,7 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
             _refuse_extensions(one.name, one.parameters)
         shape = tuple(one.shape)
         if raw:
-            if one.HasField("contents"):
+            if one.contents.ByteSize():  # MLServer leaves an empty one beside raw bytes
                 raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
             tensors[one.name] = tensor_from_raw(one.name, one.datatype, shape, raw[index])
         else:
