@@ -95,7 +95,7 @@ Global___InferRequest: _TypeAlias = InferRequest  # noqa: Y015
 
 @_typing.final
 class EncodedImage(_message.Message):
-    """A compressed picture: the frame, shrunk or not."""
+    """A compressed picture: the frame or a part of it, shrunk or not."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
