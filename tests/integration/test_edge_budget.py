@@ -13,10 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from common.pb import spillover_pb2 as pb
+from common.pb.spillover_pb2_grpc import SpilloverStub
 from edge.budget import CONNECTION_BYTES, SavedTokens, wire_bytes
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, UplinkConfig
 from edge.daemon import Daemon
 from edge.sinks.record import Record
+from edge.uplink.attempts import Attempts
+from edge.uplink.connection import Connections
 from lab.records import read_records
 from tests.models import SIDE, colour_classifier
 from tests.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
@@ -154,6 +158,26 @@ def test_attempts_that_reach_nobody_are_paid_for(site: Site) -> None:
     calls = sum(wire_bytes(record.payload_bytes) for record in called)
     assert host.connections > 0
     assert LEFT_BYTES - SavedTokens(site.state).left_bytes >= calls + host.connections * CONNECTION_BYTES
+
+
+def test_a_channel_that_found_nobody_is_not_kept() -> None:
+    """It would try again by itself, unpaid: the next call gets another one, and it is closed."""
+    failed, landed = threading.Event(), threading.Event()
+    with hanging_up() as host:
+        config = UplinkConfig(address=host.address)
+        connections = Connections(
+            config, lambda channel: SpilloverStub(channel).Infer, lambda: Attempts(lambda: None, failed.set)
+        )
+        first = connections.current()
+        call = first.method.future(pb.InferRequest(), timeout=PATIENCE_S)
+        first.carry(call)
+        call.add_done_callback(lambda _: landed.set())
+        assert failed.wait(PATIENCE_S)
+        assert landed.wait(PATIENCE_S)
+        assert connections.current() is not first
+        with pytest.raises(ValueError, match="closed"):
+            first.method.future(pb.InferRequest())
+        connections.close()
 
 
 def test_retries_and_the_spool_are_paid_for_too(site: Site) -> None:
