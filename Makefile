@@ -13,8 +13,10 @@ GPU_STAMP := $(GPU_VENV)/.installed
 protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
   --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
+# Models and labelled pictures for tests and benchmarks; what needs them is left out where they are absent.
+export SPILLOVER_SHARED ?= $(abspath ../shared)
 # Labelled pictures for `make bench-split`: a folder with labels.csv, as `spillover lab evaluate` takes it.
-SPLIT_DATA ?= ../shared/data/imagenet-sample
+SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
