@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
@@ -35,6 +34,7 @@ from edge.uplink.endings import (
 )
 from edge.uplink.flight import Flight, Passage
 from edge.uplink.retry import RetryBudget
+from edge.uplink.waiting import WaitingTicket
 from edge.uplink.wire import Wire
 from edge.values import (
     BreakerPhase,
@@ -71,30 +71,6 @@ class UplinkObserver(Protocol):
     def breaker(self, phase: BreakerPhase) -> None:
         """The breaker changed."""
         ...
-
-
-class WaitingTicket:
-    """A ticket for one who waits."""
-
-    def __init__(self) -> None:
-        self._outcome: SimpleQueue[Outcome] = SimpleQueue()
-
-    def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """It was encoded before."""
-
-    def fall_back(self, option: str, reason: str) -> None:
-        """What waited goes as it is, or not at all."""
-
-    def settle(self, outcome: Outcome) -> None:
-        """Hand it over."""
-        self._outcome.put(outcome)
-
-    def wait(self, timeout_s: float) -> Outcome:
-        """The outcome; a failure after `timeout_s` seconds."""
-        try:
-            return self._outcome.get(timeout=timeout_s)
-        except Empty:
-            return CallFailure("deadline_exceeded", "the call did not end")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from common.model.manifest import Task
 from common.types import Action, Classification, ModelId
 from edge.carry import Heard, LastAnswer, NoCarry, build_carry, carried, similarity
 from edge.config import CarryConfig, Mode, PolicyConfig
-from edge.policy.base import HELD_BACK, Context
+from edge.policy.base import HELD_BACK, Context, Policy
 from edge.policy.build import build_policy
 from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState
 from tests.unit.edge.values import classification, detections
@@ -197,9 +197,8 @@ def test_a_detector_cannot_carry() -> None:
     assert nothing.correct(boxes, GREY, 0.0).prediction is boxes
 
 
-def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
-    """`refresh_s`: kept frames are sent once so much time has passed, with the numbers that decided it."""
-    policy = build_policy(
+def _refreshing() -> Policy:
+    return build_policy(
         Mode.HYBRID,
         PolicyConfig(audit_share=0),
         Task.CLASSIFICATION,
@@ -207,6 +206,11 @@ def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
         lambda: 0.5,
         carry=CarryConfig(refresh_s=0.5),
     )
+
+
+def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
+    """`refresh_s`: kept frames are sent once so much time has passed, with the numbers that decided it."""
+    policy = _refreshing()
     link = LinkState(max_in_flight=4)
     sure = classification(0.9, 0.1)
     assert policy.decide(sure, Context(0.4, link, asked_ago_s=0.4)).reason == "confident"
@@ -218,14 +222,7 @@ def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
 
 def test_a_refresh_that_cannot_leave_is_put_off() -> None:
     """Only the clock wanted the cloud's answer: the frame is the edge's, not a degraded one."""
-    policy = build_policy(
-        Mode.HYBRID,
-        PolicyConfig(audit_share=0),
-        Task.CLASSIFICATION,
-        0.5,
-        lambda: 0.5,
-        carry=CarryConfig(refresh_s=0.5),
-    )
+    policy = _refreshing()
     down = LinkState(max_in_flight=4, breaker=BreakerPhase.OPEN, breaker_allows=False)
     decision = policy.decide(classification(0.9, 0.1), Context(0.4, down, asked_ago_s=9.0))
     assert (decision.action, decision.reason) == (Action.KEEP, "refresh put off")
