@@ -9,8 +9,8 @@ EDGE_STAMP := $(EDGE_VENV)/.installed
 GPU_VENV := .venv-gpu
 GPU_STAMP := $(GPU_VENV)/.installed
 
-# Writes the generated code below folder $(1). The path mapping makes its imports `from common.pb import ...`.
-protoc = $(BIN)/python -m grpc_tools.protoc -Icommon/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
+# Writes the generated code below folder $(1). The path mapping makes its imports `from spillover.common.pb import ...`.
+protoc = $(BIN)/python -m grpc_tools.protoc -Ispillover/common/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
   --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
 # Models and labelled pictures for tests and benchmarks; what needs them is left out where they are absent.
@@ -64,7 +64,7 @@ proto: $(STAMP) ## write common/pb from proto/
 
 check-proto: $(STAMP)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") \
-	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/common/pb" common/pb \
+	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/spillover/common/pb" common/pb \
 	  || { echo 'common/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
 
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
@@ -89,7 +89,7 @@ bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back in
 	  else $(BIN)/spillover lab bench-cloud --device cuda; fi
 
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
-	$(BIN)/python -m lab.bench_cloud.peers
+	$(BIN)/python -m spillover.lab.bench_cloud.peers
 
 chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))

@@ -9,8 +9,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cloud.config import BatchingConfig, LimitsConfig
-from common.errors import DeadlineExpiredError, OverloadedError
+from spillover.cloud.config import BatchingConfig, LimitsConfig
+from spillover.common.errors import DeadlineExpiredError, OverloadedError
 
 _SMOOTHING = 0.1
 _MIN_RETRY_S, _MAX_RETRY_S = 0.01, 5.0

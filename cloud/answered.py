@@ -7,8 +7,8 @@ sends again, perhaps hours later; the work may long be done.
 import zlib
 from collections import OrderedDict
 
-from common.convert import InferenceReply, InferenceRequest
-from common.types import ModelId
+from spillover.common.convert import InferenceReply, InferenceRequest
+from spillover.common.types import ModelId
 
 Key = tuple[str, str, str, int, str, int]
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime as ort
 
-from common.tensors import Tensor
+from spillover.common.tensors import Tensor
 
 if TYPE_CHECKING:
-    from cloud.network import TensorSpec
+    from spillover.cloud.network import TensorSpec
 
 CUDA = "CUDAExecutionProvider"
 _MAX_SHAPES = 16

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import grpc.aio
 
-from cloud.call import Call
-from cloud.identity import AnyContext, Identify, peer_host
-from cloud.metrics import Metrics
-from cloud.status import details_of, status_of, trailing_metadata
-from common.errors import ForbiddenError, SpilloverError
-from common.log import get_logger
+from spillover.cloud.call import Call
+from spillover.cloud.identity import AnyContext, Identify, peer_host
+from spillover.cloud.metrics import Metrics
+from spillover.cloud.status import details_of, status_of, trailing_metadata
+from spillover.common.errors import ForbiddenError, SpilloverError
+from spillover.common.log import get_logger
 
 LOAD_KEY = "spillover-load"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloud.config import CloudConfig
-from common.cli import LazyGroup
-from common.config import load_config
-from common.errors import ConfigError
-from common.log import configure_logging, get_logger
+from spillover.cloud.config import CloudConfig
+from spillover.common.cli import LazyGroup
+from spillover.common.config import load_config
+from spillover.common.errors import ConfigError
+from spillover.common.log import configure_logging, get_logger
 
 if TYPE_CHECKING:
-    from cloud.server import Running
+    from spillover.cloud.server import Running
 
 _SWITCH_INTERVAL_S = 0.0005
 """How long the event loop may keep the interpreter from a thread that has a batch's outputs in hand.
@@ -69,7 +69,7 @@ def cloud(context: click.Context, config_path: Path | None, ready_file: Path | N
 async def _serve_until_signalled(
     config: CloudConfig, config_path: Path | None, ready_file: Path | None
 ) -> None:
-    from cloud.server import Running, serve  # so that --help does not load ONNX Runtime
+    from spillover.cloud.server import Running, serve  # so that --help does not load ONNX Runtime
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

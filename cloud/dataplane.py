@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from cloud.admission import RateLimiter
-from cloud.answered import Answered, key_of
-from cloud.call import Call
-from cloud.loaded import LoadedModel
-from cloud.registry import Registry
-from cloud.signature import arrange
-from common.convert import InferenceReply, InferenceRequest, ServerTimings
-from common.errors import InvalidInputError
-from common.tensors import TensorReply, TensorRequest
+from spillover.cloud.admission import RateLimiter
+from spillover.cloud.answered import Answered, key_of
+from spillover.cloud.call import Call
+from spillover.cloud.loaded import LoadedModel
+from spillover.cloud.registry import Registry
+from spillover.cloud.signature import arrange
+from spillover.common.convert import InferenceReply, InferenceRequest, ServerTimings
+from spillover.common.errors import InvalidInputError
+from spillover.common.tensors import TensorReply, TensorRequest
 
 T = TypeVar("T")
 

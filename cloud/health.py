@@ -9,7 +9,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from cloud.identity import AnyContext
+from spillover.cloud.identity import AnyContext
 
 _TELL_S = 0.2
 

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cloud.admission import Admission
-from cloud.batcher import Batched, Batcher, Work
-from cloud.call import Call
-from cloud.config import BatchingConfig
-from cloud.loading import Opened
-from cloud.metrics import ModelMetrics
-from cloud.statistics import Statistics
-from cloud.tails import TailFront
-from cloud.vision import Front, Vision
-from common.convert import Features
-from common.errors import NotFoundError, SplitMismatchError
-from common.tensors import Tensor
-from common.types import ModelId
+from spillover.cloud.admission import Admission
+from spillover.cloud.batcher import Batched, Batcher, Work
+from spillover.cloud.call import Call
+from spillover.cloud.config import BatchingConfig
+from spillover.cloud.loading import Opened
+from spillover.cloud.metrics import ModelMetrics
+from spillover.cloud.statistics import Statistics
+from spillover.cloud.tails import TailFront
+from spillover.cloud.vision import Front, Vision
+from spillover.common.convert import Features
+from spillover.common.errors import NotFoundError, SplitMismatchError
+from spillover.common.tensors import Tensor
+from spillover.common.types import ModelId
 
 
 class LoadedModel:

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cloud.config import BatchingConfig, CloudConfig
-from cloud.network import Network
-from cloud.repository import Entry
-from cloud.tails import Tail, open_tails
-from cloud.vision import Vision
-from common.errors import ModelError
-from common.model.manifest import MANIFEST_FILE, MODEL_FILE
-from common.model.session import Model, open_session
-from common.model.session_config import SessionConfig
-from common.model.split import SPLIT_FILE
+from spillover.cloud.config import BatchingConfig, CloudConfig
+from spillover.cloud.network import Network
+from spillover.cloud.repository import Entry
+from spillover.cloud.tails import Tail, open_tails
+from spillover.cloud.vision import Vision
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
+from spillover.common.model.session import Model, open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import SPLIT_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from cloud.handlers import Handler, wrapped
-from cloud.identity import AnyContext
-from cloud.metrics import Metrics
+from spillover.cloud.handlers import Handler, wrapped
+from spillover.cloud.identity import AnyContext
+from spillover.cloud.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from common.types import ModelId
+from spillover.common.types import ModelId
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -12,9 +12,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from cloud.security.build import Security
-from common.errors import ConfigError, ForbiddenError, SpilloverError, UnauthenticatedError
-from common.network import split_host_port, with_port
+from spillover.cloud.security.build import Security
+from spillover.common.errors import ConfigError, ForbiddenError, SpilloverError, UnauthenticatedError
+from spillover.common.network import split_host_port, with_port
 
 PEER = "spillover.peer_certificate"
 """Key of the WSGI environment: the client's verified certificate, DER, or None."""

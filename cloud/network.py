@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from cloud.binding import bound_runner, padded_sizes
-from cloud.costs import RunCosts
-from common.errors import ModelError
-from common.tensors import DTYPES, Tensor
-from common.types import ModelId
+from spillover.cloud.binding import bound_runner, padded_sizes
+from spillover.cloud.costs import RunCosts
+from spillover.common.errors import ModelError
+from spillover.common.tensors import DTYPES, Tensor
+from spillover.common.types import ModelId
 
 # ONNX Runtime's names of element types -> the Open Inference Protocol's.
 _DATATYPES = {

@@ -6,15 +6,15 @@ is taken out before it is stopped; so at every moment each request finds a versi
 
 import asyncio
 
-from cloud.config import CloudConfig
-from cloud.loaded import LoadedModel
-from cloud.loading import Recipe, open_entry, recipe_of
-from cloud.metrics import Metrics
-from cloud.repository import Repository
-from common.errors import ConfigError, ModelError, NotFoundError
-from common.log import get_logger
-from common.model.locate import version_key
-from common.model.manifest import MODEL_FILE
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.loaded import LoadedModel
+from spillover.cloud.loading import Recipe, open_entry, recipe_of
+from spillover.cloud.metrics import Metrics
+from spillover.cloud.repository import Repository
+from spillover.common.errors import ConfigError, ModelError, NotFoundError
+from spillover.common.log import get_logger
+from spillover.common.model.locate import version_key
+from spillover.common.model.manifest import MODEL_FILE
 
 
 class Registry:

@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import NotFoundError
-from common.model.locate import model_versions
-from common.model.manifest import MANIFEST_FILE, MODEL_FILE
-from common.types import ModelId
+from spillover.common.errors import NotFoundError
+from spillover.common.model.locate import model_versions
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
+from spillover.common.types import ModelId
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

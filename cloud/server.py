@@ -11,25 +11,25 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud.admission import RateLimiter
-from cloud.boundary import Boundary
-from cloud.config import CloudConfig, LimitsConfig
-from cloud.dataplane import Dataplane
-from cloud.health import Health
-from cloud.metrics import Metrics
-from cloud.metrics_endpoint import metrics_endpoint
-from cloud.oip import OpenInferenceServicer
-from cloud.registry import Registry
-from cloud.repository import Repository
-from cloud.security.build import Security
-from cloud.servicer import SpilloverServicer
-from common.errors import ConfigError
-from common.log import get_logger
-from common.network import with_port
-from common.pb import open_inference_pb2 as oip_pb
-from common.pb import open_inference_pb2_grpc as oip_grpc
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.cloud.admission import RateLimiter
+from spillover.cloud.boundary import Boundary
+from spillover.cloud.config import CloudConfig, LimitsConfig
+from spillover.cloud.dataplane import Dataplane
+from spillover.cloud.health import Health
+from spillover.cloud.metrics import Metrics
+from spillover.cloud.metrics_endpoint import metrics_endpoint
+from spillover.cloud.oip import OpenInferenceServicer
+from spillover.cloud.registry import Registry
+from spillover.cloud.repository import Repository
+from spillover.cloud.security.build import Security
+from spillover.cloud.servicer import SpilloverServicer
+from spillover.common.errors import ConfigError
+from spillover.common.log import get_logger
+from spillover.common.network import with_port
+from spillover.common.pb import open_inference_pb2 as oip_pb
+from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()

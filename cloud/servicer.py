@@ -1,12 +1,12 @@
 """spillover.v1.Spillover over gRPC: each method converts, asks the data plane, converts back."""
 
-from cloud.boundary import Boundary
-from cloud.call import Call
-from cloud.dataplane import Dataplane
-from cloud.identity import AnyContext
-from common.convert import InferenceReply, reply_to_pb, request_from_pb
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.cloud.boundary import Boundary
+from spillover.cloud.call import Call
+from spillover.cloud.dataplane import Dataplane
+from spillover.cloud.identity import AnyContext
+from spillover.common.convert import InferenceReply, reply_to_pb, request_from_pb
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 
 
 class SpilloverServicer(pb_grpc.SpilloverServicer):

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from cloud.network import Network, TensorSpec
-from common.errors import InvalidInputError
-from common.tensors import DATATYPES, Tensor, TensorRequest
+from spillover.cloud.network import Network, TensorSpec
+from spillover.common.errors import InvalidInputError
+from spillover.common.tensors import DATATYPES, Tensor, TensorRequest
 
 
 def arrange(network: Network, request: TensorRequest) -> tuple[list[Tensor], int]:

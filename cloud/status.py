@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import grpc
 
-from common.errors import (
+from spillover.common.errors import (
     DeadlineExpiredError,
     ForbiddenError,
     InvalidInputError,

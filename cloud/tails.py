@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cloud.network import Network
-from common.errors import InvalidInputError
-from common.features.codec import decode_features
-from common.model.preprocess import Geometry
-from common.model.session import Model, open_session
-from common.model.session_config import SessionConfig
-from common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
-from common.tensors import Tensor
-from common.types import Prediction
+from spillover.cloud.network import Network
+from spillover.common.errors import InvalidInputError
+from spillover.common.features.codec import decode_features
+from spillover.common.model.preprocess import Geometry
+from spillover.common.model.session import Model, open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
+from spillover.common.tensors import Tensor
+from spillover.common.types import Prediction
 
 
 class TailFront:

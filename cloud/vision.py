@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from common.images import decode_jpeg
-from common.model.manifest import Manifest
-from common.model.preprocess import Geometry
-from common.model.session import Model
-from common.tensors import Tensor
-from common.types import Prediction
+from spillover.common.images import decode_jpeg
+from spillover.common.model.manifest import Manifest
+from spillover.common.model.preprocess import Geometry
+from spillover.common.model.session import Model
+from spillover.common.tensors import Tensor
+from spillover.common.types import Prediction
 
 
 class Front(Protocol):

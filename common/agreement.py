@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.types import Classification, Detections, FloatArray, Prediction
+from spillover.common.types import Classification, Detections, FloatArray, Prediction
 
 MATCH_IOU = 0.5
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import click
 
-from common.errors import ConfigError, ModelError, SourceError, SpilloverError
+from spillover.common.errors import ConfigError, ModelError, SourceError, SpilloverError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -24,8 +24,8 @@ _EXIT_CODES: Mapping[type[SpilloverError], int] = {
 class LazyGroup(click.Group):
     """A group whose commands are named by dotted strings and imported on first use.
 
-    `commands_at` maps a command's name to `(module:attribute, one line of help)`. So `spillover --help` loads
-    nothing, and the edge never loads what only the workbench needs.
+    `commands_at` maps a command's name to `(module:attribute, one line of help)`; modules are named from
+    `spillover` down. So `spillover --help` loads nothing, and the edge never loads the workbench's libraries.
     """
 
     def __init__(self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = self.commands_at[cmd_name][0].split(":")
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            command = getattr(importlib.import_module(f"spillover.{module}"), attribute)
         except ModuleNotFoundError as error:
             extra = module.partition(".")[0]
             raise click.ClickException(

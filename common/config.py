@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 import yaml
 
-from common.errors import ConfigError, SourceError
+from spillover.common.errors import ConfigError, SourceError
 
 T = TypeVar("T")
 

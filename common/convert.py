@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import InvalidInputError
-from common.pb import spillover_pb2 as pb
-from common.types import Classification, Detections, ModelId, Prediction
+from spillover.common.errors import InvalidInputError
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.types import Classification, Detections, ModelId, Prediction
 
 MAX_NAME = 256
 """Most characters of a frame's, device's, camera's or model's name on the wire."""

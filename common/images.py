@@ -11,8 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from common.errors import InvalidInputError, TooLargeError
-from common.types import Image
+from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.types import Image
 
 # Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InvalidInputError, TooLargeError, UnsupportedError
-from common.pb import open_inference_pb2 as pb
-from common.tensors import (
+from spillover.common.errors import InvalidInputError, TooLargeError, UnsupportedError
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.tensors import (
     DATATYPES,
     Tensor,
     TensorReply,

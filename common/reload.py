@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from common.errors import ConfigError
-from common.log import get_logger
+from spillover.common.errors import ConfigError
+from spillover.common.log import get_logger
 
 T = TypeVar("T")
 

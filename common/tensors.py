@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InvalidInputError
+from spillover.common.errors import InvalidInputError
 
 Tensor = npt.NDArray[np.generic]
 """An array of any of `DTYPES`; BYTES is an array of `str` objects, which is what ONNX strings are."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from common.errors import ConfigError
-from common.reload import read_file
+from spillover.common.errors import ConfigError
+from spillover.common.reload import read_file
 
 _SOON_DAYS = 30
 

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from common.types import Action, AnsweredBy, Result
-from edge.values import CloudAnswer, Outcome, Parcel
+from spillover.common.types import Action, AnsweredBy, Result
+from spillover.edge.values import CloudAnswer, Outcome, Parcel
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
 PROBE = "probe of a link that was down"

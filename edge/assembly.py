@@ -9,34 +9,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common.images import Region
-from common.model.locate import find_model_folder
-from common.model.manifest import Task
-from common.model.session import Model
-from common.types import Image, ModelId, Prediction
-from edge.answers import Answers
-from edge.audits import Auditor
-from edge.camera.camera import Camera
-from edge.camera.open import open_source
-from edge.camera.resilient import ResilientSource
-from edge.camera.source import Source
-from edge.carry import build_carry
-from edge.config import CameraConfig, EdgeConfig, Mode
-from edge.journal import Journal
-from edge.metrics import Metrics
-from edge.model_watch import ModelWatch
-from edge.pipeline import Pipeline, Predictor, Stages, nothing_kept
-from edge.policy.base import Policy
-from edge.policy.build import build_policy
-from edge.policy.gain import EdgeSide
-from edge.policy.region import doubtful_region, no_region
-from edge.policy.scores import ScoreSettings
-from edge.redaction import build_redaction
-from edge.second_look import SecondLook
-from edge.sending import Sending, SendingBuilder
-from edge.sinks.build import build_outlets
-from edge.sinks.outlets import Outlets
-from edge.worker import Ended
+from spillover.common.images import Region
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import Task
+from spillover.common.model.session import Model
+from spillover.common.types import Image, ModelId, Prediction
+from spillover.edge.answers import Answers
+from spillover.edge.audits import Auditor
+from spillover.edge.camera.camera import Camera
+from spillover.edge.camera.open import open_source
+from spillover.edge.camera.resilient import ResilientSource
+from spillover.edge.camera.source import Source
+from spillover.edge.carry import build_carry
+from spillover.edge.config import CameraConfig, EdgeConfig, Mode
+from spillover.edge.journal import Journal
+from spillover.edge.metrics import Metrics
+from spillover.edge.model_watch import ModelWatch
+from spillover.edge.pipeline import Pipeline, Predictor, Stages, nothing_kept
+from spillover.edge.policy.base import Policy
+from spillover.edge.policy.build import build_policy
+from spillover.edge.policy.gain import EdgeSide
+from spillover.edge.policy.region import doubtful_region, no_region
+from spillover.edge.policy.scores import ScoreSettings
+from spillover.edge.redaction import build_redaction
+from spillover.edge.second_look import SecondLook
+from spillover.edge.sending import Sending, SendingBuilder
+from spillover.edge.sinks.build import build_outlets
+from spillover.edge.sinks.outlets import Outlets
+from spillover.edge.worker import Ended
 
 
 @dataclass(frozen=True, slots=True, eq=False)

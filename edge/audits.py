@@ -6,11 +6,11 @@ The cloud's answer stands for the truth: what both get wrong stays unseen.
 import threading
 from collections.abc import Callable
 
-from common.agreement import agreement
-from common.log import get_logger
-from common.types import Result
-from edge.policy.risk import AuditedRisk, ErrorEstimate, ErrorWindow
-from edge.values import CloudAnswer
+from spillover.common.agreement import agreement
+from spillover.common.log import get_logger
+from spillover.common.types import Result
+from spillover.edge.policy.risk import AuditedRisk, ErrorEstimate, ErrorWindow
+from spillover.edge.values import CloudAnswer
 
 _log = get_logger("audits")
 

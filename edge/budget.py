@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from common.errors import ConfigError
-from common.home import cache_home
-from common.log import get_logger
-from edge.config import BudgetConfig, Period, UplinkConfig
-from edge.values import Tokens
+from spillover.common.errors import ConfigError
+from spillover.common.home import cache_home
+from spillover.common.log import get_logger
+from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.edge.values import Tokens
 
 _log = get_logger("budget")
 

@@ -22,12 +22,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import ConfigError
-from common.model.manifest import Task
-from common.types import Classification, Image, Prediction
-from edge.config import CarryConfig
-from edge.policy.motion import Thumbnail, changed_share, thumbnail
-from edge.values import CloudAnswer, Outcome, Ticket
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification, Image, Prediction
+from spillover.edge.config import CarryConfig
+from spillover.edge.policy.motion import Thumbnail, changed_share, thumbnail
+from spillover.edge.values import CloudAnswer, Outcome, Ticket
 
 LEAST = 1e-7
 """Probabilities below count as this: a class that one side rules out must not rule out everything."""

@@ -10,9 +10,9 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from common.config import load_config, naming
-from common.log import configure_logging
-from edge.config import EdgeConfig, JsonLinesConfig, Mode
+from spillover.common.config import load_config, naming
+from spillover.common.log import configure_logging
+from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 
 
 @click.group(
@@ -70,7 +70,7 @@ def edge(
     configure_logging(config.log.level, as_json=config.log.json)
     elsewhere = [key for key, given in (("camera.source", source), ("sinks", output)) if given is not None]
     with signals_to(_leave), naming(str(config_path), elsewhere):
-        from edge.daemon import Daemon  # --help need not load a network library or a model runtime
+        from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
         daemon = Daemon(config, record_link)
         with signals_to(daemon.stop):
@@ -125,7 +125,7 @@ def status(config_path: Path | None, address: str | None, *, as_json: bool) -> N
         address = load_config(config_path, EdgeConfig).metrics_address
     if not address:
         raise click.UsageError(f"{config_path} has no metrics_address: such a daemon cannot be asked")
-    from edge.status import read_status, to_text
+    from spillover.edge.status import read_status, to_text
 
     found = read_status(address)
     click.echo(msgspec.json.encode(found) if as_json else to_text(found))

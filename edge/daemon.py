@@ -9,17 +9,17 @@ from queue import Empty, SimpleQueue
 
 import cv2
 
-from common.errors import ModelError, SpilloverError
-from common.log import get_logger
-from edge.assembly import assemble
-from edge.camera.resilient import ResilientSource
-from edge.camera.video import quiet_opencv
-from edge.config import EdgeConfig, Mode, Pace
-from edge.memory import release_free_memory
-from edge.metrics import Metrics, metrics_endpoint
-from edge.pulse import Pulse
-from edge.systemd import Notifier
-from edge.worker import Ended, Worker
+from spillover.common.errors import ModelError, SpilloverError
+from spillover.common.log import get_logger
+from spillover.edge.assembly import assemble
+from spillover.edge.camera.resilient import ResilientSource
+from spillover.edge.camera.video import quiet_opencv
+from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.memory import release_free_memory
+from spillover.edge.metrics import Metrics, metrics_endpoint
+from spillover.edge.pulse import Pulse
+from spillover.edge.systemd import Notifier
+from spillover.edge.worker import Ended, Worker
 
 _log = get_logger("edge")
 

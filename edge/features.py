@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import ModelError
-from common.features.codec import encode_features
-from common.model.exit import ExitInfo
-from common.model.manifest import open_model_folder
-from common.model.preprocess import preprocess
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.model.split import Cut, check_digest, head_path, open_split_plan
-from common.types import FloatArray, Image
-from edge.trunk import SharedTrunk
-from edge.values import EncodedFeatures
+from spillover.common.errors import ModelError
+from spillover.common.features.codec import encode_features
+from spillover.common.model.exit import ExitInfo
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.preprocess import preprocess
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, check_digest, head_path, open_split_plan
+from spillover.common.types import FloatArray, Image
+from spillover.edge.trunk import SharedTrunk
+from spillover.edge.values import EncodedFeatures
 
 
 class FeatureEncoder:

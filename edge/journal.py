@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
-from common.types import Frame, Result
-from edge.metrics import Metrics
-from edge.receipt import Receipt
-from edge.spool.arena import Fate
-from edge.values import BreakerPhase, Event
+from spillover.common.types import Frame, Result
+from spillover.edge.metrics import Metrics
+from spillover.edge.receipt import Receipt
+from spillover.edge.spool.arena import Fate
+from spillover.edge.values import BreakerPhase, Event
 
 Put = Callable[[Result | Event], Receipt]
 

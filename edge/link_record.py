@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import ConfigError
+from spillover.common.errors import ConfigError
 
 COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
 STEP_S = 0.5

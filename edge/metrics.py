@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from common.errors import ConfigError
-from common.network import split_host_port, with_port
-from common.types import AnsweredBy, Result
-from edge.policy.risk import ErrorEstimate
-from edge.spool.collector import SpoolCollector
-from edge.spool.spool import SpoolState
-from edge.values import BreakerPhase
+from spillover.common.errors import ConfigError
+from spillover.common.network import split_host_port, with_port
+from spillover.common.types import AnsweredBy, Result
+from spillover.edge.policy.risk import ErrorEstimate
+from spillover.edge.spool.collector import SpoolCollector
+from spillover.edge.spool.spool import SpoolState
+from spillover.edge.values import BreakerPhase
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"

@@ -2,11 +2,11 @@
 
 import cv2
 
-from common.errors import ModelError
-from common.log import get_logger
-from common.model.session import StepTimings
-from common.types import Image, ModelId, Prediction
-from edge.pipeline import Predictor
+from spillover.common.errors import ModelError
+from spillover.common.log import get_logger
+from spillover.common.model.session import StepTimings
+from spillover.common.types import Image, ModelId, Prediction
+from spillover.edge.pipeline import Predictor
 
 _log = get_logger("model")
 

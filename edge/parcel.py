@@ -5,12 +5,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
-from common.errors import InvalidInputError
-from common.images import EncodedImage, Region, encode_jpeg, middle_square
-from common.types import Frame, Image
-from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
-from edge.crops import Crop
-from edge.values import EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.common.errors import InvalidInputError
+from spillover.common.images import EncodedImage, Region, encode_jpeg, middle_square
+from spillover.common.types import Frame, Image
+from spillover.edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from spillover.edge.crops import Crop
+from spillover.edge.values import EncodedFeatures, EncodedTensor, Parcel, Payload
 
 PICTURE = "picture"
 TENSOR = "tensor"

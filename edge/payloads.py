@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 from types import MappingProxyType
 
-from common.model.split import Cut
-from common.types import Action
-from edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
-from edge.link import PRIOR, LinkEstimate, LinkEstimator, Transfer
-from edge.parcel import PICTURE, TENSOR, usual_rung
-from edge.values import LinkView, PayloadOption
+from spillover.common.model.split import Cut
+from spillover.common.types import Action
+from spillover.edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from spillover.edge.link import PRIOR, LinkEstimate, LinkEstimator, Transfer
+from spillover.edge.parcel import PICTURE, TENSOR, usual_rung
+from spillover.edge.values import LinkView, PayloadOption
 
 REFUSED_S = 60.0
 """How long a cut whose tail the server has not is left alone."""

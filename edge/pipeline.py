@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.images import Region
-from common.model.session import StepTimings
-from common.types import (
+from spillover.common.images import Region
+from spillover.common.model.session import StepTimings
+from spillover.common.types import (
     Action,
     AnsweredBy,
     Decision,
@@ -19,14 +19,14 @@ from common.types import (
     Result,
     Timings,
 )
-from edge.answers import Answers
-from edge.audits import Auditor
-from edge.carry import Carry
-from edge.crops import Crop, crop_of
-from edge.policy.base import HELD_BACK, Context, Policy
-from edge.policy.motion import Scene, watch
-from edge.uplink.base import Uplink
-from edge.values import BreakerPhase, Ticket
+from spillover.edge.answers import Answers
+from spillover.edge.audits import Auditor
+from spillover.edge.carry import Carry
+from spillover.edge.crops import Crop, crop_of
+from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.policy.motion import Scene, watch
+from spillover.edge.uplink.base import Uplink
+from spillover.edge.values import BreakerPhase, Ticket
 
 
 class Predictor(Protocol):

@@ -10,9 +10,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from common.errors import ConfigError
-from common.types import Detections, Frame, Image, Prediction
-from edge.config import RedactionConfig, RedactionStyle
+from spillover.common.errors import ConfigError
+from spillover.common.types import Detections, Frame, Image, Prediction
+from spillover.edge.config import RedactionConfig, RedactionStyle
 
 Redact = Callable[[Frame, Prediction], Frame]
 

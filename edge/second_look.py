@@ -17,11 +17,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from common.agreement import pairwise_iou
-from common.model.decoders.detection import suppress
-from common.model.session import StepTimings
-from common.types import Classification, Detections, FloatArray, Image, ModelId, Prediction
-from edge.pipeline import Predictor
+from spillover.common.agreement import pairwise_iou
+from spillover.common.model.decoders.detection import suppress
+from spillover.common.model.session import StepTimings
+from spillover.common.types import Classification, Detections, FloatArray, Image, ModelId, Prediction
+from spillover.edge.pipeline import Predictor
 
 SAME_BOX_IOU = 0.6
 CUT_MARGIN_PX = 4

@@ -5,26 +5,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
-from common.model.exit import load_exit_info
-from common.model.locate import find_model_folder
-from common.model.manifest import Task
-from common.model.session import Model
-from common.types import Classification, Detections
-from edge.budget import ByteMeter, build_meter
-from edge.config import EdgeConfig, Mode, PayloadKind
-from edge.features import FeatureEncoder
-from edge.journal import Journal
-from edge.link_record import LinkRecorder
-from edge.metrics import Metrics
-from edge.parcel import TENSOR, Packer
-from edge.payloads import PayloadBook, build_book, unobserved
-from edge.policy.build import measured_kept
-from edge.spool.forwarder import Forwarder
-from edge.tensors import TensorEncoder
-from edge.trunk import SharedTrunk
-from edge.uplink.base import NoUplink, Uplink
-from edge.worker import Ended
+from spillover.common.errors import ConfigError
+from spillover.common.model.exit import load_exit_info
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import Task
+from spillover.common.model.session import Model
+from spillover.common.types import Classification, Detections
+from spillover.edge.budget import ByteMeter, build_meter
+from spillover.edge.config import EdgeConfig, Mode, PayloadKind
+from spillover.edge.features import FeatureEncoder
+from spillover.edge.journal import Journal
+from spillover.edge.link_record import LinkRecorder
+from spillover.edge.metrics import Metrics
+from spillover.edge.parcel import TENSOR, Packer
+from spillover.edge.payloads import PayloadBook, build_book, unobserved
+from spillover.edge.policy.build import measured_kept
+from spillover.edge.spool.forwarder import Forwarder
+from spillover.edge.tensors import TensorEncoder
+from spillover.edge.trunk import SharedTrunk
+from spillover.edge.uplink.base import NoUplink, Uplink
+from spillover.edge.worker import Ended
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +98,8 @@ class SendingBuilder:
         self, packer: Packer, tensors: TensorEncoder | None, book: PayloadBook, meter: ByteMeter | None
     ) -> Uplink:
         # 15 MB that a daemon without a cloud need not carry.
-        from edge.uplink.build import build_wire
-        from edge.uplink.client import GrpcUplink
+        from spillover.edge.uplink.build import build_wire
+        from spillover.edge.uplink.client import GrpcUplink
 
         config = self.config.uplink
         expects = Classification if self.model.manifest.task is Task.CLASSIFICATION else Detections

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.errors import UnavailableError
+from spillover.common.errors import UnavailableError
 
 _PREFIX = "spillover_edge_"
 _TIMEOUT_S = 5.0

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import load_config
-from common.errors import ConfigError, InvalidInputError, SpilloverError
-from common.images import EncodedImage, decode_jpeg, encode_jpeg
-from common.model.decoders import decoder_for
-from common.model.locate import find_model_folder
-from common.model.manifest import MANIFEST_FILE, Manifest, Task
-from common.model.preprocess import Geometry, preprocess
-from common.tensors import DTYPES, Tensor
-from common.types import FloatArray, Image
-from edge.config import OipConfig, TensorType, UplinkConfig
-from edge.parcel import TENSOR
-from edge.values import EncodedFeatures, EncodedTensor, Parcel
+from spillover.common.config import load_config
+from spillover.common.errors import ConfigError, InvalidInputError, SpilloverError
+from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
+from spillover.common.model.decoders import decoder_for
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import MANIFEST_FILE, Manifest, Task
+from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.tensors import DTYPES, Tensor
+from spillover.common.types import FloatArray, Image
+from spillover.edge.config import OipConfig, TensorType, UplinkConfig
+from spillover.edge.parcel import TENSOR
+from spillover.edge.values import EncodedFeatures, EncodedTensor, Parcel
 
 _MAX_PIXELS = 100_000_000
 """Of a picture that waited on this device's own disk."""

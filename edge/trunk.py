@@ -6,11 +6,11 @@ import weakref
 from collections import deque
 from dataclasses import dataclass
 
-from common.errors import ModelError
-from common.model.exit import ExitInfo
-from common.model.preprocess import Geometry
-from common.model.session import Model, StepTimings
-from common.types import FloatArray, Image, ModelId, Prediction
+from spillover.common.errors import ModelError
+from spillover.common.model.exit import ExitInfo
+from spillover.common.model.preprocess import Geometry
+from spillover.common.model.session import Model, StepTimings
+from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
-from common.images import EncodedImage
-from common.model.preprocess import Geometry
-from common.tensors import Tensor
-from common.types import Action, Detections, ModelId, Prediction
-from edge.crops import merged
-from edge.link import PRIOR, LinkEstimate
+from spillover.common.images import EncodedImage
+from spillover.common.model.preprocess import Geometry
+from spillover.common.tensors import Tensor
+from spillover.common.types import Action, Detections, ModelId, Prediction
+from spillover.edge.crops import merged
+from spillover.edge.link import PRIOR, LinkEstimate
 
 
 class BreakerPhase(enum.Enum):

@@ -2,8 +2,8 @@
 
 import click
 
-from common.cli import LazyGroup
-from lab.processes import terminable
+from spillover.common.cli import LazyGroup
+from spillover.lab.processes import terminable
 
 
 @click.group(

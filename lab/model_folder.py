@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from common.errors import ConfigError
-from common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
-from common.model.session import Model
-from common.model.session_config import SessionConfig
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
 
 LABELS_FILE = "labels.txt"
 NO_DIGEST = "0" * 64

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from common.errors import SourceError
+from spillover.common.errors import SourceError
 
 
 def package_file(package: str, *parts: str) -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from common.errors import ConfigError, ModelError
-from common.model.locate import find_model_folder
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.locate import find_model_folder
 
 
 class ModelFolderType(click.Path):

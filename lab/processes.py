@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from common.errors import SpilloverError
+from spillover.common.errors import SpilloverError
 
 _POLL_S = 0.05
 
@@ -80,7 +80,9 @@ def running(
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            bound([*prefix, python, "-m", "common.cli", *arguments]), stdout=log, stderr=subprocess.STDOUT
+            bound([*prefix, python, "-m", "spillover.common.cli", *arguments]),
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield process

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from common.errors import SourceError
-from common.types import Classification, Detections, Prediction
-from edge.sinks.record import Record, is_event
+from spillover.common.errors import SourceError
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.sinks.record import Record, is_event
 
 
 def read_records(path: Path) -> list[Record]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.model.manifest import (
+from spillover.common.model.manifest import (
     MODEL_FILE,
     Input,
     Manifest,

@@ -7,11 +7,11 @@ from queue import SimpleQueue
 
 import grpc
 
-from cloud.security.authority import CA_CERTIFICATE, CRL, Authority
-from cloud.security.builders import SERVER, Subject
-from cloud.security.files import write_private, write_public
-from cloud.server import Running
-from common.pb import spillover_pb2 as pb
+from spillover.cloud.security.authority import CA_CERTIFICATE, CRL, Authority
+from spillover.cloud.security.builders import SERVER, Subject
+from spillover.cloud.security.files import write_private, write_public
+from spillover.cloud.server import Running
+from spillover.common.pb import spillover_pb2 as pb
 from tests.serving import CALL_S
 
 

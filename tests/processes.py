@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.sinks.record import Record, is_event
-from lab.processes import bound
+from spillover.edge.sinks.record import Record, is_event
+from spillover.lab.processes import bound
 
 LIMIT_S = 60
 # Killed with the tests that started it, however these end.
-SPILLOVER = bound([sys.executable, "-m", "common.cli"], signal.SIGKILL)
+SPILLOVER = bound([sys.executable, "-m", "spillover.common.cli"], signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

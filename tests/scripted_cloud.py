@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import grpc
 
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 
 Behaviour = Callable[[pb.InferRequest, grpc.ServicerContext], pb.InferReply]
 

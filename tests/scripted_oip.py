@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
-from common.oip import reply_to_pb, request_from_pb
-from common.pb import open_inference_pb2 as pb
-from common.pb import open_inference_pb2_grpc as pb_grpc
-from common.tensors import Tensor, TensorReply, TensorRequest
+from spillover.common.oip import reply_to_pb, request_from_pb
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.pb import open_inference_pb2_grpc as pb_grpc
+from spillover.common.tensors import Tensor, TensorReply, TensorRequest
 from tests.scripted_cloud import PATIENCE_S
 
 Reply = pb.ModelInferResponse

@@ -9,11 +9,11 @@ import grpc
 import msgspec
 import numpy as np
 
-from cloud.config import CloudConfig
-from cloud.server import Running, serve
-from common.images import encode_jpeg
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.server import Running, serve
+from spillover.common.images import encode_jpeg
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 
 CALL_S = 30.0
 """The deadline of test calls: long, so that a slow machine fails no test."""

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lab.data.pictures import ArrayPicture
-from lab.progress import Silent
-from lab.split.plan import SplitOptions, SplitReport, split_model
+from spillover.lab.data.pictures import ArrayPicture
+from spillover.lab.progress import Silent
+from spillover.lab.split.plan import SplitOptions, SplitReport, split_model
 from tests.models import SIDE, describe_classifier, save_network
 
 

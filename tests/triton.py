@@ -10,7 +10,7 @@ from unittest import mock
 from google.protobuf import descriptor_pool
 
 # Imported first, with the pool that everybody shares: both need google's well-known types there.
-import common.pb.open_inference_pb2  # noqa: F401
+import spillover.common.pb.open_inference_pb2  # noqa: F401
 
 _pool = descriptor_pool.DescriptorPool()
 with mock.patch.object(descriptor_pool, "Default", return_value=_pool):

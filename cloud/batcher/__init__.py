@@ -1,6 +1,6 @@
 """Bring waiting requests of one model together, run them as one batch, give each its own rows back."""
 
-from cloud.batcher.batcher import Batcher
-from cloud.batcher.work import Batched, Work
+from spillover.cloud.batcher.batcher import Batcher
+from spillover.cloud.batcher.work import Batched, Work
 
 __all__ = ["Batched", "Batcher", "Work"]

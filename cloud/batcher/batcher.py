@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cloud.batcher.buffers import BatchBuffers
-from cloud.batcher.queue import FairQueue
-from cloud.batcher.returning import Returning
-from cloud.batcher.work import Batched, Work
-from cloud.config import BatchingConfig
-from cloud.costs import RunCosts
-from common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
-from common.tensors import Tensor
+from spillover.cloud.batcher.buffers import BatchBuffers
+from spillover.cloud.batcher.queue import FairQueue
+from spillover.cloud.batcher.returning import Returning
+from spillover.cloud.batcher.work import Batched, Work
+from spillover.cloud.config import BatchingConfig
+from spillover.cloud.costs import RunCosts
+from spillover.common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
+from spillover.common.tensors import Tensor
 
 Answer = Batched | SpilloverError
 Deliver = Callable[[list[tuple[Work, Answer]], int, float], None]

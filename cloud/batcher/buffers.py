@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloud.batcher.work import Work
-from common.tensors import Tensor
+from spillover.cloud.batcher.work import Work
+from spillover.common.tensors import Tensor
 
 _MAX_SHAPES = 8
 

@@ -8,7 +8,7 @@ import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from cloud.batcher.work import Work
+from spillover.cloud.batcher.work import Work
 
 
 @dataclass(order=True, slots=True)

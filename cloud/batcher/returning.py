@@ -8,7 +8,7 @@ client is never delayed: it is all that is waited for, and it is there.
 
 import time
 
-from cloud.costs import RunCosts
+from spillover.cloud.costs import RunCosts
 
 _PATIENCE = 4
 """What is known of a run is its quickest; on a busy server, clients return several times slower than that.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common.tensors import Tensor
+from spillover.common.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,5 @@
 """The Open Inference Protocol, version 2, as tritonclient and perf_analyzer speak it."""
 
-from cloud.oip.servicer import OpenInferenceServicer
+from spillover.cloud.oip.servicer import OpenInferenceServicer
 
 __all__ = ["OpenInferenceServicer"]

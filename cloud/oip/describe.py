@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from cloud.loaded import LoadedModel
-from cloud.network import TensorSpec
-from cloud.registry import Registry
-from cloud.statistics import Statistics, Total
-from common.model.manifest import MODEL_FILE
-from common.pb import open_inference_pb2 as pb
+from spillover.cloud.loaded import LoadedModel
+from spillover.cloud.network import TensorSpec
+from spillover.cloud.registry import Registry
+from spillover.cloud.statistics import Statistics, Total
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.pb import open_inference_pb2 as pb
 
 PLATFORM, BACKEND = "onnxruntime_onnx", "onnxruntime"
 EXTENSIONS = (

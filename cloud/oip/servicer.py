@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from cloud.boundary import Boundary
-from cloud.call import Call
-from cloud.config import LimitsConfig
-from cloud.dataplane import Dataplane
-from cloud.identity import AnyContext
-from cloud.oip import describe
-from cloud.oip.stream import answer_stream
-from cloud.status import status_of
-from common.errors import InvalidInputError, NotFoundError, UnavailableError
-from common.oip import ElementLimits, reply_to_pb, request_from_pb
-from common.pb import open_inference_pb2 as pb
-from common.pb import open_inference_pb2_grpc as pb_grpc
-from common.tensors import TensorReply
+from spillover.cloud.boundary import Boundary
+from spillover.cloud.call import Call
+from spillover.cloud.config import LimitsConfig
+from spillover.cloud.dataplane import Dataplane
+from spillover.cloud.identity import AnyContext
+from spillover.cloud.oip import describe
+from spillover.cloud.oip.stream import answer_stream
+from spillover.cloud.status import status_of
+from spillover.common.errors import InvalidInputError, NotFoundError, UnavailableError
+from spillover.common.oip import ElementLimits, reply_to_pb, request_from_pb
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.pb import open_inference_pb2_grpc as pb_grpc
+from spillover.common.tensors import TensorReply
 
 T = TypeVar("T")
 

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from common.errors import SpilloverError, UnavailableError
-from common.pb import open_inference_pb2 as pb
+from spillover.common.errors import SpilloverError, UnavailableError
+from spillover.common.pb import open_inference_pb2 as pb
 
 FINAL = "triton_final_response"
 

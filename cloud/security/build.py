@@ -6,18 +6,18 @@ from typing import Any
 import grpc
 from prometheus_client import Gauge
 
-from cloud.config import CloudConfig
-from cloud.identity import Identify, nobody_proven
-from cloud.malformed import MalformedGuard
-from cloud.metrics import Metrics
-from cloud.security.certificates import PEM_CERTIFICATE, Certificates
-from cloud.security.gate import Gate
-from cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
-from cloud.security.tokens import HEADER, Tokens
-from cloud.security.transport import ServerTls, open_credentials
-from common.log import get_logger
-from common.network import is_loopback
-from common.tls import utc_now
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.identity import Identify, nobody_proven
+from spillover.cloud.malformed import MalformedGuard
+from spillover.cloud.metrics import Metrics
+from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
+from spillover.cloud.security.gate import Gate
+from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
+from spillover.cloud.security.tokens import HEADER, Tokens
+from spillover.cloud.security.transport import ServerTls, open_credentials
+from spillover.common.log import get_logger
+from spillover.common.network import is_loopback
+from spillover.common.tls import utc_now
 
 
 class Security:

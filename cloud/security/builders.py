@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.errors import ConfigError
+from spillover.common.errors import ConfigError
 
 SERVER = "server"
 """The role of a server: its certificate cannot be used to call, and no other can be used to serve."""

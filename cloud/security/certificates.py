@@ -17,11 +17,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from cloud.security.roles import Caller
-from common.errors import ConfigError, UnauthenticatedError
-from common.log import get_logger
-from common.reload import Reloading, read_file
-from common.tls import load_certificates, utc_now
+from spillover.cloud.security.roles import Caller
+from spillover.common.errors import ConfigError, UnauthenticatedError
+from spillover.common.log import get_logger
+from spillover.common.reload import Reloading, read_file
+from spillover.common.tls import load_certificates, utc_now
 
 DEVICE = "device"
 PEM_CERTIFICATE = "x509_pem_cert"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from cloud.security.authority import CA_CERTIFICATE, CRL, Authority, Issued
-from cloud.security.builders import SERVER, Subject, load_request
-from cloud.security.files import write_private, write_public
-from cloud.security.roles import NAME_PATTERN
-from cloud.security.tokens import add_token, read_tokens, revoke_tokens
+from spillover.cloud.security.authority import CA_CERTIFICATE, CRL, Authority, Issued
+from spillover.cloud.security.builders import SERVER, Subject, load_request
+from spillover.cloud.security.files import write_private, write_public
+from spillover.cloud.security.roles import NAME_PATTERN
+from spillover.cloud.security.tokens import add_token, read_tokens, revoke_tokens
 
 folder_option = click.option(
     "--folder",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import ConfigError
+from spillover.common.errors import ConfigError
 
 _PRIVATE, _PUBLIC = 0o600, 0o644
 

@@ -7,15 +7,15 @@ from typing import Any, NoReturn
 
 import grpc.aio
 
-from cloud.handlers import Handler, wrapped
-from cloud.identity import AnyContext
-from cloud.metrics import Metrics
-from cloud.security.certificates import Certificates
-from cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
-from cloud.security.tokens import Tokens
-from cloud.status import details_of, status_of
-from common.errors import SpilloverError
-from common.log import get_logger
+from spillover.cloud.handlers import Handler, wrapped
+from spillover.cloud.identity import AnyContext
+from spillover.cloud.metrics import Metrics
+from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
+from spillover.cloud.security.tokens import Tokens
+from spillover.cloud.status import details_of, status_of
+from spillover.common.errors import SpilloverError
+from spillover.common.log import get_logger
 
 _LOG_INTERVAL_S = 1.0
 _MAX_LOGGED = 200

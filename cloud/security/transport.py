@@ -5,13 +5,13 @@ from pathlib import Path
 
 import grpc
 
-from cloud.config import SecurityConfig, TlsConfig
-from cloud.security.certificates import Certificates
-from cloud.security.gate import Credentials
-from cloud.security.tokens import Tokens
-from common.errors import ConfigError
-from common.reload import Reloading, read_file
-from common.tls import KeyPair, load_certificates, load_key_pair
+from spillover.cloud.config import SecurityConfig, TlsConfig
+from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.gate import Credentials
+from spillover.cloud.security.tokens import Tokens
+from spillover.common.errors import ConfigError
+from spillover.common.reload import Reloading, read_file
+from spillover.common.tls import KeyPair, load_certificates, load_key_pair
 
 _SECTION = "security.tls"
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import InvalidInputError, TooLargeError
-from common.features.packing import pack, packed_size, unpack
-from common.features.quantizer import (
+from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.features.packing import pack, packed_size, unpack
+from spillover.common.features.quantizer import (
     Quantizer,
     Symbols,
     channel_bytes,
@@ -34,7 +34,7 @@ from common.features.quantizer import (
     quantize,
     scale_of,
 )
-from common.types import FloatArray
+from spillover.common.types import FloatArray
 
 VERSION = 1
 MAX_TENSORS = 8

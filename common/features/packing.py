@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from common.features.quantizer import Symbols
+from spillover.common.features.quantizer import Symbols
 
 
 def symbols_per_byte(levels: int) -> int:

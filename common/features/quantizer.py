@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from common.config import Section
-from common.types import FloatArray
+from spillover.common.config import Section
+from spillover.common.types import FloatArray
 
 MAX_LEVELS = 255
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from common.config import Section
-from common.types import FloatArray
+from spillover.common.config import Section
+from spillover.common.types import FloatArray
 
 _TINY = 1e-4
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from common.config import Section, load_config
-from common.errors import ConfigError, ModelError
-from common.model.split import Digest
+from spillover.common.config import Section, load_config
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.split import Digest
 
 EXIT_FILE = "exit.yaml"
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from common.errors import ModelError
-from common.home import models_home
-from common.model.manifest import MANIFEST_FILE, MODEL_FILE
+from spillover.common.errors import ModelError
+from spillover.common.home import models_home
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 
 
 def find_model_folder(name: str | Path) -> Path:

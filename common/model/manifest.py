@@ -8,10 +8,10 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section, load_config
-from common.errors import ConfigError, ModelError
-from common.model.calibration import Calibration
-from common.types import ModelId
+from spillover.common.config import Section, load_config
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.calibration import Calibration
+from spillover.common.types import ModelId
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "model.yaml"

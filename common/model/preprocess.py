@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from common.model.manifest import Colour, Input, Interpolation, Layout, Resize
-from common.types import FloatArray, Image
+from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize
+from spillover.common.types import FloatArray, Image
 
 _CV2_FILTER = {
     Interpolation.LINEAR: cv2.INTER_LINEAR,

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from common.errors import ModelError
-from common.model.decoders import HEADS, decoder_for
-from common.model.manifest import Layout, ModelFolder, open_model_folder
-from common.model.preprocess import Geometry, preprocess
-from common.model.session_config import SessionConfig
-from common.types import FloatArray, Image, ModelId, Prediction
+from spillover.common.errors import ModelError
+from spillover.common.model.decoders import HEADS, decoder_for
+from spillover.common.model.manifest import Layout, ModelFolder, open_model_folder
+from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
+from spillover.common.config import Section
 
 
 class SessionConfig(Section, frozen=True):

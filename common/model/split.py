@@ -10,10 +10,10 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section, load_config
-from common.errors import ConfigError, ModelError
-from common.features.quantizer import Quantizer
-from common.model.manifest import ModelFolder, file_sha256
+from spillover.common.config import Section, load_config
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.model.manifest import ModelFolder, file_sha256
 
 SPLIT_FILE = "split.yaml"
 SPLIT_FOLDER = "split"

@@ -10,8 +10,8 @@ proto3 skips a field it does not know.
 """
 
 from collections import abc as _abc
-from common.pb import open_inference_pb2 as _open_inference_pb2
 from grpc import aio as _aio
+from spillover.common.pb import open_inference_pb2 as _open_inference_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

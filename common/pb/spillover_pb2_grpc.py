@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from common.pb import spillover_pb2 as common_dot_pb_dot_spillover__pb2
+from spillover.common.pb import spillover_pb2 as spillover_dot_common_dot_pb_dot_spillover__pb2
 
 GRPC_GENERATED_VERSION = '1.80.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in common/pb/spillover_pb2_grpc.py depends on'
+        + ' but the generated code in spillover/common/pb/spillover_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -41,13 +41,13 @@ class SpilloverStub(object):
         """
         self.Infer = channel.unary_unary(
                 '/spillover.v1.Spillover/Infer',
-                request_serializer=common_dot_pb_dot_spillover__pb2.InferRequest.SerializeToString,
-                response_deserializer=common_dot_pb_dot_spillover__pb2.InferReply.FromString,
+                request_serializer=spillover_dot_common_dot_pb_dot_spillover__pb2.InferRequest.SerializeToString,
+                response_deserializer=spillover_dot_common_dot_pb_dot_spillover__pb2.InferReply.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/spillover.v1.Spillover/ListModels',
-                request_serializer=common_dot_pb_dot_spillover__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=common_dot_pb_dot_spillover__pb2.ListModelsReply.FromString,
+                request_serializer=spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsReply.FromString,
                 _registered_method=True)
 
 
@@ -85,13 +85,13 @@ def add_SpilloverServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Infer': grpc.unary_unary_rpc_method_handler(
                     servicer.Infer,
-                    request_deserializer=common_dot_pb_dot_spillover__pb2.InferRequest.FromString,
-                    response_serializer=common_dot_pb_dot_spillover__pb2.InferReply.SerializeToString,
+                    request_deserializer=spillover_dot_common_dot_pb_dot_spillover__pb2.InferRequest.FromString,
+                    response_serializer=spillover_dot_common_dot_pb_dot_spillover__pb2.InferReply.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=common_dot_pb_dot_spillover__pb2.ListModelsRequest.FromString,
-                    response_serializer=common_dot_pb_dot_spillover__pb2.ListModelsReply.SerializeToString,
+                    request_deserializer=spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsRequest.FromString,
+                    response_serializer=spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -124,8 +124,8 @@ class Spillover(object):
             request,
             target,
             '/spillover.v1.Spillover/Infer',
-            common_dot_pb_dot_spillover__pb2.InferRequest.SerializeToString,
-            common_dot_pb_dot_spillover__pb2.InferReply.FromString,
+            spillover_dot_common_dot_pb_dot_spillover__pb2.InferRequest.SerializeToString,
+            spillover_dot_common_dot_pb_dot_spillover__pb2.InferReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -151,8 +151,8 @@ class Spillover(object):
             request,
             target,
             '/spillover.v1.Spillover/ListModels',
-            common_dot_pb_dot_spillover__pb2.ListModelsRequest.SerializeToString,
-            common_dot_pb_dot_spillover__pb2.ListModelsReply.FromString,
+            spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsRequest.SerializeToString,
+            spillover_dot_common_dot_pb_dot_spillover__pb2.ListModelsReply.FromString,
             options,
             channel_credentials,
             insecure,

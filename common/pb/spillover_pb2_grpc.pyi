@@ -9,8 +9,8 @@ peer would misread becomes package spillover.v2 beside this one.
 """
 
 from collections import abc as _abc
-from common.pb import spillover_pb2 as _spillover_pb2
 from grpc import aio as _aio
+from spillover.common.pb import spillover_pb2 as _spillover_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -7,11 +7,11 @@ from dataclasses import replace
 from threading import Event
 from typing import Protocol
 
-from common.log import get_logger
-from common.types import Frame
-from edge.camera.source import Picture, Source, UnreadablePictureError
-from edge.config import CameraConfig, Pace
-from edge.queues import BoundedQueue, WhenFull
+from spillover.common.log import get_logger
+from spillover.common.types import Frame
+from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.queues import BoundedQueue, WhenFull
 
 _log = get_logger("camera")
 

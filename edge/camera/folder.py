@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.errors import SourceError
-from edge.camera.source import Picture, UnreadablePictureError
+from spillover.common.errors import SourceError
+from spillover.edge.camera.source import Picture, UnreadablePictureError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 

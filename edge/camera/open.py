@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from common.errors import SourceError
-from edge.camera.folder import FolderSource, is_image
-from edge.camera.source import Source
-from edge.camera.video import VideoSource
+from spillover.common.errors import SourceError
+from spillover.edge.camera.folder import FolderSource, is_image
+from spillover.edge.camera.source import Source
+from spillover.edge.camera.video import VideoSource
 
 _DEVICE = re.compile(r"^(?:/dev/video)?(\d+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)

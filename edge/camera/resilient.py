@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.errors import SourceError
-from common.log import get_logger
-from common.types import Image
-from edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.common.errors import SourceError
+from spillover.common.log import get_logger
+from spillover.common.types import Image
+from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
 
 _log = get_logger("camera")
 

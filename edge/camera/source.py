@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import SourceError
-from common.types import Image
+from spillover.common.errors import SourceError
+from spillover.common.types import Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

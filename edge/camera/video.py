@@ -6,9 +6,9 @@ import time
 import cv2
 import numpy as np
 
-from common.errors import SourceError
-from common.log import get_logger
-from edge.camera.source import Picture
+from spillover.common.errors import SourceError
+from spillover.common.log import get_logger
+from spillover.edge.camera.source import Picture
 
 _log = get_logger("camera")
 

@@ -1,12 +1,12 @@
 """What `edge.yaml` may say. `examples/edge.yaml` shows every key; both are kept together by a test."""
 
-from edge.config.camera import CameraConfig, Pace
-from edge.config.daemon import EdgeConfig, LogConfig, Mode
-from edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from edge.config.model import ModelConfig, SecondLookConfig
-from edge.config.policy import BudgetConfig, CarryConfig, Period, PolicyConfig
-from edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
-from edge.config.uplink import (
+from spillover.edge.config.camera import CameraConfig, Pace
+from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
+from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
+from spillover.edge.config.model import ModelConfig, SecondLookConfig
+from spillover.edge.config.policy import BudgetConfig, CarryConfig, Period, PolicyConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config.uplink import (
     OipConfig,
     PayloadKind,
     Rung,

@@ -6,15 +6,15 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from common.network import check_host_port
-from edge.config.camera import CameraConfig
-from edge.config.keeping import RedactionConfig, SpoolConfig
-from edge.config.kinds import Name, NotNegative, Positive
-from edge.config.model import ModelConfig
-from edge.config.policy import CarryConfig, PolicyConfig
-from edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
-from edge.config.uplink import UplinkConfig
+from spillover.common.config import Section
+from spillover.common.network import check_host_port
+from spillover.edge.config.camera import CameraConfig
+from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
+from spillover.edge.config.kinds import Name, NotNegative, Positive
+from spillover.edge.config.model import ModelConfig
+from spillover.edge.config.policy import CarryConfig, PolicyConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
+from spillover.edge.config.uplink import UplinkConfig
 
 
 class Mode(enum.Enum):

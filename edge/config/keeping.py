@@ -5,8 +5,8 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from edge.config.kinds import NotNegative, Positive
+from spillover.common.config import Section
+from spillover.edge.config.kinds import NotNegative, Positive
 
 
 class RedactionStyle(enum.Enum):

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from common.model.session_config import SessionConfig
-from edge.config.kinds import Share
+from spillover.common.config import Section
+from spillover.common.model.session_config import SessionConfig
+from spillover.edge.config.kinds import Share
 
 
 class SecondLookConfig(Section, frozen=True):

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from edge.config.kinds import Count, NotNegative, Positive, Share
+from spillover.common.config import Section
+from spillover.edge.config.kinds import Count, NotNegative, Positive, Share
 
 
 class Period(enum.Enum):

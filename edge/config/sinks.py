@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from edge.config.kinds import Count, NotNegative
+from spillover.common.config import Section
+from spillover.edge.config.kinds import Count, NotNegative
 
 
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
-from common.model.session_config import SessionConfig
-from common.network import check_host_port, is_loopback
-from edge.config.kinds import Count, NotNegative, Share
+from spillover.common.config import Section
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.network import check_host_port, is_loopback
+from spillover.edge.config.kinds import Count, NotNegative, Share
 
 
 class TlsConfig(Section, frozen=True):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.images import Region
-from common.types import Decision, Prediction
-from edge.policy.motion import UNSEEN, Surroundings
-from edge.values import LinkState
+from spillover.common.images import Region
+from spillover.common.types import Decision, Prediction
+from spillover.edge.policy.motion import UNSEEN, Surroundings
+from spillover.edge.values import LinkState
 
 Draw = Callable[[], float]
 """Gives the next random number, uniform in [0, 1). Handed in, so that a run can be repeated."""

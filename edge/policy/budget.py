@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from common.types import Action, Decision, Prediction
-from edge.budget import Budget, TokenBucket, wire_bytes
-from edge.policy.base import UNRANKED, Context, Policy, Reason
-from edge.values import PayloadOption, Tokens
+from spillover.common.types import Action, Decision, Prediction
+from spillover.edge.budget import Budget, TokenBucket, wire_bytes
+from spillover.edge.policy.base import UNRANKED, Context, Policy, Reason
+from spillover.edge.values import PayloadOption, Tokens
 
 WINDOW = 500
 """Frames that a frame is ranked among."""

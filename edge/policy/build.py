@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import ConfigError
-from common.model.manifest import Task
-from common.types import Action
-from edge.config import CarryConfig, Mode, PolicyConfig
-from edge.policy.audit import Audited
-from edge.policy.base import Draw, Policy
-from edge.policy.budget import Ranked
-from edge.policy.gain import EdgeSide, GainModel
-from edge.policy.payload import ChoosePayload
-from edge.policy.refresh import Refreshed
-from edge.policy.rules import EmptyRules, Fixed, LinkGuard, ScoreThreshold
-from edge.policy.scores import SCORERS, Scorer, ScoreSettings
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action
+from spillover.edge.config import CarryConfig, Mode, PolicyConfig
+from spillover.edge.policy.audit import Audited
+from spillover.edge.policy.base import Draw, Policy
+from spillover.edge.policy.budget import Ranked
+from spillover.edge.policy.gain import EdgeSide, GainModel
+from spillover.edge.policy.payload import ChoosePayload
+from spillover.edge.policy.refresh import Refreshed
+from spillover.edge.policy.rules import EmptyRules, Fixed, LinkGuard, ScoreThreshold
+from spillover.edge.policy.scores import SCORERS, Scorer, ScoreSettings
 
 EXPECTED_GAIN = "expected_gain"
 _AUTO = {Task.CLASSIFICATION: "max_softmax", Task.DETECTION: "near_threshold"}

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from common.types import Classification, Detections
+from spillover.common.types import Classification, Detections
 
 Features = npt.NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from common.config import Section
-from common.errors import ConfigError
-from common.model.calibration import Calibration
-from common.model.manifest import Manifest, Task
-from common.types import Classification, Detections, Prediction
-from edge.config import SecondLookConfig
-from edge.policy.features import Features, classification_features, detection_features
+from spillover.common.config import Section
+from spillover.common.errors import ConfigError
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.manifest import Manifest, Task
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.config import SecondLookConfig
+from spillover.edge.policy.features import Features, classification_features, detection_features
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 

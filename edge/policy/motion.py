@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from common.types import Detections, Image, Prediction
+from spillover.common.types import Detections, Image, Prediction
 
 Thumbnail = npt.NDArray[np.uint8]
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from common.images import Region
-from common.types import Action, Decision, Prediction
-from edge.budget import wire_bytes
-from edge.policy.base import NEEDS_WHOLE, Context, Policy
-from edge.values import PayloadOption
+from spillover.common.images import Region
+from spillover.common.types import Action, Decision, Prediction
+from spillover.edge.budget import wire_bytes
+from spillover.edge.policy.base import NEEDS_WHOLE, Context, Policy
+from spillover.edge.values import PayloadOption
 
 KEPT_TOLERANCE = 0.02
 """Options that keep this much less than the best are as good; the quickest of them is taken."""

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from common.types import Action, Decision, Prediction
-from edge.policy.base import Context, Policy, Reason
-from edge.policy.payload import in_form
+from spillover.common.types import Action, Decision, Prediction
+from spillover.edge.policy.base import Context, Policy, Reason
+from spillover.edge.policy.payload import in_form
 
 
 class Refreshed:

@@ -2,9 +2,9 @@
 
 import math
 
-from common.images import Region
-from common.types import Detections, Image, Prediction
-from edge.policy.scores import ScoreSettings, doubtful
+from spillover.common.images import Region
+from spillover.common.types import Detections, Image, Prediction
+from spillover.edge.policy.scores import ScoreSettings, doubtful
 
 MARGIN = 0.2
 """Widens the region by this share of itself, on every side: what is around a thing helps to tell it."""

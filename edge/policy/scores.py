@@ -10,8 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from common.model.manifest import Task
-from common.types import Classification, Detections, Prediction
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification, Detections, Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from common.types import Result
-from edge.values import Event
+from spillover.common.types import Result
+from spillover.edge.values import Event
 
 
 class Sink(Protocol):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from common.errors import ConfigError
-from edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
-from edge.sinks.base import Sink
-from edge.sinks.jsonl import JsonLinesSink
-from edge.sinks.outlet import Outlet
-from edge.sinks.record import record_encoder
+from spillover.common.errors import ConfigError
+from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.sinks.base import Sink
+from spillover.edge.sinks.jsonl import JsonLinesSink
+from spillover.edge.sinks.outlet import Outlet
+from spillover.edge.sinks.record import record_encoder
 
 OnDropAt = Callable[[str, str], None]
 """Gets a sink's name (`0:jsonl`) and a reason."""
@@ -51,12 +51,12 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
                 rotate_keep=sink.rotate_keep,
             )
         case SqliteConfig():
-            from edge.sinks.sqlite import SqliteSink
+            from spillover.edge.sinks.sqlite import SqliteSink
 
             return SqliteSink(sink.path, encode, sink.keep_days)
         case MqttConfig():
             try:
-                from edge.sinks.mqtt import MqttSink
+                from spillover.edge.sinks.mqtt import MqttSink
             except ModuleNotFoundError as error:
                 raise ConfigError(
                     f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"

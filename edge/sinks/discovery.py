@@ -2,7 +2,7 @@
 
 import msgspec
 
-from edge.config import MqttConfig
+from spillover.edge.config import MqttConfig
 
 
 def announcements(config: MqttConfig, device_id: str, camera_id: str) -> list[tuple[str, bytes]]:

@@ -5,10 +5,10 @@ import sys
 from io import FileIO
 from pathlib import Path
 
-from common.errors import ConfigError
-from common.types import Result
-from edge.sinks.record import Encode, encode_event
-from edge.values import Event
+from spillover.common.errors import ConfigError
+from spillover.common.types import Result
+from spillover.edge.sinks.record import Encode, encode_event
+from spillover.edge.values import Event
 
 STDOUT = "-"
 

@@ -13,13 +13,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from common.errors import ConfigError
-from common.log import get_logger
-from common.types import Classification, Result
-from edge.config import MqttConfig
-from edge.sinks.discovery import announcements
-from edge.sinks.record import Encode, encode_event
-from edge.values import Event
+from spillover.common.errors import ConfigError
+from spillover.common.log import get_logger
+from spillover.common.types import Classification, Result
+from spillover.edge.config import MqttConfig
+from spillover.edge.sinks.discovery import announcements
+from spillover.edge.sinks.record import Encode, encode_event
+from spillover.edge.values import Event
 
 _log = get_logger("mqtt")
 

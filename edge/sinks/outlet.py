@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common.log import get_logger
-from common.types import Result
-from edge.queues import BoundedQueue, WhenFull
-from edge.receipt import Receipt
-from edge.sinks.base import Sink
-from edge.values import Event
+from spillover.common.log import get_logger
+from spillover.common.types import Result
+from spillover.edge.queues import BoundedQueue, WhenFull
+from spillover.edge.receipt import Receipt
+from spillover.edge.sinks.base import Sink
+from spillover.edge.values import Event
 
 _log = get_logger("sink")
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from common.log import get_logger
-from common.types import Result
-from edge.receipt import Receipt
-from edge.sinks.outlet import Outlet
-from edge.values import Event
-from edge.worker import OnEnd, Worker
+from spillover.common.log import get_logger
+from spillover.common.types import Result
+from spillover.edge.receipt import Receipt
+from spillover.edge.sinks.outlet import Outlet
+from spillover.edge.values import Event
+from spillover.edge.worker import OnEnd, Worker
 
 _log = get_logger("sink")
 

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
-from edge.values import Event
+from spillover.common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
+from spillover.edge.values import Event
 
 TOP_CLASSES = 5
 _STAGES = tuple(field.name for field in fields(Timings))

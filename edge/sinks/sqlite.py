@@ -11,10 +11,10 @@ view `last_day` the part of it that was captured within 24 hours. A late answer 
 import sqlite3
 from pathlib import Path
 
-from common.errors import ConfigError
-from common.types import Result
-from edge.sinks.record import Encode, encode_event
-from edge.values import Event
+from spillover.common.errors import ConfigError
+from spillover.common.types import Result
+from spillover.edge.sinks.record import Encode, encode_event
+from spillover.edge.values import Event
 
 _SCHEMA = """
 pragma journal_mode = wal;

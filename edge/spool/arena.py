@@ -24,8 +24,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.spool.extents import Extents
-from edge.spool.record import (
+from spillover.edge.spool.extents import Extents
+from spillover.edge.spool.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
     Header,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge.spool.arena import Fate
-from edge.spool.spool import SpoolState
+from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.spool import SpoolState
 
 _PREFIX = "spillover_edge_spool_"
 

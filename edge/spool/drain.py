@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import InvalidInputError
-from common.log import get_logger
-from common.types import Result
-from edge.receipt import Receipt
-from edge.spool.frames import SpooledFrame
-from edge.spool.spool import Spool, Taken
-from edge.values import BreakerPhase, CallFailure, LinkState, Outcome, Parcel
+from spillover.common.errors import InvalidInputError
+from spillover.common.log import get_logger
+from spillover.common.types import Result
+from spillover.edge.receipt import Receipt
+from spillover.edge.spool.frames import SpooledFrame
+from spillover.edge.spool.spool import Spool, Taken
+from spillover.edge.values import BreakerPhase, CallFailure, LinkState, Outcome, Parcel
 
 _log = get_logger("drain")
 

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common.types import Frame, Result
-from edge.config import SpoolConfig
-from edge.receipt import Receipt
-from edge.spool.arena import Fate
-from edge.spool.drain import Deliver, Drain, DrainLimits
-from edge.spool.intake import Intake
-from edge.spool.spool import Spool, SpoolLimits, SpoolState
-from edge.values import Parcel
-from edge.worker import OnEnd, Worker
+from spillover.common.types import Frame, Result
+from spillover.edge.config import SpoolConfig
+from spillover.edge.receipt import Receipt
+from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.drain import Deliver, Drain, DrainLimits
+from spillover.edge.spool.intake import Intake
+from spillover.edge.spool.spool import Spool, SpoolLimits, SpoolState
+from spillover.edge.values import Parcel
+from spillover.edge.worker import OnEnd, Worker
 
 
 class Forwarder:

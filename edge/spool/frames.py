@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from common.errors import InvalidInputError
-from common.images import EncodedImage
-from common.model.preprocess import Geometry
-from common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
-from edge.values import CloudAnswer, EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.common.errors import InvalidInputError
+from spillover.common.images import EncodedImage
+from spillover.common.model.preprocess import Geometry
+from spillover.common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
+from spillover.edge.values import CloudAnswer, EncodedFeatures, EncodedTensor, Parcel, Payload
 
 _FORMAT = 1
 _Row = tuple[float, float, float, float, float, int]
@@ -110,7 +110,7 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "option": parcel.option,
             }
         case EncodedTensor():
-            raise InvalidInputError("a tensor waits as a picture: edge.parcel.as_it_waits")
+            raise InvalidInputError("a tensor waits as a picture: spillover.edge.parcel.as_it_waits")
 
 
 class SpooledFrame:

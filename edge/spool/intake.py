@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from common.errors import InvalidInputError
-from common.log import get_logger
-from common.types import Frame, Result
-from edge.parcel import as_it_waits
-from edge.queues import BoundedQueue, WhenFull
-from edge.spool.frames import to_body
-from edge.spool.spool import Offer, Spool
-from edge.values import EncodedTensor, Parcel
+from spillover.common.errors import InvalidInputError
+from spillover.common.log import get_logger
+from spillover.common.types import Frame, Result
+from spillover.edge.parcel import as_it_waits
+from spillover.edge.queues import BoundedQueue, WhenFull
+from spillover.edge.spool.frames import to_body
+from spillover.edge.spool.spool import Offer, Spool
+from spillover.edge.values import EncodedTensor, Parcel
 
 _QUEUED_FRAMES = 4
 """Pictures that may wait to be encoded: they are raw, so each takes megabytes."""

@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.log import get_logger
-from edge.spool.arena import Arena, Fate
-from edge.spool.record import Header
+from spillover.common.log import get_logger
+from spillover.edge.spool.arena import Arena, Fate
+from spillover.edge.spool.record import Header
 
 _IDLE_S = 1.0
 """How often the writer looks for records that are too old when nothing is offered."""

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from common.types import Frame
-from edge.crops import Crop
-from edge.values import CallFailure, LinkState, Outcome, Parcel, Ticket
+from spillover.common.types import Frame
+from spillover.edge.crops import Crop
+from spillover.edge.values import CallFailure, LinkState, Outcome, Parcel, Ticket
 
 
 class Uplink(Protocol):

@@ -10,7 +10,7 @@ meanwhile waits for its end.
 
 from dataclasses import dataclass, replace
 
-from edge.values import BreakerPhase
+from spillover.edge.values import BreakerPhase
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from common.convert import InferenceReply
-from common.errors import InvalidInputError, ModelError
-from common.log import get_logger
-from common.types import Frame, Prediction
-from edge.budget import ByteMeter
-from edge.config import UplinkConfig
-from edge.crops import Crop
-from edge.parcel import PICTURE, Packer
-from edge.payloads import PayloadBook
-from edge.uplink.attempts import Attempts
-from edge.uplink.breaker import BreakerRule
-from edge.uplink.complaints import Complaints
-from edge.uplink.connection import Connections
-from edge.uplink.endings import (
+from spillover.common.convert import InferenceReply
+from spillover.common.errors import InvalidInputError, ModelError
+from spillover.common.log import get_logger
+from spillover.common.types import Frame, Prediction
+from spillover.edge.budget import ByteMeter
+from spillover.edge.config import UplinkConfig
+from spillover.edge.crops import Crop
+from spillover.edge.parcel import PICTURE, Packer
+from spillover.edge.payloads import PayloadBook
+from spillover.edge.uplink.attempts import Attempts
+from spillover.edge.uplink.breaker import BreakerRule
+from spillover.edge.uplink.complaints import Complaints
+from spillover.edge.uplink.connection import Connections
+from spillover.edge.uplink.endings import (
     EXCEEDS_BUCKET,
     NO_TAIL,
     OVER_BUDGET,
@@ -32,11 +32,11 @@ from edge.uplink.endings import (
     never_left,
     verdict,
 )
-from edge.uplink.flight import Flight, Passage
-from edge.uplink.retry import RetryBudget
-from edge.uplink.waiting import WaitingTicket
-from edge.uplink.wire import Wire
-from edge.values import (
+from spillover.edge.uplink.flight import Flight, Passage
+from spillover.edge.uplink.retry import RetryBudget
+from spillover.edge.uplink.waiting import WaitingTicket
+from spillover.edge.uplink.wire import Wire
+from spillover.edge.values import (
     BreakerPhase,
     CallFailure,
     CloudAnswer,

@@ -2,9 +2,9 @@
 
 import threading
 
-from common.log import get_logger
-from edge.uplink.endings import EXCEEDS_BUCKET, TOO_LARGE
-from edge.values import BreakerPhase, CallFailure, Outcome
+from spillover.common.log import get_logger
+from spillover.edge.uplink.endings import EXCEEDS_BUCKET, TOO_LARGE
+from spillover.edge.values import BreakerPhase, CallFailure, Outcome
 
 _log = get_logger("uplink")
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from common.log import get_logger
-from common.reload import Reloading, read_file
-from edge.config import UplinkConfig
-from edge.uplink.advice import explain
-from edge.uplink.attempts import Attempts
+from spillover.common.log import get_logger
+from spillover.common.reload import Reloading, read_file
+from spillover.edge.config import UplinkConfig
+from spillover.edge.uplink.advice import explain
+from spillover.edge.uplink.attempts import Attempts
 
 if TYPE_CHECKING:
-    from common.tls import KeyPair  # loads a library that an uplink in the clear need not carry
-    from edge.uplink.wire import Method
+    from spillover.common.tls import KeyPair  # loads a library that an uplink in the clear need not carry
+    from spillover.edge.uplink.wire import Method
 
 _log = get_logger("uplink")
 
@@ -227,7 +227,7 @@ def _tls_paths(config: UplinkConfig) -> list[Path]:
 
 
 def _read(config: UplinkConfig) -> _Secrets:
-    from common.tls import load_certificates, load_key_pair
+    from spillover.common.tls import load_certificates, load_key_pair
 
     ca, *own = _tls_paths(config)
     ca_pem = read_file(ca, "uplink.tls.ca")

@@ -2,8 +2,8 @@
 
 import re
 
-from edge.uplink.flight import Verdict
-from edge.values import CallFailure, CloudAnswer, Outcome
+from spillover.edge.uplink.flight import Verdict
+from spillover.edge.values import CallFailure, CloudAnswer, Outcome
 
 NO_TAIL = "failed_precondition"
 """The server knows the model and not this head: features of another version."""

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from edge.link import InFlightLimit
-from edge.uplink.breaker import Breaker, BreakerRule
-from edge.values import BreakerPhase, LinkState
+from spillover.edge.link import InFlightLimit
+from spillover.edge.uplink.breaker import Breaker, BreakerRule
+from spillover.edge.values import BreakerPhase, LinkState
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"

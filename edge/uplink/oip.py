@@ -11,20 +11,20 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
-from common.convert import InferenceReply, ServerTimings
-from common.errors import InvalidInputError
-from common.model.decoders import decoder_for
-from common.oip import reply_from_pb, request_to_pb
-from common.pb import open_inference_pb2 as pb
-from common.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from common.tensors import Tensor, TensorRequest
-from common.types import Classification, FloatArray, ModelId, Prediction
-from edge.config import OipConfig, UplinkConfig
-from edge.tensors import TensorEncoder
-from edge.values import EncodedTensor, Parcel
+from spillover.common.convert import InferenceReply, ServerTimings
+from spillover.common.errors import InvalidInputError
+from spillover.common.model.decoders import decoder_for
+from spillover.common.oip import reply_from_pb, request_to_pb
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from spillover.common.tensors import Tensor, TensorRequest
+from spillover.common.types import Classification, FloatArray, ModelId, Prediction
+from spillover.edge.config import OipConfig, UplinkConfig
+from spillover.edge.tensors import TensorEncoder
+from spillover.edge.values import EncodedTensor, Parcel
 
 if TYPE_CHECKING:
-    from edge.uplink.wire import Method
+    from spillover.edge.uplink.wire import Method
 
 
 class OipWire:

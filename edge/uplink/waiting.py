@@ -2,7 +2,7 @@
 
 from queue import Empty, SimpleQueue
 
-from edge.values import CallFailure, Outcome
+from spillover.edge.values import CallFailure, Outcome
 
 
 class WaitingTicket:

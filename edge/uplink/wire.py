@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from common.convert import Features, InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
-from common.images import EncodedImage
-from common.pb import spillover_pb2 as pb
-from common.pb.spillover_pb2_grpc import SpilloverStub
-from edge.config import UplinkConfig
-from edge.values import EncodedFeatures, Parcel
+from spillover.common.convert import Features, InferenceReply, InferenceRequest, reply_from_pb, request_to_pb
+from spillover.common.images import EncodedImage
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
+from spillover.edge.config import UplinkConfig
+from spillover.edge.values import EncodedFeatures, Parcel
 
 if TYPE_CHECKING:
     Method = grpc.UnaryUnaryMultiCallable[Message, Message]  # generic in the stubs alone

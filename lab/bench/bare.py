@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from edge.camera.open import open_source
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.edge.camera.open import open_source
 
 
 def main(source: str, model_folder: str, frames: int, skip: int) -> None:

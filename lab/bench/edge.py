@@ -13,17 +13,17 @@ import numpy as np
 import yaml
 from rich.progress import track
 
-from common.errors import SpilloverError
-from common.home import models_home
-from edge.sinks.record import Record
-from lab.bench.memory import Rss, import_costs_mb, last_rss
-from lab.bench.report import EdgeFigures, print_figures
-from lab.console import open_console
-from lab.package_data import sample_clip
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from lab.processes import finish, running, wait_for_file
-from lab.records import read_records
-from lab.yaml_files import write_yaml
+from spillover.common.errors import SpilloverError
+from spillover.common.home import models_home
+from spillover.edge.sinks.record import Record
+from spillover.lab.bench.memory import Rss, import_costs_mb, last_rss
+from spillover.lab.bench.report import EdgeFigures, print_figures
+from spillover.lab.console import open_console
+from spillover.lab.package_data import sample_clip
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.processes import finish, running, wait_for_file
+from spillover.lab.records import read_records
+from spillover.lab.yaml_files import write_yaml
 
 _SKIP = 20
 """Frames at the beginning of a run that are not timed."""
@@ -88,7 +88,7 @@ class _Bench:
         """Frames a second of read, predict, next."""
         arguments = [self._source, self._edge_model, str(self._settings.frames), str(_SKIP)]
         done = subprocess.run(
-            [self._settings.python, "-m", "lab.bench.bare", *arguments],
+            [self._settings.python, "-m", "spillover.lab.bench.bare", *arguments],
             capture_output=True,
             check=False,
             timeout=_LIMIT_S,

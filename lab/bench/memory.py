@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import SpilloverError
+from spillover.common.errors import SpilloverError
 
 _POLL_S = 0.1
 

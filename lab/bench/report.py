@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from lab.bench.memory import Rss
+from spillover.lab.bench.memory import Rss
 
 GOAL_RATIO = 0.95
 GOAL_ADDED_MS = 1.0

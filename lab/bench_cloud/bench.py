@@ -14,17 +14,17 @@ import grpc
 import numpy as np
 from rich.progress import Progress
 
-from common.errors import InvalidInputError
-from common.model.manifest import MODEL_FILE
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.types import FloatArray
-from lab.bench_cloud.contenders import Contender, NotHereError, Start, spillover
-from lab.bench_cloud.engine import Engine
-from lab.bench_cloud.load import Burst, LoadError, ask_once, burst, find_h2load, write_body
-from lab.bench_cloud.mlserver import mlserver
-from lab.bench_cloud.networks import NETWORKS, NetworkSpec, write_networks
-from lab.bench_cloud.triton import triton
+from spillover.common.errors import InvalidInputError
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import FloatArray
+from spillover.lab.bench_cloud.contenders import Contender, NotHereError, Start, spillover
+from spillover.lab.bench_cloud.engine import Engine
+from spillover.lab.bench_cloud.load import Burst, LoadError, ask_once, burst, find_h2load, write_body
+from spillover.lab.bench_cloud.mlserver import mlserver
+from spillover.lab.bench_cloud.networks import NETWORKS, NetworkSpec, write_networks
+from spillover.lab.bench_cloud.triton import triton
 
 STARTS: Mapping[str, Start] = {"spillover": spillover, "triton": triton, "mlserver": mlserver}
 RAW = "raw"
@@ -197,7 +197,7 @@ def _raw_loop(repository: Path, engine: Engine) -> Iterator[RawRate]:
     command = [
         sys.executable,
         "-m",
-        "lab.bench_cloud.raw",
+        "spillover.lab.bench_cloud.raw",
         str(repository),
         str(engine.threads),
         engine.device.value,

@@ -64,15 +64,15 @@ def bench_cloud(
     in the cache folder; one that does not install is left out, and the report says why. Figures compare what
     ran side by side on this machine, and promise nothing elsewhere.
     """
-    from lab.bench_cloud.engine import Device, Engine, why_no_cuda
+    from spillover.lab.bench_cloud.engine import Device, Engine, why_no_cuda
 
     engine = Engine(threads, Device(device))
     if engine.device is Device.CUDA and (reason := why_no_cuda()):
         click.echo(f"bench-gpu skipped: {reason}")
         return
-    from lab.bench_cloud.bench import Plan, run
-    from lab.bench_cloud.report import print_report, write_json
-    from lab.console import open_console
+    from spillover.lab.bench_cloud.bench import Plan, run
+    from spillover.lab.bench_cloud.report import print_report, write_json
+    from spillover.lab.console import open_console
 
     plan = Plan(servers, concurrency, rounds, seconds, engine, growth)
     outcome = run(plan)

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from common.errors import SpilloverError
-from lab.bench_cloud.engine import Engine
-from lab.bench_cloud.networks import NETWORKS
-from lab.processes import ProcessFailedError, bound, stop, tail
+from spillover.common.errors import SpilloverError
+from spillover.lab.bench_cloud.engine import Engine
+from spillover.lab.bench_cloud.networks import NETWORKS
+from spillover.lab.processes import ProcessFailedError, bound, stop, tail
 
 _READY_S = 120.0
 
@@ -60,7 +60,7 @@ def spillover(repository: Path, work: Path, engine: Engine) -> Iterator[Contende
     }
     path = work / "cloud.yaml"
     path.write_bytes(msgspec.yaml.encode(config))
-    command = [sys.executable, "-m", "common.cli", "cloud", "-c", str(path)]
+    command = [sys.executable, "-m", "spillover.common.cli", "cloud", "-c", str(path)]
     with served("spillover", command, address, work) as contender:
         yield contender
 

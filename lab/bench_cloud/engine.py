@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.model.session_config import SessionConfig
+from spillover.common.model.session_config import SessionConfig
 
 _LISTING_S = 60.0
 _CUDA = "CUDAExecutionProvider"
@@ -74,9 +74,9 @@ def _why_no_provider() -> str:
 
 
 def _provider_in_use() -> str:
-    from common.model.manifest import MODEL_FILE
-    from common.model.session import open_session
-    from lab.bench_cloud.networks import NETWORKS, write_networks
+    from spillover.common.model.manifest import MODEL_FILE
+    from spillover.common.model.session import open_session
+    from spillover.lab.bench_cloud.networks import NETWORKS, write_networks
 
     spec = NETWORKS["identity"]
     with tempfile.TemporaryDirectory(prefix="bench-cloud-") as folder:

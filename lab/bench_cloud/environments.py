@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.home import cache_home
-from lab.bench_cloud.contenders import NotHereError
+from spillover.common.home import cache_home
+from spillover.lab.bench_cloud.contenders import NotHereError
 
 _INSTALL_LIMIT_S = 900.0
 _STAMP = "requirements.txt"

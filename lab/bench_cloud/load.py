@@ -12,12 +12,12 @@ import grpc
 import numpy as np
 import psutil
 
-from common.errors import SpilloverError
-from common.oip import reply_from_pb, request_to_pb
-from common.pb import open_inference_pb2_grpc as pb_grpc
-from common.tensors import TensorRequest
-from common.types import FloatArray
-from lab.bench_cloud.networks import NetworkSpec
+from spillover.common.errors import SpilloverError
+from spillover.common.oip import reply_from_pb, request_to_pb
+from spillover.common.pb import open_inference_pb2_grpc as pb_grpc
+from spillover.common.tensors import TensorRequest
+from spillover.common.types import FloatArray
+from spillover.lab.bench_cloud.networks import NetworkSpec
 
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _LIMIT_S = 300.0

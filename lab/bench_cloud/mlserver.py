@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.model.manifest import MODEL_FILE
-from lab.bench_cloud.contenders import Contender, free_port, served
-from lab.bench_cloud.engine import Engine
-from lab.bench_cloud.environments import environment
-from lab.bench_cloud.networks import NETWORKS, NetworkSpec
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.lab.bench_cloud.contenders import Contender, free_port, served
+from spillover.lab.bench_cloud.engine import Engine
+from spillover.lab.bench_cloud.environments import environment
+from spillover.lab.bench_cloud.networks import NETWORKS, NetworkSpec
 
 _RUNTIME = """import onnxruntime as ort
 from mlserver import MLModel

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.model.manifest import MODEL_FILE
-from common.types import FloatArray
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.types import FloatArray
 
 _SEED = 20240607
 

@@ -1,10 +1,10 @@
 """Prepares the environments of Triton and MLServer, which the tests use where they find them."""
 
-from lab.bench_cloud import mlserver, triton
-from lab.bench_cloud.contenders import NotHereError
-from lab.bench_cloud.engine import Engine
-from lab.bench_cloud.environments import environment
-from lab.console import open_console
+from spillover.lab.bench_cloud import mlserver, triton
+from spillover.lab.bench_cloud.contenders import NotHereError
+from spillover.lab.bench_cloud.engine import Engine
+from spillover.lab.bench_cloud.environments import environment
+from spillover.lab.console import open_console
 
 ENGINE = Engine(1)
 REQUIREMENTS = {"triton": triton.requirements(ENGINE), "mlserver": mlserver.requirements(ENGINE)}

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud.binding import bound_runner
-from cloud.network import Network
-from common.model.manifest import MODEL_FILE
-from common.model.session import open_session
-from common.types import FloatArray, ModelId
-from lab.bench_cloud.engine import Device, Engine
-from lab.bench_cloud.networks import NETWORKS
+from spillover.cloud.binding import bound_runner
+from spillover.cloud.network import Network
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.session import open_session
+from spillover.common.types import FloatArray, ModelId
+from spillover.lab.bench_cloud.engine import Device, Engine
+from spillover.lab.bench_cloud.networks import NETWORKS
 
 Run = Callable[[FloatArray], object]
 

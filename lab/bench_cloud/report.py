@@ -7,8 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from lab.bench_cloud.bench import Cell, Outcome, Plan
-from lab.bench_cloud.networks import NETWORKS
+from spillover.lab.bench_cloud.bench import Cell, Outcome, Plan
+from spillover.lab.bench_cloud.networks import NETWORKS
 
 OURS, RIVAL = "spillover", "triton"
 

@@ -1,6 +1,6 @@
 """What gRPC in Python costs without a server behind it: ways to answer, each with an echo and no more.
 
-Run as `python -m lab.bench_cloud.transports`; needs h2load. Prints the processor time a request of each:
+Run as `python -m spillover.lab.bench_cloud.transports`; needs h2load. Prints processor time a request:
 
 - asyncio: `grpc.aio`.
 - threads: a thread for each of as many requests as may wait for a batch.
@@ -22,13 +22,13 @@ from typing import Any
 
 import grpc.aio
 
-from common.oip import reply_to_pb, request_from_pb
-from common.pb import open_inference_pb2 as pb
-from common.tensors import TensorReply
-from lab.bench_cloud.contenders import free_port, served
-from lab.bench_cloud.load import burst, write_body
-from lab.bench_cloud.networks import NETWORKS
-from lab.console import open_console
+from spillover.common.oip import reply_to_pb, request_from_pb
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.tensors import TensorReply
+from spillover.lab.bench_cloud.contenders import free_port, served
+from spillover.lab.bench_cloud.load import burst, write_body
+from spillover.lab.bench_cloud.networks import NETWORKS
+from spillover.lab.console import open_console
 
 _KINDS = ("asyncio", "threads", "few_threads", "callbacks")
 _CONCURRENCIES = (1, 16, 64)
@@ -45,7 +45,7 @@ def compare() -> None:
         servers = []
         for kind in _KINDS:
             address = f"127.0.0.1:{free_port()}"
-            command = [sys.executable, "-m", "lab.bench_cloud.transports", kind, address]
+            command = [sys.executable, "-m", "spillover.lab.bench_cloud.transports", kind, address]
             servers.append(stack.enter_context(served(kind, command, address, work)))
         for _ in range(_ROUNDS):
             for concurrency in _CONCURRENCIES:

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.model.manifest import MODEL_FILE
-from lab.bench_cloud.contenders import Contender, NotHereError, free_port, served
-from lab.bench_cloud.engine import Engine
-from lab.bench_cloud.environments import environment, site_packages
-from lab.bench_cloud.networks import NETWORKS, NetworkSpec
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.lab.bench_cloud.contenders import Contender, NotHereError, free_port, served
+from spillover.lab.bench_cloud.engine import Engine
+from spillover.lab.bench_cloud.environments import environment, site_packages
+from spillover.lab.bench_cloud.networks import NETWORKS, NetworkSpec
 
 _CONFIG = """name: "{spec.name}"
 backend: "python"

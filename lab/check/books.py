@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge.sinks.record import is_event
+from spillover.edge.sinks.record import is_event
 
 _ENDINGS = frozenset({"edge", "cloud", "edge_degraded"})
 _TAIL_FRAMES = 64

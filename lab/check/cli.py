@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from common.errors import SpilloverError
-from edge.spool.arena import intact_records
-from lab.check.books import Books, Verdict
+from spillover.common.errors import SpilloverError
+from spillover.edge.spool.arena import intact_records
+from spillover.lab.check.books import Books, Verdict
 
 
 class BooksDoNotBalanceError(SpilloverError):

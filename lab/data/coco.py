@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from common.errors import SourceError
+from spillover.common.errors import SourceError
 
 _BOM = b"\xef\xbb\xbf"
 _Size = Annotated[float, msgspec.Meta(ge=0)]

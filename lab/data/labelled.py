@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import SourceError
-from common.model.manifest import Task
-from lab.data.coco import read_instances
-from lab.data.pictures import ArrayPicture, FilePicture, Picture
+from spillover.common.errors import SourceError
+from spillover.common.model.manifest import Task
+from spillover.lab.data.coco import read_instances
+from spillover.lab.data.pictures import ArrayPicture, FilePicture, Picture
 
 LABELS_FILE = "labels.csv"
 COCO_FILE = "instances.json"

@@ -8,8 +8,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from common.errors import SourceError
-from common.types import Image
+from spillover.common.errors import SourceError
+from spillover.common.types import Image
 
 
 class Picture(Protocol):

@@ -7,10 +7,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from common.agreement import agreement
-from common.types import Prediction
-from edge.sinks.record import Record
-from lab.records import prediction_of
+from spillover.common.agreement import agreement
+from spillover.common.types import Prediction
+from spillover.edge.sinks.record import Record
+from spillover.lab.records import prediction_of
 
 
 @dataclass(frozen=True, slots=True)

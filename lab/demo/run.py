@@ -7,21 +7,21 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from common.errors import SourceError
-from common.home import models_home
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Prediction
-from edge.camera.open import open_source
-from edge.camera.source import UnreadablePictureError
-from edge.sinks.record import Record
-from lab.console import open_console
-from lab.demo.report import ModeFigures, figures_of, print_table
-from lab.package_data import sample_clip
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from lab.processes import finish, running, wait_for_file
-from lab.records import read_records
-from lab.yaml_files import write_yaml
+from spillover.common.errors import SourceError
+from spillover.common.home import models_home
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Prediction
+from spillover.edge.camera.open import open_source
+from spillover.edge.camera.source import UnreadablePictureError
+from spillover.edge.sinks.record import Record
+from spillover.lab.console import open_console
+from spillover.lab.demo.report import ModeFigures, figures_of, print_table
+from spillover.lab.package_data import sample_clip
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.processes import finish, running, wait_for_file
+from spillover.lab.records import read_records
+from spillover.lab.yaml_files import write_yaml
 
 MODES = ("edge_only", "cloud_only", "hybrid")
 _START_LIMIT_S = 60.0

@@ -11,25 +11,25 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper
 
-from common.errors import ModelError
-from common.model.exit import ExitInfo, write_exit_info
-from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import Cut, open_split_plan
-from common.types import Classification, FloatArray, Prediction
-from lab.data.pictures import Picture
-from lab.early_exit.fit import Skip, fit_skip, geometry
-from lab.early_exit.graphs import linear_graph, skip_graph
-from lab.early_exit.linear import Linear, fit_linear, softmax
-from lab.model_folder import building, finish
-from lab.profile.timing import interleaved_medians, network_run
-from lab.progress import Progress
-from lab.split.cuts import find_cuts
-from lab.split.extract import Half, cut_network
-from lab.split.fidelity import fidelity
-from lab.split.graph import activation_graph, load_network
-from lab.split.plan import picture_shape
+from spillover.common.errors import ModelError
+from spillover.common.model.exit import ExitInfo, write_exit_info
+from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, open_split_plan
+from spillover.common.types import Classification, FloatArray, Prediction
+from spillover.lab.data.pictures import Picture
+from spillover.lab.early_exit.fit import Skip, fit_skip, geometry
+from spillover.lab.early_exit.graphs import linear_graph, skip_graph
+from spillover.lab.early_exit.linear import Linear, fit_linear, softmax
+from spillover.lab.model_folder import building, finish
+from spillover.lab.profile.timing import interleaved_medians, network_run
+from spillover.lab.progress import Progress
+from spillover.lab.split.cuts import find_cuts
+from spillover.lab.split.extract import Half, cut_network
+from spillover.lab.split.fidelity import fidelity
+from spillover.lab.split.graph import activation_graph, load_network
+from spillover.lab.split.plan import picture_shape
 
 KERNEL = 3
 MAX_TARGETS = 6

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lab.params import MODEL
+from spillover.lab.params import MODEL
 
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -33,10 +33,10 @@ def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: i
     that is written serves as the edge's own model; with uplink.split naming the same cut, the trunk is run
     once.
     """
-    from lab.early_exit.build import build_early_exit
-    from lab.early_exit.report import print_report
-    from lab.progress import Bar
-    from lab.split.pictures import calibration_pictures
+    from spillover.lab.early_exit.build import build_early_exit
+    from spillover.lab.early_exit.report import print_report
+    from spillover.lab.progress import Bar
+    from spillover.lab.split.pictures import calibration_pictures
 
     report = build_early_exit(model, cut, out, calibration_pictures(pictures, count), keep, Bar())
     print_report(report)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.types import FloatArray
+from spillover.common.types import FloatArray
 
 RIDGE = 1e-2
 """lambda, as a share of the mean of the normal matrix's diagonal."""

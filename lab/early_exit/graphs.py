@@ -4,8 +4,8 @@ from typing import Any
 
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
-from lab.early_exit.fit import Skip
-from lab.early_exit.linear import Linear
+from spillover.lab.early_exit.fit import Skip
+from spillover.lab.early_exit.linear import Linear
 
 
 def skip_graph(skip: Skip, source: str, target: str) -> GraphProto:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.types import FloatArray
+from spillover.common.types import FloatArray
 
 GRID = 2
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)

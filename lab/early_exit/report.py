@@ -1,7 +1,7 @@
 """What `spillover lab early-exit` shows: what each exit keeps, and what it costs behind the trunk."""
 
-from lab.console import open_console
-from lab.early_exit.build import SENT, ExitReport
+from spillover.lab.console import open_console
+from spillover.lab.early_exit.build import SENT, ExitReport
 
 
 def print_report(report: ExitReport) -> None:

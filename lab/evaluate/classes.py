@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import ModelError, SourceError
-from common.model.manifest import ModelFolder, open_model_folder
-from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
+from spillover.common.errors import ModelError, SourceError
+from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 
 # Of a head's output (batch first): the axis that holds the class scores, and what else lies on it.
 _DETECTION_HEADS = {"yolox": (-1, 5), "fastestdet": (1, 5), "yolov8": (1, 4)}

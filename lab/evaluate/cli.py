@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lab.params import MODEL, OUTPUT, PLOT
+from spillover.lab.params import MODEL, OUTPUT, PLOT
 
 EXISTING = click.Path(exists=True, path_type=Path)
 
@@ -54,11 +54,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     The oracle knows the labels: it sends the pictures that gain most. For detection a picture's gain is how
     far mAP of the whole set rises when it alone is sent.
     """
-    from edge.policy.gain import GainModel
-    from lab.data.labelled import open_labelled_set
-    from lab.evaluate.report import print_table, save_plot
-    from lab.evaluate.run import evaluate_pair
-    from lab.progress import Bar
+    from spillover.edge.policy.gain import GainModel
+    from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.evaluate.report import print_table, save_plot
+    from spillover.lab.evaluate.run import evaluate_pair
+    from spillover.lab.progress import Bar
 
     model = GainModel.load(gain) if gain is not None else None
     labelled = open_labelled_set(data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.evaluate.mixture import Floats, Mixture, Sent
+from spillover.lab.evaluate.mixture import Floats, Mixture, Sent
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 _RANDOM_DRAWS = 20

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.types import Detections, Prediction
-from lab.data.labelled import CocoTruth
+from spillover.common.types import Detections, Prediction
+from spillover.lab.data.labelled import CocoTruth
 
 MAX_DETECTIONS = 100
 _WHOLE_AREA = [0, 1e10]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.evaluate.curve import SHARES
-from lab.evaluate.mixture import Floats, Mixture
+from spillover.lab.evaluate.curve import SHARES
+from spillover.lab.evaluate.mixture import Floats, Mixture
 
 RESAMPLES = 100
 

@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from common.types import Classification, Prediction
-from lab.data.labelled import ClassLabels, CocoTruth
-from lab.evaluate.detection import BoxMixture
+from spillover.common.types import Classification, Prediction
+from spillover.lab.data.labelled import ClassLabels, CocoTruth
+from spillover.lab.evaluate.detection import BoxMixture
 
 Sent = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from common.home import cache_home
-from common.model.manifest import ModelFolder, open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Classification, Detections, Prediction
-from edge.config import SecondLookConfig
-from edge.second_look import SecondLook
-from lab.data.labelled import LabelledSet
-from lab.progress import Progress
+from spillover.common.home import cache_home
+from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.config import SecondLookConfig
+from spillover.edge.second_look import SecondLook
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.progress import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lab.evaluate.curve import Curve
-from lab.evaluate.run import Evaluation
+from spillover.lab.evaluate.curve import Curve
+from spillover.lab.evaluate.run import Evaluation
 
 _METRICS = {"top1": "top-1 accuracy", "map": "mAP (IoU 0.50:0.95)"}
 
@@ -12,7 +12,7 @@ def print_table(evaluation: Evaluation) -> None:
     """One row a policy: the share of the gap between edge and cloud that is closed, by share sent."""
     from rich.table import Table
 
-    from lab.console import open_console
+    from spillover.lab.console import open_console
 
     metric = _METRICS[evaluation.metric]
     table = Table(

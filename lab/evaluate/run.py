@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import ConfigError
-from common.model.manifest import Manifest, open_model_folder
-from common.types import Detections, Prediction
-from edge.policy.gain import EdgeSide, GainModel
-from edge.policy.scores import SCORERS, Scorer, ScoreSettings
-from lab.data.labelled import LabelledSet
-from lab.evaluate.classes import judging
-from lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
-from lab.evaluate.detection import BoxMixture
-from lab.evaluate.mixture import Floats, Mixture, mixture_of
-from lab.evaluate.predict import data_digest, predict_all
-from lab.progress import Progress
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Manifest, open_model_folder
+from spillover.common.types import Detections, Prediction
+from spillover.edge.policy.gain import EdgeSide, GainModel
+from spillover.edge.policy.scores import SCORERS, Scorer, ScoreSettings
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.evaluate.classes import judging
+from spillover.lab.evaluate.curve import Curve, curve_by_score, oracle_curve, random_curve
+from spillover.lab.evaluate.detection import BoxMixture
+from spillover.lab.evaluate.mixture import Floats, Mixture, mixture_of
+from spillover.lab.evaluate.predict import data_digest, predict_all
+from spillover.lab.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

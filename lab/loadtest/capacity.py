@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from lab.loadtest.cells import CellPlan
-from lab.loadtest.config import CapacityConfig
-from lab.loadtest.results import Capacity, Probe
-from lab.loadtest.scenarios import Scenarios
-from lab.loadtest.simulated.bench import Load, SimulatedBench
-from lab.loadtest.simulated.generator import GeneratorFailedError
-from lab.shaper.link import Schedule
+from spillover.lab.loadtest.cells import CellPlan
+from spillover.lab.loadtest.config import CapacityConfig
+from spillover.lab.loadtest.results import Capacity, Probe
+from spillover.lab.loadtest.scenarios import Scenarios
+from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
+from spillover.lab.loadtest.simulated.generator import GeneratorFailedError
+from spillover.lab.shaper.link import Schedule
 
 
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:

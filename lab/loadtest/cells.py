@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lab.loadtest.config import LoadConfig, ScenarioConfig
+from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 
 T = TypeVar("T")
 

@@ -76,9 +76,9 @@ def generator(listen: str, ready_file: Path | None, remote: bool) -> None:
     both sides; without one it listens on the loopback interface alone. The wire is not encrypted: use it
     inside a network that you trust.
     """
-    from edge.cli import signals_to
-    from lab.loadtest.simulated.bench import TOKEN_VARIABLE
-    from lab.loadtest.simulated.remote import serving_generator
+    from spillover.edge.cli import signals_to
+    from spillover.lab.loadtest.simulated.bench import TOKEN_VARIABLE
+    from spillover.lab.loadtest.simulated.remote import serving_generator
 
     stop = threading.Event()
     token = os.environ.get(TOKEN_VARIABLE, "")
@@ -93,10 +93,10 @@ def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: 
     """Run the test; tell whether a goal was missed."""
     if config_path is None:
         raise click.UsageError("Missing option '-c' / '--config'; examples/load.yaml is a place to start.")
-    from common.config import load_config
-    from lab.console import open_console
-    from lab.loadtest.config import LoadConfig
-    from lab.loadtest.run import LoadTest, Settings
+    from spillover.common.config import load_config
+    from spillover.lab.console import open_console
+    from spillover.lab.loadtest.config import LoadConfig
+    from spillover.lab.loadtest.run import LoadTest, Settings
 
     config = load_config(config_path, LoadConfig)
     for name in only:
@@ -109,9 +109,9 @@ def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: 
 
 def _compare(before_path: Path, after_path: Path, out: Path) -> bool:
     """Compare two reports; tell whether anything got worse."""
-    from lab.console import open_console
-    from lab.loadtest.compare import changes, print_changes, write_comparison
-    from lab.loadtest.results import read_report
+    from spillover.lab.console import open_console
+    from spillover.lab.loadtest.compare import changes, print_changes, write_comparison
+    from spillover.lab.loadtest.results import read_report
 
     before, after = read_report(before_path), read_report(after_path)
     found = changes(before, after)

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import SourceError
-from lab.loadtest.measures import MEASURES, Better
-from lab.loadtest.report.html import Column, Content, element, page, table
-from lab.loadtest.results import Report
-from lab.loadtest.stats import Summary
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.measures import MEASURES, Better
+from spillover.lab.loadtest.report.html import Column, Content, element, page, table
+from spillover.lab.loadtest.results import Report
+from spillover.lab.loadtest.stats import Summary
 
 TOLERANCE = 0.05
 """Changes smaller than this share are noise, whatever the intervals say."""

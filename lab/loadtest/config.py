@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from common.config import Section
-from lab.loadtest.measures import MEASURES
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-from lab.shaper.link import Link
+from spillover.common.config import Section
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
+from spillover.lab.shaper.link import Link
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from common.errors import ConfigError, ModelError
-from common.home import models_home
-from common.model.locate import find_model_folder
-from common.model.manifest import open_model_folder
-from common.model.split import open_split_plan
-from edge.config import EdgeConfig, PayloadKind
-from lab.progress import Progress
-from lab.split.pictures import calibration_pictures
-from lab.split.plan import SplitOptions, split_model
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.home import models_home
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.split import open_split_plan
+from spillover.edge.config import EdgeConfig, PayloadKind
+from spillover.lab.progress import Progress
+from spillover.lab.split.pictures import calibration_pictures
+from spillover.lab.split.plan import SplitOptions, split_model
 
 _PICTURES = 64
 

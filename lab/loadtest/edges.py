@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.model.locate import find_model_folder
-from edge.sinks.record import Record
-from lab.loadtest.slow import Brake
-from lab.processes import ProcessFailedError, running, tail
-from lab.records import read_records
-from lab.yaml_files import merged, write_yaml
+from spillover.common.model.locate import find_model_folder
+from spillover.edge.sinks.record import Record
+from spillover.lab.loadtest.slow import Brake
+from spillover.lab.processes import ProcessFailedError, running, tail
+from spillover.lab.records import read_records
+from spillover.lab.yaml_files import merged, write_yaml
 
 _POLL_S = 0.05
 _START_LIMIT_S = 90.0

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.errors import SourceError
-from lab.loadtest.config import FleetConfig, PricesConfig
-from lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.config import FleetConfig, PricesConfig
+from spillover.lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
 
 _DAY_S = 86_400
 _NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "offered_per_s", "up_bytes_per_frame")

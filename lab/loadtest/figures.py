@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.loadtest.config import PricesConfig
-from lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Outcomes, Window
-from lab.loadtest.sampling import Sample, between
-from lab.loadtest.stats import percentile_ms
+from spillover.lab.loadtest.config import PricesConfig
+from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Outcomes, Window
+from spillover.lab.loadtest.sampling import Sample, between
+from spillover.lab.loadtest.stats import percentile_ms
 
 _DAY_S = 86_400
 _PERCENTILES = (("p50", 50.0), ("p95", 95.0), ("p99", 99.0), ("p999", 99.9))

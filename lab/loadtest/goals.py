@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from lab.loadtest.config import GoalConfig
-from lab.loadtest.measures import MEASURES
-from lab.loadtest.results import Cell, GoalOutcome
+from spillover.lab.loadtest.config import GoalConfig
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.results import Cell, GoalOutcome
 
 
 def judge(goals: Sequence[GoalConfig], cells: Sequence[Cell], notes: Sequence[str]) -> list[GoalOutcome]:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lab.loadtest.config import LinkConfig
-from lab.replay.trace import MODELS, LinkTrace, model_trace, read_trace
-from lab.shaper.link import Link, Schedule, constant
+from spillover.lab.loadtest.config import LinkConfig
+from spillover.lab.replay.trace import MODELS, LinkTrace, model_trace, read_trace
+from spillover.lab.shaper.link import Link, Schedule, constant
 
 
 def schedule_of(config: LinkConfig) -> Schedule:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from common.errors import ConfigError
-from common.model.manifest import Task
-from edge.carry import build_carry
-from edge.config import EdgeConfig
-from edge.policy.build import build_policy
-from lab.loadtest.config import LoadConfig
-from lab.loadtest.edges import edge_config
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.edge.carry import build_carry
+from spillover.edge.config import EdgeConfig
+from spillover.edge.policy.build import build_policy
+from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.edges import edge_config
 
 
 def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.sinks.record import Record
+from spillover.edge.sinks.record import Record
 
 EDGE, CLOUD, DEGRADED, DROPPED = range(4)
 """Codes of `Outcomes.ending`."""

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.sinks.record import Record
-from lab.loadtest.cells import CellPlan
-from lab.loadtest.config import LoadConfig, ScenarioConfig
-from lab.loadtest.edges import EdgeProcess, edge_config, edges_running
-from lab.loadtest.figures import Setting, frame_figures, resource_figures
-from lab.loadtest.outcomes import Outcomes, Window, in_window, join, outcomes_of
-from lab.loadtest.reference import Reference
-from lab.loadtest.results import Moment
-from lab.loadtest.sampling import Sampler, clipped
-from lab.loadtest.server import Server
-from lab.loadtest.slow import Brake
-from lab.loadtest.timeline import timeline_of
-from lab.loadtest.ways import Meter, Way, ways_to
-from lab.shaper.link import Schedule
+from spillover.edge.sinks.record import Record
+from spillover.lab.loadtest.cells import CellPlan
+from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
+from spillover.lab.loadtest.edges import EdgeProcess, edge_config, edges_running
+from spillover.lab.loadtest.figures import Setting, frame_figures, resource_figures
+from spillover.lab.loadtest.outcomes import Outcomes, Window, in_window, join, outcomes_of
+from spillover.lab.loadtest.reference import Reference
+from spillover.lab.loadtest.results import Moment
+from spillover.lab.loadtest.sampling import Sampler, clipped
+from spillover.lab.loadtest.server import Server
+from spillover.lab.loadtest.slow import Brake
+from spillover.lab.loadtest.timeline import timeline_of
+from spillover.lab.loadtest.ways import Meter, Way, ways_to
+from spillover.lab.shaper.link import Schedule
 
 _POLL_S = 0.25
 _LATE_ANSWERS_S = 2.5

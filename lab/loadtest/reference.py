@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.agreement import agreement
-from common.errors import SourceError
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Classification, Detections, FloatArray, Prediction
-from edge.camera.open import open_source
-from edge.camera.source import UnreadablePictureError
-from lab.data.labelled import (
+from spillover.common.agreement import agreement
+from spillover.common.errors import SourceError
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Detections, FloatArray, Prediction
+from spillover.edge.camera.open import open_source
+from spillover.edge.camera.source import UnreadablePictureError
+from spillover.lab.data.labelled import (
     COCO_FILE,
     IMAGES_FOLDER,
     LABELS_FILE,
@@ -22,13 +22,13 @@ from lab.data.labelled import (
     LabelledSet,
     open_labelled_set,
 )
-from lab.evaluate.classes import judging
-from lab.evaluate.detection import CocoSet
-from lab.evaluate.predict import predict_all
-from lab.loadtest.outcomes import Answered
-from lab.package_data import sample_clip
-from lab.progress import Progress
-from lab.records import prediction_of
+from spillover.lab.evaluate.classes import judging
+from spillover.lab.evaluate.detection import CocoSet
+from spillover.lab.evaluate.predict import predict_all
+from spillover.lab.loadtest.outcomes import Answered
+from spillover.lab.package_data import sample_clip
+from spillover.lab.progress import Progress
+from spillover.lab.records import prediction_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from common.errors import SourceError
-from lab.loadtest.stats import Summary
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.stats import Summary
 
 FORMAT = 1
 

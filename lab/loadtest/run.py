@@ -8,19 +8,19 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from common.errors import ConfigError, SourceError
-from common.model.locate import find_model_folder
-from common.model.manifest import open_model_folder
-from lab.loadtest.capacity import search
-from lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
-from lab.loadtest.cuts import prepare_cuts
-from lab.loadtest.extrapolate import extrapolate
-from lab.loadtest.goals import judge
-from lab.loadtest.links import schedule_of
-from lab.loadtest.modes import check_fits, edge_of, modes_used
-from lab.loadtest.reference import expand_source
-from lab.loadtest.report.page import write_page
-from lab.loadtest.results import (
+from spillover.common.errors import ConfigError, SourceError
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import open_model_folder
+from spillover.lab.loadtest.capacity import search
+from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
+from spillover.lab.loadtest.cuts import prepare_cuts
+from spillover.lab.loadtest.extrapolate import extrapolate
+from spillover.lab.loadtest.goals import judge
+from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.modes import check_fits, edge_of, modes_used
+from spillover.lab.loadtest.reference import expand_source
+from spillover.lab.loadtest.report.page import write_page
+from spillover.lab.loadtest.results import (
     FORMAT,
     Capacity,
     Cell,
@@ -31,13 +31,13 @@ from lab.loadtest.results import (
     write_csv,
     write_json,
 )
-from lab.loadtest.scenarios import Scenarios
-from lab.loadtest.server import require_loopback, server_under_test, wait_until_reachable
-from lab.loadtest.slow import brake_for
-from lab.loadtest.sweep import run_sweep, with_swept_modes
-from lab.loadtest.tables import print_report
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from lab.progress import Bar
+from spillover.lab.loadtest.scenarios import Scenarios
+from spillover.lab.loadtest.server import require_loopback, server_under_test, wait_until_reachable
+from spillover.lab.loadtest.slow import brake_for
+from spillover.lab.loadtest.sweep import run_sweep, with_swept_modes
+from spillover.lab.loadtest.tables import print_report
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.progress import Bar
 
 
 @dataclass(frozen=True, slots=True)

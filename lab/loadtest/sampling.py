@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
-from lab.loadtest.power import EnergyMeter, open_energy_meter
-from lab.loadtest.server import Server
-from lab.loadtest.ways import Meter
-from lab.shaper.link import Link
-from lab.shaper.proxy import Traffic
+from spillover.lab.loadtest.power import EnergyMeter, open_energy_meter
+from spillover.lab.loadtest.server import Server
+from spillover.lab.loadtest.ways import Meter
+from spillover.lab.shaper.link import Link
+from spillover.lab.shaper.proxy import Traffic
 
 TICK_S = 0.5
 

@@ -5,25 +5,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import SourceError
-from common.model.locate import find_model_folder
-from lab.loadtest.cells import CellPlan, cells_of, interleaved
-from lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
-from lab.loadtest.figures import quantiles_ms
-from lab.loadtest.links import schedule_of
-from lab.loadtest.outcomes import join
-from lab.loadtest.real import RealBench, Run
-from lab.loadtest.reference import Reference, open_reference
-from lab.loadtest.results import Cell
-from lab.loadtest.server import Server
-from lab.loadtest.simulated.bench import Load, SimulatedBench
-from lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
-from lab.loadtest.slow import Brake
-from lab.loadtest.stats import summarise
-from lab.loadtest.ways import by_kernel
-from lab.progress import Progress
-from lab.records import read_records
-from lab.shaper.link import Schedule
+from spillover.common.errors import SourceError
+from spillover.common.model.locate import find_model_folder
+from spillover.lab.loadtest.cells import CellPlan, cells_of, interleaved
+from spillover.lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
+from spillover.lab.loadtest.figures import quantiles_ms
+from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.outcomes import join
+from spillover.lab.loadtest.real import RealBench, Run
+from spillover.lab.loadtest.reference import Reference, open_reference
+from spillover.lab.loadtest.results import Cell
+from spillover.lab.loadtest.server import Server
+from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
+from spillover.lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
+from spillover.lab.loadtest.slow import Brake
+from spillover.lab.loadtest.stats import summarise
+from spillover.lab.loadtest.ways import by_kernel
+from spillover.lab.progress import Progress
+from spillover.lab.records import read_records
+from spillover.lab.shaper.link import Schedule
 
 RunCell = Callable[[CellPlan, Schedule, Path], Run]
 

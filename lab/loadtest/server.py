@@ -9,12 +9,12 @@ from pathlib import Path
 
 import grpc
 
-from common.errors import ConfigError, UnavailableError
-from common.model.locate import find_model_folder
-from lab.loadtest.config import CloudPart
-from lab.loadtest.gpu import GpuMeter, open_gpu_meter
-from lab.processes import running, wait_for_file
-from lab.yaml_files import merged, write_yaml
+from spillover.common.errors import ConfigError, UnavailableError
+from spillover.common.model.locate import find_model_folder
+from spillover.lab.loadtest.config import CloudPart
+from spillover.lab.loadtest.gpu import GpuMeter, open_gpu_meter
+from spillover.lab.processes import running, wait_for_file
+from spillover.lab.yaml_files import merged, write_yaml
 
 _START_LIMIT_S = 60.0
 _REACH_LIMIT_S = 10.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from common.errors import SpilloverError
+from spillover.common.errors import SpilloverError
 
 PERIOD_US = 10_000
 """Short against a frame, so that a slowed frame is slow throughout instead of stalling at its end."""

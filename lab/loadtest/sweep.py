@@ -6,14 +6,14 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from common.errors import SourceError
-from lab.loadtest.cells import CellPlan, interleaved
-from lab.loadtest.config import LoadConfig, SweepConfig
-from lab.loadtest.edges import edge_config
-from lab.loadtest.real import RealBench
-from lab.loadtest.results import Sweep, SweepPoint
-from lab.loadtest.scenarios import Scenarios
-from lab.yaml_files import merged, nested, write_yaml
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.cells import CellPlan, interleaved
+from spillover.lab.loadtest.config import LoadConfig, SweepConfig
+from spillover.lab.loadtest.edges import edge_config
+from spillover.lab.loadtest.real import RealBench
+from spillover.lab.loadtest.results import Sweep, SweepPoint
+from spillover.lab.loadtest.scenarios import Scenarios
+from spillover.lab.yaml_files import merged, nested, write_yaml
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 GOOD_ENOUGH = 0.01

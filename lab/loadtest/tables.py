@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lab.loadtest.measures import MEASURES
-from lab.loadtest.results import Cell, GoalOutcome, Report
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.results import Cell, GoalOutcome, Report
 
 _COLUMNS = (
     ("p50", "first_p50_ms"),

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge.sinks.record import Record
-from lab.loadtest.outcomes import DEGRADED, Outcomes, Window
-from lab.loadtest.results import Moment
-from lab.loadtest.sampling import TICK_S, Sample
-from lab.loadtest.stats import percentile_ms
+from spillover.edge.sinks.record import Record
+from spillover.lab.loadtest.outcomes import DEGRADED, Outcomes, Window
+from spillover.lab.loadtest.results import Moment
+from spillover.lab.loadtest.sampling import TICK_S, Sample
+from spillover.lab.loadtest.stats import percentile_ms
 
 _OPEN = "breaker"
 

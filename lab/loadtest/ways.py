@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.errors import SpilloverError
-from lab.loadtest.config import Shaper
-from lab.shaper.kernel import fits, kernel_link, why_not
-from lab.shaper.link import Link, Schedule, constant
-from lab.shaper.proxy import ShapedProxy, Traffic, shaped
+from spillover.common.errors import SpilloverError
+from spillover.lab.loadtest.config import Shaper
+from spillover.lab.shaper.kernel import fits, kernel_link, why_not
+from spillover.lab.shaper.link import Link, Schedule, constant
+from spillover.lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
 
 class Meter(Protocol):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lab.evaluate.cli import EXISTING
+from spillover.lab.evaluate.cli import EXISTING
 
 
 @click.command()
@@ -33,10 +33,10 @@ def overlay(
     spillover edge -c edge.yaml --source street.avi --output street.jsonl
     spillover lab overlay --results street.jsonl --source street.avi --out street --every 10
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
-    from edge.camera.open import open_source
-    from edge.camera.video import quiet_opencv
-    from lab.overlay.run import Choice, draw_run
-    from lab.records import read_records
+    from spillover.edge.camera.open import open_source
+    from spillover.edge.camera.video import quiet_opencv
+    from spillover.lab.overlay.run import Choice, draw_run
+    from spillover.lab.records import read_records
 
     quiet_opencv()
     count = draw_run(read_records(results), open_source(source), out, Choice(every, limit, answered_by))

@@ -2,8 +2,8 @@
 
 import cv2
 
-from common.types import Image
-from edge.sinks.record import BoxRecord, Record
+from spillover.common.types import Image
+from spillover.edge.sinks.record import BoxRecord, Record
 
 Colour = tuple[int, int, int]
 

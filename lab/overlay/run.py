@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 
-from common.errors import SourceError
-from edge.camera.source import Picture, Source, UnreadablePictureError
-from edge.sinks.record import Record
-from lab.overlay.draw import draw
+from spillover.common.errors import SourceError
+from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.edge.sinks.record import Record
+from spillover.lab.overlay.draw import draw
 
 _QUALITY = 90
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from common.errors import ModelError
-from common.model.calibration import Calibration, log_odds
-from common.model.manifest import open_model_folder, write_manifest
-from common.types import Detections, Prediction
-from lab.evaluate.mixture import Floats
-from lab.policy.crossfit import folds
-from lab.policy.matching import match, overlaps
+from spillover.common.errors import ModelError
+from spillover.common.model.calibration import Calibration, log_odds
+from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.common.types import Detections, Prediction
+from spillover.lab.evaluate.mixture import Floats
+from spillover.lab.policy.crossfit import folds
+from spillover.lab.policy.matching import match, overlaps
 
 SAME_BOX_IOU = 0.5
 CALIBRATED_THRESHOLD = 0.02

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from lab.evaluate.cli import EXISTING
-from lab.params import MODEL, OUTPUT, PLOT
+from spillover.lab.evaluate.cli import EXISTING
+from spillover.lab.params import MODEL, OUTPUT, PLOT
 
 
 @click.command()
@@ -72,17 +72,17 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     import msgspec
 
-    from common.config import load_config
-    from edge.config import EdgeConfig, SecondLookConfig
-    from edge.parcel import usual_rung
-    from edge.policy.scores import ScoreSettings
-    from lab.data.labelled import open_labelled_set
-    from lab.policy.calibrate import write_calibration
-    from lab.policy.fit import fit_pair, write_gain_file
-    from lab.policy.pair import predict_pair
-    from lab.policy.report import print_fit, save_fit_plot
-    from lab.policy.rungs import Doubts, measure_rungs
-    from lab.progress import Bar
+    from spillover.common.config import load_config
+    from spillover.edge.config import EdgeConfig, SecondLookConfig
+    from spillover.edge.parcel import usual_rung
+    from spillover.edge.policy.scores import ScoreSettings
+    from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.policy.calibrate import write_calibration
+    from spillover.lab.policy.fit import fit_pair, write_gain_file
+    from spillover.lab.policy.pair import predict_pair
+    from spillover.lab.policy.report import print_fit, save_fit_plot
+    from spillover.lab.policy.rungs import Doubts, measure_rungs
+    from spillover.lab.progress import Bar
 
     progress = Bar()
     look = None if look_below is None else SecondLookConfig(below=look_below)

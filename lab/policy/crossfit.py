@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from lab.evaluate.mixture import Floats
-from lab.progress import Progress
+from spillover.lab.evaluate.mixture import Floats
+from spillover.lab.progress import Progress
 
 FOLDS = 5
 REPEATS = 4

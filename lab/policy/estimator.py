@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.policy.gain import features_of
-from lab.data.labelled import ClassLabels, CocoTruth
-from lab.evaluate.mixture import Floats, Mixture
-from lab.policy.crossfit import Indices
-from lab.policy.pair import Pair
-from lab.policy.ridge import Ridge, fit_ridge
-from lab.policy.targets import BoxGain, ClassGain, fit_temperature
+from spillover.edge.policy.gain import features_of
+from spillover.lab.data.labelled import ClassLabels, CocoTruth
+from spillover.lab.evaluate.mixture import Floats, Mixture
+from spillover.lab.policy.crossfit import Indices
+from spillover.lab.policy.pair import Pair
+from spillover.lab.policy.ridge import Ridge, fit_ridge
+from spillover.lab.policy.targets import BoxGain, ClassGain, fit_temperature
 
 
 @dataclass(frozen=True, slots=True, eq=False)

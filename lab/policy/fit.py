@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from common.errors import SourceError
-from common.model.manifest import Task
-from common.types import Prediction
-from edge.policy.gain import GainFile, GainModel
-from edge.policy.scores import SCORERS, ScoreSettings
-from lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
-from lab.evaluate.intervals import Interval, gap_intervals
-from lab.evaluate.mixture import Floats, Mixture, mixture_of
-from lab.evaluate.predict import data_digest
-from lab.evaluate.run import score_all
-from lab.policy.crossfit import cross_fitted
-from lab.policy.estimator import Estimation
-from lab.policy.pair import Pair
-from lab.policy.targets import taught_by
-from lab.progress import Progress
+from spillover.common.errors import SourceError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Prediction
+from spillover.edge.policy.gain import GainFile, GainModel
+from spillover.edge.policy.scores import SCORERS, ScoreSettings
+from spillover.lab.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
+from spillover.lab.evaluate.intervals import Interval, gap_intervals
+from spillover.lab.evaluate.mixture import Floats, Mixture, mixture_of
+from spillover.lab.evaluate.predict import data_digest
+from spillover.lab.evaluate.run import score_all
+from spillover.lab.policy.crossfit import cross_fitted
+from spillover.lab.policy.estimator import Estimation
+from spillover.lab.policy.pair import Pair
+from spillover.lab.policy.targets import taught_by
+from spillover.lab.progress import Progress
 
 FITTED = "expected_gain"
 LEAST_PICTURES = 10

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge.policy.gain import GainModel
-from lab.evaluate.curve import SHARES, curve_by_score
-from lab.evaluate.mixture import Floats, mixture_of
-from lab.policy.calibrate import recalibrated
-from lab.policy.crossfit import Indices
-from lab.policy.estimator import Estimation
-from lab.policy.fit import FITTED, baselines, gain_file
-from lab.policy.pair import Pair, calibrated, part_of
-from lab.progress import Progress
+from spillover.edge.policy.gain import GainModel
+from spillover.lab.evaluate.curve import SHARES, curve_by_score
+from spillover.lab.evaluate.mixture import Floats, mixture_of
+from spillover.lab.policy.calibrate import recalibrated
+from spillover.lab.policy.crossfit import Indices
+from spillover.lab.policy.estimator import Estimation
+from spillover.lab.policy.fit import FITTED, baselines, gain_file
+from spillover.lab.policy.pair import Pair, calibrated, part_of
+from spillover.lab.progress import Progress
 
 SPLITS = 5
 

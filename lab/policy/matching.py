@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.types import Detections
-from lab.data.labelled import CocoTruth
-from lab.evaluate.mixture import Floats
+from spillover.common.types import Detections
+from spillover.lab.data.labelled import CocoTruth
+from spillover.lab.evaluate.mixture import Floats
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """The thresholds that COCO's average precision is a mean over."""

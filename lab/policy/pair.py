@@ -7,16 +7,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from common.errors import ConfigError
-from common.model.manifest import Task, open_model_folder
-from common.types import Classification, Prediction
-from edge.config import SecondLookConfig
-from edge.policy.gain import EdgeSide
-from lab.data.labelled import LabelledSet
-from lab.evaluate.classes import judging
-from lab.evaluate.predict import predict_all
-from lab.policy.calibrate import CALIBRATED_THRESHOLD, fit_calibration, out_of_fold
-from lab.progress import Progress
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task, open_model_folder
+from spillover.common.types import Classification, Prediction
+from spillover.edge.config import SecondLookConfig
+from spillover.edge.policy.gain import EdgeSide
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.evaluate.classes import judging
+from spillover.lab.evaluate.predict import predict_all
+from spillover.lab.policy.calibrate import CALIBRATED_THRESHOLD, fit_calibration, out_of_fold
+from spillover.lab.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from lab.policy.fit import Fit
+from spillover.lab.policy.fit import Fit
 
 
 def print_fit(fit: Fit) -> None:
     """One row a policy, one column a share sent."""
     from rich.table import Table
 
-    from lab.console import open_console
+    from spillover.lab.console import open_console
 
     table = Table(
         title=f"{fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures, cross-fitted",

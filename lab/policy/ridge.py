@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.evaluate.mixture import Floats
+from spillover.lab.evaluate.mixture import Floats
 
 PENALTIES = np.logspace(0, 5, 21)
 _FLAT = 1e-9

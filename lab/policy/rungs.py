@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.agreement import agreement
-from common.images import EncodedImage, decode_jpeg
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Detections, Image, Prediction
-from edge.config import Rung
-from edge.crops import Crop, crop_of
-from edge.parcel import encode_rung
-from edge.policy.region import doubtful_region
-from edge.policy.scores import ScoreSettings
-from edge.values import Parcel
-from lab.data.labelled import LabelledSet
-from lab.progress import Progress
+from spillover.common.agreement import agreement
+from spillover.common.images import EncodedImage, decode_jpeg
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Detections, Image, Prediction
+from spillover.edge.config import Rung
+from spillover.edge.crops import Crop, crop_of
+from spillover.edge.parcel import encode_rung
+from spillover.edge.policy.region import doubtful_region
+from spillover.edge.policy.scores import ScoreSettings
+from spillover.edge.values import Parcel
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.progress import Progress
 
 MAX_PIXELS = 100_000_000
 _Column = npt.NDArray[np.float64]

@@ -6,14 +6,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from common.model.manifest import Task
-from common.types import Classification, Detections, Prediction
-from edge.policy.features import tempered
-from lab.data.labelled import ClassLabels, CocoTruth
-from lab.evaluate.mixture import Floats, Mixture
-from lab.policy.calibrate import boxes_of, confidence_of_same
-from lab.policy.crossfit import Indices
-from lab.policy.matching import Objects, shares_right, true_objects
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.policy.features import tempered
+from spillover.lab.data.labelled import ClassLabels, CocoTruth
+from spillover.lab.evaluate.mixture import Floats, Mixture
+from spillover.lab.policy.calibrate import boxes_of, confidence_of_same
+from spillover.lab.policy.crossfit import Indices
+from spillover.lab.policy.matching import Objects, shares_right, true_objects
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 TEACHER_CONFIDENCE = 0.3

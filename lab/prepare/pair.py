@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.config import Section
-from common.errors import ModelError
-from common.home import cache_home
-from common.model.manifest import (
+from spillover.common.config import Section
+from spillover.common.errors import ModelError
+from spillover.common.home import cache_home
+from spillover.common.model.manifest import (
     MODEL_FILE,
     Input,
     Interpolation,
@@ -28,13 +28,13 @@ from common.model.manifest import (
     file_sha256,
     open_model_folder,
 )
-from lab.data.pictures import Picture
-from lab.model_folder import NO_DIGEST, building, finish
-from lab.package_data import package_file
-from lab.prepare.photographs import package_photographs
-from lab.prepare.presets import imagenet_labels
-from lab.progress import Bar, Progress, Silent
-from lab.quantize.recipe import Recipe
+from spillover.lab.data.pictures import Picture
+from spillover.lab.model_folder import NO_DIGEST, building, finish
+from spillover.lab.package_data import package_file
+from spillover.lab.prepare.photographs import package_photographs
+from spillover.lab.prepare.presets import imagenet_labels
+from spillover.lab.progress import Bar, Progress, Silent
+from spillover.lab.quantize.recipe import Recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,8 +168,8 @@ def _plain(value: Section) -> Any:  # noqa: ANN401 - what JSON can hold
 def _write_float(folder: Path, weights: Weights) -> None:
     import onnx
 
-    from lab.prepare.checkpoint import read_checkpoint
-    from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
+    from spillover.lab.prepare.checkpoint import read_checkpoint
+    from spillover.lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
 
     path = package_file(weights.package, "models", weights.file)
     digest = file_sha256(path)
@@ -181,7 +181,7 @@ def _write_float(folder: Path, weights: Weights) -> None:
 
 
 def _write_int8(folder: Path, source: ModelFolder, pictures: Sequence[Picture], progress: Progress) -> None:
-    from lab.quantize.static import quantize_onnx
+    from spillover.lab.quantize.static import quantize_onnx
 
     quantize_onnx(source.onnx_path, folder / MODEL_FILE, source.manifest, EDGE_RECIPE, pictures, progress)
     name, version = EDGE_MODEL.parts
@@ -191,7 +191,7 @@ def _write_int8(folder: Path, source: ModelFolder, pictures: Sequence[Picture], 
 
 
 def _calibration_pictures(folder: Path | None) -> Sequence[Picture]:
-    from lab.quantize.calibration import folder_pictures
+    from spillover.lab.quantize.calibration import folder_pictures
 
     return package_photographs() if folder is None else folder_pictures(folder, EDGE_RECIPE.max_pictures)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.errors import SourceError
-from common.types import Image
-from lab.data.pictures import ArrayPicture, FilePicture
-from lab.package_data import package_file
+from spillover.common.errors import SourceError
+from spillover.common.types import Image
+from spillover.lab.data.pictures import ArrayPicture, FilePicture
+from spillover.lab.package_data import package_file
 
 PHOTOGRAPHS = (
     "astronaut.png",

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from common.errors import ModelError
-from common.model.manifest import Colour, Input, Interpolation, Layout, Resize, Task
-from lab.package_data import package_file
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize, Task
+from spillover.lab.package_data import package_file
 
 # Channel statistics of ImageNet on values 0..255 (torchvision.transforms).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

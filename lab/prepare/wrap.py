@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from common.errors import ConfigError, ModelError
-from common.model.manifest import MODEL_FILE, Layout, Manifest, Output
-from lab.model_folder import NO_DIGEST, building, finish
-from lab.prepare.presets import Preset
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.manifest import MODEL_FILE, Layout, Manifest, Output
+from spillover.lab.model_folder import NO_DIGEST, building, finish
+from spillover.lab.prepare.presets import Preset
 
 
 def wrap_onnx(

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.params import MODEL, OUTPUT
+from spillover.lab.params import MODEL, OUTPUT
 
 if TYPE_CHECKING:
-    from common.model.split import DeviceProfile
+    from spillover.common.model.split import DeviceProfile
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -35,9 +35,9 @@ def profile(
     """
     import msgspec
 
-    from common.model.manifest import open_model_folder
-    from common.model.split import open_split_plan, write_split_plan
-    from lab.profile.timing import merged, profile_plan
+    from spillover.common.model.manifest import open_model_folder
+    from spillover.common.model.split import open_split_plan, write_split_plan
+    from spillover.lab.profile.timing import merged, profile_plan
 
     folder = open_model_folder(model)
     plan = open_split_plan(folder)
@@ -53,8 +53,8 @@ def profile(
 def _read(path: Path) -> "DeviceProfile":
     import msgspec
 
-    from common.errors import ConfigError
-    from common.model.split import DeviceProfile
+    from spillover.common.errors import ConfigError
+    from spillover.common.model.split import DeviceProfile
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=DeviceProfile)

@@ -8,11 +8,11 @@ from statistics import median
 
 import numpy as np
 
-from common.errors import ModelError
-from common.model.manifest import ModelFolder
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.model.split import DeviceProfile, SplitPlan, head_path, tail_path
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import ModelFolder
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import DeviceProfile, SplitPlan, head_path, tail_path
 
 
 def profile_plan(

@@ -6,12 +6,12 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import CalibrationDataReader
 
-from common.errors import SourceError
-from common.model.manifest import Input
-from common.model.preprocess import preprocess
-from common.types import FloatArray
-from lab.data.pictures import FilePicture, Picture
-from lab.progress import Progress
+from spillover.common.errors import SourceError
+from spillover.common.model.manifest import Input
+from spillover.common.model.preprocess import preprocess
+from spillover.common.types import FloatArray
+from spillover.lab.data.pictures import FilePicture, Picture
+from spillover.lab.progress import Progress
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HISTOGRAM_BUDGET_BYTES = 256 * 1024**2

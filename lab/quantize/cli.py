@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lab.params import MODEL, OUTPUT
+from spillover.lab.params import MODEL, OUTPUT
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FEW_PICTURES = 16
@@ -69,12 +69,12 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     import msgspec
 
-    from lab.console import open_console
-    from lab.data.labelled import open_labelled_set
-    from lab.progress import Bar
-    from lab.quantize.recipe import Recipe
-    from lab.quantize.report import print_report
-    from lab.quantize.run import default_target, quantize_folder
+    from spillover.lab.console import open_console
+    from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.progress import Bar
+    from spillover.lab.quantize.recipe import Recipe
+    from spillover.lab.quantize.report import print_report
+    from spillover.lab.quantize.run import default_target, quantize_folder
 
     recipe = msgspec.convert(
         {

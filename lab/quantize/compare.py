@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from common.model.manifest import ModelFolder
-from common.model.session import Model
-from lab.data.labelled import LabelledSet
-from lab.data.pictures import Picture
-from lab.evaluate.mixture import mixture_of
-from lab.progress import Progress
-from lab.quantize.cost import ONE_THREAD, interleaved_times, peak_memory_mb
-from lab.quantize.outputs import Answers, compare_answers
+from spillover.common.model.manifest import ModelFolder
+from spillover.common.model.session import Model
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.data.pictures import Picture
+from spillover.lab.evaluate.mixture import mixture_of
+from spillover.lab.progress import Progress
+from spillover.lab.quantize.cost import ONE_THREAD, interleaved_times, peak_memory_mb
+from spillover.lab.quantize.outputs import Answers, compare_answers
 
 WORTHWHILE_SPEEDUP = 1.05
 """Less is within the noise of a quiet machine."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.model.manifest import ModelFolder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import FloatArray
+from spillover.common.model.manifest import ModelFolder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import FloatArray
 
 ONE_THREAD = SessionConfig(threads=1, providers=("CPUExecutionProvider",))
 CHILD_LIMIT_S = 120

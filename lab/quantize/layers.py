@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 
-from common.errors import ConfigError
-from common.model.manifest import Task
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from common.agreement import agreement
-from common.model.manifest import ModelFolder
-from common.model.session import Model
-from common.types import FloatArray, Prediction
-from lab.data.pictures import Picture
-from lab.evaluate.predict import seeing_all
-from lab.progress import Progress
-from lab.quantize.cost import ONE_THREAD
+from spillover.common.agreement import agreement
+from spillover.common.model.manifest import ModelFolder
+from spillover.common.model.session import Model
+from spillover.common.types import FloatArray, Prediction
+from spillover.lab.data.pictures import Picture
+from spillover.lab.evaluate.predict import seeing_all
+from spillover.lab.progress import Progress
+from spillover.lab.quantize.cost import ONE_THREAD
 
 EXACT_PICTURES = 32
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
+from spillover.common.config import Section
 
 
 class Activations(enum.Enum):

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from lab.quantize.compare import Comparison, Figures
-from lab.quantize.outputs import EXACT_PICTURES
+from spillover.lab.quantize.compare import Comparison, Figures
+from spillover.lab.quantize.outputs import EXACT_PICTURES
 
 
 def print_report(comparison: Comparison, console: Console) -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import msgspec
 
-from common.errors import ConfigError, ModelError
-from common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
-from lab.data.labelled import LabelledSet
-from lab.evaluate.classes import judging
-from lab.model_folder import building, finish
-from lab.progress import Progress
-from lab.quantize.calibration import folder_pictures
-from lab.quantize.compare import Comparison, compare
-from lab.quantize.layers import is_quantized
-from lab.quantize.recipe import Recipe
-from lab.quantize.static import Quantized, quantize_onnx
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.evaluate.classes import judging
+from spillover.lab.model_folder import building, finish
+from spillover.lab.progress import Progress
+from spillover.lab.quantize.calibration import folder_pictures
+from spillover.lab.quantize.compare import Comparison, compare
+from spillover.lab.quantize.layers import is_quantized
+from spillover.lab.quantize.recipe import Recipe
+from spillover.lab.quantize.static import Quantized, quantize_onnx
 
 
 @dataclass(frozen=True, slots=True)

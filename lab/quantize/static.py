@@ -17,13 +17,13 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from common.errors import ModelError, SpilloverError
-from common.model.manifest import Manifest
-from lab.data.pictures import Picture
-from lab.progress import Progress
-from lab.quantize.calibration import PictureReader, chunk_of
-from lab.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
-from lab.quantize.recipe import Activations, Method, Recipe, SevenBit
+from spillover.common.errors import ModelError, SpilloverError
+from spillover.common.model.manifest import Manifest
+from spillover.lab.data.pictures import Picture
+from spillover.lab.progress import Progress
+from spillover.lab.quantize.calibration import PictureReader, chunk_of
+from spillover.lab.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.quantize.recipe import Activations, Method, Recipe, SevenBit
 
 # Per-channel QuantizeLinear begins with opset 13; 17 is what this project writes.
 MIN_OPSET, TARGET_OPSET = 13, 17

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lab.evaluate.cli import EXISTING
-from lab.params import OUTPUT
+from spillover.lab.evaluate.cli import EXISTING
+from spillover.lab.params import OUTPUT
 
 LINKS = "constant, lte, wifi, satellite, outage"
 
@@ -84,14 +84,14 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     spillover lab replay --log results.jsonl --link lte --deadline-s 1
     spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
-    from lab.records import read_records
-    from lab.replay.compare import compare, print_table
-    from lab.replay.log import frames_of, read_first_results
-    from lab.replay.remake import remake
-    from lab.replay.rescore import rescore_by
-    from lab.replay.simulate import Setting
-    from lab.replay.trace import MODELS, model_trace, read_trace
-    from lab.replay.truth import open_judge
+    from spillover.lab.records import read_records
+    from spillover.lab.replay.compare import compare, print_table
+    from spillover.lab.replay.log import frames_of, read_first_results
+    from spillover.lab.replay.remake import remake
+    from spillover.lab.replay.rescore import rescore_by
+    from spillover.lab.replay.simulate import Setting
+    from spillover.lab.replay.trace import MODELS, model_trace, read_trace
+    from spillover.lab.replay.truth import open_judge
 
     records = read_first_results(log_path)
     more = [record for path in answers for record in read_records(path)]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.budget import Budget
-from lab.replay.simulate import LinkAware, Naive, Outcome, ReplayFrame, Sender, Setting, simulate
-from lab.replay.trace import LinkTrace
-from lab.replay.truth import Judge
+from spillover.edge.budget import Budget
+from spillover.lab.replay.simulate import LinkAware, Naive, Outcome, ReplayFrame, Sender, Setting, simulate
+from spillover.lab.replay.trace import LinkTrace
+from spillover.lab.replay.truth import Judge
 
 BUCKET_FRAMES = 20
 
@@ -77,7 +77,7 @@ def print_table(rows: Sequence[Row]) -> None:
     """One row a link and policy."""
     from rich.table import Table
 
-    from lab.console import open_console
+    from spillover.lab.console import open_console
 
     table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
     table.add_column("link")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from common.errors import SourceError
-from edge.sinks.record import Record
-from lab.records import read_records
-from lab.replay.rescore import Rescore
-from lab.replay.simulate import ReplayFrame
+from spillover.common.errors import SourceError
+from spillover.edge.sinks.record import Record
+from spillover.lab.records import read_records
+from spillover.lab.replay.rescore import Rescore
+from spillover.lab.replay.simulate import ReplayFrame
 
 
 def read_first_results(path: Path) -> list[Record]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.types import Action, Decision
-from edge.policy.base import NEEDS_WHOLE, Reason
-from edge.policy.payload import region_told
-from edge.sinks.record import Record
+from spillover.common.types import Action, Decision
+from spillover.edge.policy.base import NEEDS_WHOLE, Reason
+from spillover.edge.policy.payload import region_told
+from spillover.edge.sinks.record import Record
 
 _CHANCE = {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
 _BY_SCORE = (Reason.SCORE, Reason.MOTION, Reason.LOST_TRACK)

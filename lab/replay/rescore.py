@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from common.errors import ConfigError, SourceError
-from common.model.manifest import Task
-from common.types import AnsweredBy, Classification, Prediction
-from edge.policy.gain import GainModel
-from edge.policy.scores import SCORERS, Scorer, ScoreSettings
-from edge.sinks.record import Record
-from lab.records import prediction_of
+from spillover.common.errors import ConfigError, SourceError
+from spillover.common.model.manifest import Task
+from spillover.common.types import AnsweredBy, Classification, Prediction
+from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.scores import SCORERS, Scorer, ScoreSettings
+from spillover.edge.sinks.record import Record
+from spillover.lab.records import prediction_of
 
 Rescore = Callable[[Record], float]
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.budget import Budget
-from edge.link import LinkEstimator, Transfer
-from edge.policy.budget import BudgetRule
-from lab.replay.trace import LinkTrace
+from spillover.edge.budget import Budget
+from spillover.edge.link import LinkEstimator, Transfer
+from spillover.edge.policy.budget import BudgetRule
+from spillover.lab.replay.trace import LinkTrace
 
 IN_FLIGHT = 4
 """As `uplink.max_in_flight` has it unless told otherwise."""

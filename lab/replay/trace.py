@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from common.errors import SourceError
+from spillover.common.errors import SourceError
 
 COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
 DURATION_S = 600.0

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import SourceError
-from common.types import AnsweredBy, Prediction
-from edge.sinks.record import Record
-from lab.data.labelled import open_labelled_set
-from lab.evaluate.mixture import Mixture, mixture_of
-from lab.records import prediction_of, read_records
-from lab.replay.simulate import ReplayFrame
+from spillover.common.errors import SourceError
+from spillover.common.types import AnsweredBy, Prediction
+from spillover.edge.sinks.record import Record
+from spillover.lab.data.labelled import open_labelled_set
+from spillover.lab.evaluate.mixture import Mixture, mixture_of
+from spillover.lab.records import prediction_of, read_records
+from spillover.lab.replay.simulate import ReplayFrame
 
 
 class Judge:

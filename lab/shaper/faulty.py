@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab.shaper.listener import PIECE_BYTES, Listener, abort, host_and_port, until_one_ends
+from spillover.lab.shaper.listener import PIECE_BYTES, Listener, abort, host_and_port, until_one_ends
 
 LOSS_DELAY_S = 0.2
 """The least retransmission timeout of Linux's TCP."""

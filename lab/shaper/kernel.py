@@ -14,8 +14,8 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.errors import SpilloverError
-from lab.shaper.link import Link, Schedule
+from spillover.common.errors import SpilloverError
+from spillover.lab.shaper.link import Link, Schedule
 
 _COMMAND_LIMIT_S = 10.0
 _QUEUE_MS = 400

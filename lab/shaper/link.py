@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from common.config import Section
+from spillover.common.config import Section
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from common.errors import ConfigError, UnavailableError
+from spillover.common.errors import ConfigError, UnavailableError
 
 PIECE_BYTES = 16 * 1024
 START_LIMIT_S = 10.0

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lab.shaper.link import Link, Schedule
-from lab.shaper.listener import PIECE_BYTES, Listener, until_one_ends
+from spillover.lab.shaper.link import Link, Schedule
+from spillover.lab.shaper.listener import PIECE_BYTES, Listener, until_one_ends
 
 BUFFER_BYTES = 256 * 1024
 

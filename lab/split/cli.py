@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lab.params import MODEL, PLOT
+from spillover.lab.params import MODEL, PLOT
 
 EXISTING = click.Path(exists=True, path_type=Path)
 
@@ -39,10 +39,10 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed
     packages are used; pictures like those the camera will see are better.
     """
-    from lab.progress import Bar
-    from lab.split.pictures import calibration_pictures
-    from lab.split.plan import SplitOptions, split_model
-    from lab.split.report import print_table, save_plot
+    from spillover.lab.progress import Bar
+    from spillover.lab.split.pictures import calibration_pictures
+    from spillover.lab.split.plan import SplitOptions, split_model
+    from spillover.lab.split.report import print_table, save_plot
 
     options = SplitOptions(**settings)
     report = split_model(model, calibration_pictures(pictures, count), options, Bar())

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.types import FloatArray
+from spillover.common.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

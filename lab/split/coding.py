@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from common.features.codec import decode_features, encode_features
-from common.features.quantizer import Quantizer
-from common.types import FloatArray, Prediction
-from lab.split.clip import fit_distribution, optimal_clip
-from lab.split.fidelity import kept_at_best, kept_of
+from spillover.common.features.codec import decode_features, encode_features
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.types import FloatArray, Prediction
+from spillover.lab.split.clip import fit_distribution, optimal_clip
+from spillover.lab.split.fidelity import kept_at_best, kept_of
 
 LEVELS = (3, 4, 5, 7, 9, 15, 31, 63)
 WIDENINGS = (1.0, 1.4, 2.0)

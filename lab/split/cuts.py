@@ -9,7 +9,7 @@ tensor needs no search: those that lie on all remaining paths are found by count
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from lab.split.graph import CHEAP, ActivationGraph
+from spillover.lab.split.graph import CHEAP, ActivationGraph
 
 Cut = tuple[int, ...]
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx.utils import Extractor
 
-from common.errors import ModelError
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.types import FloatArray
+from spillover.common.errors import ModelError
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import FloatArray
 
 TOLERANCE = 1e-4
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.types import Classification, Detections, FloatArray, Prediction
+from spillover.common.types import Classification, Detections, FloatArray, Prediction
 
 MATCH_IOU = 0.5
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from common.errors import ModelError
+from spillover.common.errors import ModelError
 
 # Operators that cost next to nothing beside a convolution: before one that does not grow the tensor, a cut is
 # never better than behind it.

@@ -1,7 +1,7 @@
 """Predicted seconds of one frame over a link: send it as it is, or send features."""
 
-from common.model.split import Cut, DeviceProfile
-from lab.shaper.link import Link
+from spillover.common.model.split import Cut, DeviceProfile
+from spillover.lab.shaper.link import Link
 
 
 def transfer_seconds(link: Link, payload_bytes: float) -> float:

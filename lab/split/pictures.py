@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.data.labelled import COCO_FILE, LABELS_FILE, open_labelled_set
-from lab.data.pictures import Picture
-from lab.prepare.photographs import package_photographs
-from lab.quantize.calibration import folder_pictures
-from lab.split.pareto import thinned
+from spillover.lab.data.labelled import COCO_FILE, LABELS_FILE, open_labelled_set
+from spillover.lab.data.pictures import Picture
+from spillover.lab.prepare.photographs import package_photographs
+from spillover.lab.quantize.calibration import folder_pictures
+from spillover.lab.split.pareto import thinned
 
 
 def calibration_pictures(source: Path | None, count: int) -> Sequence[Picture]:

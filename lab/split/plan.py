@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 import onnx
 
-from common.errors import ModelError
-from common.images import encode_jpeg
-from common.model.manifest import Layout, ModelFolder, Task, file_sha256, open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import (
+from spillover.common.errors import ModelError
+from spillover.common.images import encode_jpeg
+from spillover.common.model.manifest import Layout, ModelFolder, Task, file_sha256, open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import (
     SPLIT_FOLDER,
     Cut,
     Seam,
@@ -25,15 +25,15 @@ from common.model.split import (
     tail_path,
     write_split_plan,
 )
-from common.types import FloatArray, Prediction
-from lab.data.pictures import Picture
-from lab.profile.timing import interleaved_medians, network_run, profile_plan
-from lab.progress import Progress
-from lab.split.coding import Examples, Features, choose_coding
-from lab.split.cuts import find_cuts
-from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
-from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
-from lab.split.pareto import fronts, thinned
+from spillover.common.types import FloatArray, Prediction
+from spillover.lab.data.pictures import Picture
+from spillover.lab.profile.timing import interleaved_medians, network_run, profile_plan
+from spillover.lab.progress import Progress
+from spillover.lab.split.coding import Examples, Features, choose_coding
+from spillover.lab.split.cuts import find_cuts
+from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
+from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
+from spillover.lab.split.pareto import fronts, thinned
 
 MAX_CUTS = 8
 CANDIDATES = 14
@@ -262,9 +262,9 @@ class _Workshop:
 
     def _quantize(self, head_file: Path) -> None:
         """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
-        from lab.progress import Silent
-        from lab.quantize.recipe import Recipe
-        from lab.quantize.static import quantize_onnx
+        from spillover.lab.progress import Silent
+        from spillover.lab.quantize.recipe import Recipe
+        from spillover.lab.quantize.static import quantize_onnx
 
         float_file = head_file.with_suffix(".float.onnx")
         head_file.rename(float_file)

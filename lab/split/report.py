@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.model.split import DeviceProfile, SplitPlan
-from lab.console import open_console
-from lab.shaper.link import Link
-from lab.split.link import picture_seconds, split_seconds
-from lab.split.plan import SplitReport
+from spillover.common.model.split import DeviceProfile, SplitPlan
+from spillover.lab.console import open_console
+from spillover.lab.shaper.link import Link
+from spillover.lab.split.link import picture_seconds, split_seconds
+from spillover.lab.split.plan import SplitReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lab.params import MODEL
+from spillover.lab.params import MODEL
 
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -39,12 +39,12 @@ def bench_split(
     machine with a thread each: a Pi's heads take longer (see docs/split.md). Figures go to bench.json, plots
     to bench.png; the split copy is kept and used again.
     """
-    from common.home import models_home
-    from lab.data.labelled import open_labelled_set
-    from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-    from lab.progress import Bar
-    from lab.split_bench import run
-    from lab.split_bench.report import print_tables, save_plot
+    from spillover.common.home import models_home
+    from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
+    from spillover.lab.progress import Bar
+    from spillover.lab.split_bench import run
+    from spillover.lab.split_bench.report import print_tables, save_plot
 
     out.mkdir(parents=True, exist_ok=True)
     options = run.BenchOptions(evaluation=evaluation, frames=frames, int8_head=int8_head)

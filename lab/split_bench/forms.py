@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.convert import Features, InferenceRequest
-from common.images import encode_jpeg
-from common.types import Image
-from edge.features import FeatureEncoder
+from spillover.common.convert import Features, InferenceRequest
+from spillover.common.images import encode_jpeg
+from spillover.common.types import Image
+from spillover.edge.features import FeatureEncoder
 
 
 @dataclass(frozen=True, slots=True)

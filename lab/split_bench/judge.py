@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from common.model.manifest import ModelFolder, open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Classification, Prediction
-from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
-from lab.evaluate.detection import CocoSet
-from lab.evaluate.predict import ALL_BOXES
+from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Prediction
+from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
+from spillover.lab.evaluate.detection import CocoSet
+from spillover.lab.evaluate.predict import ALL_BOXES
 
 
 def open_model(path: Path, threads: int) -> Model:

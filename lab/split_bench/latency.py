@@ -10,21 +10,21 @@ import grpc
 import msgspec
 import numpy as np
 
-from common.convert import reply_from_pb, request_to_pb
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import Cut, SplitPlan
-from common.pb.spillover_pb2_grpc import SpilloverStub
-from common.types import Image
-from edge.config import PayloadKind, Rung
-from edge.features import FeatureEncoder
-from edge.payloads import PayloadBook, cut_forms, picture_forms
-from edge.policy.payload import choose_payload
-from lab.processes import running, wait_for_file
-from lab.progress import Progress
-from lab.shaper.link import Link, constant
-from lab.shaper.proxy import shaped
-from lab.split_bench.forms import Form
+from spillover.common.convert import reply_from_pb, request_to_pb
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, SplitPlan
+from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
+from spillover.common.types import Image
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.features import FeatureEncoder
+from spillover.edge.payloads import PayloadBook, cut_forms, picture_forms
+from spillover.edge.policy.payload import choose_payload
+from spillover.lab.processes import running, wait_for_file
+from spillover.lab.progress import Progress
+from spillover.lab.shaper.link import Link, constant
+from spillover.lab.shaper.proxy import shaped
+from spillover.lab.split_bench.forms import Form
 
 CALL_S = 60.0
 ROUND_TRIP_MS = 50.0

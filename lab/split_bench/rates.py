@@ -8,19 +8,19 @@ import cv2
 import msgspec
 import numpy as np
 
-from common.features.quantizer import Quantizer
-from common.images import decode_jpeg, encode_jpeg
-from common.model.manifest import Colour, Layout, Resize
-from common.model.preprocess import preprocess
-from common.model.session import Model
-from common.model.split import Cut, SplitPlan, head_path, tail_path
-from common.types import Detections, FloatArray, Image, Prediction
-from lab.data.labelled import LabelledSet
-from lab.progress import Progress
-from lab.split.clip import fit_distribution, optimal_clip
-from lab.split.coding import coded, mean_bytes
-from lab.split.extract import Half
-from lab.split_bench.judge import accuracy
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.images import decode_jpeg, encode_jpeg
+from spillover.common.model.manifest import Colour, Layout, Resize
+from spillover.common.model.preprocess import preprocess
+from spillover.common.model.session import Model
+from spillover.common.model.split import Cut, SplitPlan, head_path, tail_path
+from spillover.common.types import Detections, FloatArray, Image, Prediction
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.progress import Progress
+from spillover.lab.split.clip import fit_distribution, optimal_clip
+from spillover.lab.split.coding import coded, mean_bytes
+from spillover.lab.split.extract import Half
+from spillover.lab.split_bench.judge import accuracy
 
 QUALITIES = (95, 85, 70, 50, 30, 15)
 SIZES = (1.0, 0.8, 0.6)

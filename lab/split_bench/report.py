@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.console import open_console
-from lab.split_bench.latency import AUTO, EDGE_ONLY, judge_choice
-from lab.split_bench.run import BenchResult
+from spillover.lab.console import open_console
+from spillover.lab.split_bench.latency import AUTO, EDGE_ONLY, judge_choice
+from spillover.lab.split_bench.run import BenchResult
 
 if TYPE_CHECKING:
     from rich.table import Table

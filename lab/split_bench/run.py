@@ -7,18 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import SplitPlan, has_split_plan, open_split_plan
-from edge.parcel import PICTURE
-from lab.data.labelled import LabelledSet
-from lab.evaluate.classes import judging
-from lab.progress import Progress
-from lab.split.plan import SplitOptions, split_model
-from lab.split_bench.forms import FeaturesForm, Form, JpegForm
-from lab.split_bench.judge import halves, open_model
-from lab.split_bench.latency import (
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import SplitPlan, has_split_plan, open_split_plan
+from spillover.edge.parcel import PICTURE
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.evaluate.classes import judging
+from spillover.lab.progress import Progress
+from spillover.lab.split.plan import SplitOptions, split_model
+from spillover.lab.split_bench.forms import FeaturesForm, Form, JpegForm
+from spillover.lab.split_bench.judge import halves, open_model
+from spillover.lab.split_bench.latency import (
     Latency,
     Setting,
     cloud_of,
@@ -26,7 +26,7 @@ from lab.split_bench.latency import (
     features_forms,
     measure_link,
 )
-from lab.split_bench.rates import (
+from spillover.lab.split_bench.rates import (
     CHOSEN,
     Curve,
     RatePoint,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from lab.spool.stores import ArenaStore, Batch, FileStore, LogStore, SqliteStore, Store
+from spillover.lab.spool.stores import ArenaStore, Batch, FileStore, LogStore, SqliteStore, Store
 
 _STORES: dict[str, Callable[[Path, int], Store]] = {
     "sqlite": SqliteStore,

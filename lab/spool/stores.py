@@ -12,7 +12,7 @@ from typing import Protocol
 
 import google_crc32c
 
-from edge.spool.arena import Arena
+from spillover.edge.spool.arena import Arena
 
 Batch = list[tuple[float, bytes]]
 _HEADER_BYTES = 12

@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Callable
 
-from common.pb import spillover_pb2 as pb
-from lab.shaper.faulty import Mode, Weather
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.lab.shaper.faulty import Mode, Weather
 from tests.chaos.clock import JumpingClock
 from tests.chaos.field import SPOOL_MB, Field
 from tests.scripted_cloud import answers, scripted_cloud

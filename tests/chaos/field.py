@@ -13,11 +13,11 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge.spool.arena import intact_records
-from edge.spool.record import HEADER_BYTES
-from lab.check.books import Books, Verdict
-from lab.check.cli import waiting_in
-from lab.shaper.faulty import FaultyProxy, Mode
+from spillover.edge.spool.arena import intact_records
+from spillover.edge.spool.record import HEADER_BYTES
+from spillover.lab.check.books import Books, Verdict
+from spillover.lab.check.cli import waiting_in
+from spillover.lab.shaper.faulty import FaultyProxy, Mode
 from tests.chaos.disk import Disk
 from tests.chaos.edge import Edge, Look, kill, wait_until
 from tests.models import colour_classifier

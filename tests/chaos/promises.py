@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edge.sinks.record import Record
-from lab.processes import terminable
-from lab.records import read_records
-from lab.shaper.faulty import Mode
+from spillover.edge.sinks.record import Record
+from spillover.lab.processes import terminable
+from spillover.lab.records import read_records
+from spillover.lab.shaper.faulty import Mode
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import Field

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import click
 
-from common.model.locate import find_model_folder
-from lab.console import open_console
-from lab.package_data import sample_clip
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from lab.processes import terminable
+from spillover.common.model.locate import find_model_folder
+from spillover.lab.console import open_console
+from spillover.lab.package_data import sample_clip
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.processes import terminable
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import Cast, Field, Sample

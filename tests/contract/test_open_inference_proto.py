@@ -2,7 +2,7 @@
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from common.pb import open_inference_pb2 as ours
+from spillover.common.pb import open_inference_pb2 as ours
 from tests.triton import triton_config_pb, triton_pb
 
 THEIRS = triton_pb.DESCRIPTOR.pool

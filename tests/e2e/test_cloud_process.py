@@ -10,7 +10,7 @@ import urllib.request
 import grpc
 import pytest
 
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import colour_classifier
 from tests.processes import LIMIT_S, cloud_process, wait_until
 from tests.serving import CALL_S, jpeg_of, request_for
@@ -65,7 +65,7 @@ def test_a_wrong_configuration_exits_with_3_and_names_the_fault(tmp_path, text, 
     colour_classifier(tmp_path / "models")
     (tmp_path / "cloud.yaml").write_text(f"{text}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "common.cli", "cloud", "-c", tmp_path / "cloud.yaml"],
+        [sys.executable, "-m", "spillover.common.cli", "cloud", "-c", tmp_path / "cloud.yaml"],
         check=False, capture_output=True, text=True, timeout=LIMIT_S,
         env=os.environ | {"SPILLOVER_HOME": str(tmp_path)},
     )  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_damaged_model_exits_with_4(tmp_path):
     folder = colour_classifier(tmp_path / "models")
     (folder / "model.onnx").write_bytes(b"not a network")
     done = subprocess.run(
-        [sys.executable, "-m", "common.cli", "cloud"],
+        [sys.executable, "-m", "spillover.common.cli", "cloud"],
         check=False, capture_output=True, text=True, timeout=LIMIT_S,
         env=os.environ | {"SPILLOVER_HOME": str(tmp_path)},
     )  # fmt: skip

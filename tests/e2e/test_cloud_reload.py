@@ -5,8 +5,8 @@ import signal
 import grpc
 import msgspec
 
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import centre_detector, colour_classifier
 from tests.processes import cloud_process, wait_until
 from tests.serving import CALL_S

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Classification, ModelId
-from edge.carry import LastAnswer
-from edge.config import CarryConfig
-from edge.values import CloudAnswer
-from lab.prepare.presets import PRESETS
-from lab.prepare.wrap import wrap_onnx
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, ModelId
+from spillover.edge.carry import LastAnswer
+from spillover.edge.config import CarryConfig
+from spillover.edge.values import CloudAnswer
+from spillover.lab.prepare.presets import PRESETS
+from spillover.lab.prepare.wrap import wrap_onnx
 from tests.unit.edge.test_carry import Told
 
 PICTURES = 2000

@@ -16,8 +16,8 @@ from tests.processes import LIMIT_S, wait_until
 SCRIPT = """
 import sys, click
 from pathlib import Path
-from lab.cli import lab
-from lab.processes import running
+from spillover.lab.cli import lab
+from spillover.lab.processes import running
 
 @lab.command("hold")
 @click.argument("folder", type=Path)

@@ -5,7 +5,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2 as pb
 from tests.models import centre_detector, colour_classifier
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 

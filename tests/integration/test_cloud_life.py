@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common.model.manifest import MODEL_FILE
-from common.oip import request_to_pb
-from common.pb import open_inference_pb2 as oip
-from common.pb import open_inference_pb2_grpc as oip_grpc
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
-from common.tensors import TensorRequest
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.oip import request_to_pb
+from spillover.common.pb import open_inference_pb2 as oip
+from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.tensors import TensorRequest
 from tests.models import colour_classifier, identity
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from common.pb import open_inference_pb2 as pb
-from common.pb import open_inference_pb2_grpc as pb_grpc
+from spillover.common.pb import open_inference_pb2 as pb
+from spillover.common.pb import open_inference_pb2_grpc as pb_grpc
 from tests.models import colour_classifier, identity, lookup
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from common.convert import reply_from_pb
-from common.images import decode_jpeg
-from common.model.manifest import (
+from spillover.common.convert import reply_from_pb
+from spillover.common.images import decode_jpeg
+from spillover.common.model.manifest import (
     MODEL_FILE,
     Colour,
     Input,
@@ -18,7 +18,7 @@ from common.model.manifest import (
     file_sha256,
     write_manifest,
 )
-from common.model.session import Model
+from spillover.common.model.session import Model
 from tests.serving import CALL_S, cloud_config, request_for, serving, stub_of
 
 INPUTS = {

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cloud.answered import Answered
-from common.convert import InferenceReply, ServerTimings
-from common.types import ModelId
+from spillover.cloud.answered import Answered
+from spillover.common.convert import InferenceReply, ServerTimings
+from spillover.common.types import ModelId
 from tests.models import colour_classifier
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 from tests.unit.edge.values import classification

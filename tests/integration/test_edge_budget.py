@@ -13,15 +13,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.pb import spillover_pb2 as pb
-from common.pb.spillover_pb2_grpc import SpilloverStub
-from edge.budget import CONNECTION_BYTES, SavedTokens, wire_bytes
-from edge.config import EdgeConfig, UplinkConfig
-from edge.daemon import Daemon
-from edge.sinks.record import Record
-from edge.uplink.attempts import Attempts
-from edge.uplink.connection import Connections
-from lab.records import read_records
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
+from spillover.edge.budget import CONNECTION_BYTES, SavedTokens, wire_bytes
+from spillover.edge.config import EdgeConfig, UplinkConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.sinks.record import Record
+from spillover.edge.uplink.attempts import Attempts
+from spillover.edge.uplink.connection import Connections
+from spillover.lab.records import read_records
 from tests.models import SIDE, colour_classifier
 from tests.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
 from tests.wiretap import wiretap

@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
-from common.images import decode_jpeg, jpeg_size
-from common.pb import spillover_pb2 as pb
-from common.types import Action
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.sinks.record import Record
-from lab.records import read_records
-from lab.replay.remake import remake
+from spillover.common.errors import ConfigError
+from spillover.common.images import decode_jpeg, jpeg_size
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.types import Action
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.sinks.record import Record
+from spillover.lab.records import read_records
+from spillover.lab.replay.remake import remake
 from tests.models import centre_detector, colour_classifier
 from tests.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
 

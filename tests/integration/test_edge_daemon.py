@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.sinks.record import Record, is_event
-from lab.records import read_records
+from spillover.common.errors import ConfigError
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.sinks.record import Record, is_event
+from spillover.lab.records import read_records
 from tests.models import SIDE, centre_detector, colour_classifier
 from tests.processes import SPILLOVER
 from tests.scripted_cloud import (
@@ -345,7 +345,8 @@ def test_edge_only_carries_no_grpc(bench: Bench) -> None:
     bench.paint("red")
     path = write(bench.folder / "edge.yaml", bench.config(mode="edge_only"))
     script = (
-        f"import sys; from edge.cli import edge; edge(['-c', {str(path)!r}], standalone_mode=False);"
+        f"import sys; from spillover.edge.cli import edge;"
+        f"edge(['-c', {str(path)!r}], standalone_mode=False);"
         "print([m for m in ('grpc', 'google.protobuf', 'onnx', 'matplotlib') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE_S, check=True)

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from common.errors import ConfigError
-from common.model.manifest import open_model_folder
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.policy.gain import GainModel
-from lab.policy.cli import fit
-from lab.prepare.presets import PRESETS
-from lab.prepare.wrap import wrap_onnx
-from lab.records import read_records
-from lab.replay.cli import replay
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import open_model_folder
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.policy.gain import GainModel
+from spillover.lab.policy.cli import fit
+from spillover.lab.prepare.presets import PRESETS
+from spillover.lab.prepare.wrap import wrap_onnx
+from spillover.lab.records import read_records
+from spillover.lab.replay.cli import replay
 from tests.serving import cloud_config, serving
 
 PICTURES = 12

@@ -7,18 +7,18 @@ import cv2
 import msgspec
 import pytest
 
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import open_split_plan
-from common.types import Action
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.features import FeatureEncoder
-from edge.parcel import PICTURE
-from lab.early_exit.build import build_early_exit
-from lab.progress import Silent
-from lab.records import read_records
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import open_split_plan
+from spillover.common.types import Action
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.features import FeatureEncoder
+from spillover.edge.parcel import PICTURE
+from spillover.lab.early_exit.build import build_early_exit
+from spillover.lab.progress import Silent
+from spillover.lab.records import read_records
 from tests.models import colour_classifier
 from tests.scripted_cloud import no_server_address
 from tests.serving import cloud_config, serving

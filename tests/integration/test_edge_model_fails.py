@@ -5,10 +5,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ModelError
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from lab.check.books import Books
+from spillover.common.errors import ModelError
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.lab.check.books import Books
 from tests.models import SIDE, fragile_classifier
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)

@@ -8,15 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from cloud.security.tokens import add_token
-from common.errors import ConfigError
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.sinks.record import Record
-from edge.spool.arena import Arena
-from edge.spool.frames import SpooledFrame
-from edge.values import EncodedImage
-from lab.records import read_records
+from spillover.cloud.security.tokens import add_token
+from spillover.common.errors import ConfigError
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.sinks.record import Record
+from spillover.edge.spool.arena import Arena
+from spillover.edge.spool.frames import SpooledFrame
+from spillover.edge.values import EncodedImage
+from spillover.lab.records import read_records
 from tests.models import SIDE, centre_detector, colour_classifier
 from tests.pki import Pki
 from tests.scripted_cloud import PATIENCE_S, no_server_address

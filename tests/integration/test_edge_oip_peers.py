@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from common.model.manifest import MODEL_FILE
-from lab.bench_cloud import mlserver, triton
-from lab.bench_cloud.contenders import Contender, NotHereError
-from lab.bench_cloud.environments import is_prepared
-from lab.bench_cloud.networks import NetworkSpec
-from lab.bench_cloud.peers import ENGINE, REQUIREMENTS
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.lab.bench_cloud import mlserver, triton
+from spillover.lab.bench_cloud.contenders import Contender, NotHereError
+from spillover.lab.bench_cloud.environments import is_prepared
+from spillover.lab.bench_cloud.networks import NetworkSpec
+from spillover.lab.bench_cloud.peers import ENGINE, REQUIREMENTS
 from tests.integration.test_edge_oip import Bench
 from tests.models import SIDE
 

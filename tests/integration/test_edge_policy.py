@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.images import jpeg_size
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from edge.link_record import LinkRecorder
-from edge.sinks.record import Record
-from edge.status import to_status
-from lab.records import read_records
-from lab.replay.trace import read_trace
+from spillover.common.images import jpeg_size
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.edge.link_record import LinkRecorder
+from spillover.edge.sinks.record import Record
+from spillover.edge.status import to_status
+from spillover.lab.records import read_records
+from spillover.lab.replay.trace import read_trace
 from tests.models import SIDE, colour_classifier
 from tests.scripted_cloud import PATIENCE_S, scripted_cloud
 
@@ -76,7 +76,7 @@ def test_a_smaller_picture_is_sent_where_the_usual_one_is_not_paid_for(site: Sit
     big = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
     for number in range(10):
         cv2.imwrite(str(site.folder / "pictures" / f"{number:03}.png"), big)
-    from edge.budget import SavedTokens
+    from spillover.edge.budget import SavedTokens
 
     state = site.folder / "left.json"
     SavedTokens(state).save(12_000)

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from lab.check.books import Books
-from lab.shaper.faulty import FaultyProxy, Mode
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.lab.check.books import Books
+from spillover.lab.shaper.faulty import FaultyProxy, Mode
 from tests.models import colour_classifier
 from tests.processes import wait_until
 from tests.scripted_cloud import PATIENCE_S

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import SpilloverError
-from edge.config import EdgeConfig
-from edge.daemon import Daemon
-from lab.records import read_records
+from spillover.common.errors import SpilloverError
+from spillover.edge.config import EdgeConfig
+from spillover.edge.daemon import Daemon
+from spillover.lab.records import read_records
 from tests.chaos.disk import CannotHappenHereError, Disk
 from tests.models import SIDE, colour_classifier
 from tests.processes import free_port

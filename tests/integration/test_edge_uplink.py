@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from common.images import decode_jpeg
-from common.pb import spillover_pb2 as pb
-from common.types import Classification, Detections, Prediction
-from edge.config import UplinkConfig
-from edge.parcel import Packer
-from edge.uplink.client import GrpcUplink
-from edge.uplink.flight import PUSHBACK_KEY
-from edge.uplink.wire import SpilloverWire
-from edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
+from spillover.common.images import decode_jpeg
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.config import UplinkConfig
+from spillover.edge.parcel import Packer
+from spillover.edge.uplink.client import GrpcUplink
+from spillover.edge.uplink.flight import PUSHBACK_KEY
+from spillover.edge.uplink.wire import SpilloverWire
+from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
 from tests.scripted_cloud import (
     PATIENCE_S,
     Behaviour,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.loadtest.config import Shaper
-from lab.loadtest.ways import by_kernel, ways_to
-from lab.shaper.kernel import fits, kernel_link, why_not
-from lab.shaper.link import Link, Schedule, constant
+from spillover.lab.loadtest.config import Shaper
+from spillover.lab.loadtest.ways import by_kernel, ways_to
+from spillover.lab.shaper.kernel import fits, kernel_link, why_not
+from spillover.lab.shaper.link import Link, Schedule, constant
 from tests.scripted_cloud import PATIENCE_S
 
 SEND = """

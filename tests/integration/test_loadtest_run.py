@@ -7,14 +7,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from common.config import load_config
-from common.errors import ConfigError, SourceError, UnavailableError
-from common.types import Action
-from edge.config import EdgeConfig
-from lab.loadtest.config import GoalConfig, LoadConfig
-from lab.loadtest.results import Report, read_report
-from lab.loadtest.run import LoadTest, Settings
-from lab.records import read_records
+from spillover.common.config import load_config
+from spillover.common.errors import ConfigError, SourceError, UnavailableError
+from spillover.common.types import Action
+from spillover.edge.config import EdgeConfig
+from spillover.lab.loadtest.config import GoalConfig, LoadConfig
+from spillover.lab.loadtest.results import Report, read_report
+from spillover.lab.loadtest.run import LoadTest, Settings
+from spillover.lab.records import read_records
 from tests.models import centre_detector, colour_classifier
 from tests.scripted_cloud import no_server_address
 from tests.serving import jpeg_of

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
-from lab.loadtest.outcomes import CLOUD, Outcomes
-from lab.loadtest.simulated.generator import GeneratorFailedError, local_generator
-from lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
-from lab.loadtest.simulated.remote import remote_generator, serving_generator
+from spillover.common.errors import ConfigError
+from spillover.lab.loadtest.outcomes import CLOUD, Outcomes
+from spillover.lab.loadtest.simulated.generator import GeneratorFailedError, local_generator
+from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
+from spillover.lab.loadtest.simulated.remote import remote_generator, serving_generator
 from tests.models import colour_classifier
 from tests.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
 from tests.serving import cloud_config, jpeg_of, serving

@@ -8,16 +8,16 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
-from edge.config import MqttConfig
-from edge.sinks.record import record_encoder
-from edge.values import Event
+from spillover.edge.config import MqttConfig
+from spillover.edge.sinks.record import record_encoder
+from spillover.edge.values import Event
 from tests.processes import free_port
 from tests.unit.edge.values import result
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402 - only where it is installed
 
-from edge.sinks.mqtt import MqttSink  # noqa: E402 - likewise
+from spillover.edge.sinks.mqtt import MqttSink  # noqa: E402 - likewise
 
 MOSQUITTO = shutil.which(
     "mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin"

@@ -7,11 +7,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cloud.security.builders import SERVER
-from common.pb import open_inference_pb2 as oip_pb
-from common.pb import open_inference_pb2_grpc as oip_grpc
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.cloud.security.builders import SERVER
+from spillover.common.pb import open_inference_pb2 as oip_pb
+from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import colour_classifier
 from tests.pki import HeldInfer, Pki, secure_channel
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving

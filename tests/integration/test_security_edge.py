@@ -12,21 +12,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
-from cloud.security import builders
-from cloud.security.authority import key_pem
-from cloud.security.files import write_private, write_public
-from cloud.security.tokens import add_token, revoke_tokens
-from common.errors import ConfigError
-from common.pb import spillover_pb2 as pb
-from common.pb.spillover_pb2_grpc import SpilloverStub
-from common.tls import utc_now
-from common.types import Classification
-from edge.config import UplinkConfig
-from edge.parcel import Packer
-from edge.uplink.client import GrpcUplink
-from edge.uplink.connection import Connections
-from edge.uplink.wire import SpilloverWire
-from edge.values import CallFailure, CloudAnswer
+from spillover.cloud.security import builders
+from spillover.cloud.security.authority import key_pem
+from spillover.cloud.security.files import write_private, write_public
+from spillover.cloud.security.tokens import add_token, revoke_tokens
+from spillover.common.errors import ConfigError
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
+from spillover.common.tls import utc_now
+from spillover.common.types import Classification
+from spillover.edge.config import UplinkConfig
+from spillover.edge.parcel import Packer
+from spillover.edge.uplink.client import GrpcUplink
+from spillover.edge.uplink.connection import Connections
+from spillover.edge.uplink.wire import SpilloverWire
+from spillover.edge.values import CallFailure, CloudAnswer
 from tests.models import colour_classifier
 from tests.pki import HeldInfer, Pki
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving

@@ -8,14 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from common.features.codec import encode_features
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import head_path, open_split_plan
-from common.pb import open_inference_pb2 as oip_pb
-from common.pb import spillover_pb2 as pb
-from lab.split.extract import Half
+from spillover.common.features.codec import encode_features
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import head_path, open_split_plan
+from spillover.common.pb import open_inference_pb2 as oip_pb
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.lab.split.extract import Half
 from tests.models import centre_detector, colour_classifier, identity
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier

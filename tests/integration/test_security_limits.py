@@ -7,10 +7,10 @@ import grpc
 import pytest
 from onnx import TensorProto
 
-from common.pb import open_inference_pb2 as oip_pb
-from common.pb import open_inference_pb2_grpc as oip_grpc
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.pb import open_inference_pb2 as oip_pb
+from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 from tests.h2 import (
     ENHANCE_YOUR_CALM,
     GOAWAY,

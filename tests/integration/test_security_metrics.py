@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from cloud.security.tokens import add_token
+from spillover.cloud.security.tokens import add_token
 from tests.models import colour_classifier
 from tests.pki import Pki
 from tests.serving import CALL_S, cloud_config, serving

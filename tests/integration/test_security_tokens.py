@@ -10,11 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from cloud.security.tokens import add_token, revoke_tokens
-from common.pb import open_inference_pb2 as oip_pb
-from common.pb import open_inference_pb2_grpc as oip_grpc
-from common.pb import spillover_pb2 as pb
-from common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.cloud.security.tokens import add_token, revoke_tokens
+from spillover.common.pb import open_inference_pb2 as oip_pb
+from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.pb import spillover_pb2_grpc as pb_grpc
 from tests.models import colour_classifier, identity
 from tests.pki import Pki, bearer, secure_channel
 from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving

@@ -4,14 +4,14 @@ import grpc
 import numpy as np
 import pytest
 
-from cloud.network import Network
-from common.features.codec import encode_features
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import head_path, open_split_plan
-from common.pb import spillover_pb2 as pb
-from lab.split.extract import Half
+from spillover.cloud.network import Network
+from spillover.common.features.codec import encode_features
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import head_path, open_split_plan
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.lab.split.extract import Half
 from tests.serving import CALL_S, cloud_config, serving, stub_of
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from common.errors import ModelError
-from common.model.decoders.classification import decode_logits, decode_softmax
-from common.model.decoders.detection import decode_fastestdet, decode_yolov8, decode_yolox
-from common.model.manifest import Manifest, Task
-from common.model.preprocess import Geometry
-from common.types import FloatArray, Prediction
+from spillover.common.errors import ModelError
+from spillover.common.model.decoders.classification import decode_logits, decode_softmax
+from spillover.common.model.decoders.detection import decode_fastestdet, decode_yolov8, decode_yolox
+from spillover.common.model.manifest import Manifest, Task
+from spillover.common.model.preprocess import Geometry
+from spillover.common.types import FloatArray, Prediction
 
 
 class Decoder(Protocol):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.errors import ModelError
-from common.model.manifest import Manifest
-from common.model.preprocess import Geometry
-from common.types import Classification, FloatArray
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import Manifest
+from spillover.common.model.preprocess import Geometry
+from spillover.common.types import Classification, FloatArray
 
 
 def decode_softmax(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Geometry) -> Classification:

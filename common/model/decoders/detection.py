@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import ModelError
-from common.model.manifest import Manifest
-from common.model.preprocess import Geometry
-from common.types import Detections, FloatArray, IntArray
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import Manifest
+from spillover.common.model.preprocess import Geometry
+from spillover.common.types import Detections, FloatArray, IntArray
 
 IndexArray = npt.NDArray[np.intp]
 

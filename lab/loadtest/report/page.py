@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from lab.loadtest.measures import MEASURES
-from lab.loadtest.report import plots
-from lab.loadtest.report.html import Column, Content, Markup, details, element, figure, page, table
-from lab.loadtest.results import Capacity, Cell, Fleet, GoalOutcome, Report, Sweep
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.report import plots
+from spillover.lab.loadtest.report.html import Column, Content, Markup, details, element, figure, page, table
+from spillover.lab.loadtest.results import Capacity, Cell, Fleet, GoalOutcome, Report, Sweep
 
 _MAIN = (
     "first_p50_ms",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.loadtest.measures import MEASURES
-from lab.loadtest.results import Capacity, Cell, Fleet, Moment, Sweep
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.results import Capacity, Cell, Fleet, Moment, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

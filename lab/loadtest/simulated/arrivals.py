@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lab.loadtest.simulated.job import Job
+from spillover.lab.loadtest.simulated.job import Job
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lab.loadtest.cells import CellPlan
-from lab.loadtest.config import LoadConfig
-from lab.loadtest.figures import Setting, frame_figures, resource_figures
-from lab.loadtest.modes import edge_of
-from lab.loadtest.outcomes import Outcomes, Window, join
-from lab.loadtest.real import Run
-from lab.loadtest.sampling import Sampler, clipped
-from lab.loadtest.server import Server
-from lab.loadtest.simulated.generator import Generator, LocalGenerator, local_generator
-from lab.loadtest.simulated.job import GeneratorResult, Job, unpack_outcomes
-from lab.loadtest.simulated.recording import Recording
-from lab.loadtest.simulated.remote import remote_generator
-from lab.loadtest.stats import percentile_ms
-from lab.loadtest.timeline import timeline_of
-from lab.shaper.link import Schedule
+from spillover.lab.loadtest.cells import CellPlan
+from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.figures import Setting, frame_figures, resource_figures
+from spillover.lab.loadtest.modes import edge_of
+from spillover.lab.loadtest.outcomes import Outcomes, Window, join
+from spillover.lab.loadtest.real import Run
+from spillover.lab.loadtest.sampling import Sampler, clipped
+from spillover.lab.loadtest.server import Server
+from spillover.lab.loadtest.simulated.generator import Generator, LocalGenerator, local_generator
+from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, unpack_outcomes
+from spillover.lab.loadtest.simulated.recording import Recording
+from spillover.lab.loadtest.simulated.remote import remote_generator
+from spillover.lab.loadtest.stats import percentile_ms
+from spillover.lab.loadtest.timeline import timeline_of
+from spillover.lab.shaper.link import Schedule
 
 TOKEN_VARIABLE = "SPILLOVER_LOADTEST_TOKEN"  # noqa: S105 - the name of a variable
 _HEAD_START_S = 0.3

@@ -11,15 +11,15 @@ from typing import cast
 import grpc.aio
 import numpy as np
 
-from common.pb import spillover_pb2 as pb
-from edge.policy.base import Reason
-from edge.uplink.breaker import BreakerRule
-from edge.uplink.endings import verdict
-from edge.uplink.flight import Flight, Passage, Verdict
-from edge.values import CallFailure, LinkState
-from lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
-from lab.loadtest.simulated.arrivals import Arrivals
-from lab.loadtest.simulated.job import Job, Payload
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.edge.policy.base import Reason
+from spillover.edge.uplink.breaker import BreakerRule
+from spillover.edge.uplink.endings import verdict
+from spillover.edge.uplink.flight import Flight, Passage, Verdict
+from spillover.edge.values import CallFailure, LinkState
+from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
+from spillover.lab.loadtest.simulated.arrivals import Arrivals
+from spillover.lab.loadtest.simulated.job import Job, Payload
 
 _METHOD = "/spillover.v1.Spillover/Infer"
 _CONNECT_AT_ONCE = 50

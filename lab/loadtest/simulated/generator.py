@@ -13,11 +13,17 @@ from typing import IO, Protocol
 
 import msgspec
 
-from common.errors import SpilloverError
-from lab.loadtest.outcomes import join
-from lab.loadtest.simulated.job import GeneratorResult, Job, encode_job, pack_outcomes, unpack_outcomes
-from lab.processes import bound
-from lab.shaper.proxy import ShapedProxy, Traffic, shaped
+from spillover.common.errors import SpilloverError
+from spillover.lab.loadtest.outcomes import join
+from spillover.lab.loadtest.simulated.job import (
+    GeneratorResult,
+    Job,
+    encode_job,
+    pack_outcomes,
+    unpack_outcomes,
+)
+from spillover.lab.processes import bound
+from spillover.lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
 _EDGES_A_PROCESS = 250
 _LIMIT_S = 120.0
@@ -145,7 +151,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
-    module = "lab.loadtest.simulated.worker"
+    module = "spillover.lab.loadtest.simulated.worker"
     command = [sys.executable, "-m", module, address, str(edges.start), str(edges.stop)]
     pipe = subprocess.PIPE
     with subprocess.Popen(bound(command, signal.SIGKILL), stdin=pipe, stdout=pipe, stderr=pipe) as process:

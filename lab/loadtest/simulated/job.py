@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from lab.loadtest.outcomes import Outcomes
-from lab.shaper.link import Link, Schedule
+from spillover.lab.loadtest.outcomes import Outcomes
+from spillover.lab.shaper.link import Link, Schedule
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

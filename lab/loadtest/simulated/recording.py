@@ -5,21 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import SourceError
-from common.model.locate import find_model_folder
-from common.types import Decision, Frame
-from edge.camera.open import open_source
-from edge.camera.source import UnreadablePictureError
-from edge.config import PayloadKind, UplinkConfig
-from edge.crops import NO_BOXES, Crop
-from edge.features import FeatureEncoder
-from edge.parcel import Packer
-from edge.policy.payload import region_told
-from edge.sinks.record import Record
-from edge.values import EncodedFeatures, EncodedTensor
-from edge.values import Payload as EdgePayload
-from lab.loadtest.outcomes import Answered
-from lab.loadtest.simulated.job import LoggedFrame, Payload
+from spillover.common.errors import SourceError
+from spillover.common.model.locate import find_model_folder
+from spillover.common.types import Decision, Frame
+from spillover.edge.camera.open import open_source
+from spillover.edge.camera.source import UnreadablePictureError
+from spillover.edge.config import PayloadKind, UplinkConfig
+from spillover.edge.crops import NO_BOXES, Crop
+from spillover.edge.features import FeatureEncoder
+from spillover.edge.parcel import Packer
+from spillover.edge.policy.payload import region_told
+from spillover.edge.sinks.record import Record
+from spillover.edge.values import EncodedFeatures, EncodedTensor
+from spillover.edge.values import Payload as EdgePayload
+from spillover.lab.loadtest.outcomes import Answered
+from spillover.lab.loadtest.simulated.job import LoggedFrame, Payload
 
 _POOL = 48
 """Payloads kept at most: enough to differ as real ones do, few enough to be sent to every generator."""
@@ -112,7 +112,7 @@ def _packer(uplink: UplinkConfig) -> Packer:
 
 def uplink_of(edge_yaml: Path) -> UplinkConfig:
     """The uplink that a recorded edge had. Raises ConfigError."""
-    from common.config import load_config
-    from edge.config import EdgeConfig
+    from spillover.common.config import load_config
+    from spillover.edge.config import EdgeConfig
 
     return load_config(edge_yaml, EdgeConfig).uplink

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import msgspec
 
-from common.errors import SpilloverError
-from lab.loadtest.server import require_loopback
-from lab.loadtest.simulated.generator import GeneratorFailedError, LocalGenerator, local_generator
-from lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, encode_job
+from spillover.common.errors import SpilloverError
+from spillover.lab.loadtest.server import require_loopback
+from spillover.lab.loadtest.simulated.generator import GeneratorFailedError, LocalGenerator, local_generator
+from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, encode_job
 
 _SERVICE = "spillover.lab.v1.Generator"
 _OPTIONS = [("grpc.max_receive_message_length", 256 * 1024 * 1024), ("grpc.max_send_message_length", -1)]

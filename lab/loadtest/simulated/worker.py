@@ -9,9 +9,9 @@ import sys
 import time
 from typing import Any
 
-from lab.loadtest.simulated.arrivals import arrivals_of
-from lab.loadtest.simulated.fleet import SimulatedFleet
-from lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, pack_outcomes
+from spillover.lab.loadtest.simulated.arrivals import arrivals_of
+from spillover.lab.loadtest.simulated.fleet import SimulatedFleet
+from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, pack_outcomes
 
 
 def main() -> None:

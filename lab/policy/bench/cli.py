@@ -28,8 +28,8 @@ def bench_policy(folder: Path, out: Path, threads: int) -> None:
     Fits the expected gain of each pair cross-fitted, and plays the other rules in simulation. Takes some
     minutes the first time; predictions are kept in the cache folder.
     """
-    from lab.policy.bench.report import write_report
-    from lab.progress import Bar
+    from spillover.lab.policy.bench.report import write_report
+    from spillover.lab.progress import Bar
 
     path = write_report(folder, out, Bar(), threads)
     click.echo(path.read_text(encoding="utf-8"))

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.home import cache_home
-from edge.config import SecondLookConfig
-from lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-from lab.prepare.presets import PRESETS
-from lab.prepare.wrap import wrap_onnx
+from spillover.common.home import cache_home
+from spillover.edge.config import SecondLookConfig
+from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
+from spillover.lab.prepare.presets import PRESETS
+from spillover.lab.prepare.wrap import wrap_onnx
 
 
 @dataclass(frozen=True, slots=True)

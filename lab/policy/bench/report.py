@@ -5,23 +5,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-from common.model.manifest import Task
-from edge.config import Rung
-from edge.policy.gain import GainModel
-from edge.policy.scores import ScoreSettings
-from lab.data.labelled import ClassLabels, open_labelled_set
-from lab.evaluate.mixture import correct
-from lab.policy.bench.pairs import BenchPair, bench_pairs
-from lab.policy.bench.rules import budget_rows, decision_cost, link_frames, risk_rows
-from lab.policy.fit import Fit, fit_pair, write_gain_file
-from lab.policy.halves import SPLITS, at, held_out
-from lab.policy.pair import Pair, predict_pair
-from lab.policy.report import save_fit_plot
-from lab.policy.rungs import Doubts, RungRow, measure_rungs
-from lab.progress import Progress
-from lab.replay.compare import Row, compare
-from lab.replay.simulate import Setting
-from lab.replay.trace import MODELS, model_trace
+from spillover.common.model.manifest import Task
+from spillover.edge.config import Rung
+from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.scores import ScoreSettings
+from spillover.lab.data.labelled import ClassLabels, open_labelled_set
+from spillover.lab.evaluate.mixture import correct
+from spillover.lab.policy.bench.pairs import BenchPair, bench_pairs
+from spillover.lab.policy.bench.rules import budget_rows, decision_cost, link_frames, risk_rows
+from spillover.lab.policy.fit import Fit, fit_pair, write_gain_file
+from spillover.lab.policy.halves import SPLITS, at, held_out
+from spillover.lab.policy.pair import Pair, predict_pair
+from spillover.lab.policy.report import save_fit_plot
+from spillover.lab.policy.rungs import Doubts, RungRow, measure_rungs
+from spillover.lab.progress import Progress
+from spillover.lab.replay.compare import Row, compare
+from spillover.lab.replay.simulate import Setting
+from spillover.lab.replay.trace import MODELS, model_trace
 
 _GAIN_THRESHOLD = 0.25
 _HELD_OUT = (0.1, 0.2, 0.3, 0.5)

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.types import Action
-from edge.budget import Budget
-from edge.policy.audit import Audited
-from edge.policy.base import Context
-from edge.policy.budget import BudgetRule, Ranked
-from edge.policy.gain import GainModel
-from edge.policy.motion import Scene, watch
-from edge.policy.payload import ChoosePayload
-from edge.policy.risk import threshold_for_risk
-from edge.policy.rules import EmptyRules, LinkGuard, ScoreThreshold
-from edge.policy.scores import Scorer, ScoreSettings
-from edge.values import LinkState, LinkView, PayloadOption, Tokens
-from lab.policy.pair import Pair
-from lab.replay.simulate import ReplayFrame
+from spillover.common.types import Action
+from spillover.edge.budget import Budget
+from spillover.edge.policy.audit import Audited
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.budget import BudgetRule, Ranked
+from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.motion import Scene, watch
+from spillover.edge.policy.payload import ChoosePayload
+from spillover.edge.policy.risk import threshold_for_risk
+from spillover.edge.policy.rules import EmptyRules, LinkGuard, ScoreThreshold
+from spillover.edge.policy.scores import Scorer, ScoreSettings
+from spillover.edge.values import LinkState, LinkView, PayloadOption, Tokens
+from spillover.lab.policy.pair import Pair
+from spillover.lab.replay.simulate import ReplayFrame
 
 FRAMES = 6000
 FRAMES_PER_S = 10

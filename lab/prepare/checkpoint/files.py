@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from common.errors import ModelError
-from lab.prepare.checkpoint.tensors import Array, StorageRef, TensorRef, make_array
-from lab.prepare.checkpoint.unpickle import load_pickle
+from spillover.common.errors import ModelError
+from spillover.lab.prepare.checkpoint.tensors import Array, StorageRef, TensorRef, make_array
+from spillover.lab.prepare.checkpoint.unpickle import load_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 import ml_dtypes
 import numpy as np
 
-from common.errors import ModelError
+from spillover.common.errors import ModelError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

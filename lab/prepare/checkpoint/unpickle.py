@@ -11,8 +11,8 @@ import pickletools
 from collections import OrderedDict
 from typing import Any, BinaryIO
 
-from common.errors import ModelError
-from lab.prepare.checkpoint.tensors import (
+from spillover.common.errors import ModelError
+from spillover.lab.prepare.checkpoint.tensors import (
     STORAGE_DTYPES,
     StorageRef,
     StorageTag,

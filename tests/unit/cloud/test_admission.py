@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.admission import Admission, RateLimiter
-from cloud.config import BatchingConfig, LimitsConfig
-from common.errors import DeadlineExpiredError, OverloadedError
+from spillover.cloud.admission import Admission, RateLimiter
+from spillover.cloud.config import BatchingConfig, LimitsConfig
+from spillover.common.errors import DeadlineExpiredError, OverloadedError
 
 
 def _admission(max_pending: int = 4, **fields: object) -> Admission:

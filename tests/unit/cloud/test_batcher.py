@@ -7,15 +7,15 @@ import threading
 import numpy as np
 import pytest
 
-from cloud.batcher import Batcher, Work
-from cloud.config import BatchingConfig
-from cloud.costs import RunCosts
-from cloud.network import Network
-from common.errors import ModelError, UnavailableError
-from common.model.manifest import MODEL_FILE
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.types import ModelId
+from spillover.cloud.batcher import Batcher, Work
+from spillover.cloud.config import BatchingConfig
+from spillover.cloud.costs import RunCosts
+from spillover.cloud.network import Network
+from spillover.common.errors import ModelError, UnavailableError
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import ModelId
 from tests.models import identity
 
 

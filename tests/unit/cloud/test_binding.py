@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cloud.binding import BoundRunner, bound_runner, padded_rows, padded_sizes
-from cloud.network import Network
-from common.model.manifest import MODEL_FILE
-from common.model.session import open_session
-from common.model.session_config import SessionConfig
-from common.types import ModelId
+from spillover.cloud.binding import BoundRunner, bound_runner, padded_rows, padded_sizes
+from spillover.cloud.network import Network
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import ModelId
 from tests.models import centre_detector, identity
 
 CPU = SessionConfig(threads=1, providers=("CPUExecutionProvider",))

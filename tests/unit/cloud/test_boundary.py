@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from cloud.boundary import Boundary
-from cloud.call import Call
-from cloud.identity import nobody_proven
-from cloud.metrics import Metrics
+from spillover.cloud.boundary import Boundary
+from spillover.cloud.call import Call
+from spillover.cloud.identity import nobody_proven
+from spillover.cloud.metrics import Metrics
 
 
 class _Context:

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import yaml
 
-from cloud.config import CloudConfig
-from common.config import load_config, parse_config
-from common.errors import ConfigError
+from spillover.cloud.config import CloudConfig
+from spillover.common.config import load_config, parse_config
+from spillover.common.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "cloud.yaml"
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from cloud.batcher.returning import Returning
-from cloud.costs import RunCosts
+from spillover.cloud.batcher.returning import Returning
+from spillover.cloud.costs import RunCosts
 
 A_MINUTE = 60.0
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cloud.repository import Repository
-from common.errors import NotFoundError
+from spillover.cloud.repository import Repository
+from spillover.common.errors import NotFoundError
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from cloud.security.authority import Authority
-from cloud.security.certificates import read_peer, read_revoked
-from cloud.security.cli import certs
-from cloud.security.files import write_private
-from cloud.security.roles import Caller
-from common.errors import ConfigError
-from common.tls import load_key_pair, utc_now
+from spillover.cloud.security.authority import Authority
+from spillover.cloud.security.certificates import read_peer, read_revoked
+from spillover.cloud.security.cli import certs
+from spillover.cloud.security.files import write_private
+from spillover.cloud.security.roles import Caller
+from spillover.common.errors import ConfigError
+from spillover.common.tls import load_key_pair, utc_now
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cloud.config import CloudConfig
-from common.config import parse_config
-from common.errors import ConfigError
-from common.network import is_loopback
+from spillover.cloud.config import CloudConfig
+from spillover.common.config import parse_config
+from spillover.common.errors import ConfigError
+from spillover.common.network import is_loopback
 
 TLS = "tls: {certificate: a, key: b}"
 MUTUAL = "tls: {certificate: a, key: b, client_ca: c}"

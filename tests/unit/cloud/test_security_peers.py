@@ -2,10 +2,10 @@
 
 import pytest
 
-from cloud.security.builders import Subject
-from cloud.security.certificates import PEM_CERTIFICATE, Certificates, read_revoked
-from cloud.security.roles import Caller
-from common.errors import ConfigError, UnauthenticatedError
+from spillover.cloud.security.builders import Subject
+from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates, read_revoked
+from spillover.cloud.security.roles import Caller
+from spillover.common.errors import ConfigError, UnauthenticatedError
 from tests.pki import Pki
 
 

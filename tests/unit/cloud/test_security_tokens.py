@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.security.roles import Caller
-from cloud.security.tokens import Tokens, add_token, read_tokens, revoke_tokens
-from common.errors import ConfigError, UnauthenticatedError
+from spillover.cloud.security.roles import Caller
+from spillover.cloud.security.tokens import Tokens, add_token, read_tokens, revoke_tokens
+from spillover.common.errors import ConfigError, UnauthenticatedError
 
 
 def test_the_file_holds_no_secret(tmp_path):

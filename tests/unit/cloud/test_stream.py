@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from cloud.oip.stream import answer_stream
-from common.errors import InvalidInputError, UnavailableError
-from common.pb import open_inference_pb2 as pb
+from spillover.cloud.oip.stream import answer_stream
+from spillover.common.errors import InvalidInputError, UnavailableError
+from spillover.common.pb import open_inference_pb2 as pb
 
 BOUND = 3
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common.agreement import agreement, pairwise_iou
-from common.types import Classification, Detections
+from spillover.common.agreement import agreement, pairwise_iou
+from spillover.common.types import Classification, Detections
 
 
 def _classes(*class_id: int) -> Classification:

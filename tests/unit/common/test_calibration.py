@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.calibration import Calibration
+from spillover.common.model.calibration import Calibration
 
 calibrations = st.builds(Calibration, offset=st.floats(-4, 4), scale=st.floats(0.2, 4))
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import Section, load_config, naming, parse_config
-from common.errors import ConfigError, SourceError
-from common.home import cache_home, models_home
-from common.network import check_host_port
+from spillover.common.config import Section, load_config, naming, parse_config
+from spillover.common.errors import ConfigError, SourceError
+from spillover.common.home import cache_home, models_home
+from spillover.common.network import check_host_port
 
 
 class Inner(Section, frozen=True):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.convert import (
+from spillover.common.convert import (
     InferenceReply,
     InferenceRequest,
     ServerTimings,
@@ -15,9 +15,9 @@ from common.convert import (
     request_from_pb,
     request_to_pb,
 )
-from common.errors import InvalidInputError
-from common.pb import spillover_pb2 as pb
-from common.types import Classification, Detections, ModelId
+from spillover.common.errors import InvalidInputError
+from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.types import Classification, Detections, ModelId
 
 TEXT = st.text(max_size=20)
 SECONDS = st.integers(0, 2**32 - 1).map(lambda us: us / 1e6)

@@ -10,14 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ModelError
-from common.model.calibration import Calibration
-from common.model.decoders import DECODERS, decoder_for
-from common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, file_sha256, write_manifest
-from common.model.preprocess import Geometry
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.types import Classification, Detections
+from spillover.common.errors import ModelError
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.decoders import DECODERS, decoder_for
+from spillover.common.model.manifest import (
+    Colour,
+    Input,
+    Manifest,
+    Output,
+    Resize,
+    Task,
+    file_sha256,
+    write_manifest,
+)
+from spillover.common.model.preprocess import Geometry
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Detections
 
 CLASSES = 4
 Box = tuple[float, float, float, float, float, int]
@@ -225,8 +234,8 @@ def test_real_detectors_find_what_they_should(
     expected: float,
 ) -> None:
     """Mean average precision on labelled pictures is the network's, so no formula is a little wrong."""
-    from lab.data.labelled import CocoTruth
-    from lab.evaluate.detection import CocoSet
+    from spillover.lab.data.labelled import CocoTruth
+    from spillover.lab.evaluate.detection import CocoSet
 
     (tmp_path / "model.onnx").write_bytes((shared_dir / "models" / file).read_bytes())
     output = Output(decoder=decoder, confidence_threshold=0.01, iou_threshold=iou_threshold)

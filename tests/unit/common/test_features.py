@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import InvalidInputError, TooLargeError
-from common.features.codec import decode_features, encode_features
-from common.features.packing import pack, packed_size, symbols_per_byte, unpack
-from common.features.quantizer import Quantizer
+from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.features.codec import decode_features, encode_features
+from spillover.common.features.packing import pack, packed_size, symbols_per_byte, unpack
+from spillover.common.features.quantizer import Quantizer
 
 LIMIT = 1 << 16
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from common.errors import InvalidInputError, TooLargeError
-from common.images import decode_jpeg, encode_jpeg, jpeg_size
+from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.images import decode_jpeg, encode_jpeg, jpeg_size
 
 MAX_PIXELS = 1 << 20
 

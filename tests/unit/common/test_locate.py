@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ModelError
-from common.model.locate import find_model_folder, version_key
+from spillover.common.errors import ModelError
+from spillover.common.model.locate import find_model_folder, version_key
 from tests.models import colour_classifier
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.errors import ModelError
-from common.model.decoders import HEADS, decoder_for
-from common.model.manifest import (
+from spillover.common.errors import ModelError
+from spillover.common.model.decoders import HEADS, decoder_for
+from spillover.common.model.manifest import (
     Input,
     Manifest,
     Output,
@@ -16,7 +16,7 @@ from common.model.manifest import (
     open_model_folder,
     write_manifest,
 )
-from common.model.session import Model
+from spillover.common.model.session import Model
 from tests.models import colour_classifier
 
 

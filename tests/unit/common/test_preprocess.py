@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from common.model.manifest import Colour, Input, Interpolation, Layout, Resize
-from common.model.preprocess import Geometry, preprocess
+from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize
+from spillover.common.model.preprocess import Geometry, preprocess
 
 SIDES = st.integers(1, 500)
 

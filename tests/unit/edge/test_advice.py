@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge.uplink.advice import explain
+from spillover.edge.uplink.advice import explain
 
 
 @dataclass(frozen=True)

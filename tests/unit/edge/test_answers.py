@@ -7,9 +7,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from common.types import AnsweredBy, Classification, ModelId, Result
-from edge.answers import NO_ANSWER_IN_TIME, PROBE, Answers, OpenTicket
-from edge.values import CallFailure, CloudAnswer
+from spillover.common.types import AnsweredBy, Classification, ModelId, Result
+from spillover.edge.answers import NO_ANSWER_IN_TIME, PROBE, Answers, OpenTicket
+from spillover.edge.values import CallFailure, CloudAnswer
 from tests.unit.edge.values import result
 
 DEADLINE_S = 1.0

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from grpc import ChannelConnectivity as State
 
-from edge.uplink.attempts import Attempts
+from spillover.edge.uplink.attempts import Attempts
 
 
 @pytest.mark.parametrize(

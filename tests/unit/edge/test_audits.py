@@ -5,14 +5,14 @@ import random
 import numpy as np
 import pytest
 
-from common.model.manifest import Task
-from common.types import Action, Classification, ModelId, Result
-from edge.audits import Auditor
-from edge.config import Mode, PolicyConfig
-from edge.policy.base import HELD_BACK, Context
-from edge.policy.build import build_policy
-from edge.policy.risk import ErrorEstimate
-from edge.values import CloudAnswer, LinkState
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Classification, ModelId, Result
+from spillover.edge.audits import Auditor
+from spillover.edge.config import Mode, PolicyConfig
+from spillover.edge.policy.base import HELD_BACK, Context
+from spillover.edge.policy.build import build_policy
+from spillover.edge.policy.risk import ErrorEstimate
+from spillover.edge.values import CloudAnswer, LinkState
 from tests.unit.edge.values import classification, result
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))

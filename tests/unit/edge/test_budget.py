@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ConfigError
-from edge.budget import PING_BYTES, Budget, ByteMeter, SavedTokens, TokenBucket, build_meter, wire_bytes
-from edge.config import BudgetConfig, Period, UplinkConfig
-from edge.policy.budget import BudgetRule, Rank
+from spillover.common.errors import ConfigError
+from spillover.edge.budget import (
+    PING_BYTES,
+    Budget,
+    ByteMeter,
+    SavedTokens,
+    TokenBucket,
+    build_meter,
+    wire_bytes,
+)
+from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.edge.policy.budget import BudgetRule, Rank
 
 
 @given(

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from common.errors import SourceError
-from common.types import Frame
-from edge.camera.camera import Camera
-from edge.camera.folder import FolderSource
-from edge.camera.open import open_source
-from edge.camera.source import Picture, UnreadablePictureError
-from edge.camera.video import VideoSource
-from edge.config import CameraConfig, Pace
-from edge.journal import Journal
-from edge.metrics import Metrics
-from edge.receipt import Receipt
+from spillover.common.errors import SourceError
+from spillover.common.types import Frame
+from spillover.edge.camera.camera import Camera
+from spillover.edge.camera.folder import FolderSource
+from spillover.edge.camera.open import open_source
+from spillover.edge.camera.source import Picture, UnreadablePictureError
+from spillover.edge.camera.video import VideoSource
+from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.journal import Journal
+from spillover.edge.metrics import Metrics
+from spillover.edge.receipt import Receipt
 
 
 class CountingSource:

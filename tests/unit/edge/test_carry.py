@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ConfigError
-from common.model.manifest import Task
-from common.types import Action, Classification, ModelId
-from edge.carry import Heard, LastAnswer, NoCarry, build_carry, carried, similarity
-from edge.config import CarryConfig, Mode, PolicyConfig
-from edge.policy.base import HELD_BACK, Context, Policy
-from edge.policy.build import build_policy
-from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Classification, ModelId
+from spillover.edge.carry import Heard, LastAnswer, NoCarry, build_carry, carried, similarity
+from spillover.edge.config import CarryConfig, Mode, PolicyConfig
+from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.policy.build import build_policy
+from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState
 from tests.unit.edge.values import classification, detections
 
 EDGE_THEN = classification(0.6, 0.4, 0.0)

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner
 
-from common.config import load_config, parse_config
-from common.errors import ConfigError
-from common.model.manifest import Manifest, write_manifest
-from edge.cli import edge, with_overrides
-from edge.config import EdgeConfig, JsonLinesConfig, Mode
+from spillover.common.config import load_config, parse_config
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Manifest, write_manifest
+from spillover.edge.cli import edge, with_overrides
+from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from tests.models import colour_classifier
 from tests.processes import LIMIT_S, SPILLOVER, wait_until
 

@@ -2,9 +2,9 @@
 
 from structlog.testing import capture_logs
 
-from common.types import ModelId
-from edge.uplink.complaints import Complaints
-from edge.values import BreakerPhase, CallFailure, CloudAnswer
+from spillover.common.types import ModelId
+from spillover.edge.uplink.complaints import Complaints
+from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer
 from tests.unit.edge.values import classification
 
 ANSWER = CloudAnswer(classification(1.0), ModelId("big", "7"), 0.1, 0.0, 0.0, 0.0)

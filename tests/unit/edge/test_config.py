@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import yaml
 
-from common.config import load_config, parse_config
-from common.errors import ConfigError
-from edge.config import EdgeConfig
+from spillover.common.config import load_config, parse_config
+from spillover.common.errors import ConfigError
+from spillover.edge.config import EdgeConfig
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "edge.yaml"
 

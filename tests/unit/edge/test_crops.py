@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.images import EncodedImage, Region, decode_jpeg
-from common.types import Action, Decision, Detections
-from edge.config import PayloadKind, Rung
-from edge.crops import crop_of, merged
-from edge.parcel import PICTURE, encode_rung
-from edge.payloads import PayloadBook, picture_forms
-from edge.policy.base import NEEDS_WHOLE, Context, Reason
-from edge.policy.payload import in_form, region_told
-from edge.policy.region import LEAST_SIDE, MOST_SHARE, doubtful_region
-from edge.policy.scores import ScoreSettings, near_threshold
-from edge.values import LinkState, LinkView, Parcel, PayloadOption
+from spillover.common.images import EncodedImage, Region, decode_jpeg
+from spillover.common.types import Action, Decision, Detections
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.crops import crop_of, merged
+from spillover.edge.parcel import PICTURE, encode_rung
+from spillover.edge.payloads import PayloadBook, picture_forms
+from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
+from spillover.edge.policy.payload import in_form, region_told
+from spillover.edge.policy.region import LEAST_SIDE, MOST_SHARE, doubtful_region
+from spillover.edge.policy.scores import ScoreSettings, near_threshold
+from spillover.edge.values import LinkState, LinkView, Parcel, PayloadOption
 from tests.unit.edge.values import classification
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)

@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from common.images import EncodedImage
-from common.types import AnsweredBy, ModelId
-from edge.receipt import Receipt
-from edge.spool.drain import Drain, DrainLimits
-from edge.spool.frames import to_body
-from edge.spool.spool import Offer, Spool, SpoolLimits
-from edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Parcel
+from spillover.common.images import EncodedImage
+from spillover.common.types import AnsweredBy, ModelId
+from spillover.edge.receipt import Receipt
+from spillover.edge.spool.drain import Drain, DrainLimits
+from spillover.edge.spool.frames import to_body
+from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Parcel
 from tests.unit.edge.values import classification, result
 
 FREE = LinkState(in_flight=0, max_in_flight=4)

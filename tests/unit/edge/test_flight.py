@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge.uplink.breaker import BreakerRule
-from edge.uplink.flight import MAX_PUSHBACK_S, Flight, Verdict
-from edge.values import BreakerPhase
+from spillover.edge.uplink.breaker import BreakerRule
+from spillover.edge.uplink.flight import MAX_PUSHBACK_S, Flight, Verdict
+from spillover.edge.values import BreakerPhase
 
 
 class Clock:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ConfigError
-from common.model.calibration import Calibration
-from common.model.manifest import Task
-from common.types import Action, Classification, Detections, Prediction
-from edge.config import Mode, PolicyConfig, SecondLookConfig
-from edge.policy.base import Context
-from edge.policy.build import build_policy
-from edge.policy.features import classification_features, detection_features, tempered
-from edge.policy.gain import EdgeSide, GainFile, GainModel, features_of
-from edge.values import LinkState
+from spillover.common.errors import ConfigError
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Classification, Detections, Prediction
+from spillover.edge.config import Mode, PolicyConfig, SecondLookConfig
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.build import build_policy
+from spillover.edge.policy.features import classification_features, detection_features, tempered
+from spillover.edge.policy.gain import EdgeSide, GainFile, GainModel, features_of
+from spillover.edge.values import LinkState
 
 CLASSES = 10
 WEIGHT = np.linspace(0.1, 2.0, CLASSES)

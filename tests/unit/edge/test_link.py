@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.link import InFlightLimit, LinkEstimator, Transfer
+from spillover.edge.link import InFlightLimit, LinkEstimator, Transfer
 
 
 def fed(rtt_s: float, rate: float, jitter_s: float, count: int = 60, seed: int = 0) -> LinkEstimator:

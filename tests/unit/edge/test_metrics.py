@@ -5,9 +5,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from common.errors import ConfigError
-from common.types import AnsweredBy
-from edge.metrics import Metrics, metrics_endpoint
+from spillover.common.errors import ConfigError
+from spillover.common.types import AnsweredBy
+from spillover.edge.metrics import Metrics, metrics_endpoint
 from tests.unit.edge.values import result
 
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.manifest import Task
-from common.types import Image
-from edge.config import Mode, PolicyConfig
-from edge.policy.base import Context
-from edge.policy.build import build_policy
-from edge.policy.motion import SIDE, UNSEEN, Scene, Surroundings, changed_share, thumbnail, watch
-from edge.values import LinkState
+from spillover.common.model.manifest import Task
+from spillover.common.types import Image
+from spillover.edge.config import Mode, PolicyConfig
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.build import build_policy
+from spillover.edge.policy.motion import SIDE, UNSEEN, Scene, Surroundings, changed_share, thumbnail, watch
+from spillover.edge.values import LinkState
 from tests.unit.edge.values import classification, detections
 
 

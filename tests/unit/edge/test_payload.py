@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.features.quantizer import Quantizer
-from common.images import decode_jpeg
-from common.model.split import Cut, Seam
-from common.types import Action, Classification, Decision
-from edge.config import PayloadKind, Rung
-from edge.link import PRIOR, LinkEstimator, Transfer
-from edge.parcel import PICTURE, encode_rung
-from edge.payloads import REFUSED_S, PayloadBook, cut_forms, picture_forms
-from edge.policy.base import Context
-from edge.policy.payload import ChoosePayload, choose_payload
-from edge.policy.rules import Fixed
-from edge.values import LinkState, LinkView, PayloadOption
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.images import decode_jpeg
+from spillover.common.model.split import Cut, Seam
+from spillover.common.types import Action, Classification, Decision
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.link import PRIOR, LinkEstimator, Transfer
+from spillover.edge.parcel import PICTURE, encode_rung
+from spillover.edge.payloads import REFUSED_S, PayloadBook, cut_forms, picture_forms
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.payload import ChoosePayload, choose_payload
+from spillover.edge.policy.rules import Fixed
+from spillover.edge.values import LinkState, LinkView, PayloadOption
 
 NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
 CUT = Cut(

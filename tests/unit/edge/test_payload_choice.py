@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from common.features.quantizer import Quantizer
-from common.model.split import Cut, Seam
-from edge.config import PayloadKind, Rung
-from edge.parcel import PICTURE
-from edge.payloads import PayloadBook, cut_forms, picture_forms
-from edge.policy.payload import choose_payload
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.model.split import Cut, Seam
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.parcel import PICTURE
+from spillover.edge.payloads import PayloadBook, cut_forms, picture_forms
+from spillover.edge.policy.payload import choose_payload
 
 PC = {
     PICTURE: (60_000, 0.006, 0.031),

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ConfigError
-from common.model.manifest import Task
-from common.types import Action, Prediction
-from edge.config import BudgetConfig, Mode, PolicyConfig
-from edge.link import LinkEstimate
-from edge.policy.base import HELD_BACK, Context, Policy
-from edge.policy.build import build_policy
-from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Prediction
+from spillover.edge.config import BudgetConfig, Mode, PolicyConfig
+from spillover.edge.link import LinkEstimate
+from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.policy.build import build_policy
+from spillover.edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from tests.unit.edge.values import classification, detections
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
-from common.types import Detections
-from edge.config import RedactionConfig, RedactionStyle
-from edge.redaction import build_redaction
+from spillover.common.errors import ConfigError
+from spillover.common.types import Detections
+from spillover.edge.config import RedactionConfig, RedactionStyle
+from spillover.edge.redaction import build_redaction
 from tests.unit.edge.values import classification, frame
 
 LABELS = ("person", "dog")

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from common.errors import SourceError
-from edge.camera import resilient
-from edge.camera.resilient import MAX_UNREADABLE, ResilientSource
-from edge.camera.source import Picture, UnreadablePictureError
+from spillover.common.errors import SourceError
+from spillover.edge.camera import resilient
+from spillover.edge.camera.resilient import MAX_UNREADABLE, ResilientSource
+from spillover.edge.camera.source import Picture, UnreadablePictureError
 
 GONE = SourceError("gone")
 TORN = UnreadablePictureError("torn")

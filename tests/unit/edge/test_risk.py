@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.policy.risk import AuditedRisk, threshold_for_risk, wilson
+from spillover.edge.policy.risk import AuditedRisk, threshold_for_risk, wilson
 
 
 def world(random: np.random.Generator, count: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:

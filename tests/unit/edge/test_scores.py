@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.manifest import Task
-from common.types import Classification
-from edge.policy.scores import SCORERS, ScoreSettings
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification
+from spillover.edge.policy.scores import SCORERS, ScoreSettings
 from tests.unit.edge.values import classification, detections
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model.session import Model, StepTimings
-from common.model.session_config import SessionConfig
-from common.types import Classification, Detections, Image, ModelId, Prediction
-from edge.second_look import SecondLook, averaged, centre, end_squares, fused, middle, uncut
+from spillover.common.model.session import Model, StepTimings
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Detections, Image, ModelId, Prediction
+from spillover.edge.second_look import SecondLook, averaged, centre, end_squares, fused, middle, uncut
 from tests.unit.lab.test_evaluate import constant_model
 
 

@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
-from common.types import Classification, Result
-from edge.receipt import Receipt
-from edge.sinks.base import MemorySink
-from edge.sinks.jsonl import JsonLinesSink
-from edge.sinks.outlet import MAX_UNFLUSHED, Outlet
-from edge.sinks.record import Record, record_encoder
-from edge.values import Event
+from spillover.common.errors import ConfigError
+from spillover.common.types import Classification, Result
+from spillover.edge.receipt import Receipt
+from spillover.edge.sinks.base import MemorySink
+from spillover.edge.sinks.jsonl import JsonLinesSink
+from spillover.edge.sinks.outlet import MAX_UNFLUSHED, Outlet
+from spillover.edge.sinks.record import Record, record_encoder
+from spillover.edge.values import Event
 from tests.unit.edge.values import detections, result
 
 ENCODE = record_encoder(["cat", "dog"])

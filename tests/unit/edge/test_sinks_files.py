@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import ConfigError
-from common.types import AnsweredBy
-from edge.sinks.jsonl import JsonLinesSink
-from edge.sinks.record import is_event, record_encoder
-from edge.sinks.sqlite import SqliteSink
-from edge.values import Event
+from spillover.common.errors import ConfigError
+from spillover.common.types import AnsweredBy
+from spillover.edge.sinks.jsonl import JsonLinesSink
+from spillover.edge.sinks.record import is_event, record_encoder
+from spillover.edge.sinks.sqlite import SqliteSink
+from spillover.edge.values import Event
 from tests.unit.edge.values import result
 
 ENCODE = record_encoder(())

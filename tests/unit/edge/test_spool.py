@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from edge.spool.arena import Fate
-from edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
-from edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
+from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
 _LIMITS_OF_WRITER = SpoolLimits(max_bytes=1 << 20, max_age_s=1e6)
@@ -132,8 +132,8 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
 _WRITER = """
 import itertools, sys
 from pathlib import Path
-from common.log import configure_logging
-from edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.common.log import configure_logging
+from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 configure_logging("error", as_json=False)
 spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0, lambda fate, key: None)
 for number in itertools.count(int(sys.argv[2])):
@@ -180,7 +180,7 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
 _FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0, lambda fate, key: None)
 spool.step([Offer(1.0, "key", b"x")])

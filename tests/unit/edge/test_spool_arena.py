@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.spool.arena import Arena, intact_records
-from edge.spool.record import BLOCK_BYTES, HEADER_BYTES
+from spillover.edge.spool.arena import Arena, intact_records
+from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES
 
 _CAP = 16 * BLOCK_BYTES
 _bodies = st.integers(0, 4 * BLOCK_BYTES).map(lambda size: random.Random(size).randbytes(size))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.spool.extents import Extents
+from spillover.edge.spool.extents import Extents
 
 _BLOCKS = 40
 _steps = st.lists(

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from common.images import EncodedImage, encode_jpeg
-from common.model.preprocess import Geometry
-from common.types import (
+from spillover.common.images import EncodedImage, encode_jpeg
+from spillover.common.model.preprocess import Geometry
+from spillover.common.types import (
     Action,
     AnsweredBy,
     Classification,
@@ -14,9 +14,9 @@ from common.types import (
     Result,
     Timings,
 )
-from edge.crops import NO_BOXES
-from edge.spool.frames import SpooledFrame, to_body
-from edge.values import EncodedFeatures, Parcel
+from spillover.edge.crops import NO_BOXES
+from spillover.edge.spool.frames import SpooledFrame, to_body
+from spillover.edge.values import EncodedFeatures, Parcel
 from tests.unit.edge.values import result
 
 FEATURES = EncodedFeatures(b"SF features", "ab" * 32, Geometry(0.5, 0.25, 3.5, 0.0, 640, 480))

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from edge.pulse import Pulse
-from edge.systemd import Notifier
+from spillover.edge.pulse import Pulse
+from spillover.edge.systemd import Notifier
 
 
 @pytest.fixture

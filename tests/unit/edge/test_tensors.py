@@ -6,15 +6,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from common.errors import ConfigError, InvalidInputError
-from common.images import decode_jpeg, encode_jpeg
-from common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, write_manifest
-from common.model.preprocess import Geometry, preprocess
-from common.types import Detections
-from edge.config import UplinkConfig
-from edge.parcel import PICTURE, TENSOR, Packer, as_it_waits
-from edge.tensors import TensorEncoder
-from edge.values import EncodedFeatures, EncodedImage, EncodedTensor
+from spillover.common.errors import ConfigError, InvalidInputError
+from spillover.common.images import decode_jpeg, encode_jpeg
+from spillover.common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, write_manifest
+from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.types import Detections
+from spillover.edge.config import UplinkConfig
+from spillover.edge.parcel import PICTURE, TENSOR, Packer, as_it_waits
+from spillover.edge.tensors import TensorEncoder
+from spillover.edge.values import EncodedFeatures, EncodedImage, EncodedTensor
 from tests.unit.edge.values import frame
 
 PLAIN = Input(height=8, width=8)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.types import (
+from spillover.common.types import (
     Action,
     AnsweredBy,
     Classification,

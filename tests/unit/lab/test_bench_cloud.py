@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from lab.bench_cloud.bench import Cell, Outcome
-from lab.bench_cloud.load import LoadError, read_burst
-from lab.bench_cloud.report import goals, print_report
+from spillover.lab.bench_cloud.bench import Cell, Outcome
+from spillover.lab.bench_cloud.load import LoadError, read_burst
+from spillover.lab.bench_cloud.report import goals, print_report
 
 PRINTED = """finished in 2.50s, {rate} req/s, 371.70KB/s
 requests: 4 total, 4 started, 4 done, {succeeded} succeeded, {failed} failed, 0 errored, 0 timeout

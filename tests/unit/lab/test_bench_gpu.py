@@ -3,8 +3,8 @@
 import pytest
 from click.testing import CliRunner
 
-from lab.bench_cloud.cli import bench_cloud
-from lab.bench_cloud.engine import Device, Engine, why_no_cuda
+from spillover.lab.bench_cloud.cli import bench_cloud
+from spillover.lab.bench_cloud.engine import Device, Engine, why_no_cuda
 
 
 @pytest.mark.skipif(not why_no_cuda(), reason="this machine has CUDA: `make bench-gpu` runs there")

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.model.manifest import Task
-from common.types import Classification, Prediction
-from edge.policy.gain import EdgeSide
-from lab.data.labelled import ClassLabels, LabelledSet
-from lab.data.pictures import ArrayPicture
-from lab.policy.bench.report import write_report
-from lab.policy.bench.rules import budget_rows, risk_rows
-from lab.policy.fit import Pair
-from lab.progress import Silent
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification, Prediction
+from spillover.edge.policy.gain import EdgeSide
+from spillover.lab.data.labelled import ClassLabels, LabelledSet
+from spillover.lab.data.pictures import ArrayPicture
+from spillover.lab.policy.bench.report import write_report
+from spillover.lab.policy.bench.rules import budget_rows, risk_rows
+from spillover.lab.policy.fit import Pair
+from spillover.lab.progress import Silent
 
 
 def test_the_rank_rule_earns_nine_tenths_and_overspends_nothing() -> None:

@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from edge.spool.arena import Arena
-from lab.check.books import Books
-from lab.check.cli import BooksDoNotBalanceError, check
+from spillover.edge.spool.arena import Arena
+from spillover.lab.check.books import Books
+from spillover.lab.check.cli import BooksDoNotBalanceError, check
 
 
 def _started(boot="b"):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ModelError
-from lab.prepare.checkpoint import read_checkpoint
+from spillover.common.errors import ModelError
+from spillover.lab.prepare.checkpoint import read_checkpoint
 
 STORAGES = {"f4": "FloatStorage", "i8": "LongStorage", "f2": "HalfStorage", "u1": "ByteStorage"}
 MAGIC = 0x1950A86A20F9469CFC6C

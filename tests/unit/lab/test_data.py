@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from common.errors import SourceError
-from common.model.manifest import Task
-from lab.data.labelled import ClassLabels, CocoTruth, open_labelled_set
+from spillover.common.errors import SourceError
+from spillover.common.model.manifest import Task
+from spillover.lab.data.labelled import ClassLabels, CocoTruth, open_labelled_set
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
 BOX = {"image_id": 9, "category_id": 3, "bbox": [1, 1, 2, 3]}

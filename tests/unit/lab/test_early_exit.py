@@ -5,18 +5,18 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from common.errors import ModelError
-from common.model.exit import load_exit_info
-from common.model.manifest import open_model_folder
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from common.model.split import head_path, open_split_plan
-from lab.early_exit.build import LINEAR, build_early_exit
-from lab.early_exit.fit import Skip, fit_skip, geometry
-from lab.early_exit.graphs import linear_graph
-from lab.early_exit.linear import fit_linear, pool_of, softmax
-from lab.progress import Silent
-from lab.split.extract import Half
+from spillover.common.errors import ModelError
+from spillover.common.model.exit import load_exit_info
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import head_path, open_split_plan
+from spillover.lab.early_exit.build import LINEAR, build_early_exit
+from spillover.lab.early_exit.fit import Skip, fit_skip, geometry
+from spillover.lab.early_exit.graphs import linear_graph
+from spillover.lab.early_exit.linear import fit_linear, pool_of, softmax
+from spillover.lab.progress import Silent
+from spillover.lab.split.extract import Half
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 
 

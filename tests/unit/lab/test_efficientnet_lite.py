@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ModelError
-from lab.prepare.efficientnet_lite import SCALINGS, blocks, build_efficientnet_lite, same_padding
+from spillover.common.errors import ModelError
+from spillover.lab.prepare.efficientnet_lite import SCALINGS, blocks, build_efficientnet_lite, same_padding
 
 SIZE = 33  # odd, so that SAME padding is one-sided somewhere
 

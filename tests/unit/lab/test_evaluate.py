@@ -9,17 +9,25 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ConfigError
-from common.model.manifest import Input, Layout, Manifest, Output, Task, file_sha256, write_manifest
-from common.types import Classification, Detections, Prediction
-from lab.data.labelled import ClassLabels, CocoTruth
-from lab.evaluate.cli import evaluate
-from lab.evaluate.curve import curve_by_score, oracle_curve, random_curve
-from lab.evaluate.detection import BoxMixture, CocoSet
-from lab.evaluate.mixture import ClassMixture
-from lab.evaluate.predict import load_predictions, save_predictions
-from lab.evaluate.run import scorers_of
-from lab.policy.cli import fit
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import (
+    Input,
+    Layout,
+    Manifest,
+    Output,
+    Task,
+    file_sha256,
+    write_manifest,
+)
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.lab.data.labelled import ClassLabels, CocoTruth
+from spillover.lab.evaluate.cli import evaluate
+from spillover.lab.evaluate.curve import curve_by_score, oracle_curve, random_curve
+from spillover.lab.evaluate.detection import BoxMixture, CocoSet
+from spillover.lab.evaluate.mixture import ClassMixture
+from spillover.lab.evaluate.predict import load_predictions, save_predictions
+from spillover.lab.evaluate.run import scorers_of
+from spillover.lab.policy.cli import fit
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 

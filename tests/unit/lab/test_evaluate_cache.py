@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.types import Prediction
-from lab.data.labelled import ClassLabels, LabelledSet
-from lab.data.pictures import ArrayPicture
-from lab.evaluate import predict
+from spillover.common.types import Prediction
+from spillover.lab.data.labelled import ClassLabels, LabelledSet
+from spillover.lab.data.pictures import ArrayPicture
+from spillover.lab.evaluate import predict
 from tests.models import colour_classifier
 
 

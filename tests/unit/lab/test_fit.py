@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from common.errors import ModelError, SourceError
-from common.model.manifest import Task
-from common.types import Classification, Detections, Prediction
-from edge.policy.gain import EdgeSide, GainModel
-from lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
-from lab.data.pictures import ArrayPicture
-from lab.evaluate.mixture import mixture_of
-from lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
-from lab.policy.crossfit import cross_fitted
-from lab.policy.fit import fit_pair
-from lab.policy.halves import at, held_out
-from lab.policy.pair import Pair, calibrated
-from lab.policy.ridge import PENALTIES, fit_ridge
-from lab.policy.targets import BoxGain, ClassGain, fit_temperature, taught_by
-from lab.progress import Silent
+from spillover.common.errors import ModelError, SourceError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.policy.gain import EdgeSide, GainModel
+from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
+from spillover.lab.data.pictures import ArrayPicture
+from spillover.lab.evaluate.mixture import mixture_of
+from spillover.lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
+from spillover.lab.policy.crossfit import cross_fitted
+from spillover.lab.policy.fit import fit_pair
+from spillover.lab.policy.halves import at, held_out
+from spillover.lab.policy.pair import Pair, calibrated
+from spillover.lab.policy.ridge import PENALTIES, fit_ridge
+from spillover.lab.policy.targets import BoxGain, ClassGain, fit_temperature, taught_by
+from spillover.lab.progress import Silent
 
 RNG = np.random.default_rng(0)
 SIDE = EdgeSide("e@1", "0" * 64, 0.1)

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 import yaml
 
-from common.config import load_config, parse_config
-from common.errors import ConfigError
-from lab.loadtest import config as section
-from lab.loadtest.cells import cells_of, interleaved
-from lab.loadtest.config import LoadConfig
-from lab.loadtest.server import require_loopback
-from lab.yaml_files import merged, nested
+from spillover.common.config import load_config, parse_config
+from spillover.common.errors import ConfigError
+from spillover.lab.loadtest import config as section
+from spillover.lab.loadtest.cells import cells_of, interleaved
+from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.server import require_loopback
+from spillover.lab.yaml_files import merged, nested
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
 SMALL = """

@@ -5,15 +5,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.errors import ConfigError, ModelError
-from common.model.manifest import Task, open_model_folder
-from common.model.split import open_split_plan
-from edge.config import EdgeConfig
-from lab.loadtest.config import LoadConfig, SweepConfig
-from lab.loadtest.cuts import prepare_cuts
-from lab.loadtest.modes import check_fits, edge_of, modes_used
-from lab.loadtest.sweep import with_swept_modes
-from lab.progress import Silent
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.manifest import Task, open_model_folder
+from spillover.common.model.split import open_split_plan
+from spillover.edge.config import EdgeConfig
+from spillover.lab.loadtest.config import LoadConfig, SweepConfig
+from spillover.lab.loadtest.cuts import prepare_cuts
+from spillover.lab.loadtest.modes import check_fits, edge_of, modes_used
+from spillover.lab.loadtest.sweep import with_swept_modes
+from spillover.lab.progress import Silent
 from tests.models import colour_classifier
 from tests.splitting import residual_classifier, split_classifier
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from common.types import ModelId, Timings
-from edge.sinks.record import ClassRecord, Record
-from lab.loadtest.config import PricesConfig
-from lab.loadtest.figures import Setting, frame_figures
-from lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, EDGE, Window, join, outcomes_of
-from lab.loadtest.stats import percentile_ms, summarise
+from spillover.common.types import ModelId, Timings
+from spillover.edge.sinks.record import ClassRecord, Record
+from spillover.lab.loadtest.config import PricesConfig
+from spillover.lab.loadtest.figures import Setting, frame_figures
+from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, EDGE, Window, join, outcomes_of
+from spillover.lab.loadtest.stats import percentile_ms, summarise
 from tests.unit.lab.test_loadtest_report import SOME_DECISION
 
 FPS = 10.0

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.errors import SourceError
-from common.types import Action, Decision
-from lab.loadtest.compare import changes, write_comparison
-from lab.loadtest.config import GoalConfig
-from lab.loadtest.goals import judge
-from lab.loadtest.report.page import write_page
-from lab.loadtest.results import (
+from spillover.common.errors import SourceError
+from spillover.common.types import Action, Decision
+from spillover.lab.loadtest.compare import changes, write_comparison
+from spillover.lab.loadtest.config import GoalConfig
+from spillover.lab.loadtest.goals import judge
+from spillover.lab.loadtest.report.page import write_page
+from spillover.lab.loadtest.results import (
     FORMAT,
     Capacity,
     Cell,
@@ -30,7 +30,7 @@ from lab.loadtest.results import (
     write_csv,
     write_json,
 )
-from lab.loadtest.stats import summarise
+from spillover.lab.loadtest.stats import summarise
 
 SOME_DECISION = Decision(Action.KEEP, "mode")
 HOSTILE = "<script>alert(1)</script>"

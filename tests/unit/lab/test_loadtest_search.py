@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import SourceError
-from lab.loadtest.capacity import bisect
-from lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
-from lab.loadtest.extrapolate import ServerModel, extrapolate
-from lab.loadtest.gpu import open_gpu_meter
-from lab.loadtest.power import open_energy_meter
-from lab.loadtest.results import Probe, SweepPoint
-from lab.loadtest.simulated.arrivals import arrivals_of
-from lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job, unshaped
-from lab.loadtest.simulated.recording import Recording, scaled
-from lab.loadtest.slow import CgroupBrake
-from lab.loadtest.sweep import mark_front, recommend
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.capacity import bisect
+from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
+from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
+from spillover.lab.loadtest.gpu import open_gpu_meter
+from spillover.lab.loadtest.power import open_energy_meter
+from spillover.lab.loadtest.results import Probe, SweepPoint
+from spillover.lab.loadtest.simulated.arrivals import arrivals_of
+from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job, unshaped
+from spillover.lab.loadtest.simulated.recording import Recording, scaled
+from spillover.lab.loadtest.slow import CgroupBrake
+from spillover.lab.loadtest.sweep import mark_front, recommend
 from tests.unit.lab.test_loadtest_report import cell
 
 

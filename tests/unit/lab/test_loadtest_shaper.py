@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.errors import ConfigError
-from lab.loadtest.config import LinkConfig
-from lab.loadtest.links import schedule_of
-from lab.shaper.link import Link, Schedule, constant
-from lab.shaper.proxy import ShapedProxy, shaped
+from spillover.common.errors import ConfigError
+from spillover.lab.loadtest.config import LinkConfig
+from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.shaper.link import Link, Schedule, constant
+from spillover.lab.shaper.proxy import ShapedProxy, shaped
 
 LIMIT_S = 30
 

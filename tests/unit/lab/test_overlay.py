@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from common.types import AnsweredBy, Detections, Result
-from edge.sinks.record import Record, record_encoder, to_record
-from lab.overlay.cli import overlay
-from lab.overlay.draw import COLOURS, draw
-from lab.overlay.run import Choice, chosen
+from spillover.common.types import AnsweredBy, Detections, Result
+from spillover.edge.sinks.record import Record, record_encoder, to_record
+from spillover.lab.overlay.cli import overlay
+from spillover.lab.overlay.draw import COLOURS, draw
+from spillover.lab.overlay.run import Choice, chosen
 from tests.unit.edge.values import result
 
 BOX = (20, 40, 80, 100)

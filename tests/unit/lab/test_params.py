@@ -6,13 +6,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from common.errors import ConfigError
-from lab.evaluate.cli import evaluate
-from lab.params import MODEL, OUTPUT, PLOT
-from lab.profile.cli import profile
-from lab.quantize.cli import quantize
-from lab.split.cli import split
-from lab.split_bench.cli import bench_split
+from spillover.common.errors import ConfigError
+from spillover.lab.evaluate.cli import evaluate
+from spillover.lab.params import MODEL, OUTPUT, PLOT
+from spillover.lab.profile.cli import profile
+from spillover.lab.quantize.cli import quantize
+from spillover.lab.split.cli import split
+from spillover.lab.split_bench.cli import bench_split
 from tests.models import colour_classifier
 
 

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
-from common.errors import ConfigError, ModelError
-from common.model.manifest import Layout, Task, open_model_folder
-from common.model.session import Model
-from lab.prepare.cli import import_model
-from lab.prepare.presets import PRESETS, read_labels
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.model.manifest import Layout, Task, open_model_folder
+from spillover.common.model.session import Model
+from spillover.lab.prepare.cli import import_model
+from spillover.lab.prepare.presets import PRESETS, read_labels
 
 
 def _network(path, shape, outputs):

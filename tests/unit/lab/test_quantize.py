@@ -11,18 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from common.errors import ConfigError, ModelError, SourceError
-from common.model.manifest import Input, Manifest, Output, Task, open_model_folder
-from common.model.session import Model
-from lab.model_folder import NO_DIGEST, building, finish
-from lab.progress import Silent
-from lab.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of, folder_pictures
-from lab.quantize.cli import quantize
-from lab.quantize.compare import recommend
-from lab.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
-from lab.quantize.outputs import RelativeError
-from lab.quantize.recipe import Recipe
-from lab.quantize.run import default_target
+from spillover.common.errors import ConfigError, ModelError, SourceError
+from spillover.common.model.manifest import Input, Manifest, Output, Task, open_model_folder
+from spillover.common.model.session import Model
+from spillover.lab.model_folder import NO_DIGEST, building, finish
+from spillover.lab.progress import Silent
+from spillover.lab.quantize.calibration import (
+    HISTOGRAM_BUDGET_BYTES,
+    PictureReader,
+    chunk_of,
+    folder_pictures,
+)
+from spillover.lab.quantize.cli import quantize
+from spillover.lab.quantize.compare import recommend
+from spillover.lab.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.quantize.outputs import RelativeError
+from spillover.lab.quantize.recipe import Recipe
+from spillover.lab.quantize.run import default_target
 
 SIDE = 16
 

@@ -12,20 +12,20 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ConfigError, SourceError
-from common.model.manifest import Task
-from common.types import Action, Detections
-from edge.config import BudgetConfig, CarryConfig, Mode, PolicyConfig
-from edge.policy.base import Context, Reason
-from edge.policy.build import build_policy
-from edge.policy.motion import Surroundings
-from edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
-from lab.records import read_records
-from lab.replay.cli import replay
-from lab.replay.compare import compare
-from lab.replay.remake import follows
-from lab.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
-from lab.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
+from spillover.common.errors import ConfigError, SourceError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Detections
+from spillover.edge.config import BudgetConfig, CarryConfig, Mode, PolicyConfig
+from spillover.edge.policy.base import Context, Reason
+from spillover.edge.policy.build import build_policy
+from spillover.edge.policy.motion import Surroundings
+from spillover.edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
+from spillover.lab.records import read_records
+from spillover.lab.replay.cli import replay
+from spillover.lab.replay.compare import compare
+from spillover.lab.replay.remake import follows
+from spillover.lab.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
+from spillover.lab.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
 
 
 def frames(count: int = 3000, seed: int = 0) -> list[ReplayFrame]:

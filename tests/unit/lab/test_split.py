@@ -9,24 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ModelError
-from common.features.quantizer import Quantizer
-from common.model.manifest import open_model_folder
-from common.model.split import head_path, open_split_plan, tail_path
-from common.types import Classification, Detections
-from lab.package_data import package_file
-from lab.prepare.checkpoint import read_checkpoint
-from lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
-from lab.prepare.pair import LITE0, LITE2
-from lab.progress import Silent
-from lab.split.clip import fit_distribution, lambert_w, optimal_clip
-from lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
-from lab.split.cuts import dominated, find_cuts, separates
-from lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
-from lab.split.fidelity import fidelity
-from lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
-from lab.split.pareto import fronts, pareto
-from lab.split.plan import SplitOptions, candidate_cuts, split_model
+from spillover.common.errors import ModelError
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.split import head_path, open_split_plan, tail_path
+from spillover.common.types import Classification, Detections
+from spillover.lab.package_data import package_file
+from spillover.lab.prepare.checkpoint import read_checkpoint
+from spillover.lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
+from spillover.lab.prepare.pair import LITE0, LITE2
+from spillover.lab.progress import Silent
+from spillover.lab.split.clip import fit_distribution, lambert_w, optimal_clip
+from spillover.lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
+from spillover.lab.split.cuts import dominated, find_cuts, separates
+from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
+from spillover.lab.split.fidelity import fidelity
+from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
+from spillover.lab.split.pareto import fronts, pareto
+from spillover.lab.split.plan import SplitOptions, candidate_cuts, split_model
 from tests.splitting import coloured_pictures, residual_classifier, split_classifier
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from common.types import Classification
-from lab.data.labelled import ClassLabels, LabelledSet
-from lab.split_bench.judge import accuracy, halves
-from lab.split_bench.latency import AUTO, EDGE_ONLY, Latency, judge_choice
-from lab.split_bench.rates import RatePoint, accuracy_at, bytes_at
+from spillover.common.types import Classification
+from spillover.lab.data.labelled import ClassLabels, LabelledSet
+from spillover.lab.split_bench.judge import accuracy, halves
+from spillover.lab.split_bench.latency import AUTO, EDGE_ONLY, Latency, judge_choice
+from spillover.lab.split_bench.rates import RatePoint, accuracy_at, bytes_at
 from tests.splitting import coloured_pictures
 
 CURVE = (RatePoint("a", 100, 0.5), RatePoint("b", 200, 0.8), RatePoint("c", 400, 0.7))

@@ -5,12 +5,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from common.errors import ModelError
-from common.model.manifest import MODEL_FILE, Input, Manifest, Output, Task, file_sha256, write_manifest
-from common.model.session import Model
-from common.model.session_config import SessionConfig
-from lab.progress import Silent
-from lab.split.plan import SplitOptions, split_model
+from spillover.common.errors import ModelError
+from spillover.common.model.manifest import (
+    MODEL_FILE,
+    Input,
+    Manifest,
+    Output,
+    Task,
+    file_sha256,
+    write_manifest,
+)
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.lab.progress import Silent
+from spillover.lab.split.plan import SplitOptions, split_model
 from tests.splitting import SIDE, coloured_pictures
 
 PICTURE = ["N", 3, SIDE, SIDE]
