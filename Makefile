@@ -9,8 +9,8 @@ EDGE_STAMP := $(EDGE_VENV)/.installed
 GPU_VENV := .venv-gpu
 GPU_STAMP := $(GPU_VENV)/.installed
 
-# Writes the generated code below folder $(1). The path mapping makes its imports `from spillover.common.pb import ...`.
-protoc = $(BIN)/python -m grpc_tools.protoc -Ispillover/common/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
+# Writes the generated code below folder $(1). The path mapping makes its imports `from spillover.common.wire.pb import ...`.
+protoc = $(BIN)/python -m grpc_tools.protoc -Ispillover/common/wire/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
   --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
 # Models and labelled pictures for tests and benchmarks; what needs them is left out where they are absent.
@@ -59,37 +59,37 @@ check: $(STAMP) check-proto ## ruff, mypy --strict, import-linter, generated cod
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-proto: $(STAMP) ## write common/pb from proto/
+proto: $(STAMP) ## write common/wire/pb from proto/
 	$(call protoc,.)
 
 check-proto: $(STAMP)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") \
-	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/spillover/common/pb" common/pb \
-	  || { echo 'common/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
+	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/spillover/common/wire/pb" common/wire/pb \
+	  || { echo 'common/wire/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
 
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
-	$(BIN)/spillover lab bench-edge --python $(EDGE_VENV)/bin/python
+	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python
 
 bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
-	$(BIN)/spillover lab bench-policy --out out/bench-policy
+	$(BIN)/python -m benchmarks policy --out out/bench-policy
 
 loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (10 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest
 
 bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency over links (SPLIT_DATA=labelled pictures)
 	$(BIN)/spillover lab prepare
-	$(BIN)/spillover lab bench-split --data '$(SPLIT_DATA)'
+	$(BIN)/python -m benchmarks split --data '$(SPLIT_DATA)'
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
-	$(BIN)/spillover lab bench-cloud
+	$(BIN)/python -m benchmarks cloud
 
 bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
-	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/spillover lab bench-cloud --device cuda \
+	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/python -m benchmarks cloud --device cuda \
 	    --out out/bench-gpu/bench-gpu.json; \
-	  else $(BIN)/spillover lab bench-cloud --device cuda; fi
+	  else $(BIN)/python -m benchmarks cloud --device cuda; fi
 
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
-	$(BIN)/python -m spillover.lab.bench_cloud.peers
+	$(BIN)/python -m benchmarks.cloud.peers
 
 chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))

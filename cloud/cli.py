@@ -29,9 +29,10 @@ gave 1.1 to 1.5 times the rate at 4 to 64 connections, side by side.
 @click.group(
     name="cloud",
     cls=LazyGroup,
+    package="spillover.cloud",
     commands_at={
-        "certs": ("cloud.security.cli:certs", "A private CA: certificates for servers, devices, operators."),
-        "tokens": ("cloud.security.cli:tokens", "Bearer tokens, for callers without certificates."),
+        "certs": ("security.cli:certs", "A private CA: certificates for servers, devices, operators."),
+        "tokens": ("security.cli:tokens", "Bearer tokens, for callers without certificates."),
     },
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -10,7 +10,7 @@ from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
 from spillover.common.config import Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.network import check_host_port, is_loopback
+from spillover.common.net.addresses import check_host_port, is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]

@@ -11,25 +11,25 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from spillover.cloud.admission import RateLimiter
-from spillover.cloud.boundary import Boundary
 from spillover.cloud.config import CloudConfig, LimitsConfig
-from spillover.cloud.dataplane import Dataplane
-from spillover.cloud.health import Health
-from spillover.cloud.metrics import Metrics
-from spillover.cloud.metrics_endpoint import metrics_endpoint
-from spillover.cloud.oip import OpenInferenceServicer
-from spillover.cloud.registry import Registry
-from spillover.cloud.repository import Repository
-from spillover.cloud.security.build import Security
-from spillover.cloud.servicer import SpilloverServicer
+from spillover.cloud.models.repository import Repository
+from spillover.cloud.rpc.call_wrapper import Boundary
+from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.metrics_endpoint import metrics_endpoint
+from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
+from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.serving.admission import RateLimiter
+from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.registry import Registry
+from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
-from spillover.common.network import with_port
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.net.addresses import with_port
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()

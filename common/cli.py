@@ -25,12 +25,19 @@ class LazyGroup(click.Group):
     """A group whose commands are named by dotted strings and imported on first use.
 
     `commands_at` maps a command's name to `(module:attribute, one line of help)`; modules are named from
-    `spillover` down. So `spillover --help` loads nothing, and the edge never loads the workbench's libraries.
+    `package` down. So `spillover --help` loads nothing, and the edge never loads the workbench's libraries.
     """
 
-    def __init__(self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
+    def __init__(
+        self,
+        *args: object,
+        commands_at: Mapping[str, tuple[str, str]],
+        package: str = "spillover",
+        **kwargs: object,
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.commands_at = commands_at
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table."""
@@ -42,11 +49,11 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self.commands_at:
             return None
-        module, attribute = self.commands_at[cmd_name][0].split(":")
+        module, attribute = f"{self.package}.{self.commands_at[cmd_name][0]}".split(":")
         try:
-            command = getattr(importlib.import_module(f"spillover.{module}"), attribute)
+            command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            extra = module.partition(".")[0]
+            extra = module.split(".")[1]
             raise click.ClickException(
                 f"`{error.name}` is not installed; `pip install 'spillover[{extra}]'` brings it"
             ) from error
@@ -65,7 +72,7 @@ class LazyGroup(click.Group):
     commands_at={
         "edge": ("edge.cli:edge", "Run the edge daemon: camera, small model, policy, uplink, sink."),
         "cloud": ("cloud.cli:cloud", "Run the cloud server: the full-precision model over gRPC."),
-        "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, benchmarks."),
+        "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, load test."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 5 camera or input.",
@@ -75,16 +82,21 @@ def spillover() -> None:
     """Edge-cloud inference: a small model answers on the device, unsure frames spill over to the cloud."""
 
 
-def main() -> None:
-    """Entry point of the command; turns the project's and the system's errors into one line and a code."""
+def run(command: click.Command, prog_name: str) -> None:
+    """Run `command`; the project's and the system's errors become one line and an exit code."""
     try:
-        spillover.main(prog_name="spillover")
+        command.main(prog_name=prog_name)
     except SpilloverError as error:
-        click.echo(f"spillover: {error}", err=True)
+        click.echo(f"{prog_name}: {error}", err=True)
         sys.exit(_EXIT_CODES.get(type(error), EXIT_FAILED))
     except OSError as error:  # a full disk, a file without permission: the system's sentence says enough
-        click.echo(f"spillover: {error}", err=True)
+        click.echo(f"{prog_name}: {error}", err=True)
         sys.exit(EXIT_FAILED)
+
+
+def main() -> None:
+    """Entry point of the command `spillover`."""
+    run(spillover, "spillover")
 
 
 if __name__ == "__main__":

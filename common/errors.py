@@ -1,6 +1,6 @@
 """The few errors of the project. Each class says whose fault it is; none knows of gRPC.
 
-`cloud.status` holds the one table from these to gRPC statuses; `common.cli` the one from these to exit codes.
+`cloud.rpc.status` holds the one table from these to gRPC statuses; `common.cli` the one to exit codes.
 """
 
 

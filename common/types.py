@@ -1,7 +1,7 @@
 """The values that travel: Frame -> Prediction -> Decision -> Result.
 
 Every stage takes one of these and gives the next. They are frozen; nothing downstream can change what a
-stage upstream has said. protobuf never appears here: `common.convert` is the only file that reads both.
+stage upstream has said. protobuf never appears here: only `common.wire.conversion` reads both.
 """
 
 import enum

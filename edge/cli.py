@@ -125,7 +125,7 @@ def status(config_path: Path | None, address: str | None, *, as_json: bool) -> N
         address = load_config(config_path, EdgeConfig).metrics_address
     if not address:
         raise click.UsageError(f"{config_path} has no metrics_address: such a daemon cannot be asked")
-    from spillover.edge.status import read_status, to_text
+    from spillover.edge.telemetry.status import read_status, to_text
 
     found = read_status(address)
     click.echo(msgspec.json.encode(found) if as_json else to_text(found))

@@ -11,15 +11,15 @@ import cv2
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.log import get_logger
-from spillover.edge.assembly import assemble
-from spillover.edge.camera.resilient import ResilientSource
+from spillover.edge.assembly.daemon import assemble
+from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.memory import release_free_memory
-from spillover.edge.metrics import Metrics, metrics_endpoint
-from spillover.edge.pulse import Pulse
-from spillover.edge.systemd import Notifier
-from spillover.edge.worker import Ended, Worker
+from spillover.edge.runtime.memory import release_free_memory
+from spillover.edge.runtime.stall import Pulse
+from spillover.edge.runtime.systemd import Notifier
+from spillover.edge.runtime.worker import Ended, Worker
+from spillover.edge.telemetry.metrics import Metrics, metrics_endpoint
 
 _log = get_logger("edge")
 

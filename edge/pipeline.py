@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from spillover.common.images import Region
-from spillover.common.model.session import StepTimings
 from spillover.common.types import (
     Action,
     AnsweredBy,
@@ -14,32 +12,20 @@ from spillover.common.types import (
     Detections,
     Frame,
     Image,
-    ModelId,
     Prediction,
     Result,
     Timings,
 )
-from spillover.edge.answers import Answers
-from spillover.edge.audits import Auditor
-from spillover.edge.carry import Carry
-from spillover.edge.crops import Crop, crop_of
+from spillover.edge.inference.predictor import Predictor
+from spillover.edge.inference.scene import Scene, watch
+from spillover.edge.inference.temporal import Carry
+from spillover.edge.link.state import BreakerPhase
+from spillover.edge.payload.crops import Crop, crop_of
+from spillover.edge.policy.auditor import Auditor
 from spillover.edge.policy.base import HELD_BACK, Context, Policy
-from spillover.edge.policy.motion import Scene, watch
+from spillover.edge.results.deadlines import Answers
 from spillover.edge.uplink.base import Uplink
-from spillover.edge.values import BreakerPhase, Ticket
-
-
-class Predictor(Protocol):
-    """What the pipeline needs of a model; `common.model.session.Model` is one."""
-
-    @property
-    def model_id(self) -> ModelId:
-        """Name and version."""
-        ...
-
-    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
-        """Answer one BGR picture. Raises ModelError."""
-        ...
+from spillover.edge.uplink.outcome import Ticket
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from spillover.cloud.security import builders
 from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.files import locked, make_folder, write_private, write_public
 from spillover.common.errors import ConfigError, NotFoundError
-from spillover.common.reload import read_file
-from spillover.common.tls import load_certificates, load_key_pair, utc_now
+from spillover.common.net.reload import read_file
+from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
 
 CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
 CA_DAYS = 3650

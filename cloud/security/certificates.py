@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
 from spillover.common.log import get_logger
-from spillover.common.reload import Reloading, read_file
-from spillover.common.tls import load_certificates, utc_now
+from spillover.common.net.reload import Reloading, read_file
+from spillover.common.net.tls import load_certificates, utc_now
 
 DEVICE = "device"
 PEM_CERTIFICATE = "x509_pem_cert"

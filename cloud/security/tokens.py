@@ -19,8 +19,8 @@ from spillover.cloud.security.files import locked, write_private
 from spillover.cloud.security.roles import NAME_PATTERN, Caller
 from spillover.common.config import Section, load_config
 from spillover.common.errors import ConfigError, UnauthenticatedError
-from spillover.common.reload import Reloading
-from spillover.common.tls import utc_now
+from spillover.common.net.reload import Reloading
+from spillover.common.net.tls import utc_now
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]

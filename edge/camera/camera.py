@@ -11,7 +11,7 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame
 from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
-from spillover.edge.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 _log = get_logger("camera")
 
@@ -20,7 +20,7 @@ DEFAULT_FPS = 10.0
 
 
 class CameraObserver(Protocol):
-    """What a camera reports to be counted; `edge.metrics.Metrics` is one."""
+    """What a camera reports to be counted; `edge.telemetry.metrics.Metrics` is one."""
 
     def captured(self) -> None:
         """A frame got its number."""

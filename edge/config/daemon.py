@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from spillover.common.config import Section
-from spillover.common.network import check_host_port
+from spillover.common.net.addresses import check_host_port
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import Name, NotNegative, Positive

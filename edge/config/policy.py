@@ -24,7 +24,7 @@ class Period(enum.Enum):
 
 
 class BudgetConfig(Section, frozen=True):
-    """What may leave the device, in bytes as the link counts them; see `edge.budget.wire_bytes`."""
+    """What may leave the device, in bytes as the link counts them; see `edge.link.byte_budget.wire_bytes`."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1000)]
     per: Period = Period.DAY
@@ -69,7 +69,7 @@ class PolicyConfig(Section, frozen=True):
 
 
 class CarryConfig(Section, frozen=True):
-    """Let the cloud's last answer correct the edge's answers to the frames that follow; see `edge.carry`."""
+    """Let the cloud's last answer correct those of the edge that follow; see `edge.inference.temporal`."""
 
     max_age_s: Positive = 5.0
     """From the capture of the frame that the cloud answered; older answers are left alone."""

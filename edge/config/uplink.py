@@ -7,7 +7,7 @@ import msgspec
 
 from spillover.common.config import Section
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.network import check_host_port, is_loopback
+from spillover.common.net.addresses import check_host_port, is_loopback
 from spillover.edge.config.kinds import Count, NotNegative, Share
 
 

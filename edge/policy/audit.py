@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from spillover.common.types import Action, Decision, Prediction
 from spillover.edge.policy.base import Context, Draw, Policy, Reason
-from spillover.edge.policy.payload import in_form
+from spillover.edge.policy.variants import in_form
 
 
 class Audited:

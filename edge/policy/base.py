@@ -8,8 +8,8 @@ from typing import Protocol
 
 from spillover.common.images import Region
 from spillover.common.types import Decision, Prediction
-from spillover.edge.policy.motion import UNSEEN, Surroundings
-from spillover.edge.values import LinkState
+from spillover.edge.inference.scene import UNSEEN, Surroundings
+from spillover.edge.link.state import LinkState
 
 Draw = Callable[[], float]
 """Gives the next random number, uniform in [0, 1). Handed in, so that a run can be repeated."""

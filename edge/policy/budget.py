@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from spillover.common.types import Action, Decision, Prediction
-from spillover.edge.budget import Budget, TokenBucket, wire_bytes
+from spillover.edge.link.byte_budget import Budget, TokenBucket, wire_bytes
+from spillover.edge.link.state import PayloadOption, Tokens
 from spillover.edge.policy.base import UNRANKED, Context, Policy, Reason
-from spillover.edge.values import PayloadOption, Tokens
 
 WINDOW = 500
 """Frames that a frame is ranked among."""

@@ -2,7 +2,7 @@
 
 A linear function of features, fitted by `spillover lab fit` and read from a small JSON file. Its unit is the
 gain that the workbench measured: for a classification the probability that the cloud is right minus that the
-edge is; for a detection how much better its boxes' confidences are, see `lab.policy.targets`.
+edge is; for a detection how much better its boxes' confidences are, see `lab.pairs.fit.targets`.
 """
 
 from pathlib import Path

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from spillover.common.types import Action, Decision, Detections, Prediction
+from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.policy.base import Context, Draw, Policy, Reason
 from spillover.edge.policy.scores import Scorer, ScoreSettings
-from spillover.edge.values import BreakerPhase, LinkState
 
 FULL_MOTION = 0.05
 """Share of the picture that has to change for all of the gain of motion."""

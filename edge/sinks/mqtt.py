@@ -17,9 +17,9 @@ from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
 from spillover.common.types import Classification, Result
 from spillover.edge.config import MqttConfig
+from spillover.edge.results.events import Event
 from spillover.edge.sinks.discovery import announcements
 from spillover.edge.sinks.record import Encode, encode_event
-from spillover.edge.values import Event
 
 _log = get_logger("mqtt")
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.queues import BoundedQueue, WhenFull
-from spillover.edge.receipt import Receipt
+from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.events import Event
+from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.sinks.base import Sink
-from spillover.edge.values import Event
 
 _log = get_logger("sink")
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.receipt import Receipt
+from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.events import Event
+from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.sinks.outlet import Outlet
-from spillover.edge.values import Event
-from spillover.edge.worker import OnEnd, Worker
 
 _log = get_logger("sink")
 

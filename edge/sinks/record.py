@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from spillover.common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
-from spillover.edge.values import Event
+from spillover.edge.results.events import Event
 
 TOP_CLASSES = 5
 _STAGES = tuple(field.name for field in fields(Timings))

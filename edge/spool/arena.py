@@ -1,6 +1,6 @@
 """Records in one file of fixed size, written in place; when it is full, the least valuable make room.
 
-Why this and not SQLite in WAL mode, a log of segments, or a file a record: `spillover lab bench-spool`
+Why this and not SQLite in WAL mode, a log of segments, or a file a record: `python -m benchmarks spool`
 measures them side by side. On an ext4 of its own, full, records of 15-45 KB, one a commit, what goes lying
 anywhere: bytes that reach the device for a byte kept are 4.1 with SQLite, 3.8 with a log (a quarter of its
 room held back for the dead), 2.4 with a file a record, 1.05 here; the median commit takes 0.44, 0.55, 0.73

@@ -8,10 +8,12 @@ from typing import Protocol
 from spillover.common.errors import InvalidInputError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.receipt import Receipt
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.payload.types import Parcel
+from spillover.edge.results.delivery import Receipt
 from spillover.edge.spool.frames import SpooledFrame
 from spillover.edge.spool.spool import Spool, Taken
-from spillover.edge.values import BreakerPhase, CallFailure, LinkState, Outcome, Parcel
+from spillover.edge.uplink.outcome import CallFailure, Outcome
 
 _log = get_logger("drain")
 

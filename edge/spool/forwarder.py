@@ -6,13 +6,13 @@ from pathlib import Path
 
 from spillover.common.types import Frame, Result
 from spillover.edge.config import SpoolConfig
-from spillover.edge.receipt import Receipt
+from spillover.edge.payload.types import Parcel
+from spillover.edge.results.delivery import Receipt
+from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.drain import Deliver, Drain, DrainLimits
 from spillover.edge.spool.intake import Intake
 from spillover.edge.spool.spool import Spool, SpoolLimits, SpoolState
-from spillover.edge.values import Parcel
-from spillover.edge.worker import OnEnd, Worker
 
 
 class Forwarder:

@@ -9,7 +9,8 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage
 from spillover.common.model.preprocess import Geometry
 from spillover.common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
-from spillover.edge.values import CloudAnswer, EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.edge.uplink.outcome import CloudAnswer
 
 _FORMAT = 1
 _Row = tuple[float, float, float, float, float, int]
@@ -110,7 +111,7 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "option": parcel.option,
             }
         case EncodedTensor():
-            raise InvalidInputError("a tensor waits as a picture: spillover.edge.parcel.as_it_waits")
+            raise InvalidInputError("a tensor waits as a picture: spillover.edge.payload.encoder.as_it_waits")
 
 
 class SpooledFrame:

@@ -7,11 +7,11 @@ from functools import partial
 from spillover.common.errors import InvalidInputError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
-from spillover.edge.parcel import as_it_waits
-from spillover.edge.queues import BoundedQueue, WhenFull
+from spillover.edge.payload.encoder import as_it_waits
+from spillover.edge.payload.types import EncodedTensor, Parcel
+from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool
-from spillover.edge.values import EncodedTensor, Parcel
 
 _QUEUED_FRAMES = 4
 """Pictures that may wait to be encoded: they are raw, so each takes megabytes."""

@@ -3,8 +3,10 @@
 from typing import Protocol
 
 from spillover.common.types import Frame
-from spillover.edge.crops import Crop
-from spillover.edge.values import CallFailure, LinkState, Outcome, Parcel, Ticket
+from spillover.edge.link.state import LinkState
+from spillover.edge.payload.crops import Crop
+from spillover.edge.payload.types import Parcel
+from spillover.edge.uplink.outcome import CallFailure, Outcome, Ticket
 
 
 class Uplink(Protocol):

@@ -10,7 +10,7 @@ meanwhile waits for its end.
 
 from dataclasses import dataclass, replace
 
-from spillover.edge.values import BreakerPhase
+from spillover.edge.link.state import BreakerPhase
 
 
 @dataclass(frozen=True, slots=True)

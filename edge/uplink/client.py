@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from spillover.common.convert import InferenceReply
 from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame, Prediction
-from spillover.edge.budget import ByteMeter
+from spillover.common.wire.conversion import InferenceReply
 from spillover.edge.config import UplinkConfig
-from spillover.edge.crops import Crop
-from spillover.edge.parcel import PICTURE, Packer
-from spillover.edge.payloads import PayloadBook
-from spillover.edge.uplink.attempts import Attempts
+from spillover.edge.link.byte_budget import ByteMeter
+from spillover.edge.link.payload_costs import PayloadBook
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.payload.crops import Crop
+from spillover.edge.payload.encoder import PICTURE, Packer
+from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel
+from spillover.edge.uplink.blocking_reply import WaitingTicket
 from spillover.edge.uplink.breaker import BreakerRule
-from spillover.edge.uplink.complaints import Complaints
-from spillover.edge.uplink.connection import Connections
-from spillover.edge.uplink.endings import (
+from spillover.edge.uplink.call_status import (
     EXCEEDS_BUCKET,
     NO_TAIL,
     OVER_BUDGET,
@@ -32,21 +32,13 @@ from spillover.edge.uplink.endings import (
     never_left,
     verdict,
 )
-from spillover.edge.uplink.flight import Flight, Passage
+from spillover.edge.uplink.channel import Connections
+from spillover.edge.uplink.connect_meter import Attempts
+from spillover.edge.uplink.in_flight import Flight, Passage
+from spillover.edge.uplink.operator_alerts import Complaints
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, Outcome, Ticket
+from spillover.edge.uplink.protocol import Wire
 from spillover.edge.uplink.retry import RetryBudget
-from spillover.edge.uplink.waiting import WaitingTicket
-from spillover.edge.uplink.wire import Wire
-from spillover.edge.values import (
-    BreakerPhase,
-    CallFailure,
-    CloudAnswer,
-    EncodedFeatures,
-    EncodedTensor,
-    LinkState,
-    Outcome,
-    Parcel,
-    Ticket,
-)
 
 _log = get_logger("uplink")
 

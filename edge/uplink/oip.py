@@ -11,20 +11,20 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
-from spillover.common.convert import InferenceReply, ServerTimings
 from spillover.common.errors import InvalidInputError
 from spillover.common.model.decoders import decoder_for
-from spillover.common.oip import reply_from_pb, request_to_pb
-from spillover.common.pb import open_inference_pb2 as pb
-from spillover.common.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from spillover.common.tensors import Tensor, TensorRequest
 from spillover.common.types import Classification, FloatArray, ModelId, Prediction
+from spillover.common.wire.conversion import InferenceReply, ServerTimings
+from spillover.common.wire.oip import reply_from_pb, request_to_pb
+from spillover.common.wire.pb import open_inference_pb2 as pb
+from spillover.common.wire.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from spillover.common.wire.tensors import Tensor, TensorRequest
 from spillover.edge.config import OipConfig, UplinkConfig
-from spillover.edge.tensors import TensorEncoder
-from spillover.edge.values import EncodedTensor, Parcel
+from spillover.edge.payload.tensors import TensorEncoder
+from spillover.edge.payload.types import EncodedTensor, Parcel
 
 if TYPE_CHECKING:
-    from spillover.edge.uplink.wire import Method
+    from spillover.edge.uplink.protocol import Method
 
 
 class OipWire:

@@ -36,7 +36,7 @@ class ClassLabels:
 class CocoTruth:
     """True boxes in COCO's format (cocodataset.org/#format-data); `image_ids[i]` belongs to picture i.
 
-    Whoever judges a model's boxes takes a category's id for the model's class: see `lab.evaluate.classes`.
+    Whoever judges a model's boxes takes a category's id for the model's class: `lab.pairs.evaluate.classes`.
     """
 
     instances: Mapping[str, Any]

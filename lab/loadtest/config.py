@@ -7,7 +7,7 @@ import msgspec
 
 from spillover.common.config import Section
 from spillover.lab.loadtest.measures import MEASURES
-from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL
+from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.shaper.link import Link
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]

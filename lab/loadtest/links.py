@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spillover.lab.loadtest.config import LinkConfig
-from spillover.lab.replay.trace import MODELS, LinkTrace, model_trace, read_trace
+from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, model_trace, read_trace
 from spillover.lab.shaper.link import Link, Schedule, constant
 
 

@@ -6,9 +6,9 @@ import msgspec
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
-from spillover.edge.carry import build_carry
+from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import EdgeConfig
-from spillover.edge.policy.build import build_policy
+from spillover.edge.inference.temporal import build_carry
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.edges import edge_config
 

@@ -22,11 +22,11 @@ from spillover.lab.data.labelled import (
     LabelledSet,
     open_labelled_set,
 )
-from spillover.lab.evaluate.classes import judging
-from spillover.lab.evaluate.detection import CocoSet
-from spillover.lab.evaluate.predict import predict_all
 from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.package_data import sample_clip
+from spillover.lab.pairs.evaluate.classes import judging
+from spillover.lab.pairs.evaluate.detection import CocoSet
+from spillover.lab.pairs.evaluate.predict import predict_all
 from spillover.lab.progress import Progress
 from spillover.lab.records import prediction_of
 

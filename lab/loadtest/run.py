@@ -36,7 +36,7 @@ from spillover.lab.loadtest.server import require_loopback, server_under_test, w
 from spillover.lab.loadtest.slow import brake_for
 from spillover.lab.loadtest.sweep import run_sweep, with_swept_modes
 from spillover.lab.loadtest.tables import print_report
-from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from spillover.lab.progress import Bar
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from spillover.lab.data.labelled import COCO_FILE, LABELS_FILE, open_labelled_set
 from spillover.lab.data.pictures import Picture
-from spillover.lab.prepare.photographs import package_photographs
-from spillover.lab.quantize.calibration import folder_pictures
+from spillover.lab.models.prepare.photographs import package_photographs
+from spillover.lab.models.quantize.calibration import folder_pictures
 from spillover.lab.split.pareto import thinned
 
 

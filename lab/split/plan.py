@@ -27,7 +27,7 @@ from spillover.common.model.split import (
 )
 from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
-from spillover.lab.profile.timing import interleaved_medians, network_run, profile_plan
+from spillover.lab.models.profile.timing import interleaved_medians, network_run, profile_plan
 from spillover.lab.progress import Progress
 from spillover.lab.split.coding import Examples, Features, choose_coding
 from spillover.lab.split.cuts import find_cuts
@@ -262,9 +262,9 @@ class _Workshop:
 
     def _quantize(self, head_file: Path) -> None:
         """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
+        from spillover.lab.models.quantize.recipe import Recipe
+        from spillover.lab.models.quantize.static import quantize_onnx
         from spillover.lab.progress import Silent
-        from spillover.lab.quantize.recipe import Recipe
-        from spillover.lab.quantize.static import quantize_onnx
 
         float_file = head_file.with_suffix(".float.onnx")
         head_file.rename(float_file)

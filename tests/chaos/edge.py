@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.processes import LIMIT_S, SPILLOVER, free_port
+from tests.support.processes import LIMIT_S, SPILLOVER, free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ import random
 import time
 from collections.abc import Callable
 
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.lab.shaper.faulty import Mode, Weather
+from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
 from tests.chaos.field import SPOOL_MB, Field
-from tests.scripted_cloud import answers, scripted_cloud
+from tests.support.faulty_link import Mode, Weather
+from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
 Fault = Callable[[Field, random.Random], None]

@@ -15,13 +15,13 @@ import numpy as np
 
 from spillover.edge.spool.arena import intact_records
 from spillover.edge.spool.record import HEADER_BYTES
-from spillover.lab.check.books import Books, Verdict
-from spillover.lab.check.cli import waiting_in
-from spillover.lab.shaper.faulty import FaultyProxy, Mode
+from spillover.lab.runs.check.books import Books, Verdict
+from spillover.lab.runs.check.cli import waiting_in
 from tests.chaos.disk import Disk
 from tests.chaos.edge import Edge, Look, kill, wait_until
-from tests.models import colour_classifier
-from tests.processes import SPILLOVER
+from tests.support.faulty_link import FaultyProxy, Mode
+from tests.support.models import colour_classifier
+from tests.support.processes import SPILLOVER
 
 FPS = 20
 SPOOL_MB = 16.0

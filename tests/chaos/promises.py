@@ -19,10 +19,10 @@ import numpy as np
 from spillover.edge.sinks.record import Record
 from spillover.lab.processes import terminable
 from spillover.lab.records import read_records
-from spillover.lab.shaper.faulty import Mode
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import Field
+from tests.support.faulty_link import Mode
 
 MIN_RATE = 0.95
 MAX_ADDED_MS = 2.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from spillover.lab.check.books import Verdict
 from spillover.lab.processes import terminable
+from spillover.lab.runs.check.books import Verdict
 from tests.chaos.disk import CannotHappenHereError
 from tests.chaos.faults import FAULTS, edge_killed
 from tests.chaos.field import Field, Sample

@@ -15,8 +15,8 @@ import click
 
 from spillover.common.model.locate import find_model_folder
 from spillover.lab.console import open_console
+from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from spillover.lab.package_data import sample_clip
-from spillover.lab.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from spillover.lab.processes import terminable
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS

@@ -2,8 +2,8 @@
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from spillover.common.pb import open_inference_pb2 as ours
-from tests.triton import triton_config_pb, triton_pb
+from spillover.common.wire.pb import open_inference_pb2 as ours
+from tests.support.triton import triton_config_pb, triton_pb
 
 THEIRS = triton_pb.DESCRIPTOR.pool
 

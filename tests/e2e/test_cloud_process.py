@@ -10,10 +10,10 @@ import urllib.request
 import grpc
 import pytest
 
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, cloud_process, wait_until
-from tests.serving import CALL_S, jpeg_of, request_for
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, cloud_process, wait_until
+from tests.support.serving import CALL_S, jpeg_of, request_for
 
 
 def test_sigterm_answers_what_is_in_flight_and_exits_with_0(tmp_path):

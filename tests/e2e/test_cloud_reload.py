@@ -5,11 +5,11 @@ import signal
 import grpc
 import msgspec
 
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from tests.models import centre_detector, colour_classifier
-from tests.processes import cloud_process, wait_until
-from tests.serving import CALL_S
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.support.models import centre_detector, colour_classifier
+from tests.support.processes import cloud_process, wait_until
+from tests.support.serving import CALL_S
 
 
 def test_sighup_loads_and_unloads_what_the_configuration_now_says(tmp_path):

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, cloud_process, edge_process
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, cloud_process, edge_process
 
 DEADLINE_S = 1.5
 

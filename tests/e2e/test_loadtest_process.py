@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, SPILLOVER, wait_until
-from tests.serving import jpeg_of
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, SPILLOVER, wait_until
+from tests.support.serving import jpeg_of
 
 
 def test_sigterm_stops_everything_it_started(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import subprocess
 import cv2
 import numpy as np
 
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, SPILLOVER, cloud_process, edge_process
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, SPILLOVER, cloud_process, edge_process
 
 
 def certs(folder, command, *arguments):

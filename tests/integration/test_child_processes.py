@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, wait_until
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, wait_until
 
 # A command of the workbench's group that starts a server and waits.
 SCRIPT = """

@@ -5,9 +5,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from spillover.common.pb import spillover_pb2 as pb
-from tests.models import centre_detector, colour_classifier
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from spillover.common.wire.pb import spillover_pb2 as pb
+from tests.support.models import centre_detector, colour_classifier
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)
 LIMIT = 1_000_000

@@ -12,14 +12,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.common.model.manifest import MODEL_FILE
-from spillover.common.oip import request_to_pb
-from spillover.common.pb import open_inference_pb2 as oip
-from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from spillover.common.tensors import TensorRequest
-from tests.models import colour_classifier, identity
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from spillover.common.wire.oip import request_to_pb
+from spillover.common.wire.pb import open_inference_pb2 as oip
+from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from spillover.common.wire.tensors import TensorRequest
+from tests.support.models import colour_classifier, identity
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED = jpeg_of((0, 0, 255))
 ONE_ROW = request_to_pb(TensorRequest("identity", {"INPUT0": np.ones((1, 4), np.float32)}))

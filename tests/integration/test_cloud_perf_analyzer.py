@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from spillover.common.pb import open_inference_pb2 as pb
-from spillover.common.pb import open_inference_pb2_grpc as pb_grpc
-from tests.models import colour_classifier, identity, lookup
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from spillover.common.wire.pb import open_inference_pb2 as pb
+from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
+from tests.support.models import colour_classifier, identity, lookup
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 _LIMIT_S = 120.0
 _REQUESTS = 30

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from spillover.common.convert import reply_from_pb
 from spillover.common.images import decode_jpeg
 from spillover.common.model.manifest import (
     MODEL_FILE,
@@ -19,7 +18,8 @@ from spillover.common.model.manifest import (
     write_manifest,
 )
 from spillover.common.model.session import Model
-from tests.serving import CALL_S, cloud_config, request_for, serving, stub_of
+from spillover.common.wire.conversion import reply_from_pb
+from tests.support.serving import CALL_S, cloud_config, request_for, serving, stub_of
 
 INPUTS = {
     "yolox": Input(height=416, width=416, colour=Colour.BGR, resize=Resize.LETTERBOX),

@@ -2,12 +2,12 @@
 
 import pytest
 
-from spillover.cloud.answered import Answered
-from spillover.common.convert import InferenceReply, ServerTimings
+from spillover.cloud.serving.reply_cache import Answered
 from spillover.common.types import ModelId
-from tests.models import colour_classifier
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
-from tests.unit.edge.values import classification
+from spillover.common.wire.conversion import InferenceReply, ServerTimings
+from tests.support.edge_values import classification
+from tests.support.models import colour_classifier
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.models import colour_classifier, identity
-from tests.serving import CALL_S, cloud_config, serving
-from tests.triton import triton, triton_aio
+from tests.support.models import colour_classifier, identity
+from tests.support.serving import CALL_S, cloud_config, serving
+from tests.support.triton import triton, triton_aio
 
 ELEMENTS = {
     "BOOL": (TensorProto.BOOL, np.array([[True, False, True, True]])),

@@ -13,18 +13,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
-from spillover.edge.budget import CONNECTION_BYTES, SavedTokens, wire_bytes
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import EdgeConfig, UplinkConfig
 from spillover.edge.daemon import Daemon
+from spillover.edge.link.byte_budget import CONNECTION_BYTES, SavedTokens, wire_bytes
 from spillover.edge.sinks.record import Record
-from spillover.edge.uplink.attempts import Attempts
-from spillover.edge.uplink.connection import Connections
+from spillover.edge.uplink.channel import Connections
+from spillover.edge.uplink.connect_meter import Attempts
 from spillover.lab.records import read_records
-from tests.models import SIDE, colour_classifier
-from tests.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
-from tests.wiretap import wiretap
+from tests.support.models import SIDE, colour_classifier
+from tests.support.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
+from tests.support.wiretap import wiretap
 
 LEFT_BYTES = 20_000.0
 PER_DAY = {"bytes": 50_000, "per": "day", "bucket_bytes": 25_000}

@@ -12,15 +12,15 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.images import decode_jpeg, jpeg_size
-from spillover.common.pb import spillover_pb2 as pb
 from spillover.common.types import Action
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record
+from spillover.lab.pairs.replay.remake import remake
 from spillover.lab.records import read_records
-from spillover.lab.replay.remake import remake
-from tests.models import centre_detector, colour_classifier
-from tests.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
+from tests.support.models import centre_detector, colour_classifier
+from tests.support.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
 
 SIDE = 160
 CROP = (112, 112)

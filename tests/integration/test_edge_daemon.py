@@ -21,9 +21,9 @@ from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record, is_event
 from spillover.lab.records import read_records
-from tests.models import SIDE, centre_detector, colour_classifier
-from tests.processes import SPILLOVER
-from tests.scripted_cloud import (
+from tests.support.models import SIDE, centre_detector, colour_classifier
+from tests.support.processes import SPILLOVER
+from tests.support.scripted_cloud import (
     PATIENCE_S,
     Behaviour,
     Held,

@@ -15,12 +15,12 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.policy.gain import GainModel
-from spillover.lab.policy.cli import fit
-from spillover.lab.prepare.presets import PRESETS
-from spillover.lab.prepare.wrap import wrap_onnx
+from spillover.lab.models.prepare.presets import PRESETS
+from spillover.lab.models.prepare.wrap import wrap_onnx
+from spillover.lab.pairs.fit.cli import fit
+from spillover.lab.pairs.replay.cli import replay
 from spillover.lab.records import read_records
-from spillover.lab.replay.cli import replay
-from tests.serving import cloud_config, serving
+from tests.support.serving import cloud_config, serving
 
 PICTURES = 12
 A_MINUTE_S = 60.0

@@ -14,16 +14,16 @@ from spillover.common.model.split import open_split_plan
 from spillover.common.types import Action
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.edge.features import FeatureEncoder
-from spillover.edge.parcel import PICTURE
-from spillover.lab.early_exit.build import build_early_exit
+from spillover.edge.payload.encoder import PICTURE
+from spillover.edge.payload.features import FeatureEncoder
 from spillover.lab.progress import Silent
 from spillover.lab.records import read_records
-from tests.models import colour_classifier
-from tests.scripted_cloud import no_server_address
-from tests.serving import cloud_config, serving
-from tests.splitting import coloured_pictures, residual_classifier, split_classifier
-from tests.wiretap import wiretap
+from spillover.lab.split.early_exit.build import build_early_exit
+from tests.support.models import colour_classifier
+from tests.support.scripted_cloud import no_server_address
+from tests.support.serving import cloud_config, serving
+from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.support.wiretap import wiretap
 
 FRAMES = 6
 JPEG_START = b"\xff\xd8\xff"

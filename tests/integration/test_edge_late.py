@@ -20,12 +20,12 @@ from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.spool.arena import Arena
 from spillover.edge.spool.frames import SpooledFrame
-from spillover.lab.check.books import Books
-from spillover.lab.check.cli import waiting_in
 from spillover.lab.records import read_records
-from spillover.lab.shaper.faulty import FaultyProxy, Mode
-from tests.models import SIDE, centre_detector, colour_classifier
-from tests.scripted_cloud import PATIENCE_S, answers, no_server_address, scripted_cloud
+from spillover.lab.runs.check.books import Books
+from spillover.lab.runs.check.cli import waiting_in
+from tests.support.faulty_link import FaultyProxy, Mode
+from tests.support.models import SIDE, centre_detector, colour_classifier
+from tests.support.scripted_cloud import PATIENCE_S, answers, no_server_address, scripted_cloud
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_wall_clock_that_jumps_changes_no_ending(tmp_path, pictures, monkeypat
     jumps = itertools.cycle([0.0, 1e8, -1e8, 3600.0, -1.7e9])
     # Where the edge reads the wall clock. Not in gRPC, whose own deadlines begin with a single look at it.
     jumping = types.SimpleNamespace(**vars(time) | {"time": lambda: time.time() + next(jumps)})
-    for place in ("spillover.edge.camera.camera.time", "spillover.edge.journal.time"):
+    for place in ("spillover.edge.camera.camera.time", "spillover.edge.telemetry.frame_events.time"):
         monkeypatch.setattr(place, jumping)
     Daemon(_config(tmp_path, pictures, no_server_address())).run()
     with scripted_cloud(answers) as cloud:

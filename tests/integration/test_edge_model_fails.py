@@ -8,8 +8,8 @@ import pytest
 from spillover.common.errors import ModelError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.lab.check.books import Books
-from tests.models import SIDE, fragile_classifier
+from spillover.lab.runs.check.books import Books
+from tests.support.models import SIDE, fragile_classifier
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)
 

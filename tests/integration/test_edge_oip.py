@@ -10,18 +10,18 @@ import pytest
 
 from spillover.cloud.security.tokens import add_token
 from spillover.common.errors import ConfigError
+from spillover.common.images import EncodedImage
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record
 from spillover.edge.spool.arena import Arena
 from spillover.edge.spool.frames import SpooledFrame
-from spillover.edge.values import EncodedImage
 from spillover.lab.records import read_records
-from tests.models import SIDE, centre_detector, colour_classifier
-from tests.pki import Pki
-from tests.scripted_cloud import PATIENCE_S, no_server_address
-from tests.scripted_oip import RefusedError, gives, logits, scripted_oip
-from tests.serving import cloud_config, serving
+from tests.support.models import SIDE, centre_detector, colour_classifier
+from tests.support.pki import Pki
+from tests.support.scripted_cloud import PATIENCE_S, no_server_address
+from tests.support.scripted_oip import RefusedError, gives, logits, scripted_oip
+from tests.support.serving import cloud_config, serving
 
 BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 

@@ -7,14 +7,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.cloud import mlserver, triton
+from benchmarks.cloud.contenders import Contender, NotHereError
+from benchmarks.cloud.environments import is_prepared
+from benchmarks.cloud.networks import NetworkSpec
+from benchmarks.cloud.peers import ENGINE, REQUIREMENTS
 from spillover.common.model.manifest import MODEL_FILE
-from spillover.lab.bench_cloud import mlserver, triton
-from spillover.lab.bench_cloud.contenders import Contender, NotHereError
-from spillover.lab.bench_cloud.environments import is_prepared
-from spillover.lab.bench_cloud.networks import NetworkSpec
-from spillover.lab.bench_cloud.peers import ENGINE, REQUIREMENTS
 from tests.integration.test_edge_oip import Bench
-from tests.models import SIDE
+from tests.support.models import SIDE
 
 PEERS = {"triton": triton.triton, "mlserver": mlserver.mlserver}
 

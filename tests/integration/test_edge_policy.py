@@ -11,13 +11,13 @@ import pytest
 from spillover.common.images import jpeg_size
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.edge.link_record import LinkRecorder
+from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.sinks.record import Record
-from spillover.edge.status import to_status
+from spillover.edge.telemetry.status import to_status
+from spillover.lab.pairs.replay.trace import read_trace
 from spillover.lab.records import read_records
-from spillover.lab.replay.trace import read_trace
-from tests.models import SIDE, colour_classifier
-from tests.scripted_cloud import PATIENCE_S, scripted_cloud
+from tests.support.models import SIDE, colour_classifier
+from tests.support.scripted_cloud import PATIENCE_S, scripted_cloud
 
 A_MINUTE_S = 600.0
 
@@ -76,7 +76,7 @@ def test_a_smaller_picture_is_sent_where_the_usual_one_is_not_paid_for(site: Sit
     big = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
     for number in range(10):
         cv2.imwrite(str(site.folder / "pictures" / f"{number:03}.png"), big)
-    from spillover.edge.budget import SavedTokens
+    from spillover.edge.link.byte_budget import SavedTokens
 
     state = site.folder / "left.json"
     SavedTokens(state).save(12_000)

@@ -12,14 +12,14 @@ import pytest
 
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.lab.check.books import Books
-from spillover.lab.shaper.faulty import FaultyProxy, Mode
-from tests.models import colour_classifier
-from tests.processes import wait_until
-from tests.scripted_cloud import PATIENCE_S
+from spillover.lab.runs.check.books import Books
+from tests.support.faulty_link import FaultyProxy, Mode
+from tests.support.models import colour_classifier
+from tests.support.processes import wait_until
+from tests.support.scripted_cloud import PATIENCE_S
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-PROGRAM = Path(__file__).parents[1] / "rtsp_server.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "rtsp_server.py"
 _NEEDS = "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0')"
 
 

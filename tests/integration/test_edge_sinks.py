@@ -14,9 +14,9 @@ from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.lab.records import read_records
 from tests.chaos.disk import CannotHappenHereError, Disk
-from tests.models import SIDE, colour_classifier
-from tests.processes import free_port
-from tests.scripted_cloud import PATIENCE_S
+from tests.support.models import SIDE, colour_classifier
+from tests.support.processes import free_port
+from tests.support.scripted_cloud import PATIENCE_S
 
 FRAMES = 60
 

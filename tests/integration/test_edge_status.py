@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from spillover.common.errors import UnavailableError
 from spillover.edge.cli import edge
 from spillover.edge.daemon import Daemon
-from spillover.edge.status import read_status, to_status, to_text
+from spillover.edge.telemetry.status import read_status, to_status, to_text
 from tests.integration.test_edge_late import _config, _until, pictures  # noqa: F401 - a fixture
-from tests.processes import free_port
-from tests.scripted_cloud import PATIENCE_S, no_server_address
+from tests.support.processes import free_port
+from tests.support.scripted_cloud import PATIENCE_S, no_server_address
 
 
 @pytest.fixture

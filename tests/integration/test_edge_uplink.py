@@ -11,15 +11,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from spillover.common.images import decode_jpeg
-from spillover.common.pb import spillover_pb2 as pb
 from spillover.common.types import Classification, Detections, Prediction
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
-from spillover.edge.parcel import Packer
+from spillover.edge.link.state import BreakerPhase
+from spillover.edge.payload.encoder import Packer
 from spillover.edge.uplink.client import GrpcUplink
-from spillover.edge.uplink.flight import PUSHBACK_KEY
-from spillover.edge.uplink.wire import SpilloverWire
-from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer, Outcome
-from tests.scripted_cloud import (
+from spillover.edge.uplink.in_flight import PUSHBACK_KEY
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, Outcome
+from spillover.edge.uplink.protocol import SpilloverWire
+from tests.support.edge_values import frame
+from tests.support.scripted_cloud import (
     PATIENCE_S,
     Behaviour,
     Held,
@@ -30,7 +32,6 @@ from tests.scripted_cloud import (
     refuses,
     scripted_cloud,
 )
-from tests.unit.edge.values import frame
 
 DEADLINE_S = 30.0
 

@@ -11,7 +11,7 @@ from spillover.lab.loadtest.config import Shaper
 from spillover.lab.loadtest.ways import by_kernel, ways_to
 from spillover.lab.shaper.kernel import fits, kernel_link, why_not
 from spillover.lab.shaper.link import Link, Schedule, constant
-from tests.scripted_cloud import PATIENCE_S
+from tests.support.scripted_cloud import PATIENCE_S
 
 SEND = """
 import socket, sys

@@ -15,10 +15,10 @@ from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.results import Report, read_report
 from spillover.lab.loadtest.run import LoadTest, Settings
 from spillover.lab.records import read_records
-from tests.models import centre_detector, colour_classifier
-from tests.scripted_cloud import no_server_address
-from tests.serving import jpeg_of
-from tests.splitting import residual_classifier, split_classifier
+from tests.support.models import centre_detector, colour_classifier
+from tests.support.scripted_cloud import no_server_address
+from tests.support.serving import jpeg_of
+from tests.support.splitting import residual_classifier, split_classifier
 
 COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (40, 40, 250))
 

@@ -14,9 +14,9 @@ from spillover.lab.loadtest.outcomes import CLOUD, Outcomes
 from spillover.lab.loadtest.simulated.generator import GeneratorFailedError, local_generator
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
 from spillover.lab.loadtest.simulated.remote import remote_generator, serving_generator
-from tests.models import colour_classifier
-from tests.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
-from tests.serving import cloud_config, jpeg_of, serving
+from tests.support.models import colour_classifier
+from tests.support.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
+from tests.support.serving import cloud_config, jpeg_of, serving
 
 
 def job_for(address: str, **changes: object) -> Job:

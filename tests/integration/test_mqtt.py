@@ -9,10 +9,10 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from spillover.edge.config import MqttConfig
+from spillover.edge.results.events import Event
 from spillover.edge.sinks.record import record_encoder
-from spillover.edge.values import Event
-from tests.processes import free_port
-from tests.unit.edge.values import result
+from tests.support.edge_values import result
+from tests.support.processes import free_port
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402 - only where it is installed

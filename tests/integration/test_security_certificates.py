@@ -8,13 +8,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.cloud.security.builders import SERVER
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from tests.models import colour_classifier
-from tests.pki import HeldInfer, Pki, secure_channel
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.support.models import colour_classifier
+from tests.support.pki import HeldInfer, Pki, secure_channel
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 
 RED = (0, 0, 255)
 PERMISSION_DENIED, UNAUTHENTICATED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED

@@ -17,20 +17,20 @@ from spillover.cloud.security.authority import key_pem
 from spillover.cloud.security.files import write_private, write_public
 from spillover.cloud.security.tokens import add_token, revoke_tokens
 from spillover.common.errors import ConfigError
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb.spillover_pb2_grpc import SpilloverStub
-from spillover.common.tls import utc_now
+from spillover.common.net.tls import utc_now
 from spillover.common.types import Classification
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
-from spillover.edge.parcel import Packer
+from spillover.edge.payload.encoder import Packer
+from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.client import GrpcUplink
-from spillover.edge.uplink.connection import Connections
-from spillover.edge.uplink.wire import SpilloverWire
-from spillover.edge.values import CallFailure, CloudAnswer
-from tests.models import colour_classifier
-from tests.pki import HeldInfer, Pki
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
-from tests.unit.edge.values import frame
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
+from spillover.edge.uplink.protocol import SpilloverWire
+from tests.support.edge_values import frame
+from tests.support.models import colour_classifier
+from tests.support.pki import HeldInfer, Pki
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 
 RED = (0, 0, 255)
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE

@@ -13,12 +13,12 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import head_path, open_split_plan
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.lab.split.extract import Half
-from tests.models import centre_detector, colour_classifier, identity
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
-from tests.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.support.models import centre_detector, colour_classifier, identity
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
 OWN, OIP = "/spillover.v1.Spillover/", "/inference.GRPCInferenceService/"
 SENDERS_FAULT = {

@@ -7,11 +7,11 @@ import grpc
 import pytest
 from onnx import TensorProto
 
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from tests.h2 import (
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.support.h2 import (
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
@@ -27,8 +27,8 @@ from tests.h2 import (
     setting,
     settings,
 )
-from tests.models import colour_classifier, identity
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from tests.support.models import colour_classifier, identity
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED = (0, 0, 255)
 HELLO = PREFACE + frame(SETTINGS)

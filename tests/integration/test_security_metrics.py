@@ -8,9 +8,9 @@ import urllib.request
 import pytest
 
 from spillover.cloud.security.tokens import add_token
-from tests.models import colour_classifier
-from tests.pki import Pki
-from tests.serving import CALL_S, cloud_config, serving
+from tests.support.models import colour_classifier
+from tests.support.pki import Pki
+from tests.support.serving import CALL_S, cloud_config, serving
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from spillover.cloud.security.tokens import add_token, revoke_tokens
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.pb import spillover_pb2_grpc as pb_grpc
-from tests.models import colour_classifier, identity
-from tests.pki import Pki, bearer, secure_channel
-from tests.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.support.models import colour_classifier, identity
+from tests.support.pki import Pki, bearer, secure_channel
+from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 
 RED = (0, 0, 255)
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

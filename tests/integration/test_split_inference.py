@@ -4,16 +4,16 @@ import grpc
 import numpy as np
 import pytest
 
-from spillover.cloud.network import Network
+from spillover.cloud.executors.local import Network
 from spillover.common.features.codec import encode_features
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import head_path, open_split_plan
-from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.lab.split.extract import Half
-from tests.serving import CALL_S, cloud_config, serving, stub_of
-from tests.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.support.serving import CALL_S, cloud_config, serving, stub_of
+from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
 
 @pytest.fixture(scope="module")

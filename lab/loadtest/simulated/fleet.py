@@ -11,12 +11,13 @@ from typing import cast
 import grpc.aio
 import numpy as np
 
-from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Reason
 from spillover.edge.uplink.breaker import BreakerRule
-from spillover.edge.uplink.endings import verdict
-from spillover.edge.uplink.flight import Flight, Passage, Verdict
-from spillover.edge.values import CallFailure, LinkState
+from spillover.edge.uplink.call_status import verdict
+from spillover.edge.uplink.in_flight import Flight, Passage, Verdict
+from spillover.edge.uplink.outcome import CallFailure
 from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
 from spillover.lab.loadtest.simulated.arrivals import Arrivals
 from spillover.lab.loadtest.simulated.job import Job, Payload

@@ -11,13 +11,13 @@ from spillover.common.types import Decision, Frame
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
 from spillover.edge.config import PayloadKind, UplinkConfig
-from spillover.edge.crops import NO_BOXES, Crop
-from spillover.edge.features import FeatureEncoder
-from spillover.edge.parcel import Packer
-from spillover.edge.policy.payload import region_told
+from spillover.edge.payload.crops import NO_BOXES, Crop
+from spillover.edge.payload.encoder import Packer
+from spillover.edge.payload.features import FeatureEncoder
+from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
+from spillover.edge.payload.types import Payload as EdgePayload
+from spillover.edge.policy.variants import region_told
 from spillover.edge.sinks.record import Record
-from spillover.edge.values import EncodedFeatures, EncodedTensor
-from spillover.edge.values import Payload as EdgePayload
 from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.loadtest.simulated.job import LoggedFrame, Payload
 

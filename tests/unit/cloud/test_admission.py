@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.cloud.admission import Admission, RateLimiter
 from spillover.cloud.config import BatchingConfig, LimitsConfig
+from spillover.cloud.serving.admission import Admission, RateLimiter
 from spillover.common.errors import DeadlineExpiredError, OverloadedError
 
 

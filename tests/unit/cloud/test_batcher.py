@@ -7,16 +7,16 @@ import threading
 import numpy as np
 import pytest
 
-from spillover.cloud.batcher import Batcher, Work
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.costs import RunCosts
-from spillover.cloud.network import Network
+from spillover.cloud.executors.latency import RunCosts
+from spillover.cloud.executors.local import Network
+from spillover.cloud.serving.batching import Batcher, Work
 from spillover.common.errors import ModelError, UnavailableError
 from spillover.common.model.manifest import MODEL_FILE
 from spillover.common.model.session import open_session
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import ModelId
-from tests.models import identity
+from tests.support.models import identity
 
 
 class Seen:

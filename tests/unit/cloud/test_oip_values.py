@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from spillover.common.errors import InvalidInputError, UnsupportedError
-from spillover.common.oip import reply_from_pb, reply_to_pb, request_from_pb, request_to_pb
-from spillover.common.pb import open_inference_pb2 as pb
-from spillover.common.tensors import DTYPES, TensorReply, TensorRequest, tensor_from_raw
+from spillover.common.wire.oip import reply_from_pb, reply_to_pb, request_from_pb, request_to_pb
+from spillover.common.wire.pb import open_inference_pb2 as pb
+from spillover.common.wire.tensors import DTYPES, TensorReply, TensorRequest, tensor_from_raw
 
 NUMBERS = [dtype for dtype in DTYPES.values() if not dtype.hasobject]
 TENSORS = st.one_of(

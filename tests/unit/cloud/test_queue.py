@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.cloud.batcher.queue import FairQueue
-from spillover.cloud.batcher.work import Work
+from spillover.cloud.serving.batching.queue import FairQueue
+from spillover.cloud.serving.batching.work import Work
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spillover.cloud.repository import Repository
+from spillover.cloud.models.repository import Repository
 from spillover.common.errors import NotFoundError
 
 

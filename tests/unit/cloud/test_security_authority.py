@@ -16,7 +16,7 @@ from spillover.cloud.security.cli import certs
 from spillover.cloud.security.files import write_private
 from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError
-from spillover.common.tls import load_key_pair, utc_now
+from spillover.common.net.tls import load_key_pair, utc_now
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from spillover.cloud.config import CloudConfig
 from spillover.common.config import parse_config
 from spillover.common.errors import ConfigError
-from spillover.common.network import is_loopback
+from spillover.common.net.addresses import is_loopback
 
 TLS = "tls: {certificate: a, key: b}"
 MUTUAL = "tls: {certificate: a, key: b, client_ca: c}"

@@ -6,7 +6,7 @@ from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates, read_revoked
 from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
-from tests.pki import Pki
+from tests.support.pki import Pki
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from spillover.cloud.security.roles import DEFAULT_ROLES, METRICS_PAGE, NEEDED, Caller, Permission, Roles
 from spillover.common.errors import ForbiddenError
-from spillover.common.pb import open_inference_pb2 as oip_pb
-from spillover.common.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import open_inference_pb2 as oip_pb
+from spillover.common.wire.pb import spillover_pb2 as pb
 
 SERVED = {
     f"/{service.full_name}/{method.name}"

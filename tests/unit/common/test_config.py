@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spillover.common.config import Section, load_config, naming, parse_config
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.home import cache_home, models_home
-from spillover.common.network import check_host_port
+from spillover.common.net.addresses import check_host_port
 
 
 class Inner(Section, frozen=True):

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spillover.common.convert import (
+from spillover.common.errors import InvalidInputError
+from spillover.common.types import Classification, Detections, ModelId
+from spillover.common.wire.conversion import (
     InferenceReply,
     InferenceRequest,
     ServerTimings,
@@ -15,9 +17,7 @@ from spillover.common.convert import (
     request_from_pb,
     request_to_pb,
 )
-from spillover.common.errors import InvalidInputError
-from spillover.common.pb import spillover_pb2 as pb
-from spillover.common.types import Classification, Detections, ModelId
+from spillover.common.wire.pb import spillover_pb2 as pb
 
 TEXT = st.text(max_size=20)
 SECONDS = st.integers(0, 2**32 - 1).map(lambda us: us / 1e6)

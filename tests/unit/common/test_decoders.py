@@ -235,7 +235,7 @@ def test_real_detectors_find_what_they_should(
 ) -> None:
     """Mean average precision on labelled pictures is the network's, so no formula is a little wrong."""
     from spillover.lab.data.labelled import CocoTruth
-    from spillover.lab.evaluate.detection import CocoSet
+    from spillover.lab.pairs.evaluate.detection import CocoSet
 
     (tmp_path / "model.onnx").write_bytes((shared_dir / "models" / file).read_bytes())
     output = Output(decoder=decoder, confidence_threshold=0.01, iou_threshold=iou_threshold)

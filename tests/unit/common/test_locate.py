@@ -6,7 +6,7 @@ import pytest
 
 from spillover.common.errors import ModelError
 from spillover.common.model.locate import find_model_folder, version_key
-from tests.models import colour_classifier
+from tests.support.models import colour_classifier
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from spillover.common.model.manifest import (
     write_manifest,
 )
 from spillover.common.model.session import Model
-from tests.models import colour_classifier
+from tests.support.models import colour_classifier
 
 
 @pytest.fixture

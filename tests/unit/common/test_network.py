@@ -2,7 +2,7 @@
 
 import pytest
 
-from spillover.common.network import split_host_port, with_port
+from spillover.common.net.addresses import split_host_port, with_port
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spillover.edge.link.state import BreakerPhase
 from spillover.edge.uplink.breaker import Breaker, BreakerRule
 from spillover.edge.uplink.retry import RetryBudget
-from spillover.edge.values import BreakerPhase
 
 _RULE = BreakerRule()
 

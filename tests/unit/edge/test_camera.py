@@ -17,9 +17,9 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import Picture, UnreadablePictureError
 from spillover.edge.camera.video import VideoSource
 from spillover.edge.config import CameraConfig, Pace
-from spillover.edge.journal import Journal
-from spillover.edge.metrics import Metrics
-from spillover.edge.receipt import Receipt
+from spillover.edge.results.delivery import Receipt
+from spillover.edge.telemetry.frame_events import Journal
+from spillover.edge.telemetry.metrics import Metrics
 
 
 class CountingSource:

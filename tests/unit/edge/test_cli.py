@@ -15,8 +15,8 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Manifest, write_manifest
 from spillover.edge.cli import edge, with_overrides
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
-from tests.models import colour_classifier
-from tests.processes import LIMIT_S, SPILLOVER, wait_until
+from tests.support.models import colour_classifier
+from tests.support.processes import LIMIT_S, SPILLOVER, wait_until
 
 TWO_LINES = "{camera: {source: v}, model: {folder: m}}"
 

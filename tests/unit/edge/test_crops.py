@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from spillover.common.images import EncodedImage, Region, decode_jpeg
 from spillover.common.types import Action, Decision, Detections
 from spillover.edge.config import PayloadKind, Rung
-from spillover.edge.crops import crop_of, merged
-from spillover.edge.parcel import PICTURE, encode_rung
-from spillover.edge.payloads import PayloadBook, picture_forms
+from spillover.edge.link.payload_costs import PayloadBook, picture_forms
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
+from spillover.edge.payload.crops import crop_of, merged
+from spillover.edge.payload.encoder import PICTURE, encode_rung
+from spillover.edge.payload.types import Parcel
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
-from spillover.edge.policy.payload import in_form, region_told
 from spillover.edge.policy.region import LEAST_SIDE, MOST_SHARE, doubtful_region
 from spillover.edge.policy.scores import ScoreSettings, near_threshold
-from spillover.edge.values import LinkState, LinkView, Parcel, PayloadOption
-from tests.unit.edge.values import classification
+from spillover.edge.policy.variants import in_form, region_told
+from tests.support.edge_values import classification
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)
 CROP = Rung(85, crop=True)

@@ -6,12 +6,14 @@ import pytest
 
 from spillover.common.images import EncodedImage
 from spillover.common.types import AnsweredBy, ModelId
-from spillover.edge.receipt import Receipt
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.payload.types import Parcel
+from spillover.edge.results.delivery import Receipt
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
-from spillover.edge.values import BreakerPhase, CallFailure, CloudAnswer, LinkState, Parcel
-from tests.unit.edge.values import classification, result
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
+from tests.support.edge_values import classification, result
 
 FREE = LinkState(in_flight=0, max_in_flight=4)
 ANSWER = CloudAnswer(classification(0.9, 0.1), ModelId("big", "7"), 0.1, 0.0, 0.0, 0.0, sent_bytes=4)

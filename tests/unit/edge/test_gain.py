@@ -13,12 +13,12 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Classification, Detections, Prediction
+from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import Mode, PolicyConfig, SecondLookConfig
+from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.build import build_policy
 from spillover.edge.policy.features import classification_features, detection_features, tempered
 from spillover.edge.policy.gain import EdgeSide, GainFile, GainModel, features_of
-from spillover.edge.values import LinkState
 
 CLASSES = 10
 WEIGHT = np.linspace(0.1, 2.0, CLASSES)

@@ -7,8 +7,8 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import AnsweredBy
-from spillover.edge.metrics import Metrics, metrics_endpoint
-from tests.unit.edge.values import result
+from spillover.edge.telemetry.metrics import Metrics, metrics_endpoint
+from tests.support.edge_values import result
 
 
 def test_first_results_and_revisions_are_apart() -> None:

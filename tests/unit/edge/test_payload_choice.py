@@ -8,9 +8,9 @@ import pytest
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.split import Cut, Seam
 from spillover.edge.config import PayloadKind, Rung
-from spillover.edge.parcel import PICTURE
-from spillover.edge.payloads import PayloadBook, cut_forms, picture_forms
-from spillover.edge.policy.payload import choose_payload
+from spillover.edge.link.payload_costs import PayloadBook, cut_forms, picture_forms
+from spillover.edge.payload.encoder import PICTURE
+from spillover.edge.policy.variants import choose_payload
 
 PC = {
     PICTURE: (60_000, 0.006, 0.031),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Prediction
+from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import BudgetConfig, Mode, PolicyConfig
-from spillover.edge.link import LinkEstimate
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from spillover.edge.policy.base import HELD_BACK, Context, Policy
-from spillover.edge.policy.build import build_policy
-from spillover.edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
-from tests.unit.edge.values import classification, detections
+from tests.support.edge_values import classification, detections
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.edge.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 PATIENCE_S = 30.0
 

@@ -6,8 +6,8 @@ import pytest
 from spillover.common.errors import ConfigError
 from spillover.common.types import Detections
 from spillover.edge.config import RedactionConfig, RedactionStyle
-from spillover.edge.redaction import build_redaction
-from tests.unit.edge.values import classification, frame
+from spillover.edge.payload.redaction import build_redaction
+from tests.support.edge_values import classification, frame
 
 LABELS = ("person", "dog")
 BOX = (10.0, 10.0, 40.0, 40.0)

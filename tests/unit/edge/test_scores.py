@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification
 from spillover.edge.policy.scores import SCORERS, ScoreSettings
-from tests.unit.edge.values import classification, detections
+from tests.support.edge_values import classification, detections
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)
 

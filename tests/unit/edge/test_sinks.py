@@ -11,13 +11,13 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Classification, Result
-from spillover.edge.receipt import Receipt
+from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.events import Event
 from spillover.edge.sinks.base import MemorySink
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlet import MAX_UNFLUSHED, Outlet
 from spillover.edge.sinks.record import Record, record_encoder
-from spillover.edge.values import Event
-from tests.unit.edge.values import detections, result
+from tests.support.edge_values import detections, result
 
 ENCODE = record_encoder(["cat", "dog"])
 

@@ -12,11 +12,11 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import AnsweredBy
+from spillover.edge.results.events import Event
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.record import is_event, record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
-from spillover.edge.values import Event
-from tests.unit.edge.values import result
+from tests.support.edge_values import result
 
 ENCODE = record_encoder(())
 

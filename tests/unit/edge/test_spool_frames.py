@@ -14,10 +14,10 @@ from spillover.common.types import (
     Result,
     Timings,
 )
-from spillover.edge.crops import NO_BOXES
+from spillover.edge.payload.crops import NO_BOXES
+from spillover.edge.payload.types import EncodedFeatures, Parcel
 from spillover.edge.spool.frames import SpooledFrame, to_body
-from spillover.edge.values import EncodedFeatures, Parcel
-from tests.unit.edge.values import result
+from tests.support.edge_values import result
 
 FEATURES = EncodedFeatures(b"SF features", "ab" * 32, Geometry(0.5, 0.25, 3.5, 0.0, 640, 480))
 PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 0.4, 10, 20)

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from spillover.edge.pulse import Pulse
-from spillover.edge.systemd import Notifier
+from spillover.edge.runtime.stall import Pulse
+from spillover.edge.runtime.systemd import Notifier
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ConfigError, InvalidInputError
-from spillover.common.images import decode_jpeg, encode_jpeg
+from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
 from spillover.common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, write_manifest
 from spillover.common.model.preprocess import Geometry, preprocess
 from spillover.common.types import Detections
 from spillover.edge.config import UplinkConfig
-from spillover.edge.parcel import PICTURE, TENSOR, Packer, as_it_waits
-from spillover.edge.tensors import TensorEncoder
-from spillover.edge.values import EncodedFeatures, EncodedImage, EncodedTensor
-from tests.unit.edge.values import frame
+from spillover.edge.payload.encoder import PICTURE, TENSOR, Packer, as_it_waits
+from spillover.edge.payload.tensors import TensorEncoder
+from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
+from tests.support.edge_values import frame
 
 PLAIN = Input(height=8, width=8)
 NORMALISED = Input(height=8, width=8, mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.0), colour=Colour.BGR)

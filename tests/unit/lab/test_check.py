@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.edge.spool.arena import Arena
-from spillover.lab.check.books import Books
-from spillover.lab.check.cli import BooksDoNotBalanceError, check
+from spillover.lab.runs.check.books import Books
+from spillover.lab.runs.check.cli import BooksDoNotBalanceError, check
 
 
 def _started(boot="b"):

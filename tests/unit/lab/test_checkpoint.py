@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.common.errors import ModelError
-from spillover.lab.prepare.checkpoint import read_checkpoint
+from spillover.lab.models.prepare.checkpoint import read_checkpoint
 
 STORAGES = {"f4": "FloatStorage", "i8": "LongStorage", "f2": "HalfStorage", "u1": "ByteStorage"}
 MAGIC = 0x1950A86A20F9469CFC6C

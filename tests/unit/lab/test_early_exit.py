@@ -11,13 +11,13 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import head_path, open_split_plan
-from spillover.lab.early_exit.build import LINEAR, build_early_exit
-from spillover.lab.early_exit.fit import Skip, fit_skip, geometry
-from spillover.lab.early_exit.graphs import linear_graph
-from spillover.lab.early_exit.linear import fit_linear, pool_of, softmax
 from spillover.lab.progress import Silent
+from spillover.lab.split.early_exit.build import LINEAR, build_early_exit
+from spillover.lab.split.early_exit.fit import Skip, fit_skip, geometry
+from spillover.lab.split.early_exit.graphs import linear_graph
+from spillover.lab.split.early_exit.linear import fit_linear, pool_of, softmax
 from spillover.lab.split.extract import Half
-from tests.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
 
 def test_a_layer_that_is_a_convolution_is_found_again():

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.errors import ModelError
-from spillover.lab.prepare.efficientnet_lite import SCALINGS, blocks, build_efficientnet_lite, same_padding
+from spillover.lab.models.prepare.efficientnet_lite import (
+    SCALINGS,
+    blocks,
+    build_efficientnet_lite,
+    same_padding,
+)
 
 SIZE = 33  # odd, so that SAME padding is one-sided somewhere
 

@@ -21,13 +21,13 @@ from spillover.common.model.manifest import (
 )
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
-from spillover.lab.evaluate.cli import evaluate
-from spillover.lab.evaluate.curve import curve_by_score, oracle_curve, random_curve
-from spillover.lab.evaluate.detection import BoxMixture, CocoSet
-from spillover.lab.evaluate.mixture import ClassMixture
-from spillover.lab.evaluate.predict import load_predictions, save_predictions
-from spillover.lab.evaluate.run import scorers_of
-from spillover.lab.policy.cli import fit
+from spillover.lab.pairs.evaluate.cli import evaluate
+from spillover.lab.pairs.evaluate.curve import curve_by_score, oracle_curve, random_curve
+from spillover.lab.pairs.evaluate.detection import BoxMixture, CocoSet
+from spillover.lab.pairs.evaluate.mixture import ClassMixture
+from spillover.lab.pairs.evaluate.predict import load_predictions, save_predictions
+from spillover.lab.pairs.evaluate.run import scorers_of
+from spillover.lab.pairs.fit.cli import fit
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 

@@ -8,8 +8,8 @@ import pytest
 from spillover.common.types import Prediction
 from spillover.lab.data.labelled import ClassLabels, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
-from spillover.lab.evaluate import predict
-from tests.models import colour_classifier
+from spillover.lab.pairs.evaluate import predict
+from tests.support.models import colour_classifier
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from spillover.common.model.manifest import Task, open_model_folder, write_manif
 from spillover.common.types import Detections
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
-from spillover.lab.evaluate.classes import class_count, judging
-from spillover.lab.evaluate.detection import CocoSet
-from tests.models import centre_detector, colour_classifier
+from spillover.lab.pairs.evaluate.classes import class_count, judging
+from spillover.lab.pairs.evaluate.detection import CocoSet
+from tests.support.models import centre_detector, colour_classifier
 
 PICTURE = ArrayPicture("p", np.zeros((64, 64, 3), np.uint8))
 BOXES = [[10.0 * n, 10.0 * n, 8.0, 8.0] for n in range(3)]
@@ -139,8 +139,8 @@ def test_the_number_of_classes_is_read_from_real_networks(
     shared_dir: Path, tmp_path: Path, file: str, preset: str, count: int
 ) -> None:
     """Without a labels file the shape of the output says it."""
-    from spillover.lab.prepare.presets import PRESETS
-    from spillover.lab.prepare.wrap import wrap_onnx
+    from spillover.lab.models.prepare.presets import PRESETS
+    from spillover.lab.models.prepare.wrap import wrap_onnx
 
     source, target = shared_dir / "models" / file, tmp_path / "net" / "1"
     wrap_onnx(source, target, PRESETS[preset], name="net", version="1", labels=[])

@@ -9,14 +9,14 @@ from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
-from spillover.lab.evaluate.mixture import mixture_of
-from spillover.lab.policy.calibrate import boxes_of, fit_calibration, out_of_fold
-from spillover.lab.policy.crossfit import cross_fitted
-from spillover.lab.policy.fit import fit_pair
-from spillover.lab.policy.halves import at, held_out
-from spillover.lab.policy.pair import Pair, calibrated
-from spillover.lab.policy.ridge import PENALTIES, fit_ridge
-from spillover.lab.policy.targets import BoxGain, ClassGain, fit_temperature, taught_by
+from spillover.lab.pairs.evaluate.mixture import mixture_of
+from spillover.lab.pairs.fit.calibrate import boxes_of, fit_calibration, out_of_fold
+from spillover.lab.pairs.fit.crossfit import cross_fitted
+from spillover.lab.pairs.fit.fitting import fit_pair
+from spillover.lab.pairs.fit.halves import at, held_out
+from spillover.lab.pairs.fit.pair import Pair, calibrated
+from spillover.lab.pairs.fit.ridge import PENALTIES, fit_ridge
+from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature, taught_by
 from spillover.lab.progress import Silent
 
 RNG = np.random.default_rng(0)

@@ -14,8 +14,8 @@ from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.modes import check_fits, edge_of, modes_used
 from spillover.lab.loadtest.sweep import with_swept_modes
 from spillover.lab.progress import Silent
-from tests.models import colour_classifier
-from tests.splitting import residual_classifier, split_classifier
+from tests.support.models import colour_classifier
+from tests.support.splitting import residual_classifier, split_classifier
 
 
 @pytest.fixture

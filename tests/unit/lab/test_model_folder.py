@@ -5,7 +5,7 @@ import os
 import pytest
 
 from spillover.common.errors import ConfigError, ModelError
-from spillover.lab.model_folder import building
+from spillover.lab.models.folder import building
 
 
 def test_a_built_folder_takes_the_place_of_the_old_one(tmp_path):

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from spillover.common.types import AnsweredBy, Detections, Result
 from spillover.edge.sinks.record import Record, record_encoder, to_record
-from spillover.lab.overlay.cli import overlay
-from spillover.lab.overlay.draw import COLOURS, draw
-from spillover.lab.overlay.run import Choice, chosen
-from tests.unit.edge.values import result
+from spillover.lab.runs.overlay.cli import overlay
+from spillover.lab.runs.overlay.draw import COLOURS, draw
+from spillover.lab.runs.overlay.run import Choice, chosen
+from tests.support.edge_values import result
 
 BOX = (20, 40, 80, 100)
 

@@ -6,14 +6,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.split.cli import bench_split
 from spillover.common.errors import ConfigError
-from spillover.lab.evaluate.cli import evaluate
+from spillover.lab.models.profile.cli import profile
+from spillover.lab.models.quantize.cli import quantize
+from spillover.lab.pairs.evaluate.cli import evaluate
 from spillover.lab.params import MODEL, OUTPUT, PLOT
-from spillover.lab.profile.cli import profile
-from spillover.lab.quantize.cli import quantize
 from spillover.lab.split.cli import split
-from spillover.lab.split_bench.cli import bench_split
-from tests.models import colour_classifier
+from tests.support.models import colour_classifier
 
 
 @pytest.mark.parametrize("command", [evaluate, quantize, split, profile, bench_split])

@@ -9,8 +9,8 @@ from onnx import helper, numpy_helper
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.model.manifest import Layout, Task, open_model_folder
 from spillover.common.model.session import Model
-from spillover.lab.prepare.cli import import_model
-from spillover.lab.prepare.presets import PRESETS, read_labels
+from spillover.lab.models.prepare.cli import import_model
+from spillover.lab.models.prepare.presets import PRESETS, read_labels
 
 
 def _network(path, shape, outputs):

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from spillover.common.errors import ModelError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import DeviceProfile, open_split_plan
-from spillover.lab.profile.cli import profile
-from spillover.lab.profile.timing import interleaved_medians, merged
-from tests.splitting import residual_classifier, split_classifier
+from spillover.lab.models.profile.cli import profile
+from spillover.lab.models.profile.timing import interleaved_medians, merged
+from tests.support.splitting import residual_classifier, split_classifier
 
 
 @pytest.fixture
@@ -80,6 +80,6 @@ def test_every_run_is_made_once_a_round():
 def test_profiling_imports_nothing_that_a_pi_has_not():
     """`lab profile` runs with what the edge installs: no onnx, rich or matplotlib."""
     heavy = "{'onnx', 'rich', 'matplotlib', 'sympy', 'psutil', 'grpc'}"
-    modules = "spillover.lab.profile.cli, spillover.lab.profile.timing"
+    modules = "spillover.lab.models.profile.cli, spillover.lab.models.profile.timing"
     code = f"import sys, {modules}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

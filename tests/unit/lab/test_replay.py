@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Detections
+from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import BudgetConfig, CarryConfig, Mode, PolicyConfig
+from spillover.edge.inference.scene import Surroundings
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from spillover.edge.policy.base import Context, Reason
-from spillover.edge.policy.build import build_policy
-from spillover.edge.policy.motion import Surroundings
-from spillover.edge.values import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
+from spillover.lab.pairs.replay.cli import replay
+from spillover.lab.pairs.replay.compare import compare
+from spillover.lab.pairs.replay.remake import follows
+from spillover.lab.pairs.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
+from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
 from spillover.lab.records import read_records
-from spillover.lab.replay.cli import replay
-from spillover.lab.replay.compare import compare
-from spillover.lab.replay.remake import follows
-from spillover.lab.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
-from spillover.lab.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
 
 
 def frames(count: int = 3000, seed: int = 0) -> list[ReplayFrame]:

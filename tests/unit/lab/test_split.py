@@ -14,10 +14,10 @@ from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import head_path, open_split_plan, tail_path
 from spillover.common.types import Classification, Detections
+from spillover.lab.models.prepare.checkpoint import read_checkpoint
+from spillover.lab.models.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
+from spillover.lab.models.prepare.pair import LITE0, LITE2
 from spillover.lab.package_data import package_file
-from spillover.lab.prepare.checkpoint import read_checkpoint
-from spillover.lab.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
-from spillover.lab.prepare.pair import LITE0, LITE2
 from spillover.lab.progress import Silent
 from spillover.lab.split.clip import fit_distribution, lambert_w, optimal_clip
 from spillover.lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
@@ -27,7 +27,7 @@ from spillover.lab.split.fidelity import fidelity
 from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
 from spillover.lab.split.pareto import fronts, pareto
 from spillover.lab.split.plan import SplitOptions, candidate_cuts, split_model
-from tests.splitting import coloured_pictures, residual_classifier, split_classifier
+from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
 
 @st.composite

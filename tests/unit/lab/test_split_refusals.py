@@ -19,7 +19,7 @@ from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.lab.progress import Silent
 from spillover.lab.split.plan import SplitOptions, split_model
-from tests.splitting import SIDE, coloured_pictures
+from tests.support.splitting import SIDE, coloured_pictures
 
 PICTURE = ["N", 3, SIDE, SIDE]
 CLASSES = ["N", 3]

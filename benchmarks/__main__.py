@@ -1,0 +1,27 @@
+"""`python -m benchmarks ...`: the table of the benchmarks. A new one is one line here."""
+
+import click
+
+from spillover.common.cli import LazyGroup, run
+from spillover.lab.processes import terminable
+
+
+@click.group(
+    "benchmarks",
+    cls=LazyGroup,
+    package="benchmarks",
+    commands_at={
+        "edge": ("edge.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
+        "cloud": ("cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
+        "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
+        "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
+        "spool": ("spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
+    },
+)
+def benchmarks() -> None:
+    """Measure this project. Run from the root of a checkout; `make` has a target for each."""
+
+
+if __name__ == "__main__":
+    with terminable():
+        run(benchmarks, "benchmarks")

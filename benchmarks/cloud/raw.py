@@ -1,0 +1,48 @@
+"""The limit: the network in a bare loop, no server. A process of its own, told what to run line by line.
+
+Reads `<name> <batch> <seconds>` from standard input, prints rows a second. Started once, so that its sessions
+are as warm as a server's.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cloud.engine import Device, Engine
+from benchmarks.cloud.networks import NETWORKS
+from spillover.cloud.executors.io_binding import bound_runner
+from spillover.cloud.executors.local import Network
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.session import open_session
+from spillover.common.types import FloatArray, ModelId
+
+Run = Callable[[FloatArray], object]
+
+
+def main(repository: Path, engine: Engine) -> None:
+    """Serve measurements until standard input ends."""
+    runs_of = {name: _runner(repository / name / "1" / MODEL_FILE, name, engine) for name in NETWORKS}
+    for line in sys.stdin:
+        name, batch, seconds = line.split()
+        rows, run = np.repeat(NETWORKS[name].sample(), int(batch), axis=0), runs_of[name]
+        runs, start_s = 0, time.perf_counter()
+        while (now_s := time.perf_counter()) - start_s < float(seconds):
+            run(rows)
+            runs += 1
+        print(runs * int(batch) / (now_s - start_s), flush=True)  # noqa: T201 - its answer
+
+
+def _runner(path: Path, name: str, engine: Engine) -> Run:
+    """On CUDA with the copies there and back, by IO binding as the server does it."""
+    session = open_session(path, engine.session())
+    bound = bound_runner(session, Network(ModelId(name, "1"), session).inputs)
+    if bound is not None:
+        return lambda rows: bound.run([rows], pads=False)
+    return lambda rows: session.run(["OUTPUT0"], {"INPUT0": rows})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Engine(int(sys.argv[2]), Device(sys.argv[3])))

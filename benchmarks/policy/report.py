@@ -1,0 +1,179 @@
+"""Runs every measurement and writes report.md: one section a question, one table a section."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.policy.pairs import BenchPair, bench_pairs
+from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, risk_rows
+from spillover.common.model.manifest import Task
+from spillover.edge.config import Rung
+from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.scores import ScoreSettings
+from spillover.lab.data.labelled import ClassLabels, open_labelled_set
+from spillover.lab.pairs.evaluate.mixture import correct
+from spillover.lab.pairs.fit.fitting import Fit, fit_pair, write_gain_file
+from spillover.lab.pairs.fit.halves import SPLITS, at, held_out
+from spillover.lab.pairs.fit.pair import Pair, predict_pair
+from spillover.lab.pairs.fit.report import save_fit_plot
+from spillover.lab.pairs.fit.rungs import Doubts, RungRow, measure_rungs
+from spillover.lab.pairs.replay.compare import Row, compare
+from spillover.lab.pairs.replay.simulate import Setting
+from spillover.lab.pairs.replay.trace import MODELS, model_trace
+from spillover.lab.progress import Progress
+
+_GAIN_THRESHOLD = 0.25
+_HELD_OUT = (0.1, 0.2, 0.3, 0.5)
+_LINK_RUNS = 6
+_LADDER_PICTURES = 150
+_LADDER = (
+    Rung(85),
+    Rung(85, square=True),
+    Rung(85, crop=True),
+    Rung(75, 640),
+    Rung(75, 480, square=True),
+    Rung(60, 480),
+    Rung(60, 480, crop=True),
+    Rung(60, 320, square=True),
+    Rung(60, 320),
+)
+_CROP_SETTINGS = ScoreSettings(report_threshold=0.3)
+_DEADLINES_S = {"satellite": 1.5}
+
+
+def write_report(folder: Path, out: Path, progress: Progress, threads: int) -> Path:
+    """Measure everything that can be measured here; returns the report's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    sections = ["# What the policies are worth", "Written by `make bench-policy`."]
+    for pair in bench_pairs(folder):
+        if pair.missing is not None:
+            sections.append(f"## {pair.name}\n\nPassed over: {pair.missing.name} is not there.")
+        else:
+            sections += _pair_sections(pair, out, progress, threads)
+    sections += [_budget_section(), _link_section()]
+    path = out / "report.md"
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return path
+
+
+def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int) -> Iterator[str]:
+    data = open_labelled_set(bench.data)
+    pair = predict_pair(
+        bench.edge, bench.cloud, data, progress, threads, bench.look, calibrate=bench.calibrate
+    )
+    fit = fit_pair(pair, progress)
+    write_gain_file(out / f"{bench.name}.gain.json", fit.file)
+    (out / f"{bench.name}.json").write_text(json.dumps(fit.as_dict(), indent=2) + "\n", encoding="utf-8")
+    save_fit_plot(fit, out / f"{bench.name}.png")
+    cost = decision_cost(GainModel(fit.file), pair)
+    yield (
+        f"## {bench.name}: {fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
+        f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}. Share of the gap "
+        f"closed in % (95 % bootstrap interval), by share sent; the expected gain is cross-fitted, 4 times 5 "
+        f"folds.\n\n{_fit_table(fit)}\n\n"
+        f"A whole decision takes {cost.cpu_p50_us:.0f} us of the processor (99th percentile "
+        f"{cost.cpu_p99_us:.0f} us), {cost.wall_p50_us:.0f} us by the clock ({cost.wall_p99_us:.0f} us)."
+    )
+    yield (
+        f"### {bench.name}, held-out halves\n\nAll that is fitted, the calibration too, is fitted on one "
+        f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest)."
+        "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
+    )
+    detects = pair.task is Task.DETECTION
+    if bench.look is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
+        yield _ladder_section(bench, pair, progress, threads)
+    if isinstance(data.truth, ClassLabels) and bench.look is None:
+        rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
+        yield (
+            f"### Risk bound on {bench.name}\n\nCalibrated on one half, counted on the other, 100 splits.\n\n"
+            + _table(
+                ("alpha", "kept and wrong, mean", "worst split", "stays on the device"),
+                (
+                    (r.alpha, f"{r.mean_error:.4f}", f"{r.worst_error:.4f}", f"{r.kept_share:.0%}")
+                    for r in rows
+                ),
+            )
+        )
+
+
+def _ladder_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
+    """Bytes and what is kept, on the first pictures of the set; crops for detectors, squares for others."""
+    some = pair.data.part(range(min(_LADDER_PICTURES, len(pair.data.pictures))))
+    detects = pair.task is Task.DETECTION
+    rungs = [rung for rung in _LADDER if not (rung.square if detects else rung.crop)]
+    doubts = Doubts(pair.edge_says, _CROP_SETTINGS) if detects else None
+    rows = measure_rungs(bench.cloud, some, rungs, progress, threads, doubts)
+    return (
+        f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
+        "the cloud's answers with those to the first form (`lab fit --ladder` writes it into the gain file). "
+        f"Crops, around boxes within {_CROP_SETTINGS.band} of {_CROP_SETTINGS.report_threshold}: over the "
+        "pictures that have such boxes; beside it what the edge's own answers to those agree.\n\n"
+        + _table(
+            ("form", "pictures", "bytes, mean", "of the first", "kept", "the edge's own"),
+            (_ladder_cells(row, rows[0].mean_bytes) for row in rows),
+        )
+    )
+
+
+def _ladder_cells(row: RungRow, usual_bytes: float) -> Sequence[str]:
+    of_first = row.mean_bytes / (row.usual_bytes or usual_bytes)
+    own = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
+    return row.name, f"{row.offered:.0%}", f"{row.mean_bytes:.0f}", f"{of_first:.0%}", f"{row.kept:.1%}", own
+
+
+def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:
+    for name, shares in held_out(pair, progress).items():
+        columns = [100 * shares[:, at(share)] for share in _HELD_OUT]
+        yield name, *(f"{c.mean():.0f} ({c.min():.0f}..{c.max():.0f})" for c in columns)
+
+
+def _fit_table(fit: Fit) -> str:
+    points = fit.curves["random"][1:-1]
+    rows = []
+    for name, curve in fit.curves.items():
+        pairs = zip(curve[1:-1], fit.intervals[name][1:-1], strict=True)
+        rows.append((name, *(_cell(p.gap_share, i.low, i.high) for p, i in pairs)))
+    return _table(("policy", *(f"{p.offload:.0%}" for p in points)), rows)
+
+
+def _cell(share: float | None, low: float | None, high: float | None) -> str:
+    if share is None or low is None or high is None:
+        return "-"
+    exact = low == high
+    return f"{100 * share:.0f}" if exact else f"{100 * share:.0f} ({100 * low:.0f}..{100 * high:.0f})"
+
+
+def _budget_section() -> str:
+    rows = (
+        (r.drift, f"{r.budget_share:.0%}", r.bucket_frames, f"{r.reward_share:.1%}", r.over_budget_bytes)
+        for r in budget_rows()
+    )
+    head = ("drift of scores", "budget", "bucket, frames", "of the best possible reward", "bytes over budget")
+    return "## Byte budget: the rank rule against a picker who sees all frames at once\n\n" + _table(
+        head, rows
+    )
+
+
+def _link_section() -> str:
+    rows = []
+    for name in MODELS:
+        setting = Setting(deadline_s=_DEADLINES_S.get(name, 0.5))
+        runs: dict[str, list[Row]] = {}
+        for seed in range(_LINK_RUNS):
+            trace = model_trace(name, seed)
+            for row in compare(link_frames(seed), [trace], setting, _GAIN_THRESHOLD):
+                runs.setdefault(row.policy, []).append(row)
+        for policy, found in runs.items():
+            on_time, gain = ([getattr(r, key) for r in found] for key in ("on_time_share", "gain_share"))
+            sent = round(mean(row.sent for row in found))
+            shares = f"{mean(on_time):.1%}", f"{min(on_time):.1%}", f"{mean(gain):.0%}"
+            rows.append((name, setting.deadline_s, policy, sent, *shares))
+    head = ("link", "deadline, s", "policy", "sent", "on time", "lowest", "gain that arrived in time")
+    text = f"Means of {_LINK_RUNS} runs of ten minutes, each with frames and a link of its own."
+    return f"## Links: threshold alone against the measured link\n\n{text}\n\n{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,201 @@
+"""End to end over shaped links: a real server process, real gRPC, every form of a frame in turn."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import msgspec
+import numpy as np
+
+from benchmarks.split.forms import Form
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, SplitPlan
+from spillover.common.types import Image
+from spillover.common.wire.conversion import reply_from_pb, request_to_pb
+from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.link.payload_costs import PayloadBook, cut_forms, picture_forms
+from spillover.edge.payload.features import FeatureEncoder
+from spillover.edge.policy.variants import choose_payload
+from spillover.lab.processes import running, wait_for_file
+from spillover.lab.progress import Progress
+from spillover.lab.shaper.link import Link, constant
+from spillover.lab.shaper.proxy import shaped
+
+CALL_S = 60.0
+ROUND_TRIP_MS = 50.0
+EDGE_ONLY, AUTO = "edge only", "chosen at run time"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of one way to answer over one link, by frame; and the mean payload."""
+
+    seconds: tuple[float, ...]
+    predicted_s: float | None
+    payload_bytes: float
+
+    @property
+    def p50_s(self) -> float:
+        """The median."""
+        return float(np.median(self.seconds))
+
+    @property
+    def p99_s(self) -> float:
+        """What one frame in a hundred exceeds."""
+        return float(np.quantile(self.seconds, 0.99))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The run-time choice beside the best fixed form: the ratio of medians, with a 95 % interval."""
+
+    best: str
+    ratio: float
+    low: float
+    high: float
+
+
+def judge_choice(latencies: Mapping[str, Latency]) -> Choice:
+    """Compare over one link, frame by frame; the interval is bootstrapped over frames.
+
+    The best form is known only after the fact, and being the luckiest of many it looks a little better than
+    it is: the ratio errs against the choice.
+    """
+    fixed = [name for name in latencies if name not in {EDGE_ONLY, AUTO}]
+    best = min(fixed, key=lambda name: latencies[name].p50_s)
+    pairs = np.array([latencies[AUTO].seconds, latencies[best].seconds])
+    drawn = np.random.default_rng(0).integers(0, pairs.shape[1], (2000, pairs.shape[1]))
+    medians = np.median(pairs[:, drawn], axis=2)
+    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
+    return Choice(best, latencies[AUTO].p50_s / latencies[best].p50_s, float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Mean bytes of a form, and seconds that each side spends on it."""
+
+    payload_bytes: float
+    make_s: float
+    server_s: float
+
+
+@contextmanager
+def cloud_of(repository: Path, model: str, out: Path, threads: int) -> Iterator[str]:
+    """A server process for the models in `repository` while the block lasts; gives its address."""
+    config, ready = out / "cloud.yaml", out / "cloud.address"
+    ready.unlink(missing_ok=True)
+    settings = {
+        "listen": "127.0.0.1:0",
+        "metrics": None,
+        "models": {"repository": str(repository), "default": model},
+        "session": {"threads": threads},
+    }
+    config.write_bytes(msgspec.yaml.encode(settings))
+    log = out / "cloud.log"
+    with running(["cloud", "-c", str(config), "--ready-file", str(ready)], log) as process:
+        yield wait_for_file(ready, process, log)
+
+
+class Sender:
+    """Sends frames over one shaped link."""
+
+    def __init__(self, stub: SpilloverStub, forms: Mapping[str, Form], book: PayloadBook) -> None:
+        self._stub = stub
+        self._forms = forms
+        self._book = book
+
+    def send(self, name: str, image: Image, *, learn: bool = False) -> tuple[float, int]:
+        """Make, send, wait: seconds from the frame to its answer, and the payload's bytes.
+
+        Only with `learn` the book hears of it: the run-time choice is to know what it found out itself.
+        """
+        started_s = time.perf_counter()
+        sent = self._forms[name].make(image)
+        made_s = time.perf_counter()
+        reply = reply_from_pb(self._stub.Infer(request_to_pb(sent.request), timeout=CALL_S))
+        done_s = time.perf_counter()
+        if learn:
+            server_s = reply.timings.total_s
+            self._book.made(name, sent.payload_bytes, made_s - started_s)
+            self._book.answered(name, sent.payload_bytes, max(0.0, done_s - made_s - server_s), server_s)
+        return done_s - started_s, sent.payload_bytes
+
+    def send_chosen(self, image: Image) -> tuple[float, int]:
+        """Let the edge's own policy choose the form from what it has learnt of the link and of the forms."""
+        chosen = choose_payload(self._book.options(), time_left_s=CALL_S)
+        return self.send(chosen.name, image, learn=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is measured: the forms by name, what each costs, the cuts among them, and the edge's own model."""
+
+    forms: Mapping[str, Form]
+    costs: Mapping[str, Cost]
+    cuts: Sequence[Cut]
+    edge: Model
+
+
+def measure_link(
+    address: str, megabits: float, setting: Setting, images: Sequence[Image], progress: Progress
+) -> dict[str, Latency]:
+    """Every way to answer, in an order of its own for each frame, over one link of `megabits` upwards."""
+    order = np.random.default_rng(0)
+    link = Link(rtt_ms=ROUND_TRIP_MS, up_mbit_per_s=megabits)
+    seconds: dict[str, list[float]] = {}
+    sizes: dict[str, list[int]] = {}
+    with shaped(address, constant(link)) as proxy, grpc.insecure_channel(proxy.address) as channel:
+        book = PayloadBook(
+            picture_forms(Rung(jpeg_quality=85), ()) | cut_forms(setting.cuts), PayloadKind.AUTO
+        )
+        sender = Sender(SpilloverStub(channel), setting.forms, book)
+        for name in setting.forms:  # connection and first allocation
+            sender.send(name, images[0])
+        for name in (option.name for option in book.options()):
+            sender.send(name, images[0], learn=True)
+        for image in progress.track(images, f"{megabits:g} Mbit/s"):
+            seconds.setdefault(EDGE_ONLY, []).append(_edge_seconds(setting.edge, image))
+            sizes.setdefault(EDGE_ONLY, []).append(0)
+            for name in order.permutation([*setting.forms, AUTO]).tolist():
+                took_s, size = sender.send_chosen(image) if name == AUTO else sender.send(name, image)
+                seconds.setdefault(name, []).append(took_s)
+                sizes.setdefault(name, []).append(size)
+    return {
+        name: Latency(
+            tuple(times),
+            _predicted_s(setting.costs[name], link) if name in setting.costs else None,
+            float(np.mean(sizes[name])),
+        )
+        for name, times in seconds.items()
+    }
+
+
+def _edge_seconds(model: Model, image: Image) -> float:
+    started_s = time.perf_counter()
+    model.predict(image)
+    return time.perf_counter() - started_s
+
+
+def _predicted_s(cost: Cost, link: Link) -> float:
+    """From single times and the link alone: what a plan would have promised."""
+    network_s = link.rtt_ms / 1000 + cost.payload_bytes / link.up_bytes_per_s
+    return cost.make_s + network_s + cost.server_s
+
+
+def cost_of(form: Form, images: Sequence[Image], server_s: float) -> Cost:
+    """What a form costs the edge, measured on a few frames."""
+    form.make(images[0])
+    started_s = time.perf_counter()
+    sent = [form.make(image) for image in images]
+    make_s = (time.perf_counter() - started_s) / len(sent)
+    return Cost(float(np.mean([s.payload_bytes for s in sent])), make_s, server_s)
+
+
+def features_forms(folder: Path, plan: SplitPlan, threads: int) -> dict[str, FeatureEncoder]:
+    """The encoder of every cut."""
+    return {cut.name: FeatureEncoder(folder, cut.name, SessionConfig(threads=threads)) for cut in plan.cuts}

@@ -1,6 +1,0 @@
-"""Bring waiting requests of one model together, run them as one batch, give each its own rows back."""
-
-from spillover.cloud.batcher.batcher import Batcher
-from spillover.cloud.batcher.work import Batched, Work
-
-__all__ = ["Batched", "Batcher", "Work"]

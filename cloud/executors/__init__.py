@@ -1,0 +1,1 @@
+"""What runs a batch: networks on a device, and what their runs cost."""

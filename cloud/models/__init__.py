@@ -1,0 +1,1 @@
+"""Models on disk and what stands around their networks: repository, loader, vision, tails."""

@@ -1,0 +1,61 @@
+"""Models on disk: `<root>/<name>/<version>/model.onnx`, with `model.yaml` beside it for vision models.
+
+The repository knows what could be served; `cloud.serving.registry` knows what is.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from spillover.common.errors import NotFoundError
+from spillover.common.model.locate import model_versions
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
+from spillover.common.types import ModelId
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of one model on disk."""
+
+    model_id: ModelId
+    path: Path
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether it is a vision model; without a manifest it is tensors in, tensors out."""
+        return (self.path / MANIFEST_FILE).is_file()
+
+
+class Repository:
+    """The folder tree. Reads the disk at every call, so that a version copied in is seen at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Names of all models that have a version, sorted."""
+        return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MODEL_FILE}")})
+
+    def versions(self, name: str) -> list[str]:
+        """Versions of `name`, oldest first; numbers inside a version compare as numbers."""
+        if not _NAME.fullmatch(name):
+            return []
+        return model_versions(self.root / name)
+
+    def find(self, name: str, version: str = "") -> Entry:
+        """The entry for `name`, its newest version when none is said.
+
+        Raises:
+            NotFoundError: there is no such model or version; the text names the folder.
+        """
+        versions = self.versions(name)
+        if not versions:
+            raise NotFoundError(
+                f"no model {name!r} in {self.root}; it has {', '.join(self.names()) or 'none'}"
+            )
+        chosen = version or versions[-1]
+        if chosen not in versions:
+            raise NotFoundError(f"no version {chosen!r} of model {name!r}; there are {', '.join(versions)}")
+        return Entry(ModelId(name, chosen), self.root / name / chosen)

@@ -1,0 +1,70 @@
+"""Tails of split networks: coded features in, predictions out. Each cut's tail has a batcher of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from spillover.cloud.executors.local import Network
+from spillover.common.errors import InvalidInputError
+from spillover.common.features.codec import decode_features
+from spillover.common.model.preprocess import Geometry
+from spillover.common.model.session import Model, open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
+from spillover.common.types import Prediction
+from spillover.common.wire.tensors import Tensor
+
+
+class TailFront:
+    """Stands around the tail of one cut, as `cloud.models.vision.Vision` does around a whole network."""
+
+    def __init__(self, model: Model, cut: Cut) -> None:
+        self._model = model
+        self._cut = cut
+        spec = model.manifest.input
+        # The edge knows where the frame lies in the network's input and takes the boxes from there.
+        self._geometry = Geometry(1, 1, 0, 0, spec.width, spec.height)
+
+    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], Geometry]:
+        """Coded features to one row of each of the tail's inputs.
+
+        Raises:
+            TooLargeError: more elements than cross this cut; known from the header, before decoding.
+            InvalidInputError: damaged, or not tensors of this cut's shapes.
+        """
+        tensors = decode_features(payload, self._cut.elements)
+        shapes = [tensor.shape for tensor in tensors]
+        if shapes != [seam.shape for seam in self._cut.seams]:
+            raise InvalidInputError(f"features have shapes {shapes}, not those of cut {self._cut.name}")
+        return tuple(tensor[None] for tensor in tensors), self._geometry
+
+    def decode(self, outputs: list[Tensor], geometry: Geometry) -> Prediction:
+        """One row of outputs to a prediction in pixels of the network's input. Raises ModelError."""
+        return self._model.decode(outputs, 0, geometry)  # type: ignore[arg-type]  # the plan says float32
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A tail in memory, not serving yet."""
+
+    network: Network
+    front: TailFront
+
+
+def open_tails(model: Model, session: SessionConfig) -> Mapping[str, Tail]:
+    """The tails of a model by the digests of their heads; none when the model has not been split.
+
+    Raises:
+        ModelError: the split plan is of another network, or a tail is missing, damaged or cannot be run.
+    """
+    if not has_split_plan(model.folder.path):
+        return {}
+    plan = open_split_plan(model.folder)
+    return {cut.head_sha256: _open_tail(model, cut, session) for cut in plan.cuts}
+
+
+def _open_tail(model: Model, cut: Cut, session: SessionConfig) -> Tail:
+    path = tail_path(model.folder.path, cut.name)
+    check_digest(path, cut.tail_sha256)
+    network = Network(model.model_id, open_session(path, session))
+    network.warm_up(1)
+    return Tail(network, TailFront(model, cut))

@@ -1,0 +1,1 @@
+"""gRPC's side of the server: servicers, call wrapper, status table, gate, health."""

@@ -1,0 +1,78 @@
+"""The security of one server, put together from its configuration."""
+
+import ssl
+from typing import Any
+
+import grpc
+from prometheus_client import Gauge
+
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.rpc.gate import Gate
+from spillover.cloud.rpc.identity import Identify, nobody_proven
+from spillover.cloud.rpc.malformed import MalformedGuard
+from spillover.cloud.rpc.transport import ServerTls, open_credentials
+from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
+from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
+from spillover.cloud.security.tokens import HEADER, Tokens
+from spillover.cloud.telemetry.metrics import Metrics
+from spillover.common.log import get_logger
+from spillover.common.net.addresses import is_loopback
+from spillover.common.net.tls import utc_now
+
+
+class Security:
+    """What stands between the network and the servicers.
+
+    Raises:
+        ConfigError: a certificate, a key, the revocations or the tokens cannot be read.
+    """
+
+    def __init__(self, config: CloudConfig, metrics: Metrics) -> None:
+        self._tls = ServerTls(config.security.tls) if config.security.tls else None
+        if self._tls:
+            self._watch_certificate(self._tls, metrics)
+        self._credentials = open_credentials(config.security)
+        self._roles = Roles(config.security.roles)
+        self.interceptors: list[Any] = [MalformedGuard(metrics)]
+        self.identify: Identify = nobody_proven
+        if self.guards(config.listen):
+            gate = Gate(self._credentials, self._roles, metrics)
+            self.interceptors.insert(0, gate)
+            self.identify = gate.identify
+
+    def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
+        days_left = Gauge(
+            "spillover_certificate_days_left",
+            "Days until the server's certificate ends",
+            registry=metrics.registry,
+        )
+        days_left.set_function(lambda: tls.key_pair.days_left(utc_now()))
+        if (pair := tls.key_pair).ends_soon(now := utc_now()):
+            get_logger("security").warning(
+                "certificate ends soon; renew it", days_left=round(pair.days_left(now), 1)
+            )
+
+    def guards(self, address: str) -> bool:
+        """Whether callers at `address` need a permission.
+
+        Only this machine's users reach loopback: they need none, unless identities are set up.
+        """
+        return self._credentials is not None or not is_loopback(address)
+
+    def server_credentials(self) -> grpc.ServerCredentials | None:
+        """What the port is secured with; None is in the clear."""
+        return self._tls.credentials() if self._tls else None
+
+    def http_context(self) -> ssl.SSLContext | None:
+        """What the next connection to the metrics is secured with; None is in the clear."""
+        return self._tls.http_context() if self._tls else None
+
+    def admit_http(self, authorization: str, certificate_der: bytes | None) -> None:
+        """Let a caller see the metrics. Raises UnauthenticatedError or ForbiddenError."""
+        caller = Caller("", ANONYMOUS)
+        if isinstance(self._credentials, Tokens):
+            caller = self._credentials.caller([(HEADER, authorization)])
+        elif isinstance(self._credentials, Certificates):
+            shown = [ssl.DER_cert_to_PEM_cert(certificate_der).encode()] if certificate_der else []
+            caller = self._credentials.caller({PEM_CERTIFICATE: shown})
+        self._roles.check(caller, METRICS_PAGE)

@@ -1,0 +1,89 @@
+"""From configuration to what the server listens with: TLS that follows its files, how callers are known."""
+
+import ssl
+from pathlib import Path
+
+import grpc
+
+from spillover.cloud.config import SecurityConfig, TlsConfig
+from spillover.cloud.rpc.gate import Credentials
+from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.tokens import Tokens
+from spillover.common.errors import ConfigError
+from spillover.common.net.reload import Reloading, read_file
+from spillover.common.net.tls import KeyPair, load_certificates, load_key_pair
+
+_SECTION = "security.tls"
+
+
+class ServerTls:
+    """The server's key pair and client CA, as of now.
+
+    Raises:
+        ConfigError: a file cannot be read, or certificate and key do not belong together.
+    """
+
+    def __init__(self, config: TlsConfig) -> None:
+        self._config = config
+        self._files = Reloading(_paths(config), lambda: _read(config))
+        self._http = Reloading(_paths(config), lambda: _http_context(config))
+
+    @property
+    def key_pair(self) -> KeyPair:
+        """The key pair."""
+        return self._files.get()[0]
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """What a port is secured with. gRPC asks for the files' content before each handshake.
+
+        So a new certificate is used by the next connection, and connections that are there stay as they are.
+        """
+        mutual = bool(self._config.client_ca)
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, mutual)
+
+    def http_context(self) -> ssl.SSLContext:
+        """The same for the standard library's sockets, to be asked for before each connection."""
+        return self._http.get()
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pair, client_ca_pem = self._files.get()
+        return grpc.ssl_server_certificate_configuration(
+            [(pair.key_pem, pair.certificate_pem)], client_ca_pem
+        )
+
+
+def open_credentials(config: SecurityConfig) -> Credentials:
+    """How callers prove who they are, by the configuration; None if they need not. Raises ConfigError."""
+    if config.tokens_file:
+        return Tokens(Path(config.tokens_file).expanduser())
+    if config.tls and config.tls.client_ca:
+        crl = Path(config.tls.crl).expanduser() if config.tls.crl else None
+        return Certificates(Path(config.tls.client_ca).expanduser(), crl)
+    return None
+
+
+def _http_context(config: TlsConfig) -> ssl.SSLContext:
+    certificate, key, *client_ca = _paths(config)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+        for ca in client_ca:
+            context.load_verify_locations(ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"{_SECTION}: {error}") from error
+    return context
+
+
+def _paths(config: TlsConfig) -> list[Path]:
+    return [Path(name).expanduser() for name in (config.certificate, config.key, config.client_ca) if name]
+
+
+def _read(config: TlsConfig) -> tuple[KeyPair, bytes | None]:
+    certificate, key, *client_ca = _paths(config)
+    pair = load_key_pair(certificate, key, _SECTION)
+    if not client_ca:
+        return pair, None
+    pem = read_file(client_ca[0], f"{_SECTION}.client_ca")
+    load_certificates(pem, f"{_SECTION}.client_ca: {client_ca[0]}")
+    return pair, pem

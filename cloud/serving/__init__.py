@@ -1,0 +1,1 @@
+"""From request to reply, whatever the transport: admission, registry, batching, reply cache."""

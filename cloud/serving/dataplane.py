@@ -1,0 +1,127 @@
+"""From a request to a reply, whatever the transport: admit, decode, batch, run, decode the answer."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TypeVar
+
+from prometheus_client import Counter
+
+from spillover.cloud.serving.admission import RateLimiter
+from spillover.cloud.serving.call import Call
+from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.reply_cache import Answered, key_of
+from spillover.cloud.serving.served_model import LoadedModel
+from spillover.cloud.serving.signature import arrange
+from spillover.common.errors import InvalidInputError
+from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
+from spillover.common.wire.tensors import TensorReply, TensorRequest
+
+T = TypeVar("T")
+
+_UNSAID_PRIORITY = 2**63
+"""After every priority that a request can name."""
+
+
+class Dataplane:
+    """Answers requests for pictures and for tensors. `executor` runs what would hold up the event loop.
+
+    `repeated` counts the requests that are answered from memory.
+    """
+
+    def __init__(self, registry: Registry, executor: Executor, rate: RateLimiter, repeated: Counter) -> None:
+        self.registry = registry
+        self._executor = executor
+        self._rate = rate
+        self._answered = Answered()
+        self._repeated = repeated
+
+    @property
+    def load(self) -> float:
+        """How full the fullest model is: 0 idle, 1 refusing."""
+        return self.registry.load_share
+
+    def models(self) -> list[LoadedModel]:
+        """What is loaded."""
+        return self.registry.models()
+
+    async def infer(self, request: InferenceRequest, call: Call) -> InferenceReply:
+        """Answer one frame.
+
+        Raises:
+            NotFoundError: no such model is loaded, or it takes no pictures.
+            OverloadedError: full, over the device's share or rate, or too slow for the call's deadline.
+            DeadlineExpiredError: the call's deadline passed.
+            InvalidInputError: the picture or the features cannot be decoded.
+            SplitMismatchError: the features are of a head whose tail is not loaded.
+            ModelError: the network failed.
+        """
+        started_s = time.monotonic()
+        # The frame's own deadline orders the queue and refuses nothing: a late answer is a revision.
+        due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
+        self._rate.spend(call.device)
+        loaded = self.registry.get(request.model_name, request.model_version)
+        key = key_of(request, call.device, loaded.model_id)
+        if (known := self._answered.get(key)) is not None:
+            self._repeated.inc()
+            return replace(known, frame_id=request.frame_id)
+        front, runner = loaded.route(request.features)
+        payload = request.features.data if request.features else request.jpeg
+        with loaded.in_use(), runner.answering(call):
+            inputs, geometry = await self._on_thread(lambda: front.prepare(payload))
+            decode_s = time.monotonic() - started_s
+            runner.decoded(decode_s)
+            batched = await runner.run(inputs, 1, call, due_s=due_s)
+            ran_s = time.monotonic()
+            prediction = await self._on_thread(lambda: front.decode(batched.outputs, geometry))
+            done_s = time.monotonic()
+            runner.statistics.answered(
+                input_s=decode_s,
+                queue_s=batched.queue_s,
+                infer_s=batched.infer_s,
+                output_s=done_s - ran_s,
+            )
+        timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, done_s - started_s)
+        reply = InferenceReply(request.frame_id, loaded.model_id, prediction, timings)
+        self._answered.remember(key, reply)
+        return reply
+
+    async def infer_tensors(self, request: TensorRequest, call: Call) -> tuple[TensorReply, float]:
+        """Answer one request for a network itself; gives the reply and the seconds it waited for its batch.
+
+        Raises:
+            NotFoundError, OverloadedError, DeadlineExpiredError, ModelError: as `infer`.
+            InvalidInputError: the tensors are not those that the network takes, or it has no such output.
+        """
+        started_s = time.monotonic()
+        self._rate.spend(call.device)
+        loaded = self.registry.get(_named(request), request.model_version)
+        inputs, rows = arrange(loaded.network, request)
+        arranged_s = time.monotonic()
+        if request.timeout_s is not None:
+            call = replace(call, expires_s=min(call.expires_s, arranged_s + request.timeout_s))
+        priority = request.priority or _UNSAID_PRIORITY
+        with loaded.answering(call):
+            batched = await loaded.run(inputs, rows, call, due_s=call.expires_s, priority=priority)
+            ran_s = time.monotonic()
+            outputs = loaded.network.named(batched.outputs, request.outputs)
+            loaded.statistics.answered(
+                input_s=arranged_s - started_s,
+                queue_s=batched.queue_s,
+                infer_s=batched.infer_s,
+                output_s=time.monotonic() - ran_s,
+            )
+        reply = TensorReply(loaded.model_id.name, loaded.model_id.version, outputs, request.request_id)
+        return reply, batched.queue_s
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _named(request: TensorRequest) -> str:
+    if not request.model_name:
+        raise InvalidInputError("model_name is empty")
+    return request.model_name

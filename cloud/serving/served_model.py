@@ -1,0 +1,149 @@
+"""One version in memory: its network, its vision part if it has one, its door, its batcher, its figures."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from spillover.cloud.config import BatchingConfig
+from spillover.cloud.models.loader import Opened
+from spillover.cloud.models.tails import TailFront
+from spillover.cloud.models.vision import Front, Vision
+from spillover.cloud.serving.admission import Admission
+from spillover.cloud.serving.batching import Batched, Batcher, Work
+from spillover.cloud.serving.call import Call
+from spillover.cloud.telemetry.metrics import ModelMetrics
+from spillover.cloud.telemetry.statistics import Statistics
+from spillover.common.errors import NotFoundError, SplitMismatchError
+from spillover.common.types import ModelId
+from spillover.common.wire.conversion import Features
+from spillover.common.wire.tensors import Tensor
+
+
+class LoadedModel:
+    """A version that answers. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        model_id: ModelId,
+        opened: Opened,
+        batching: BatchingConfig,
+        metrics: ModelMetrics,
+    ) -> None:
+        self.model_id = model_id
+        self.network = opened.network
+        self.batching = batching
+        self.admission = Admission(batching)
+        self.statistics = Statistics()
+        self.users = 0
+        self.unused = asyncio.Event()
+        self.unused.set()
+        self._vision = opened.vision
+        self._metrics = metrics
+        self._batcher = Batcher(opened.network, batching, self)
+        self._tails = {
+            head: ServedTail(tail.front, LoadedModel(model_id, Opened(tail.network), batching, metrics))
+            for head, tail in opened.tails.items()
+        }
+
+    @property
+    def vision(self) -> Vision:
+        """The vision part. Raises NotFoundError when the model takes tensors alone."""
+        if self._vision is None:
+            raise NotFoundError(f"model {self.model_id} takes tensors, not pictures: it has no model.yaml")
+        return self._vision
+
+    def route(self, features: Features | None) -> "tuple[Front, LoadedModel]":
+        """What answers a picture (None) or features: the front of a network, and the one who runs it.
+
+        Raises:
+            NotFoundError: the model takes tensors alone.
+            SplitMismatchError: the features are of a head whose tail is not here.
+        """
+        if features is None:
+            return self.vision, self
+        if (tail := self._tails.get(features.head_sha256)) is None:
+            raise SplitMismatchError(
+                f"model {self.model_id} has no tail for head {features.head_sha256[:12]}; "
+                f"{len(self._tails)} of its heads are known here; send the picture"
+            )
+        return tail.front, tail.runner
+
+    @property
+    def load(self) -> float:
+        """How full it is, its fullest tail included: 0 idle, 1 refusing."""
+        if not self._tails:
+            return self.admission.load
+        return max(self.admission.load, *(tail.runner.load for tail in self._tails.values()))
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether the model takes pictures."""
+        return self._vision is not None
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows that requests are joined to; 0 when the first axis is no batch axis."""
+        return self.batching.max_batch_size if self.network.batchable else 0
+
+    @contextmanager
+    def answering(self, call: Call) -> Iterator[None]:
+        """One request from its admission to its answer.
+
+        Raises:
+            OverloadedError: there is no place for it now.
+            DeadlineExpiredError: its call has ended already.
+        """
+        started_s = time.monotonic()
+        outcome = self.statistics.fail
+        try:
+            with self.in_use(), self.admission.place(call.device, call.expires_s):
+                yield
+            outcome = self.statistics.success
+        finally:
+            outcome.add(time.monotonic() - started_s)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While inside, the model and its tails are not stopped."""
+        self.users += 1
+        self.unused.clear()
+        try:
+            yield
+        finally:
+            self.users -= 1
+            if not self.users:
+                self.unused.set()
+
+    async def run(
+        self, inputs: Sequence[Tensor], rows: int, call: Call, *, due_s: float, priority: int = 0
+    ) -> Batched:
+        """Have the batcher run `inputs` of `rows` rows; see `Work` for the order."""
+        future = asyncio.get_running_loop().create_future()
+        work = Work(inputs, rows, future, call.device, priority, due_s, call.expires_s)
+        return await self._batcher.run(work)
+
+    async def stop(self) -> None:
+        """Finish what is queued, then end the threads of the batchers."""
+        for tail in self._tails.values():
+            await tail.runner.stop()
+        await self._batcher.stop()
+
+    def decoded(self, seconds: float) -> None:
+        """A request's payload took `seconds` to become a tensor."""
+        self._metrics.decode.observe(seconds)
+
+    def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
+        """The batcher's report of one run."""
+        self.admission.measured(rows, infer_s)
+        self.statistics.batch_done(rows, infer_s)
+        self._metrics.batch_done(rows, infer_s, queue_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTail:
+    """The tail of one cut: what stands around it, and what admits, batches and runs."""
+
+    front: TailFront
+    runner: LoadedModel

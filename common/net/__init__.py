@@ -1,0 +1,1 @@
+"""The network's small parts: TLS key pairs, files that are read again when they change, addresses."""

@@ -1,0 +1,1 @@
+"""What travels: protobuf messages to values and back, tensors, and the generated code."""

@@ -1,0 +1,217 @@
+"""Between the wire and the values: the only hand-written file that reads both protobuf and `common.types`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spillover.common.errors import InvalidInputError
+from spillover.common.types import Classification, Detections, ModelId, Prediction
+from spillover.common.wire.pb import spillover_pb2 as pb
+
+MAX_NAME = 256
+"""Most characters of a frame's, device's, camera's or model's name on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Coded features of one frame, and the hex SHA-256 of the head that made them."""
+
+    head_sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One frame as the server sees it. Empty strings mean "not said"; `time_left_s` None is "no limit".
+
+    The frame comes as a JPEG, or as features when those are not None.
+    """
+
+    jpeg: bytes = b""
+    features: Features | None = None
+    frame_id: str = ""
+    device_id: str = ""
+    camera_id: str = ""
+    boot_id: str = ""
+    sequence: int = 0
+    model_name: str = ""
+    model_version: str = ""
+    time_left_s: float | None = None
+    captured_unix_s: float = 0.0
+    max_classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTimings:
+    """Seconds that the server spent on one request; see `ServerTimings` in spillover.proto."""
+
+    decode_s: float = 0.0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferenceReply:
+    """One answer as the edge sees it; boxes in pixels of the picture that was sent."""
+
+    frame_id: str
+    model: ModelId
+    prediction: Prediction
+    timings: ServerTimings
+
+
+def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
+    """Wire form of a request."""
+    time_left_s = request.time_left_s
+    message = pb.InferRequest(
+        frame_id=request.frame_id,
+        device_id=request.device_id,
+        camera_id=request.camera_id,
+        boot_id=request.boot_id,
+        sequence=request.sequence,
+        model=pb.ModelRef(name=request.model_name, version=request.model_version),
+        # 0 means "no limit" on the wire, so a deadline that has just passed is sent as one microsecond.
+        time_left_us=0 if time_left_s is None else max(1, round(time_left_s * 1e6)),
+        captured_unix_us=round(request.captured_unix_s * 1e6),
+        max_classes=request.max_classes,
+    )
+    if request.features is None:
+        message.image.format = pb.EncodedImage.FORMAT_JPEG
+        message.image.data = request.jpeg
+    else:
+        message.features.head_sha256 = bytes.fromhex(request.features.head_sha256)
+        message.features.data = request.features.data
+    return message
+
+
+def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
+    """Value of a request.
+
+    Raises:
+        InvalidInputError: no payload, or of a kind or format this version does not know.
+    """
+    _check_names(message)
+    jpeg, features = _payload_from_pb(message)
+    return InferenceRequest(
+        jpeg=jpeg,
+        features=features,
+        frame_id=message.frame_id,
+        device_id=message.device_id,
+        camera_id=message.camera_id,
+        boot_id=message.boot_id,
+        sequence=message.sequence,
+        model_name=message.model.name,
+        model_version=message.model.version,
+        time_left_s=message.time_left_us / 1e6 if message.time_left_us else None,
+        captured_unix_s=message.captured_unix_us / 1e6,
+        max_classes=message.max_classes,
+    )
+
+
+def _check_names(message: pb.InferRequest) -> None:
+    """Names are kept (for fair shares, rates, repeated requests), so their length has a bound."""
+    names = (message.frame_id, message.device_id, message.camera_id, message.boot_id)
+    if (longest := max(map(len, (*names, message.model.name, message.model.version)))) > MAX_NAME:
+        raise InvalidInputError(f"a name has {longest} characters; the limit is {MAX_NAME}")
+
+
+def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:
+    match message.WhichOneof("payload"):
+        case "image":
+            if message.image.format != pb.EncodedImage.FORMAT_JPEG:
+                raise InvalidInputError(
+                    f"image.format is {message.image.format}; this server knows FORMAT_JPEG (1)"
+                )
+            return message.image.data, None
+        case "features":
+            if len(message.features.head_sha256) != 32:
+                raise InvalidInputError("features.head_sha256 is not the 32 bytes of a SHA-256")
+            return b"", Features(message.features.head_sha256.hex(), message.features.data)
+        case _:
+            raise InvalidInputError(
+                "request carries no payload that this server knows; it knows `image` and `features`"
+            )
+
+
+def reply_to_pb(reply: InferenceReply, max_classes: int = 0) -> pb.InferReply:
+    """Wire form of a reply; a classification is cut to the best `max_classes` (0: all)."""
+    message = pb.InferReply(
+        frame_id=reply.frame_id,
+        model=pb.ModelRef(name=reply.model.name, version=reply.model.version),
+        timings=pb.ServerTimings(
+            decode_us=_microseconds(reply.timings.decode_s),
+            queue_us=_microseconds(reply.timings.queue_s),
+            infer_us=_microseconds(reply.timings.infer_s),
+            total_us=_microseconds(reply.timings.total_s),
+        ),
+    )
+    match reply.prediction:
+        case Classification(class_id=class_id, probability=probability):
+            top = slice(max_classes or None)
+            message.classification.class_id.extend(class_id[top].tolist())
+            message.classification.probability.extend(probability[top].tolist())
+        case Detections(xyxy=xyxy, confidence=confidence, class_id=class_id):
+            message.detections.SetInParent()
+            message.detections.xyxy.extend(xyxy.ravel().tolist())
+            message.detections.confidence.extend(confidence.tolist())
+            message.detections.class_id.extend(class_id.tolist())
+    return message
+
+
+def reply_from_pb(message: pb.InferReply) -> InferenceReply:
+    """Value of a reply. A server may be wrong, or not ours: nothing in it is believed before it is checked.
+
+    Raises:
+        InvalidInputError: no prediction, no model, lists whose lengths do not fit, or numbers that are not.
+    """
+    if not message.model.name:
+        raise InvalidInputError("reply names no model")
+    return InferenceReply(
+        frame_id=message.frame_id,
+        model=ModelId(message.model.name, message.model.version),
+        prediction=_prediction_from_pb(message),
+        timings=ServerTimings(
+            decode_s=message.timings.decode_us / 1e6,
+            queue_s=message.timings.queue_us / 1e6,
+            infer_s=message.timings.infer_us / 1e6,
+            total_s=message.timings.total_us / 1e6,
+        ),
+    )
+
+
+def _prediction_from_pb(message: pb.InferReply) -> Prediction:
+    match message.WhichOneof("prediction"):
+        case "classification":
+            return _classification_from_pb(message.classification)
+        case "detections":
+            return _detections_from_pb(message.detections)
+        case _:
+            raise InvalidInputError("reply carries no prediction")
+
+
+def _classification_from_pb(message: pb.Classification) -> Classification:
+    class_id = np.array(message.class_id, np.int32)
+    probability = np.array(message.probability, np.float32)
+    if len(class_id) != len(probability) or not len(class_id):
+        raise InvalidInputError(f"reply has {len(class_id)} classes and {len(probability)} probabilities")
+    if not np.isfinite(probability).all():
+        raise InvalidInputError("reply has a probability that is not a number")
+    return Classification(class_id, probability)
+
+
+def _detections_from_pb(message: pb.Detections) -> Detections:
+    count = len(message.confidence)
+    if len(message.xyxy) != 4 * count or len(message.class_id) != count:
+        raise InvalidInputError(
+            f"reply has {count} confidences, {len(message.class_id)} classes, {len(message.xyxy)} coordinates"
+        )
+    xyxy = np.array(message.xyxy, np.float32).reshape(count, 4)
+    confidence = np.array(message.confidence, np.float32)
+    if not (np.isfinite(xyxy).all() and np.isfinite(confidence).all()):
+        raise InvalidInputError("reply has a box or confidence that is not a number")
+    return Detections(xyxy, confidence, np.array(message.class_id, np.int32))
+
+
+def _microseconds(seconds: float) -> int:
+    return min(max(round(seconds * 1e6), 0), 2**32 - 1)

@@ -1,0 +1,190 @@
+"""Between the Open Inference Protocol's messages and tensor values, for the server and for a client."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spillover.common.errors import InvalidInputError, TooLargeError, UnsupportedError
+from spillover.common.wire.pb import open_inference_pb2 as pb
+from spillover.common.wire.tensors import (
+    DATATYPES,
+    Tensor,
+    TensorReply,
+    TensorRequest,
+    dtype_of,
+    element_count,
+    tensor_from_bytes_elements,
+    tensor_from_raw,
+    tensor_to_raw,
+)
+
+# Datatype -> the list of InferTensorContents that holds it, and the dtype of that list.
+_LISTS: Mapping[str, tuple[str, npt.DTypeLike]] = {
+    "BOOL": ("bool_contents", np.bool_),
+    **dict.fromkeys(("INT8", "INT16", "INT32"), ("int_contents", np.int32)),
+    "INT64": ("int64_contents", np.int64),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), ("uint_contents", np.uint32)),
+    "UINT64": ("uint64_contents", np.uint64),
+    "FP32": ("fp32_contents", np.float32),
+    "FP64": ("fp64_contents", np.float64),
+    "BYTES": ("bytes_contents", np.object_),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ElementLimits:
+    """Most elements of all inputs of a request, and of those among them that are unpacked one by one."""
+
+    total: int = sys.maxsize
+    unpacked: int = sys.maxsize
+
+
+def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = ElementLimits()) -> TensorRequest:
+    """Value of a request; tensors that came raw are not copied again.
+
+    Raises:
+        TooLargeError: the shapes promise more elements than `limits`; known before any is read.
+        UnsupportedError: shared memory, or a classification of an output.
+        InvalidInputError: a tensor whose bytes, shape and datatype do not fit.
+    """
+    _check_elements(message, limits)
+    inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
+    for output in message.outputs:
+        _refuse_extensions(output.name, output.parameters)
+    return TensorRequest(
+        model_name=message.model_name,
+        model_version=message.model_version,
+        request_id=message.id,
+        inputs=inputs,
+        outputs=tuple(output.name for output in message.outputs),
+        priority=_integer(message.parameters, "priority") or 0,
+        timeout_s=_microseconds(message.parameters, "timeout"),
+    )
+
+
+def request_to_pb(request: TensorRequest) -> pb.ModelInferRequest:
+    """Wire form of a request, tensors raw."""
+    message = pb.ModelInferRequest(
+        model_name=request.model_name, model_version=request.model_version, id=request.request_id
+    )
+    for name, tensor in request.inputs.items():
+        message.inputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+        message.raw_input_contents.append(tensor_to_raw(tensor))
+    for name in request.outputs:
+        message.outputs.add(name=name)
+    if request.priority:
+        message.parameters["priority"].uint64_param = request.priority
+    if request.timeout_s is not None:
+        message.parameters["timeout"].int64_param = max(1, round(request.timeout_s * 1e6))
+    return message
+
+
+def reply_to_pb(reply: TensorReply) -> pb.ModelInferResponse:
+    """Wire form of a reply, tensors raw."""
+    message = pb.ModelInferResponse(
+        model_name=reply.model_name, model_version=reply.model_version, id=reply.request_id
+    )
+    for name, tensor in reply.outputs.items():
+        message.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+        message.raw_output_contents.append(tensor_to_raw(tensor))
+    return message
+
+
+def reply_from_pb(message: pb.ModelInferResponse) -> TensorReply:
+    """Value of a reply. Raises InvalidInputError when its tensors do not fit their descriptions."""
+    outputs = _tensors(message.outputs, message.raw_output_contents, "raw_output_contents")
+    return TensorReply(message.model_name, message.model_version, outputs, message.id)
+
+
+def datatype_of(tensor: Tensor) -> str:
+    """The protocol's name for an array's dtype. Raises InvalidInputError when it has none."""
+    try:
+        return DATATYPES[tensor.dtype]
+    except KeyError:
+        raise InvalidInputError(f"dtype {tensor.dtype} has no name in the protocol") from None
+
+
+def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # noqa: ANN401 - repeated fields
+    if raw and len(raw) != len(described):
+        raise InvalidInputError(f"{raw_field} has {len(raw)} elements for {len(described)} tensors")
+    tensors: dict[str, Tensor] = {}
+    for index, one in enumerate(described):
+        if one.name in tensors:
+            raise InvalidInputError(f"tensor {one.name!r} comes twice")
+        if one.parameters:
+            _refuse_extensions(one.name, one.parameters)
+        shape = tuple(one.shape)
+        if raw:
+            if one.contents.ByteSize():  # MLServer leaves an empty one beside raw bytes
+                raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
+            tensors[one.name] = tensor_from_raw(one.name, one.datatype, shape, raw[index])
+        else:
+            tensors[one.name] = _from_contents(one.name, one.datatype, shape, one.contents)
+    return tensors
+
+
+def _check_elements(message: pb.ModelInferRequest, limits: ElementLimits) -> None:
+    total = unpacked = 0
+    for one in message.inputs:
+        count = element_count(one.name, tuple(one.shape))
+        total += count
+        if not message.raw_input_contents or one.datatype == "BYTES":
+            unpacked += count
+    if total > limits.total:
+        raise TooLargeError(f"the inputs have {total} elements; the limit is {limits.total}")
+    if unpacked > limits.unpacked:
+        raise TooLargeError(
+            f"{unpacked} elements are BYTES or typed contents; the limit is {limits.unpacked} (raw: more)"
+        )
+
+
+def _from_contents(
+    name: str, datatype: str, shape: tuple[int, ...], contents: pb.InferTensorContents
+) -> Tensor:
+    dtype = dtype_of(datatype)
+    if datatype not in _LISTS:
+        raise InvalidInputError(f"input {name!r}: {datatype} has no typed contents, send it raw")
+    field, list_dtype = _LISTS[datatype]
+    values = getattr(contents, field)
+    if len(values) != (count := element_count(name, shape)):
+        raise InvalidInputError(f"input {name!r}: shape {list(shape)} is {count} elements, got {len(values)}")
+    if dtype.hasobject:
+        return tensor_from_bytes_elements(name, shape, list(values))
+    array = np.array(values, list_dtype)
+    cast = array.astype(dtype).reshape(shape)
+    if (cast.ravel() != array).any() and dtype.kind in "iu":
+        raise InvalidInputError(f"input {name!r}: a value does not fit {datatype}")
+    return cast
+
+
+def _refuse_extensions(name: str, parameters: Mapping[str, pb.InferParameter]) -> None:
+    for key in parameters:
+        if key.startswith("shared_memory") or key == "classification":
+            raise UnsupportedError(
+                f"tensor {name!r}: parameter {key!r} belongs to an extension not served here"
+            )
+
+
+def _integer(parameters: Mapping[str, pb.InferParameter], key: str) -> int | None:
+    if key not in parameters:
+        return None
+    parameter = parameters[key]
+    match parameter.WhichOneof("parameter_choice"):
+        case "int64_param":
+            value = parameter.int64_param
+        case "uint64_param":
+            value = parameter.uint64_param
+        case other:
+            raise InvalidInputError(f"parameter {key!r} is {other}, it must be an integer")
+    if value < 0:
+        raise InvalidInputError(f"parameter {key!r} is {value}, it must not be negative")
+    return value
+
+
+def _microseconds(parameters: Mapping[str, pb.InferParameter], key: str) -> float | None:
+    value = _integer(parameters, key)
+    return value / 1e6 if value else None

@@ -1,0 +1,1 @@
+"""From configuration to parts: the one place that constructs."""

@@ -1,0 +1,1 @@
+"""From pixels to the edge's own prediction: the model, guarded, looked at again, corrected over time."""

@@ -1,0 +1,236 @@
+"""A budget of bytes that is never overspent, not over a restart either.
+
+Time is handed in, in seconds of any clock that never goes back while the process runs. The time between two
+runs earns nothing: the wall clock, which alone could tell it, may be wrong.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from spillover.common.errors import ConfigError
+from spillover.common.home import cache_home
+from spillover.common.log import get_logger
+from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.edge.link.state import Tokens
+
+_log = get_logger("budget")
+
+CALL_BYTES = 500
+"""Headers of one call, both ways."""
+CONNECTION_BYTES, TLS_BYTES = 2_000, 12_000
+"""At most what making a connection takes, or trying to, both ways: TCP and HTTP/2, and two chains of
+certificates."""
+PING_BYTES = 300
+"""At most what a keep-alive ping takes: two HTTP/2 frames in two packets, encrypted, and their receipts."""
+_FRAMING = 0.05
+"""TCP/IP headers (52 bytes in 1500), TLS records and HTTP/2 frames."""
+_SAVED_PARTS = 8
+"""The file is written when an eighth of a bucket was spent, not for every frame."""
+
+
+def wire_bytes(message_bytes: float) -> float:
+    """What a message takes of the link, rounded up; connections and pings are counted by `ByteMeter`."""
+    return math.ceil(message_bytes * (1 + _FRAMING)) + CALL_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `bytes_per_period` in any `period_s` seconds, at most `bucket_bytes` of it at once.
+
+    Raises:
+        ValueError: a number is not positive, or the bucket holds more than half of the budget.
+    """
+
+    bytes_per_period: float
+    period_s: float
+    bucket_bytes: float
+
+    def __post_init__(self) -> None:
+        if min(self.bytes_per_period, self.period_s, self.bucket_bytes) <= 0:
+            raise ValueError("budget, period and bucket must be greater than 0")
+        if self.bucket_bytes > self.bytes_per_period / 2:
+            raise ValueError("the bucket must not hold more than half of the period's budget")
+
+    @property
+    def refill_bytes_per_s(self) -> float:
+        """A full bucket and a period of this are together the budget, so that no window exceeds it."""
+        return (self.bytes_per_period - self.bucket_bytes) / self.period_s
+
+
+class TokenBucket:
+    """Bytes that may be sent now. Begins with what an earlier run has left: a restart earns nothing."""
+
+    def __init__(self, budget: Budget, now_s: float, left_bytes: float = 0.0) -> None:
+        self._budget = budget
+        self._tokens = min(left_bytes, budget.bucket_bytes)
+        self._at_s = now_s
+
+    def available(self, now_s: float) -> float:
+        """Bytes that may be sent at `now_s`."""
+        elapsed_s = max(0.0, now_s - self._at_s)
+        self._at_s = max(now_s, self._at_s)
+        self._tokens = min(
+            self._budget.bucket_bytes, self._tokens + elapsed_s * self._budget.refill_bytes_per_s
+        )
+        return self._tokens
+
+    def owe(self, payload_bytes: float, now_s: float) -> float:
+        """Spend bytes that have left unasked, though none be there: the next ones pay; what is left."""
+        self._tokens = self.available(now_s) - payload_bytes
+        return self._tokens
+
+    def take(self, payload_bytes: float, now_s: float) -> bool:
+        """Spend the bytes if they are there; all or nothing."""
+        if payload_bytes > self.available(now_s):
+            return False
+        self._tokens -= payload_bytes
+        return True
+
+
+class SavedTokens:
+    """A small file that holds how many bytes a next run may begin with.
+
+    Raises:
+        ConfigError: the file cannot be written, or is none of ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.left_bytes = msgspec.json.decode(path.read_bytes(), type=_Saved).left_bytes
+        except FileNotFoundError:
+            self.left_bytes = 0.0
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(f"policy.budget.state_file {path}: {error}") from error
+        try:
+            self.save(self.left_bytes)
+        except OSError as error:
+            raise ConfigError(f"policy.budget.state_file {path}: cannot be written: {error}") from error
+
+    def save(self, left_bytes: float) -> None:
+        """Replace the file; when this returns, the disk has it. Raises OSError."""
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(_Saved(left_bytes)))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        self.left_bytes = left_bytes
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    left_bytes: float
+
+
+class ByteMeter:
+    """The bucket that every call and every connection is paid from. Thread-safe.
+
+    What one connection takes, `connection_bytes`, is held back: a call may end one that has to be made again.
+    The file never says more than is left: it is written before bytes leave that it promises to a next run.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        clock: Callable[[], float],
+        saved: SavedTokens | None = None,
+        connection_bytes: float = 0.0,
+    ) -> None:
+        self._budget = budget
+        self._connection_bytes = connection_bytes
+        self._clock = clock
+        self._saved = saved
+        self._lock = threading.Lock()
+        self._bucket = TokenBucket(budget, clock(), saved.left_bytes if saved else 0.0)
+        self._charged_bytes = 0.0
+
+    @property
+    def charged_bytes(self) -> float:
+        """All that was paid for."""
+        return self._charged_bytes
+
+    def tokens(self) -> Tokens:
+        """What may leave now."""
+        with self._lock:
+            left_bytes = max(0.0, self._bucket.available(self._clock()) - self._connection_bytes)
+        bucket_bytes = self._budget.bucket_bytes - self._connection_bytes
+        return Tokens(left_bytes, bucket_bytes, self._budget.refill_bytes_per_s)
+
+    def fits(self, message_bytes: float) -> bool:
+        """Whether a message of that size can ever leave."""
+        return wire_bytes(message_bytes) <= self._budget.bucket_bytes - self._connection_bytes
+
+    def take(self, message_bytes: float) -> bool:
+        """Pay for a message that is about to leave; all or nothing. May write to the disk."""
+        size, now_s = wire_bytes(message_bytes), self._clock()
+        with self._lock:
+            after = self._bucket.available(now_s) - size
+            if after < self._connection_bytes or not self._save_before(after):
+                return False
+            self._charged_bytes += size
+            return self._bucket.take(size, now_s)
+
+    def connecting(self) -> None:
+        """Pay for an attempt to connect, whether somebody is there or not. May write to the disk."""
+        with self._lock:
+            self._charged_bytes += self._connection_bytes
+            self._save_before(max(0.0, self._bucket.owe(self._connection_bytes, self._clock())))
+
+    def close(self) -> None:
+        """Leave what is left to the next run."""
+        if self._saved is None:
+            return
+        with self._lock:
+            left_bytes = max(0.0, self._bucket.available(self._clock()))
+        try:
+            self._saved.save(left_bytes)
+        except OSError as error:
+            _log.error("what is left of the byte budget is not saved", error=str(error))
+
+    def _save_before(self, left_bytes: float) -> bool:
+        """Lower what the file says ahead of the spending, in steps; raise it when it is far behind."""
+        part = self._budget.bucket_bytes / _SAVED_PARTS
+        if self._saved is None or self._saved.left_bytes <= left_bytes <= self._saved.left_bytes + 3 * part:
+            return True
+        try:
+            self._saved.save(max(0.0, left_bytes - part))
+        except OSError as error:
+            _log.error("nothing is sent while the byte budget cannot be saved", error=str(error))
+            return False
+        return True
+
+
+def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> ByteMeter:
+    """The meter of a configuration; what keep-alive pings take is set aside from the beginning.
+
+    Raises:
+        ConfigError: its file cannot be used, or pings and a connection alone would spend the budget.
+    """
+    pings = math.ceil(PING_BYTES * config.per.seconds / uplink.keepalive_s)
+    if pings > config.bytes / 2:
+        raise ConfigError(
+            f"policy.budget.bytes: {config.bytes} a {config.per.value}, and keep-alive pings alone may take "
+            f"{pings}: set uplink.keepalive_s to {math.ceil(uplink.keepalive_s * 4 * pings / config.bytes)}"
+        )
+    connection_bytes = CONNECTION_BYTES + (TLS_BYTES if uplink.tls else 0)
+    left = config.bytes - pings
+    bucket = min(config.bucket_bytes or max(1, config.bytes // 10), left // 2)
+    if bucket <= connection_bytes + CALL_BYTES:
+        raise ConfigError(
+            f"policy.budget: a bucket of {bucket} bytes cannot pay for a connection of up to "
+            f"{connection_bytes} bytes and a call"
+        )
+    budget = Budget(left, config.per.seconds, bucket)
+    path = config.state_file
+    if not path and config.per in {Period.DAY, Period.MONTH}:
+        path = str(cache_home() / f"budget-{device_id}.json")
+    saved = SavedTokens(Path(path).expanduser()) if path else None
+    return ByteMeter(budget, time.monotonic, saved, connection_bytes)

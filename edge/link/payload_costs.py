@@ -1,0 +1,291 @@
+"""What each form of a frame costs, learnt from the frames that were sent in it, and what the link costs."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median_low
+from types import MappingProxyType
+
+from spillover.common.model.split import Cut
+from spillover.common.types import Action
+from spillover.edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from spillover.edge.link.estimator import PRIOR, LinkEstimate, LinkEstimator, Transfer
+from spillover.edge.link.state import LinkView, PayloadOption
+from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_rung
+
+REFUSED_S = 60.0
+"""How long a cut whose tail the server has not is left alone."""
+SAMPLES = 15
+"""A form's seconds are the median of so many recent calls: one that the machine held up must not decide."""
+EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
+"""Of so many frames sent one goes in a form that was not tried for long; more while it was hardly tried."""
+NEAR = 1.3
+"""Only forms are tried again that are predicted to take at most this much more than the quickest."""
+_SMOOTHING = 0.2
+_PICTURES = frozenset({Action.SEND_FRAME, Action.SEND_CROPS})
+_PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form: bytes, seconds on this device and on the server; of the recent calls that used it.
+
+    The bytes of a crop are those that the whole frame would have: a crop has its share of them.
+    """
+
+    action: Action
+    payload_bytes: float
+    make_s: float
+    server_s: float
+    kept: float
+    refused_until_s: float = 0.0
+    made_s: tuple[float, ...] = ()
+    served_s: tuple[float, ...] = ()
+    made_at: int = 0
+    """Which frame sent was the last in this form, counted from 1."""
+
+    @property
+    def known(self) -> bool:
+        """Whether a frame was encoded in this form; until then its bytes are a guess."""
+        return bool(self.made_s)
+
+    def made(self, payload_bytes: float, make_s: float, number: int) -> "Form":
+        """After frame `number` was encoded in it."""
+        recent = (*self.made_s, make_s)[-SAMPLES:]
+        size = self.payload_bytes + _SMOOTHING * (payload_bytes - self.payload_bytes)
+        return replace(
+            self,
+            payload_bytes=size if self.known else payload_bytes,
+            make_s=median_low(recent),
+            made_s=recent,
+            made_at=number,
+        )
+
+    def cut_to(self, crop_share: float) -> "Form":
+        """What a crop of that share of the frame costs; other forms are of the whole frame."""
+        return self.of_bytes(self.payload_bytes * crop_share) if self.action is Action.SEND_CROPS else self
+
+    def of_bytes(self, payload_bytes: float) -> "Form":
+        """What one frame of that size costs."""
+        return replace(self, payload_bytes=payload_bytes)
+
+    def served(self, server_s: float) -> "Form":
+        """After the server answered one."""
+        recent = (*self.served_s, server_s)[-SAMPLES:]
+        return replace(self, server_s=median_low(recent), served_s=recent)
+
+
+def picture_forms(
+    usual: Rung, ladder: Sequence[Rung], measured: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Form]:
+    """The usual picture, believed to be 50 kB, and the smaller ones of the ladder.
+
+    `measured` says what they keep where the configuration does not.
+    """
+    rungs = {PICTURE: usual} | {rung.name: rung for rung in ladder}
+    unit = _PICTURE_BYTES / _relative_size(usual)
+    return {
+        name: Form(_action(rung), unit * _relative_size(rung), 0.005, 0.02, _kept(rung, measured))
+        for name, rung in rungs.items()
+    }
+
+
+def cut_forms(cuts: Sequence[Cut]) -> dict[str, Form]:
+    """Features, believed to cost what the split plan says."""
+    return {cut.name: Form(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity) for cut in cuts}
+
+
+def _kept(rung: Rung, measured: Mapping[str, float]) -> float:
+    return measured.get(rung.name, 1.0) if rung.kept is None else rung.kept
+
+
+def _action(rung: Rung) -> Action:
+    return Action.SEND_CROPS if rung.crop else Action.SEND_FRAME
+
+
+def _relative_size(rung: Rung) -> float:
+    """Bytes up to a factor, as photographs of 1280 pixels have them: a guess until a frame was encoded."""
+    side = min(1280, rung.longest_side or 1280)
+    return side * side * (0.05 + 0.4 * (rung.jpeg_quality / 100) ** 3)
+
+
+ObserveLink = Callable[[float, float], None]
+"""Hears of each call what it tells of the link: bytes a second (0: nothing comes through), and round trip."""
+
+
+def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
+    """Nobody wants to know."""
+    del rate_bytes_per_s, rtt_s
+
+
+class PayloadBook:
+    """The forms to choose from, the link, and what a form would cost on it now. Thread-safe.
+
+    With `features` a picture is there to choose only while the server refuses every cut, with `features_only`
+    never: the caller leaves it out of `forms`.
+    """
+
+    def __init__(
+        self,
+        forms: Mapping[str, Form],
+        kind: PayloadKind,
+        clock: Callable[[], float] = time.monotonic,
+        observe: ObserveLink = unobserved,
+    ) -> None:
+        self._observe = observe
+        self._kind = kind
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._link = LinkEstimator()
+        self._estimate: LinkEstimate = PRIOR
+        self._bytes_in_flight = 0
+        self._frames_made = 0
+        self._forms = dict(forms)
+
+    def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0) -> LinkView:
+        """The link, and every form that may be used with its predicted latency.
+
+        `crop_share` is the share of the frame that a crop would have; 0: there is none to be cut.
+        """
+        with self._lock:
+            now_s = self._clock()
+            # What is known grows old and is still the best guess; a probe will tell.
+            self._estimate = self._link.estimate(now_s) or self._estimate
+            estimate = replace(self._estimate, server_queue_s=server_queue_s)
+            options = tuple(
+                PayloadOption(
+                    name,
+                    form.action,
+                    form.payload_bytes,
+                    self._latency_s(estimate, form),
+                    form.kept,
+                    form.known,
+                )
+                for name, form in self._usable(now_s, crop_share).items()
+            )
+            options = self._with_due(options)
+            return LinkView(estimate, options, self._bytes_in_flight, self._link.may_probe(now_s))
+
+    def options(self) -> tuple[PayloadOption, ...]:
+        """Every form that may be used, with its predicted latency."""
+        return self.view().options
+
+    def made(self, name: str, payload_bytes: int, make_s: float, crop_share: float = 1.0) -> None:
+        """A frame was encoded in that form; the sizes of pictures that never were keep their ratio to it."""
+        with self._lock:
+            form = self._forms.get(name)
+            if form is None:
+                return
+            self._frames_made += 1
+            made = form.made(payload_bytes / crop_share, make_s, self._frames_made)
+            ratio = made.payload_bytes / form.payload_bytes
+            for other, guess in self._forms.items():
+                if not guess.known and {guess.action, form.action} <= _PICTURES:
+                    self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
+            self._forms[name] = made
+
+    def departed(self, name: str, payload_bytes: int, time_left_s: float) -> int:
+        """A call begins; the bytes that the link has to carry before it is through, its own included."""
+        with self._lock:
+            now_s = self._clock()
+            form = self._forms.get(name)
+            late = False
+            if form is not None:
+                late = self._latency_s(self._estimate, form.of_bytes(payload_bytes)) > time_left_s
+            self._link.tried(now_s, probe=late)
+            self._bytes_in_flight += payload_bytes
+            return self._bytes_in_flight
+
+    def landed(self, payload_bytes: int) -> None:
+        """A call that `departed` has ended, however."""
+        with self._lock:
+            self._bytes_in_flight -= payload_bytes
+
+    def answered(
+        self, name: str, carried_bytes: int, network_s: float, server_s: float, *, in_time: bool = True
+    ) -> None:
+        """A call in that form was answered: the time of the network alone, and the server's own.
+
+        `carried_bytes` is what `departed` gave.
+        """
+        with self._lock:
+            self._link.answered(
+                Transfer(self._clock(), carried_bytes, network_s), 0.0, server_s, in_time=in_time
+            )
+            self._tell(carried_bytes, network_s)
+            if (form := self._forms.get(name)) is not None:
+                self._forms[name] = form.served(server_s)
+
+    def timed_out(self, carried_bytes: int, waited_s: float) -> None:
+        """A call was given up after so long."""
+        self._observe(0.0, 0.0)
+        with self._lock:
+            self._link.timed_out(Transfer(self._clock(), carried_bytes, waited_s))
+
+    def unreachable(self) -> None:
+        """A call found nobody: of a link that is gone there is nothing to learn but that."""
+        self._observe(0.0, 0.0)
+
+    def refused(self, name: str) -> None:
+        """The server has not the tail of that cut."""
+        with self._lock:
+            if (form := self._forms.get(name)) is not None:
+                self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
+
+    def _tell(self, carried_bytes: int, network_s: float) -> None:
+        known = self._link.estimate(self._clock()) or PRIOR
+        rtt_s = min(known.rtt_s, network_s)
+        self._observe(carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s)
+
+    def _latency_s(self, estimate: LinkEstimate, form: Form) -> float:
+        # What is under way is before this frame on the link.
+        through = replace(estimate, server_infer_s=form.server_s)
+        return through.latency_s(form.payload_bytes + self._bytes_in_flight, form.make_s)
+
+    def _with_due(self, options: tuple[PayloadOption, ...]) -> tuple[PayloadOption, ...]:
+        """Now and then marks one option as due to be tried: what is never used is never known better.
+
+        It is the one that was used longest ago, of those that seem no worse than `NEAR` times the quickest.
+        """
+        if len(options) < 2:
+            return options
+        limit_s = NEAR * min(option.latency_s for option in options)
+        near = [option for option in options if option.latency_s <= limit_s]
+        due = min(near, key=lambda option: self._familiarity(option.name))
+        is_familiar, _ = self._familiarity(due.name)
+        every = EXPLORE_EVERY if is_familiar else EXPLORE_EVERY_AT_FIRST
+        if not self._frames_made or self._frames_made % every:
+            return options
+        return tuple(replace(option, due=option is due) for option in options)
+
+    def _familiarity(self, name: str) -> tuple[bool, int]:
+        form = self._forms[name]
+        return len(form.made_s) >= FIRST_SAMPLES, form.made_at
+
+    def _usable(self, now_s: float, crop_share: float) -> dict[str, Form]:
+        forms = {name: form.cut_to(crop_share) for name, form in self._forms.items()}
+        usable = {
+            name: form
+            for name, form in forms.items()
+            if form.refused_until_s <= now_s and (crop_share or form.action is not Action.SEND_CROPS)
+        }
+        features = {name: form for name, form in usable.items() if form.action is Action.SEND_FEATURES}
+        if self._kind is PayloadKind.FEATURES and features:
+            return features
+        return usable or forms
+
+
+def build_book(
+    config: UplinkConfig,
+    cuts: Sequence[Cut],
+    observe: ObserveLink = unobserved,
+    measured: Mapping[str, float] = MappingProxyType({}),
+) -> PayloadBook:
+    """The book of what this configuration can send; `measured` is as `picture_forms` has it."""
+    if config.protocol is UplinkProtocol.OIP:
+        tensor = Form(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
+        return PayloadBook({TENSOR: tensor}, config.payload, observe=observe)
+    pictures = picture_forms(usual_rung(config), config.ladder, measured)
+    wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
+    return PayloadBook(wanted | cut_forms(cuts), config.payload, observe=observe)

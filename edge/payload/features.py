@@ -1,0 +1,72 @@
+"""The head of a split network on the edge: a frame in, coded features out. No pixels leave through here."""
+
+from pathlib import Path
+
+import numpy as np
+
+from spillover.common.errors import ModelError
+from spillover.common.features.codec import encode_features
+from spillover.common.model.exit import ExitInfo
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.preprocess import preprocess
+from spillover.common.model.session import open_session
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, check_digest, head_path, open_split_plan
+from spillover.common.types import FloatArray, Image
+from spillover.edge.payload.backbone import SharedTrunk
+from spillover.edge.payload.types import EncodedFeatures
+
+
+class FeatureEncoder:
+    """Runs the head of one cut. Thread-safe, as ONNX Runtime's sessions are.
+
+    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `trunk` that
+    is this very head, features that it still has are taken from there.
+
+    Raises:
+        ModelError: the folder has no such cut, or the head is damaged or does not fit the plan.
+    """
+
+    def __init__(
+        self, folder: Path, cut: str, session: SessionConfig | None = None, trunk: SharedTrunk | None = None
+    ) -> None:
+        opened = open_model_folder(folder)
+        self.cut: Cut = open_split_plan(opened).cut(cut)
+        path = head_path(folder, cut)
+        check_digest(path, self.cut.head_sha256)
+        self._input = opened.manifest.input
+        self._session = open_session(path, session or SessionConfig())
+        self._input_name = self._session.get_inputs()[0].name
+        self._quantizers = [seam.quantizer for seam in self.cut.seams]
+        self._tensors = [seam.tensor for seam in self.cut.seams]
+        found = [output.name for output in self._session.get_outputs()]
+        if sorted(found) != sorted(self._tensors):
+            raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
+        self._trunk = trunk if trunk and self._is_head(trunk.info) else None
+        self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
+
+    def encode(self, image: Image) -> EncodedFeatures:
+        """Preprocess a BGR frame, run the head, code what comes out.
+
+        Raises:
+            ModelError: the head fails.
+            InvalidInputError: a feature is not a number.
+        """
+        known = self._trunk.recall(image) if self._trunk else None
+        if known is not None:
+            features, geometry = known.tensors, known.geometry
+        else:
+            tensor, geometry = preprocess(image, self._input)
+            features = self._run(tensor)
+        data = encode_features(features, self._quantizers)
+        return EncodedFeatures(data, self.cut.head_sha256, geometry)
+
+    def _is_head(self, info: ExitInfo) -> bool:
+        return info.head_sha256 == self.cut.head_sha256 and list(info.features) == self._tensors
+
+    def _run(self, tensor: FloatArray) -> list[FloatArray]:
+        try:
+            outputs = self._session.run(self._tensors, {self._input_name: tensor[None]})
+        except Exception as error:
+            raise ModelError(f"head of cut {self.cut.name}: ONNX Runtime failed: {error}") from error
+        return [output[0] for output in outputs]

@@ -1,0 +1,113 @@
+"""Pictures to the tensor that the cloud's network takes, for servers that take no pictures.
+
+Only `model.yaml` of that network is read here, never the network: a device need not hold what it sends to.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from spillover.common.config import load_config
+from spillover.common.errors import ConfigError, InvalidInputError, SpilloverError
+from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
+from spillover.common.model.decoders import decoder_for
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import MANIFEST_FILE, Manifest, Task
+from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.types import FloatArray, Image
+from spillover.common.wire.tensors import DTYPES, Tensor
+from spillover.edge.config import OipConfig, TensorType, UplinkConfig
+from spillover.edge.payload.encoder import TENSOR
+from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel
+
+_MAX_PIXELS = 100_000_000
+"""Of a picture that waited on this device's own disk."""
+
+
+class TensorEncoder:
+    """Prepares frames as the network's manifest says. Thread-safe.
+
+    Raises:
+        ConfigError: the manifest cannot be used, gives other predictions than the edge's model (`task`), or
+            its tensor does not fit the configured datatype or message size.
+    """
+
+    def __init__(self, config: UplinkConfig, oip: OipConfig, task: Task) -> None:
+        self.manifest = read_manifest(oip.manifest)
+        self._picture = partial(encode_jpeg, quality=config.jpeg_quality, longest_side=config.longest_side)
+        self._dtype = DTYPES[oip.datatype.value]
+        _check(self.manifest, oip, task)
+        spec = self.manifest.input
+        size = self._encode(np.zeros((spec.height, spec.width, 3), np.uint8)).tensor.nbytes
+        if size >= config.max_message_bytes:
+            raise ConfigError(
+                f"uplink.max_message_bytes: {config.max_message_bytes} is less than a tensor, {size} bytes"
+            )
+
+    def encode(self, image: Image) -> EncodedTensor:
+        """A BGR frame to one row of input, (1, 3, H, W) or (1, H, W, 3) by the manifest."""
+        return self._encode(image)
+
+    def refit(self, parcel: Parcel) -> Parcel:
+        """What is to be sent for a parcel, which may have waited on the disk as a picture.
+
+        Raises:
+            InvalidInputError: it holds no picture, or a damaged one.
+        """
+        match parcel.payload:
+            case EncodedTensor():
+                return parcel
+            case EncodedFeatures():
+                raise InvalidInputError("features cannot be sent with uplink.protocol: oip")
+            case EncodedImage() as picture:
+                made = self._encode(decode_jpeg(picture.data, _MAX_PIXELS), lambda: picture)
+                geometry = _through(picture, made.geometry, parcel)
+                return replace(parcel, payload=replace(made, geometry=geometry), option=TENSOR)
+
+    def _encode(self, image: Image, picture: Callable[[], EncodedImage] | None = None) -> EncodedTensor:
+        values, geometry = preprocess(image, self.manifest.input)
+        return EncodedTensor(self._cast(values)[None], geometry, picture or partial(self._picture, image))
+
+    def _cast(self, values: FloatArray) -> Tensor:
+        if self._dtype.kind == "u":
+            values = np.clip(np.rint(values), 0, 255)
+        return values.astype(self._dtype, copy=False)
+
+
+def read_manifest(name: str) -> Manifest:
+    """The manifest that `uplink.oip.manifest` names. Raises ConfigError."""
+    path = Path(name).expanduser()
+    try:
+        manifest = load_config(path if path.is_file() else find_model_folder(path) / MANIFEST_FILE, Manifest)
+        decoder_for(manifest)
+    except SpilloverError as error:
+        raise ConfigError(f"uplink.oip.manifest: {error}") from error
+    return manifest
+
+
+def _check(manifest: Manifest, oip: OipConfig, task: Task) -> None:
+    if manifest.task is not task:
+        raise ConfigError(
+            f"uplink.oip.manifest: {manifest.name} does {manifest.task.value}, the edge's model {task.value}"
+        )
+    spec = manifest.input
+    if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):
+        raise ConfigError(
+            f"uplink.oip.datatype: UINT8 takes plain pixels, but {manifest.name} normalises them (mean, std)"
+        )
+
+
+def _through(picture: EncodedImage, inner: Geometry, parcel: Parcel) -> Geometry:
+    """From the frame to the tensor, by way of a picture that is a part of the frame or smaller than it."""
+    scale_x, scale_y = picture.scale_x * inner.scale_x, picture.scale_y * inner.scale_y
+    return Geometry(
+        scale_x,
+        scale_y,
+        inner.offset_x - picture.offset_x * scale_x,
+        inner.offset_y - picture.offset_y * scale_y,
+        parcel.frame_width,
+        parcel.frame_height,
+    )

@@ -1,0 +1,1 @@
+"""Threads, queues and the process: what every stage stands on."""

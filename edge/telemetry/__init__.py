@@ -1,0 +1,1 @@
+"""What the daemon counts and says: frame events, metrics, status."""

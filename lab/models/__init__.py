@@ -1,0 +1,1 @@
+"""Making models: prepare, import, quantize, profile."""

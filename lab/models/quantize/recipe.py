@@ -1,0 +1,48 @@
+"""What a quantisation is made of. Two equal recipes on the same model and pictures give the same network."""
+
+import enum
+from typing import Annotated
+
+import msgspec
+
+from spillover.common.config import Section
+
+
+class Activations(enum.Enum):
+    """Type of activations; weights are always signed and per channel."""
+
+    U8 = "u8"
+    S8 = "s8"
+
+
+class Method(enum.Enum):
+    """How the range of an activation is found from the calibration pictures."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+class SevenBit(enum.Enum):
+    """Which weights use 7 of their 8 bits.
+
+    x86 processors without VNNI add pairs of U8xS8 products in 16 bits, which full-range weights overflow.
+    Depthwise convolutions have kernels of their own that do not, so only DENSE layers need it.
+    """
+
+    DENSE = "dense"
+    ALL = "all"
+    NONE = "none"
+
+
+class Recipe(Section, frozen=True):
+    """How to quantise a model."""
+
+    activations: Activations = Activations.U8
+    method: Method = Method.MINMAX
+    seven_bit: SevenBit = SevenBit.DENSE
+    exclude: tuple[str, ...] = ()
+    """Regular expressions; nodes whose name one of them finds stay float."""
+    keep_sensitive_float: bool = True
+    """Leave float what is known to lose accuracy for no time: see `lab.models.quantize.layers`."""
+    max_pictures: Annotated[int, msgspec.Meta(gt=0)] = 128

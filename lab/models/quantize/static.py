@@ -1,0 +1,131 @@
+"""Static QDQ quantisation by ONNX Runtime: a float network and pictures in, an INT8 network out."""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_static,
+)
+
+from spillover.common.errors import ModelError, SpilloverError
+from spillover.common.model.manifest import Manifest
+from spillover.lab.data.pictures import Picture
+from spillover.lab.models.quantize.calibration import PictureReader, chunk_of
+from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.models.quantize.recipe import Activations, Method, Recipe, SevenBit
+from spillover.lab.progress import Progress
+
+# Per-channel QuantizeLinear begins with opset 13; 17 is what this project writes.
+MIN_OPSET, TARGET_OPSET = 13, 17
+
+_METHODS = {
+    Method.MINMAX: CalibrationMethod.MinMax,
+    Method.PERCENTILE: CalibrationMethod.Percentile,
+    Method.ENTROPY: CalibrationMethod.Entropy,
+}
+_ACTIVATIONS = {Activations.U8: QuantType.QUInt8, Activations.S8: QuantType.QInt8}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What was done: the nodes left float by name, and how many pictures the ranges come from."""
+
+    float_nodes: tuple[str, ...]
+    pictures: int
+
+
+def quantize_onnx(
+    source: Path,
+    target: Path,
+    manifest: Manifest,
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    progress: Progress,
+) -> Quantized:
+    """Write the network at `source`, quantised by `recipe`, to `target`. `manifest` describes `source`.
+
+    MINMAX keeps two numbers a tensor and picture; PERCENTILE and ENTROPY work through the pictures in chunks
+    of bounded size (and leave out the rest of an uneven division).
+
+    Raises:
+        ConfigError: a pattern in `recipe.exclude` is wrong.
+        SourceError: a calibration picture cannot be read.
+        ModelError: ONNX Runtime cannot quantise this network.
+    """
+    pictures = pictures[: recipe.max_pictures]
+    with tempfile.TemporaryDirectory(prefix="spillover-quantize-") as folder:
+        simplified = Path(folder, "simplified.onnx")
+        try:
+            model = _simplified(source, simplified)
+            float_nodes = excluded_nodes(model.graph, recipe.exclude)
+            if recipe.keep_sensitive_float:
+                float_nodes |= sensitive_nodes(model.graph, manifest.task)
+            chunk = len(pictures) if recipe.method is Method.MINMAX else chunk_of(model.graph, len(pictures))
+            pictures = pictures[: len(pictures) // chunk * chunk]
+            reader = PictureReader(pictures, model.graph.input[0].name, manifest.input, progress)
+            options = _extra_options(model.graph, float_nodes, recipe) | {"CalibStridedMinMax": chunk}
+            _quantize(simplified, target, recipe, reader, sorted(float_nodes), options)
+        except SpilloverError:
+            raise
+        except Exception as error:  # ONNX and ONNX Runtime share no base class of errors
+            raise ModelError(f"{source}: cannot be quantised: {error}") from error
+    return Quantized(tuple(sorted(float_nodes)), len(pictures))
+
+
+def _simplified(source: Path, target: Path) -> onnx.ModelProto:
+    """Constants folded, shapes inferred, batch norms merged, every node named, opset recent enough."""
+    model = onnx.load(source)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < MIN_OPSET:
+        model = onnx.version_converter.convert_version(model, TARGET_OPSET)
+    quant_pre_process(model, str(target))
+    simplified = onnx.load(target)
+    name_nodes(simplified)
+    onnx.save(simplified, target)
+    return simplified
+
+
+def _extra_options(graph: onnx.GraphProto, float_nodes: set[str], recipe: Recipe) -> dict[str, Any]:
+    if recipe.seven_bit is not SevenBit.DENSE:
+        return {}
+    narrow = {"quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": True}
+    return {
+        "TensorQuantOverrides": {
+            weight: [narrow | {"axis": axis}] for weight, axis in dense_weights(graph, float_nodes).items()
+        }
+    }
+
+
+def _quantize(
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    reader: PictureReader,
+    float_nodes: list[str],
+    options: dict[str, Any],
+) -> None:
+    # The histogram methods print to standard output, which belongs to this command's own report.
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantize_static(
+            source,
+            target,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            activation_type=_ACTIVATIONS[recipe.activations],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=recipe.seven_bit is SevenBit.ALL,
+            calibrate_method=_METHODS[recipe.method],
+            nodes_to_exclude=float_nodes,
+            extra_options=options,
+        )

@@ -1,0 +1,136 @@
+"""Predictions of one model over a labelled set, kept on disk so that a second look costs nothing."""
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from spillover.common.home import cache_home
+from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Classification, Detections, Prediction
+from spillover.edge.config import SecondLookConfig
+from spillover.edge.inference.multi_view import SecondLook
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.progress import Progress
+
+# Average precision counts boxes of any confidence; COCO's usual floor.
+ALL_BOXES = 0.01
+# Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
+CODE_VERSION = 3
+
+
+def predict_all(
+    folder: Path,
+    data: LabelledSet,
+    progress: Progress,
+    threads: int = 0,
+    look: SecondLookConfig | None = None,
+    *,
+    cached: bool = True,
+    calibrated: bool = True,
+) -> list[Prediction]:
+    """What the model in `folder` says of each picture, in order; boxes down to confidence 0.01.
+
+    With `look` the model looks again, as the edge does; not `calibrated`, boxes keep the network's own
+    confidence.
+
+    Raises:
+        ModelError: the model cannot be loaded or run.
+        SourceError: a picture cannot be read.
+    """
+    opened = seeing_all(open_model_folder(folder) if calibrated else uncalibrated(open_model_folder(folder)))
+    store = _store(opened, data, look)
+    if cached and (kept := _kept(store, len(data.pictures))) is not None:
+        return kept
+    model = Model(opened, SessionConfig(threads=threads))
+    predict = SecondLook(model, look.below, look.zoom).predict if look else model.predict
+    predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
+    if cached:
+        save_predictions(store, predictions)
+    return predictions
+
+
+def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions of one kind to an .npz, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part.npz")
+    fields = [_fields(prediction) for prediction in predictions]
+    arrays = {name: np.concatenate([f[name] for f in fields]) for name in fields[0]}
+    counts = np.array([len(f["class_id"]) for f in fields])
+    np.savez_compressed(part, allow_pickle=False, counts=counts, **arrays)
+    part.replace(path)
+
+
+def load_predictions(path: Path) -> list[Prediction]:
+    """Read what `save_predictions` wrote."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        ends = np.cumsum(arrays["counts"])[:-1]
+        parts = {name: np.split(arrays[name], ends) for name in arrays.files if name != "counts"}
+    if "xyxy" in parts:
+        boxes = zip(parts["xyxy"], parts["confidence"], parts["class_id"], strict=True)
+        return [Detections(*each) for each in boxes]
+    classes = zip(parts["class_id"], parts["probability"], strict=True)
+    return [Classification(*each) for each in classes]
+
+
+def _kept(store: Path, count: int) -> list[Prediction] | None:
+    """What was kept for `count` pictures; None when there is nothing, or it is damaged."""
+    try:
+        kept = load_predictions(store)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return kept if len(kept) == count else None
+
+
+def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
+    match prediction:
+        case Detections(xyxy, confidence, class_id):
+            return {"xyxy": xyxy, "confidence": confidence, "class_id": class_id}
+        case Classification(class_id, probability):
+            return {"class_id": class_id, "probability": probability}
+
+
+def seeing_all(folder: ModelFolder) -> ModelFolder:
+    """The same folder with a confidence threshold low enough for average precision."""
+    output = folder.manifest.output
+    least = (
+        float(output.calibration.apply(np.array([ALL_BOXES], np.float32))[0])
+        if output.calibration
+        else ALL_BOXES
+    )
+    low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, least))
+    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))
+
+
+def uncalibrated(folder: ModelFolder) -> ModelFolder:
+    """The same folder without the map to another model's scale, and without a threshold on that scale."""
+    output = msgspec.structs.replace(folder.manifest.output, calibration=None, confidence_threshold=ALL_BOXES)
+    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=output))
+
+
+def _store(folder: ModelFolder, data: LabelledSet, look: SecondLookConfig | None) -> Path:
+    """A file whose name is decided by network, manifest, every picture's content and `CODE_VERSION`."""
+    manifest = json.dumps(msgspec.to_builtins((folder.manifest, look)), sort_keys=True)
+    digest = _digest([str(CODE_VERSION), manifest, data_digest(data)])
+    return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
+
+
+def data_digest(data: LabelledSet) -> str:
+    """Hex SHA-256 of every picture's content in turn; labels do not count."""
+    return _digest(picture.digest() for picture in data.pictures)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for text in texts:
+        whole.update(text.encode() + b"\n")
+    return whole.hexdigest()

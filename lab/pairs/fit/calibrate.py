@@ -1,0 +1,93 @@
+"""Puts the edge's confidences on the cloud's scale, by what the cloud says of the same boxes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from spillover.common.errors import ModelError
+from spillover.common.model.calibration import Calibration, log_odds
+from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.common.types import Detections, Prediction
+from spillover.lab.pairs.evaluate.mixture import Floats
+from spillover.lab.pairs.fit.crossfit import folds
+from spillover.lab.pairs.fit.matching import match, overlaps
+
+SAME_BOX_IOU = 0.5
+CALIBRATED_THRESHOLD = 0.02
+"""The model's `confidence_threshold` once it is calibrated: the policy judges by doubtful boxes as well."""
+_STEPS = 30
+_PRIOR = 1e-3
+
+
+def fit_calibration(edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> Calibration:
+    """The map whose outcome is the cloud's mean confidence in boxes of that confidence of the edge's.
+
+    A box that the cloud does not have counts 0. Logistic regression on log-odds with soft targets
+    (Platt, 1999), by Newton's method.
+
+    Raises:
+        ModelError: the edge's confidence says nothing of the cloud's (too few boxes, or none in common).
+    """
+    pairs = list(zip(boxes_of(edge), boxes_of(cloud), strict=True))
+    own = log_odds(np.concatenate([a.confidence for a, _ in pairs]))
+    wanted = np.concatenate([confidence_of_same(a, b) for a, b in pairs])
+    offset, scale = _logistic(own, wanted)
+    if not scale > 0:
+        raise ModelError(
+            "the edge's confidences cannot be put on the cloud's scale: they do not rise with it"
+        )
+    return Calibration(offset=offset, scale=scale)
+
+
+def out_of_fold(
+    edge: Sequence[Prediction], cloud: Sequence[Prediction], random: np.random.Generator
+) -> list[Prediction]:
+    """The edge's boxes; those of each picture are calibrated by a fit to pictures of other folds."""
+    calibrated: dict[int, Prediction] = {}
+    for train, test in folds(random.permutation(len(edge))):
+        fitted = fit_calibration([edge[i] for i in train], [cloud[i] for i in train])
+        calibrated |= dict(zip(test.tolist(), recalibrated([edge[i] for i in test], fitted), strict=True))
+    return [calibrated[i] for i in range(len(edge))]
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put it into the model.yaml of `folder`, with a threshold to match. Raises ModelError.
+
+    The threshold is low, for the policy: `model.report_threshold` of edge.yaml says which boxes are told.
+    """
+    manifest = open_model_folder(folder).manifest
+    output = msgspec.structs.replace(
+        manifest.output, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
+    )
+    write_manifest(folder, msgspec.structs.replace(manifest, output=output))
+
+
+def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) -> list[Prediction]:
+    """The same boxes with confidences on the other scale."""
+    return [replace(p, confidence=calibration.apply(p.confidence)) for p in boxes_of(predictions)]
+
+
+def boxes_of(predictions: Sequence[Prediction]) -> list[Detections]:
+    """The predictions of a detector as what they are."""
+    return [p for p in predictions if isinstance(p, Detections)]
+
+
+def confidence_of_same(edge: Detections, cloud: Detections) -> Floats:
+    """For each of the edge's boxes the cloud's confidence in the same box, 0 where it has none."""
+    same = match(overlaps(edge, cloud), SAME_BOX_IOU)
+    confidence: Floats = np.append(cloud.confidence, 0.0)[same].astype(np.float64)
+    return confidence
+
+
+def _logistic(x: Floats, y: Floats) -> tuple[float, float]:
+    """Intercept and slope of least cross-entropy; a slight pull to 0 keeps separable data finite."""
+    design, weights = np.stack([np.ones_like(x), x], axis=1), np.zeros(2)
+    for _ in range(_STEPS):
+        p = 0.5 * (1.0 + np.tanh(0.5 * (design @ weights)))
+        gradient = design.T @ (p - y) + _PRIOR * weights
+        curvature = (design * (p * (1.0 - p))[:, None]).T @ design + _PRIOR * np.eye(2)
+        weights -= np.linalg.solve(curvature, gradient)
+    return float(weights[0]), float(weights[1])

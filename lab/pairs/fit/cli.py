@@ -1,0 +1,118 @@
+"""`spillover lab fit`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.lab.pairs.evaluate.cli import EXISTING
+from spillover.lab.params import MODEL, OUTPUT, PLOT
+
+
+@click.command()
+@click.option("--edge", type=MODEL, required=True, help="Model of the edge: a folder or a prepared name.")
+@click.option("--cloud", type=MODEL, required=True, help="Model of the cloud: a folder or a prepared name.")
+@click.option("--data", type=EXISTING, required=True, help="Labelled pictures, as for `lab evaluate`.")
+@click.option("--out", type=OUTPUT, required=True, help="Where the estimator for the edge goes (.json).")
+@click.option("--json", "json_path", type=OUTPUT, help="Where the cross-fitted figures go.")
+@click.option("--plot", type=PLOT, help="Where the plot of them goes (.png, .svg or .pdf).")
+@click.option(
+    "--look-below",
+    type=click.FloatRange(0, 1),
+    help="The edge looks again, as `model.second_look` does: a classifier where its best class is below "
+    "this, a detector always.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Detectors: put the edge's confidences on the cloud's scale; written to its model.yaml.",
+)
+@click.option(
+    "--report-threshold",
+    type=click.FloatRange(0, 1),
+    help="Detectors: model.report_threshold of edge.yaml, for the scores beside the fit; default: the "
+    "model's own.",
+)
+@click.option(
+    "--ladder",
+    type=EXISTING,
+    help="An edge.yaml: measure what each rung of its uplink.ladder keeps of the cloud's answers.",
+)
+@click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
+def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
+    edge: Path,
+    cloud: Path,
+    data: Path,
+    out: Path,
+    json_path: Path | None,
+    plot: Path | None,
+    look_below: float | None,
+    calibrate: bool,
+    report_threshold: float | None,
+    ladder: Path | None,
+    teacher: bool,
+    threads: int,
+    seed: int,
+) -> None:
+    """Fit the expected gain: how much better the cloud would answer, from the edge's prediction alone.
+
+    Writes a small JSON file for `policy.kind: expected_gain` in edge.yaml, and shows what it is worth: the
+    share of the gap between edge and cloud that is closed, beside the policies that need no fitting. The
+    figures are cross-fitted (4 repeats of 5 folds): no picture is scored by an estimator that has seen it.
+
+    Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
+    pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
+    model.yaml of the edge. Thresholds are on the cloud's scale from then on, and the model's own becomes
+    0.02, because the policy judges by doubtful boxes too: set `model.report_threshold` in edge.yaml.
+
+    \b
+    spillover lab fit --edge E --cloud C --data DIR --out gain.json
+    """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
+    import msgspec
+
+    from spillover.common.config import load_config
+    from spillover.edge.config import EdgeConfig, SecondLookConfig
+    from spillover.edge.payload.encoder import usual_rung
+    from spillover.edge.policy.scores import ScoreSettings
+    from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.pairs.fit.calibrate import write_calibration
+    from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
+    from spillover.lab.pairs.fit.pair import predict_pair
+    from spillover.lab.pairs.fit.report import print_fit, save_fit_plot
+    from spillover.lab.pairs.fit.rungs import Doubts, measure_rungs
+    from spillover.lab.progress import Bar
+
+    progress = Bar()
+    look = None if look_below is None else SecondLookConfig(below=look_below)
+    pair = predict_pair(
+        edge,
+        cloud,
+        open_labelled_set(data),
+        progress,
+        threads,
+        look,
+        calibrate=calibrate,
+        report_threshold=report_threshold,
+    )
+    fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
+    file = fitted.file
+    if ladder is not None:
+        config = load_config(ladder, EdgeConfig)
+        rungs = [usual_rung(config.uplink), *config.uplink.ladder]
+        reported = config.model.report_threshold
+        settings = ScoreSettings(pair.report_threshold if reported is None else reported, config.policy.band)
+        rows = measure_rungs(cloud, pair.data, rungs, progress, threads, Doubts(pair.edge_says, settings))
+        file = msgspec.structs.replace(file, kept={row.name: round(row.kept, 4) for row in rows[1:]})
+        for row in rows:
+            click.echo(row.told())
+    write_gain_file(out, file)
+    if calibrate and pair.edge.calibration is not None:
+        write_calibration(edge, pair.edge.calibration)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(fitted.as_dict(), indent=2) + "\n", encoding="utf-8")
+    if plot is not None:
+        save_fit_plot(fitted, plot)
+    print_fit(fitted)

@@ -1,0 +1,55 @@
+"""Ridge regression with the penalty of least leave-one-out error, in closed form (ESL, 7.10)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spillover.lab.pairs.evaluate.mixture import Floats
+
+PENALTIES = np.logspace(0, 5, 21)
+_FLAT = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ridge:
+    """y = bias + weights . (x - mean) / scale; `mean`, `scale` and `weights` are (features,)."""
+
+    mean: Floats
+    scale: Floats
+    weights: Floats
+    bias: float
+
+    def predict(self, x: Floats) -> Floats:
+        """Predictions (N,) for features (N, features)."""
+        predicted: Floats = (x - self.mean) / self.scale @ self.weights + self.bias
+        return predicted
+
+
+def fit_ridge(x: Floats, y: Floats) -> Ridge:
+    """Fit features (N, features) to targets (N,); features that never vary get no weight."""
+    mean, scale = _scales(x)
+    weights = _weights((x - mean) / scale, y)
+    return Ridge(mean, scale, weights, float(y.mean()))
+
+
+def _scales(x: Floats) -> tuple[Floats, Floats]:
+    deviation = x.std(axis=0)
+    return x.mean(axis=0), np.where(deviation > _FLAT, deviation, 1.0)
+
+
+def _weights(z: Floats, y: Floats) -> Floats:
+    """Weights of the centred `z` (N, features)."""
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    centred = y - y.mean()
+    projected = u.T @ centred
+    penalty = min(PENALTIES, key=lambda p: _leave_one_out(u, s, projected, centred, p))
+    weights: Floats = vt.T @ (s / (s**2 + penalty) * projected)
+    return weights
+
+
+def _leave_one_out(u: Floats, s: Floats, projected: Floats, centred: Floats, penalty: float) -> float:
+    """Mean squared error of each target predicted from the others: residual / (1 - leverage)."""
+    shrink = s**2 / (s**2 + penalty)
+    residual = centred - u @ (shrink * projected)
+    leverage = (u**2) @ shrink + 1.0 / len(centred)
+    return float(np.mean((residual / np.maximum(1.0 - leverage, _FLAT)) ** 2))

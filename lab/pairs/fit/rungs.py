@@ -1,0 +1,126 @@
+"""What the ladder's smaller pictures and crops cost and keep, on real pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spillover.common.agreement import agreement
+from spillover.common.images import EncodedImage, decode_jpeg
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.types import Detections, Image, Prediction
+from spillover.edge.config import Rung
+from spillover.edge.payload.crops import Crop, crop_of
+from spillover.edge.payload.encoder import encode_rung
+from spillover.edge.payload.types import Parcel
+from spillover.edge.policy.region import doubtful_region
+from spillover.edge.policy.scores import ScoreSettings
+from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.progress import Progress
+
+MAX_PIXELS = 100_000_000
+_Column = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RungRow:
+    """`kept` is the mean agreement of the answers with those to the first rung's pictures.
+
+    Of a crop: of the merged answers, over the pictures that one is cut from, a share `offered` of all; beside
+    it what the edge's own answers to those pictures agree, and what the first rung's bytes are for them.
+    """
+
+    name: str
+    mean_bytes: float
+    kept: float
+    offered: float = 1.0
+    edge_agrees: float | None = None
+    usual_bytes: float | None = None
+
+    def told(self) -> str:
+        """For people."""
+        text = f"{self.name}: {self.mean_bytes:.0f} bytes, keeps {self.kept:.1%} of the cloud's answers"
+        if self.edge_agrees is None:
+            return text if self.offered else f"{self.name}: no picture to cut a crop from"
+        return (
+            f"{text}, where the edge's own are {self.edge_agrees:.1%} of them; cut from {self.offered:.0%} "
+            f"of the pictures, which take {self.usual_bytes:.0f} bytes whole"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubts:
+    """What crops are cut by: the edge's answers to the same pictures, and which boxes are in doubt."""
+
+    says: Sequence[Prediction]
+    settings: ScoreSettings
+
+    def crop(self, number: int, image: Image) -> Crop | None:
+        """The crop of one picture, if there is one."""
+        region = doubtful_region(self.says[number], image, self.settings)
+        return crop_of(region, self.reported(number)) if region else None
+
+    def reported(self, number: int) -> Detections:
+        """The boxes that the edge reports."""
+        says = self.says[number]
+        assert isinstance(says, Detections)  # noqa: S101 - crops are of a detector's pictures
+        kept = says.confidence >= self.settings.report_threshold
+        return Detections(says.xyxy[kept], says.confidence[kept], says.class_id[kept])
+
+
+def measure_rungs(
+    cloud: Path,
+    data: LabelledSet,
+    rungs: Sequence[Rung],
+    progress: Progress,
+    threads: int = 0,
+    doubts: Doubts | None = None,
+) -> list[RungRow]:
+    """Encode, decode and answer every picture in every form; the first rung is the usual one.
+
+    Crops need `doubts`.
+
+    Raises:
+        ModelError: the model does not load.
+        SourceError: a picture cannot be read.
+    """
+    model = Model(open_model_folder(cloud), SessionConfig(threads=threads))
+    shape = len(data.pictures), len(rungs)
+    sizes, kept, own = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
+    for row, picture in enumerate(progress.track(data.pictures, "ladder")):
+        image, usual = picture.image(), None
+        crop = doubts.crop(row, image) if doubts else None
+        for column, rung in enumerate(rungs):
+            if rung.crop and crop is None:
+                continue
+            sent = encode_rung(image, rung, crop.region if crop and rung.crop else None)
+            says, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
+            told = _in_frame(says, image, sent, crop if rung.crop else None)
+            usual = told if usual is None else usual
+            sizes[row, column], kept[row, column] = len(sent.data), agreement(told, usual)
+        if doubts and crop and usual is not None:
+            own[row] = agreement(doubts.reported(row), usual)
+    return [
+        _row(rung, sizes[:, column], kept[:, column], sizes[:, 0], own) for column, rung in enumerate(rungs)
+    ]
+
+
+def _row(rung: Rung, sizes: _Column, kept: _Column, usual: _Column, own: _Column) -> RungRow:
+    there = ~np.isnan(sizes)
+    if not there.any():
+        return RungRow(rung.name, 0.0, 0.0, 0.0)
+    row = RungRow(rung.name, float(sizes[there].mean()), float(kept[there].mean()), float(there.mean()))
+    if not rung.crop:
+        return row
+    return replace(row, edge_agrees=float(own[there].mean()), usual_bytes=float(usual[there].mean()))
+
+
+def _in_frame(prediction: Prediction, image: Image, sent: EncodedImage, crop: Crop | None) -> Prediction:
+    """As the edge gives the answer."""
+    height, width = image.shape[:2]
+    parcel = Parcel("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
+    return parcel.in_frame_pixels(prediction)

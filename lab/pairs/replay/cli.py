@@ -1,0 +1,117 @@
+"""`spillover lab replay`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from spillover.lab.pairs.evaluate.cli import EXISTING
+from spillover.lab.params import OUTPUT
+
+LINKS = "constant, lte, wifi, satellite, outage"
+
+
+@click.command()
+@click.option("--log", "log_path", type=EXISTING, required=True, help="JSON lines of `spillover edge`.")
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    help=f"A CSV (at_s, rate_bytes_per_s, rtt_s) or one of {LINKS}; may be repeated; default: those five.",
+)
+@click.option(
+    "--policy",
+    help="Score frames by max_softmax, margin, entropy, mean_score, near_threshold or a gain file, not "
+    "by the logged gain.",
+)
+@click.option(
+    "--report-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="For --policy, detections: model.report_threshold of edge.yaml.",
+)
+@click.option(
+    "--threshold", type=float, default=0.5, show_default=True, help="Gain from which frames are sent."
+)
+@click.option("--deadline-s", type=click.FloatRange(min=0, min_open=True), default=0.5, show_default=True)
+@click.option(
+    "--budget-mb", type=click.FloatRange(min=0, min_open=True), help="MB per period; default: none."
+)
+@click.option(
+    "--period-s", type=click.FloatRange(min=1), default=3600.0, show_default=True, help="Of the budget."
+)
+@click.option("--payload-bytes", type=click.FloatRange(min=1), help="Size of frames that were not sent.")
+@click.option(
+    "--answers",
+    type=EXISTING,
+    multiple=True,
+    help="More JSON lines of the same pictures, as of --mode cloud_only; may be repeated. For --data.",
+)
+@click.option("--data", type=EXISTING, help="Labels of the pictures, as `lab evaluate` takes them.")
+@click.option("--json", "json_path", type=OUTPUT, help="Where the figures go.")
+def replay(  # noqa: PLR0913, PLR0917 - one an option
+    log_path: Path,
+    links: tuple[str, ...],
+    policy: str | None,
+    report_threshold: float,
+    threshold: float,
+    deadline_s: float,
+    budget_mb: float | None,
+    period_s: float,
+    payload_bytes: float | None,
+    answers: tuple[Path, ...],
+    data: Path | None,
+    json_path: Path | None,
+) -> None:
+    """What would another policy, budget or link have made of the frames of a log?
+
+    Plays the frames over a link in simulated time, twice: sent by threshold alone, and sent when the measured
+    link can have the answer back in time and the budget pays for it. Shows what was sent, the share that was
+    back by its deadline, and the share of all expected gain that arrived.
+
+    First every decision of the log is made again from its own inputs; those that come out otherwise are
+    named.
+
+    With --policy frames are scored anew, from the edge's answers in the log. Where the cloud has answered,
+    --answers brings the edge's, from a run of --mode edge_only over the same pictures.
+
+    With --data it shows as well how good all the answers would have been, by the labels. That needs both
+    sides' answers to each picture: one log holds the edge's, another the cloud's.
+
+    \b
+    spillover lab replay --log results.jsonl --link lte --deadline-s 1
+    spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
+    """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
+    from spillover.lab.pairs.replay.compare import compare, print_table
+    from spillover.lab.pairs.replay.log import frames_of, read_first_results
+    from spillover.lab.pairs.replay.remake import remake
+    from spillover.lab.pairs.replay.rescore import rescore_by
+    from spillover.lab.pairs.replay.simulate import Setting
+    from spillover.lab.pairs.replay.trace import MODELS, model_trace, read_trace
+    from spillover.lab.pairs.replay.truth import open_judge
+    from spillover.lab.records import read_records
+
+    records = read_first_results(log_path)
+    more = [record for path in answers for record in read_records(path)]
+    rescore = rescore_by(policy, [*records, *more], report_threshold) if policy else None
+    frames = frames_of(log_path, records, payload_bytes, rescore)
+    traces = [model_trace(name) if name in MODELS else read_trace(Path(name)) for name in links or MODELS]
+    budget_bytes = budget_mb * 1e6 if budget_mb is not None else None
+    judge = open_judge(data, (log_path, *answers)) if data is not None else None
+    setting = Setting(deadline_s=deadline_s)
+    rows = compare(frames, traces, setting, threshold, budget_bytes, period_s, judge)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    remade = remake(records)
+    if remade.decisions:
+        same = remade.decisions - len(remade.different)
+        named = f"; otherwise: {', '.join(remade.different[:5])}" if remade.different else ""
+        click.echo(f"decisions made again from their inputs: {same} of {remade.decisions} the same{named}")
+    print_table(rows)
+    if judge is not None:
+        edge, cloud = (judge.accuracy(frames, [sent] * len(frames)) for sent in (False, True))
+        pictures = f"{judge.metric} of {len(judge)} labelled pictures"
+        click.echo(f"{pictures}: {edge:.4f} edge alone, {cloud:.4f} cloud alone")

@@ -1,0 +1,109 @@
+"""The same frames over the same links under two policies, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spillover.edge.link.byte_budget import Budget
+from spillover.lab.pairs.replay.simulate import (
+    LinkAware,
+    Naive,
+    Outcome,
+    ReplayFrame,
+    Sender,
+    Setting,
+    simulate,
+)
+from spillover.lab.pairs.replay.trace import LinkTrace
+from spillover.lab.pairs.replay.truth import Judge
+
+BUCKET_FRAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy over one link; shares are 0..1, `over_budget_bytes` is the worst period's excess."""
+
+    link: str
+    policy: str
+    frames: int
+    sent: int
+    on_time_share: float
+    gain_share: float
+    bytes_sent: float
+    over_budget_bytes: float
+    accuracy: float | None = None
+    """Of all answers given in time, by the labels; None without any."""
+
+
+def compare(
+    frames: Sequence[ReplayFrame],
+    traces: Sequence[LinkTrace],
+    setting: Setting,
+    threshold: float,
+    budget_bytes: float | None = None,
+    period_s: float = 3600.0,
+    judge: Judge | None = None,
+) -> list[Row]:
+    """Threshold alone against link and budget, on each trace."""
+    rows = []
+    for trace in traces:
+        senders: list[tuple[str, Sender]] = [
+            ("threshold", Naive(threshold)),
+            ("link-aware", LinkAware(setting, threshold, _budget(frames, budget_bytes, period_s))),
+        ]
+        for name, sender in senders:
+            outcome = simulate(frames, sender, trace, setting, period_s)
+            accuracy = judge.accuracy(frames, outcome.arrived) if judge else None
+            rows.append(_row(trace.name, name, outcome, budget_bytes, accuracy))
+    return rows
+
+
+def _budget(frames: Sequence[ReplayFrame], budget_bytes: float | None, period_s: float) -> Budget | None:
+    if budget_bytes is None:
+        return None
+    mean = sum(frame.payload_bytes for frame in frames) / len(frames)
+    return Budget(budget_bytes, period_s, min(BUCKET_FRAMES * mean, budget_bytes / 2))
+
+
+def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None, accuracy: float | None) -> Row:
+    over = max(0.0, outcome.most_bytes_in_period - budget_bytes) if budget_bytes is not None else 0.0
+    gain = outcome.gain_on_time / outcome.gain_offered if outcome.gain_offered else 0.0
+    return Row(
+        link,
+        policy,
+        outcome.frames,
+        outcome.sent,
+        outcome.on_time_share,
+        gain,
+        outcome.bytes_sent,
+        over,
+        accuracy,
+    )
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """One row a link and policy."""
+    from rich.table import Table
+
+    from spillover.lab.console import open_console
+
+    table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
+    table.add_column("link")
+    table.add_column("policy", no_wrap=True)
+    judged = any(row.accuracy is not None for row in rows)
+    titles = ("frames", "sent", "on time", "gain", "MB", "MB over budget")
+    for title in (*titles, "accuracy") if judged else titles:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.link,
+            row.policy,
+            str(row.frames),
+            str(row.sent),
+            f"{row.on_time_share:.1%}",
+            f"{row.gain_share:.0%}",
+            f"{row.bytes_sent / 1e6:.1f}",
+            f"{row.over_budget_bytes / 1e6:.1f}",
+            *([f"{row.accuracy:.4f}"] if row.accuracy is not None else []),
+        )
+    open_console().print(table)

@@ -1,0 +1,55 @@
+"""From the edge's JSON lines to frames that can be played again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from spillover.common.errors import SourceError
+from spillover.edge.sinks.record import Record
+from spillover.lab.pairs.replay.rescore import Rescore
+from spillover.lab.pairs.replay.simulate import ReplayFrame
+from spillover.lab.records import read_records
+
+
+def read_first_results(path: Path) -> list[Record]:
+    """The first result of each frame; late answers are passed over.
+
+    Raises:
+        SourceError: the file cannot be read, a line is no result, or there is none.
+    """
+    records = [record for record in read_records(path) if record.revision == 0]
+    if not records:
+        raise SourceError(f"{path}: holds no results")
+    return records
+
+
+def frames_of(
+    path: Path, records: Sequence[Record], payload_bytes: float | None = None, rescore: Rescore | None = None
+) -> list[ReplayFrame]:
+    """Frames by capture time; their gain is the logged one, or what `rescore` says.
+
+    A frame that was not sent tells no size: it gets `payload_bytes`, or the median of those that were sent.
+
+    Raises:
+        SourceError: no size is known, or no frame has a gain.
+        ConfigError: as `rescore`.
+    """
+    sizes = [record.payload_bytes for record in records if record.payload_bytes]
+    if payload_bytes is None and not sizes:
+        raise SourceError(f"{path}: no frame was sent, so no size is known; give --payload-bytes")
+    usual = payload_bytes if payload_bytes is not None else median(sizes)
+    start = min(record.captured_unix_s for record in records)
+    frames = [
+        ReplayFrame(
+            record.captured_unix_s - start,
+            rescore(record) if rescore else record.decision.expected_gain,
+            record.payload_bytes or usual,
+            record.source,
+        )
+        for record in records
+    ]
+    if not any(frame.gain for frame in frames):
+        raise SourceError(
+            f"{path}: no frame has an expected gain (modes edge_only and cloud_only log none); give --policy"
+        )
+    return sorted(frames, key=lambda frame: frame.captured_s)

@@ -1,0 +1,198 @@
+"""Frames over a link trace, in simulated time: what would have been sent, and what back in time."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from spillover.edge.link.byte_budget import Budget
+from spillover.edge.link.estimator import LinkEstimator, Transfer
+from spillover.edge.policy.budget import BudgetRule
+from spillover.lab.pairs.replay.trace import LinkTrace
+
+IN_FLIGHT = 4
+"""As `uplink.max_in_flight` has it unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayFrame:
+    """What a log tells of one frame: when it was taken, what its answer would gain, what it weighs."""
+
+    captured_s: float
+    gain: float
+    payload_bytes: float
+    source: str = ""
+    """The picture's file, where it had one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for every policy: seconds from capture, and the server's own time."""
+
+    deadline_s: float = 0.5
+    local_s: float = 0.03
+    encode_s: float = 0.005
+    server_s: float = 0.03
+    give_up_after_s: float = 2.0
+    """After the deadline."""
+
+
+class Sender(Protocol):
+    """Decides in simulated time, and hears what became of its calls."""
+
+    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+        """Whether to send the frame at `now_s`, with payloads of these sizes under way; a yes is acted on."""
+        ...
+
+    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
+        """A call ended or was given up."""
+        ...
+
+
+class Naive:
+    """Sends whatever reaches the threshold while a slot is free: what routers on confidence alone do."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+        """By gain alone."""
+        del now_s
+        return frame.gain >= self._threshold and len(under_way) < IN_FLIGHT
+
+    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
+        """Learns nothing."""
+
+
+class LinkAware:
+    """Sends what the estimator expects back in time, and what the budget pays for.
+
+    With a budget the rank rule picks; without one the threshold does.
+    """
+
+    def __init__(self, setting: Setting, threshold: float, budget: Budget | None = None) -> None:
+        self._setting = setting
+        self._threshold = threshold
+        self._rule = BudgetRule(budget, 0.0) if budget else None
+        self._link = LinkEstimator()
+        self.probes = 0
+
+    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+        """By gain or rank, then by time."""
+        if not self._worth(frame, now_s) or len(under_way) >= IN_FLIGHT:
+            return False
+        in_time = self._in_time(frame, now_s, under_way)
+        # Without a probe now and then nobody would learn that the link has healed.
+        if not in_time and (under_way or not self._link.may_probe(now_s)):
+            return False
+        if self._rule and not self._rule.spend(frame.payload_bytes, now_s):
+            return False
+        self._link.tried(now_s, probe=not in_time)
+        self.probes += not in_time
+        return True
+
+    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
+        """Feed the estimator."""
+        if answered:
+            self._link.answered(transfer, 0.0, self._setting.server_s, in_time=in_time)
+        else:
+            self._link.timed_out(transfer)
+
+    def _worth(self, frame: ReplayFrame, now_s: float) -> bool:
+        if self._rule is None:
+            return frame.gain >= self._threshold
+        return self._rule.offer(frame.gain, frame.payload_bytes, now_s).send
+
+    def _in_time(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+        estimate = self._link.estimate(now_s)
+        left_s = frame.captured_s + self._setting.deadline_s - now_s
+        # What is under way is before this frame on the link.
+        queued_bytes = frame.payload_bytes + sum(under_way)
+        return estimate is not None and estimate.latency_s(queued_bytes, self._setting.encode_s) <= left_s
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one policy made of the frames."""
+
+    frames: int
+    sent: int
+    on_time: int
+    bytes_sent: float
+    gain_on_time: float
+    gain_offered: float
+    most_bytes_in_period: float
+    arrived: tuple[bool, ...]
+    """Of each frame, whether the cloud's answer was there in time."""
+
+    @property
+    def on_time_share(self) -> float:
+        """Share of what was sent that was back by its deadline; 1 when nothing was sent."""
+        return self.on_time / self.sent if self.sent else 1.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Call:
+    """Under way until `ends_s`; `number` keeps equal ends in order."""
+
+    ends_s: float
+    number: int
+    payload_bytes: float = field(compare=False)
+    transfer: Transfer = field(compare=False)
+    answered: bool = field(compare=False)
+    in_time: bool = field(compare=False)
+
+
+def simulate(
+    frames: Sequence[ReplayFrame], sender: Sender, trace: LinkTrace, setting: Setting, period_s: float = 60.0
+) -> Outcome:
+    """Play `frames` (by capture time) over the link; payloads go one by one, answers cost no bytes."""
+    link_free_s = 0.0
+    pending: list[_Call] = []
+    sent: list[tuple[float, float]] = []
+    gain = 0.0
+    arrived = [False] * len(frames)
+    for number, frame in enumerate(frames):
+        now = frame.captured_s + setting.local_s
+        while pending and pending[0].ends_s <= now:
+            call = heapq.heappop(pending)
+            sender.heard(call.transfer, answered=call.answered, in_time=call.in_time)
+        if not sender.wants(frame, now, [call.payload_bytes for call in pending]):
+            continue
+        departs = now + setting.encode_s
+        through = trace.finish_s(max(departs, link_free_s), frame.payload_bytes)
+        link_free_s = through
+        back = through + trace.at(through).rtt_s + setting.server_s
+        gives_up = frame.captured_s + setting.deadline_s + setting.give_up_after_s
+        ends = min(back, gives_up)
+        carried = frame.payload_bytes + sum(call.payload_bytes for call in pending)
+        transfer = Transfer(ends, carried, max(0.0, ends - departs - setting.server_s))
+        in_time = back <= frame.captured_s + setting.deadline_s
+        call = _Call(ends, len(sent), frame.payload_bytes, transfer, back <= gives_up, in_time)
+        heapq.heappush(pending, call)
+        sent.append((now, frame.payload_bytes))
+        if in_time:
+            arrived[number] = True
+            gain += frame.gain
+    return Outcome(
+        frames=len(frames),
+        sent=len(sent),
+        on_time=sum(arrived),
+        bytes_sent=sum(size for _, size in sent),
+        gain_on_time=gain,
+        gain_offered=sum(max(0.0, frame.gain) for frame in frames),
+        most_bytes_in_period=_most_in_period(sent, period_s),
+        arrived=tuple(arrived),
+    )
+
+
+def _most_in_period(sent: Sequence[tuple[float, float]], period_s: float) -> float:
+    most = total = 0.0
+    first = 0
+    for at, size in sent:
+        total += size
+        while sent[first][0] < at - period_s:
+            total -= sent[first][1]
+            first += 1
+        most = max(most, total)
+    return most

@@ -1,0 +1,1 @@
+"""Looking at runs: check, overlay, demo."""

@@ -1,0 +1,86 @@
+"""A real server in this process, on loopback, with its event loop on a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import msgspec
+import numpy as np
+
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.server import Running, serve
+from spillover.common.images import encode_jpeg
+from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+
+CALL_S = 30.0
+"""The deadline of test calls: long, so that a slow machine fails no test."""
+
+
+def cloud_config(repository: object, **changes: object) -> CloudConfig:
+    """A configuration for tests: any free port, one thread, no metrics endpoint."""
+    base = {
+        "listen": "127.0.0.1:0",
+        "metrics": None,
+        "models": {"repository": str(repository)},
+        "session": {"threads": 1},
+    }
+    return msgspec.convert(base | changes, CloudConfig)
+
+
+@contextmanager
+def serving(config: CloudConfig) -> Iterator[Running]:
+    """A server that answers while inside; errors of its start are raised here."""
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ready = threading.Event()
+    found: list[Running] = []
+    errors: list[BaseException] = []
+
+    def on_ready(server: Running) -> None:
+        found.append(server)
+        ready.set()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve(config, stop, on_ready))
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
+            errors.append(error)
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait(60)
+    try:
+        if errors:
+            raise errors[0]
+        yield found[0]
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def stub_of(server: Running) -> Iterator[pb_grpc.SpilloverStub]:
+    """A client of the server's own service."""
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server.address, options=options) as channel:
+        yield pb_grpc.SpilloverStub(channel)
+
+
+def jpeg_of(bgr: tuple[int, int, int], width: int = 64, height: int = 48) -> bytes:
+    """A picture of one colour."""
+    return encode_jpeg(np.full((height, width, 3), bgr, np.uint8), 90).data
+
+
+def request_for(jpeg: bytes, model: str = "", **fields: object) -> pb.InferRequest:
+    """A request with one picture."""
+    image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg)
+    return pb.InferRequest(frame_id="f1", model=pb.ModelRef(name=model), image=image, **fields)

@@ -1,0 +1,198 @@
+"""The byte budget: never overspent in any window, and spent on what gains most per byte."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spillover.common.errors import ConfigError
+from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.edge.link.byte_budget import (
+    PING_BYTES,
+    Budget,
+    ByteMeter,
+    SavedTokens,
+    TokenBucket,
+    build_meter,
+    wire_bytes,
+)
+from spillover.edge.policy.budget import BudgetRule, Rank
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.floats(0, 3000)), max_size=80),
+    st.floats(10, 5000),
+    st.floats(1, 60),
+    st.floats(0.01, 0.5),
+)
+def test_no_window_of_a_period_exceeds_the_budget(
+    asked: list[tuple[float, float]], budget: float, period_s: float, share: float
+) -> None:
+    """However frames come and whatever their size, any period holds at most the budget."""
+    bucket = TokenBucket(Budget(budget, period_s, budget * share), 0.0)
+    now, sent = 0.0, []
+    for pause_s, size in asked:
+        now += pause_s
+        if bucket.take(size, now):
+            sent.append((now, size))
+    for start, _ in sent:
+        assert sum(size for at, size in sent if start <= at <= start + period_s) <= budget * (1 + 1e-9)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=60), st.integers(1, 20))
+def test_the_rank_is_the_share_of_the_window_below(values: list[float], window: int) -> None:
+    """The sorted window says what counting says."""
+    rank = Rank(window)
+    for n, value in enumerate(values):
+        recent = values[max(0, n - window) : n]
+        below = sum(v < value for v in recent) + sum(v == value for v in recent) / 2
+        assert rank.of(value) == pytest.approx(below / len(recent) if recent else 1.0)
+        rank.add(value)
+
+
+def rewards(drift: float, bucket_frames: float, share: float, seed: int) -> tuple[float, float]:
+    """What the rule gathers in 6000 frames, and what the best frames of each half would have given."""
+    random = np.random.default_rng(seed)
+    gains = random.exponential(1.0, 6000)
+    gains[3000:] *= drift
+    sizes = random.uniform(20_000, 40_000, 6000)
+    rate = share * 30_000 * 10  # bytes a second at 10 frames/s
+    bucket = bucket_frames * 30_000
+    rule = BudgetRule(Budget(rate * 600 + bucket, 600, bucket), 0.0)
+    gathered = 0.0
+    for n, (gain, size) in enumerate(zip(gains, sizes, strict=True)):
+        if rule.offer(gain, size, n / 10).send and rule.spend(size, n / 10):
+            gathered += gain
+    best = 0.0
+    for half in (slice(0, 3000), slice(3000, 6000)):
+        order = np.argsort(-gains[half] / sizes[half])
+        affordable = np.cumsum(sizes[half][order]) <= rate * 300
+        best += gains[half][order][affordable].sum()
+    return gathered, best
+
+
+@pytest.mark.parametrize("drift", [1.0, 1.8, 1 / 1.8])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_the_rule_earns_nine_tenths_of_what_is_possible(drift: float, share: float) -> None:
+    """At least 90 % of a picker who sees all frames at once, with ten frames of bucket, under drift too."""
+    gathered, best = np.sum([rewards(drift, 10, share, seed) for seed in range(3)], axis=0)
+    assert gathered >= 0.9 * best
+
+
+def test_a_frame_that_gains_nothing_is_never_sent() -> None:
+    """Not even with a full bucket."""
+    rule = BudgetRule(Budget(1000, 10, 500), 0.0)
+    assert not rule.offer(0.0, 1, 100.0).send
+    assert rule.offer(0.1, 1, 101.0).send
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (10, 1, 6)])
+def test_a_budget_that_makes_no_sense_is_refused(numbers: tuple[float, float, float]) -> None:
+    """Nothing is divided by zero later."""
+    with pytest.raises(ValueError, match="bucket"):
+        Budget(*numbers)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 9000), st.booleans()), min_size=1, max_size=40),
+    st.floats(0.02, 0.5),
+)
+@settings(max_examples=60, deadline=None)
+def test_crashes_and_restarts_never_overspend(steps: list[tuple[float, int, bool]], share: float) -> None:
+    """However often the process dies, and whenever: no window of a period holds more than the budget."""
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    budget = Budget(100_000, 60, 100_000 * share)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "left.json"
+        meter, sent = ByteMeter(budget, clock, SavedTokens(path), 900), []
+        connected = False
+        for pause_s, size, dies in steps:
+            now += pause_s
+            if meter.take(size):
+                sent.append((now, wire_bytes(size)))
+                if not connected:
+                    meter.connecting()
+                    sent.append((now, 900))
+                    connected = True
+            if dies:
+                meter, connected = ByteMeter(budget, clock, SavedTokens(path), 900), False
+        for start, _ in sent:
+            assert sum(size for at, size in sent if start <= at <= start + 60) <= 100_000
+
+
+def test_what_is_left_survives_a_restart_and_is_seldom_written(tmp_path: Path) -> None:
+    """A run that ends well leaves all it has; of a hundred small calls only some write to the disk."""
+    budget, path, now = Budget(1_000_000, 86_400, 200_000), tmp_path / "left.json", 0.0
+    SavedTokens(path).save(200_000)
+    saved = CountedSaves(path)
+    meter = ByteMeter(budget, lambda: now, saved)
+    assert sum(meter.take(1_000) for _ in range(100)) == 100
+    assert 1 <= saved.saves <= 8
+    meter.close()
+    after = ByteMeter(budget, lambda: now, SavedTokens(path))
+    assert after.tokens().left_bytes == 200_000 - 100 * wire_bytes(1_000)
+
+
+class CountedSaves(SavedTokens):
+    """Counts how often the file is replaced."""
+
+    saves = 0
+
+    def save(self, left_bytes: float) -> None:
+        """Count and save."""
+        self.saves += 1
+        super().save(left_bytes)
+
+
+def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
+    """Nothing is guessed from it, and it stays as it is."""
+    path = tmp_path / "left.json"
+    path.write_text("seven")
+    with pytest.raises(ConfigError, match=r"policy\.budget\.state_file"):
+        SavedTokens(path)
+    assert path.read_text() == "seven"
+
+
+def test_a_connection_is_paid_for_by_the_calls_that_follow() -> None:
+    """One that had to be made anew with an empty bucket is owed, and nothing leaves before it is paid."""
+    now = 0.0
+    meter = ByteMeter(Budget(100_000, 100, 50_000), lambda: now, connection_bytes=2_000)
+    assert not meter.take(100)
+    meter.connecting()
+    assert meter.tokens().left_bytes == 0
+    now = 2_000 / 500 + 2_000 / 500
+    assert not meter.take(100)
+    now += wire_bytes(100) / 500 + 0.01
+    assert meter.take(100)
+    assert meter.charged_bytes == 2_000 + wire_bytes(100)
+
+
+def test_pings_are_set_aside_from_the_beginning() -> None:
+    """With them and the bucket, a period's refill is within the budget."""
+    config = BudgetConfig(bytes=10_000_000)
+    meter = build_meter(config, UplinkConfig(keepalive_s=60), "device")
+    pings = PING_BYTES * 86_400 / 60
+    whole = meter.tokens().refill_bytes_per_s * 86_400 + 1_000_000
+    assert whole + pings <= 10_000_000 < whole + pings + 2
+
+
+@pytest.mark.parametrize(
+    ("config", "uplink", "named"),
+    [
+        (BudgetConfig(bytes=100_000), UplinkConfig(), "keepalive_s to 1037"),
+        (BudgetConfig(bytes=20_000, per=Period.MINUTE), UplinkConfig(), "bucket of 2000"),
+    ],
+)
+def test_a_budget_that_connections_would_spend_is_refused(
+    config: BudgetConfig, uplink: UplinkConfig, named: str
+) -> None:
+    """The error says what to change."""
+    with pytest.raises(ConfigError, match=named):
+        build_meter(config, uplink, "device")

@@ -1,0 +1,196 @@
+"""The form of a frame, chosen by predicted latency; the cost of a link and of a form, learnt from calls."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillover.common.features.quantizer import Quantizer
+from spillover.common.images import decode_jpeg
+from spillover.common.model.split import Cut, Seam
+from spillover.common.types import Action, Classification, Decision
+from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.link.estimator import PRIOR, LinkEstimator, Transfer
+from spillover.edge.link.payload_costs import REFUSED_S, PayloadBook, cut_forms, picture_forms
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
+from spillover.edge.payload.encoder import PICTURE, encode_rung
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.rules import Fixed
+from spillover.edge.policy.variants import ChoosePayload, choose_payload
+
+NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
+CUT = Cut(
+    name="cut",
+    seams=(Seam(tensor="t", shape=(8, 4, 4), quantizer=Quantizer(levels=4, low=0, high=1)),),
+    head_sha256="0" * 64,
+    tail_sha256="1" * 64,
+    feature_bytes=1500,
+    fidelity=0.99,
+)
+
+
+def _option(name, latency_s, kept=1.0, action=Action.SEND_FRAME):
+    return PayloadOption(name, action, 1000, latency_s, kept)
+
+
+def test_the_quickest_of_those_that_are_good_enough_is_taken():
+    """A form that keeps nearly everything and is quicker wins; one that loses much does not."""
+    options = [_option("jpeg", 0.3), _option("cut", 0.15, 0.99), _option("poor", 0.1, 0.7)]
+    assert choose_payload(options, time_left_s=1).name == "cut"
+
+
+def test_quick_and_poor_is_taken_where_nothing_better_is_in_time():
+    """Half an answer by the deadline is more than a whole one behind it."""
+    options = [_option("jpeg", 0.3), _option("cut", 0.15, 0.99), _option("poor", 0.1, 0.7)]
+    assert choose_payload(options, time_left_s=0.12).name == "poor"
+
+
+def test_when_nothing_is_in_time_the_quickest_goes():
+    """Its answer may still come as a revision."""
+    assert choose_payload([_option("jpeg", 0.3), _option("cut", 0.15)], 0.01).name == "cut"
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1)), min_size=1, max_size=6), st.floats(0.01, 2))
+def test_no_option_as_good_is_passed_over_for_a_slower_one(pairs, time_left_s):
+    """Whatever the options."""
+    options = [_option(str(i), latency_s, kept) for i, (latency_s, kept) in enumerate(pairs)]
+    chosen = choose_payload(options, time_left_s)
+    for option in options:
+        if option.latency_s <= time_left_s and option.kept >= chosen.kept:
+            assert chosen.latency_s <= option.latency_s
+
+
+def test_a_decision_to_send_says_in_which_form_and_what_was_expected():
+    """Action, form, latency and gain are the chosen option's; the others' latencies stay to be replayed."""
+    options = (_option("picture", 0.3), _option("cut", 0.1, 0.9, Action.SEND_FEATURES))
+    context = Context(time_left_s=0.2, link=LinkState(view=LinkView(options=options)))
+
+    class Sends:
+        def decide(self, prediction, context):
+            return Decision(Action.SEND_FRAME, "because", expected_gain=0.5)
+
+    decision = ChoosePayload(Sends()).decide(NOTHING, context)
+    assert (decision.action, decision.payload, decision.reason) == (Action.SEND_FEATURES, "cut", "because")
+    assert decision.expected_gain == pytest.approx(0.45)
+    assert decision.predicted_latency_s == 0.1
+    assert decision.inputs == {
+        "latency_s.picture": 0.3,
+        "latency_s.cut": 0.1,
+        "payload_bytes.picture": 1000,
+        "payload_bytes.cut": 1000,
+    }
+
+
+def test_without_a_choice_decisions_pass_as_they_are():
+    """No options, or nothing to send."""
+    for action, options in ((Action.SEND_FRAME, ()), (Action.KEEP, (_option("cut", 0.1),))):
+        context = Context(time_left_s=1, link=LinkState(view=LinkView(options=options)))
+        assert ChoosePayload(Fixed(action)).decide(NOTHING, context).action is action
+
+
+@given(st.floats(0.001, 3), st.integers(100, 100_000))
+def test_calls_of_one_size_teach_what_that_size_costs(seconds, size):
+    """With nothing to tell round trip from rate, the size that is sent is still predicted."""
+    link = LinkEstimator()
+    for number in range(30):
+        link.answered(Transfer(number / 10, size, seconds), 0.0, 0.0, in_time=True)
+    assert link.estimate(3).latency_s(size, 0.0) == pytest.approx(seconds, rel=0.1, abs=0.01)
+
+
+def test_before_the_first_call_the_prior_holds():
+    """Nothing noted: the book reckons with the prior."""
+    assert _book(PayloadKind.AUTO).view().estimate == PRIOR
+
+
+RUNG = Rung(jpeg_quality=60, longest_side=320, kept=0.8)
+
+
+def _book(kind, clock=time.monotonic):
+    pictures = picture_forms(Rung(jpeg_quality=85), [])
+    return PayloadBook(
+        cut_forms([CUT]) if kind is PayloadKind.FEATURES_ONLY else pictures | cut_forms([CUT]), kind, clock
+    )
+
+
+def test_a_smaller_picture_is_expected_to_be_smaller_before_it_was_ever_sent():
+    """What the usual picture weighs tells what the others will."""
+    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    book.made(PICTURE, 200_000, 0.005)
+    usual, small = book.options()
+    assert usual.payload_bytes == 200_000
+    assert 5_000 < small.payload_bytes < 40_000
+
+
+def test_a_link_that_is_late_for_the_usual_picture_gets_a_smaller_one():
+    """After some calls over 40 kB/s only the small picture can be back within a second."""
+    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    for _ in range(30):
+        carried = book.departed(PICTURE, 80_000, 3)
+        book.made(PICTURE, 80_000, 0.005)
+        book.answered(PICTURE, carried, 0.03 + 2.0, 0.01)
+        book.landed(80_000)
+    assert choose_payload(book.options(), 3).name == PICTURE
+    assert choose_payload(book.options(), 1).name == RUNG.name
+
+
+def test_what_is_under_way_delays_what_comes_after():
+    """Until it has landed."""
+    book = _book(PayloadKind.AUTO)
+    before = book.options()[0].latency_s
+    book.departed(PICTURE, 100_000, 1)
+    assert book.options()[0].latency_s > before + 0.05
+    book.landed(100_000)
+    assert book.options()[0].latency_s == before
+
+
+def _names(book):
+    return {option.name for option in book.options()}
+
+
+def test_the_book_learns_what_a_form_costs():
+    """A slow head and a quick link: after some frames the picture is predicted to be quicker."""
+    book = _book(PayloadKind.AUTO)
+    assert choose_payload(book.options(), 1).name == "cut"
+    for _ in range(30):
+        for name, size, make_s in (("cut", 1500, 0.4), (PICTURE, 20_000, 0.003)):
+            book.made(name, size, make_s)
+            book.answered(name, size, 0.02 + size * 8 / 1e8, 0.01)
+    assert choose_payload(book.options(), 1).name == PICTURE
+
+
+def test_a_refused_cut_is_left_alone_for_a_while():
+    """Then it is tried again: the server may have been brought up to date."""
+    now = 0.0
+    book = _book(PayloadKind.FEATURES, lambda: now)
+    assert _names(book) == {"cut"}
+    book.refused("cut")
+    assert _names(book) == {PICTURE}
+    now = REFUSED_S + 1
+    assert _names(book) == {"cut"}
+
+
+def test_features_only_never_offers_a_picture():
+    """Not even while the server refuses every cut."""
+    book = _book(PayloadKind.FEATURES_ONLY)
+    book.refused("cut")
+    assert _names(book) == {"cut"}
+
+
+def test_a_gain_file_says_what_rungs_keep_where_the_configuration_does_not() -> None:
+    """What is written down by hand has the last word."""
+    plain, square = Rung(60, 320), Rung(60, 320, square=True, kept=0.5)
+    forms = picture_forms(Rung(85), [plain, square], {plain.name: 0.9, square.name: 0.7})
+    assert [form.kept for form in forms.values()] == [1.0, 0.9, 0.5]
+    assert square.name == "picture-q60-320-square"
+
+
+def test_the_square_of_a_picture_is_its_middle() -> None:
+    """As high as the shorter side; what was left out is told, so that boxes could be led back."""
+    image = np.zeros((40, 101, 3), np.uint8)
+    image[:, 30:71] = 255
+    sent = encode_rung(image, Rung(95, square=True))
+    assert (sent.width, sent.height) == (41, 40)
+    assert (sent.offset_x, sent.offset_y) == (30, 0)
+    assert decode_jpeg(sent.data, 10_000).min() > 250

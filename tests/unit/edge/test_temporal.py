@@ -1,0 +1,240 @@
+"""Carried answers: how the cloud's answer to an earlier frame corrects the edge's, and when it must not."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import Task
+from spillover.common.types import Action, Classification, ModelId
+from spillover.edge.assembly.policy import build_policy
+from spillover.edge.config import CarryConfig, Mode, PolicyConfig
+from spillover.edge.inference.temporal import Heard, LastAnswer, NoCarry, build_carry, carried, similarity
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
+from tests.support.edge_values import classification, detections
+
+EDGE_THEN = classification(0.6, 0.4, 0.0)
+CLOUD_THEN = Classification(np.array([2, 0, 1], np.int32), np.array([0.8, 0.15, 0.05], np.float32))
+
+
+GREY = np.full((48, 64, 3), 128, np.uint8)
+WHITE = np.full((48, 64, 3), 255, np.uint8)
+
+
+class Told:
+    """A ticket that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.bytes: list[int] = []
+        self.fallen_back: list[tuple[str, str]] = []
+        self.outcomes: list[object] = []
+
+    def encoded(self, payload_bytes: int, encode_s: float) -> None:
+        """Keep it."""
+        del encode_s
+        self.bytes.append(payload_bytes)
+
+    def fall_back(self, option: str, reason: str) -> None:
+        """Keep it."""
+        self.fallen_back.append((option, reason))
+
+    def settle(self, outcome: object) -> None:
+        """Keep it."""
+        self.outcomes.append(outcome)
+
+
+def says(prediction: Classification) -> CloudAnswer:
+    """The cloud's answer."""
+    return CloudAnswer(prediction, ModelId("big", "1"), 0.0, 0.0, 0.0, 0.0)
+
+
+def answered(carry: LastAnswer, frame_id: str, captured_s: float, cloud: Classification = CLOUD_THEN) -> None:
+    """The cloud is asked about a frame, of which the edge said EDGE_THEN, and answers."""
+    carry.watch(Told(), frame_id, captured_s, EDGE_THEN).settle(says(cloud))
+
+
+@st.composite
+def answers(draw: st.DrawFn, least: int = 1, most: int = 8) -> Classification:
+    """Any answer: some classes, perhaps not all, by descending probability, of sum 1 at most."""
+    count = draw(st.integers(least, most))
+    weights = np.array(draw(st.lists(st.floats(0, 1), min_size=count, max_size=count))) + 1e-9
+    share = draw(st.floats(0.1, 1))
+    class_id = np.array(draw(st.permutations(range(count))), np.int32)
+    return Classification(class_id, np.sort(weights / weights.sum() * share)[::-1].astype(np.float32))
+
+
+@given(answers(), answers(), answers(), st.floats(0, 1))
+def test_a_carried_answer_is_a_distribution(
+    now: Classification, then: Classification, cloud: Classification, weight: float
+) -> None:
+    """Whatever the three answers are: every class once, by descending probability, of sum 1, no NaN."""
+    shown = carried(now, then, cloud, weight)
+    assert sorted(shown.class_id) == list(range(len(shown.class_id)))
+    assert set(now.class_id) | set(cloud.class_id) <= set(shown.class_id)
+    assert np.isfinite(shown.probability).all()
+    assert (np.diff(shown.probability) <= 0).all()
+    assert float(shown.probability.sum()) == pytest.approx(1, abs=1e-4)
+
+
+@given(answers(least=2), answers(least=2), st.floats(0, 1))
+def test_nothing_changed_repeats_the_cloud(
+    edge: Classification, cloud: Classification, weight: float
+) -> None:
+    """Where the edge says what it said then, the cloud's best class is the best."""
+    shown = carried(edge, edge, cloud, weight)
+    best = shown.probability[list(shown.class_id).index(cloud.class_id[0])]
+    assert best == pytest.approx(shown.probability[0], rel=1e-5)
+
+
+@given(answers(), answers())
+def test_similarity_is_a_coefficient(a: Classification, b: Classification) -> None:
+    """0 to 1, the same in both directions, and near 1 for an answer and itself (1 where it lists its all)."""
+    assert 0 <= similarity(a, b) <= 1
+    assert similarity(a, b) == pytest.approx(similarity(b, a))
+    full = Classification(a.class_id, a.probability / a.probability.sum())
+    assert similarity(full, full) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_the_edge_sees_change_moves_the_answer() -> None:
+    """With weight 1 a class that the edge doubles is doubled; with weight 0 the cloud is repeated."""
+    then, now = classification(0.5, 0.5), classification(0.8, 0.2)
+    cloud = classification(0.4, 0.6)
+    assert carried(now, then, cloud, 0.0).class_id[0] == 1
+    moved = carried(now, then, cloud, 1.0)
+    assert moved.class_id[0] == 0
+    assert moved.probability[0] == pytest.approx(0.4 * 0.8 / (0.4 * 0.8 + 0.6 * 0.2))
+
+
+def test_the_newest_answer_is_carried() -> None:
+    """The frame it came from is named; an answer to an older frame that comes later changes nothing."""
+    carry = LastAnswer(CarryConfig(max_age_s=10))
+    assert carry.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
+    late = carry.watch(Told(), "first", 0.0, EDGE_THEN)
+    answered(carry, "second", 1.0)
+    late.settle(says(classification(1.0, 0.0, 0.0)))
+    shown = carry.correct(EDGE_THEN, GREY, 2.0)
+    assert shown.carried_from == "second"
+    assert isinstance(shown.prediction, Classification)
+    assert shown.prediction.class_id[0] == 2
+
+
+def test_an_old_answer_is_left_alone() -> None:
+    """Beyond `max_age_s` from capture to capture the edge's own answer stands."""
+    carry = LastAnswer(CarryConfig(max_age_s=3))
+    answered(carry, "then", 1.0)
+    assert carry.correct(EDGE_THEN, GREY, 4.0).carried_from == "then"
+    assert carry.correct(EDGE_THEN, GREY, 4.001).prediction is EDGE_THEN
+
+
+def test_another_scene_is_left_alone() -> None:
+    """Where the edge's answers then and now are unlike, nothing is carried: the picture is another."""
+    carry = LastAnswer(CarryConfig(min_similarity=0.5))
+    answered(carry, "then", 0.0)
+    unlike = Classification(np.array([2, 1, 0], np.int32), np.array([0.98, 0.01, 0.01], np.float32))
+    assert carry.correct(unlike, GREY, 0.1).prediction is unlike
+
+
+def test_a_cut_ends_what_is_carried() -> None:
+    """A picture that has changed all over is another scene; answers to frames before it come too late."""
+    carry = LastAnswer(CarryConfig(max_change=0.4))
+    carry.correct(EDGE_THEN, GREY, 0.0)
+    answered(carry, "grey", 0.0)
+    under_way = carry.watch(Told(), "grey too", 0.1, EDGE_THEN)
+    assert carry.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
+    assert carry.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
+    under_way.settle(says(CLOUD_THEN))
+    assert carry.correct(EDGE_THEN, WHITE, 0.4).carried_from == ""
+    answered(carry, "white", 0.4)
+    assert carry.correct(EDGE_THEN, WHITE, 0.5).carried_from == "white"
+
+
+def test_the_ticket_behind_is_told_everything() -> None:
+    """Bytes, answers and failures reach the table of answers as before; a failure carries nothing."""
+    carry, told = LastAnswer(CarryConfig()), Told()
+    ticket = carry.watch(told, "f", 0.0, EDGE_THEN)
+    ticket.encoded(100, 0.01)
+    ticket.fall_back("picture", "no tail")
+    failure = CallFailure("unavailable")
+    ticket.settle(failure)
+    assert (told.bytes, told.fallen_back, told.outcomes) == ([100], [("picture", "no tail")], [failure])
+    assert carry.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
+
+
+def test_age_counts_from_the_newest_question() -> None:
+    """A frame under way counts as asked about; one that failed does not any more."""
+    carry = LastAnswer(CarryConfig())
+    assert carry.asked_ago_s(5.0) == math.inf
+    answered(carry, "first", 5.0)
+    second = carry.watch(Told(), "second", 6.0, EDGE_THEN)
+    assert carry.asked_ago_s(6.5) == 0.5
+    second.settle(CallFailure("deadline_exceeded"))
+    assert carry.asked_ago_s(6.5) == 1.5
+
+
+def test_answers_come_from_other_threads() -> None:
+    """Many calls that end at once, in any order, leave the newest frame's answer."""
+    carry = LastAnswer(CarryConfig(max_age_s=1000))
+    threads = [threading.Thread(target=answered, args=(carry, str(n), float(n))) for n in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert carry.correct(EDGE_THEN, GREY, 60.0).carried_from == "49"
+
+
+def test_a_detector_cannot_carry() -> None:
+    """Boxes of an earlier frame are elsewhere: an error names the key. Without it nothing is carried."""
+    with pytest.raises(ConfigError, match="carry: is for classifiers"):
+        build_carry(CarryConfig(), Task.DETECTION)
+    nothing = build_carry(None, Task.DETECTION)
+    assert isinstance(nothing, NoCarry)
+    boxes = detections(0.9)
+    assert nothing.correct(boxes, GREY, 0.0).prediction is boxes
+
+
+def _refreshing() -> Policy:
+    return build_policy(
+        Mode.HYBRID,
+        PolicyConfig(audit_share=0),
+        Task.CLASSIFICATION,
+        0.5,
+        lambda: 0.5,
+        carry=CarryConfig(refresh_s=0.5),
+    )
+
+
+def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
+    """`refresh_s`: kept frames are sent once so much time has passed, with the numbers that decided it."""
+    policy = _refreshing()
+    link = LinkState(max_in_flight=4)
+    sure = classification(0.9, 0.1)
+    assert policy.decide(sure, Context(0.4, link, asked_ago_s=0.4)).reason == "confident"
+    refreshed = policy.decide(sure, Context(0.4, link, asked_ago_s=0.5))
+    assert (refreshed.action, refreshed.reason) == (Action.SEND_FRAME, "refresh")
+    assert (refreshed.inputs["asked_ago_s"], refreshed.inputs["refresh_s"]) == (0.5, 0.5)
+    assert policy.decide(sure, Context(0.4, link)).inputs["asked_ago_s"] < math.inf
+
+
+def test_a_refresh_that_cannot_leave_is_put_off() -> None:
+    """Only the clock wanted the cloud's answer: the frame is the edge's, not a degraded one."""
+    policy = _refreshing()
+    down = LinkState(max_in_flight=4, breaker=BreakerPhase.OPEN, breaker_allows=False)
+    decision = policy.decide(classification(0.9, 0.1), Context(0.4, down, asked_ago_s=9.0))
+    assert (decision.action, decision.reason) == (Action.KEEP, "refresh put off")
+    assert decision.reason not in HELD_BACK
+
+
+def test_carry_keeps_the_newest_of_equals() -> None:
+    """Two answers to one frame: the later one stands, as a revision would."""
+    carry = LastAnswer(CarryConfig())
+    carry.heard(Heard("f", 0.0, EDGE_THEN, CLOUD_THEN))
+    carry.heard(Heard("f", 0.0, EDGE_THEN, classification(0.1, 0.8, 0.1)))
+    shown = carry.correct(EDGE_THEN, GREY, 0.0).prediction
+    assert isinstance(shown, Classification)
+    assert shown.class_id[0] == 1
