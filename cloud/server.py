@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
 from spillover.cloud.models.repository import Repository
-from spillover.cloud.rpc.call_wrapper import Boundary
+from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.metrics_endpoint import metrics_endpoint
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
@@ -82,8 +82,8 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
         async with _loaded(config, metrics) as registry:
             rate = RateLimiter(config.limits)
             dataplane = Dataplane(registry, executor, rate, metrics.repeated)
-            boundary = Boundary(metrics, lambda: dataplane.load, security.identify)
-            async with _listening(config, dataplane, boundary, security) as address:
+            wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify)
+            async with _listening(config, dataplane, wrapper, security) as address:
                 yield Running(address, metrics_address, registry, metrics, rate, config)
 
 
@@ -99,7 +99,7 @@ async def _loaded(config: CloudConfig, metrics: Metrics) -> AsyncIterator[Regist
 
 @asynccontextmanager
 async def _listening(
-    config: CloudConfig, dataplane: Dataplane, boundary: Boundary, security: Security
+    config: CloudConfig, dataplane: Dataplane, wrapper: CallWrapper, security: Security
 ) -> AsyncIterator[str]:
     log = get_logger("server")
     server = grpc.aio.server(interceptors=security.interceptors, options=channel_options(config.limits))
@@ -108,9 +108,9 @@ async def _listening(
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, boundary), server)
+    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper), server)
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, boundary, config.limits, draining), server
+        OpenInferenceServicer(dataplane, wrapper, config.limits, draining), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, config.listen, security.server_credentials())
@@ -120,37 +120,37 @@ async def _listening(
     finally:
         draining.set()
         await healthy.stop()
-        log.info("draining", in_flight=boundary.in_flight, limit_s=config.drain_timeout_s)
-        dropped = await _drain(server, boundary, config.drain_timeout_s)
+        log.info("draining", in_flight=wrapper.in_flight, limit_s=config.drain_timeout_s)
+        dropped = await _drain(server, wrapper, config.drain_timeout_s)
         log.info("stopped", dropped=dropped)
 
 
-async def _drain(server: grpc.aio.Server, boundary: Boundary, limit_s: float) -> int:
+async def _drain(server: grpc.aio.Server, wrapper: CallWrapper, limit_s: float) -> int:
     """Accept nothing more, answer what is in flight; returns how many calls were cut off at the limit.
 
     gRPC cancels calls that have come and are not taken up when it stops. So no answer leaves, and no client
     that waits for one sends more, until all are taken up and the connections have been told to end.
     """
-    with boundary.holding_answers():
-        await _taken_up(boundary)
+    with wrapper.holding_answers():
+        await _taken_up(wrapper)
         stopping = asyncio.ensure_future(server.stop(limit_s))
         await asyncio.wait({stopping}, timeout=_QUIET_S)
     done, _ = await asyncio.wait({stopping}, timeout=limit_s - 0.05 if limit_s > 0.1 else limit_s)
-    dropped = 0 if done else boundary.in_flight
+    dropped = 0 if done else wrapper.in_flight
     await stopping
     return dropped
 
 
-async def _taken_up(boundary: Boundary) -> None:
+async def _taken_up(wrapper: CallWrapper) -> None:
     """Wait until no further call has come for a moment; under a load that never pauses, not for long.
 
     Several times in a row, because a process that got no processor time has seen no calls either.
     """
     quiet = 0
     for _ in range(_MAX_TIMES):
-        before = boundary.calls
+        before = wrapper.calls
         await asyncio.sleep(_QUIET_S)
-        quiet = quiet + 1 if boundary.calls == before else 0
+        quiet = quiet + 1 if wrapper.calls == before else 0
         if quiet == _QUIET_TIMES:
             return
 

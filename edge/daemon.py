@@ -16,7 +16,7 @@ from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.runtime.memory import release_free_memory
-from spillover.edge.runtime.stall import Pulse
+from spillover.edge.runtime.stall import StallDetector
 from spillover.edge.runtime.systemd import Notifier
 from spillover.edge.runtime.worker import Ended, Worker
 from spillover.edge.telemetry.metrics import Metrics, metrics_endpoint
@@ -47,7 +47,7 @@ class Daemon:
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self._notifier = Notifier(os.environ)
-        self._pulse = Pulse(time.monotonic)
+        self._stall = StallDetector(time.monotonic)
         self._parts = assemble(config, self._boot_id, record_link, self._events.put)
         self._deadlines = Worker("deadlines", self._parts.answers.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
@@ -105,12 +105,12 @@ class Daemon:
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:
-                if watchdog_s and not self._pulse.hangs(watchdog_s):
+                if watchdog_s and not self._stall.hangs(watchdog_s):
                     self._notifier.alive(f"mode {self._config.mode.value}")
                 continue
             if ended.error is None and ended.name == self._capture.name:
                 if self._config.camera.pace is Pace.REALTIME:
-                    self._parts.journal.camera(self._config.camera.camera_id, "ended")
+                    self._parts.events.camera(self._config.camera.camera_id, "ended")
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error
@@ -125,10 +125,10 @@ class Daemon:
             if frame is None:
                 return
             try:
-                with self._pulse.beat():
+                with self._stall.working():
                     self._parts.pipeline.process(frame)
-            except ModelError:  # `ModelWatch` has said which
-                self._parts.journal.dropped(frame, "model failed")
+            except ModelError:  # `GuardedPredictor` has said which
+                self._parts.events.dropped(frame, "model failed")
 
     def _wait_for_room(self) -> None:
         """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""
@@ -160,7 +160,7 @@ class Daemon:
 
     def _close_outlets(self) -> None:
         captured = self.metrics.summary().get("frames_captured", 0)
-        self._parts.journal.tell("stopped", boot_id=self._boot_id, captured=captured)
+        self._parts.events.tell("stopped", boot_id=self._boot_id, captured=captured)
         self._parts.outlets.close(JOIN_TIMEOUT_S)
 
     def _summarise(self) -> None:
@@ -168,7 +168,7 @@ class Daemon:
 
     def _say_ready(self) -> None:
         config = self._config
-        self._parts.journal.tell("started", boot_id=self._boot_id, camera_id=config.camera.camera_id)
+        self._parts.events.tell("started", boot_id=self._boot_id, camera_id=config.camera.camera_id)
         _log.info(
             "ready",
             boot_id=self._boot_id,

@@ -18,14 +18,14 @@ from spillover.common.types import (
 )
 from spillover.edge.inference.predictor import Predictor
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.inference.temporal import Carry
+from spillover.edge.inference.temporal import TemporalCorrector
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.policy.base import HELD_BACK, Context, Policy
-from spillover.edge.results.deadlines import Answers
+from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.uplink.base import Uplink
-from spillover.edge.uplink.outcome import Ticket
+from spillover.edge.uplink.outcome import ReplyHandler
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Stages:
     model: Predictor
     policy: Policy
     uplink: Uplink
-    answers: Answers
+    answers: DeadlineTable
     emit: Callable[[Result], None]
     """Takes the results of frames that were not sent; must not block."""
     keep: Callable[[Frame, Result], None]
     """Takes frames that wait on the disk for a late answer; must not block."""
     auditor: Auditor
-    carry: Carry
+    temporal: TemporalCorrector
     region: Callable[[Prediction, Image], Region | None]
     """What a crop of this frame would show."""
     redact: Callable[[Frame, Prediction], Frame]
@@ -84,11 +84,11 @@ class Pipeline:
             threshold=stages.auditor.threshold,
             surroundings=surroundings,
             region=region,
-            asked_ago_s=stages.carry.asked_ago_s(frame.captured_monotonic_s),
+            since_last_offload_s=stages.temporal.since_last_offload_s(frame.captured_monotonic_s),
         )
         decision = stages.policy.decide(prediction, context)
         held_back = decision.reason in HELD_BACK
-        shown = stages.carry.correct(prediction, frame.image, frame.captured_monotonic_s)
+        shown = stages.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         result = Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
@@ -120,10 +120,12 @@ class Pipeline:
             stages.keep(outgoing, result)
         else:
             probe = context.link.breaker is not BreakerPhase.CLOSED
-            ticket: Ticket = stages.answers.open(result, frame.captured_monotonic_s, deadline_s, probe=probe)
-            ticket = stages.carry.watch(ticket, frame.frame_id, frame.captured_monotonic_s, prediction)
+            handler: ReplyHandler = stages.answers.register(
+                result, frame.captured_monotonic_s, deadline_s, probe=probe
+            )
+            handler = stages.temporal.watch(handler, frame.frame_id, frame.captured_monotonic_s, prediction)
             crop = _crop(decision, region, _reported(prediction, self._report_threshold))
-            stages.uplink.send(outgoing, deadline_s, ticket, decision.payload, crop)
+            stages.uplink.send(outgoing, deadline_s, handler, decision.payload, crop)
 
 
 def _crop(decision: Decision, region: Region | None, reported: Prediction) -> Crop | None:

@@ -27,7 +27,7 @@ from spillover.lab.processes import terminable
         "replay": ("pairs.replay.cli:replay", "What another policy, budget or link would have done."),
         "split": ("split.cli:split", "Find where to cut a model between edge and cloud."),
         "profile": ("models.profile.cli:profile", "Time a split model's heads and tails on this device."),
-        "early-exit": ("split.early_exit.cli:early_exit", "Give a split model an exit on its own trunk."),
+        "early-exit": ("split.early_exit.cli:early_exit", "Give a split model an exit on its own backbone."),
         "demo": ("runs.demo.cli:demo", "Edge and cloud on this machine, three modes, one table."),
         "loadtest": (
             "loadtest.cli:loadtest",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.common.home import cache_home
-from spillover.edge.config import SecondLookConfig
+from spillover.edge.config import MultiViewConfig
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
@@ -18,7 +18,7 @@ class BenchPair:
     edge: Path
     cloud: Path
     data: Path
-    look: SecondLookConfig | None = None
+    look: MultiViewConfig | None = None
     calibrate: bool = False
 
     @property
@@ -47,11 +47,11 @@ def bench_pairs(folder: Path) -> list[BenchPair]:
     detectors = (wrapped["fastestdet"], wrapped["yolox"], data / "coco-dev")
     return [
         BenchPair("imagenet", *pair),
-        BenchPair("imagenet-second-look", *pair, SecondLookConfig()),
+        BenchPair("imagenet-second-look", *pair, MultiViewConfig()),
         BenchPair("cifar10", wrapped["cifar-resnet8"], wrapped["cifar-resnet56"], data / "cifar10-dev.npz"),
         BenchPair("coco", *detectors),
         BenchPair("coco-calibrated", *detectors, calibrate=True),
-        BenchPair("coco-calibrated-second-look", *detectors, SecondLookConfig(), calibrate=True),
+        BenchPair("coco-calibrated-second-look", *detectors, MultiViewConfig(), calibrate=True),
     ]
 
 

@@ -8,7 +8,7 @@ from statistics import mean
 from benchmarks.policy.pairs import BenchPair, bench_pairs
 from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, risk_rows
 from spillover.common.model.manifest import Task
-from spillover.edge.config import Rung
+from spillover.edge.config import PictureVariant
 from spillover.edge.policy.gain import GainModel
 from spillover.edge.policy.scores import ScoreSettings
 from spillover.lab.data.labelled import ClassLabels, open_labelled_set
@@ -17,7 +17,7 @@ from spillover.lab.pairs.fit.fitting import Fit, fit_pair, write_gain_file
 from spillover.lab.pairs.fit.halves import SPLITS, at, held_out
 from spillover.lab.pairs.fit.pair import Pair, predict_pair
 from spillover.lab.pairs.fit.report import save_fit_plot
-from spillover.lab.pairs.fit.rungs import Doubts, RungRow, measure_rungs
+from spillover.lab.pairs.fit.variants import Doubts, VariantRow, measure_variants
 from spillover.lab.pairs.replay.compare import Row, compare
 from spillover.lab.pairs.replay.simulate import Setting
 from spillover.lab.pairs.replay.trace import MODELS, model_trace
@@ -26,17 +26,17 @@ from spillover.lab.progress import Progress
 _GAIN_THRESHOLD = 0.25
 _HELD_OUT = (0.1, 0.2, 0.3, 0.5)
 _LINK_RUNS = 6
-_LADDER_PICTURES = 150
-_LADDER = (
-    Rung(85),
-    Rung(85, square=True),
-    Rung(85, crop=True),
-    Rung(75, 640),
-    Rung(75, 480, square=True),
-    Rung(60, 480),
-    Rung(60, 480, crop=True),
-    Rung(60, 320, square=True),
-    Rung(60, 320),
+_VARIANTS_PICTURES = 150
+_VARIANTS = (
+    PictureVariant(85),
+    PictureVariant(85, square=True),
+    PictureVariant(85, crop=True),
+    PictureVariant(75, 640),
+    PictureVariant(75, 480, square=True),
+    PictureVariant(60, 480),
+    PictureVariant(60, 480, crop=True),
+    PictureVariant(60, 320, square=True),
+    PictureVariant(60, 320),
 )
 _CROP_SETTINGS = ScoreSettings(report_threshold=0.3)
 _DEADLINES_S = {"satellite": 1.5}
@@ -82,7 +82,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
     )
     detects = pair.task is Task.DETECTION
     if bench.look is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
-        yield _ladder_section(bench, pair, progress, threads)
+        yield _variant_section(bench, pair, progress, threads)
     if isinstance(data.truth, ClassLabels) and bench.look is None:
         rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
         yield (
@@ -97,29 +97,36 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         )
 
 
-def _ladder_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
+def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
     """Bytes and what is kept, on the first pictures of the set; crops for detectors, squares for others."""
-    some = pair.data.part(range(min(_LADDER_PICTURES, len(pair.data.pictures))))
+    some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
     detects = pair.task is Task.DETECTION
-    rungs = [rung for rung in _LADDER if not (rung.square if detects else rung.crop)]
+    variants = [variant for variant in _VARIANTS if not (variant.square if detects else variant.crop)]
     doubts = Doubts(pair.edge_says, _CROP_SETTINGS) if detects else None
-    rows = measure_rungs(bench.cloud, some, rungs, progress, threads, doubts)
+    rows = measure_variants(bench.cloud, some, variants, progress, threads, doubts)
     return (
         f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
-        "the cloud's answers with those to the first form (`lab fit --ladder` writes it into the gain file). "
+        "the cloud's answers with those to the first form (`lab fit --variants` writes it to the gain file). "
         f"Crops, around boxes within {_CROP_SETTINGS.band} of {_CROP_SETTINGS.report_threshold}: over the "
         "pictures that have such boxes; beside it what the edge's own answers to those agree.\n\n"
         + _table(
             ("form", "pictures", "bytes, mean", "of the first", "kept", "the edge's own"),
-            (_ladder_cells(row, rows[0].mean_bytes) for row in rows),
+            (_variant_cells(row, rows[0].mean_bytes) for row in rows),
         )
     )
 
 
-def _ladder_cells(row: RungRow, usual_bytes: float) -> Sequence[str]:
+def _variant_cells(row: VariantRow, usual_bytes: float) -> Sequence[str]:
     of_first = row.mean_bytes / (row.usual_bytes or usual_bytes)
     own = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
-    return row.name, f"{row.offered:.0%}", f"{row.mean_bytes:.0f}", f"{of_first:.0%}", f"{row.kept:.1%}", own
+    return (
+        row.name,
+        f"{row.offered:.0%}",
+        f"{row.mean_bytes:.0f}",
+        f"{of_first:.0%}",
+        f"{row.fidelity:.1%}",
+        own,
+    )
 
 
 def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:

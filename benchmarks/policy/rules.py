@@ -87,14 +87,14 @@ def risk_rows(pair: Pair, wrong: np.ndarray, splits: int = 100) -> list[RiskRow]
     scores = 1.0 - np.array(confidence, np.float64)
     rows = []
     for alpha in (0.02, 0.05, 0.1):
-        random, errors, kept = np.random.default_rng(0), [], []
+        random, errors, fidelity = np.random.default_rng(0), [], []
         for _ in range(splits):
             order = random.permutation(len(scores))
             known, new = np.array_split(order, 2)
             stays = scores[new] < threshold_for_risk(scores[known], wrong[known], alpha)
             errors.append(float(np.mean(stays & wrong[new])))
-            kept.append(float(stays.mean()))
-        rows.append(RiskRow(alpha, float(np.mean(errors)), max(errors), float(np.mean(kept))))
+            fidelity.append(float(stays.mean()))
+        rows.append(RiskRow(alpha, float(np.mean(errors)), max(errors), float(np.mean(fidelity))))
     return rows
 
 
@@ -143,7 +143,7 @@ def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
 def _link() -> LinkState:
     """A link with a ladder of three pictures and a budget."""
     options = tuple(
-        PayloadOption(f"picture-{size}", Action.SEND_FRAME, size, 0.1 + size / 1e6, kept)
-        for size, kept in ((50_000.0, 1.0), (25_000.0, 0.97), (8_000.0, 0.8))
+        PayloadOption(f"picture-{size}", Action.SEND_FRAME, size, 0.1 + size / 1e6, fidelity)
+        for size, fidelity in ((50_000.0, 1.0), (25_000.0, 0.97), (8_000.0, 0.8))
     )
     return LinkState(max_in_flight=4, view=LinkView(options=options), tokens=Tokens(5e5, 1e6, 1e4))

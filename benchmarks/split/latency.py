@@ -17,8 +17,8 @@ from spillover.common.model.split import Cut, SplitPlan
 from spillover.common.types import Image
 from spillover.common.wire.conversion import reply_from_pb, request_to_pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
-from spillover.edge.config import PayloadKind, Rung
-from spillover.edge.link.payload_costs import PayloadBook, cut_forms, picture_forms
+from spillover.edge.config import PayloadKind, PictureVariant
+from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.policy.variants import choose_payload
 from spillover.lab.processes import running, wait_for_file
@@ -104,7 +104,7 @@ def cloud_of(repository: Path, model: str, out: Path, threads: int) -> Iterator[
 class Sender:
     """Sends frames over one shaped link."""
 
-    def __init__(self, stub: SpilloverStub, forms: Mapping[str, Form], book: PayloadBook) -> None:
+    def __init__(self, stub: SpilloverStub, forms: Mapping[str, Form], book: PayloadCostModel) -> None:
         self._stub = stub
         self._forms = forms
         self._book = book
@@ -150,8 +150,8 @@ def measure_link(
     seconds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
     with shaped(address, constant(link)) as proxy, grpc.insecure_channel(proxy.address) as channel:
-        book = PayloadBook(
-            picture_forms(Rung(jpeg_quality=85), ()) | cut_forms(setting.cuts), PayloadKind.AUTO
+        book = PayloadCostModel(
+            picture_forms(PictureVariant(jpeg_quality=85), ()) | cut_forms(setting.cuts), PayloadKind.AUTO
         )
         sender = Sender(SpilloverStub(channel), setting.forms, book)
         for name in setting.forms:  # connection and first allocation

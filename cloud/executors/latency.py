@@ -3,7 +3,7 @@
 import math
 
 
-class RunCosts:
+class LatencyModel:
     """Learns from every run; the quickest of a kind is what it costs when nothing disturbs it.
 
     `many` is the number of rows, two or more, whose runs are compared with those of one row.
@@ -22,12 +22,12 @@ class RunCosts:
             self._many_s = min(self._many_s, seconds)
 
     @property
-    def fixed_s(self) -> float:
+    def overhead_s(self) -> float:
         """What a run costs beside its rows, in seconds; 0 where that is less than half of it, or unknown."""
         if math.isinf(self._one_s) or math.isinf(self._many_s):
             return 0.0
-        fixed_s = self._one_s - self._row_s
-        return fixed_s if fixed_s > self._one_s / 2 else 0.0
+        overhead_s = self._one_s - self._row_s
+        return overhead_s if overhead_s > self._one_s / 2 else 0.0
 
     def expected_s(self, rows: int) -> float:
         """The least time that a run of `rows` takes, in seconds; infinite when nobody knows."""

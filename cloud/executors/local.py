@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from spillover.cloud.executors.io_binding import bound_runner, padded_sizes
-from spillover.cloud.executors.latency import RunCosts
+from spillover.cloud.executors.latency import LatencyModel
 from spillover.common.errors import ModelError
 from spillover.common.types import ModelId
 from spillover.common.wire.tensors import DTYPES, Tensor
@@ -60,7 +60,7 @@ class Network:
         self.batchable = first == {-1} and bool(self.inputs)
         only = first.pop() if len(first) == 1 else None
         self.fixed_rows = only if only is not None and only > 0 else None
-        self.costs = RunCosts()
+        self.costs = LatencyModel()
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
         self._bound = bound_runner(session, self.inputs)
@@ -81,7 +81,7 @@ class Network:
         if self._bound and self.batchable:
             for size in padded_sizes(many):  # what is slow the first time is slow now
                 self.run([_zeros(spec, (size, *spec.shape[1:])) for spec in self.inputs])
-        self.costs = RunCosts(many)
+        self.costs = LatencyModel(many)
         for size in (1, many) * runs:  # in turns, so that what disturbs one disturbs the other
             if self.batchable:
                 outputs = self.run([_zeros(spec, (size, *spec.shape[1:])) for spec in self.inputs])

@@ -16,7 +16,7 @@ from spillover.common.model.split import SPLIT_FILE
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class LoadSpec:
     """All that decides what a loaded version is like: loading again from an equal one changes nothing."""
 
     session: SessionConfig
@@ -27,7 +27,7 @@ class Recipe:
     """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml."""
 
 
-def recipe_of(entry: Entry, config: CloudConfig) -> Recipe:
+def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
     """The recipe for `entry` as its files and the configuration are now. Raises ModelError when they go."""
     names = (MODEL_FILE, MANIFEST_FILE, SPLIT_FILE)
     paths = [path for name in names if (path := entry.path / name).is_file()]
@@ -37,11 +37,11 @@ def recipe_of(entry: Entry, config: CloudConfig) -> Recipe:
         raise ModelError(f"{entry.path}: {error}") from error
     batching = config.batching_of.get(entry.model_id.name, config.batching)
     files = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    return Recipe(config.session, batching, config.limits.max_pixels, config.models.tails, files)
+    return LoadSpec(config.session, batching, config.limits.max_pixels, config.models.tails, files)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedModel:
     """A version in memory, not serving yet: its network, what stands around it, its tails by head digest."""
 
     network: Network
@@ -49,20 +49,20 @@ class Opened:
     tails: Mapping[str, Tail] = field(default_factory=dict)
 
 
-def open_entry(entry: Entry, recipe: Recipe) -> Opened:
+def open_entry(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     """Open and warm a version; one without a manifest has no vision part.
 
     Raises:
         ModelError: it is broken, or is not what its folders say.
     """
     if not entry.has_manifest:
-        network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, recipe.session))
-        network.warm_up(recipe.session.warm_up_runs, recipe.batching.max_batch_size)
-        return Opened(network)
-    model = Model.load(entry.path, recipe.session)
+        network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, load_spec.session))
+        network.warm_up(load_spec.session.warm_up_runs, load_spec.batching.max_batch_size)
+        return OpenedModel(network)
+    model = Model.load(entry.path, load_spec.session)
     if model.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}")
     network = Network(entry.model_id, model.session)
-    network.warm_up(1, recipe.batching.max_batch_size)
-    tails = open_tails(model, recipe.session) if recipe.tails else {}
-    return Opened(network, Vision(model, recipe.max_pixels), tails)
+    network.warm_up(1, load_spec.batching.max_batch_size)
+    tails = open_tails(model, load_spec.session) if load_spec.tails else {}
+    return OpenedModel(network, Vision(model, load_spec.max_pixels), tails)

@@ -14,7 +14,7 @@ from spillover.common.types import Prediction
 from spillover.common.wire.tensors import Tensor
 
 
-class TailFront:
+class TailAdapter:
     """Stands around the tail of one cut, as `cloud.models.vision.Vision` does around a whole network."""
 
     def __init__(self, model: Model, cut: Cut) -> None:
@@ -47,7 +47,7 @@ class Tail:
     """A tail in memory, not serving yet."""
 
     network: Network
-    front: TailFront
+    front: TailAdapter
 
 
 def open_tails(model: Model, session: SessionConfig) -> Mapping[str, Tail]:
@@ -67,4 +67,4 @@ def _open_tail(model: Model, cut: Cut, session: SessionConfig) -> Tail:
     check_digest(path, cut.tail_sha256)
     network = Network(model.model_id, open_session(path, session))
     network.warm_up(1)
-    return Tail(network, TailFront(model, cut))
+    return Tail(network, TailAdapter(model, cut))

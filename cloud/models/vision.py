@@ -11,7 +11,7 @@ from spillover.common.types import Prediction
 from spillover.common.wire.tensors import Tensor
 
 
-class Front(Protocol):
+class Adapter(Protocol):
     """What stands around a network: a payload in, a prediction out. Called on the threads of the executor."""
 
     def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], Geometry]:

@@ -1,6 +1,6 @@
 """Where gRPC ends: identity, deadline, errors, trailing metadata and counting, for every method.
 
-Servicers hand their work to `Boundary.answer` and stay free of all that.
+Servicers hand their work to `CallWrapper.answer` and stay free of all that.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _LOAD_HINT_AGE_S = 0.01
 T = TypeVar("T")
 
 
-class Boundary:
+class CallWrapper:
     """Wraps the work of every method of every servicer."""
 
     def __init__(self, metrics: Metrics, load: Callable[[], float], identify: Identify) -> None:
@@ -44,7 +44,7 @@ class Boundary:
         self._identify = identify
         self._log = get_logger("boundary")
 
-    async def answer(
+    async def handle(
         self,
         context: AnyContext,
         method: str,
@@ -55,7 +55,7 @@ class Boundary:
     ) -> T:
         """Run `work`; its errors become statuses. `claimed_device` is who the caller says it is."""
         try:
-            answer = await self._held(self.attempt(context, method, work, claimed_device=claimed_device))
+            answer = await self._held(self.run(context, method, work, claimed_device=claimed_device))
         except SpilloverError as error:
             trailing = (*self._hints(0.0), *trailing_metadata(error))
             await context.abort(status_of(error), details_of(error), trailing)
@@ -73,14 +73,14 @@ class Boundary:
         finally:
             self._may_answer.set()
 
-    async def _held(self, attempt: Awaitable[T]) -> T:
+    async def _held(self, run: Awaitable[T]) -> T:
         try:
-            return await attempt
+            return await run
         finally:
             if not self._may_answer.is_set():
                 await self._may_answer.wait()
 
-    async def attempt(
+    async def run(
         self,
         context: AnyContext,
         method: str,

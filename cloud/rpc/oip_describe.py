@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from spillover.cloud.executors.local import TensorSpec
 from spillover.cloud.serving.registry import Registry
-from spillover.cloud.serving.served_model import LoadedModel
+from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.telemetry.statistics import Statistics, Total
 from spillover.common.model.manifest import MODEL_FILE
 from spillover.common.wire.pb import open_inference_pb2 as pb
@@ -29,7 +29,7 @@ def server_metadata() -> pb.ServerMetadataResponse:
     return pb.ServerMetadataResponse(name="spillover", version=version("spillover"), extensions=EXTENSIONS)
 
 
-def model_metadata(loaded: LoadedModel, versions: Iterable[str]) -> pb.ModelMetadataResponse:
+def model_metadata(loaded: ServedModel, versions: Iterable[str]) -> pb.ModelMetadataResponse:
     """Inputs and outputs as they are sent, with the batch axis."""
     return pb.ModelMetadataResponse(
         name=loaded.model_id.name,
@@ -40,7 +40,7 @@ def model_metadata(loaded: LoadedModel, versions: Iterable[str]) -> pb.ModelMeta
     )
 
 
-def model_config(loaded: LoadedModel) -> pb.ModelConfigResponse:
+def model_config(loaded: ServedModel) -> pb.ModelConfigResponse:
     """How the model is run; `dims` are without the batch axis where requests are joined."""
     batching, network = loaded.batching, loaded.network
     skip = 1 if loaded.max_batch_size else 0
@@ -68,7 +68,7 @@ def model_config(loaded: LoadedModel) -> pb.ModelConfigResponse:
     return pb.ModelConfigResponse(config=config)
 
 
-def model_statistics(loaded: LoadedModel) -> pb.ModelStatistics:
+def model_statistics(loaded: ServedModel) -> pb.ModelStatistics:
     """What the version has done since it was loaded."""
     done: Statistics = loaded.statistics
     return pb.ModelStatistics(

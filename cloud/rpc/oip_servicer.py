@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc import oip_describe
-from spillover.cloud.rpc.call_wrapper import Boundary
+from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.identity import AnyContext
 from spillover.cloud.rpc.oip_stream import answer_stream
 from spillover.cloud.rpc.status import status_of
@@ -25,11 +25,11 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The standard service; see proto/open_inference.proto."""
 
     def __init__(
-        self, dataplane: Dataplane, boundary: Boundary, limits: LimitsConfig, draining: asyncio.Event
+        self, dataplane: Dataplane, wrapper: CallWrapper, limits: LimitsConfig, draining: asyncio.Event
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
-        self._boundary = boundary
+        self._wrapper = wrapper
         self._elements = ElementLimits(limits.max_tensor_elements, limits.max_unpacked_elements)
         self._max_stream_requests = limits.max_stream_requests
         self._draining = draining
@@ -118,7 +118,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
             await self._registry.swap(_required(request.model_name))
             return pb.RepositoryModelLoadResponse()
 
-        return await self._boundary.answer(context, "RepositoryModelLoad", work)
+        return await self._wrapper.handle(context, "RepositoryModelLoad", work)
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: AnyContext
@@ -129,11 +129,11 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
             await self._registry.unload(_required(request.model_name))
             return pb.RepositoryModelUnloadResponse()
 
-        return await self._boundary.answer(context, "RepositoryModelUnload", work)
+        return await self._wrapper.handle(context, "RepositoryModelUnload", work)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: AnyContext) -> pb.ModelInferResponse:
         """Run one request."""
-        reply, _ = await self._boundary.answer(
+        reply, _ = await self._wrapper.handle(
             context, "ModelInfer", self._infer(request), queue_wait_s=lambda answer: answer[1]
         )
         return reply_to_pb(reply)
@@ -144,7 +144,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         """Run the requests of a stream; when the server drains, those that were read."""
 
         async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-            reply, _ = await self._boundary.attempt(context, "ModelStreamInfer", self._infer(request))
+            reply, _ = await self._wrapper.run(context, "ModelStreamInfer", self._infer(request))
             return reply_to_pb(reply)
 
         answers = answer_stream(request_iterator, infer, self._max_stream_requests, self._draining)
@@ -166,7 +166,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         async def work(_: Call) -> T:
             return ask()
 
-        return await self._boundary.answer(context, method, work)
+        return await self._wrapper.handle(context, method, work)
 
 
 def _required(name: str) -> str:

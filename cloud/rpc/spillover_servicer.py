@@ -1,6 +1,6 @@
 """spillover.v1.Spillover over gRPC: each method converts, asks the data plane, converts back."""
 
-from spillover.cloud.rpc.call_wrapper import Boundary
+from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.identity import AnyContext
 from spillover.cloud.serving.call import Call
 from spillover.cloud.serving.dataplane import Dataplane
@@ -12,9 +12,9 @@ from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 class SpilloverServicer(pb_grpc.SpilloverServicer):
     """Our own service; see proto/spillover.proto."""
 
-    def __init__(self, dataplane: Dataplane, boundary: Boundary) -> None:
+    def __init__(self, dataplane: Dataplane, wrapper: CallWrapper) -> None:
         self._dataplane = dataplane
-        self._boundary = boundary
+        self._wrapper = wrapper
 
     async def Infer(self, request: pb.InferRequest, context: AnyContext) -> pb.InferReply:
         """Answer one frame."""
@@ -22,7 +22,7 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
         async def work(call: Call) -> InferenceReply:
             return await self._dataplane.infer(request_from_pb(request), call)
 
-        reply = await self._boundary.answer(
+        reply = await self._wrapper.handle(
             context,
             "Infer",
             work,
@@ -47,4 +47,4 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
                 ]
             )
 
-        return await self._boundary.answer(context, "ListModels", work)
+        return await self._wrapper.handle(context, "ListModels", work)

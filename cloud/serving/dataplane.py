@@ -13,9 +13,9 @@ from prometheus_client import Counter
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.call import Call
 from spillover.cloud.serving.registry import Registry
-from spillover.cloud.serving.reply_cache import Answered, key_of
-from spillover.cloud.serving.served_model import LoadedModel
-from spillover.cloud.serving.signature import arrange
+from spillover.cloud.serving.reply_cache import ReplyCache, key_of
+from spillover.cloud.serving.served_model import ServedModel
+from spillover.cloud.serving.signature import bind_inputs
 from spillover.common.errors import InvalidInputError
 from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
 from spillover.common.wire.tensors import TensorReply, TensorRequest
@@ -36,7 +36,7 @@ class Dataplane:
         self.registry = registry
         self._executor = executor
         self._rate = rate
-        self._answered = Answered()
+        self._answered = ReplyCache()
         self._repeated = repeated
 
     @property
@@ -44,7 +44,7 @@ class Dataplane:
         """How full the fullest model is: 0 idle, 1 refusing."""
         return self.registry.load_share
 
-    def models(self) -> list[LoadedModel]:
+    def models(self) -> list[ServedModel]:
         """What is loaded."""
         return self.registry.models()
 
@@ -99,7 +99,7 @@ class Dataplane:
         started_s = time.monotonic()
         self._rate.spend(call.device)
         loaded = self.registry.get(_named(request), request.model_version)
-        inputs, rows = arrange(loaded.network, request)
+        inputs, rows = bind_inputs(loaded.network, request)
         arranged_s = time.monotonic()
         if request.timeout_s is not None:
             call = replace(call, expires_s=min(call.expires_s, arranged_s + request.timeout_s))

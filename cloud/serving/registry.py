@@ -7,9 +7,9 @@ warm, and is taken out before it is stopped; so at every moment each request fin
 import asyncio
 
 from spillover.cloud.config import CloudConfig
-from spillover.cloud.models.loader import Recipe, open_entry, recipe_of
+from spillover.cloud.models.loader import LoadSpec, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
-from spillover.cloud.serving.served_model import LoadedModel
+from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.log import get_logger
@@ -26,14 +26,14 @@ class Registry:
         """The name that answers requests without one; empty when there is none."""
         self._config = config
         self._metrics = metrics
-        self._loaded: dict[str, dict[str, LoadedModel]] = {}
-        self._recipes: dict[LoadedModel, Recipe] = {}
+        self._loaded: dict[str, dict[str, ServedModel]] = {}
+        self._recipes: dict[ServedModel, LoadSpec] = {}
         self._failures: dict[tuple[str, str], str] = {}
         self._changing = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._log = get_logger("registry")
 
-    def models(self) -> list[LoadedModel]:
+    def models(self) -> list[ServedModel]:
         """All loaded versions, by name, oldest version first."""
         return [
             self._loaded[name][version] for name in sorted(self._loaded) for version in self.versions(name)
@@ -56,7 +56,7 @@ class Registry:
         """Why a version on disk is not loaded: the last failure, or that nobody asked for it."""
         return self._failures.get((name, version), "unloaded")
 
-    def get(self, name: str = "", version: str = "") -> LoadedModel:
+    def get(self, name: str = "", version: str = "") -> ServedModel:
         """The model of that name and version; without a version the newest, without a name the default.
 
         Raises:
@@ -112,7 +112,7 @@ class Registry:
         except ConfigError as error:
             self._log.error("default model stays", default=self.default, error=str(error))
 
-    async def load(self, name: str, version: str = "") -> LoadedModel:
+    async def load(self, name: str, version: str = "") -> ServedModel:
         """Load and warm a version, then let it answer; the same version loaded before is replaced.
 
         Raises:
@@ -122,19 +122,19 @@ class Registry:
         async with self._changing:
             entry = self.repository.find(name, version)
             key = (name, entry.model_id.version)
-            recipe = recipe_of(entry, self._config)
+            load_spec = load_spec_of(entry, self._config)
             try:
-                opened = await asyncio.to_thread(open_entry, entry, recipe)
+                opened = await asyncio.to_thread(open_entry, entry, load_spec)
             except ModelError as error:
                 self._failures[key] = str(error)
                 raise
             self._failures.pop(key, None)
             metrics = self._metrics.of_model(entry.model_id)
-            loaded = LoadedModel(entry.model_id, opened, recipe.batching, metrics)
+            loaded = ServedModel(entry.model_id, opened, load_spec.batching, metrics)
             versions = self._loaded.setdefault(name, {})
             replaced = versions.get(key[1])
             versions[key[1]] = loaded
-            self._recipes[loaded] = recipe
+            self._recipes[loaded] = load_spec
             if replaced:
                 self._retire(replaced)
             self._count()
@@ -180,7 +180,7 @@ class Registry:
     async def _load_if_changed(self, name: str, version: str) -> None:
         entry = self.repository.find(name, version)
         loaded = self._loaded.get(name, {}).get(entry.model_id.version)
-        if not loaded or self._recipes[loaded] != recipe_of(entry, self._config):
+        if not loaded or self._recipes[loaded] != load_spec_of(entry, self._config):
             loaded = await self.load(name, entry.model_id.version)
         for other in self.versions(name):
             if (name, other) not in self._wanted() and other != loaded.model_id.version:
@@ -200,14 +200,14 @@ class Registry:
         only = wanted[0][0] if wanted and (self._config.models.load or len(wanted) == 1) else ""
         self.default = named or only
 
-    def _retire(self, loaded: LoadedModel) -> None:
+    def _retire(self, loaded: ServedModel) -> None:
         """Stop a version that has left the table, once those who found it there have their answers."""
         del self._recipes[loaded]
         task = asyncio.create_task(self._stop_when_unused(loaded))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _stop_when_unused(self, loaded: LoadedModel) -> None:
+    async def _stop_when_unused(self, loaded: ServedModel) -> None:
         try:
             await asyncio.wait_for(loaded.unused.wait(), self._config.drain_timeout_s)
         except TimeoutError:

@@ -25,7 +25,7 @@ def key_of(request: InferenceRequest, device: str, model: ModelId) -> Key | None
     return (device, request.boot_id, request.camera_id, request.sequence, str(model), zlib.crc32(payload))
 
 
-class Answered:
+class ReplyCache:
     """The newest `capacity` replies. Used from one event loop."""
 
     def __init__(self, capacity: int = 2048) -> None:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.models.loader import Opened
-from spillover.cloud.models.tails import TailFront
-from spillover.cloud.models.vision import Front, Vision
+from spillover.cloud.models.loader import OpenedModel
+from spillover.cloud.models.tails import TailAdapter
+from spillover.cloud.models.vision import Adapter, Vision
 from spillover.cloud.serving.admission import Admission
 from spillover.cloud.serving.batching import Batched, Batcher, Work
 from spillover.cloud.serving.call import Call
@@ -21,13 +21,13 @@ from spillover.common.wire.conversion import Features
 from spillover.common.wire.tensors import Tensor
 
 
-class LoadedModel:
+class ServedModel:
     """A version that answers. Belongs to the event loop."""
 
     def __init__(
         self,
         model_id: ModelId,
-        opened: Opened,
+        opened: OpenedModel,
         batching: BatchingConfig,
         metrics: ModelMetrics,
     ) -> None:
@@ -43,7 +43,7 @@ class LoadedModel:
         self._metrics = metrics
         self._batcher = Batcher(opened.network, batching, self)
         self._tails = {
-            head: ServedTail(tail.front, LoadedModel(model_id, Opened(tail.network), batching, metrics))
+            head: ServedTail(tail.front, ServedModel(model_id, OpenedModel(tail.network), batching, metrics))
             for head, tail in opened.tails.items()
         }
 
@@ -54,7 +54,7 @@ class LoadedModel:
             raise NotFoundError(f"model {self.model_id} takes tensors, not pictures: it has no model.yaml")
         return self._vision
 
-    def route(self, features: Features | None) -> "tuple[Front, LoadedModel]":
+    def route(self, features: Features | None) -> "tuple[Adapter, ServedModel]":
         """What answers a picture (None) or features: the front of a network, and the one who runs it.
 
         Raises:
@@ -145,5 +145,5 @@ class LoadedModel:
 class ServedTail:
     """The tail of one cut: what stands around it, and what admits, batches and runs."""
 
-    front: TailFront
-    runner: LoadedModel
+    front: TailAdapter
+    runner: ServedModel

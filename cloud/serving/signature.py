@@ -7,7 +7,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.wire.tensors import DATATYPES, Tensor, TensorRequest
 
 
-def arrange(network: Network, request: TensorRequest) -> tuple[list[Tensor], int]:
+def bind_inputs(network: Network, request: TensorRequest) -> tuple[list[Tensor], int]:
     """The inputs in the network's order, and their number of rows (1 when there is no batch axis).
 
     Raises:

@@ -1,4 +1,4 @@
-"""A network that answers early and also gives its trunk's features: what `exit.yaml` in its folder says.
+"""A network that answers early and also gives its backbone's features: what `exit.yaml` in its folder says.
 
 Written by `spillover lab early-exit`. Such a network's outputs are those of the whole network, then the
 tensors of one cut: whoever has run it need not run that cut's head.
@@ -16,14 +16,14 @@ EXIT_FILE = "exit.yaml"
 
 
 class ExitInfo(Section, frozen=True):
-    """The content of `exit.yaml`: the head that the trunk is, by digest, and the outputs with features."""
+    """The content of `exit.yaml`: the head that the backbone is, by digest, and the outputs with features."""
 
     head_sha256: Digest
     features: tuple[str, ...]
 
 
 def load_exit_info(folder: Path) -> ExitInfo | None:
-    """What the folder says of its trunk; None when the model is no early exit. Raises ModelError."""
+    """What the folder says of its backbone; None when the model is no early exit. Raises ModelError."""
     path = folder / EXIT_FILE
     if not path.is_file():
         return None

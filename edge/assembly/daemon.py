@@ -22,10 +22,10 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode
-from spillover.edge.inference.guarded import ModelWatch
-from spillover.edge.inference.multi_view import SecondLook
+from spillover.edge.inference.guarded import GuardedPredictor
+from spillover.edge.inference.multi_view import MultiViewPredictor
 from spillover.edge.inference.predictor import Predictor
-from spillover.edge.inference.temporal import build_carry
+from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import Pipeline, Stages, nothing_kept
 from spillover.edge.policy.auditor import Auditor
@@ -33,10 +33,10 @@ from spillover.edge.policy.base import Policy
 from spillover.edge.policy.gain import EdgeSide
 from spillover.edge.policy.region import doubtful_region, no_region
 from spillover.edge.policy.scores import ScoreSettings
-from spillover.edge.results.deadlines import Answers
+from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.runtime.worker import Ended
 from spillover.edge.sinks.outlets import Outlets
-from spillover.edge.telemetry.frame_events import Journal
+from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
 
 
@@ -47,13 +47,13 @@ class Parts:
     model_id: ModelId
     metrics: Metrics
     outlets: Outlets
-    journal: Journal
+    events: FrameEvents
     source: Source
     camera: Camera
     sending: Sending
     auditor: Auditor
-    answers: Answers
-    watch: ModelWatch
+    answers: DeadlineTable
+    watch: GuardedPredictor
     pipeline: Pipeline
 
 
@@ -85,7 +85,7 @@ def _assemble(
     if threshold is None:
         threshold = model.manifest.output.confidence_threshold
     policy = _policy(config, model, threshold)
-    carry = build_carry(config.carry, model.manifest.task)
+    temporal = build_temporal(config.temporal, model.manifest.task)
     redact = build_redaction(
         config.redaction,
         model.folder.labels,
@@ -97,26 +97,26 @@ def _assemble(
         build_outlets(config, model.folder.labels, metrics.result_dropped, metrics.event_dropped), tell
     )
     opened.callback(outlets.discard)
-    journal = Journal(metrics, outlets.put)
-    source = _source(config.camera, journal)
+    events = FrameEvents(metrics, outlets.put)
+    source = _source(config.camera, events)
     opened.callback(source.close)
     read_ahead = len(os.sched_getaffinity(0)) > 1
-    sending = SendingBuilder(config, model, boot_id, journal, metrics, tell).build(record_link)
+    sending = SendingBuilder(config, model, boot_id, events, metrics, tell).build(record_link)
     opened.callback(sending.close)
     forwarder = sending.forwarder
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, metrics.edge_error)
     rescue = forwarder.rescue if forwarder else None
-    answers = Answers(journal.result, time.monotonic, rescue, auditor.answered)
-    watch = ModelWatch(_looking(config, sending.trunk or model))
+    answers = DeadlineTable(events.result, time.monotonic, rescue, auditor.answered)
+    watch = GuardedPredictor(_looking(config, sending.backbone or model))
     stages = Stages(
         model=watch,
         policy=policy,
         uplink=sending.uplink,
         answers=answers,
-        emit=journal.result,
+        emit=events.result,
         keep=forwarder.keep if forwarder else nothing_kept,
         auditor=auditor,
-        carry=carry,
+        temporal=temporal,
         region=_region(config, threshold),
         redact=redact,
     )
@@ -124,9 +124,9 @@ def _assemble(
         model_id=model.model_id,
         metrics=metrics,
         outlets=outlets,
-        journal=journal,
+        events=events,
         source=source,
-        camera=Camera(source, config.camera, boot_id, journal, read_ahead=read_ahead),
+        camera=Camera(source, config.camera, boot_id, events, read_ahead=read_ahead),
         sending=sending,
         auditor=auditor,
         answers=answers,
@@ -145,23 +145,23 @@ def _policy(config: EdgeConfig, model: Model, report_threshold: float) -> Policy
         report_threshold,
         draw,
         spool.min_gain if spool else None,
-        config.carry,
-        EdgeSide.of(model.manifest, config.model.second_look),
+        config.temporal,
+        EdgeSide.of(model.manifest, config.model.multi_view),
     )
 
 
 def _region(config: EdgeConfig, report_threshold: float) -> Callable[[Prediction, Image], Region | None]:
-    if not any(rung.crop for rung in config.uplink.ladder):
+    if not any(variant.crop for variant in config.uplink.variants):
         return no_region
     return partial(doubtful_region, settings=ScoreSettings(report_threshold, config.policy.band))
 
 
 def _looking(config: EdgeConfig, plain: Predictor) -> Predictor:
-    look = config.model.second_look
-    return SecondLook(plain, look.below, look.zoom) if look else plain
+    look = config.model.multi_view
+    return MultiViewPredictor(plain, look.below, look.zoom) if look else plain
 
 
-def _source(config: CameraConfig, journal: Journal) -> Source:
+def _source(config: CameraConfig, events: FrameEvents) -> Source:
     """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""
     source = open_source(config.source)
     if not source.live:
@@ -169,6 +169,6 @@ def _source(config: CameraConfig, journal: Journal) -> Source:
     return ResilientSource(
         source,
         lambda: open_source(config.source),
-        lambda state, detail: journal.camera(config.camera_id, state, detail),
+        lambda state, detail: events.camera(config.camera_id, state, detail),
         config.frozen_after_s,
     )

@@ -11,18 +11,18 @@ from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import Task
 from spillover.common.model.session import Model
 from spillover.common.types import Classification, Detections
-from spillover.edge.assembly.policy import measured_kept
+from spillover.edge.assembly.policy import measured_fidelity
 from spillover.edge.config import EdgeConfig, Mode, PayloadKind
 from spillover.edge.link.byte_budget import ByteMeter, build_meter
-from spillover.edge.link.payload_costs import PayloadBook, build_book, unobserved
+from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
 from spillover.edge.link.trace import LinkRecorder
-from spillover.edge.payload.backbone import SharedTrunk
-from spillover.edge.payload.encoder import TENSOR, Packer
+from spillover.edge.payload.backbone import BackboneWithFeatures
+from spillover.edge.payload.encoder import TENSOR, PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.runtime.worker import Ended
 from spillover.edge.spool.forwarder import Forwarder
-from spillover.edge.telemetry.frame_events import Journal
+from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import NoUplink, Uplink
 
@@ -32,7 +32,7 @@ class Sending:
     """The way to the cloud. What a configuration does without is None."""
 
     uplink: Uplink
-    trunk: SharedTrunk | None
+    backbone: BackboneWithFeatures | None
     """The model, where its features are what is sent."""
     forwarder: Forwarder | None
     meter: ByteMeter | None
@@ -54,7 +54,7 @@ class SendingBuilder:
     config: EdgeConfig
     model: Model
     boot_id: str
-    journal: Journal
+    events: FrameEvents
     metrics: Metrics
     tell: Callable[[Ended], None]
 
@@ -69,33 +69,43 @@ class SendingBuilder:
             if record_link:
                 raise ConfigError("mode: edge_only has no link to record")
             return Sending(NoUplink(), None, None, None, None)
-        kept = measured_kept(self.config.policy)
-        self._check_ladder(kept)
-        trunk = self._trunk()
+        fidelity = measured_fidelity(self.config.policy)
+        self._check_variants(fidelity)
+        backbone = self._backbone()
         tensors = self._tensors()
-        heads = self._heads(trunk)
-        packer = Packer(self.config.uplink, self.boot_id, {TENSOR: tensors} if tensors else heads)
+        heads = self._heads(backbone)
+        payload_encoder = PayloadEncoder(
+            self.config.uplink, self.boot_id, {TENSOR: tensors} if tensors else heads
+        )
         recorder = LinkRecorder(record_link, time.monotonic) if record_link else None
         cuts = [head.cut for head in heads.values()]
-        book = build_book(self.config.uplink, cuts, recorder.note if recorder else unobserved, kept)
+        payload_costs = build_payload_costs(
+            self.config.uplink, cuts, recorder.note if recorder else unobserved, fidelity
+        )
         meter = self._meter()
-        uplink = self._uplink(packer, tensors, book, meter)
-        return Sending(uplink, trunk, self._forwarder(packer, uplink), meter, recorder)
+        uplink = self._uplink(payload_encoder, tensors, payload_costs, meter)
+        return Sending(uplink, backbone, self._forwarder(payload_encoder, uplink), meter, recorder)
 
-    def _check_ladder(self, measured: Mapping[str, float]) -> None:
+    def _check_variants(self, measured: Mapping[str, float]) -> None:
         detects = self.model.manifest.task is Task.DETECTION
-        ladder = self.config.uplink.ladder
-        if detects and any(rung.square for rung in ladder):
-            raise ConfigError("uplink.ladder: square leaves out what a detector has to see")
-        crops = [rung for rung in ladder if rung.crop]
+        variants = self.config.uplink.variants
+        if detects and any(variant.square for variant in variants):
+            raise ConfigError("uplink.variants: square leaves out what a detector has to see")
+        crops = [variant for variant in variants if variant.crop]
         if crops and not detects:
-            raise ConfigError("uplink.ladder: crop is cut around boxes, and a classifier gives none")
+            raise ConfigError("uplink.variants: crop is cut around boxes, and a classifier gives none")
         # Crops are small and often keep little: believed to keep all, they would be all that is ever sent.
-        if any(rung.kept is None and rung.name not in measured for rung in crops):
-            raise ConfigError("uplink.ladder: a crop needs `kept`, or a gain file of `lab fit --ladder`")
+        if any(variant.fidelity is None and variant.name not in measured for variant in crops):
+            raise ConfigError(
+                "uplink.variants: a crop needs `fidelity`, or a gain file of `lab fit --variants`"
+            )
 
     def _uplink(
-        self, packer: Packer, tensors: TensorEncoder | None, book: PayloadBook, meter: ByteMeter | None
+        self,
+        payload_encoder: PayloadEncoder,
+        tensors: TensorEncoder | None,
+        payload_costs: PayloadCostModel,
+        meter: ByteMeter | None,
     ) -> Uplink:
         # 15 MB that a daemon without a cloud need not carry.
         from spillover.edge.assembly.wire import build_wire
@@ -104,7 +114,7 @@ class SendingBuilder:
         config = self.config.uplink
         expects = Classification if self.model.manifest.task is Task.CLASSIFICATION else Detections
         wire = build_wire(self.config, tensors)
-        uplink = GrpcUplink(config, packer, wire, expects, self.journal, book, meter)
+        uplink = GrpcUplink(config, payload_encoder, wire, expects, self.events, payload_costs, meter)
         if config.tls and config.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink
@@ -121,32 +131,32 @@ class SendingBuilder:
         config = self.config.uplink
         return TensorEncoder(config, config.oip, self.model.manifest.task) if config.oip else None
 
-    def _heads(self, trunk: SharedTrunk | None) -> dict[str, FeatureEncoder]:
+    def _heads(self, backbone: BackboneWithFeatures | None) -> dict[str, FeatureEncoder]:
         """The heads; none where pictures are sent."""
         config = self.config.uplink
         if config.split is None or config.payload is PayloadKind.PICTURE:
             return {}
         folder, session = find_model_folder(config.split.folder), config.split.session
-        return {cut: FeatureEncoder(folder, cut, session, trunk) for cut in config.split.cuts}
+        return {cut: FeatureEncoder(folder, cut, session, backbone) for cut in config.split.cuts}
 
-    def _trunk(self) -> SharedTrunk | None:
-        """The model as a trunk whose features can be sent, where it is one and features are sent."""
+    def _backbone(self) -> BackboneWithFeatures | None:
+        """The model as a backbone whose features can be sent, where it is one and features are sent."""
         if self.config.uplink.payload is PayloadKind.PICTURE:
             return None
         info = load_exit_info(self.model.folder.path)
         # Every frame under way, the one that is being decided on, and one to spare.
-        return SharedTrunk(self.model, info, self.config.uplink.max_in_flight + 2) if info else None
+        return BackboneWithFeatures(self.model, info, self.config.uplink.max_in_flight + 2) if info else None
 
-    def _forwarder(self, packer: Packer, uplink: Uplink) -> Forwarder | None:
+    def _forwarder(self, payload_encoder: PayloadEncoder, uplink: Uplink) -> Forwarder | None:
         if self.config.spool is None:
             return None
         forwarder = Forwarder(
             self.config.spool,
-            packer.pack_to_wait,
+            payload_encoder.pack_to_wait,
             uplink,
-            self.journal.spooled,
-            self.journal.refused,
-            self.journal.late,
+            self.events.spooled,
+            self.events.refused,
+            self.events.late,
             self.tell,
         )
         self.metrics.watch_spool(forwarder.state)

@@ -6,7 +6,7 @@ from pathlib import Path
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action
-from spillover.edge.config import CarryConfig, Mode, PolicyConfig
+from spillover.edge.config import Mode, PolicyConfig, TemporalConfig
 from spillover.edge.policy.audit import Audited
 from spillover.edge.policy.base import Draw, Policy
 from spillover.edge.policy.budget import Ranked
@@ -27,7 +27,7 @@ def build_policy(
     report_threshold: float,
     draw: Draw,
     spool_from: float | None = None,
-    carry: CarryConfig | None = None,
+    temporal: TemporalConfig | None = None,
     edge: EdgeSide | None = None,
 ) -> Policy:
     """The policy of this mode for a model of this task; `spool_from` is as `LinkGuard` has it.
@@ -46,14 +46,14 @@ def build_policy(
     empty = EmptyRules(config.empty_audit_share, config.motion_gain, config.lost_track_gain)
     rule = ScoreThreshold(scorer, settings, config.threshold, empty, draw)
     within = _within_budget(ChoosePayload(rule), config)
-    if carry and carry.refresh_s:
-        within = Refreshed(within, carry.refresh_s)
+    if temporal and temporal.refresh_s:
+        within = Refreshed(within, temporal.refresh_s)
     return LinkGuard(Audited(within, config.audit_share, draw), spool_from)
 
 
-def measured_kept(config: PolicyConfig) -> Mapping[str, float]:
-    """What the gain file, where there is one, says of the ladder's rungs. Raises ConfigError."""
-    return GainModel.load(Path(config.gain_file)).file.kept if config.gain_file else {}
+def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
+    """What the gain file, where there is one, says of the picture variants. Raises ConfigError."""
+    return GainModel.load(Path(config.gain_file)).file.fidelity if config.gain_file else {}
 
 
 def _within_budget(policy: Policy, config: PolicyConfig) -> Policy:

@@ -3,13 +3,13 @@
 from spillover.edge.config.camera import CameraConfig, Pace
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, SecondLookConfig
-from spillover.edge.config.policy import BudgetConfig, CarryConfig, Period, PolicyConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
 from spillover.edge.config.uplink import (
     OipConfig,
     PayloadKind,
-    Rung,
+    PictureVariant,
     SplitConfig,
     TensorType,
     TlsConfig,
@@ -20,26 +20,26 @@ from spillover.edge.config.uplink import (
 __all__ = [
     "BudgetConfig",
     "CameraConfig",
-    "CarryConfig",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",
     "Mode",
     "ModelConfig",
     "MqttConfig",
+    "MultiViewConfig",
     "OipConfig",
     "Pace",
     "PayloadKind",
     "Period",
+    "PictureVariant",
     "PolicyConfig",
     "RedactionConfig",
     "RedactionStyle",
-    "Rung",
-    "SecondLookConfig",
     "SinkConfig",
     "SplitConfig",
     "SpoolConfig",
     "SqliteConfig",
+    "TemporalConfig",
     "TensorType",
     "TlsConfig",
     "UplinkConfig",

@@ -12,7 +12,7 @@ from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import Name, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
-from spillover.edge.config.policy import CarryConfig, PolicyConfig
+from spillover.edge.config.policy import PolicyConfig, TemporalConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
 from spillover.edge.config.uplink import UplinkConfig
 
@@ -44,7 +44,7 @@ class EdgeConfig(Section, frozen=True):
     deadline_margin_s: NotNegative = 0.02
     """The local answer is given this much before the deadline, so that it is out by then."""
     policy: PolicyConfig = PolicyConfig()
-    carry: CarryConfig | None = None
+    temporal: TemporalConfig | None = None
     """Null shows the edge's own answers."""
     uplink: UplinkConfig = UplinkConfig()
     redaction: RedactionConfig | None = None

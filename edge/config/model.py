@@ -9,7 +9,7 @@ from spillover.common.model.session_config import SessionConfig
 from spillover.edge.config.kinds import Share
 
 
-class SecondLookConfig(Section, frozen=True):
+class MultiViewConfig(Section, frozen=True):
     """Look again, for better answers and judgement: classifiers where in doubt, detectors always."""
 
     below: Share = 0.95
@@ -26,5 +26,5 @@ class ModelConfig(Section, frozen=True):
     report_threshold: Share | None = None
     """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
     session: SessionConfig = SessionConfig()
-    second_look: SecondLookConfig | None = None
+    multi_view: MultiViewConfig | None = None
     """Null looks once."""

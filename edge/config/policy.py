@@ -68,7 +68,7 @@ class PolicyConfig(Section, frozen=True):
     """With one, frames are ranked by gain per byte, and `threshold` is the least gain that is sent at all."""
 
 
-class CarryConfig(Section, frozen=True):
+class TemporalConfig(Section, frozen=True):
     """Let the cloud's last answer correct those of the edge that follow; see `edge.inference.temporal`."""
 
     max_age_s: Positive = 5.0

@@ -79,8 +79,8 @@ class OipConfig(Section, frozen=True):
     datatype: TensorType = TensorType.FP32
 
 
-class Rung(Section, frozen=True):
-    """A way to encode pictures; `kept` is the share of the cloud's gain that is then left."""
+class PictureVariant(Section, frozen=True):
+    """A way to encode pictures; `fidelity` is the share of the cloud's gain that is then left."""
 
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)]
     longest_side: Count | None = None
@@ -88,8 +88,8 @@ class Rung(Section, frozen=True):
     """Only the middle square, for classifiers: a network with `resize: centre_crop` sees nothing else."""
     crop: bool = False
     """Only the region around the boxes in doubt, for detectors; `longest_side` is still the frame's."""
-    kept: Share | None = None
-    """Null is what `lab fit --ladder` has measured, as the gain file says; else 1, and a crop is refused."""
+    fidelity: Share | None = None
+    """Null is what `lab fit --variants` measured (in the gain file); else 1, and a crop is refused."""
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class Rung(Section, frozen=True):
     def __post_init__(self) -> None:
         """Refuse both parts at once."""
         if self.square and self.crop:
-            raise ValueError("square is for classifiers, crop for detectors: a rung has one of them")
+            raise ValueError("square is for classifiers, crop for detectors: a variant has one of them")
 
 
 class UplinkConfig(Section, frozen=True):
@@ -123,7 +123,7 @@ class UplinkConfig(Section, frozen=True):
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 85
     longest_side: Count | None = None
     """Shrink frames to this many pixels before they are sent; null never shrinks."""
-    ladder: tuple[Rung, ...] = ()
+    variants: tuple[PictureVariant, ...] = ()
     """Smaller pictures to choose from where the usual one would be late or is not paid for."""
     payload: PayloadKind = PayloadKind.PICTURE
     """Needs `split` unless it is `picture`."""
@@ -148,8 +148,8 @@ class UplinkConfig(Section, frozen=True):
             raise ValueError("protocol: oip and uplink.oip belong together")
         if self.oip and self.payload is not PayloadKind.PICTURE:
             raise ValueError(f"payload: {self.payload.value} needs uplink.protocol: spillover")
-        if self.oip and self.ladder:
-            raise ValueError("ladder: tensors have no smaller form; it needs uplink.protocol: spillover")
+        if self.oip and self.variants:
+            raise ValueError("variants: tensors have no smaller form; it needs uplink.protocol: spillover")
         if self.payload is not PayloadKind.PICTURE and self.split is None:
             raise ValueError(f"payload: {self.payload.value} needs uplink.split")
         if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):

@@ -11,7 +11,7 @@ from spillover.edge.inference.predictor import Predictor
 _log = get_logger("model")
 
 
-class ModelWatch:
+class GuardedPredictor:
     """Behaves as `model`; every way to fail is a ModelError, logged once a streak. Used by one thread."""
 
     def __init__(self, model: Predictor) -> None:

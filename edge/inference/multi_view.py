@@ -34,7 +34,7 @@ Rect = tuple[int, int, int, int]
 Mask = npt.NDArray[np.bool_]
 
 
-class SecondLook:
+class MultiViewPredictor:
     """A model that looks again: a classifier where its best class is below `below`, a detector always.
 
     `zoom` is the share of each side that a classifier sees again.

@@ -25,9 +25,9 @@ import numpy.typing as npt
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Image, Prediction
-from spillover.edge.config import CarryConfig
+from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
-from spillover.edge.uplink.outcome import CloudAnswer, Outcome, Ticket
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer, ReplyHandler
 
 LEAST = 1e-7
 """Probabilities below count as this: a class that one side rules out must not rule out everything."""
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class CloudReference:
     """A frame that the cloud has answered, and what the edge said of it."""
 
     frame_id: str
@@ -49,65 +49,69 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class Corrected:
     """What a frame's local result shows; `carried_from` is the frame whose answer corrected it, or empty."""
 
     prediction: Prediction
     carried_from: str = ""
 
 
-class Carry(Protocol):
+class TemporalCorrector(Protocol):
     """Keeps the cloud's last answer and corrects the edge's by it."""
 
-    def asked_ago_s(self, captured_s: float) -> float:
+    def since_last_offload_s(self, captured_s: float) -> float:
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         ...
 
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
         """What to show of a frame captured at `captured_s` (monotonic); it must be told of every frame."""
         ...
 
-    def watch(self, ticket: Ticket, frame_id: str, captured_s: float, prediction: Prediction) -> Ticket:
+    def watch(
+        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
+    ) -> ReplyHandler:
         """The ticket of a frame that is about to be sent, so that its answer is heard, late ones too."""
         ...
 
 
-class NoCarry:
+class NoCorrection:
     """Shows the edge's own answers."""
 
-    def asked_ago_s(self, captured_s: float) -> float:
+    def since_last_offload_s(self, captured_s: float) -> float:
         """Nothing is kept."""
         del captured_s
         return math.inf
 
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
         """As it is."""
         del image, captured_s
-        return Shown(prediction)
+        return Corrected(prediction)
 
-    def watch(self, ticket: Ticket, frame_id: str, captured_s: float, prediction: Prediction) -> Ticket:
+    def watch(
+        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
+    ) -> ReplyHandler:
         """As it is."""
         del frame_id, captured_s, prediction
-        return ticket
+        return handler
 
 
-class LastAnswer:
-    """Carries the newest answer that was heard, as `CarryConfig` says. Thread-safe; for classifiers."""
+class LastAnswerCorrector:
+    """Carries the newest answer that was heard, as `TemporalConfig` says. Thread-safe; for classifiers."""
 
-    def __init__(self, config: CarryConfig) -> None:
+    def __init__(self, config: TemporalConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._heard: Heard | None = None
+        self._heard: CloudReference | None = None
         self._asked_s = -math.inf
         self._seen: Thumbnail | None = None
         self._scene = 0
 
-    def asked_ago_s(self, captured_s: float) -> float:
+    def since_last_offload_s(self, captured_s: float) -> float:
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         with self._lock:
             return captured_s - self._asked_s
 
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
         """Correct an answer where one that was heard is fresh and of the same scene."""
         seen = thumbnail(image)
         with self._lock:
@@ -115,23 +119,25 @@ class LastAnswer:
             self._seen = seen
             heard, scene = self._heard, self._scene
         if heard is None or heard.scene != scene or not isinstance(prediction, Classification):
-            return Shown(prediction)
+            return Corrected(prediction)
         if captured_s - heard.captured_s > self._config.max_age_s:
-            return Shown(prediction)
+            return Corrected(prediction)
         if similarity(prediction, heard.edge) < self._config.min_similarity:
-            return Shown(prediction)
-        return Shown(carried(prediction, heard.edge, heard.cloud, self._config.weight), heard.frame_id)
+            return Corrected(prediction)
+        return Corrected(carried(prediction, heard.edge, heard.cloud, self._config.weight), heard.frame_id)
 
-    def watch(self, ticket: Ticket, frame_id: str, captured_s: float, prediction: Prediction) -> Ticket:
+    def watch(
+        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
+    ) -> ReplyHandler:
         """Note that the cloud is asked, and hear what comes of it."""
         if not isinstance(prediction, Classification):
-            return ticket
+            return handler
         with self._lock:
             self._asked_s = max(self._asked_s, captured_s)
             scene = self._scene
-        return _HeardTicket(self, ticket, frame_id, captured_s, prediction, scene)
+        return _ListeningHandler(self, handler, frame_id, captured_s, prediction, scene)
 
-    def heard(self, answer: Heard) -> None:
+    def heard(self, answer: CloudReference) -> None:
         """Take an answer; one to an older frame than the newest known changes nothing."""
         with self._lock:
             if self._heard is None or answer.captured_s >= self._heard.captured_s:
@@ -145,11 +151,11 @@ class LastAnswer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _HeardTicket:
+class _ListeningHandler:
     """A ticket that tells the carrier before it tells the one it stands for."""
 
-    carry: LastAnswer
-    ticket: Ticket
+    temporal: LastAnswerCorrector
+    handler: ReplyHandler
     frame_id: str
     captured_s: float
     own: Classification
@@ -157,32 +163,34 @@ class _HeardTicket:
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Pass it on."""
-        self.ticket.encoded(payload_bytes, encode_s)
+        self.handler.encoded(payload_bytes, encode_s)
 
     def fall_back(self, option: str, reason: str) -> None:
         """Pass it on."""
-        self.ticket.fall_back(option, reason)
+        self.handler.fall_back(option, reason)
 
-    def settle(self, outcome: Outcome) -> None:
+    def complete(self, outcome: CallOutcome) -> None:
         """Hear an answer of the same kind, and pass it on."""
         if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):
-            self.carry.heard(Heard(self.frame_id, self.captured_s, self.own, outcome.prediction, self.scene))
+            self.temporal.heard(
+                CloudReference(self.frame_id, self.captured_s, self.own, outcome.prediction, self.scene)
+            )
         else:
-            self.carry.failed(self.captured_s)
-        self.ticket.settle(outcome)
+            self.temporal.failed(self.captured_s)
+        self.handler.complete(outcome)
 
 
-def build_carry(config: CarryConfig | None, task: Task) -> Carry:
+def build_temporal(config: TemporalConfig | None, task: Task) -> TemporalCorrector:
     """The carrier that `edge.yaml` asks for.
 
     Raises:
         ConfigError: the model is a detector.
     """
     if config is None:
-        return NoCarry()
+        return NoCorrection()
     if task is not Task.CLASSIFICATION:
-        raise ConfigError("carry: is for classifiers; an earlier frame's boxes are where things were then")
-    return LastAnswer(config)
+        raise ConfigError("temporal: is for classifiers; an earlier frame's boxes are where things were then")
+    return LastAnswerCorrector(config)
 
 
 def similarity(now: Classification, then: Classification) -> float:

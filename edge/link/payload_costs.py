@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 from spillover.common.model.split import Cut
 from spillover.common.types import Action
-from spillover.edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
 from spillover.edge.link.estimator import PRIOR, LinkEstimate, LinkEstimator, Transfer
 from spillover.edge.link.state import LinkView, PayloadOption
-from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_rung
+from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_variant
 
 REFUSED_S = 60.0
 """How long a cut whose tail the server has not is left alone."""
@@ -28,7 +28,7 @@ _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class PayloadCost:
     """One form: bytes, seconds on this device and on the server; of the recent calls that used it.
 
     The bytes of a crop are those that the whole frame would have: a crop has its share of them.
@@ -38,7 +38,7 @@ class Form:
     payload_bytes: float
     make_s: float
     server_s: float
-    kept: float
+    fidelity: float
     refused_until_s: float = 0.0
     made_s: tuple[float, ...] = ()
     served_s: tuple[float, ...] = ()
@@ -50,7 +50,7 @@ class Form:
         """Whether a frame was encoded in this form; until then its bytes are a guess."""
         return bool(self.made_s)
 
-    def made(self, payload_bytes: float, make_s: float, number: int) -> "Form":
+    def made(self, payload_bytes: float, make_s: float, number: int) -> "PayloadCost":
         """After frame `number` was encoded in it."""
         recent = (*self.made_s, make_s)[-SAMPLES:]
         size = self.payload_bytes + _SMOOTHING * (payload_bytes - self.payload_bytes)
@@ -62,52 +62,59 @@ class Form:
             made_at=number,
         )
 
-    def cut_to(self, crop_share: float) -> "Form":
+    def cut_to(self, crop_share: float) -> "PayloadCost":
         """What a crop of that share of the frame costs; other forms are of the whole frame."""
         return self.of_bytes(self.payload_bytes * crop_share) if self.action is Action.SEND_CROPS else self
 
-    def of_bytes(self, payload_bytes: float) -> "Form":
+    def of_bytes(self, payload_bytes: float) -> "PayloadCost":
         """What one frame of that size costs."""
         return replace(self, payload_bytes=payload_bytes)
 
-    def served(self, server_s: float) -> "Form":
+    def served(self, server_s: float) -> "PayloadCost":
         """After the server answered one."""
         recent = (*self.served_s, server_s)[-SAMPLES:]
         return replace(self, server_s=median_low(recent), served_s=recent)
 
 
 def picture_forms(
-    usual: Rung, ladder: Sequence[Rung], measured: Mapping[str, float] = MappingProxyType({})
-) -> dict[str, Form]:
-    """The usual picture, believed to be 50 kB, and the smaller ones of the ladder.
+    usual: PictureVariant,
+    variants: Sequence[PictureVariant],
+    measured: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, PayloadCost]:
+    """The usual picture, believed to be 50 kB, and the smaller variants.
 
     `measured` says what they keep where the configuration does not.
     """
-    rungs = {PICTURE: usual} | {rung.name: rung for rung in ladder}
+    by_name = {PICTURE: usual} | {variant.name: variant for variant in variants}
     unit = _PICTURE_BYTES / _relative_size(usual)
     return {
-        name: Form(_action(rung), unit * _relative_size(rung), 0.005, 0.02, _kept(rung, measured))
-        for name, rung in rungs.items()
+        name: PayloadCost(
+            _action(variant), unit * _relative_size(variant), 0.005, 0.02, _fidelity(variant, measured)
+        )
+        for name, variant in by_name.items()
     }
 
 
-def cut_forms(cuts: Sequence[Cut]) -> dict[str, Form]:
+def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
     """Features, believed to cost what the split plan says."""
-    return {cut.name: Form(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity) for cut in cuts}
+    return {
+        cut.name: PayloadCost(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity)
+        for cut in cuts
+    }
 
 
-def _kept(rung: Rung, measured: Mapping[str, float]) -> float:
-    return measured.get(rung.name, 1.0) if rung.kept is None else rung.kept
+def _fidelity(variant: PictureVariant, measured: Mapping[str, float]) -> float:
+    return measured.get(variant.name, 1.0) if variant.fidelity is None else variant.fidelity
 
 
-def _action(rung: Rung) -> Action:
-    return Action.SEND_CROPS if rung.crop else Action.SEND_FRAME
+def _action(variant: PictureVariant) -> Action:
+    return Action.SEND_CROPS if variant.crop else Action.SEND_FRAME
 
 
-def _relative_size(rung: Rung) -> float:
+def _relative_size(variant: PictureVariant) -> float:
     """Bytes up to a factor, as photographs of 1280 pixels have them: a guess until a frame was encoded."""
-    side = min(1280, rung.longest_side or 1280)
-    return side * side * (0.05 + 0.4 * (rung.jpeg_quality / 100) ** 3)
+    side = min(1280, variant.longest_side or 1280)
+    return side * side * (0.05 + 0.4 * (variant.jpeg_quality / 100) ** 3)
 
 
 ObserveLink = Callable[[float, float], None]
@@ -119,7 +126,7 @@ def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
     del rate_bytes_per_s, rtt_s
 
 
-class PayloadBook:
+class PayloadCostModel:
     """The forms to choose from, the link, and what a form would cost on it now. Thread-safe.
 
     With `features` a picture is there to choose only while the server refuses every cut, with `features_only`
@@ -128,7 +135,7 @@ class PayloadBook:
 
     def __init__(
         self,
-        forms: Mapping[str, Form],
+        forms: Mapping[str, PayloadCost],
         kind: PayloadKind,
         clock: Callable[[], float] = time.monotonic,
         observe: ObserveLink = unobserved,
@@ -159,7 +166,7 @@ class PayloadBook:
                     form.action,
                     form.payload_bytes,
                     self._latency_s(estimate, form),
-                    form.kept,
+                    form.fidelity,
                     form.known,
                 )
                 for name, form in self._usable(now_s, crop_share).items()
@@ -238,7 +245,7 @@ class PayloadBook:
         rtt_s = min(known.rtt_s, network_s)
         self._observe(carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s)
 
-    def _latency_s(self, estimate: LinkEstimate, form: Form) -> float:
+    def _latency_s(self, estimate: LinkEstimate, form: PayloadCost) -> float:
         # What is under way is before this frame on the link.
         through = replace(estimate, server_infer_s=form.server_s)
         return through.latency_s(form.payload_bytes + self._bytes_in_flight, form.make_s)
@@ -263,7 +270,7 @@ class PayloadBook:
         form = self._forms[name]
         return len(form.made_s) >= FIRST_SAMPLES, form.made_at
 
-    def _usable(self, now_s: float, crop_share: float) -> dict[str, Form]:
+    def _usable(self, now_s: float, crop_share: float) -> dict[str, PayloadCost]:
         forms = {name: form.cut_to(crop_share) for name, form in self._forms.items()}
         usable = {
             name: form
@@ -276,16 +283,16 @@ class PayloadBook:
         return usable or forms
 
 
-def build_book(
+def build_payload_costs(
     config: UplinkConfig,
     cuts: Sequence[Cut],
     observe: ObserveLink = unobserved,
     measured: Mapping[str, float] = MappingProxyType({}),
-) -> PayloadBook:
+) -> PayloadCostModel:
     """The book of what this configuration can send; `measured` is as `picture_forms` has it."""
     if config.protocol is UplinkProtocol.OIP:
-        tensor = Form(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
-        return PayloadBook({TENSOR: tensor}, config.payload, observe=observe)
-    pictures = picture_forms(usual_rung(config), config.ladder, measured)
+        tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
+        return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)
+    pictures = picture_forms(usual_variant(config), config.variants, measured)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
-    return PayloadBook(wanted | cut_forms(cuts), config.payload, observe=observe)
+    return PayloadCostModel(wanted | cut_forms(cuts), config.payload, observe=observe)

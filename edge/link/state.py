@@ -20,15 +20,15 @@ class BreakerPhase(enum.Enum):
 class PayloadOption:
     """One form in which a frame may be sent now: a picture, or the features of one cut.
 
-    `latency_s` is predicted from the decision to the answer; `kept` is the share of the cloud's answers that
-    is left when it is given this form (1: all).
+    `latency_s` is predicted from the decision to the answer; `fidelity` is the share of the cloud's answers
+    that this form keeps (1: all).
     """
 
     name: str
     action: Action
     payload_bytes: float
     latency_s: float
-    kept: float
+    fidelity: float
     measured: bool = True
     """False while no frame was ever made in this form: then `payload_bytes` is a guess."""
     due: bool = False

@@ -1,4 +1,4 @@
-"""An early exit as the edge's model: its trunk's features are kept for a moment, so sending them is free."""
+"""An early exit as the edge's model: its backbone's features are kept, so sending them is free."""
 
 import threading
 import time
@@ -14,14 +14,14 @@ from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrunkFeatures:
+class BackboneFeatures:
     """Features of one picture, without batch axis, in the order of the cut's tensors; and its geometry."""
 
     tensors: list[FloatArray]
     geometry: Geometry
 
 
-class SharedTrunk:
+class BackboneWithFeatures:
     """Answers like the model that it wraps, and remembers the features of the last `memory` pictures.
 
     A picture is known again by being the same array: a copy with something hidden in it is another picture,
@@ -39,7 +39,7 @@ class SharedTrunk:
             raise ModelError(f"model {model.model_id}: exit.yaml names outputs {missing}, it has {outputs}")
         self._places = [outputs.index(name) for name in info.features]
         self._lock = threading.Lock()
-        self._kept: deque[tuple[weakref.ref[Image], TrunkFeatures]] = deque(maxlen=memory)
+        self._kept: deque[tuple[weakref.ref[Image], BackboneFeatures]] = deque(maxlen=memory)
 
     @property
     def model_id(self) -> ModelId:
@@ -54,13 +54,13 @@ class SharedTrunk:
         outputs = self._model.run(tensor[None])
         ran_s = time.perf_counter()
         prediction = self._model.decode(outputs, 0, geometry)
-        features = TrunkFeatures([outputs[place][0] for place in self._places], geometry)
+        features = BackboneFeatures([outputs[place][0] for place in self._places], geometry)
         with self._lock:
             self._kept.append((weakref.ref(image), features))
         done_s = time.perf_counter()
         return prediction, StepTimings(prepared_s - started_s, ran_s - prepared_s, done_s - ran_s)
 
-    def recall(self, image: Image) -> TrunkFeatures | None:
+    def recall(self, image: Image) -> BackboneFeatures | None:
         """The features of that very picture, if it is among the last."""
         with self._lock:
             return next((features for kept, features in self._kept if kept() is image), None)

@@ -8,9 +8,9 @@ from typing import Protocol
 from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage, Region, encode_jpeg, middle_square
 from spillover.common.types import Frame, Image
-from spillover.edge.config import PayloadKind, Rung, UplinkConfig, UplinkProtocol
+from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
 from spillover.edge.payload.crops import Crop
-from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
 
 PICTURE = "picture"
 TENSOR = "tensor"
@@ -28,7 +28,7 @@ class Encoder(Protocol):
 NO_ENCODERS: Mapping[str, Encoder] = MappingProxyType({})
 
 
-class Packer:
+class PayloadEncoder:
     """Encodes frames as the configuration says. Thread-safe.
 
     `encoders` are the heads by the names of their cuts, or the one for tensors. With payload `features_only`
@@ -44,22 +44,24 @@ class Packer:
         takes_pictures = config.protocol is UplinkProtocol.SPILLOVER
         prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
-        self._rungs = {PICTURE: usual_rung(config)} | {rung.name: rung for rung in config.ladder}
+        self._variants = {PICTURE: usual_variant(config)} | {
+            variant.name: variant for variant in config.variants
+        }
 
     @property
     def pictures_allowed(self) -> bool:
         """Whether pixels may leave the device."""
         return self._config.payload is not PayloadKind.FEATURES_ONLY
 
-    def check_may_leave(self, parcel: Parcel) -> None:
+    def check_may_leave(self, encoded_frame: EncodedFrame) -> None:
         """Raises InvalidInputError for a picture where none may leave.
 
         It was spooled under a configuration that is no longer in force.
         """
-        if not self.pictures_allowed and not isinstance(parcel.payload, EncodedFeatures):
+        if not self.pictures_allowed and not isinstance(encoded_frame.payload, EncodedFeatures):
             raise InvalidInputError("a picture may not leave this device: uplink.payload is features_only")
 
-    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> Parcel:
+    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
         """Encode in the form `option`, or in the usual one; takes milliseconds.
 
         `crop` is what a form that cuts one out sends; without it that form is of the whole frame.
@@ -69,12 +71,12 @@ class Packer:
             ModelError: the head of a cut failed.
         """
         option = option or self._usual
-        if option in self._rungs and not self.pictures_allowed:
+        if option in self._variants and not self.pictures_allowed:
             option = self._usual
-        rung = self._rungs.get(option)
-        crop = crop if rung and rung.crop else None
+        variant = self._variants.get(option)
+        crop = crop if variant and variant.crop else None
         height, width = frame.image.shape[:2]
-        return Parcel(
+        return EncodedFrame(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
             boot_id=self._boot_id,
@@ -82,34 +84,34 @@ class Packer:
             captured_unix_s=frame.captured_unix_s,
             frame_width=width,
             frame_height=height,
-            payload=encode_rung(frame.image, rung, crop.region if crop else None)
-            if rung
+            payload=encode_variant(frame.image, variant, crop.region if crop else None)
+            if variant
             else self._encoders[option].encode(frame.image),
             option=option,
             rest=crop.rest if crop else None,
         )
 
-    def pack_to_wait(self, frame: Frame) -> Parcel:
+    def pack_to_wait(self, frame: Frame) -> EncodedFrame:
         """Encode for the disk: as `pack`, but a picture in place of a tensor of many times its size."""
         return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
 
-def encode_rung(image: Image, rung: Rung, region: Region | None = None) -> EncodedImage:
-    """The picture as this rung of the ladder sends it; a `region` is shrunk as much as the whole would be."""
-    longest_side = rung.longest_side
+def encode_variant(image: Image, variant: PictureVariant, region: Region | None = None) -> EncodedImage:
+    """The picture in the form of this variant; a `region` is shrunk as much as the whole would be."""
+    longest_side = variant.longest_side
     if region and longest_side:
         longest_side = max(1, round(longest_side * max(region.width, region.height) / max(image.shape[:2])))
-    part = middle_square(image) if rung.square else region
-    return encode_jpeg(image, rung.jpeg_quality, longest_side, part)
+    part = middle_square(image) if variant.square else region
+    return encode_jpeg(image, variant.jpeg_quality, longest_side, part)
 
 
-def usual_rung(config: UplinkConfig) -> Rung:
+def usual_variant(config: UplinkConfig) -> PictureVariant:
     """The picture that is sent where nothing speaks for a smaller one."""
-    return Rung(jpeg_quality=config.jpeg_quality, longest_side=config.longest_side)
+    return PictureVariant(jpeg_quality=config.jpeg_quality, longest_side=config.longest_side)
 
 
-def as_it_waits(parcel: Parcel) -> Parcel:
+def as_it_waits(encoded_frame: EncodedFrame) -> EncodedFrame:
     """A parcel that was to be sent at once, as it goes to the disk; a tensor becomes a picture."""
-    if not isinstance(parcel.payload, EncodedTensor):
-        return parcel
-    return replace(parcel, payload=parcel.payload.picture(), option=PICTURE)
+    if not isinstance(encoded_frame.payload, EncodedTensor):
+        return encoded_frame
+    return replace(encoded_frame, payload=encoded_frame.payload.picture(), option=PICTURE)

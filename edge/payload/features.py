@@ -13,22 +13,26 @@ from spillover.common.model.session import open_session
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, head_path, open_split_plan
 from spillover.common.types import FloatArray, Image
-from spillover.edge.payload.backbone import SharedTrunk
+from spillover.edge.payload.backbone import BackboneWithFeatures
 from spillover.edge.payload.types import EncodedFeatures
 
 
 class FeatureEncoder:
     """Runs the head of one cut. Thread-safe, as ONNX Runtime's sessions are.
 
-    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `trunk` that
-    is this very head, features that it still has are taken from there.
+    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `backbone`
+    that is this very head, features that it still has are taken from there.
 
     Raises:
         ModelError: the folder has no such cut, or the head is damaged or does not fit the plan.
     """
 
     def __init__(
-        self, folder: Path, cut: str, session: SessionConfig | None = None, trunk: SharedTrunk | None = None
+        self,
+        folder: Path,
+        cut: str,
+        session: SessionConfig | None = None,
+        backbone: BackboneWithFeatures | None = None,
     ) -> None:
         opened = open_model_folder(folder)
         self.cut: Cut = open_split_plan(opened).cut(cut)
@@ -42,7 +46,7 @@ class FeatureEncoder:
         found = [output.name for output in self._session.get_outputs()]
         if sorted(found) != sorted(self._tensors):
             raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
-        self._trunk = trunk if trunk and self._is_head(trunk.info) else None
+        self._backbone = backbone if backbone and self._is_head(backbone.info) else None
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 
     def encode(self, image: Image) -> EncodedFeatures:
@@ -52,7 +56,7 @@ class FeatureEncoder:
             ModelError: the head fails.
             InvalidInputError: a feature is not a number.
         """
-        known = self._trunk.recall(image) if self._trunk else None
+        known = self._backbone.recall(image) if self._backbone else None
         if known is not None:
             features, geometry = known.tensors, known.geometry
         else:

@@ -21,7 +21,7 @@ from spillover.common.types import FloatArray, Image
 from spillover.common.wire.tensors import DTYPES, Tensor
 from spillover.edge.config import OipConfig, TensorType, UplinkConfig
 from spillover.edge.payload.encoder import TENSOR
-from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
 
 _MAX_PIXELS = 100_000_000
 """Of a picture that waited on this device's own disk."""
@@ -51,21 +51,21 @@ class TensorEncoder:
         """A BGR frame to one row of input, (1, 3, H, W) or (1, H, W, 3) by the manifest."""
         return self._encode(image)
 
-    def refit(self, parcel: Parcel) -> Parcel:
+    def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
         """What is to be sent for a parcel, which may have waited on the disk as a picture.
 
         Raises:
             InvalidInputError: it holds no picture, or a damaged one.
         """
-        match parcel.payload:
+        match encoded_frame.payload:
             case EncodedTensor():
-                return parcel
+                return encoded_frame
             case EncodedFeatures():
                 raise InvalidInputError("features cannot be sent with uplink.protocol: oip")
             case EncodedImage() as picture:
                 made = self._encode(decode_jpeg(picture.data, _MAX_PIXELS), lambda: picture)
-                geometry = _through(picture, made.geometry, parcel)
-                return replace(parcel, payload=replace(made, geometry=geometry), option=TENSOR)
+                geometry = _through(picture, made.geometry, encoded_frame)
+                return replace(encoded_frame, payload=replace(made, geometry=geometry), option=TENSOR)
 
     def _encode(self, image: Image, picture: Callable[[], EncodedImage] | None = None) -> EncodedTensor:
         values, geometry = preprocess(image, self.manifest.input)
@@ -100,7 +100,7 @@ def _check(manifest: Manifest, oip: OipConfig, task: Task) -> None:
         )
 
 
-def _through(picture: EncodedImage, inner: Geometry, parcel: Parcel) -> Geometry:
+def _through(picture: EncodedImage, inner: Geometry, encoded_frame: EncodedFrame) -> Geometry:
     """From the frame to the tensor, by way of a picture that is a part of the frame or smaller than it."""
     scale_x, scale_y = picture.scale_x * inner.scale_x, picture.scale_y * inner.scale_y
     return Geometry(
@@ -108,6 +108,6 @@ def _through(picture: EncodedImage, inner: Geometry, parcel: Parcel) -> Geometry
         scale_y,
         inner.offset_x - picture.offset_x * scale_x,
         inner.offset_y - picture.offset_y * scale_y,
-        parcel.frame_width,
-        parcel.frame_height,
+        encoded_frame.frame_width,
+        encoded_frame.frame_height,
     )

@@ -42,7 +42,7 @@ Payload = EncodedImage | EncodedFeatures | EncodedTensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
+class EncodedFrame:
     """What leaves the device for one frame, now or later: the payload, and what a reply to it needs.
 
     `option` names the form of the payload, as `PayloadOption.name` does. `rest` is None but for a crop: the

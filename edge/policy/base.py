@@ -71,7 +71,7 @@ class Context:
     surroundings: Surroundings = UNSEEN
     region: Region | None = None
     """What a crop would show of the frame; None where none is to be cut."""
-    asked_ago_s: float = math.inf
+    since_last_offload_s: float = math.inf
     """Age of the newest frame that the cloud was asked about, where its answer is carried."""
 
 

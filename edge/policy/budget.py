@@ -38,7 +38,7 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RankDecision:
     """Whether a frame ranks high enough, and the numbers that decided it."""
 
     send: bool
@@ -61,7 +61,7 @@ class RankRule:
         self._offered: deque[tuple[float, float]] = deque()
         self._offered_bytes = 0.0
 
-    def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> Verdict:
+    def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> RankDecision:
         """Judge one frame; called for every frame, for those that are kept as well."""
         value = gain / max(payload_bytes, 1.0)
         rank = self._rank.of(value)
@@ -70,7 +70,7 @@ class RankRule:
         share = self._share(tokens.refill_bytes_per_s)
         needed = 1 - 2 * share * tokens.level
         send = gain > 0 and rank >= needed and tokens.left_bytes >= payload_bytes
-        return Verdict(send, rank, needed, tokens.left_bytes, share)
+        return RankDecision(send, rank, needed, tokens.left_bytes, share)
 
     def _note(self, now_s: float, payload_bytes: float) -> None:
         self._offered.append((now_s, payload_bytes))
@@ -95,7 +95,7 @@ class BudgetRule:
         self._bucket = TokenBucket(budget, now_s)
         self._rule = RankRule()
 
-    def offer(self, gain: float, payload_bytes: float, now_s: float) -> Verdict:
+    def offer(self, gain: float, payload_bytes: float, now_s: float) -> RankDecision:
         """Judge one frame. Spends nothing."""
         budget = self._budget
         left_bytes = self._bucket.available(now_s)

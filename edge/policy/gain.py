@@ -16,7 +16,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import Manifest, Task
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.config import SecondLookConfig
+from spillover.edge.config import MultiViewConfig
 from spillover.edge.policy.features import Features, classification_features, detection_features
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -33,13 +33,13 @@ class EdgeSide(Section, frozen=True):
     """Detections: boxes of less confidence are not seen."""
     calibration: Calibration | None = None
     """Detections: `output.calibration` of its model.yaml."""
-    second_look: SecondLookConfig | None = None
+    multi_view: MultiViewConfig | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, second_look: SecondLookConfig | None = None) -> "EdgeSide":
+    def of(cls, manifest: Manifest, multi_view: MultiViewConfig | None = None) -> "EdgeSide":
         """An edge with the model of this manifest."""
         output, name = manifest.output, f"{manifest.name}@{manifest.version}"
-        return cls(name, manifest.sha256, output.confidence_threshold, output.calibration, second_look)
+        return cls(name, manifest.sha256, output.confidence_threshold, output.calibration, multi_view)
 
 
 class GainFile(Section, frozen=True):
@@ -59,8 +59,8 @@ class GainFile(Section, frozen=True):
     """Of the pictures it was fitted on, so that nobody scores it on the same ones by mistake."""
     class_weight: tuple[float, ...] = ()
     """Detections: what a box of each class counts."""
-    kept: dict[str, float] = msgspec.field(default_factory=dict)
-    """By name of the ladder's rungs, the share of the cloud's answers that stay as they are."""
+    fidelity: dict[str, float] = msgspec.field(default_factory=dict)
+    """By name of the picture variant, the share of the cloud's answers that stay as they are."""
     gain_quantiles: tuple[float, ...] = ()
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 

@@ -17,9 +17,12 @@ class Refreshed:
     def decide(self, prediction: Prediction, context: Context) -> Decision:
         """Ask the inner policy, then the clock."""
         decision = self._policy.decide(prediction, context)
-        asked_ago_s = min(context.asked_ago_s, NEVER_S)
-        inputs = decision.inputs | {"asked_ago_s": asked_ago_s, "refresh_s": self._refresh_s}
-        if decision.action is not Action.KEEP or asked_ago_s < self._refresh_s:
+        since_last_offload_s = min(context.since_last_offload_s, NEVER_S)
+        inputs = decision.inputs | {
+            "since_last_offload_s": since_last_offload_s,
+            "refresh_s": self._refresh_s,
+        }
+        if decision.action is not Action.KEEP or since_last_offload_s < self._refresh_s:
             return replace(decision, inputs=inputs)
         refreshed = replace(decision, action=Action.SEND_FRAME, reason=Reason.REFRESH, inputs=inputs)
         return in_form(refreshed, context)

@@ -33,7 +33,7 @@ def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSetting
 
 
 def no_region(prediction: Prediction, image: Image) -> None:
-    """What is used where no rung of the ladder is a crop."""
+    """What is used where no picture variant is a crop."""
     del prediction, image
 
 

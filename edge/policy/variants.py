@@ -10,7 +10,7 @@ from spillover.edge.link.byte_budget import wire_bytes
 from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Policy
 
-KEPT_TOLERANCE = 0.02
+FIDELITY_TOLERANCE = 0.02
 """Options that keep this much less than the best are as good; the quickest of them is taken."""
 
 
@@ -27,8 +27,8 @@ def choose_payload(
     in_time = [option for option in options if option.latency_s <= time_left_s]
     if not in_time:
         return min(options, key=lambda option: option.latency_s)
-    most = max(option.kept for option in in_time)
-    good = [option for option in in_time if option.kept >= most - KEPT_TOLERANCE]
+    most = max(option.fidelity for option in in_time)
+    good = [option for option in in_time if option.fidelity >= most - FIDELITY_TOLERANCE]
     return min(good, key=lambda option: (not option.due, option.latency_s))
 
 
@@ -57,9 +57,9 @@ def in_form(decision: Decision, context: Context) -> Decision:
         decision,
         action=chosen.action,
         payload=chosen.name,
-        expected_gain=decision.expected_gain * chosen.kept,
+        expected_gain=decision.expected_gain * chosen.fidelity,
         predicted_latency_s=chosen.latency_s,
-        inputs=decision.inputs | _told(options) | _cut(context.region),
+        inputs=decision.inputs | _option_inputs(options) | _cut(context.region),
     )
 
 
@@ -68,14 +68,14 @@ def _cut(region: Region | None) -> dict[str, float]:
     return {f"crop.{side}": float(at) for side, at in region._asdict().items()} if region else {}
 
 
-def region_told(inputs: Mapping[str, float]) -> Region | None:
+def logged_region(inputs: Mapping[str, float]) -> Region | None:
     """The region that a decision's inputs tell of."""
     if "crop.left" not in inputs:
         return None
     return Region(*(int(inputs[f"crop.{side}"]) for side in Region._fields))
 
 
-def _told(options: Sequence[PayloadOption]) -> dict[str, float]:
+def _option_inputs(options: Sequence[PayloadOption]) -> dict[str, float]:
     """What every form would have cost, and which was due to be tried: enough to choose again."""
     return (
         {f"latency_s.{option.name}": option.latency_s for option in options}

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spillover.common.types import Action, AnsweredBy, Result
-from spillover.edge.payload.types import Parcel
-from spillover.edge.uplink.outcome import CloudAnswer, Outcome
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
 PROBE = "probe of a link that was down"
@@ -34,13 +34,13 @@ class _Waiting:
     late: bool = False
 
 
-class Answers:
+class DeadlineTable:
     """The table of frames whose cloud answer is awaited.
 
     `emit` takes each result, in order for a frame; `rescue` takes what could not be sent, for another time;
     `compare` gets the edge's answer beside the cloud's. All are called under the table's lock and must not
     block.
-    `clock` gives monotonic seconds, on the same scale as `open`'s arguments. The table knows no thread:
+    `clock` gives monotonic seconds, on the same scale as `register`'s arguments. The table knows no thread:
     `run` is the body of the one that watches the deadlines.
     """
 
@@ -48,7 +48,7 @@ class Answers:
         self,
         emit: Callable[[Result], None],
         clock: Callable[[], float],
-        rescue: Callable[[Parcel, Result], None] | None = None,
+        rescue: Callable[[EncodedFrame, Result], None] | None = None,
         compare: Callable[[Result, CloudAnswer], None] | None = None,
     ) -> None:
         self._emit = emit
@@ -64,9 +64,9 @@ class Answers:
         """Frames in the table, late ones too."""
         return len(self._waiting)
 
-    def open(
+    def register(
         self, local: Result, captured_s: float, deadline_s: float, *, probe: bool = False
-    ) -> "OpenTicket":
+    ) -> "PendingFrame":
         """Promise a result for `local.frame_id` by `deadline_s`: `local`, should the cloud fail.
 
         A `probe` of a dead link waits for nothing: its local result is given at once, and an answer is a
@@ -76,15 +76,15 @@ class Answers:
         with self._changed:
             if self._closed:
                 self._emit(self._degraded(entry, STOPPED))
-                return OpenTicket(self, local.frame_id)
+                return PendingFrame(self, local.frame_id)
             self._waiting[local.frame_id] = entry
             if probe:
                 self._emit(self._degraded(entry, PROBE))
-                return OpenTicket(self, local.frame_id)
+                return PendingFrame(self, local.frame_id)
             heapq.heappush(self._deadlines, (deadline_s, local.frame_id))
             if self._deadlines[0][1] == local.frame_id:
                 self._changed.notify_all()
-        return OpenTicket(self, local.frame_id)
+        return PendingFrame(self, local.frame_id)
 
     def encoded(self, frame_id: str, payload_bytes: int, encode_s: float) -> None:
         """Note the payload in whatever result this frame will still give."""
@@ -105,7 +105,7 @@ class Answers:
                 )
                 entry.local = replace(entry.local, decision=decision)
 
-    def settle(self, frame_id: str, outcome: Outcome) -> None:
+    def complete(self, frame_id: str, outcome: CallOutcome) -> None:
         """End a frame's call. A frame that is not in the table (any more) is passed over."""
         with self._changed:
             entry = self._waiting.pop(frame_id, None)
@@ -187,20 +187,20 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTicket:
-    """An `edge.uplink.outcome.Ticket` for one frame of the table."""
+class PendingFrame:
+    """An `edge.uplink.outcome.ReplyHandler` for one frame of the table."""
 
-    answers: Answers
+    table: DeadlineTable
     frame_id: str
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload."""
-        self.answers.encoded(self.frame_id, payload_bytes, encode_s)
+        self.table.encoded(self.frame_id, payload_bytes, encode_s)
 
     def fall_back(self, option: str, reason: str) -> None:
         """Note that a picture leaves in place of features."""
-        self.answers.fall_back(self.frame_id, option, reason)
+        self.table.fall_back(self.frame_id, option, reason)
 
-    def settle(self, outcome: Outcome) -> None:
+    def complete(self, outcome: CallOutcome) -> None:
         """End the call."""
-        self.answers.settle(self.frame_id, outcome)
+        self.table.complete(self.frame_id, outcome)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Pulse:
+class StallDetector:
     """One stage's sign of life. Set by the stage's thread, looked at by the supervisor's."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -12,7 +12,7 @@ class Pulse:
         self._busy_since_s: float | None = None
 
     @contextmanager
-    def beat(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
         """One piece of work."""
         self._busy_since_s = self._clock()
         try:

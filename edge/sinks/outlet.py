@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.results.events import Event
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.sinks.base import Sink
@@ -42,10 +42,10 @@ class Outlet:
         self._had_results = self._kept_results = False
         self._unflushed: list[_Queued] = []
 
-    def put(self, item: Result | Event, receipt: Receipt) -> None:
-        """Queue a result or an event, or count it as dropped; `receipt` is settled once."""
+    def put(self, item: Result | Event, ack: DeliveryAck) -> None:
+        """Queue a result or an event, or count it as dropped; `ack` is settled once."""
         self._had_results |= isinstance(item, Result)
-        if (refused := self._queue.put(_Queued(item, receipt))) is not None:
+        if (refused := self._queue.put(_Queued(item, ack))) is not None:
             self._lost(refused, "queue full")
 
     @property
@@ -101,9 +101,9 @@ class Outlet:
             self._fails(error)
             return False
         self._failing = False
-        for item, receipt in self._unflushed:
+        for item, ack in self._unflushed:
             self._kept_results |= isinstance(item, Result)
-            receipt.settle(kept=True)
+            ack.complete(stored=True)
         self._unflushed.clear()
         return True
 
@@ -115,11 +115,11 @@ class Outlet:
 
     def _lost(self, queued: "_Queued", reason: str) -> None:
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
-        queued.receipt.settle(kept=False)
+        queued.ack.complete(stored=False)
 
 
 class _Queued(NamedTuple):
     """What is on its way to a sink, and who waits to hear that it is there."""
 
     item: Result | Event
-    receipt: Receipt
+    ack: DeliveryAck

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.results.events import Event
 from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.sinks.outlet import Outlet
@@ -30,12 +30,12 @@ class Outlets:
             outlet.close()
             outlet.run()
 
-    def put(self, item: Result | Event) -> Receipt:
+    def put(self, item: Result | Event) -> DeliveryAck:
         """Queue a result or an event for every sink; the receipt tells when one of them has it."""
-        receipt = Receipt(len(self._outlets))
+        ack = DeliveryAck(len(self._outlets))
         for outlet in self._outlets:
-            outlet.put(item, receipt)
-        return receipt
+            outlet.put(item, ack)
+        return ack
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink."""

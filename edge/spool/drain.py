@@ -9,11 +9,11 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.types import Parcel
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.frames import SpooledFrame
 from spillover.edge.spool.spool import Spool, Taken
-from spillover.edge.uplink.outcome import CallFailure, Outcome
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome
 
 _log = get_logger("drain")
 
@@ -51,7 +51,7 @@ class Deliver(Protocol):
         """What is known of the link."""
         ...
 
-    def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
+    def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
         """Send and wait."""
         ...
 
@@ -75,7 +75,7 @@ class Drain:
     """
 
     def __init__(
-        self, spool: Spool, uplink: Deliver, limits: DrainLimits, emit: Callable[[Result], Receipt]
+        self, spool: Spool, uplink: Deliver, limits: DrainLimits, emit: Callable[[Result], DeliveryAck]
     ) -> None:
         self._spool = spool
         self._uplink = uplink
@@ -105,8 +105,8 @@ class Drain:
             _log.error("spooled frame given up", error=str(error))
             self._spool.done(taken.record_id, answered=False)
             return 0.0
-        parcel = frame.parcel
-        outcome = self._uplink.deliver(parcel, self._limits.answer_timeout_s)
+        encoded_frame = frame.encoded_frame
+        outcome = self._uplink.deliver(encoded_frame, self._limits.answer_timeout_s)
         if isinstance(outcome, CallFailure):
             return self._failed(taken, outcome)
         if not self._is_safe(self._emit(frame.late_result(outcome, taken.age_s))):
@@ -151,12 +151,12 @@ class Drain:
         self._spool.give_back(record_id)
         return _IDLE_S
 
-    def _is_safe(self, receipt: Receipt) -> bool:
+    def _is_safe(self, ack: DeliveryAck) -> bool:
         """Wait until a sink has the result or none will; at the end, what is not known is not safe.
 
         A sink that hangs holds up this thread alone.
         """
-        while (safe := receipt.wait(_IDLE_S)) is None:
+        while (safe := ack.wait(_IDLE_S)) is None:
             if self._closing.is_set():
                 return False
         return safe

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from spillover.common.types import Frame, Result
 from spillover.edge.config import SpoolConfig
-from spillover.edge.payload.types import Parcel
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.drain import Deliver, Drain, DrainLimits
@@ -25,11 +25,11 @@ class Forwarder:
     def __init__(
         self,
         config: SpoolConfig,
-        pack: Callable[[Frame], Parcel],
+        pack: Callable[[Frame], EncodedFrame],
         uplink: Deliver,
         observe: Callable[[Fate, str], None],
         on_refused: Callable[[str], None],
-        emit: Callable[[Result], Receipt],
+        emit: Callable[[Result], DeliveryAck],
         on_end: OnEnd,
     ) -> None:
         limits = SpoolLimits(int(config.max_mb * 1e6), config.max_age_s, config.commit_interval_s)

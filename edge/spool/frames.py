@@ -9,7 +9,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage
 from spillover.common.model.preprocess import Geometry
 from spillover.common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
-from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel, Payload
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
 from spillover.edge.uplink.outcome import CloudAnswer
 
 _FORMAT = 1
@@ -45,33 +45,33 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     scale_y: float = 0.0
     """Of pictures; 0 in records of a version that had one scale for both axes."""
     rest: tuple[_Row, ...] | None = None
-    """Of a crop: `Parcel.rest`, for each box xyxy, confidence and class."""
+    """Of a crop: `EncodedFrame.rest`, for each box xyxy, confidence and class."""
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Body)
 
 
-def to_body(parcel: Parcel, local: Result) -> bytes:
+def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
     """The bytes to spool. Raises InvalidInputError for a tensor, which waits as a picture."""
     decision = local.decision
     return _encoder.encode(
         _Body(
-            **_payload_fields(parcel),
+            **_payload_fields(encoded_frame),
             format=_FORMAT,
-            frame_id=parcel.frame_id,
-            camera_id=parcel.camera_id,
-            boot_id=parcel.boot_id,
-            sequence=parcel.sequence,
-            captured_unix_s=parcel.captured_unix_s,
+            frame_id=encoded_frame.frame_id,
+            camera_id=encoded_frame.camera_id,
+            boot_id=encoded_frame.boot_id,
+            sequence=encoded_frame.sequence,
+            captured_unix_s=encoded_frame.captured_unix_s,
             source=local.source,
-            frame_width=parcel.frame_width,
-            frame_height=parcel.frame_height,
+            frame_width=encoded_frame.frame_width,
+            frame_height=encoded_frame.frame_height,
             action=decision.action.value,
             reason=decision.reason,
             expected_gain=decision.expected_gain,
             inputs=decision.inputs,
-            rest=_rows(parcel.rest) if parcel.rest is not None else None,
+            rest=_rows(encoded_frame.rest) if encoded_frame.rest is not None else None,
         )
     )
 
@@ -88,8 +88,8 @@ def _boxes(rows: tuple[_Row, ...]) -> Detections:
     )
 
 
-def _payload_fields(parcel: Parcel) -> dict[str, Any]:
-    match parcel.payload:
+def _payload_fields(encoded_frame: EncodedFrame) -> dict[str, Any]:
+    match encoded_frame.payload:
         case EncodedImage() as picture:
             return {
                 "jpeg": picture.data,
@@ -99,7 +99,7 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "scale_y": picture.scale_y,
                 "offset_x": picture.offset_x,
                 "offset_y": picture.offset_y,
-                "option": parcel.option,
+                "option": encoded_frame.option,
             }
         case EncodedFeatures(data, head_sha256, at):
             plain = {"width": 0, "height": 0, "scale_x": 1.0, "offset_x": 0, "offset_y": 0}
@@ -108,7 +108,7 @@ def _payload_fields(parcel: Parcel) -> dict[str, Any]:
                 "jpeg": data,
                 "head_sha256": head_sha256,
                 "geometry": geometry,
-                "option": parcel.option,
+                "option": encoded_frame.option,
             }
         case EncodedTensor():
             raise InvalidInputError("a tensor waits as a picture: spillover.edge.payload.encoder.as_it_waits")
@@ -131,10 +131,10 @@ class SpooledFrame:
             raise InvalidInputError(f"spooled by a later version: format {self._body.format}")
 
     @property
-    def parcel(self) -> Parcel:
+    def encoded_frame(self) -> EncodedFrame:
         """What leaves the device."""
         body = self._body
-        return Parcel(
+        return EncodedFrame(
             frame_id=body.frame_id,
             camera_id=body.camera_id,
             boot_id=body.boot_id,

@@ -8,7 +8,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
 from spillover.edge.payload.encoder import as_it_waits
-from spillover.edge.payload.types import EncodedTensor, Parcel
+from spillover.edge.payload.types import EncodedFrame, EncodedTensor
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool
@@ -19,7 +19,7 @@ _QUEUED_FRAMES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    pack: Callable[[], Parcel]
+    pack: Callable[[], EncodedFrame]
     local: Result
 
 
@@ -30,7 +30,7 @@ class Intake:
     """
 
     def __init__(
-        self, spool: Spool, pack: Callable[[Frame], Parcel], on_refused: Callable[[str], None]
+        self, spool: Spool, pack: Callable[[Frame], EncodedFrame], on_refused: Callable[[str], None]
     ) -> None:
         self._spool = spool
         self._pack = pack
@@ -41,19 +41,19 @@ class Intake:
         """Take a frame that was never sent."""
         self._take(_Waiting(partial(self._pack, frame), local))
 
-    def rescue(self, parcel: Parcel, local: Result) -> None:
+    def rescue(self, encoded_frame: EncodedFrame, local: Result) -> None:
         """Take a frame that was sent to no avail; it is encoded already, unless it was a tensor."""
-        if isinstance(parcel.payload, EncodedTensor):
-            self._take(_Waiting(partial(as_it_waits, parcel), local))
+        if isinstance(encoded_frame.payload, EncodedTensor):
+            self._take(_Waiting(partial(as_it_waits, encoded_frame), local))
         else:
-            self._offer(parcel, local)
+            self._offer(encoded_frame, local)
 
     def _take(self, waiting: _Waiting) -> None:
         if self._queue.put(waiting) is not None:
             self._on_refused("queue full")
 
-    def _offer(self, parcel: Parcel, local: Result) -> None:
-        offer = Offer(local.decision.expected_gain, local.frame_id, to_body(parcel, local))
+    def _offer(self, encoded_frame: EncodedFrame, local: Result) -> None:
+        offer = Offer(local.decision.expected_gain, local.frame_id, to_body(encoded_frame, local))
         if not self._spool.offer(offer):
             self._on_refused("disk too slow")
 
@@ -61,12 +61,12 @@ class Intake:
         """Body of the encoding thread, until `close`."""
         while (waiting := self._queue.get()) is not None:
             try:
-                parcel = waiting.pack()
+                encoded_frame = waiting.pack()
             except InvalidInputError as error:
                 get_logger("spool").error("frame cannot be kept", error=str(error))
                 self._on_refused("not encoded")
             else:
-                self._offer(parcel, waiting.local)
+                self._offer(encoded_frame, waiting.local)
 
     def close(self) -> None:
         """Take no more; `run` ends when what is queued was offered."""

@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 from spillover.common.types import Frame, Result
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.results.events import Event
 from spillover.edge.spool.arena import Fate
 from spillover.edge.telemetry.metrics import Metrics
 
-Put = Callable[[Result | Event], Receipt]
+Put = Callable[[Result | Event], DeliveryAck]
 
 
-class Journal:
+class FrameEvents:
     """Hears from every stage; no method blocks. `put` hands on to the sinks."""
 
     def __init__(self, metrics: Metrics, put: Put) -> None:
@@ -24,7 +24,7 @@ class Journal:
         """A frame's first result, or a revision."""
         self.late(result)
 
-    def late(self, result: Result) -> Receipt:
+    def late(self, result: Result) -> DeliveryAck:
         """A revision of a frame that is forgotten as soon as a sink has it."""
         self._metrics.result(result)
         return self._put(result)

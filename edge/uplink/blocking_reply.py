@@ -2,14 +2,14 @@
 
 from queue import Empty, SimpleQueue
 
-from spillover.edge.uplink.outcome import CallFailure, Outcome
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome
 
 
-class WaitingTicket:
+class BlockingReply:
     """A ticket for one who waits."""
 
     def __init__(self) -> None:
-        self._outcome: SimpleQueue[Outcome] = SimpleQueue()
+        self._outcome: SimpleQueue[CallOutcome] = SimpleQueue()
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """It was encoded before."""
@@ -17,11 +17,11 @@ class WaitingTicket:
     def fall_back(self, option: str, reason: str) -> None:
         """What waited goes as it is, or not at all."""
 
-    def settle(self, outcome: Outcome) -> None:
+    def complete(self, outcome: CallOutcome) -> None:
         """Hand it over."""
         self._outcome.put(outcome)
 
-    def wait(self, timeout_s: float) -> Outcome:
+    def wait(self, timeout_s: float) -> CallOutcome:
         """The outcome; a failure after `timeout_s` seconds."""
         try:
             return self._outcome.get(timeout=timeout_s)

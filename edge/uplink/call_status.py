@@ -2,8 +2,8 @@
 
 import re
 
-from spillover.edge.uplink.in_flight import Verdict
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, Outcome
+from spillover.edge.uplink.in_flight import LinkSignal
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 
 NO_TAIL = "failed_precondition"
 """The server knows the model and not this head: features of another version."""
@@ -53,14 +53,14 @@ _SAY_NOTHING = frozenset(
 """Ends of a call that say nothing of the link."""
 
 
-def verdict(outcome: Outcome) -> Verdict:
+def link_signal(outcome: CallOutcome) -> LinkSignal:
     """What `outcome` says of the link."""
     if isinstance(outcome, CloudAnswer):
-        return Verdict.GOOD
-    return Verdict.NOTHING if outcome.status in _SAY_NOTHING else Verdict.BAD
+        return LinkSignal.GOOD
+    return LinkSignal.NOTHING if outcome.status in _SAY_NOTHING else LinkSignal.BAD
 
 
-def never_left(outcome: Outcome) -> bool:
+def never_left(outcome: CallOutcome) -> bool:
     """Whether not a byte of the frame was sent: there was no connection."""
     if not isinstance(outcome, CallFailure) or outcome.status != "unavailable":
         return False

@@ -13,7 +13,7 @@ import grpc
 from spillover.common.log import get_logger
 from spillover.common.net.reload import Reloading, read_file
 from spillover.edge.config import UplinkConfig
-from spillover.edge.uplink.connect_meter import Attempts
+from spillover.edge.uplink.connect_meter import ConnectMeter
 from spillover.edge.uplink.tls_diagnosis import explain
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ class _Secrets:
 class Connection:
     """One channel, which is not closed under its calls."""
 
-    def __init__(self, channel: grpc.Channel, method: "Method", attempts: Attempts | None) -> None:
+    def __init__(self, channel: grpc.Channel, method: "Method", attempts: ConnectMeter | None) -> None:
         self.method = method
         self._attempts = attempts
         self._channel = channel
         self._lock = threading.Lock()
         self._calls = 0
 
-    def carry(self, call: "grpc.Future[Any]") -> None:
+    def track(self, call: "grpc.Future[Any]") -> None:
         """Count a call until it ends."""
         if self._attempts:
             self._attempts.called()
@@ -92,7 +92,7 @@ class Connections:
     """
 
     def __init__(
-        self, config: UplinkConfig, method_of: MethodOf, attempts: Callable[[], Attempts] | None = None
+        self, config: UplinkConfig, method_of: MethodOf, attempts: Callable[[], ConnectMeter] | None = None
     ) -> None:
         self._attempts = attempts
         self._config = config

@@ -16,12 +16,12 @@ from spillover.common.types import Frame, Prediction
 from spillover.common.wire.conversion import InferenceReply
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.byte_budget import ByteMeter
-from spillover.edge.link.payload_costs import PayloadBook
+from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.crops import Crop
-from spillover.edge.payload.encoder import PICTURE, Packer
-from spillover.edge.payload.types import EncodedFeatures, EncodedTensor, Parcel
-from spillover.edge.uplink.blocking_reply import WaitingTicket
+from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
+from spillover.edge.uplink.blocking_reply import BlockingReply
 from spillover.edge.uplink.breaker import BreakerRule
 from spillover.edge.uplink.call_status import (
     EXCEEDS_BUCKET,
@@ -29,21 +29,21 @@ from spillover.edge.uplink.call_status import (
     OVER_BUDGET,
     TOO_LARGE,
     WORTH_ANOTHER_TRY,
+    link_signal,
     never_left,
-    verdict,
 )
 from spillover.edge.uplink.channel import Connections
-from spillover.edge.uplink.connect_meter import Attempts
-from spillover.edge.uplink.in_flight import Flight, Passage
-from spillover.edge.uplink.operator_alerts import Complaints
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, Outcome, Ticket
+from spillover.edge.uplink.connect_meter import ConnectMeter
+from spillover.edge.uplink.in_flight import Call, InFlight
+from spillover.edge.uplink.operator_alerts import OperatorAlerts
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer, ReplyHandler
 from spillover.edge.uplink.protocol import Wire
 from spillover.edge.uplink.retry import RetryBudget
 
 _log = get_logger("uplink")
 
 if TYPE_CHECKING:
-    Call = grpc.CallFuture[Message]  # a name of the stubs alone
+    Rpc = grpc.CallFuture[Message]  # a name of the stubs alone
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_DETAIL = 200
@@ -69,7 +69,7 @@ class UplinkObserver(Protocol):
 class _Sent:
     """A call under way; the link has to carry `carried_bytes` before it is through, its own included."""
 
-    parcel: Parcel
+    encoded_frame: EncodedFrame
     departed_s: float
     carried_bytes: int
     frame: Frame | None
@@ -80,30 +80,30 @@ class GrpcUplink:
 
     `expects` is the kind of prediction that the edge's own model gives; answers of another kind are refused.
     Encoding takes milliseconds, so it is done on one thread beside the pipeline's; the in-flight cap bounds
-    what can wait there. gRPC's own thread runs `_landed`.
+    what can wait there. gRPC's own thread runs `_on_done`.
     """
 
     def __init__(
         self,
         config: UplinkConfig,
-        packer: Packer,
+        payload_encoder: PayloadEncoder,
         wire: Wire,
         expects: type[Prediction],
         observer: UplinkObserver,
-        book: PayloadBook | None = None,
+        payload_costs: PayloadCostModel | None = None,
         meter: ByteMeter | None = None,
     ) -> None:
         self._config = config
-        self._packer = packer
+        self._payload_encoder = payload_encoder
         self._wire = wire
         self._expects = expects
         self._observer = observer
-        self._book = book
+        self._payload_costs = payload_costs
         self._meter = meter
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
-        self._complaints = Complaints()
-        self._flight = Flight(config.max_in_flight, rule, time.monotonic, draw, self._breaker_turned)
+        self._alerts = OperatorAlerts()
+        self._in_flight = InFlight(config.max_in_flight, rule, time.monotonic, draw, self._breaker_turned)
         self._retries = RetryBudget()
         self._connections = Connections(config, wire.method, self._attempts if meter else None)
         self._encoder = ThreadPoolExecutor(1, "uplink")
@@ -111,9 +111,9 @@ class GrpcUplink:
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """What is known of the link now, and the forms that a frame may be sent in."""
-        state = self._flight.state()
-        if self._book:
-            state = replace(state, view=self._book.view(state.server_queue_wait_s, crop_share))
+        state = self._in_flight.state()
+        if self._payload_costs:
+            state = replace(state, view=self._payload_costs.view(state.server_queue_wait_s, crop_share))
         return replace(state, tokens=self._meter.tokens()) if self._meter else state
 
     def certificate_days_left(self) -> float:
@@ -122,90 +122,99 @@ class GrpcUplink:
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""
-        self._flight.wait_for_room(timeout_s)
+        self._in_flight.wait_for_room(timeout_s)
 
     def send(
-        self, frame: Frame, deadline_s: float, ticket: Ticket, option: str = "", crop: Crop | None = None
+        self,
+        frame: Frame,
+        deadline_s: float,
+        handler: ReplyHandler,
+        option: str = "",
+        crop: Crop | None = None,
     ) -> None:
         """Hand `frame` to the encoding thread. The cap is the policy's to respect; this only counts."""
-        passage = self._flight.take_off(deadline_s)
-        self._encoder.submit(self._depart, frame, passage, ticket, option, crop)
+        call = self._in_flight.start(deadline_s)
+        self._encoder.submit(self._encode, frame, call, handler, option, crop)
 
-    def deliver(self, parcel: Parcel, timeout_s: float) -> Outcome:
+    def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
         """Send what waited on the disk and wait for the end, at most `timeout_s` seconds."""
-        passage = self._flight.take_off(time.monotonic() + timeout_s)
-        ticket = WaitingTicket()
+        call = self._in_flight.start(time.monotonic() + timeout_s)
+        handler = BlockingReply()
         self._retries.called()
-        self._submit(self._launch, parcel, passage, ticket, timeout_s)
-        return ticket.wait(timeout_s + CLOSE_TIMEOUT_S)
+        self._submit(self._start_call, encoded_frame, call, handler, timeout_s)
+        return handler.wait(timeout_s + CLOSE_TIMEOUT_S)
 
     def close(self) -> None:
         """Cancel every call, and wait (bounded) until all tickets are settled."""
         self._closing = True
         self._encoder.shutdown()
         self._connections.close()
-        if not self._flight.wait_until_empty(CLOSE_TIMEOUT_S):
+        if not self._in_flight.wait_until_empty(CLOSE_TIMEOUT_S):
             _log.warning("calls did not end when the channel was closed", in_flight=self.link().in_flight)
 
-    def _depart(
-        self, frame: Frame, passage: Passage, ticket: Ticket, option: str, crop: Crop | None = None
+    def _encode(
+        self, frame: Frame, call: Call, handler: ReplyHandler, option: str, crop: Crop | None = None
     ) -> None:
         """Encode, then call: the work of the encoding thread for one frame."""
         start = time.monotonic()
         try:
-            parcel = self._packer.pack(frame, option, crop)
+            encoded_frame = self._payload_encoder.pack(frame, option, crop)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
-            self._land(passage, ticket, CallFailure("not sent", str(error)), None)
+            self._finish(call, handler, CallFailure("not sent", str(error)), None)
             return
         now = time.monotonic()
-        if now >= passage.deadline_s:
-            late = CallFailure("no time left", "the deadline passed before the frame was encoded", parcel)
-            self._land(passage, ticket, late, None)
+        if now >= call.deadline_s:
+            late = CallFailure(
+                "no time left", "the deadline passed before the frame was encoded", encoded_frame
+            )
+            self._finish(call, handler, late, None)
             return
-        ticket.encoded(len(parcel.payload.data), now - start)
-        if self._book:
-            share = crop.region.share_of(frame.image) if crop and parcel.rest is not None else 1.0
-            self._book.made(parcel.option, len(parcel.payload.data), now - start, share)
+        handler.encoded(len(encoded_frame.payload.data), now - start)
+        if self._payload_costs:
+            share = crop.region.share_of(frame.image) if crop and encoded_frame.rest is not None else 1.0
+            self._payload_costs.made(
+                encoded_frame.option, len(encoded_frame.payload.data), now - start, share
+            )
         self._retries.called()
-        self._launch(parcel, passage, ticket, passage.deadline_s - now, frame)
+        self._start_call(encoded_frame, call, handler, call.deadline_s - now, frame)
 
-    def _launch(
+    def _start_call(
         self,
-        parcel: Parcel,
-        passage: Passage,
-        ticket: Ticket,
+        encoded_frame: EncodedFrame,
+        call: Call,
+        handler: ReplyHandler,
         time_left_s: float,
         frame: Frame | None = None,
     ) -> None:
         """Begin the call, which from then on settles the ticket; a picture of `frame` may take its place."""
         if self._closing:
-            self._land(passage, ticket, CallFailure("not sent", "stopped", parcel), None)
+            self._finish(call, handler, CallFailure("not sent", "stopped", encoded_frame), None)
             return
         try:
             connection = self._connections.current()
-            parcel = self._wire.refit(parcel)
-            self._packer.check_may_leave(parcel)
-            request = self._wire.request(parcel, time_left_s)
-            if (held := self._held_back(request.ByteSize(), parcel)) is not None:
-                self._land(passage, ticket, held, None)
+            encoded_frame = self._wire.refit(encoded_frame)
+            self._payload_encoder.check_may_leave(encoded_frame)
+            request = self._wire.request(encoded_frame, time_left_s)
+            if (held := self._held_back(request.ByteSize(), encoded_frame)) is not None:
+                self._finish(call, handler, held, None)
                 return
             departed_s = time.monotonic()
-            call: Call = connection.method.future(
+            rpc: Rpc = connection.method.future(
                 request,
                 timeout=time_left_s + self._config.late_answer_window_s,
                 metadata=self._connections.metadata(),
             )
-            connection.carry(call)
+            connection.track(rpc)
         except InvalidInputError as error:
-            self._land(passage, ticket, CallFailure("unfit", str(error)), None)
+            self._finish(call, handler, CallFailure("unfit", str(error)), None)
             return
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
-            self._land(passage, ticket, CallFailure("not sent", str(error), parcel), None)
+            self._finish(call, handler, CallFailure("not sent", str(error), encoded_frame), None)
             return
-        sent = self._departed(parcel, departed_s, time_left_s, frame)
-        call.add_done_callback(lambda _: self._landed(call, sent, passage, ticket))
+        sent = self._record_start(encoded_frame, departed_s, time_left_s, frame)
+        rpc.add_done_callback(lambda _: self._on_done(rpc, sent, call, handler))
 
-    def _held_back(self, message_bytes: int, parcel: Parcel) -> CallFailure | None:
+    def _held_back(self, message_bytes: int, encoded_frame: EncodedFrame) -> CallFailure | None:
         """Pay for a message from the byte budget; why it cannot leave, if so."""
         limit = self._config.max_message_bytes
         if message_bytes > limit:
@@ -213,91 +222,99 @@ class GrpcUplink:
         if self._meter is None or self._meter.take(message_bytes):
             return None
         if self._meter.fits(message_bytes):
-            return CallFailure(OVER_BUDGET, f"{message_bytes} bytes", parcel)
+            return CallFailure(OVER_BUDGET, f"{message_bytes} bytes", encoded_frame)
         return CallFailure(EXCEEDS_BUCKET, f"{message_bytes} bytes")
 
-    def _departed(
-        self, parcel: Parcel, departed_s: float, time_left_s: float, frame: Frame | None
+    def _record_start(
+        self, encoded_frame: EncodedFrame, departed_s: float, time_left_s: float, frame: Frame | None
     ) -> "_Sent":
-        size = len(parcel.payload.data)
-        carried = self._book.departed(parcel.option, size, time_left_s) if self._book else size
-        return _Sent(parcel, departed_s, carried, frame)
+        size = len(encoded_frame.payload.data)
+        carried = (
+            self._payload_costs.departed(encoded_frame.option, size, time_left_s)
+            if self._payload_costs
+            else size
+        )
+        return _Sent(encoded_frame, departed_s, carried, frame)
 
-    def _landed(self, call: "Call", sent: "_Sent", passage: Passage, ticket: Ticket) -> None:
+    def _on_done(self, rpc: "Rpc", sent: "_Sent", call: Call, handler: ReplyHandler) -> None:
         now_s = time.monotonic()
-        parcel = sent.parcel
+        encoded_frame = sent.encoded_frame
         if self._connections.has_retired:
             self._drop_channels()
         try:
-            outcome = self._outcome(call, parcel, now_s - sent.departed_s)
+            outcome = self._outcome(rpc, encoded_frame, now_s - sent.departed_s)
         except Exception as error:  # noqa: BLE001 - whatever it was, the ticket must be settled
             outcome = CallFailure("bad reply", str(error))
-        self._learn(outcome, sent, now_s, passage)
+        self._learn(outcome, sent, now_s, call)
         if isinstance(outcome, CallFailure) and outcome.status in WORTH_ANOTHER_TRY:
-            if self._tries_again(outcome, parcel, passage, ticket):
+            if self._tries_again(outcome, encoded_frame, call, handler):
                 return
-            outcome = replace(outcome, unsent=parcel)
+            outcome = replace(outcome, unsent=encoded_frame)
         has_no_tail = isinstance(outcome, CallFailure) and outcome.status == NO_TAIL
-        if has_no_tail and self._book and isinstance(parcel.payload, EncodedFeatures):
-            self._book.refused(parcel.option)
+        if has_no_tail and self._payload_costs and isinstance(encoded_frame.payload, EncodedFeatures):
+            self._payload_costs.refused(encoded_frame.option)
             if sent.frame is not None and self._sends_picture(
-                sent.frame, passage, ticket, parcel, str(outcome)
+                sent.frame, call, handler, encoded_frame, str(outcome)
             ):
                 return
-        self._land(passage, ticket, outcome, None if never_left(outcome) else parcel)
+        self._finish(call, handler, outcome, None if never_left(outcome) else encoded_frame)
 
-    def _learn(self, outcome: Outcome, sent: "_Sent", now_s: float, passage: Passage) -> None:
+    def _learn(self, outcome: CallOutcome, sent: "_Sent", now_s: float, call: Call) -> None:
         """Tell what this call says of the link; it is no longer under way."""
-        if self._book is None:
+        if self._payload_costs is None:
             return
-        self._book.landed(len(sent.parcel.payload.data))
+        self._payload_costs.landed(len(sent.encoded_frame.payload.data))
         if isinstance(outcome, CloudAnswer):
             server_s = outcome.server_queue_s + outcome.server_decode_s + outcome.server_infer_s
-            in_time = now_s <= passage.deadline_s
-            self._book.answered(
-                sent.parcel.option, sent.carried_bytes, outcome.network_s, server_s, in_time=in_time
+            in_time = now_s <= call.deadline_s
+            self._payload_costs.answered(
+                sent.encoded_frame.option, sent.carried_bytes, outcome.network_s, server_s, in_time=in_time
             )
         elif outcome.status == "deadline_exceeded":
-            self._book.timed_out(sent.carried_bytes, now_s - sent.departed_s)
+            self._payload_costs.timed_out(sent.carried_bytes, now_s - sent.departed_s)
         elif outcome.status == "unavailable":
-            self._book.unreachable()
+            self._payload_costs.unreachable()
 
     def _sends_picture(
-        self, frame: Frame, passage: Passage, ticket: Ticket, parcel: Parcel, refusal: str
+        self, frame: Frame, call: Call, handler: ReplyHandler, encoded_frame: EncodedFrame, refusal: str
     ) -> bool:
         """After features that the server has no tail for: the picture, if it may leave and has time left."""
-        if not self._packer.pictures_allowed or self._closing or time.monotonic() >= passage.deadline_s:
+        if not self._payload_encoder.pictures_allowed or self._closing or time.monotonic() >= call.deadline_s:
             return False
-        self._count(NO_TAIL, parcel, ticket)
-        ticket.fall_back(PICTURE, refusal)
-        self._submit(self._depart, frame, passage, ticket, PICTURE)
+        self._count(NO_TAIL, encoded_frame, handler)
+        handler.fall_back(PICTURE, refusal)
+        self._submit(self._encode, frame, call, handler, PICTURE)
         return True
 
-    def _tries_again(self, failure: CallFailure, parcel: Parcel, passage: Passage, ticket: Ticket) -> bool:
+    def _tries_again(
+        self, failure: CallFailure, encoded_frame: EncodedFrame, call: Call, handler: ReplyHandler
+    ) -> bool:
         """Begin a second call after one that failed at once, where it can still be in time; it tells."""
-        time_left_s = passage.deadline_s - time.monotonic()
-        if failure.status != "unavailable" or passage.probe or self._closing:
+        time_left_s = call.deadline_s - time.monotonic()
+        if failure.status != "unavailable" or call.probe or self._closing:
             return False
-        if not self._retries.take(time_left_s, self._flight.usual_s):
+        if not self._retries.take(time_left_s, self._in_flight.usual_s):
             return False
-        self._count("retried", None if never_left(failure) else parcel, ticket)
-        self._submit(self._launch, parcel, passage, ticket, time_left_s)
+        self._count("retried", None if never_left(failure) else encoded_frame, handler)
+        self._submit(self._start_call, encoded_frame, call, handler, time_left_s)
         return True
 
-    def _land(self, passage: Passage, ticket: Ticket, outcome: Outcome, sent: Parcel | None) -> None:
+    def _finish(
+        self, call: Call, handler: ReplyHandler, outcome: CallOutcome, sent: EncodedFrame | None
+    ) -> None:
         """Settle before the cap makes room, so that whoever waits for room sees the result given."""
-        ticket.settle(outcome)
-        self._complaints.ended(outcome)
-        self._count(outcome.status if isinstance(outcome, CallFailure) else "ok", sent, ticket)
-        if self._flight.land(passage, verdict(outcome)) and not self._closing:
+        handler.complete(outcome)
+        self._alerts.ended(outcome)
+        self._count(outcome.status if isinstance(outcome, CallFailure) else "ok", sent, handler)
+        if self._in_flight.finish(call, link_signal(outcome)) and not self._closing:
             self._submit(self._reconnect)
 
     def _breaker_turned(self, phase: BreakerPhase) -> None:
-        self._complaints.turned(phase)
+        self._alerts.turned(phase)
         self._observer.breaker(phase)
 
-    def _count(self, status: str, sent: Parcel | None, ticket: Ticket) -> None:
-        kind = "late" if isinstance(ticket, WaitingTicket) else _kind(sent)
+    def _count(self, status: str, sent: EncodedFrame | None, handler: ReplyHandler) -> None:
+        kind = "late" if isinstance(handler, BlockingReply) else _kind(sent)
         self._observer.call(status, len(sent.payload.data) if sent else 0, kind)
 
     def _submit(self, work: Callable[..., None], *arguments: object) -> None:
@@ -307,9 +324,9 @@ class GrpcUplink:
         except RuntimeError:
             work(*arguments)
 
-    def _attempts(self) -> Attempts:
+    def _attempts(self) -> ConnectMeter:
         """Counts for one channel."""
-        return Attempts(self._pay_attempt, self._drop_channels)
+        return ConnectMeter(self._pay_attempt, self._drop_channels)
 
     def _pay_attempt(self) -> None:
         if self._meter:
@@ -329,28 +346,28 @@ class GrpcUplink:
         if not self._closing:
             self._connections.renew()
 
-    def _outcome(self, call: "Call", parcel: Parcel, round_trip_s: float) -> Outcome:
-        pushed_back = self._flight.note_hints((key, value) for key, value in call.trailing_metadata() or ())
-        if (code := call.code()) is grpc.StatusCode.CANCELLED and self._closing:
+    def _outcome(self, rpc: "Rpc", encoded_frame: EncodedFrame, round_trip_s: float) -> CallOutcome:
+        pushed_back = self._in_flight.note_hints((key, value) for key, value in rpc.trailing_metadata() or ())
+        if (code := rpc.code()) is grpc.StatusCode.CANCELLED and self._closing:
             return CallFailure("stopped", "before the cloud answered")
         if code is not grpc.StatusCode.OK:
-            self._connections.note_failure(code, call.details() or "")
-            detail = (call.details() or "")[:MAX_DETAIL]
+            self._connections.note_failure(code, rpc.details() or "")
+            detail = (rpc.details() or "")[:MAX_DETAIL]
             return CallFailure(code.name.lower(), detail, pushed_back=pushed_back)
         try:
-            reply = self._wire.reply(call.result(), parcel)
+            reply = self._wire.reply(rpc.result(), encoded_frame)
         except (InvalidInputError, ModelError) as error:
             return CallFailure("bad reply", str(error))
-        if reply.frame_id != parcel.frame_id:
+        if reply.frame_id != encoded_frame.frame_id:
             return CallFailure("bad reply", f"it is for frame {reply.frame_id[:MAX_DETAIL]!r}")
         if not isinstance(reply.prediction, self._expects):
             found, wanted = type(reply.prediction).__name__, self._expects.__name__
             return CallFailure("bad reply", f"it carries {found}, the edge's model gives {wanted}")
-        self._flight.took(round_trip_s)
-        return _answer(reply, parcel, round_trip_s)
+        self._in_flight.observe_latency(round_trip_s)
+        return _answer(reply, encoded_frame, round_trip_s)
 
 
-def _kind(sent: Parcel | None) -> str:
+def _kind(sent: EncodedFrame | None) -> str:
     match sent.payload if sent else None:
         case EncodedFeatures():
             return "features"
@@ -360,13 +377,13 @@ def _kind(sent: Parcel | None) -> str:
             return PICTURE
 
 
-def _answer(reply: InferenceReply, parcel: Parcel, round_trip_s: float) -> CloudAnswer:
+def _answer(reply: InferenceReply, encoded_frame: EncodedFrame, round_trip_s: float) -> CloudAnswer:
     return CloudAnswer(
-        prediction=parcel.in_frame_pixels(reply.prediction),
+        prediction=encoded_frame.in_frame_pixels(reply.prediction),
         model=reply.model,
         network_s=max(0.0, round_trip_s - reply.timings.total_s),
         server_queue_s=reply.timings.queue_s,
         server_decode_s=reply.timings.decode_s,
         server_infer_s=reply.timings.infer_s,
-        sent_bytes=len(parcel.payload.data),
+        sent_bytes=len(encoded_frame.payload.data),
     )

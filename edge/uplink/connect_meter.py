@@ -9,7 +9,7 @@ _TRYING = frozenset({grpc.ChannelConnectivity.CONNECTING, grpc.ChannelConnectivi
 _TRIED = frozenset({grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE})
 
 
-class Attempts:
+class ConnectMeter:
     """Tells `attempted` of each attempt of one channel, and `lost` when one has failed. Thread-safe.
 
     gRPC tells of a channel's states late and may pass over short ones, so an attempt is known by any state

@@ -16,7 +16,7 @@ MAX_PUSHBACK_S = 60.0
 """A server may ask for quiet, not for silence."""
 
 
-class Verdict(enum.Enum):
+class LinkSignal(enum.Enum):
     """What the end of a call says of the link."""
 
     GOOD = "good"
@@ -26,15 +26,15 @@ class Verdict(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Passage:
-    """One call in the air. Guarded by the lock of its `Flight`."""
+class Call:
+    """One call in the air. Guarded by the lock of its `InFlight`."""
 
     deadline_s: float
     probe: bool
     missed: bool = False
 
 
-class Flight:
+class InFlight:
     """Thread-safe state behind `LinkState`.
 
     `clock` gives monotonic seconds, `draw` uniform numbers in [0, 1); `on_phase` hears of the breaker's
@@ -55,34 +55,34 @@ class Flight:
         self._clock = clock
         self._draw = draw
         self._on_phase = on_phase
-        self._in_air: set[Passage] = set()
+        self._in_air: set[Call] = set()
         self._pushback_until_s = 0.0
         self._server_queue_wait_s = 0.0
         self._server_load = 0.0
         self._usual_s = 0.0
 
-    def take_off(self, deadline_s: float) -> Passage:
+    def start(self, deadline_s: float) -> Call:
         """Count one call, whose answer is worth having until `deadline_s`."""
         with self._changed:
             before = self._breaker.phase
             self._turn(self._breaker.departed(self._clock()))
             is_probe = self._breaker.phase is BreakerPhase.HALF_OPEN and before is BreakerPhase.OPEN
-            passage = Passage(deadline_s, is_probe)
-            self._in_air.add(passage)
-            return passage
+            call = Call(deadline_s, is_probe)
+            self._in_air.add(call)
+            return call
 
-    def land(self, passage: Passage, verdict: Verdict) -> bool:
+    def finish(self, call: Call, link_signal: LinkSignal) -> bool:
         """Count one call less; tell whether this was a probe that failed."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)
-            self._in_air.discard(passage)
-            if not passage.missed:
-                self._judge(passage, verdict, now_s)
+            self._in_air.discard(call)
+            if not call.missed:
+                self._judge(call, link_signal, now_s)
             self._changed.notify_all()
-            return passage.probe and (passage.missed or verdict is Verdict.BAD)
+            return call.probe and (call.missed or link_signal is LinkSignal.BAD)
 
-    def took(self, seconds: float) -> None:
+    def observe_latency(self, seconds: float) -> None:
         """An answer took so long from the call's departure on: moves what is usual, and the cap."""
         with self._changed:
             self._limit.answered(seconds)
@@ -140,19 +140,19 @@ class Flight:
 
     def _note_misses(self, now_s: float) -> None:
         """A deadline that passes in silence counts when it passes, not when the call is given up at last."""
-        for passage in sorted(self._in_air, key=lambda passage: passage.deadline_s):
-            if not passage.missed and now_s > passage.deadline_s:
-                passage.missed = True
-                self._judge(passage, Verdict.BAD, now_s)
+        for call in sorted(self._in_air, key=lambda call: call.deadline_s):
+            if not call.missed and now_s > call.deadline_s:
+                call.missed = True
+                self._judge(call, LinkSignal.BAD, now_s)
 
-    def _judge(self, passage: Passage, verdict: Verdict, now_s: float) -> None:
-        match verdict:
-            case Verdict.GOOD:
+    def _judge(self, call: Call, link_signal: LinkSignal, now_s: float) -> None:
+        match link_signal:
+            case LinkSignal.GOOD:
                 self._turn(self._breaker.succeeded())
-            case Verdict.BAD:
-                self._turn(self._breaker.failed(now_s, self._draw(), probe=passage.probe))
-            case Verdict.NOTHING:
-                self._turn(self._breaker.undecided(now_s, self._draw(), probe=passage.probe))
+            case LinkSignal.BAD:
+                self._turn(self._breaker.failed(now_s, self._draw(), probe=call.probe))
+            case LinkSignal.NOTHING:
+                self._turn(self._breaker.undecided(now_s, self._draw(), probe=call.probe))
 
     def _turn(self, breaker: Breaker) -> None:
         changed = breaker.phase is not self._breaker.phase

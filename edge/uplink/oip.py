@@ -21,7 +21,7 @@ from spillover.common.wire.pb.open_inference_pb2_grpc import GRPCInferenceServic
 from spillover.common.wire.tensors import Tensor, TensorRequest
 from spillover.edge.config import OipConfig, UplinkConfig
 from spillover.edge.payload.tensors import TensorEncoder
-from spillover.edge.payload.types import EncodedTensor, Parcel
+from spillover.edge.payload.types import EncodedFrame, EncodedTensor
 
 if TYPE_CHECKING:
     from spillover.edge.uplink.protocol import Method
@@ -42,32 +42,32 @@ class OipWire:
         """See `Wire`."""
         return GRPCInferenceServiceStub(channel).ModelInfer  # type: ignore[return-value]  # narrower messages
 
-    def refit(self, parcel: Parcel) -> Parcel:
+    def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
         """See `Wire`: pictures that have waited become tensors."""
-        return self._encoder.refit(parcel)
+        return self._encoder.refit(encoded_frame)
 
-    def request(self, parcel: Parcel, time_left_s: float) -> Message:
+    def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
         """See `Wire`."""
         del time_left_s  # the call's own deadline says until when an answer is wanted
         return request_to_pb(
             TensorRequest(
                 model_name=self._model.name,
                 model_version=self._model.version,
-                request_id=parcel.frame_id,
-                inputs={self._oip.input: _tensor_of(parcel).tensor},
+                request_id=encoded_frame.frame_id,
+                inputs={self._oip.input: _tensor_of(encoded_frame).tensor},
                 outputs=self._oip.outputs,
             )
         )
 
-    def reply(self, message: Message, parcel: Parcel) -> InferenceReply:
+    def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
         """See `Wire`; boxes are in pixels of the frame already."""
         if not isinstance(message, pb.ModelInferResponse):
             raise TypeError(f"a reply of type {type(message).__name__}")
         reply = reply_from_pb(message)
         outputs = [_row(name, reply.outputs.get(name)) for name in self._oip.outputs]
-        prediction = self._decode(outputs, self._manifest, _tensor_of(parcel).geometry)
+        prediction = self._decode(outputs, self._manifest, _tensor_of(encoded_frame).geometry)
         return InferenceReply(
-            frame_id=reply.request_id or parcel.frame_id,
+            frame_id=reply.request_id or encoded_frame.frame_id,
             model=ModelId(reply.model_name or self._model.name, reply.model_version or self._model.version),
             prediction=self._cut(prediction),
             timings=ServerTimings(),
@@ -80,10 +80,10 @@ class OipWire:
         return Classification(prediction.class_id[best], prediction.probability[best])
 
 
-def _tensor_of(parcel: Parcel) -> EncodedTensor:
-    if not isinstance(parcel.payload, EncodedTensor):
+def _tensor_of(encoded_frame: EncodedFrame) -> EncodedTensor:
+    if not isinstance(encoded_frame.payload, EncodedTensor):
         raise InvalidInputError("only tensors can be sent with uplink.protocol: oip")
-    return parcel.payload
+    return encoded_frame.payload
 
 
 def _row(name: str, output: Tensor | None) -> FloatArray:

@@ -5,7 +5,7 @@ import threading
 from spillover.common.log import get_logger
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.uplink.call_status import EXCEEDS_BUCKET, TOO_LARGE
-from spillover.edge.uplink.outcome import CallFailure, Outcome
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome
 
 _log = get_logger("uplink")
 
@@ -18,7 +18,7 @@ Of a refused identity `edge.uplink.channel` gives advice.
 """
 
 
-class Complaints:
+class OperatorAlerts:
     """Hears of every end of a call, and warns of each such status once until a call succeeds again.
 
     Thread-safe. That the link fails is said when the breaker opens: a single lost call is nobody's business.
@@ -30,7 +30,7 @@ class Complaints:
         self._paused = False
         self._last: CallFailure | None = None
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: CallOutcome) -> None:
         """A call came to its end."""
         with self._lock:
             if not isinstance(outcome, CallFailure):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spillover.common.types import ModelId, Prediction
-from spillover.edge.payload.types import Parcel
+from spillover.edge.payload.types import EncodedFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ class CallFailure:
 
     status: str
     detail: str = ""
-    unsent: Parcel | None = None
+    unsent: EncodedFrame | None = None
     """What was to be sent, where the link is to blame: another time it may get an answer."""
     pushed_back: bool = False
     """Whether the server named a time to come back: it is full, and has nothing against the frame."""
@@ -36,10 +36,10 @@ class CallFailure:
         return f"{self.status}: {self.detail}" if self.detail else self.status
 
 
-Outcome = CloudAnswer | CallFailure
+CallOutcome = CloudAnswer | CallFailure
 
 
-class Ticket(Protocol):
+class ReplyHandler(Protocol):
     """Held by the uplink for one frame; it must be settled exactly once, from any thread."""
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
@@ -50,6 +50,6 @@ class Ticket(Protocol):
         """Note that a picture of the form `option` leaves in place of what was chosen, and why."""
         ...
 
-    def settle(self, outcome: Outcome) -> None:
+    def complete(self, outcome: CallOutcome) -> None:
         """End the frame's call."""
         ...

@@ -16,7 +16,7 @@ from spillover.common.wire.conversion import (
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
-from spillover.edge.payload.types import EncodedFeatures, Parcel
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
 
 if TYPE_CHECKING:
     Method = grpc.UnaryUnaryMultiCallable[Message, Message]  # generic in the stubs alone
@@ -29,16 +29,16 @@ class Wire(Protocol):
         """The method to call."""
         ...
 
-    def refit(self, parcel: Parcel) -> Parcel:
-        """What the service takes for `parcel`, which may have waited. Raises InvalidInputError."""
+    def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
+        """What the service takes for `encoded_frame`, which may have waited. Raises InvalidInputError."""
         ...
 
-    def request(self, parcel: Parcel, time_left_s: float) -> Message:
-        """The message for `parcel`, which `refit` has seen."""
+    def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
+        """The message for `encoded_frame`, which `refit` has seen."""
         ...
 
-    def reply(self, message: Message, parcel: Parcel) -> InferenceReply:
-        """The answer to `parcel`, boxes as `Parcel.in_frame_pixels` takes them.
+    def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
+        """The answer to `encoded_frame`, boxes as `EncodedFrame.in_frame_pixels` takes them.
 
         Raises:
             InvalidInputError, ModelError: the message is none.
@@ -57,35 +57,35 @@ class SpilloverWire:
         """See `Wire`."""
         return SpilloverStub(channel).Infer  # type: ignore[return-value]  # its messages are narrower
 
-    def refit(self, parcel: Parcel) -> Parcel:
+    def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
         """Every parcel can be sent as it is."""
-        return parcel
+        return encoded_frame
 
-    def request(self, parcel: Parcel, time_left_s: float) -> Message:
+    def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
         """See `Wire`."""
-        payload = parcel.payload
+        payload = encoded_frame.payload
         return request_to_pb(
             InferenceRequest(
                 jpeg=payload.data if isinstance(payload, EncodedImage) else b"",
                 features=Features(payload.head_sha256, payload.data)
                 if isinstance(payload, EncodedFeatures)
                 else None,
-                frame_id=parcel.frame_id,
+                frame_id=encoded_frame.frame_id,
                 device_id=self._device_id,
-                camera_id=parcel.camera_id,
-                boot_id=parcel.boot_id,
-                sequence=parcel.sequence,
+                camera_id=encoded_frame.camera_id,
+                boot_id=encoded_frame.boot_id,
+                sequence=encoded_frame.sequence,
                 model_name=self._config.model_name,
                 model_version=self._config.model_version,
                 time_left_s=time_left_s,
-                captured_unix_s=parcel.captured_unix_s,
+                captured_unix_s=encoded_frame.captured_unix_s,
                 max_classes=self._config.max_classes,
             )
         )
 
-    def reply(self, message: Message, parcel: Parcel) -> InferenceReply:
+    def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
         """See `Wire`."""
-        del parcel
+        del encoded_frame
         if not isinstance(message, pb.InferReply):
             raise TypeError(f"a reply of type {type(message).__name__}")
         return reply_from_pb(message)

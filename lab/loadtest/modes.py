@@ -8,7 +8,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import EdgeConfig
-from spillover.edge.inference.temporal import build_carry
+from spillover.edge.inference.temporal import build_temporal
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.edges import edge_config
 
@@ -26,7 +26,7 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
 def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
     """What only shows beside the model: a policy or carrying that is not for its task. Raises ConfigError."""
     try:
-        build_carry(edge.carry, task)
+        build_temporal(edge.temporal, task)
         build_policy(edge.mode, edge.policy, task, report_threshold=0.5, draw=lambda: 0.5)
     except ConfigError as error:
         raise ConfigError(f"modes.{mode}: {error}") from error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spillover.cloud.serving.reply_cache import Answered
+from spillover.cloud.serving.reply_cache import ReplyCache
 from spillover.common.types import ModelId
 from spillover.common.wire.conversion import InferenceReply, ServerTimings
 from tests.support.edge_values import classification
@@ -67,7 +67,7 @@ def test_without_a_boot_id_nothing_is_remembered(stub):
 
 def test_memory_is_bounded_and_forgets_the_longest_unused():
     """Beyond its capacity the reply that was asked for longest ago goes."""
-    answered = Answered(2)
+    answered = ReplyCache(2)
     reply = InferenceReply("f", ModelId("m", "1"), classification(1.0), ServerTimings())
     keys = [("dev", "b", "c", number, "m@1", 0) for number in range(3)]
     answered.remember(keys[0], reply)

@@ -20,7 +20,7 @@ from spillover.edge.daemon import Daemon
 from spillover.edge.link.byte_budget import CONNECTION_BYTES, SavedTokens, wire_bytes
 from spillover.edge.sinks.record import Record
 from spillover.edge.uplink.channel import Connections
-from spillover.edge.uplink.connect_meter import Attempts
+from spillover.edge.uplink.connect_meter import ConnectMeter
 from spillover.lab.records import read_records
 from tests.support.models import SIDE, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, ScriptedCloud, answers, refuses, scripted_cloud
@@ -166,11 +166,13 @@ def test_a_channel_that_found_nobody_is_not_kept() -> None:
     with hanging_up() as host:
         config = UplinkConfig(address=host.address)
         connections = Connections(
-            config, lambda channel: SpilloverStub(channel).Infer, lambda: Attempts(lambda: None, failed.set)
+            config,
+            lambda channel: SpilloverStub(channel).Infer,
+            lambda: ConnectMeter(lambda: None, failed.set),
         )
         first = connections.current()
         call = first.method.future(pb.InferRequest(), timeout=PATIENCE_S)
-        first.carry(call)
+        first.temporal(call)
         call.add_done_callback(lambda _: landed.set())
         assert failed.wait(PATIENCE_S)
         assert landed.wait(PATIENCE_S)

@@ -50,7 +50,7 @@ class Site:
             cv2.imwrite(str(folder / "pictures" / f"{number}.png"), np.full((SIDE, SIDE, 3), 128, np.uint8))
 
     def daemon(self, address: str, policy: dict[str, Any] | None = None, **sections: Any) -> Daemon:
-        """A daemon whose ladder has a crop that keeps everything."""
+        """A daemon whose list of variants has a crop that keeps everything."""
         values: dict[str, Any] = {
             "mode": "hybrid",
             "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
@@ -59,7 +59,7 @@ class Site:
             "uplink": {
                 "address": address,
                 "jpeg_quality": 95,
-                "ladder": [{"jpeg_quality": 95, "crop": True, "kept": 1.0}],
+                "variants": [{"jpeg_quality": 95, "crop": True, "fidelity": 1.0}],
             },
             "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
             "deadline_s": PATIENCE_S,
@@ -140,14 +140,14 @@ def test_a_crop_that_no_server_took_is_answered_late_as_it_would_have_been_at_on
 
 
 def test_what_a_crop_keeps_is_measured_or_said_and_never_believed(site: Site) -> None:
-    """A rung that is small and thought to keep everything would be all that is sent."""
-    uplink = {"address": "127.0.0.1:1", "ladder": [{"jpeg_quality": 95, "crop": True}]}
-    with pytest.raises(ConfigError, match=r"uplink\.ladder: a crop needs `kept`"):
+    """A variant that is small and thought to keep everything would be all that is sent."""
+    uplink = {"address": "127.0.0.1:1", "variants": [{"jpeg_quality": 95, "crop": True}]}
+    with pytest.raises(ConfigError, match=r"uplink\.variants: a crop needs `fidelity`"):
         site.daemon("127.0.0.1:1", uplink=uplink)
 
 
 def test_a_classifier_has_nothing_to_cut_around(site: Site) -> None:
     """The error names the key, before a frame is taken."""
     model = {"folder": str(colour_classifier(site.folder / "models"))}
-    with pytest.raises(ConfigError, match=r"uplink\.ladder: crop"):
+    with pytest.raises(ConfigError, match=r"uplink\.variants: crop"):
         site.daemon("127.0.0.1:1", model=model)

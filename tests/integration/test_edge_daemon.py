@@ -141,11 +141,11 @@ def test_answers_are_carried_to_frames_that_follow(bench: Bench) -> None:
         del context
         return classes(request, 2, 1, 0)
 
-    carry = {"max_age_s": A_MINUTE_S, "min_similarity": 0.9, "refresh_s": A_MINUTE_S}
+    temporal = {"max_age_s": A_MINUTE_S, "min_similarity": 0.9, "refresh_s": A_MINUTE_S}
     with scripted_cloud(blue) as cloud:
         first, second, third = bench.run(
             mode="hybrid",
-            carry=carry,
+            temporal=temporal,
             policy={"threshold": 2.0, "audit_share": 0.0},
             uplink={"address": cloud.address, "max_in_flight": 1},
         )
@@ -157,11 +157,11 @@ def test_answers_are_carried_to_frames_that_follow(bench: Bench) -> None:
 
 
 def test_a_detector_that_carries_is_refused(bench: Bench) -> None:
-    """`carry` in the configuration of a detector is an error of the configuration, before anything starts."""
+    """`temporal` in the configuration of a detector is an error, before anything starts."""
     bench.model = centre_detector(bench.folder / "models")
     bench.paint("red")
-    with pytest.raises(ConfigError, match="carry: is for classifiers"):
-        Daemon(msgspec.convert(bench.config(carry={}), EdgeConfig))
+    with pytest.raises(ConfigError, match="temporal: is for classifiers"):
+        Daemon(msgspec.convert(bench.config(temporal={}), EdgeConfig))
 
 
 def test_late_answer_comes_as_a_revision(bench: Bench) -> None:

@@ -48,14 +48,14 @@ class Street:
         for image in whole["images"]:
             shutil.copy(shared / "data/coco-dev/images" / image["file_name"], self.pictures)
         command = ["--edge", self.edge, "--cloud", folder / "models/yolox/1", "--data", self.pictures]
-        ladder = folder / "edge.yaml"
-        ladder.write_text(
+        variants = folder / "edge.yaml"
+        variants.write_text(
             "camera: {source: nowhere}\nmodel: {folder: none, report_threshold: 0.3}\n"
-            "uplink: {ladder: [{jpeg_quality: 50, longest_side: 160}, {jpeg_quality: 80, crop: true}]}\n"
+            "uplink: {variants: [{jpeg_quality: 50, longest_side: 160}, {jpeg_quality: 80, crop: true}]}\n"
         )
         command += [
-            "--ladder",
-            ladder,
+            "--variants",
+            variants,
             "--out",
             self.gain,
             "--calibrate",
@@ -66,7 +66,7 @@ class Street:
         ]
         CliRunner().invoke(fit, [str(word) for word in command], catch_exceptions=False)
 
-    def daemon(self, address: str, ladder: Sequence[Any] = (), **model: Any) -> Daemon:
+    def daemon(self, address: str, variants: Sequence[Any] = (), **model: Any) -> Daemon:
         """A daemon over the pictures that sends about half of them."""
         threshold = GainModel.load(self.gain).file.gain_quantiles[50]
         values: dict[str, Any] = {
@@ -78,7 +78,7 @@ class Street:
                 "threshold": threshold,
                 "audit_share": 0.2,
             },
-            "uplink": {"address": address, "ladder": ladder},
+            "uplink": {"address": address, "variants": variants},
             "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
             "deadline_s": A_MINUTE_S,
             "drain_timeout_s": A_MINUTE_S,
@@ -103,7 +103,7 @@ def finished(street: Street) -> Callable[[], None]:
         repository = street.folder / "models"
         default = {"models": {"repository": str(repository), "default": "yolox"}}
         with serving(cloud_config(repository, **default)) as server:
-            street.daemon(server.address, second_look={"below": 0.95}).run()
+            street.daemon(server.address, multi_view={"below": 0.95}).run()
 
     return run
 
@@ -127,19 +127,19 @@ def test_a_calibrated_detector_that_looks_again_runs_by_its_gain_file(
 
 def test_the_same_detector_looking_once_is_refused(street: Street) -> None:
     """The gain file was fitted to one that looks again: the error says so before a frame is taken."""
-    with pytest.raises(ConfigError, match=r"gain\.json: fitted to an edge whose second_look"):
+    with pytest.raises(ConfigError, match=r"gain\.json: fitted to an edge whose multi_view"):
         street.daemon("127.0.0.1:1")
 
 
 def test_a_detector_is_not_shown_a_square_alone(street: Street) -> None:
     """What lies beside it would look empty; the error names the key."""
-    with pytest.raises(ConfigError, match=r"uplink\.ladder: square"):
-        street.daemon("127.0.0.1:1", [{"jpeg_quality": 80, "square": True}], second_look={"below": 0.95})
+    with pytest.raises(ConfigError, match=r"uplink\.variants: square"):
+        street.daemon("127.0.0.1:1", [{"jpeg_quality": 80, "square": True}], multi_view={"below": 0.95})
 
 
 def test_the_fit_has_measured_what_smaller_pictures_and_crops_keep(street: Street) -> None:
     """Less than all and more than nothing, by the name that the daemon's decisions use."""
-    kept = GainModel.load(street.gain).file.kept
+    kept = GainModel.load(street.gain).file.fidelity
     assert set(kept) == {"picture-q50-160", "picture-q80-crop"}
     assert all(0 < share < 1 for share in kept.values())
 

@@ -147,7 +147,7 @@ def test_no_pixels_leave_with_audits_and_second_looks(site, address):
     sections = {
         "mode": "hybrid",
         "policy": {"audit_share": 1.0},
-        "model": {"second_look": {"below": 1.0}},
+        "model": {"multi_view": {"below": 1.0}},
     }
     sent, records = _tapped(site, address, "features_only", **sections)
     assert {r.decision.reason for r in records} == {"audit"}

@@ -130,7 +130,7 @@ def test_people_are_hidden_in_what_leaves_and_in_what_waits(tmp_path):
         Daemon(_config(tmp_path, folder, "", **keys | {"uplink": {"address": cloud.address}})).run()
     Daemon(_config(tmp_path, folder, "", **keys | {"uplink": {"address": no_server_address()}})).run()
     sent = cloud.requests[0].image.data
-    kept = _spooled(tmp_path)[-1].parcel.payload.data
+    kept = _spooled(tmp_path)[-1].encoded_frame.payload.data
     for picture in (decode_jpeg(sent, 10_000), decode_jpeg(kept, 10_000)):
         assert picture[20:44, 20:44].max() < 60
         assert picture[:8].min() > 200

@@ -164,9 +164,11 @@ def test_frames_that_wait_are_small_and_are_sent_as_tensors(bench):
     spool = {"path": str(bench.folder / "spool.dat"), "max_mb": 2.0}
     bench.run(no_server_address(), spool=spool)
     arena = Arena(bench.folder / "spool.dat", 2_000_000)
-    waiting = [SpooledFrame(arena.read(header.record_id) or b"").parcel for header, _ in arena.places()]
+    waiting = [
+        SpooledFrame(arena.read(header.record_id) or b"").encoded_frame for header, _ in arena.places()
+    ]
     arena.close()
-    assert [type(parcel.payload) for parcel in waiting] == [EncodedImage, EncodedImage]
+    assert [type(encoded_frame.payload) for encoded_frame in waiting] == [EncodedImage, EncodedImage]
     for path in bench.pictures.iterdir():
         path.unlink()
     bench.paint("green")

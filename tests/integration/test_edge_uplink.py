@@ -15,10 +15,10 @@ from spillover.common.types import Classification, Detections, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.payload.encoder import Packer
+from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.uplink.client import GrpcUplink
 from spillover.edge.uplink.in_flight import PUSHBACK_KEY
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, Outcome
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 from spillover.edge.uplink.protocol import SpilloverWire
 from tests.support.edge_values import frame
 from tests.support.scripted_cloud import (
@@ -36,22 +36,22 @@ from tests.support.scripted_cloud import (
 DEADLINE_S = 30.0
 
 
-class Ticket:
+class ReplyHandler:
     """Keeps what the uplink says."""
 
     def __init__(self) -> None:
         self.payload: tuple[int, float] | None = None
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.outcomes: SimpleQueue[CallOutcome] = SimpleQueue()
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Keep it."""
         self.payload = payload_bytes, encode_s
 
-    def settle(self, outcome: Outcome) -> None:
+    def complete(self, outcome: CallOutcome) -> None:
         """Keep it."""
         self.outcomes.put(outcome)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CallOutcome:
         """Wait for the one outcome."""
         return self.outcomes.get(timeout=PATIENCE_S)
 
@@ -80,12 +80,12 @@ class Bench:
 
     def send(
         self, sequence: int = 0, deadline_s: float = DEADLINE_S, size: tuple[int, int] = (48, 64)
-    ) -> Ticket:
+    ) -> ReplyHandler:
         """Send one grey frame."""
-        ticket = Ticket()
+        handler = ReplyHandler()
         now = time.monotonic()
-        self.uplink.send(frame(sequence, now, size), now + deadline_s, ticket)
-        return ticket
+        self.uplink.send(frame(sequence, now, size), now + deadline_s, handler)
+        return handler
 
 
 Start = Callable[..., Bench]
@@ -104,7 +104,7 @@ def start() -> Iterator[Start]:
             calls: SimpleQueue[tuple[str, int]] = SimpleQueue()
             observer = Observer(calls)
             uplink = GrpcUplink(
-                config, Packer(config, "boot"), SpilloverWire(config, "dev"), expects, observer
+                config, PayloadEncoder(config, "boot"), SpilloverWire(config, "dev"), expects, observer
             )
             stack.callback(uplink.close)
             return Bench(cloud, uplink, calls)
@@ -112,9 +112,9 @@ def start() -> Iterator[Start]:
         yield make
 
 
-def failure(ticket: Ticket) -> CallFailure:
+def failure(handler: ReplyHandler) -> CallFailure:
     """The outcome, which must be a failure."""
-    outcome = ticket.outcome()
+    outcome = handler.outcome()
     assert isinstance(outcome, CallFailure)
     return outcome
 
@@ -122,8 +122,8 @@ def failure(ticket: Ticket) -> CallFailure:
 def test_answer_arrives(start: Start) -> None:
     """A reply becomes a prediction with model and times; the request carries who, what and how long."""
     bench = start(model_name="big", model_version="7", max_classes=3)
-    ticket = bench.send(sequence=5)
-    answer = ticket.outcome()
+    handler = bench.send(sequence=5)
+    answer = handler.outcome()
     assert isinstance(answer, CloudAnswer)
     assert isinstance(answer.prediction, Classification)
     assert answer.prediction.class_id.tolist() == [2, 1, 0]
@@ -140,8 +140,8 @@ def test_answer_arrives(start: Start) -> None:
     assert (request.model.name, request.model.version, request.max_classes) == ("big", "7", 3)
     assert 0 < request.time_left_us <= DEADLINE_S * 1e6
     assert decode_jpeg(request.image.data, 10_000).shape == (48, 64, 3)
-    assert ticket.payload is not None
-    assert ticket.payload[0] == len(request.image.data)
+    assert handler.payload is not None
+    assert handler.payload[0] == len(request.image.data)
     assert bench.calls.get(timeout=PATIENCE_S) == ("ok", len(request.image.data))
 
 
@@ -237,13 +237,13 @@ def test_in_flight_is_counted(start: Start) -> None:
     """A frame is in flight from `send` until its call has ended, and then there is room again."""
     held = Held()
     bench = start(held, max_in_flight=1)
-    ticket = bench.send()
+    handler = bench.send()
     held.arrived.get(timeout=PATIENCE_S)
     assert (bench.uplink.link().in_flight, bench.uplink.link().max_in_flight) == (1, 1)
     held.release.set()
     bench.uplink.wait_until_ready(PATIENCE_S)
     assert bench.uplink.link().in_flight == 0
-    assert isinstance(ticket.outcome(), CloudAnswer)
+    assert isinstance(handler.outcome(), CloudAnswer)
 
 
 def test_late_answers_are_given_up(start: Start) -> None:
@@ -256,19 +256,19 @@ def test_late_answer_still_arrives(start: Start) -> None:
     """Within the window an answer is delivered though the frame's own deadline has passed."""
     held = Held()
     bench = start(held, late_answer_window_s=PATIENCE_S)
-    ticket = bench.send(deadline_s=1.0)
+    handler = bench.send(deadline_s=1.0)
     held.arrived.get(timeout=PATIENCE_S)
     with pytest.raises(TimeoutError):  # the deadline passes, and nothing is settled
-        _wait(ticket, 1.1)
+        _wait(handler, 1.1)
     held.release.set()
-    assert isinstance(ticket.outcome(), CloudAnswer)
+    assert isinstance(handler.outcome(), CloudAnswer)
 
 
-def _wait(ticket: Ticket, seconds: float) -> None:
+def _wait(handler: ReplyHandler, seconds: float) -> None:
     from queue import Empty
 
     try:
-        ticket.outcomes.get(timeout=seconds)
+        handler.outcomes.get(timeout=seconds)
     except Empty as error:
         raise TimeoutError from error
 
@@ -294,10 +294,10 @@ def test_close_settles_everything(start: Start) -> None:
     """`close` ends calls under way; when it returns every ticket is settled."""
     held = Held()
     bench = start(held)
-    tickets = [bench.send(sequence) for sequence in range(3)]
+    handlers = [bench.send(sequence) for sequence in range(3)]
     held.arrived.get(timeout=PATIENCE_S)
     bench.uplink.close()
-    assert {failure(ticket).status for ticket in tickets} <= {"cancelled", "stopped", "not sent"}
+    assert {failure(handler).status for handler in handlers} <= {"cancelled", "stopped", "not sent"}
     assert bench.uplink.link().in_flight == 0
 
 

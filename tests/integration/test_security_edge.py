@@ -22,7 +22,7 @@ from spillover.common.types import Classification
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
-from spillover.edge.payload.encoder import Packer
+from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.client import GrpcUplink
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
@@ -71,7 +71,7 @@ def call(link, request=None):
     connection = link.current()
     request = request or request_for(jpeg_of(RED), device_id="camera-1")
     future = connection.method.future(request, timeout=CALL_S, metadata=link.metadata())
-    connection.carry(future)
+    connection.temporal(future)
     return future.exception(CALL_S) or future.result()
 
 
@@ -103,7 +103,7 @@ def test_a_call_in_flight_survives_the_change(server, pki):
     old = link.current()
     SpilloverStub(old._channel).ListModels(pb.ListModelsRequest(), timeout=CALL_S)
     held = HeldInfer(old._channel)
-    old.carry(held.call)
+    old.temporal(held.call)
     pki.issue("camera-1")
     assert link.current() is not old
     assert call(link).frame_id == "f1"
@@ -196,7 +196,7 @@ class Outcomes(SimpleQueue):
     def encoded(self, payload_bytes, encode_s):
         """Not of interest."""
 
-    def settle(self, outcome):
+    def complete(self, outcome):
         """Keep it."""
         self.put(outcome)
 
@@ -218,7 +218,7 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
     config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
     heard = Outcomes()
     uplink = GrpcUplink(
-        config, Packer(config, "boot"), SpilloverWire(config, "camera-4"), Classification, heard
+        config, PayloadEncoder(config, "boot"), SpilloverWire(config, "camera-4"), Classification, heard
     )
     try:
         assert uplink.certificate_days_left() > 89

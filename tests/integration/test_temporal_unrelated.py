@@ -7,8 +7,8 @@ import numpy as np
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Classification, ModelId
-from spillover.edge.config import CarryConfig
-from spillover.edge.inference.temporal import LastAnswer
+from spillover.edge.config import TemporalConfig
+from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.uplink.outcome import CloudAnswer
 from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
@@ -33,18 +33,18 @@ def test_unrelated_pictures_stay_as_they_are(shared_dir: Path, tmp_path: Path) -
     with np.load(shared_dir / "data" / "cifar10-dev.npz") as data:
         pictures, truth = data["x"], data["y"]
     order = np.random.default_rng(0).permutation(len(pictures))[:PICTURES]
-    carry = LastAnswer(CarryConfig())
+    temporal = LastAnswerCorrector(TemporalConfig())
     right = {"own": 0, "shown": 0}
     for number, index in enumerate(order):
         picture = np.ascontiguousarray(pictures[index][..., ::-1])
         own, _ = edge.predict(picture)
         assert isinstance(own, Classification)
-        shown = carry.correct(own, picture, number / 10).prediction
+        shown = temporal.correct(own, picture, number / 10).prediction
         assert isinstance(shown, Classification)
         right["own"] += int(own.class_id[0] == truth[index])
         right["shown"] += int(shown.class_id[0] == truth[index])
         if number % SENT_EVERY == 0:
             answer = CloudAnswer(cloud.predict(picture)[0], ModelId("big", "1"), 0.0, 0.0, 0.0, 0.0)
-            carry.watch(Told(), str(number), number / 10, own).settle(answer)
+            temporal.watch(Told(), str(number), number / 10, own).complete(answer)
     assert right["own"] > 0.7 * PICTURES
     assert right["shown"] >= right["own"] - 0.005 * PICTURES

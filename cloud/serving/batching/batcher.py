@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.executors.latency import RunCosts
+from spillover.cloud.executors.latency import LatencyModel
 from spillover.cloud.serving.batching.buffers import BatchBuffers
 from spillover.cloud.serving.batching.queue import FairQueue
-from spillover.cloud.serving.batching.window import Returning
+from spillover.cloud.serving.batching.window import BatchWindow
 from spillover.cloud.serving.batching.work import Batched, Work
 from spillover.common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
 from spillover.common.wire.tensors import Tensor
@@ -41,7 +41,7 @@ class Runner(Protocol):
         ...
 
     @property
-    def costs(self) -> RunCosts:
+    def costs(self) -> LatencyModel:
         """What its runs cost."""
         ...
 
@@ -116,7 +116,7 @@ class Batcher:
 
     def _serve(self) -> None:
         buffers = BatchBuffers(self._max_rows, self._runner.fixed_rows)
-        returning = Returning(self._runner.costs, self._max_rows)
+        returning = BatchWindow(self._runner.costs, self._max_rows)
 
         def deliver(answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
             returning.answered(rows, self._queue.rows)  # before any of them can be back
@@ -127,7 +127,7 @@ class Batcher:
                 self._run(batch, buffers, deliver)
                 del batch  # an idle instance must not hold the last batch in memory
 
-    def _next_batch(self, returning: Returning) -> list[Work] | None:
+    def _next_batch(self, returning: BatchWindow) -> list[Work] | None:
         """Wait for work; None when there is none and the batcher stops."""
         with self._changed:
             while not self._queue.rows:
@@ -156,11 +156,11 @@ class Batcher:
                 return
             self._changed.wait(left_s)
 
-    def _wait_for(self, returning: Returning) -> None:
+    def _wait_for(self, returning: BatchWindow) -> None:
         """Wait for the clients just answered, while they come and a run costs more than the wait."""
         self._waking_rows = returning.rows  # not woken for each of them
         while not self._stopping:
-            left_s = returning.patience_s(self._queue.rows, self._arrived_s)
+            left_s = returning.wait_budget_s(self._queue.rows, self._arrived_s)
             if left_s <= 0:
                 break
             self._changed.wait(left_s)

@@ -8,7 +8,7 @@ client is never delayed: it is all that is waited for, and it is there.
 
 import time
 
-from spillover.cloud.executors.latency import RunCosts
+from spillover.cloud.executors.latency import LatencyModel
 
 _PATIENCE = 4
 """What is known of a run is its quickest; on a busy server, clients return several times slower than that.
@@ -18,10 +18,10 @@ On the weight-bound network of `make bench-cloud` 4 took .86/.94/.85 of the proc
 """
 
 
-class Returning:
+class BatchWindow:
     """The rows of one instance's last batch, on their way back. Times are `time.monotonic()` seconds."""
 
-    def __init__(self, costs: RunCosts, max_rows: int) -> None:
+    def __init__(self, costs: LatencyModel, max_rows: int) -> None:
         self._costs = costs
         self._max_rows = max_rows
         self._answered_s = 0.0
@@ -33,14 +33,14 @@ class Returning:
         self.rows = min(self._max_rows, rows + waiting)
         self._answered_s = time.monotonic()
 
-    def patience_s(self, rows: int, arrived_s: float) -> float:
+    def wait_budget_s(self, rows: int, arrived_s: float) -> float:
         """How much longer to wait for a row more when there are `rows`, the newest since `arrived_s`.
 
         Between two of them by what a run costs beside its rows, for all of them by what a full run costs.
         """
-        fixed_s = self._costs.fixed_s
-        if rows >= self.rows or not fixed_s:
+        overhead_s = self._costs.overhead_s
+        if rows >= self.rows or not overhead_s:
             return 0.0
         full_s = self._costs.expected_s(self._max_rows)
-        until_s = min(arrived_s + _PATIENCE * fixed_s, self._answered_s + _PATIENCE * full_s)
+        until_s = min(arrived_s + _PATIENCE * overhead_s, self._answered_s + _PATIENCE * full_s)
         return until_s - time.monotonic()

@@ -15,8 +15,8 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Reason
 from spillover.edge.uplink.breaker import BreakerRule
-from spillover.edge.uplink.call_status import verdict
-from spillover.edge.uplink.in_flight import Flight, Passage, Verdict
+from spillover.edge.uplink.call_status import link_signal
+from spillover.edge.uplink.in_flight import Call, InFlight, LinkSignal
 from spillover.edge.uplink.outcome import CallFailure
 from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
 from spillover.lab.loadtest.simulated.arrivals import Arrivals
@@ -33,7 +33,7 @@ class _Edge:
     name: str
     channel: grpc.aio.Channel
     call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
-    flight: Flight
+    in_flight: InFlight
 
 
 @dataclass(slots=True, eq=False)
@@ -139,30 +139,30 @@ class SimulatedFleet:
         """An edge's rules before a call, as its link guard has them; a frame held back stays local."""
         edge = self._edges[int(self._arrivals.edge[index])]
         left_s = start_s + self._arrivals.due_s[index] + self._job.deadline_s - self._job.margin_s - now
-        if held_back := _held_back(edge.flight.state(), left_s):
+        if held_back := _held_back(edge.in_flight.state(), left_s):
             self.log.reasons[index] = held_back
             return None
-        passage = edge.flight.take_off(now + left_s)
+        call = edge.in_flight.start(now + left_s)
         self.log.sent[index] = True
-        return asyncio.ensure_future(self._call(edge, passage, index, start_s, left_s))
+        return asyncio.ensure_future(self._call(edge, call, index, start_s, left_s))
 
-    async def _call(self, edge: _Edge, passage: Passage, index: int, start_s: float, left_s: float) -> None:
+    async def _call(self, edge: _Edge, call: Call, index: int, start_s: float, left_s: float) -> None:
         due_s = start_s + self._arrivals.due_s[index]
         promise_s = self._job.deadline_s - self._job.margin_s
-        error, says, departed_s = "", Verdict.GOOD, time.monotonic()
-        call = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
+        error, says, departed_s = "", LinkSignal.GOOD, time.monotonic()
+        rpc = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
         try:
-            self._note_timings(index, await call)
-            edge.flight.took(time.monotonic() - departed_s)
+            self._note_timings(index, await rpc)
+            edge.in_flight.observe_latency(time.monotonic() - departed_s)
         except grpc.aio.AioRpcError as failure:
             error = failure.code().name.lower()
-            says = verdict(CallFailure(error))
-            edge.flight.note_hints(_trailers(failure))
+            says = link_signal(CallFailure(error))
+            edge.in_flight.note_hints(_trailers(failure))
         except asyncio.CancelledError:
-            error, says = "cancelled", Verdict.NOTHING
+            error, says = "cancelled", LinkSignal.NOTHING
             raise
         finally:
-            edge.flight.land(passage, says)
+            edge.in_flight.finish(call, says)
         took_s = time.monotonic() - due_s
         log = self.log
         log.first_s[index] = min(took_s, promise_s)
@@ -216,9 +216,9 @@ def _edge(number: int, address: str, job: Job) -> _Edge:
     channel = grpc.aio.insecure_channel(address, options=options)
     rule = BreakerRule(job.breaker_failures, pause_max_s=job.breaker_pause_max_s)
     draw = random.Random(number).random  # noqa: S311 - spreads probes, guards nothing
-    flight = Flight(job.max_in_flight, rule, time.monotonic, draw, lambda _: None)
+    in_flight = InFlight(job.max_in_flight, rule, time.monotonic, draw, lambda _: None)
     # `bytes` as serializer gives back what it gets: the request is bytes already.
-    return _Edge(f"simulated-{number}", channel, channel.unary_unary(_METHOD, bytes, bytes), flight)
+    return _Edge(f"simulated-{number}", channel, channel.unary_unary(_METHOD, bytes, bytes), in_flight)
 
 
 def _payload_field(payload: Payload) -> bytes:

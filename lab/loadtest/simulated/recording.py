@@ -12,11 +12,11 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
 from spillover.edge.config import PayloadKind, UplinkConfig
 from spillover.edge.payload.crops import NO_BOXES, Crop
-from spillover.edge.payload.encoder import Packer
+from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
 from spillover.edge.payload.types import Payload as EdgePayload
-from spillover.edge.policy.variants import region_told
+from spillover.edge.policy.variants import logged_region
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.loadtest.simulated.job import LoggedFrame, Payload
@@ -73,7 +73,7 @@ def _logged(frame: Answered, payload: int) -> LoggedFrame:
 
 def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig) -> Mapping[int, Payload]:
     """The pictures of the numbers in `wanted`, each in the form that was decided on."""
-    packer, pictures = _packer(uplink), open_source(source)
+    payload_encoder, pictures = _payload_encoder(uplink), open_source(source)
     payloads: dict[int, Payload] = {}
     number = 0
     try:
@@ -87,9 +87,9 @@ def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig)
             if number in wanted:
                 frame = Frame(picture.image, str(number), number, "camera", 0.0, 0.0)
                 decision = wanted[number]
-                region = region_told(decision.inputs)
+                region = logged_region(decision.inputs)
                 crop = Crop(region, NO_BOXES) if region else None
-                payloads[number] = _payload(packer.pack(frame, decision.payload, crop).payload)
+                payloads[number] = _payload(payload_encoder.pack(frame, decision.payload, crop).payload)
             number += 1
     finally:
         pictures.close()
@@ -102,12 +102,12 @@ def _payload(made: EdgePayload) -> Payload:
     return Payload(bytes(made.data), made.head_sha256 if isinstance(made, EncodedFeatures) else "")
 
 
-def _packer(uplink: UplinkConfig) -> Packer:
+def _payload_encoder(uplink: UplinkConfig) -> PayloadEncoder:
     """Makes payloads as the recorded edge did."""
     split = uplink.split if uplink.payload is not PayloadKind.PICTURE else None
     folder = find_model_folder(split.folder) if split else Path()
     heads = {cut: FeatureEncoder(folder, cut, split.session) for cut in split.cuts} if split else {}
-    return Packer(uplink, "loadtest", heads)
+    return PayloadEncoder(uplink, "loadtest", heads)
 
 
 def uplink_of(edge_yaml: Path) -> UplinkConfig:

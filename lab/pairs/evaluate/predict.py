@@ -17,8 +17,8 @@ from spillover.common.model.manifest import ModelFolder, open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.config import SecondLookConfig
-from spillover.edge.inference.multi_view import SecondLook
+from spillover.edge.config import MultiViewConfig
+from spillover.edge.inference.multi_view import MultiViewPredictor
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.progress import Progress
 
@@ -33,7 +33,7 @@ def predict_all(
     data: LabelledSet,
     progress: Progress,
     threads: int = 0,
-    look: SecondLookConfig | None = None,
+    look: MultiViewConfig | None = None,
     *,
     cached: bool = True,
     calibrated: bool = True,
@@ -52,7 +52,7 @@ def predict_all(
     if cached and (kept := _kept(store, len(data.pictures))) is not None:
         return kept
     model = Model(opened, SessionConfig(threads=threads))
-    predict = SecondLook(model, look.below, look.zoom).predict if look else model.predict
+    predict = MultiViewPredictor(model, look.below, look.zoom).predict if look else model.predict
     predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
     if cached:
         save_predictions(store, predictions)
@@ -117,7 +117,7 @@ def uncalibrated(folder: ModelFolder) -> ModelFolder:
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=output))
 
 
-def _store(folder: ModelFolder, data: LabelledSet, look: SecondLookConfig | None) -> Path:
+def _store(folder: ModelFolder, data: LabelledSet, look: MultiViewConfig | None) -> Path:
     """A file whose name is decided by network, manifest, every picture's content and `CODE_VERSION`."""
     manifest = json.dumps(msgspec.to_builtins((folder.manifest, look)), sort_keys=True)
     digest = _digest([str(CODE_VERSION), manifest, data_digest(data)])

@@ -80,7 +80,7 @@ def evaluate_pair(
     edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
     edge_name, cloud_name = str(edge_folder.model_id), str(cloud_folder.model_id)
     scorers = scorers_of(edge_folder.manifest, report_threshold)
-    look = gain.file.edge.second_look if gain is not None else None
+    look = gain.file.edge.multi_view if gain is not None else None
     if gain is not None:
         check_gain(gain, EdgeSide.of(edge_folder.manifest, look), data)
         scorers["expected_gain"] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))

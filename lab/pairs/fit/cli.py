@@ -19,7 +19,7 @@ from spillover.lab.params import MODEL, OUTPUT, PLOT
 @click.option(
     "--look-below",
     type=click.FloatRange(0, 1),
-    help="The edge looks again, as `model.second_look` does: a classifier where its best class is below "
+    help="The edge looks again, as `model.multi_view` does: a classifier where its best class is below "
     "this, a detector always.",
 )
 @click.option(
@@ -34,9 +34,9 @@ from spillover.lab.params import MODEL, OUTPUT, PLOT
     "model's own.",
 )
 @click.option(
-    "--ladder",
+    "--variants",
     type=EXISTING,
-    help="An edge.yaml: measure what each rung of its uplink.ladder keeps of the cloud's answers.",
+    help="An edge.yaml: measure what each of its uplink.variants keeps of the cloud's answers.",
 )
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
@@ -51,7 +51,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     look_below: float | None,
     calibrate: bool,
     report_threshold: float | None,
-    ladder: Path | None,
+    variants: Path | None,
     teacher: bool,
     threads: int,
     seed: int,
@@ -73,19 +73,19 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     import msgspec
 
     from spillover.common.config import load_config
-    from spillover.edge.config import EdgeConfig, SecondLookConfig
-    from spillover.edge.payload.encoder import usual_rung
+    from spillover.edge.config import EdgeConfig, MultiViewConfig
+    from spillover.edge.payload.encoder import usual_variant
     from spillover.edge.policy.scores import ScoreSettings
     from spillover.lab.data.labelled import open_labelled_set
     from spillover.lab.pairs.fit.calibrate import write_calibration
     from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
     from spillover.lab.pairs.fit.pair import predict_pair
     from spillover.lab.pairs.fit.report import print_fit, save_fit_plot
-    from spillover.lab.pairs.fit.rungs import Doubts, measure_rungs
+    from spillover.lab.pairs.fit.variants import Doubts, measure_variants
     from spillover.lab.progress import Bar
 
     progress = Bar()
-    look = None if look_below is None else SecondLookConfig(below=look_below)
+    look = None if look_below is None else MultiViewConfig(below=look_below)
     pair = predict_pair(
         edge,
         cloud,
@@ -98,13 +98,15 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     fitted = fit_pair(pair, progress, teacher=teacher, seed=seed)
     file = fitted.file
-    if ladder is not None:
-        config = load_config(ladder, EdgeConfig)
-        rungs = [usual_rung(config.uplink), *config.uplink.ladder]
+    if variants is not None:
+        config = load_config(variants, EdgeConfig)
+        pictures = [usual_variant(config.uplink), *config.uplink.variants]
         reported = config.model.report_threshold
         settings = ScoreSettings(pair.report_threshold if reported is None else reported, config.policy.band)
-        rows = measure_rungs(cloud, pair.data, rungs, progress, threads, Doubts(pair.edge_says, settings))
-        file = msgspec.structs.replace(file, kept={row.name: round(row.kept, 4) for row in rows[1:]})
+        rows = measure_variants(
+            cloud, pair.data, pictures, progress, threads, Doubts(pair.edge_says, settings)
+        )
+        file = msgspec.structs.replace(file, fidelity={row.name: round(row.fidelity, 4) for row in rows[1:]})
         for row in rows:
             click.echo(row.told())
     write_gain_file(out, file)

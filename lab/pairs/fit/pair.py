@@ -10,7 +10,7 @@ import numpy as np
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task, open_model_folder
 from spillover.common.types import Classification, Prediction
-from spillover.edge.config import SecondLookConfig
+from spillover.edge.config import MultiViewConfig
 from spillover.edge.policy.gain import EdgeSide
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.classes import judging
@@ -51,7 +51,7 @@ def predict_pair(
     data: LabelledSet,
     progress: Progress,
     threads: int = 0,
-    look: SecondLookConfig | None = None,
+    look: MultiViewConfig | None = None,
     *,
     calibrate: bool = False,
     report_threshold: float | None = None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
 from spillover.edge.policy.base import NEEDS_WHOLE, Reason
-from spillover.edge.policy.variants import region_told
+from spillover.edge.policy.variants import logged_region
 from spillover.edge.sinks.record import Record
 
 _CHANCE = {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
@@ -44,7 +44,7 @@ def follows(decision: Decision) -> bool:
 def _may_leave_so(decision: Decision) -> bool:
     """A crop needs a region to be cut out, and a reason that does not ask for the whole frame."""
     if decision.action is Action.SEND_CROPS:
-        return region_told(decision.inputs) is not None and decision.reason not in NEEDS_WHOLE
+        return logged_region(decision.inputs) is not None and decision.reason not in NEEDS_WHOLE
     return decision.action not in {Action.KEEP, Action.SPOOL}
 
 
@@ -58,7 +58,7 @@ def _wish(decision: Decision, told: Mapping[str, float]) -> Reason | None:
         by_score = next((reason for reason in _BY_SCORE if decision.reason == reason), Reason.SCORE)
     if by_score is not None:
         return by_score
-    if told.get("asked_ago_s", 0.0) >= told.get("refresh_s", 1.0):
+    if told.get("since_last_offload_s", 0.0) >= told.get("refresh_s", 1.0):
         return Reason.REFRESH
     return Reason.AUDIT if told.get("audit_draw", 1.0) < told.get("audit_share", 0.0) else None
 

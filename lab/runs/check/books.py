@@ -54,7 +54,7 @@ class _Boot:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AuditReport:
     """What the books say. `violations` is empty when they balance."""
 
     frames: int
@@ -102,7 +102,7 @@ class Books:
                 self._torn += 1
                 self._torn_first += _begins_run(line)
 
-    def verdict(self, *, on_disk: Collection[str] | None = None) -> Verdict:
+    def verdict(self, *, on_disk: Collection[str] | None = None) -> AuditReport:
         """What the books say by now; more lines may follow.
 
         Accepted frames may still wait if they are `on_disk`, which is None where nobody looked.
@@ -116,7 +116,7 @@ class Books:
         cut_off = len(killed) + self._torn_first
         if self._torn > cut_off:
             violations.append(f"{self._torn} lines cannot be read, but only {cut_off} runs were killed")
-        return Verdict(
+        return AuditReport(
             frames=sum(self._first.values()),
             endings=dict(self._endings),
             revisions=sum(self._revised.values()),

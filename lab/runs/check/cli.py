@@ -8,7 +8,7 @@ import click
 
 from spillover.common.errors import SpilloverError
 from spillover.edge.spool.arena import intact_records
-from spillover.lab.runs.check.books import Books, Verdict
+from spillover.lab.runs.check.books import AuditReport, Books
 
 
 class BooksDoNotBalanceError(SpilloverError):
@@ -48,7 +48,7 @@ def waiting_in(spool: Path) -> set[str]:
     return {header.key.decode(errors="replace") for header, _ in intact_records(spool)}
 
 
-def _text(verdict: Verdict) -> str:
+def _text(verdict: AuditReport) -> str:
     endings = ", ".join(f"{name} {count}" for name, count in sorted(verdict.endings.items()))
     fates = ", ".join(f"{name} {count}" for name, count in sorted(verdict.fates.items()))
     lines = [

@@ -46,7 +46,7 @@ class Exit:
 
     `agreement` is the share of pictures with the very same answer, `when_sent` what it is once the frames are
     sent that the exit is least sure of, by their share; empty for detectors. `seconds` is a whole run, the
-    trunk included.
+    backbone included.
     """
 
     target: str
@@ -59,7 +59,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """The exit that was taken, those that were tried (nearest to the trunk first), seconds of each part."""
+    """The exit that was taken, those that were tried (nearest to the backbone first), seconds a part."""
 
     taken: Exit
     tried: tuple[Exit, ...]
@@ -96,9 +96,9 @@ def build_early_exit(
 
 
 def _timed(tried: Sequence[Exit], samples: "_Samples", keep: float, scratch: Path) -> ExitReport:
-    trunk = scratch / "trunk.onnx"
-    onnx.save(cut_network(samples.network, [samples.source]).head, trunk)
-    runs = {"trunk": network_run(trunk, THREADS)}
+    backbone = scratch / "backbone.onnx"
+    onnx.save(cut_network(samples.network, [samples.source]).head, backbone)
+    runs = {"backbone": network_run(backbone, THREADS)}
     runs["whole"] = network_run(samples.model.folder.onnx_path, THREADS)
     for number, one in enumerate(tried):
         file = scratch / f"exit-{number}.onnx"
@@ -108,11 +108,11 @@ def _timed(tried: Sequence[Exit], samples: "_Samples", keep: float, scratch: Pat
     timed = tuple(replace(one, seconds=seconds[one.target]) for one in tried)
     good = [one for one in timed if one.fidelity >= keep]
     taken = min(good, key=lambda one: one.seconds) if good else max(timed, key=lambda one: one.fidelity)
-    return ExitReport(taken, timed, seconds["trunk"], seconds["whole"])
+    return ExitReport(taken, timed, seconds["backbone"], seconds["whole"])
 
 
 class _Samples:
-    """Features of calibration pictures at the trunk's end and at the tensors behind it."""
+    """Features of calibration pictures at the backbone's end and at the tensors behind it."""
 
     def __init__(
         self, folder: ModelFolder, source: str, pictures: Sequence[Picture], progress: Progress
@@ -165,7 +165,7 @@ class _Samples:
         return self._judge(name, skip, lambda features: tail.run([skip.apply(features)[None]]))
 
     def try_linear(self) -> Exit | None:
-        """Fit from the trunk straight to the classes; None for what is no plain classifier."""
+        """Fit from the backbone straight to the classes; None for what is no plain classifier."""
         decoder = self.model.manifest.output.decoder
         if decoder not in {"logits", "softmax"} or self.outputs[0].ndim != 1:
             return None
@@ -192,7 +192,7 @@ class _Samples:
         return Exit(target, layer, fidelity(whole, found), float(same.mean()), _when_sent(same, sure))
 
     def exit_network(self, candidate: Exit) -> onnx.ModelProto:
-        """Trunk, fitted layer and remaining layers as one network; the trunk's features are output last."""
+        """Backbone, fitted layer and remaining layers as one network; the features are the last output."""
         head = cut_network(self.network, [self.source]).head
         graph = head.graph
         features = list(graph.output)

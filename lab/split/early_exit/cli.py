@@ -30,7 +30,7 @@ def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: i
     a later tensor; from there on the network's own layers answer. Several such tensors are tried on half of
     the pictures and judged on the other half; so is, for a classifier, a linear layer straight to the
     classes, which needs many pictures for each class. No labels are needed. The model folder
-    that is written serves as the edge's own model; with uplink.split naming the same cut, the trunk is run
+    that is written serves as the edge's own model; with uplink.split naming the same cut, the backbone is run
     once.
     """
     from spillover.lab.progress import Bar

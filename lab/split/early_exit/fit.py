@@ -1,6 +1,6 @@
 """Fit a tiny layer from one tensor of a network to a later one, by least squares, without labels or training.
 
-The exit is: trunk up to a cut, one fitted convolution in place of the layers that are skipped, then the
+The exit is: backbone up to a cut, one fitted convolution in place of the layers that are skipped, then the
 network's own remaining layers. Its weights W minimise sum |B - conv(A, W)|^2 + lambda |W|^2 over all places
 of the calibration pictures, where A are the features at the cut and B those at the later tensor; that is
 ridge regression (Hoerl and Kennard, 1970) on the patches of A, solved through its normal equations. Where B

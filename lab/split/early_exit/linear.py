@@ -1,4 +1,4 @@
-"""A linear exit: logistic regression from the trunk's features to the classes, taught by the network itself.
+"""A linear exit: logistic regression from the backbone's features to classes, taught by the network itself.
 
 Features are averaged over a grid of 2x2 parts of the picture and standardised. The targets are the whole
 network's probabilities on unlabelled pictures (knowledge distillation: Hinton, Vinyals and Dean, 2015). Mean

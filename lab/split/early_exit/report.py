@@ -1,4 +1,4 @@
-"""What `spillover lab early-exit` shows: what each exit keeps, and what it costs behind the trunk."""
+"""What `spillover lab early-exit` shows: what each exit keeps, and what it costs behind the backbone."""
 
 from spillover.lab.console import open_console
 from spillover.lab.split.early_exit.build import SENT, ExitReport
@@ -8,10 +8,10 @@ def print_report(report: ExitReport) -> None:
     """The exits on standard output, one a row; the one that was written is marked."""
     from rich.table import Table
 
-    table = Table(title=f"Exits behind a trunk of {report.trunk_s * 1e3:.1f} ms")
+    table = Table(title=f"Exits behind a backbone of {report.trunk_s * 1e3:.1f} ms")
     table.add_column("")
     table.add_column("leads to", overflow="fold")
-    for heading in ("ms behind the trunk", "keeps", "same answer"):
+    for heading in ("ms behind the backbone", "keeps", "same answer"):
         table.add_column(heading, justify="right")
     for share in SENT:
         table.add_column(f"... with {share:.0%} sent\n(gap closed)", justify="right")

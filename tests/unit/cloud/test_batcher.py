@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.executors.latency import RunCosts
+from spillover.cloud.executors.latency import LatencyModel
 from spillover.cloud.executors.local import Network
 from spillover.cloud.serving.batching import Batcher, Work
 from spillover.common.errors import ModelError, UnavailableError
@@ -37,7 +37,7 @@ class Gated:
         self._network = network
         self.gate, self.reached = threading.Event(), threading.Event()
         self.batchable, self.fixed_rows = network.batchable, network.fixed_rows
-        self.costs = RunCosts()  # nobody knows: so it is never run on the event loop
+        self.costs = LatencyModel()  # nobody knows: so it is never run on the event loop
 
     def run(self, inputs):
         """Run once the gate is open; a row of -1 is an error, as a bad index would be."""

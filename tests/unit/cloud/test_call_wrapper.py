@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from spillover.cloud.rpc.call_wrapper import Boundary
+from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.identity import nobody_proven
 from spillover.cloud.serving.call import Call
 from spillover.cloud.telemetry.metrics import Metrics
@@ -24,12 +24,12 @@ class _Context:
 
 
 @pytest.fixture
-def boundary():
+def wrapper():
     """A boundary where nobody proves anything."""
-    return Boundary(Metrics(), lambda: 0.0, nobody_proven)
+    return CallWrapper(Metrics(), lambda: 0.0, nobody_proven)
 
 
-def test_held_answers_are_worked_on_and_leave_at_the_end(boundary):
+def test_held_answers_are_worked_on_and_leave_at_the_end(wrapper):
     """While answers are held, a call is counted and worked on; its answer leaves when they are let go."""
 
     async def run() -> None:
@@ -39,13 +39,13 @@ def test_held_answers_are_worked_on_and_leave_at_the_end(boundary):
             worked.set()
             return "done"
 
-        with boundary.holding_answers():
-            answer = asyncio.ensure_future(boundary.answer(_Context(), "Infer", work))
+        with wrapper.holding_answers():
+            answer = asyncio.ensure_future(wrapper.handle(_Context(), "Infer", work))
             await worked.wait()
             for _ in range(100):  # let everything run that can
                 await asyncio.sleep(0)
             assert not answer.done()
-            assert boundary.calls == 1
+            assert wrapper.calls == 1
         assert await answer == "done"
 
     asyncio.run(run())

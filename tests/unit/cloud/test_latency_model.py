@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from spillover.cloud.executors.latency import RunCosts
-from spillover.cloud.serving.batching.window import Returning
+from spillover.cloud.executors.latency import LatencyModel
+from spillover.cloud.serving.batching.window import BatchWindow
 
 A_MINUTE = 60.0
 
 
-def _costs(one_s: float, many_s: float, many: int = 8) -> RunCosts:
-    costs = RunCosts(many)
+def _costs(one_s: float, many_s: float, many: int = 8) -> LatencyModel:
+    costs = LatencyModel(many)
     costs.learn(1, one_s)
     costs.learn(many, many_s)
     return costs
@@ -20,21 +20,21 @@ def _costs(one_s: float, many_s: float, many: int = 8) -> RunCosts:
 
 def test_nothing_is_known_before_the_first_run():
     """Unknown costs are infinite, so nothing is run on the event loop; and nothing is worth a wait."""
-    assert RunCosts().expected_s(1) == RunCosts().expected_s(3) == math.inf
-    assert RunCosts().fixed_s == 0
+    assert LatencyModel().expected_s(1) == LatencyModel().expected_s(3) == math.inf
+    assert LatencyModel().overhead_s == 0
 
 
 def test_what_a_run_costs_beside_its_rows():
     """8 s for one row and 15 s for eight: a row is 1 s, and 7 s are paid once a run."""
     costs = _costs(8, 15)
-    assert costs.fixed_s == pytest.approx(7)
+    assert costs.overhead_s == pytest.approx(7)
     assert costs.expected_s(4) == pytest.approx(11)
 
 
 def test_rows_that_cost_as_much_alone_are_not_waited_for():
     """A network whose batches gain nothing has no fixed costs, however uneven the measurements."""
-    assert _costs(1, 8).fixed_s == 0
-    assert _costs(1, 5).fixed_s == 0
+    assert _costs(1, 8).overhead_s == 0
+    assert _costs(1, 5).overhead_s == 0
     assert _costs(1, 9).expected_s(2) == 2
 
 
@@ -45,32 +45,32 @@ def test_a_disturbed_run_teaches_nothing():
     costs.learn(1, 8)
     costs.learn(8, 90)
     costs.learn(5, 0.1)
-    assert costs.fixed_s == pytest.approx(7)
+    assert costs.overhead_s == pytest.approx(7)
 
 
 def test_a_lone_client_is_not_delayed():
     """One row was answered and one is there: nobody else is expected."""
-    returning = Returning(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
-    assert returning.patience_s(1, time.monotonic()) <= 0
+    returning = BatchWindow(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
+    assert returning.wait_budget_s(1, time.monotonic()) <= 0
     returning.answered(1, waiting=0)
-    assert returning.patience_s(1, time.monotonic()) <= 0
+    assert returning.wait_budget_s(1, time.monotonic()) <= 0
 
 
 def test_clients_just_answered_are_waited_for_until_all_are_back():
     """Five answered and two that came meanwhile are seven; the full batch ends the wait as well."""
-    returning = Returning(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
+    returning = BatchWindow(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
     returning.answered(5, waiting=2)
-    assert returning.patience_s(6, time.monotonic()) > A_MINUTE
-    assert returning.patience_s(7, time.monotonic()) <= 0
+    assert returning.wait_budget_s(6, time.monotonic()) > A_MINUTE
+    assert returning.wait_budget_s(7, time.monotonic()) <= 0
     returning.answered(8, waiting=40)
-    assert returning.patience_s(8, time.monotonic()) <= 0
+    assert returning.wait_budget_s(8, time.monotonic()) <= 0
 
 
 def test_who_does_not_come_back_is_given_up():
     """Four times what a run costs beside its rows is the longest between two; nor long after the answers."""
-    returning = Returning(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
+    returning = BatchWindow(_costs(8 * A_MINUTE, 15 * A_MINUTE), max_rows=8)
     returning.answered(8, waiting=0)
-    assert returning.patience_s(3, time.monotonic() - 29 * A_MINUTE) <= 0
-    stale = Returning(_costs(0.0, 0.0), max_rows=8)
+    assert returning.wait_budget_s(3, time.monotonic() - 29 * A_MINUTE) <= 0
+    stale = BatchWindow(_costs(0.0, 0.0), max_rows=8)
     stale.answered(8, waiting=0)
-    assert stale.patience_s(3, time.monotonic()) <= 0
+    assert stale.wait_budget_s(3, time.monotonic()) <= 0

@@ -17,8 +17,8 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import Picture, UnreadablePictureError
 from spillover.edge.camera.video import VideoSource
 from spillover.edge.config import CameraConfig, Pace
-from spillover.edge.results.delivery import Receipt
-from spillover.edge.telemetry.frame_events import Journal
+from spillover.edge.results.delivery import DeliveryAck
+from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
 
 
@@ -55,7 +55,11 @@ def camera_of(
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
     return Camera(
-        source, config, "boot", Journal(metrics or Metrics(), lambda _: Receipt(0)), read_ahead=read_ahead
+        source,
+        config,
+        "boot",
+        FrameEvents(metrics or Metrics(), lambda _: DeliveryAck(0)),
+        read_ahead=read_ahead,
     )  # type: ignore[arg-type]
 
 

@@ -52,8 +52,8 @@ def test_example_shows_every_key_and_its_default() -> None:
         ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "$.device_id"),
         (
             "{camera: {source: v}, model: {folder: m}, "
-            "uplink: {ladder: [{jpeg_quality: 80, square: true, crop: true}]}}",
-            "$.uplink.ladder[0]",
+            "uplink: {variants: [{jpeg_quality: 80, square: true, crop: true}]}}",
+            "$.uplink.variants[0]",
         ),
     ],
 )

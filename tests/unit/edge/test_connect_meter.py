@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from grpc import ChannelConnectivity as State
 
-from spillover.edge.uplink.connect_meter import Attempts
+from spillover.edge.uplink.connect_meter import ConnectMeter
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from spillover.edge.uplink.connect_meter import Attempts
 def test_each_attempt_counts_once_whichever_states_are_passed_over(states, attempts, lost) -> None:
     """One that succeeds and one that fails alike."""
     told: Counter[str] = Counter()
-    counted = Attempts(lambda: told.update(["attempt"]), lambda: told.update(["lost"]))
+    counted = ConnectMeter(lambda: told.update(["attempt"]), lambda: told.update(["lost"]))
     for state in states:
         counted.changed(state)
     assert (told["attempt"], told["lost"]) == (attempts, lost)
@@ -33,7 +33,7 @@ def test_each_attempt_counts_once_whichever_states_are_passed_over(states, attem
 def test_a_channel_that_is_closed_before_its_states_were_told_has_tried_all_the_same() -> None:
     """A call was made on it, so it has connected or meant to; once, however often it is closed."""
     told: list[str] = []
-    counted = Attempts(lambda: told.append("attempt"), lambda: None)
+    counted = ConnectMeter(lambda: told.append("attempt"), lambda: None)
     counted.called()
     counted.called()
     counted.closed()
@@ -44,7 +44,7 @@ def test_a_channel_that_is_closed_before_its_states_were_told_has_tried_all_the_
 def test_calls_on_a_channel_that_is_connected_make_no_attempt() -> None:
     """Nor does closing it."""
     told: list[str] = []
-    counted = Attempts(lambda: told.append("attempt"), lambda: None)
+    counted = ConnectMeter(lambda: told.append("attempt"), lambda: None)
     for state in (State.CONNECTING, State.READY):
         counted.changed(state)
     counted.called()

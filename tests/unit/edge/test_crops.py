@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 
 from spillover.common.images import EncodedImage, Region, decode_jpeg
 from spillover.common.types import Action, Decision, Detections
-from spillover.edge.config import PayloadKind, Rung
-from spillover.edge.link.payload_costs import PayloadBook, picture_forms
+from spillover.edge.config import PayloadKind, PictureVariant
+from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.payload.crops import crop_of, merged
-from spillover.edge.payload.encoder import PICTURE, encode_rung
-from spillover.edge.payload.types import Parcel
+from spillover.edge.payload.encoder import PICTURE, encode_variant
+from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
 from spillover.edge.policy.region import LEAST_SIDE, MOST_SHARE, doubtful_region
 from spillover.edge.policy.scores import ScoreSettings, near_threshold
-from spillover.edge.policy.variants import in_form, region_told
+from spillover.edge.policy.variants import in_form, logged_region
 from tests.support.edge_values import classification
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)
-CROP = Rung(85, crop=True)
+CROP = PictureVariant(85, crop=True)
 
 
 def _boxes(*rows):
@@ -88,8 +88,8 @@ def test_an_answer_to_a_crop_is_put_beside_what_the_edge_saw_around_it():
     crop = crop_of(Region(10, 10, 100, 60), _boxes(inside, astride, outside))
     assert crop.rest.class_id.tolist() == [1, 2]
     sent = EncodedImage(b"", 45, 25, 0.5, 0.5, 10, 10)
-    parcel = Parcel("f", "cam", "boot", 0, 0.0, 200, 100, sent, "crop", crop.rest)
-    told = parcel.in_frame_pixels(_boxes((0, 0, 10, 10, 0.9), (5, 5, 10, 10, 0.45)))
+    encoded_frame = EncodedFrame("f", "cam", "boot", 0, 0.0, 200, 100, sent, "crop", crop.rest)
+    told = encoded_frame.in_frame_pixels(_boxes((0, 0, 10, 10, 0.9), (5, 5, 10, 10, 0.45)))
     assert isinstance(told, Detections)
     np.testing.assert_allclose(told.confidence, [0.9, 0.5, 0.45, 0.4])
     np.testing.assert_allclose(told.xyxy[0], [10, 10, 30, 30])
@@ -110,14 +110,14 @@ def test_a_crop_is_encoded_at_the_scale_of_the_whole_picture():
     """`longest_side` is the frame's: what is cut from it is shrunk as much."""
     image = _frame(400, 200)
     image[50:150, 100:300] = 255
-    sent = encode_rung(image, Rung(95, 200, crop=True), Region(100, 50, 300, 150))
+    sent = encode_variant(image, PictureVariant(95, 200, crop=True), Region(100, 50, 300, 150))
     assert (sent.width, sent.height, sent.offset_x, sent.offset_y) == (100, 50, 100, 50)
     assert (sent.scale_x, sent.scale_y) == (0.5, 0.5)
     assert decode_jpeg(sent.data, 100_000).min() > 250
 
 
 def _book():
-    return PayloadBook(picture_forms(Rung(85), [CROP]), PayloadKind.PICTURE)
+    return PayloadCostModel(picture_forms(PictureVariant(85), [CROP]), PayloadKind.PICTURE)
 
 
 def test_a_crop_is_on_offer_only_where_there_is_one_and_costs_its_share():
@@ -146,8 +146,8 @@ def test_a_decision_for_a_crop_says_where_it_is():
     region = Region(1, 2, 30, 40)
     decision = in_form(Decision(Action.SEND_FRAME, Reason.SCORE, 0.5), _context(region))
     assert (decision.action, decision.payload) == (Action.SEND_CROPS, CROP.name)
-    assert region_told(decision.inputs) == region
-    assert region_told({}) is None
+    assert logged_region(decision.inputs) == region
+    assert logged_region({}) is None
 
 
 @pytest.mark.parametrize("reason", sorted(NEEDS_WHOLE))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from spillover.common.types import AnsweredBy, Classification, ModelId, Result
-from spillover.edge.results.deadlines import NO_ANSWER_IN_TIME, PROBE, Answers, OpenTicket
+from spillover.edge.results.deadlines import NO_ANSWER_IN_TIME, PROBE, DeadlineTable, PendingFrame
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import result
 
@@ -29,11 +29,11 @@ class Bench:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.results: list[Result] = []
-        self.answers = Answers(self.results.append, lambda: self.now_s)
+        self.answers = DeadlineTable(self.results.append, lambda: self.now_s)
 
-    def open(self, frame_id: str = "f") -> OpenTicket:
+    def open(self, frame_id: str = "f") -> PendingFrame:
         """Promise a result within `DEADLINE_S`."""
-        return self.answers.open(result(frame_id), self.now_s, self.now_s + DEADLINE_S)
+        return self.answers.register(result(frame_id), self.now_s, self.now_s + DEADLINE_S)
 
     def advance(self, seconds: float) -> float | None:
         """Let time pass, then look at the deadlines."""
@@ -49,10 +49,10 @@ def bench() -> Bench:
 
 def test_answer_in_time(bench: Bench) -> None:
     """An answer before the deadline is the first result, the cloud's, with the cloud's times."""
-    ticket = bench.open()
-    ticket.encoded(1234, 0.05)
+    handler = bench.open()
+    handler.encoded(1234, 0.05)
     bench.now_s += 0.5
-    ticket.settle(ANSWER)
+    handler.complete(ANSWER)
     bench.advance(10)
     [only] = bench.results
     assert (only.answered_by, only.revision, only.error) == (AnsweredBy.CLOUD, 0, "")
@@ -65,8 +65,8 @@ def test_answer_in_time(bench: Bench) -> None:
 
 def test_silence(bench: Bench) -> None:
     """Without an answer the local result is given at the deadline, not before, marked and with the reason."""
-    ticket = bench.open()
-    ticket.encoded(77, 0.01)
+    handler = bench.open()
+    handler.encoded(77, 0.01)
     bench.advance(0.999)
     assert not bench.results
     bench.advance(0.001)
@@ -78,27 +78,27 @@ def test_silence(bench: Bench) -> None:
 
 def test_a_probe_waits_for_nothing(bench: Bench) -> None:
     """The frame that tries a dead link is answered by the edge at once; an answer is a revision."""
-    ticket = bench.answers.open(result("f"), bench.now_s, bench.now_s + DEADLINE_S, probe=True)
+    handler = bench.answers.register(result("f"), bench.now_s, bench.now_s + DEADLINE_S, probe=True)
     [first] = bench.results
     assert (first.answered_by, first.error, first.revision) == (AnsweredBy.EDGE_DEGRADED, PROBE, 0)
     bench.now_s += 0.5
-    ticket.settle(ANSWER)
+    handler.complete(ANSWER)
     bench.advance(10)
     assert [(r.answered_by, r.revision) for r in bench.results[1:]] == [(AnsweredBy.CLOUD, 1)]
 
 
 def test_known_failure_does_not_wait(bench: Bench) -> None:
     """A failure known before the deadline gives the local result at once."""
-    bench.open().settle(CallFailure("unavailable", "nobody there"))
+    bench.open().complete(CallFailure("unavailable", "nobody there"))
     [only] = bench.results
     assert (only.answered_by, only.error) == (AnsweredBy.EDGE_DEGRADED, "unavailable: nobody there")
 
 
 def test_late_answer_is_a_revision(bench: Bench) -> None:
     """An answer after the deadline comes as revision 1 of the same frame."""
-    ticket = bench.open()
+    handler = bench.open()
     bench.advance(2)
-    ticket.settle(ANSWER)
+    handler.complete(ANSWER)
     first, second = bench.results
     assert first.frame_id == second.frame_id
     assert (second.answered_by, second.revision) == (AnsweredBy.CLOUD, 1)
@@ -106,9 +106,9 @@ def test_late_answer_is_a_revision(bench: Bench) -> None:
 
 def test_late_failure_says_nothing(bench: Bench) -> None:
     """A failure after the deadline adds nothing: the frame has its result."""
-    ticket = bench.open()
+    handler = bench.open()
     bench.advance(2)
-    ticket.settle(CallFailure("deadline_exceeded"))
+    handler.complete(CallFailure("deadline_exceeded"))
     assert len(bench.results) == 1
     assert len(bench.answers) == 0
 
@@ -118,7 +118,7 @@ def test_next_deadline_is_told(bench: Bench) -> None:
     first = bench.open("a")
     bench.advance(0.25)
     bench.open("b")
-    first.settle(ANSWER)
+    first.complete(ANSWER)
     assert bench.answers.expire() == pytest.approx(DEADLINE_S)
 
 
@@ -126,9 +126,9 @@ def test_close_gives_up_what_waits(bench: Bench) -> None:
     """`close` gives the local result of frames that wait, once, and nothing for those that had theirs."""
     bench.open("late")
     bench.advance(2)
-    ticket = bench.open("waiting")
+    handler = bench.open("waiting")
     assert bench.answers.close("stopped") == 1
-    ticket.settle(ANSWER)
+    handler.complete(ANSWER)
     assert [(r.frame_id, r.error) for r in bench.results] == [
         ("late", NO_ANSWER_IN_TIME),
         ("waiting", "stopped"),
@@ -143,7 +143,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def begin(self) -> None:
         """An empty table."""
         self.bench = Bench()
-        self.tickets: list[OpenTicket] = []
+        self.handlers: list[PendingFrame] = []
         self.opened_s: dict[str, float] = {}
         self.closed = False
 
@@ -151,9 +151,9 @@ class AnyInterleaving(RuleBasedStateMachine):
     def open(self) -> None:
         """A new frame, unless stopped."""
         if not self.closed:
-            ticket = self.bench.open(f"f{len(self.tickets)}")
-            self.opened_s[ticket.frame_id] = self.bench.now_s
-            self.tickets.append(ticket)
+            handler = self.bench.open(f"f{len(self.handlers)}")
+            self.opened_s[handler.frame_id] = self.bench.now_s
+            self.handlers.append(handler)
 
     @rule(seconds=st.floats(0, 3))
     def advance(self, seconds: float) -> None:
@@ -161,10 +161,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.bench.advance(seconds)
 
     @rule(which=st.integers(0, 50), ok=st.booleans())
-    def settle(self, which: int, ok: bool) -> None:
+    def complete(self, which: int, ok: bool) -> None:
         """A call ends: any, even one that has ended before."""
-        if self.tickets:
-            self.tickets[which % len(self.tickets)].settle(ANSWER if ok else CallFailure("unavailable"))
+        if self.handlers:
+            self.handlers[which % len(self.handlers)].complete(ANSWER if ok else CallFailure("unavailable"))
 
     @rule()
     def close(self) -> None:
@@ -189,9 +189,9 @@ TestAnyInterleaving = AnyInterleaving.TestCase
 def test_a_frame_that_comes_after_the_end_is_answered_at_once() -> None:
     """Nobody watches its deadline any more: the local result, marked, and no other."""
     given: list[Result] = []
-    answers = Answers(given.append, lambda: 0.0)
+    answers = DeadlineTable(given.append, lambda: 0.0)
     answers.close("stopped")
-    answers.open(result("late"), 0.0, 1.0).settle(ANSWER)
+    answers.register(result("late"), 0.0, 1.0).complete(ANSWER)
     assert [(r.frame_id, r.answered_by) for r in given] == [("late", AnsweredBy.EDGE_DEGRADED)]
     assert given[0].error
     assert len(answers) == 0

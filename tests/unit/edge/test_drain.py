@@ -7,8 +7,8 @@ import pytest
 from spillover.common.images import EncodedImage
 from spillover.common.types import AnsweredBy, ModelId
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.types import Parcel
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
@@ -31,10 +31,10 @@ class Uplink:
         """What the test set."""
         return self.state
 
-    def deliver(self, parcel, timeout_s):
+    def deliver(self, encoded_frame, timeout_s):
         """Note it, give the next outcome."""
         del timeout_s
-        self.delivered.append(parcel.frame_id)
+        self.delivered.append(encoded_frame.frame_id)
         return self._outcomes.pop(0)
 
 
@@ -45,11 +45,11 @@ class ScriptedByFrame(Uplink):
         super().__init__()
         self._failures = failures
 
-    def deliver(self, parcel, timeout_s):
+    def deliver(self, encoded_frame, timeout_s):
         """By the frame."""
         del timeout_s
-        self.delivered.append(parcel.frame_id)
-        return self._failures.get(parcel.frame_id, ANSWER)
+        self.delivered.append(encoded_frame.frame_id)
+        return self._failures.get(encoded_frame.frame_id, ANSWER)
 
 
 @pytest.fixture
@@ -62,8 +62,10 @@ def spool(tmp_path):
 
 def _offer(number, value):
     frame_id = f"cam-b-{number}"
-    parcel = Parcel(frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
-    return Offer(value, frame_id, to_body(parcel, result(frame_id)))
+    encoded_frame = EncodedFrame(
+        frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5)
+    )
+    return Offer(value, frame_id, to_body(encoded_frame, result(frame_id)))
 
 
 def _drain(spool, uplink, rate=0.0):
@@ -71,7 +73,7 @@ def _drain(spool, uplink, rate=0.0):
 
     def emit(result):
         results.append(result)
-        return Receipt(0)
+        return DeliveryAck(0)
 
     return Drain(spool, uplink, DrainLimits(1.0, rate), emit), results
 
@@ -152,10 +154,10 @@ def test_a_late_answer_that_no_sink_could_take_is_not_forgotten(spool):
     given = []
 
     def full_then_free(result):
-        receipt = Receipt(1)
-        receipt.settle(kept=len(given) > 1)
+        ack = DeliveryAck(1)
+        ack.complete(stored=len(given) > 1)
         given.append(result.frame_id)
-        return receipt
+        return ack
 
     drain = Drain(spool, Uplink(*[ANSWER] * 5), DrainLimits(1.0, 0.0), full_then_free)
     for _ in range(2):
@@ -169,7 +171,7 @@ def test_a_late_answer_that_no_sink_could_take_is_not_forgotten(spool):
 
 def test_the_end_does_not_wait_for_a_sink_that_hangs(spool):
     """Nobody knows whether the result is safe, so the record waits for the next run."""
-    drain = Drain(spool, Uplink(ANSWER), DrainLimits(1.0, 0.0), lambda _: Receipt(1))
+    drain = Drain(spool, Uplink(ANSWER), DrainLimits(1.0, 0.0), lambda _: DeliveryAck(1))
     drain.close()
     drain.step()
     assert (spool.state().answered, spool.state().pending) == (0, 3)

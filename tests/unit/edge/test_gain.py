@@ -14,7 +14,7 @@ from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Classification, Detections, Prediction
 from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import Mode, PolicyConfig, SecondLookConfig
+from spillover.edge.config import Mode, MultiViewConfig, PolicyConfig
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.features import classification_features, detection_features, tempered
@@ -169,7 +169,7 @@ def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, tas
         ("sha256", "b" * 64),
         ("confidence_threshold", 0.25),
         ("calibration", Calibration(-1.0, 1.0)),
-        ("second_look", SecondLookConfig()),
+        ("multi_view", MultiViewConfig()),
     ],
 )
 def test_a_gain_file_for_another_edge_is_refused(tmp_path: Path, key: str, other: object) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.uplink.breaker import BreakerRule
-from spillover.edge.uplink.in_flight import MAX_PUSHBACK_S, Flight, Verdict
+from spillover.edge.uplink.in_flight import MAX_PUSHBACK_S, InFlight, LinkSignal
 
 
 class Clock:
@@ -19,92 +19,92 @@ class Clock:
 
 def flight_of(
     max_in_flight: int, clock: Clock | None = None, phases: list[BreakerPhase] | None = None
-) -> Flight:
+) -> InFlight:
     """A flight with a breaker that waits half a second at least, and the longest jitter."""
     heard = phases if phases is not None else []
-    return Flight(max_in_flight, BreakerRule(), clock or Clock(), lambda: 0.999, heard.append)
+    return InFlight(max_in_flight, BreakerRule(), clock or Clock(), lambda: 0.999, heard.append)
 
 
 def test_count_and_cap() -> None:
     """Calls are counted up and down against the cap."""
-    flight = flight_of(2)
-    passage = flight.take_off(1e9)
-    flight.take_off(1e9)
-    flight.land(passage, Verdict.GOOD)
-    assert (flight.state().in_flight, flight.state().max_in_flight) == (1, 2)
-    assert not flight.wait_until_empty(0)
+    in_flight = flight_of(2)
+    call = in_flight.start(1e9)
+    in_flight.start(1e9)
+    in_flight.finish(call, LinkSignal.GOOD)
+    assert (in_flight.state().in_flight, in_flight.state().max_in_flight) == (1, 2)
+    assert not in_flight.wait_until_empty(0)
 
 
 def test_hints_are_kept() -> None:
     """Queue wait and load are read from trailing metadata and kept until the next ones."""
-    flight = flight_of(1)
-    flight.note_hints([("spillover-queue-wait-us", "1500"), ("spillover-load", "0.75")])
-    flight.note_hints([("other", b"\xff")])
-    assert flight.state().server_queue_wait_s == pytest.approx(0.0015)
-    assert flight.state().server_load == 0.75
+    in_flight = flight_of(1)
+    in_flight.note_hints([("spillover-queue-wait-us", "1500"), ("spillover-load", "0.75")])
+    in_flight.note_hints([("other", b"\xff")])
+    assert in_flight.state().server_queue_wait_s == pytest.approx(0.0015)
+    assert in_flight.state().server_load == 0.75
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon", b"\xff", ""])
 def test_nonsense_is_no_hint(value: str | bytes) -> None:
     """A pushback that is no finite, non-negative number is passed over."""
-    flight = flight_of(1)
-    flight.note_hints([("grpc-retry-pushback-ms", value)])
-    assert flight.state().pushback_left_s == 0
+    in_flight = flight_of(1)
+    in_flight.note_hints([("grpc-retry-pushback-ms", value)])
+    assert in_flight.state().pushback_left_s == 0
 
 
 def test_pushback_is_capped() -> None:
     """No server can silence an edge for more than a minute at a time."""
-    flight = flight_of(1)
-    flight.note_hints([("grpc-retry-pushback-ms", "1e12")])
-    assert 0 < flight.state().pushback_left_s <= MAX_PUSHBACK_S
+    in_flight = flight_of(1)
+    in_flight.note_hints([("grpc-retry-pushback-ms", "1e12")])
+    assert 0 < in_flight.state().pushback_left_s <= MAX_PUSHBACK_S
 
 
 def test_silence_opens_the_breaker_when_deadlines_pass() -> None:
     """Five calls without a word: at the fifth deadline the breaker opens, though no call has ended."""
     clock, phases = Clock(), []
-    flight = flight_of(8, clock, phases)
-    passages = [flight.take_off(deadline_s=1.0 + n) for n in range(5)]
+    in_flight = flight_of(8, clock, phases)
+    passages = [in_flight.start(deadline_s=1.0 + n) for n in range(5)]
     clock.now_s = 4.5
-    assert flight.state().breaker_allows
+    assert in_flight.state().breaker_allows
     clock.now_s = 5.5
-    assert not flight.state().breaker_allows
+    assert not in_flight.state().breaker_allows
     assert phases == [BreakerPhase.OPEN]
-    for passage in passages:
-        flight.land(passage, Verdict.BAD)
+    for call in passages:
+        in_flight.finish(call, LinkSignal.BAD)
     assert phases == [BreakerPhase.OPEN]
 
 
 def test_an_answer_after_the_deadline_is_a_miss() -> None:
     """A link that answers, but always late, is no better than one that does not."""
     clock, phases = Clock(), []
-    flight = flight_of(1, clock, phases)
+    in_flight = flight_of(1, clock, phases)
     for _ in range(5):
-        passage = flight.take_off(deadline_s=clock.now_s + 1)
+        call = in_flight.start(deadline_s=clock.now_s + 1)
         clock.now_s += 2
-        flight.land(passage, Verdict.GOOD)
+        in_flight.finish(call, LinkSignal.GOOD)
     assert phases == [BreakerPhase.OPEN]
 
 
 def test_one_good_probe_closes_it() -> None:
     """After the pause one call departs, no second beside it, and its success opens the way."""
     clock, phases = Clock(), []
-    flight = flight_of(4, clock, phases)
+    in_flight = flight_of(4, clock, phases)
     for _ in range(5):
-        flight.land(flight.take_off(1e9), Verdict.BAD)
-    assert not flight.state().breaker_allows
+        in_flight.finish(in_flight.start(1e9), LinkSignal.BAD)
+    assert not in_flight.state().breaker_allows
     clock.now_s += 0.5
-    probe = flight.take_off(1e9)
-    assert (probe.probe, flight.state().breaker_allows) == (True, False)
-    assert not flight.land(probe, Verdict.GOOD)
-    assert flight.state().breaker_allows
+    probe = in_flight.start(1e9)
+    assert (probe.probe, in_flight.state().breaker_allows) == (True, False)
+    assert not in_flight.finish(probe, LinkSignal.GOOD)
+    assert in_flight.state().breaker_allows
     assert phases == [BreakerPhase.OPEN, BreakerPhase.HALF_OPEN, BreakerPhase.CLOSED]
 
 
 def test_a_failed_probe_is_told() -> None:
     """Whoever lands a probe that failed hears it, so that the connection can be made anew."""
     clock = Clock()
-    flight = flight_of(4, clock)
+    in_flight = flight_of(4, clock)
     for _ in range(5):
-        assert not flight.land(flight.take_off(1e9), Verdict.BAD)
+        assert not in_flight.finish(in_flight.start(1e9), LinkSignal.BAD)
     clock.now_s += 1
-    assert flight.land(flight.take_off(1e9), Verdict.BAD)
+    assert in_flight.finish(in_flight.start(1e9), LinkSignal.BAD)

@@ -11,7 +11,7 @@ from spillover.common.model.session import Model, StepTimings
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Classification, Detections, Image, ModelId, Prediction
 from spillover.edge.inference.multi_view import (
-    SecondLook,
+    MultiViewPredictor,
     averaged,
     centre,
     end_squares,
@@ -32,7 +32,7 @@ def test_a_sure_answer_is_given_at_once(model: Model) -> None:
     """At or above `below` the first look is the answer."""
     image = np.zeros((20, 20, 3), np.uint8)
     first = model.predict(image)[0]
-    again = SecondLook(model, below=0.7, zoom=0.5).predict(image)[0]
+    again = MultiViewPredictor(model, below=0.7, zoom=0.5).predict(image)[0]
     assert isinstance(first, Classification)
     assert isinstance(again, Classification)
     np.testing.assert_array_equal(first.probability, again.probability)
@@ -42,7 +42,7 @@ def test_a_doubtful_answer_is_the_mean_of_two_looks(model: Model) -> None:
     """The middle is bright, so the second look says otherwise; the answer lies between."""
     image = np.zeros((20, 20, 3), np.uint8)
     image[5:15, 5:15] = 255
-    look = SecondLook(model, below=0.9, zoom=0.5)
+    look = MultiViewPredictor(model, below=0.9, zoom=0.5)
     first, second = model.predict(image)[0], model.predict(image[5:15, 5:15])[0]
     answer = look.predict(image)[0]
     assert isinstance(first, Classification)
@@ -106,7 +106,7 @@ def test_a_detector_looks_at_parts_and_merges() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 150:180] = 255
     model = BrightSpots()
-    found, timings = SecondLook(model, 0.95, 0.8).predict(image)
+    found, timings = MultiViewPredictor(model, 0.95, 0.8).predict(image)
     assert isinstance(found, Detections)
     assert model.shapes == [(100, 200), (100, 100), (100, 100), (70, 70)]
     np.testing.assert_allclose(found.xyxy, [[150, 40, 180, 60]])
@@ -118,7 +118,7 @@ def test_a_detector_looks_at_parts_and_merges() -> None:
 def test_a_square_picture_has_no_ends() -> None:
     """They are the whole; the middle alone is looked at again."""
     model = BrightSpots()
-    SecondLook(model, 0.95, 0.8).predict(np.zeros((100, 105, 3), np.uint8))
+    MultiViewPredictor(model, 0.95, 0.8).predict(np.zeros((100, 105, 3), np.uint8))
     assert model.shapes == [(100, 105), (70, 70)]
 
 

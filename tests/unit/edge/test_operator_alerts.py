@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 
 from spillover.common.types import ModelId
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.uplink.operator_alerts import Complaints
+from spillover.edge.uplink.operator_alerts import OperatorAlerts
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import classification
 
@@ -14,7 +14,7 @@ NO_MODEL = CallFailure("not_found", "no model of the name big")
 
 def test_what_a_person_must_mend_is_said_at_once_and_once():
     """With status and detail; again only after the cloud has answered in between."""
-    complaints = Complaints()
+    complaints = OperatorAlerts()
     with capture_logs() as log:
         for outcome in (NO_MODEL, NO_MODEL, CallFailure("bad reply", "boxes"), NO_MODEL, ANSWER, NO_MODEL):
             complaints.ended(outcome)
@@ -27,7 +27,7 @@ def test_what_a_person_must_mend_is_said_at_once_and_once():
 
 def test_an_outage_is_one_line_with_its_cause():
     """However often a probe fails: one warning when it begins, one line when it is over."""
-    complaints = Complaints()
+    complaints = OperatorAlerts()
     refused = CallFailure("unavailable", "connection refused")
     with capture_logs() as log:
         for phase in (BreakerPhase.OPEN, BreakerPhase.HALF_OPEN, BreakerPhase.OPEN, BreakerPhase.HALF_OPEN):

@@ -7,8 +7,8 @@ import pytest
 
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.split import Cut, Seam
-from spillover.edge.config import PayloadKind, Rung
-from spillover.edge.link.payload_costs import PayloadBook, cut_forms, picture_forms
+from spillover.edge.config import PayloadKind, PictureVariant
+from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.encoder import PICTURE
 from spillover.edge.policy.variants import choose_payload
 
@@ -41,8 +41,8 @@ class World:
         self.now_s = 0.0
         self.random = np.random.default_rng(seed)
         cuts = [_cut(name, size) for name, (size, _, _) in forms.items() if name != PICTURE]
-        pictures = picture_forms(Rung(jpeg_quality=85), ())
-        self.book = PayloadBook(pictures | cut_forms(cuts), PayloadKind.AUTO, lambda: self.now_s)
+        pictures = picture_forms(PictureVariant(jpeg_quality=85), ())
+        self.book = PayloadCostModel(pictures | cut_forms(cuts), PayloadKind.AUTO, lambda: self.now_s)
 
     def send(self, name, scale=1.0, *, learn=False):
         """One frame in one form: seconds to its answer."""

@@ -11,11 +11,11 @@ from spillover.common.features.quantizer import Quantizer
 from spillover.common.images import decode_jpeg
 from spillover.common.model.split import Cut, Seam
 from spillover.common.types import Action, Classification, Decision
-from spillover.edge.config import PayloadKind, Rung
+from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.estimator import PRIOR, LinkEstimator, Transfer
-from spillover.edge.link.payload_costs import REFUSED_S, PayloadBook, cut_forms, picture_forms
+from spillover.edge.link.payload_costs import REFUSED_S, PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
-from spillover.edge.payload.encoder import PICTURE, encode_rung
+from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.rules import Fixed
 from spillover.edge.policy.variants import ChoosePayload, choose_payload
@@ -31,8 +31,8 @@ CUT = Cut(
 )
 
 
-def _option(name, latency_s, kept=1.0, action=Action.SEND_FRAME):
-    return PayloadOption(name, action, 1000, latency_s, kept)
+def _option(name, latency_s, fidelity=1.0, action=Action.SEND_FRAME):
+    return PayloadOption(name, action, 1000, latency_s, fidelity)
 
 
 def test_the_quickest_of_those_that_are_good_enough_is_taken():
@@ -55,10 +55,10 @@ def test_when_nothing_is_in_time_the_quickest_goes():
 @given(st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1)), min_size=1, max_size=6), st.floats(0.01, 2))
 def test_no_option_as_good_is_passed_over_for_a_slower_one(pairs, time_left_s):
     """Whatever the options."""
-    options = [_option(str(i), latency_s, kept) for i, (latency_s, kept) in enumerate(pairs)]
+    options = [_option(str(i), latency_s, fidelity) for i, (latency_s, fidelity) in enumerate(pairs)]
     chosen = choose_payload(options, time_left_s)
     for option in options:
-        if option.latency_s <= time_left_s and option.kept >= chosen.kept:
+        if option.latency_s <= time_left_s and option.fidelity >= chosen.fidelity:
             assert chosen.latency_s <= option.latency_s
 
 
@@ -104,19 +104,19 @@ def test_before_the_first_call_the_prior_holds():
     assert _book(PayloadKind.AUTO).view().estimate == PRIOR
 
 
-RUNG = Rung(jpeg_quality=60, longest_side=320, kept=0.8)
+RUNG = PictureVariant(jpeg_quality=60, longest_side=320, fidelity=0.8)
 
 
 def _book(kind, clock=time.monotonic):
-    pictures = picture_forms(Rung(jpeg_quality=85), [])
-    return PayloadBook(
+    pictures = picture_forms(PictureVariant(jpeg_quality=85), [])
+    return PayloadCostModel(
         cut_forms([CUT]) if kind is PayloadKind.FEATURES_ONLY else pictures | cut_forms([CUT]), kind, clock
     )
 
 
 def test_a_smaller_picture_is_expected_to_be_smaller_before_it_was_ever_sent():
     """What the usual picture weighs tells what the others will."""
-    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    book = PayloadCostModel(picture_forms(PictureVariant(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
     book.made(PICTURE, 200_000, 0.005)
     usual, small = book.options()
     assert usual.payload_bytes == 200_000
@@ -125,7 +125,7 @@ def test_a_smaller_picture_is_expected_to_be_smaller_before_it_was_ever_sent():
 
 def test_a_link_that_is_late_for_the_usual_picture_gets_a_smaller_one():
     """After some calls over 40 kB/s only the small picture can be back within a second."""
-    book = PayloadBook(picture_forms(Rung(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
+    book = PayloadCostModel(picture_forms(PictureVariant(jpeg_quality=85), [RUNG]), PayloadKind.PICTURE)
     for _ in range(30):
         carried = book.departed(PICTURE, 80_000, 3)
         book.made(PICTURE, 80_000, 0.005)
@@ -180,9 +180,9 @@ def test_features_only_never_offers_a_picture():
 
 def test_a_gain_file_says_what_rungs_keep_where_the_configuration_does_not() -> None:
     """What is written down by hand has the last word."""
-    plain, square = Rung(60, 320), Rung(60, 320, square=True, kept=0.5)
-    forms = picture_forms(Rung(85), [plain, square], {plain.name: 0.9, square.name: 0.7})
-    assert [form.kept for form in forms.values()] == [1.0, 0.9, 0.5]
+    plain, square = PictureVariant(60, 320), PictureVariant(60, 320, square=True, fidelity=0.5)
+    forms = picture_forms(PictureVariant(85), [plain, square], {plain.name: 0.9, square.name: 0.7})
+    assert [form.fidelity for form in forms.values()] == [1.0, 0.9, 0.5]
     assert square.name == "picture-q60-320-square"
 
 
@@ -190,7 +190,7 @@ def test_the_square_of_a_picture_is_its_middle() -> None:
     """As high as the shorter side; what was left out is told, so that boxes could be led back."""
     image = np.zeros((40, 101, 3), np.uint8)
     image[:, 30:71] = 255
-    sent = encode_rung(image, Rung(95, square=True))
+    sent = encode_variant(image, PictureVariant(95, square=True))
     assert (sent.width, sent.height) == (41, 40)
     assert (sent.offset_x, sent.offset_y) == (30, 0)
     assert decode_jpeg(sent.data, 10_000).min() > 250

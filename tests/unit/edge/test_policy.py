@@ -100,7 +100,7 @@ def test_what_would_be_late_is_kept_but_for_probes(
     in_flight: int, may_probe: bool, breaker: BreakerPhase, reason: str
 ) -> None:
     """The measured link decides; now and then a frame finds out whether it still is that slow."""
-    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s=0.5, kept=1.0)
+    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s=0.5, fidelity=1.0)
     view = LinkView(LinkEstimate(0.2, 1e5, 0.0, 0.0, 0.0), (option,), may_probe=may_probe)
     link = LinkState(in_flight=in_flight, max_in_flight=4, breaker=breaker, view=view)
     decision = policy_of(threshold=0.2).decide(classification(0.6, 0.4), Context(0.4, link))

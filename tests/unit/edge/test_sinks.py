@@ -11,7 +11,7 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Classification, Result
-from spillover.edge.results.delivery import Receipt
+from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.results.events import Event
 from spillover.edge.sinks.base import MemorySink
 from spillover.edge.sinks.jsonl import JsonLinesSink
@@ -105,7 +105,7 @@ def test_slow_sink_drops_and_counts() -> None:
     outlet = Outlet(sink, 4, drops.append)
     thread = running(outlet)
     for index in range(20):
-        outlet.put(result(f"f{index}"), Receipt(1))
+        outlet.put(result(f"f{index}"), DeliveryAck(1))
     sink.release.set()
     outlet.close()
     thread.join(30)
@@ -118,9 +118,9 @@ def test_lost_events_are_counted_apart_from_results() -> None:
     """What a full queue turns away is told by its kind, so that results and losses add up to the frames."""
     sink, drops, event_drops = StuckSink(), [], []
     outlet = Outlet(sink, 1, drops.append, event_drops.append)
-    outlet.put(result("kept"), Receipt(1))
-    outlet.put(Event("breaker", 0.0), Receipt(1))
-    outlet.put(result("lost"), Receipt(1))
+    outlet.put(result("kept"), DeliveryAck(1))
+    outlet.put(Event("breaker", 0.0), DeliveryAck(1))
+    outlet.put(result("lost"), DeliveryAck(1))
     assert (drops, event_drops) == (["queue full"], ["queue full"])
 
 
@@ -131,10 +131,10 @@ def test_a_sink_without_a_single_result_is_known(broken: bool, lost: bool) -> No
     sink.release.set()
     sink.broken = broken
     outlet = Outlet(sink, 10, lambda _: None)
-    outlet.put(Event("started", 0.0), Receipt(1))
+    outlet.put(Event("started", 0.0), DeliveryAck(1))
     assert not outlet.lost_everything
-    outlet.put(result("f"), Receipt(1))
-    outlet.put(Event("stopped", 0.0), Receipt(1))
+    outlet.put(result("f"), DeliveryAck(1))
+    outlet.put(Event("stopped", 0.0), DeliveryAck(1))
     outlet.close()
     running(outlet).join(30)
     assert outlet.lost_everything is lost
@@ -146,13 +146,13 @@ def test_failing_sink_goes_on() -> None:
     sink.release.set()
     sink.broken = True
     outlet = Outlet(sink, 10, drops.append)
-    outlet.put(result("lost"), Receipt(1))
+    outlet.put(result("lost"), DeliveryAck(1))
     outlet.close()
     running(outlet).join(30)
     assert drops == ["write failed"]
     sink.broken = False
     again = Outlet(sink, 10, drops.append)
-    again.put(result("kept"), Receipt(1))
+    again.put(result("kept"), DeliveryAck(1))
     again.close()
     running(again).join(30)
     assert [r.frame_id for r in sink.results] == ["kept"]
@@ -173,15 +173,15 @@ class FullSink(MemorySink):
 
 def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
     """A sink whose disk is full has taken the result; it is safe when the disk has room again, not before."""
-    sink, drops, receipt = FullSink(), [], Receipt(1)
+    sink, drops, ack = FullSink(), [], DeliveryAck(1)
     outlet = Outlet(sink, 10, drops.append)
     thread = running(outlet)
-    outlet.put(result("a"), receipt)
-    assert receipt.wait(0.0) is None
+    outlet.put(result("a"), ack)
+    assert ack.wait(0.0) is None
     sink.full = False
-    outlet.put(result("b"), later := Receipt(1))
+    outlet.put(result("b"), later := DeliveryAck(1))
     assert later.wait(30) is True
-    assert receipt.wait(0.0) is True
+    assert ack.wait(0.0) is True
     outlet.close()
     thread.join(30)
     assert (drops, outlet.lost_everything) == ([], False)
@@ -191,26 +191,26 @@ def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
     """So many results are held and no more; at the end all of them are lost, counted, and told."""
     sink, drops = FullSink(), []
     outlet = Outlet(sink, 2 * MAX_UNFLUSHED, drops.append)
-    receipts = [Receipt(1) for _ in range(MAX_UNFLUSHED + 10)]
-    for number, receipt in enumerate(receipts):
-        outlet.put(result(f"f{number}"), receipt)
+    receipts = [DeliveryAck(1) for _ in range(MAX_UNFLUSHED + 10)]
+    for number, ack in enumerate(receipts):
+        outlet.put(result(f"f{number}"), ack)
     outlet.close()
     running(outlet).join(30)
     assert len(sink.results) == MAX_UNFLUSHED
     assert sink.tries == 2  # a try may take seconds: the first that fails, and the last
     assert drops == ["write failed"] * len(receipts)
-    assert {receipt.wait(0.0) for receipt in receipts} == {False}
+    assert {ack.wait(0.0) for ack in receipts} == {False}
     assert outlet.lost_everything
 
 
 def test_one_sink_that_has_it_is_enough() -> None:
     """A receipt for several sinks is good with the first that kept it, and bad when none did."""
-    one, none = Receipt(2), Receipt(2)
-    one.settle(kept=False)
+    one, none = DeliveryAck(2), DeliveryAck(2)
+    one.complete(stored=False)
     assert one.wait(0.0) is None
-    one.settle(kept=True)
+    one.complete(stored=True)
     assert one.wait(0.0) is True
-    none.settle(kept=False)
-    none.settle(kept=False)
+    none.complete(stored=False)
+    none.complete(stored=False)
     assert none.wait(0.0) is False
-    assert Receipt(0).wait(0.0) is True
+    assert DeliveryAck(0).wait(0.0) is True

@@ -15,7 +15,7 @@ from spillover.common.types import (
     Timings,
 )
 from spillover.edge.payload.crops import NO_BOXES
-from spillover.edge.payload.types import EncodedFeatures, Parcel
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
 from spillover.edge.spool.frames import SpooledFrame, to_body
 from tests.support.edge_values import result
 
@@ -24,7 +24,7 @@ PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 0.4, 10, 20)
 
 
 def _parcel(payload):
-    return Parcel("f1", "cam", "boot", 7, 1.5, 640, 480, payload, "form")
+    return EncodedFrame("f1", "cam", "boot", 7, 1.5, 640, 480, payload, "form")
 
 
 def _local():
@@ -38,9 +38,9 @@ def _local():
 def test_pictures_and_features_come_back_from_the_disk_as_they_were():
     """The same parcel, so that the late call is the one that would have been made."""
     for payload in (PICTURE, FEATURES):
-        parcel = SpooledFrame(to_body(_parcel(payload), _local())).parcel
-        assert parcel.payload == payload
-        assert (parcel.frame_id, parcel.sequence, parcel.option) == ("f1", 7, "form")
+        encoded_frame = SpooledFrame(to_body(_parcel(payload), _local())).encoded_frame
+        assert encoded_frame.payload == payload
+        assert (encoded_frame.frame_id, encoded_frame.sequence, encoded_frame.option) == ("f1", 7, "form")
 
 
 def test_a_crop_comes_back_with_the_boxes_beside_it():
@@ -51,8 +51,8 @@ def test_a_crop_comes_back_with_the_boxes_beside_it():
         ),
         NO_BOXES,
     ):
-        sent = Parcel("f1", "cam", "boot", 7, 1.5, 640, 480, PICTURE, "picture-q85-crop", rest)
-        back = SpooledFrame(to_body(sent, _local())).parcel.rest
+        sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, 640, 480, PICTURE, "picture-q85-crop", rest)
+        back = SpooledFrame(to_body(sent, _local())).encoded_frame.rest
         assert back is not None
         for name in ("xyxy", "confidence", "class_id"):
             np.testing.assert_array_equal(getattr(back, name), getattr(rest, name))
@@ -61,11 +61,11 @@ def test_a_crop_comes_back_with_the_boxes_beside_it():
 
 def test_boxes_found_in_features_are_brought_back_to_the_frame():
     """The geometry travelled with them: input pixels become frame pixels."""
-    parcel = SpooledFrame(to_body(_parcel(FEATURES), _local())).parcel
+    encoded_frame = SpooledFrame(to_body(_parcel(FEATURES), _local())).encoded_frame
     found = Detections(
         np.array([[8.5, 10, 13.5, 20]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
     )
-    boxes = parcel.in_frame_pixels(found)
+    boxes = encoded_frame.in_frame_pixels(found)
     assert isinstance(boxes, Detections)
     assert boxes.xyxy.tolist() == [[10, 40, 20, 80]]
 
@@ -73,10 +73,10 @@ def test_boxes_found_in_features_are_brought_back_to_the_frame():
 def test_boxes_of_a_shrunk_picture_lead_back_on_both_axes():
     """A flat frame loses more of one side to rounding; the whole picture is still the whole frame."""
     sent = encode_jpeg(np.zeros((5, 1000, 3), np.uint8), 85, longest_side=100)
-    parcel = Parcel("f", "cam", "b", 0, 0.0, 1000, 5, sent)
+    encoded_frame = EncodedFrame("f", "cam", "b", 0, 0.0, 1000, 5, sent)
     whole = Detections(
         np.array([[0, 0, sent.width, sent.height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
     )
-    for one in (parcel, SpooledFrame(to_body(parcel, result("f"))).parcel):
+    for one in (encoded_frame, SpooledFrame(to_body(encoded_frame, result("f"))).encoded_frame):
         back = one.in_frame_pixels(whole)
         np.testing.assert_allclose(back.xyxy, [[0, 0, 1000, 5]], rtol=1e-6)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from spillover.edge.runtime.stall import Pulse
+from spillover.edge.runtime.stall import StallDetector
 from spillover.edge.runtime.systemd import Notifier
 
 
@@ -58,12 +58,12 @@ def test_without_systemd_nothing_happens(environ):
 def test_a_pulse_tells_work_that_hangs_from_waiting():
     """Only work that began and did not end counts; waiting for frames may last for ever."""
     now = [0.0]
-    pulse = Pulse(lambda: now[0])
+    stall = StallDetector(lambda: now[0])
     now[0] = 1e6
-    assert not pulse.hangs(5.0)
-    with pulse.beat():
+    assert not stall.hangs(5.0)
+    with stall.working():
         now[0] += 4
-        assert not pulse.hangs(5.0)
+        assert not stall.hangs(5.0)
         now[0] += 2
-        assert pulse.hangs(5.0)
-    assert not pulse.hangs(5.0)
+        assert stall.hangs(5.0)
+    assert not stall.hangs(5.0)

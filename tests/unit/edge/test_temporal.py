@@ -12,8 +12,15 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Classification, ModelId
 from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import CarryConfig, Mode, PolicyConfig
-from spillover.edge.inference.temporal import Heard, LastAnswer, NoCarry, build_carry, carried, similarity
+from spillover.edge.config import Mode, PolicyConfig, TemporalConfig
+from spillover.edge.inference.temporal import (
+    CloudReference,
+    LastAnswerCorrector,
+    NoCorrection,
+    build_temporal,
+    carried,
+    similarity,
+)
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.policy.base import HELD_BACK, Context, Policy
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
@@ -44,7 +51,7 @@ class Told:
         """Keep it."""
         self.fallen_back.append((option, reason))
 
-    def settle(self, outcome: object) -> None:
+    def complete(self, outcome: object) -> None:
         """Keep it."""
         self.outcomes.append(outcome)
 
@@ -54,9 +61,11 @@ def says(prediction: Classification) -> CloudAnswer:
     return CloudAnswer(prediction, ModelId("big", "1"), 0.0, 0.0, 0.0, 0.0)
 
 
-def answered(carry: LastAnswer, frame_id: str, captured_s: float, cloud: Classification = CLOUD_THEN) -> None:
+def answered(
+    temporal: LastAnswerCorrector, frame_id: str, captured_s: float, cloud: Classification = CLOUD_THEN
+) -> None:
     """The cloud is asked about a frame, of which the edge said EDGE_THEN, and answers."""
-    carry.watch(Told(), frame_id, captured_s, EDGE_THEN).settle(says(cloud))
+    temporal.watch(Told(), frame_id, captured_s, EDGE_THEN).complete(says(cloud))
 
 
 @st.composite
@@ -113,12 +122,12 @@ def test_what_the_edge_sees_change_moves_the_answer() -> None:
 
 def test_the_newest_answer_is_carried() -> None:
     """The frame it came from is named; an answer to an older frame that comes later changes nothing."""
-    carry = LastAnswer(CarryConfig(max_age_s=10))
-    assert carry.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
-    late = carry.watch(Told(), "first", 0.0, EDGE_THEN)
-    answered(carry, "second", 1.0)
-    late.settle(says(classification(1.0, 0.0, 0.0)))
-    shown = carry.correct(EDGE_THEN, GREY, 2.0)
+    temporal = LastAnswerCorrector(TemporalConfig(max_age_s=10))
+    assert temporal.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
+    late = temporal.watch(Told(), "first", 0.0, EDGE_THEN)
+    answered(temporal, "second", 1.0)
+    late.complete(says(classification(1.0, 0.0, 0.0)))
+    shown = temporal.correct(EDGE_THEN, GREY, 2.0)
     assert shown.carried_from == "second"
     assert isinstance(shown.prediction, Classification)
     assert shown.prediction.class_id[0] == 2
@@ -126,74 +135,74 @@ def test_the_newest_answer_is_carried() -> None:
 
 def test_an_old_answer_is_left_alone() -> None:
     """Beyond `max_age_s` from capture to capture the edge's own answer stands."""
-    carry = LastAnswer(CarryConfig(max_age_s=3))
-    answered(carry, "then", 1.0)
-    assert carry.correct(EDGE_THEN, GREY, 4.0).carried_from == "then"
-    assert carry.correct(EDGE_THEN, GREY, 4.001).prediction is EDGE_THEN
+    temporal = LastAnswerCorrector(TemporalConfig(max_age_s=3))
+    answered(temporal, "then", 1.0)
+    assert temporal.correct(EDGE_THEN, GREY, 4.0).carried_from == "then"
+    assert temporal.correct(EDGE_THEN, GREY, 4.001).prediction is EDGE_THEN
 
 
 def test_another_scene_is_left_alone() -> None:
     """Where the edge's answers then and now are unlike, nothing is carried: the picture is another."""
-    carry = LastAnswer(CarryConfig(min_similarity=0.5))
-    answered(carry, "then", 0.0)
+    temporal = LastAnswerCorrector(TemporalConfig(min_similarity=0.5))
+    answered(temporal, "then", 0.0)
     unlike = Classification(np.array([2, 1, 0], np.int32), np.array([0.98, 0.01, 0.01], np.float32))
-    assert carry.correct(unlike, GREY, 0.1).prediction is unlike
+    assert temporal.correct(unlike, GREY, 0.1).prediction is unlike
 
 
 def test_a_cut_ends_what_is_carried() -> None:
     """A picture that has changed all over is another scene; answers to frames before it come too late."""
-    carry = LastAnswer(CarryConfig(max_change=0.4))
-    carry.correct(EDGE_THEN, GREY, 0.0)
-    answered(carry, "grey", 0.0)
-    under_way = carry.watch(Told(), "grey too", 0.1, EDGE_THEN)
-    assert carry.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
-    assert carry.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
-    under_way.settle(says(CLOUD_THEN))
-    assert carry.correct(EDGE_THEN, WHITE, 0.4).carried_from == ""
-    answered(carry, "white", 0.4)
-    assert carry.correct(EDGE_THEN, WHITE, 0.5).carried_from == "white"
+    temporal = LastAnswerCorrector(TemporalConfig(max_change=0.4))
+    temporal.correct(EDGE_THEN, GREY, 0.0)
+    answered(temporal, "grey", 0.0)
+    under_way = temporal.watch(Told(), "grey too", 0.1, EDGE_THEN)
+    assert temporal.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
+    assert temporal.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
+    under_way.complete(says(CLOUD_THEN))
+    assert temporal.correct(EDGE_THEN, WHITE, 0.4).carried_from == ""
+    answered(temporal, "white", 0.4)
+    assert temporal.correct(EDGE_THEN, WHITE, 0.5).carried_from == "white"
 
 
 def test_the_ticket_behind_is_told_everything() -> None:
     """Bytes, answers and failures reach the table of answers as before; a failure carries nothing."""
-    carry, told = LastAnswer(CarryConfig()), Told()
-    ticket = carry.watch(told, "f", 0.0, EDGE_THEN)
-    ticket.encoded(100, 0.01)
-    ticket.fall_back("picture", "no tail")
+    temporal, told = LastAnswerCorrector(TemporalConfig()), Told()
+    handler = temporal.watch(told, "f", 0.0, EDGE_THEN)
+    handler.encoded(100, 0.01)
+    handler.fall_back("picture", "no tail")
     failure = CallFailure("unavailable")
-    ticket.settle(failure)
+    handler.complete(failure)
     assert (told.bytes, told.fallen_back, told.outcomes) == ([100], [("picture", "no tail")], [failure])
-    assert carry.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
+    assert temporal.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
 
 
 def test_age_counts_from_the_newest_question() -> None:
     """A frame under way counts as asked about; one that failed does not any more."""
-    carry = LastAnswer(CarryConfig())
-    assert carry.asked_ago_s(5.0) == math.inf
-    answered(carry, "first", 5.0)
-    second = carry.watch(Told(), "second", 6.0, EDGE_THEN)
-    assert carry.asked_ago_s(6.5) == 0.5
-    second.settle(CallFailure("deadline_exceeded"))
-    assert carry.asked_ago_s(6.5) == 1.5
+    temporal = LastAnswerCorrector(TemporalConfig())
+    assert temporal.since_last_offload_s(5.0) == math.inf
+    answered(temporal, "first", 5.0)
+    second = temporal.watch(Told(), "second", 6.0, EDGE_THEN)
+    assert temporal.since_last_offload_s(6.5) == 0.5
+    second.complete(CallFailure("deadline_exceeded"))
+    assert temporal.since_last_offload_s(6.5) == 1.5
 
 
 def test_answers_come_from_other_threads() -> None:
     """Many calls that end at once, in any order, leave the newest frame's answer."""
-    carry = LastAnswer(CarryConfig(max_age_s=1000))
-    threads = [threading.Thread(target=answered, args=(carry, str(n), float(n))) for n in range(50)]
+    temporal = LastAnswerCorrector(TemporalConfig(max_age_s=1000))
+    threads = [threading.Thread(target=answered, args=(temporal, str(n), float(n))) for n in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert carry.correct(EDGE_THEN, GREY, 60.0).carried_from == "49"
+    assert temporal.correct(EDGE_THEN, GREY, 60.0).carried_from == "49"
 
 
 def test_a_detector_cannot_carry() -> None:
     """Boxes of an earlier frame are elsewhere: an error names the key. Without it nothing is carried."""
-    with pytest.raises(ConfigError, match="carry: is for classifiers"):
-        build_carry(CarryConfig(), Task.DETECTION)
-    nothing = build_carry(None, Task.DETECTION)
-    assert isinstance(nothing, NoCarry)
+    with pytest.raises(ConfigError, match="temporal: is for classifiers"):
+        build_temporal(TemporalConfig(), Task.DETECTION)
+    nothing = build_temporal(None, Task.DETECTION)
+    assert isinstance(nothing, NoCorrection)
     boxes = detections(0.9)
     assert nothing.correct(boxes, GREY, 0.0).prediction is boxes
 
@@ -205,7 +214,7 @@ def _refreshing() -> Policy:
         Task.CLASSIFICATION,
         0.5,
         lambda: 0.5,
-        carry=CarryConfig(refresh_s=0.5),
+        temporal=TemporalConfig(refresh_s=0.5),
     )
 
 
@@ -214,27 +223,27 @@ def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
     policy = _refreshing()
     link = LinkState(max_in_flight=4)
     sure = classification(0.9, 0.1)
-    assert policy.decide(sure, Context(0.4, link, asked_ago_s=0.4)).reason == "confident"
-    refreshed = policy.decide(sure, Context(0.4, link, asked_ago_s=0.5))
+    assert policy.decide(sure, Context(0.4, link, since_last_offload_s=0.4)).reason == "confident"
+    refreshed = policy.decide(sure, Context(0.4, link, since_last_offload_s=0.5))
     assert (refreshed.action, refreshed.reason) == (Action.SEND_FRAME, "refresh")
-    assert (refreshed.inputs["asked_ago_s"], refreshed.inputs["refresh_s"]) == (0.5, 0.5)
-    assert policy.decide(sure, Context(0.4, link)).inputs["asked_ago_s"] < math.inf
+    assert (refreshed.inputs["since_last_offload_s"], refreshed.inputs["refresh_s"]) == (0.5, 0.5)
+    assert policy.decide(sure, Context(0.4, link)).inputs["since_last_offload_s"] < math.inf
 
 
 def test_a_refresh_that_cannot_leave_is_put_off() -> None:
     """Only the clock wanted the cloud's answer: the frame is the edge's, not a degraded one."""
     policy = _refreshing()
     down = LinkState(max_in_flight=4, breaker=BreakerPhase.OPEN, breaker_allows=False)
-    decision = policy.decide(classification(0.9, 0.1), Context(0.4, down, asked_ago_s=9.0))
+    decision = policy.decide(classification(0.9, 0.1), Context(0.4, down, since_last_offload_s=9.0))
     assert (decision.action, decision.reason) == (Action.KEEP, "refresh put off")
     assert decision.reason not in HELD_BACK
 
 
 def test_carry_keeps_the_newest_of_equals() -> None:
     """Two answers to one frame: the later one stands, as a revision would."""
-    carry = LastAnswer(CarryConfig())
-    carry.heard(Heard("f", 0.0, EDGE_THEN, CLOUD_THEN))
-    carry.heard(Heard("f", 0.0, EDGE_THEN, classification(0.1, 0.8, 0.1)))
-    shown = carry.correct(EDGE_THEN, GREY, 0.0).prediction
+    temporal = LastAnswerCorrector(TemporalConfig())
+    temporal.heard(CloudReference("f", 0.0, EDGE_THEN, CLOUD_THEN))
+    temporal.heard(CloudReference("f", 0.0, EDGE_THEN, classification(0.1, 0.8, 0.1)))
+    shown = temporal.correct(EDGE_THEN, GREY, 0.0).prediction
     assert isinstance(shown, Classification)
     assert shown.class_id[0] == 1

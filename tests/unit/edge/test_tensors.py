@@ -12,7 +12,7 @@ from spillover.common.model.manifest import Colour, Input, Manifest, Output, Res
 from spillover.common.model.preprocess import Geometry, preprocess
 from spillover.common.types import Detections
 from spillover.edge.config import UplinkConfig
-from spillover.edge.payload.encoder import PICTURE, TENSOR, Packer, as_it_waits
+from spillover.edge.payload.encoder import PICTURE, TENSOR, PayloadEncoder, as_it_waits
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
 from tests.support.edge_values import frame
@@ -31,21 +31,21 @@ def make(tmp_path):
         oip = {"manifest": str(tmp_path / "model.yaml"), "input": "x", "outputs": ["y"]} | keys
         config = msgspec.convert({"protocol": "oip", "oip": oip} | (also or {}), UplinkConfig)
         encoder = TensorEncoder(config, config.oip, task)
-        return encoder, Packer(config, "boot", {TENSOR: encoder})
+        return encoder, PayloadEncoder(config, "boot", {TENSOR: encoder})
 
     return build
 
 
 def test_a_frame_becomes_the_input_of_the_clouds_network(make):
     """The tensor is what the server's own preprocessing would have made, with the batch axis before it."""
-    _, packer = make()
+    _, payload_encoder = make()
     one = frame()
     expected, geometry = preprocess(one.image, NORMALISED)
-    parcel = packer.pack(one)
-    assert isinstance(parcel.payload, EncodedTensor)
-    np.testing.assert_array_equal(parcel.payload.tensor, expected[None])
-    assert (parcel.option, parcel.payload.geometry) == (TENSOR, geometry)
-    assert len(parcel.payload.data) == expected.nbytes
+    encoded_frame = payload_encoder.pack(one)
+    assert isinstance(encoded_frame.payload, EncodedTensor)
+    np.testing.assert_array_equal(encoded_frame.payload.tensor, expected[None])
+    assert (encoded_frame.option, encoded_frame.payload.geometry) == (TENSOR, geometry)
+    assert len(encoded_frame.payload.data) == expected.nbytes
 
 
 @pytest.mark.parametrize(("datatype", "dtype"), [("FP16", np.float16), ("UINT8", np.uint8)])
@@ -60,23 +60,23 @@ def test_smaller_datatypes(make, datatype, dtype):
 
 def test_a_tensor_waits_as_a_picture(make):
     """On the disk is a JPEG in both cases: a frame that was never sent, and one that was sent in vain."""
-    _, packer = make()
-    waiting = packer.pack_to_wait(frame())
-    rescued = as_it_waits(packer.pack(frame()))
-    for parcel in (waiting, rescued):
-        assert isinstance(parcel.payload, EncodedImage)
-        assert parcel.option == PICTURE
-        assert decode_jpeg(parcel.payload.data, 10_000).shape == (48, 64, 3)
+    _, payload_encoder = make()
+    waiting = payload_encoder.pack_to_wait(frame())
+    rescued = as_it_waits(payload_encoder.pack(frame()))
+    for encoded_frame in (waiting, rescued):
+        assert isinstance(encoded_frame.payload, EncodedImage)
+        assert encoded_frame.option == PICTURE
+        assert decode_jpeg(encoded_frame.payload.data, 10_000).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("resize", list(Resize))
 def test_a_picture_that_has_waited_leads_back_to_the_frame(make, resize):
     """Made from a shrunken picture, the geometry is that of the frame: boxes come out in its pixels."""
     spec = Input(height=16, width=32, resize=resize, crop_fraction=0.8)
-    encoder, packer = make(spec, also={"longest_side": 32})
+    encoder, payload_encoder = make(spec, also={"longest_side": 32})
     one = frame(size=(48, 64))
-    direct = packer.pack(one).payload
-    sent = encoder.refit(packer.pack_to_wait(one))
+    direct = payload_encoder.pack(one).payload
+    sent = encoder.refit(payload_encoder.pack_to_wait(one))
     assert isinstance(direct, EncodedTensor)
     assert isinstance(sent.payload, EncodedTensor)
     assert sent.option == TENSOR
@@ -88,22 +88,22 @@ def test_a_picture_that_has_waited_leads_back_to_the_frame(make, resize):
 
 def test_a_tensor_is_sent_as_it_is(make):
     """What was packed as a tensor is not made again for a second try."""
-    encoder, packer = make()
-    parcel = packer.pack(frame())
-    assert encoder.refit(parcel) is parcel
+    encoder, payload_encoder = make()
+    encoded_frame = payload_encoder.pack(frame())
+    assert encoder.refit(encoded_frame) is encoded_frame
 
 
 def test_boxes_of_a_tensor_are_in_frame_pixels_already(make):
     """The decoder has the geometry, so nothing is mapped a second time."""
-    _, packer = make()
+    _, payload_encoder = make()
     boxes = Detections(np.array([[1, 2, 3, 4]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))
-    assert packer.pack(frame()).in_frame_pixels(boxes) is boxes
+    assert payload_encoder.pack(frame()).in_frame_pixels(boxes) is boxes
 
 
 def test_what_cannot_become_a_tensor_is_named(make):
     """Features from a time with another configuration, and a damaged picture, are refused for good."""
-    encoder, packer = make()
-    waiting = packer.pack_to_wait(frame())
+    encoder, payload_encoder = make()
+    waiting = payload_encoder.pack_to_wait(frame())
     features = EncodedFeatures(b"", "0" * 64, Geometry(1, 1, 0, 0, 64, 48))
     with pytest.raises(InvalidInputError, match="features"):
         encoder.refit(replace(waiting, payload=features))
@@ -150,7 +150,7 @@ def test_the_clouds_network_must_do_what_the_edges_does(make, tmp_path):
         {
             "protocol": "oip",
             "oip": {"manifest": "m", "input": "x", "outputs": ["y"]},
-            "ladder": [{"jpeg_quality": 50}],
+            "variants": [{"jpeg_quality": 50}],
         },
     ],
 )

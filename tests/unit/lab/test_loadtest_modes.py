@@ -65,10 +65,10 @@ def test_a_mistake_in_a_swept_key_names_it() -> None:
 @pytest.mark.usefixtures("home")
 def test_a_mode_that_is_not_for_the_model_is_named() -> None:
     """A score of the other task, or a detector that carries: an error before an edge is started."""
-    modes = config_for(odd={"policy": {"kind": "near_threshold"}}, carries={"carry": {}})
+    modes = config_for(odd={"policy": {"kind": "near_threshold"}}, carries={"temporal": {}})
     with pytest.raises(ConfigError, match=r"modes\.odd: policy\.kind"):
         check_fits(edge_of(modes, "odd"), "odd", Task.CLASSIFICATION)
-    with pytest.raises(ConfigError, match=r"modes\.carries: carry"):
+    with pytest.raises(ConfigError, match=r"modes\.carries: temporal"):
         check_fits(edge_of(modes, "carries"), "carries", Task.DETECTION)
     check_fits(edge_of(modes, "carries"), "carries", Task.CLASSIFICATION)
 

@@ -16,7 +16,7 @@ from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Detections
 from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import BudgetConfig, CarryConfig, Mode, PolicyConfig
+from spillover.edge.config import BudgetConfig, Mode, PolicyConfig, TemporalConfig
 from spillover.edge.inference.scene import Surroundings
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from spillover.edge.policy.base import Context, Reason
@@ -210,7 +210,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     tokens=st.floats(0, 60_000),
     draw=st.floats(0, 1, exclude_max=True),
     moved=st.floats(0, 1),
-    asked_ago_s=st.sampled_from([0.1, 50.0]),
+    since_last_offload_s=st.sampled_from([0.1, 50.0]),
     spool_from=st.sampled_from([None, 0.2]),
 )
 def test_every_decision_follows_from_what_is_logged_of_it(  # noqa: PLR0917 - all that a policy knows
@@ -224,7 +224,7 @@ def test_every_decision_follows_from_what_is_logged_of_it(  # noqa: PLR0917 - al
     tokens: float,
     draw: float,
     moved: float,
-    asked_ago_s: float,
+    since_last_offload_s: float,
     spool_from: float | None,
 ) -> None:
     """Of detectors with every rule switched on, whatever the link; another reason would not follow."""
@@ -239,12 +239,14 @@ def test_every_decision_follows_from_what_is_logged_of_it(  # noqa: PLR0917 - al
         tokens=Tokens(tokens, 60_000, 100.0),
     )
     config = PolicyConfig(threshold=0.4, budget=BudgetConfig(bytes=600_000), audit_share=0.1)
-    carry = CarryConfig(refresh_s=10.0)
+    carry = TemporalConfig(refresh_s=10.0)
     policy = build_policy(Mode.HYBRID, config, Task.DETECTION, 0.5, lambda: draw, spool_from, carry)
     found = np.sort(np.array(confidence, np.float32))[::-1]
     boxes = Detections(np.zeros((len(found), 4), np.float32), found, np.zeros(len(found), np.int32))
     seen = Surroundings(motion=moved, lost_track=moved > 0.5)
-    decision = policy.decide(boxes, Context(left_s, link, surroundings=seen, asked_ago_s=asked_ago_s))
+    decision = policy.decide(
+        boxes, Context(left_s, link, surroundings=seen, since_last_offload_s=since_last_offload_s)
+    )
     assert follows(decision)
     assert not follows(replace(decision, reason=Reason.MODE))
     other = Action.SEND_FRAME if decision.action in {Action.KEEP, Action.SPOOL} else Action.KEEP

@@ -1,4 +1,4 @@
-"""What the ladder's smaller pictures and crops cost and keep, on real pictures."""
+"""What smaller pictures and crops cost and keep, on real pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Detections, Image, Prediction
-from spillover.edge.config import Rung
+from spillover.edge.config import PictureVariant
 from spillover.edge.payload.crops import Crop, crop_of
-from spillover.edge.payload.encoder import encode_rung
-from spillover.edge.payload.types import Parcel
+from spillover.edge.payload.encoder import encode_variant
+from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.region import doubtful_region
 from spillover.edge.policy.scores import ScoreSettings
 from spillover.lab.data.labelled import LabelledSet
@@ -27,23 +27,23 @@ _Column = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class RungRow:
-    """`kept` is the mean agreement of the answers with those to the first rung's pictures.
+class VariantRow:
+    """`fidelity` is the mean agreement of the answers with those to the first variant's pictures.
 
     Of a crop: of the merged answers, over the pictures that one is cut from, a share `offered` of all; beside
-    it what the edge's own answers to those pictures agree, and what the first rung's bytes are for them.
+    it what the edge's own answers to those pictures agree, and what the first variant's bytes are for them.
     """
 
     name: str
     mean_bytes: float
-    kept: float
+    fidelity: float
     offered: float = 1.0
     edge_agrees: float | None = None
     usual_bytes: float | None = None
 
     def told(self) -> str:
         """For people."""
-        text = f"{self.name}: {self.mean_bytes:.0f} bytes, keeps {self.kept:.1%} of the cloud's answers"
+        text = f"{self.name}: {self.mean_bytes:.0f} bytes, keeps {self.fidelity:.1%} of the cloud's answers"
         if self.edge_agrees is None:
             return text if self.offered else f"{self.name}: no picture to cut a crop from"
         return (
@@ -68,19 +68,19 @@ class Doubts:
         """The boxes that the edge reports."""
         says = self.says[number]
         assert isinstance(says, Detections)  # noqa: S101 - crops are of a detector's pictures
-        kept = says.confidence >= self.settings.report_threshold
-        return Detections(says.xyxy[kept], says.confidence[kept], says.class_id[kept])
+        fidelity = says.confidence >= self.settings.report_threshold
+        return Detections(says.xyxy[fidelity], says.confidence[fidelity], says.class_id[fidelity])
 
 
-def measure_rungs(
+def measure_variants(
     cloud: Path,
     data: LabelledSet,
-    rungs: Sequence[Rung],
+    variants: Sequence[PictureVariant],
     progress: Progress,
     threads: int = 0,
     doubts: Doubts | None = None,
-) -> list[RungRow]:
-    """Encode, decode and answer every picture in every form; the first rung is the usual one.
+) -> list[VariantRow]:
+    """Encode, decode and answer every picture in every form; the first variant is the usual one.
 
     Crops need `doubts`.
 
@@ -89,32 +89,37 @@ def measure_rungs(
         SourceError: a picture cannot be read.
     """
     model = Model(open_model_folder(cloud), SessionConfig(threads=threads))
-    shape = len(data.pictures), len(rungs)
-    sizes, kept, own = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
-    for row, picture in enumerate(progress.track(data.pictures, "ladder")):
+    shape = len(data.pictures), len(variants)
+    sizes, fidelity, own = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
+    for row, picture in enumerate(progress.track(data.pictures, "variants")):
         image, usual = picture.image(), None
         crop = doubts.crop(row, image) if doubts else None
-        for column, rung in enumerate(rungs):
-            if rung.crop and crop is None:
+        for column, variant in enumerate(variants):
+            if variant.crop and crop is None:
                 continue
-            sent = encode_rung(image, rung, crop.region if crop and rung.crop else None)
+            sent = encode_variant(image, variant, crop.region if crop and variant.crop else None)
             says, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
-            told = _in_frame(says, image, sent, crop if rung.crop else None)
+            told = _in_frame(says, image, sent, crop if variant.crop else None)
             usual = told if usual is None else usual
-            sizes[row, column], kept[row, column] = len(sent.data), agreement(told, usual)
+            sizes[row, column], fidelity[row, column] = len(sent.data), agreement(told, usual)
         if doubts and crop and usual is not None:
             own[row] = agreement(doubts.reported(row), usual)
     return [
-        _row(rung, sizes[:, column], kept[:, column], sizes[:, 0], own) for column, rung in enumerate(rungs)
+        _row(variant, sizes[:, column], fidelity[:, column], sizes[:, 0], own)
+        for column, variant in enumerate(variants)
     ]
 
 
-def _row(rung: Rung, sizes: _Column, kept: _Column, usual: _Column, own: _Column) -> RungRow:
+def _row(
+    variant: PictureVariant, sizes: _Column, fidelity: _Column, usual: _Column, own: _Column
+) -> VariantRow:
     there = ~np.isnan(sizes)
     if not there.any():
-        return RungRow(rung.name, 0.0, 0.0, 0.0)
-    row = RungRow(rung.name, float(sizes[there].mean()), float(kept[there].mean()), float(there.mean()))
-    if not rung.crop:
+        return VariantRow(variant.name, 0.0, 0.0, 0.0)
+    row = VariantRow(
+        variant.name, float(sizes[there].mean()), float(fidelity[there].mean()), float(there.mean())
+    )
+    if not variant.crop:
         return row
     return replace(row, edge_agrees=float(own[there].mean()), usual_bytes=float(usual[there].mean()))
 
@@ -122,5 +127,5 @@ def _row(rung: Rung, sizes: _Column, kept: _Column, usual: _Column, own: _Column
 def _in_frame(prediction: Prediction, image: Image, sent: EncodedImage, crop: Crop | None) -> Prediction:
     """As the edge gives the answer."""
     height, width = image.shape[:2]
-    parcel = Parcel("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
+    parcel = EncodedFrame("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
     return parcel.in_frame_pixels(prediction)
