@@ -15,7 +15,7 @@ import numpy as np
 
 from spillover.edge.spool.arena import intact_records
 from spillover.edge.spool.record import HEADER_BYTES
-from spillover.lab.runs.check.books import Books, Verdict
+from spillover.lab.runs.check.books import Books, AuditReport
 from spillover.lab.runs.check.cli import waiting_in
 from tests.chaos.disk import Disk
 from tests.chaos.edge import Edge, Look, kill, wait_until
@@ -213,7 +213,7 @@ class Field:
     def _kill_last_edge(self) -> None:
         self.edge.kill()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditReport:
         """The books of all runs so far; while no edge runs, what was accepted is looked for on the disk."""
         self._read_results()
         if self.edge.runs:

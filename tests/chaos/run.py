@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from spillover.lab.processes import terminable
-from spillover.lab.runs.check.books import Verdict
+from spillover.lab.runs.check.books import AuditReport
 from tests.chaos.disk import CannotHappenHereError
 from tests.chaos.faults import FAULTS, edge_killed
 from tests.chaos.field import Field, Sample
@@ -76,7 +76,7 @@ def chaos(folder: Path, cycles: int, seed: int, scale: float, only: str = "") ->
         field.close()
 
 
-def _say(cycle: int, name: str, sample: Sample, verdict: Verdict) -> None:
+def _say(cycle: int, name: str, sample: Sample, verdict: AuditReport) -> None:
     pending = sample.look.metrics.get("spillover_edge_spool_pending", 0)
     click.echo(
         f"{sample.at_s:7.1f} s  cycle {cycle:4} {name:16} frames {verdict.frames:6} {dict(verdict.endings)} "
