@@ -172,7 +172,7 @@ def test_a_channel_that_found_nobody_is_not_kept() -> None:
         )
         first = connections.current()
         call = first.method.future(pb.InferRequest(), timeout=PATIENCE_S)
-        first.temporal(call)
+        first.track(call)
         call.add_done_callback(lambda _: landed.set())
         assert failed.wait(PATIENCE_S)
         assert landed.wait(PATIENCE_S)
