@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto bench-edge path bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -69,6 +69,10 @@ check-proto: $(STAMP)
 
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
 	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python
+
+path: $(STAMP) ## the files of edge/ that an offloaded frame runs through, traced in a running daemon
+	$(BIN)/spillover lab prepare
+	$(BIN)/python -m benchmarks path
 
 bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
 	$(BIN)/python -m benchmarks policy --out out/bench-policy

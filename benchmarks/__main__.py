@@ -15,6 +15,7 @@ from spillover.lab.processes import terminable
         "cloud": ("cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
+        "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
         "spool": ("spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
     },
 )

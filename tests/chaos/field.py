@@ -15,7 +15,7 @@ import numpy as np
 
 from spillover.edge.spool.arena import intact_records
 from spillover.edge.spool.record import HEADER_BYTES
-from spillover.lab.runs.check.books import Books, AuditReport
+from spillover.lab.runs.check.books import AuditReport, Books
 from spillover.lab.runs.check.cli import waiting_in
 from tests.chaos.disk import Disk
 from tests.chaos.edge import Edge, Look, kill, wait_until

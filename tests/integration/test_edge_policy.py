@@ -1,4 +1,4 @@
-"""Audits, picture variants and the link's record through a whole daemon, against a real server on loopback."""
+"""Audits, picture variants and the link's record through a daemon, against a real server on loopback."""
 
 from pathlib import Path
 from typing import Any
