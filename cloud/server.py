@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
@@ -15,7 +15,6 @@ from spillover.cloud.config import CloudConfig, LimitsConfig
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
-from spillover.cloud.rpc.metrics_endpoint import metrics_endpoint
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
@@ -26,6 +25,7 @@ from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
+from spillover.common.net.http import metrics_endpoint
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -76,7 +76,7 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
     metrics = Metrics()
     security = Security(config, metrics)
     with (
-        metrics_endpoint(config.metrics, metrics.registry, security) as metrics_address,
+        _metrics_endpoint(config, metrics, security) as metrics_address,
         ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
     ):
         async with _loaded(config, metrics) as registry:
@@ -85,6 +85,20 @@ async def running(config: CloudConfig) -> AsyncIterator[Running]:
             wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify)
             async with _listening(config, dataplane, wrapper, security) as address:
                 yield Running(address, metrics_address, registry, metrics, rate, config)
+
+
+def _metrics_endpoint(
+    config: CloudConfig, metrics: Metrics, security: Security
+) -> AbstractContextManager[str | None]:
+    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
+    guards = config.metrics and security.guards(config.metrics)
+    return metrics_endpoint(
+        config.metrics,
+        metrics.registry,
+        key="metrics",
+        context=security.http_context,
+        admit=security.admit_http if guards else None,
+    )
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import cv2
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.log import get_logger
+from spillover.common.net.http import metrics_endpoint
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.video import quiet_opencv
@@ -19,7 +20,7 @@ from spillover.edge.runtime.memory import release_free_memory
 from spillover.edge.runtime.stall import StallDetector
 from spillover.edge.runtime.systemd import Notifier
 from spillover.edge.runtime.worker import Ended, Worker
-from spillover.edge.telemetry.metrics import Metrics, metrics_endpoint
+from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
 
@@ -70,7 +71,9 @@ class Daemon:
         release_free_memory()
         with ExitStack() as stack:
             stack.callback(self._summarise)
-            stack.enter_context(metrics_endpoint(self._config.metrics_address, self.metrics.registry))
+            stack.enter_context(
+                metrics_endpoint(self._config.metrics_address, self.metrics.registry, key="metrics_address")
+            )
             self._parts.outlets.start()
             stack.callback(self._close_outlets)
             if forwarder := self._parts.sending.forwarder:

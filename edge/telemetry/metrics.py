@@ -4,13 +4,10 @@ Every captured frame ends once: `frames_captured` is the sum of `frames` over th
 over the reasons, plus the few that are still on their way.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from spillover.common.errors import ConfigError
-from spillover.common.net.addresses import split_host_port, with_port
 from spillover.common.types import AnsweredBy, Result
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.risk import ErrorEstimate
@@ -159,26 +156,3 @@ def _only(gauge: Gauge, current: str, known: Iterable[str]) -> None:
 def _key(name: str, labels: dict[str, str]) -> str:
     short = name.removeprefix(_PREFIX).removesuffix("_total")
     return f"{short}[{','.join(labels.values())}]" if labels else short
-
-
-@contextmanager
-def metrics_endpoint(address: str, registry: CollectorRegistry) -> Iterator[str | None]:
-    """Serve `registry` over HTTP at `host:port` while inside; gives the bound address. Empty serves nothing.
-
-    Raises:
-        ConfigError: the address is not `host:port`, or cannot be listened on.
-    """
-    if not address:
-        yield None
-        return
-    try:
-        host, port = split_host_port(address)
-        server, thread = start_http_server(port, host, registry)
-    except (ValueError, OSError, OverflowError) as error:
-        raise ConfigError(f"metrics_address: cannot listen on {address!r}: {error}") from error
-    try:
-        yield with_port(address, server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
