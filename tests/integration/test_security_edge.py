@@ -71,7 +71,7 @@ def call(link, request=None):
     connection = link.current()
     request = request or request_for(jpeg_of(RED), device_id="camera-1")
     future = connection.method.future(request, timeout=CALL_S, metadata=link.metadata())
-    connection.temporal(future)
+    connection.track(future)
     return future.exception(CALL_S) or future.result()
 
 
@@ -103,7 +103,7 @@ def test_a_call_in_flight_survives_the_change(server, pki):
     old = link.current()
     SpilloverStub(old._channel).ListModels(pb.ListModelsRequest(), timeout=CALL_S)
     held = HeldInfer(old._channel)
-    old.temporal(held.call)
+    old.track(held.call)
     pki.issue("camera-1")
     assert link.current() is not old
     assert call(link).frame_id == "f1"
