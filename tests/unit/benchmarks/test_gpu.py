@@ -7,6 +7,7 @@ from benchmarks.cloud.cli import bench_cloud
 from benchmarks.cloud.engine import Device, Engine, why_no_cuda
 
 
+@pytest.mark.needs("no-cuda")
 @pytest.mark.skipif(not why_no_cuda(), reason="this machine has CUDA: `make bench-gpu` runs there")
 def test_without_cuda_the_reason_is_printed_and_nothing_fails():
     """Exit code 0, one line that says why, and no figures that were measured on something else."""

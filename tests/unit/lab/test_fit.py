@@ -64,8 +64,9 @@ def test_no_picture_is_scored_by_an_estimator_that_has_seen_it() -> None:
         return fit_ridge(remembers[pictures], noise[pictures]).predict(remembers)
 
     scores = cross_fitted(60, fit_and_score, np.random.default_rng(1), Silent())
-    assert all(len(train) == 48 for train in seen)
-    assert all(abs(np.corrcoef(s, noise)[0, 1]) < 0.4 for s in scores)
+    assert {len(train) for train in seen} == {48}
+    assert len(scores)
+    assert max(abs(np.corrcoef(s, noise)[0, 1]) for s in scores) < 0.4
 
 
 def classifications(count: int) -> tuple[list[Prediction], list[Prediction], np.ndarray]:
