@@ -43,6 +43,7 @@ def _locked(database):
         other.execute("rollback")
 
 
+@pytest.mark.needs("small-disk")
 @pytest.mark.parametrize("trouble", ["locked", "full"])
 def test_a_database_that_takes_nothing_stalls_nobody_and_misses_nothing(tmp_path, trouble):
     """Frames go on into the file beside it while the database is stuck; afterwards it has every one."""
