@@ -32,7 +32,7 @@ def colour_classifier(repository: Path, name: str = "colour", version: str = "1"
         "colour",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
-        [numpy_helper.from_array(np.float32(gain), "gain")],
+        [numpy_helper.from_array(np.array(gain, np.float32), "gain")],
     )
     folder = save_network(graph, repository / name / version)
     describe_classifier(folder, name, version)
@@ -66,11 +66,11 @@ def fragile_classifier(repository: Path, failing: str, name: str = "fragile", ve
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
         [
-            numpy_helper.from_array(np.int64(0), "first"),
+            numpy_helper.from_array(np.array(np.int64(0)), "first"),
             numpy_helper.from_array(np.array([1], np.int64), "one"),
-            numpy_helper.from_array(np.float32(2.0), "two"),
+            numpy_helper.from_array(np.array(np.float32(2.0)), "two"),
             numpy_helper.from_array(np.zeros(2, np.float32), "table"),
-            numpy_helper.from_array(np.int64(2**46), "huge"),
+            numpy_helper.from_array(np.array(np.int64(2**46)), "huge"),
         ],
     )
     folder = save_network(graph, repository / name / version)

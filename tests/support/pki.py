@@ -80,4 +80,5 @@ class HeldInfer:
         """Send the message; its answer."""
         self._messages.put(request)
         self._messages.put(None)
-        return next(self.call)
+        reply: pb.InferReply = next(self.call)  # type: ignore[call-overload] # the stubs forget `__next__`
+        return reply

@@ -74,6 +74,11 @@ class ScriptedCloud(pb_grpc.SpilloverServicer):
         self.requests.append(request)
         return self.behaviour(request, context)
 
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsReply:  # noqa: N802
+        """It lists none."""
+        del request, context
+        return pb.ListModelsReply()
+
 
 @contextmanager
 def scripted_cloud(behaviour: Behaviour = answers) -> Iterator[ScriptedCloud]:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import msgspec
@@ -80,7 +81,7 @@ def jpeg_of(bgr: tuple[int, int, int], width: int = 64, height: int = 48) -> byt
     return encode_jpeg(np.full((height, width, 3), bgr, np.uint8), 90).data
 
 
-def request_for(jpeg: bytes, model: str = "", **fields: object) -> pb.InferRequest:
+def request_for(jpeg: bytes, model: str = "", **fields: Any) -> pb.InferRequest:
     """A request with one picture."""
     image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg)
     return pb.InferRequest(frame_id="f1", model=pb.ModelRef(name=model), image=image, **fields)

@@ -20,15 +20,19 @@ def residual_classifier(repository: Path, name: str = "residual", version: str =
         scale = np.sqrt(2 / np.prod(shape[1:]))
         return numpy_helper.from_array((random.normal(size=shape) * scale).astype(np.float32), tensor)
 
-    conv = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    def conv(inputs: list[str], output: str, stride: int = 1) -> onnx.NodeProto:
+        return helper.make_node(
+            "Conv", inputs, [output], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride]
+        )
+
     graph = helper.make_graph(
         [
-            helper.make_node("Conv", ["image", "w1"], ["c1"], strides=[2, 2], **conv),
+            conv(["image", "w1"], "c1", stride=2),
             helper.make_node("Relu", ["c1"], ["r1"]),
-            helper.make_node("Conv", ["r1", "w2"], ["c2"], **conv),
+            conv(["r1", "w2"], "c2"),
             helper.make_node("Relu", ["c2"], ["r2"]),
             helper.make_node("Add", ["r2", "r1"], ["sum"]),
-            helper.make_node("Conv", ["sum", "w3"], ["c3"], strides=[2, 2], **conv),
+            conv(["sum", "w3"], "c3", stride=2),
             helper.make_node("Relu", ["c3"], ["r3"]),
             helper.make_node("GlobalAveragePool", ["r3"], ["pool"]),
             helper.make_node("Flatten", ["pool"], ["flat"]),
