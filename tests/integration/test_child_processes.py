@@ -12,6 +12,8 @@ import pytest
 from tests.support.models import colour_classifier
 from tests.support.processes import LIMIT_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 # A command of the workbench's group that starts a server and waits.
 SCRIPT = """
 import sys, click

@@ -22,6 +22,8 @@ from spillover.lab.pairs.replay.cli import replay
 from spillover.lab.records import read_records
 from tests.support.serving import cloud_config, serving
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 12
 A_MINUTE_S = 60.0
 

@@ -25,6 +25,8 @@ from tests.support.serving import cloud_config, serving
 from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 from tests.support.wiretap import wiretap
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 6
 JPEG_START = b"\xff\xd8\xff"
 FEATURES_START = b"SF\x01"

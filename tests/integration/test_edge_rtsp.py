@@ -30,6 +30,7 @@ def _can_serve() -> bool:
 
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.needs("rtsp"),
     pytest.mark.skipif(
         not _can_serve(),

@@ -18,6 +18,8 @@ from tests.support.models import SIDE, colour_classifier
 from tests.support.processes import free_port
 from tests.support.scripted_cloud import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 60
 
 

@@ -20,6 +20,8 @@ from tests.support.scripted_cloud import no_server_address
 from tests.support.serving import jpeg_of
 from tests.support.splitting import residual_classifier, split_classifier
 
+pytestmark = pytest.mark.slow
+
 COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (40, 40, 250))
 
 

@@ -18,6 +18,8 @@ from tests.support.models import colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
 from tests.support.serving import cloud_config, jpeg_of, serving
 
+pytestmark = pytest.mark.slow
+
 
 def job_for(address: str, **changes: object) -> Job:
     """Six edges, four frames a second each, every second one sent, a deadline no machine misses."""

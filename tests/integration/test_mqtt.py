@@ -23,6 +23,7 @@ MOSQUITTO = shutil.which(
 WAIT_S = 20
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.needs("mqtt"),
     pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto here (Debian: apt-get install mosquitto)"),
 ]

@@ -32,6 +32,7 @@ MODELS_EXTRA = (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.needs("models"),
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in MODELS_EXTRA),

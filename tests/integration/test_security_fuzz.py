@@ -20,6 +20,8 @@ from tests.support.models import centre_detector, colour_classifier, identity
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
 from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
+pytestmark = pytest.mark.slow
+
 OWN, OIP = "/spillover.v1.Spillover/", "/inference.GRPCInferenceService/"
 SENDERS_FAULT = {
     grpc.StatusCode.OK,

@@ -15,6 +15,8 @@ from spillover.lab.data.pictures import ArrayPicture
 from spillover.lab.pairs.fit.pair import Pair
 from spillover.lab.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_rank_rule_earns_nine_tenths_and_overspends_nothing() -> None:
     """On every row of the table, with drift as without."""

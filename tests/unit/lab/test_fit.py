@@ -19,6 +19,8 @@ from spillover.lab.pairs.fit.ridge import PENALTIES, fit_ridge
 from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature, taught_by
 from spillover.lab.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 SIDE = EdgeSide("e@1", "0" * 64, 0.1)
 

@@ -29,6 +29,8 @@ from spillover.lab.models.quantize.recipe import Recipe
 from spillover.lab.models.quantize.run import default_target
 from spillover.lab.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 SIDE = 16
 
 

@@ -29,6 +29,8 @@ from spillover.lab.split.pareto import fronts, pareto
 from spillover.lab.split.plan import SplitOptions, candidate_cuts, split_model
 from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
+pytestmark = pytest.mark.slow
+
 
 @st.composite
 def _graphs(draw):
