@@ -1,7 +1,6 @@
 """The command `spillover cloud`."""
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from spillover.cloud.config import CloudConfig
 from spillover.common.cli import LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import ConfigError
+from spillover.common.files import write_atomic
 from spillover.common.log import configure_logging, get_logger
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def _serve_until_signalled(
         loop.add_signal_handler(signal.SIGHUP, reload)
         get_logger("server").info("serving", address=server.address, metrics=server.metrics_address)
         if ready_file:
-            _write_atomically(ready_file, server.address)
+            write_atomic(ready_file, server.address.encode())
 
     try:
         await serve(config, stop, on_ready)
@@ -105,10 +105,3 @@ async def _reload(server: "Running", config_path: Path | None) -> None:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
     else:
         log.info("reloaded")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """So that whoever waits for the file never reads half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -2,14 +2,12 @@
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spillover.common.errors import ConfigError
-
-_PRIVATE, _PUBLIC = 0o600, 0o644
+from spillover.common.files import PRIVATE, PUBLIC, write_atomic
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -18,12 +16,12 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    _write(path, data, _PRIVATE)
+    _write(path, data, PRIVATE)
 
 
 def write_public(path: Path, data: bytes) -> None:
     """Write what everybody may read, as atomically. Raises ConfigError."""
-    _write(path, data, _PUBLIC)
+    _write(path, data, PUBLIC)
 
 
 def make_folder(path: Path) -> None:
@@ -53,17 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        _write_durably(partial, data, mode)
-        partial.replace(path)
+        write_atomic(path, data, mode=mode)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _write_durably(path: Path, data: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

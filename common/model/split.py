@@ -13,6 +13,7 @@ import msgspec
 from spillover.common.config import Section, load_config
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.features.quantizer import Quantizer
+from spillover.common.files import write_atomic
 from spillover.common.model.manifest import ModelFolder, file_sha256
 
 SPLIT_FILE = "split.yaml"
@@ -121,9 +122,7 @@ def open_split_plan(folder: ModelFolder) -> SplitPlan:
 
 def write_split_plan(folder: Path, plan: SplitPlan) -> None:
     """Write `split.yaml`, whole or not at all."""
-    part = folder / f"{SPLIT_FILE}.part"
-    part.write_bytes(msgspec.yaml.encode(msgspec.to_builtins(plan)))
-    part.replace(folder / SPLIT_FILE)
+    write_atomic(folder / SPLIT_FILE, msgspec.yaml.encode(msgspec.to_builtins(plan)))
 
 
 def check_digest(path: Path, digest: str) -> None:

@@ -5,7 +5,6 @@ runs earns nothing: the wall clock, which alone could tell it, may be wrong.
 """
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from spillover.common.errors import ConfigError
+from spillover.common.files import write_atomic
 from spillover.common.home import cache_home
 from spillover.common.log import get_logger
 from spillover.edge.config import BudgetConfig, Period, UplinkConfig
@@ -117,12 +117,7 @@ class SavedTokens:
 
     def save(self, left_bytes: float) -> None:
         """Replace the file; when this returns, the disk has it. Raises OSError."""
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(_Saved(left_bytes)))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        write_atomic(self._path, msgspec.json.encode(_Saved(left_bytes)))
         self.left_bytes = left_bytes
 
 

@@ -1,8 +1,8 @@
 """Predictions of one model over a labelled set, kept on disk so that a second look costs nothing."""
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from spillover.common.files import write_atomic
 from spillover.common.home import cache_home
 from spillover.common.model.manifest import ModelFolder, open_model_folder
 from spillover.common.model.session import Model
@@ -62,12 +63,12 @@ def predict_all(
 def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions of one kind to an .npz, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part.npz")
     fields = [_fields(prediction) for prediction in predictions]
     arrays = {name: np.concatenate([f[name] for f in fields]) for name in fields[0]}
     counts = np.array([len(f["class_id"]) for f in fields])
-    np.savez_compressed(part, allow_pickle=False, counts=counts, **arrays)
-    part.replace(path)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, counts=counts, **arrays)
+    write_atomic(path, content.getvalue())
 
 
 def load_predictions(path: Path) -> list[Prediction]:
