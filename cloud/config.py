@@ -1,4 +1,4 @@
-"""What `cloud.yaml` may say. Every key is explained in examples/cloud.yaml."""
+"""The keys of `cloud.yaml`. docs/reference/cloud.yaml.md is generated from this file."""
 
 import enum
 from pathlib import Path
@@ -20,16 +20,16 @@ Address = Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d
 
 
 class ModelsConfig(Section, frozen=True):
-    """Which models are served, and from where."""
+    """Which models are served, and from which folder."""
 
     repository: str = ""
-    """The folder of `<name>/<version>/model.onnx`; empty is where `spillover lab prepare` puts models."""
+    """The folder tree `<name>/<version>/model.onnx`; empty: where `spillover lab prepare` puts models."""
     load: tuple[str, ...] = ()
-    """`name` (its newest version) or `name@version`; empty loads the newest version of every model."""
+    """What to load: `name` (newest version) or `name@version`; empty: the newest of every model."""
     default: str = ""
-    """Answers requests that name no model; empty: the first of `load`, or the only one there is."""
+    """Which model answers requests that name none; empty: the first of `load`, or the only one."""
     tails: bool = True
-    """Load the tails of split models too; without, devices that send features are told to send pictures."""
+    """Also load the tails of split models. Without them, features are refused and devices send pictures."""
 
     @property
     def repository_path(self) -> Path:
@@ -38,66 +38,69 @@ class ModelsConfig(Section, frozen=True):
 
 
 class BatchingConfig(Section, frozen=True):
-    """How requests of one model are brought together."""
+    """How waiting requests of one model are run together."""
 
     max_batch_size: PositiveInt = 8
-    """Most rows in one run of the network; 1 runs every request by itself."""
+    """The most rows in one run of the network; 1: run every request by itself."""
     max_queue_delay_s: Seconds = 0.0
-    """How long an idle instance waits for more rows before it runs what is there; 0 never waits."""
+    """How long an idle instance waits for more rows; 0: not at all."""
     preferred_sizes: tuple[PositiveInt, ...] = ()
-    """Batch sizes at which an instance stops waiting early."""
+    """Batch sizes at which an instance stops waiting."""
     instances: PositiveInt = 1
     """Batches of one model that may run at the same time."""
     max_pending: PositiveInt = 64
-    """Requests of one model admitted and not yet answered; one more is refused."""
+    """Requests of one model that are admitted and not yet answered; one more is refused."""
 
 
 class ExecutorConfig(Section, frozen=True):
     """The threads that decode pictures and predictions."""
 
     workers: NonNegativeInt = 0
-    """Number of threads; 0 is one a core."""
+    """Number of threads; 0: one per core."""
 
 
 class LimitsConfig(Section, frozen=True):
-    """What one request, and one device, may cost."""
+    """What one request, one device and one connection may use."""
 
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
+    """Longest message, in and out."""
     max_pixels: PositiveInt = 50_000_000
+    """Largest picture, width times height; read from the JPEG's header before it is decoded."""
     max_tensor_elements: PositiveInt = 16 * 1024 * 1024
-    """Elements of all inputs of one request for a network itself."""
+    """Elements of all input tensors of one request."""
     max_unpacked_elements: PositiveInt = 262_144
-    """Of those, BYTES and typed contents, which are unpacked one by one and hold up everybody meanwhile."""
+    """Of those, strings and typed contents: unpacked one by one, 100 times slower than raw bytes."""
     device_rate_per_s: Seconds = 0.0
-    """Requests a second that one device may send on average; 0 is no limit."""
+    """Requests per second of one device, on average; 0: no limit."""
     device_burst: PositiveInt = 32
     """Requests that a device may send at once after a pause."""
     max_connections: PositiveInt = 1024
+    """Connections at the same time."""
     max_streams: PositiveInt = 128
-    """Calls of one connection at the same time; a client waits with the next one."""
+    """Calls of one connection at the same time; the client waits with the next one."""
     max_stream_requests: PositiveInt = 32
-    """Requests of one stream that are worked on at the same time; beyond, it is read no further."""
+    """Requests of one stream in work at the same time; the stream is not read while there are as many."""
     handshake_timeout_s: PositiveSeconds = 10.0
-    """A connection that has not said what it wants by then is closed."""
+    """A connection that has not finished its handshake by then is closed."""
     max_connection_age_s: PositiveSeconds = 3600.0
-    """Then a connection is asked to end, and made again: with certificates and rules as they are by then."""
+    """A connection of this age is asked to end; the client reconnects, with its newest certificate."""
     max_connection_age_grace_s: PositiveSeconds = 60.0
-    """How long its calls may still take; what is not over by then is cut off: a message that drips, say."""
+    """How long calls on such a connection may still take before they are cut off."""
     min_ping_interval_s: PositiveSeconds = 10.0
-    """A client that pings more often is sent away."""
+    """A client that pings more often is disconnected."""
 
 
 class TlsConfig(Section, frozen=True):
     """Encryption, and with `client_ca` mutual authentication. The files are read again when they change."""
 
     certificate: str
-    """The server's certificate, PEM, followed by its intermediates if it has any."""
+    """PEM file of the server's certificate, followed by its intermediates if there are any."""
     key: str
-    """The certificate's private key, PEM."""
+    """PEM file of the certificate's private key."""
     client_ca: str = ""
-    """Callers must show a certificate that a CA in this PEM file has signed; empty asks for none."""
+    """PEM file of CAs; callers must show a certificate that one of them signed. Empty: none is needed."""
     crl: str = ""
-    """Revoked client certificates: a list in PEM, signed by the CA."""
+    """PEM file with the list of revoked client certificates, signed by the CA."""
 
     def __post_init__(self) -> None:
         """Refuse what would have no effect."""
@@ -109,13 +112,15 @@ class SecurityConfig(Section, frozen=True):
     """Who may connect, who they are, and what they may do."""
 
     tls: TlsConfig | None = None
-    """Null serves in the clear, which needs a loopback address or `allow_plaintext_network`."""
+    """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
     tokens_file: str = ""
-    """Callers must send a token of this file; `spillover cloud tokens` writes it."""
+    """Callers must send a token of this file, which `spillover cloud tokens` writes."""
     roles: dict[str, tuple[Permission, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_ROLES))
-    """What each role may do: infer, control (of the repository), metrics."""
+    """What each role may do. A certificate's role is its organizational unit (none: device)."""
     allow_plaintext_network: bool = False
+    """Answer beyond this machine without encryption."""
     allow_anonymous_network: bool = False
+    """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
     def __post_init__(self) -> None:
         """Refuse two sources of identity."""
@@ -156,27 +161,39 @@ class LogConfig(Section, frozen=True):
     """The log, on standard error."""
 
     level: LogLevel = LogLevel.INFO
+    """The least serious entries that are written."""
     json: bool = False
+    """Write each entry as one JSON object, for machines."""
 
 
 class CloudConfig(Section, frozen=True):
-    """The content of `cloud.yaml`."""
+    """The whole of `cloud.yaml`."""
 
     listen: Address = "127.0.0.1:50051"
+    """`host:port` for calls. Port 0: the system chooses; the log and `--ready-file` name the port."""
     models: ModelsConfig = ModelsConfig()
+    """Which models are served, and from which folder."""
     session: SessionConfig = SessionConfig()
+    """How ONNX Runtime runs a model."""
     batching: BatchingConfig = BatchingConfig()
+    """How waiting requests of one model are run together."""
     batching_of: dict[str, BatchingConfig] = msgspec.field(default_factory=dict)
-    """Replaces `batching` for the models named."""
+    """A whole `batching` section for single models, by name."""
     executor: ExecutorConfig = ExecutorConfig()
+    """The threads that decode pictures and predictions."""
     limits: LimitsConfig = LimitsConfig()
+    """What one request, one device and one connection may use."""
     security: SecurityConfig = msgspec.field(default_factory=SecurityConfig)
+    """Who may connect, who they are, and what they may do."""
     metrics: Address | None = "127.0.0.1:9464"
+    """`host:port` of the Prometheus endpoint; null: none."""
     drain_timeout_s: PositiveSeconds = 10.0
+    """On stop, seconds to wait for calls in flight."""
     log: LogConfig = LogConfig()
+    """The log, on standard error."""
 
     def __post_init__(self) -> None:
-        """Refuse ports that do not exist, and to be open to the network by mistake."""
+        """Refuse ports that do not exist, and a server that is open to the network by mistake."""
         for key, address in (("listen", self.listen), ("metrics", self.metrics)):
             if address:
                 check_host_port(key, address)

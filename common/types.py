@@ -73,32 +73,39 @@ Prediction = Classification | Detections
 
 
 class Action(enum.Enum):
-    """What becomes of a frame."""
+    """What is done with a frame."""
 
     KEEP = "keep"
+    """Answered here; nothing is sent."""
     SEND_FRAME = "send_frame"
+    """Sent as a picture."""
     SEND_CROPS = "send_crops"
+    """Sent as a crop."""
     SEND_FEATURES = "send_features"
+    """Sent as features."""
     SPOOL = "spool"
+    """Answered here, and stored to be sent later."""
     DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy says of one frame, why, and from which figures.
-
-    `inputs` holds every number the decision was computed from, so that a log of decisions can be replayed.
-    """
+    """What the policy decided for one frame, why, and from which numbers."""
 
     action: Action
+    """What is done with the frame."""
     reason: str
+    """Why: one of a few fixed texts."""
     expected_gain: float = 0.0
+    """How much the cloud's answer is expected to add, in the unit of the score."""
     predicted_latency_s: float = 0.0
+    """Predicted seconds until the cloud's answer."""
     inputs: dict[str, float] = field(default_factory=dict)
+    """Every number that the decision was computed from, so that a log can be replayed."""
     payload: str = ""
-    """In which form the frame is sent, where there was a choice: `picture`, or the name of a cut."""
+    """The form in which the frame is sent, if there was a choice: `picture`, a variant, or a cut's name."""
     fallback: str = ""
-    """Why another form left than had been chosen, which `action` and `payload` then name; else empty."""
+    """Why another form was sent than was chosen (`action` and `payload` name the one sent); else empty."""
 
 
 class AnsweredBy(enum.Enum):
@@ -112,26 +119,30 @@ class AnsweredBy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds spent on one frame, stage by stage; a stage that did not happen is 0.
-
-    `network_s` is what is left of the round trip when the server's own times are taken off.
-    `total_s` is from capture to this result.
-    """
+    """Seconds spent on one frame, stage by stage; a stage that did not happen is 0."""
 
     capture_s: float = 0.0
     """Reading the picture (file, stream or device) and decoding it into BGR pixels."""
     queue_s: float = 0.0
     """Waiting between camera and model."""
     preprocess_s: float = 0.0
+    """Turning pixels into the model's input tensor."""
     infer_s: float = 0.0
+    """Running the edge's model."""
     decode_s: float = 0.0
     """Turning the model's output tensors into a prediction."""
     encode_s: float = 0.0
+    """Making the payload."""
     network_s: float = 0.0
+    """The round trip without the server's own times."""
     server_queue_s: float = 0.0
+    """Waiting in the server."""
     server_decode_s: float = 0.0
+    """Turning the payload into a tensor in the server."""
     server_infer_s: float = 0.0
+    """Running the cloud's model."""
     total_s: float = 0.0
+    """From capture to this result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +150,9 @@ class ModelId:
     """Which model answered."""
 
     name: str
+    """Name in model.yaml."""
     version: str
+    """Version in model.yaml."""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"

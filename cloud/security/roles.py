@@ -14,12 +14,16 @@ ANONYMOUS = "anonymous"
 
 
 class Permission(enum.Enum):
-    """What a role may be allowed. `OPEN` is everybody's and is never configured."""
+    """What a role may be allowed."""
 
     OPEN = "open"
+    """What everybody may do; never configured."""
     INFER = "infer"
+    """Ask models, and about models."""
     CONTROL = "control"
+    """Load and unload models."""
     METRICS = "metrics"
+    """Read statistics and metrics."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,21 +15,22 @@ Symbols = npt.NDArray[np.uint8]
 
 
 class Quantizer(Section, frozen=True):
-    """Uniform quantiser: values are clipped to [low, high] and rounded to the nearest of `levels` points.
-
-    With `channel_low` and `channel_high` (one each per index of the first axis) every channel has its own
-    clip; they must lie within [low, high] and travel as one byte each on that range.
-    `order` is a permutation of the channels and `predict` codes each channel as its difference, modulo
-    `levels`, from the one before it in that order; both only change how well the entropy coder does.
-    """
+    """Uniform quantiser: values are clipped to [low, high] and rounded to the nearest of `levels` points."""
 
     levels: Annotated[int, msgspec.Meta(ge=2, le=MAX_LEVELS)]
+    """Number of points."""
     low: float
+    """The lowest point."""
     high: float
+    """The highest point."""
     channel_low: tuple[float, ...] = ()
+    """With `channel_high`: a clip of each channel's own, within [low, high], sent as one byte each."""
     channel_high: tuple[float, ...] = ()
+    """See `channel_low`."""
     order: tuple[int, ...] = ()
+    """A permutation of the channels; it changes only how well the entropy coder does."""
     predict: bool = False
+    """Code each channel as its difference, modulo `levels`, from the one before it in that order."""
 
     def __post_init__(self) -> None:
         if not is_clip(self.low, self.high):

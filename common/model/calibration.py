@@ -21,7 +21,9 @@ class Calibration(Section, frozen=True):
     """`log-odds = offset + scale * log-odds of the network's own confidence`."""
 
     offset: float
+    """Added to the log-odds."""
     scale: Annotated[float, msgspec.Meta(gt=0)]
+    """Multiplies the log-odds."""
 
     def apply(self, confidence: FloatArray) -> FloatArray:
         """Calibrated confidences, float32, any shape; in the same order as those given."""

@@ -1,4 +1,4 @@
-"""A network that answers early and also gives its backbone's features: what `exit.yaml` in its folder says.
+"""A network that answers early and also gives its backbone's features: the keys of `exit.yaml`.
 
 Written by `spillover lab early-exit`. Such a network's outputs are those of the whole network, then the
 tensors of one cut: whoever has run it need not run that cut's head.
@@ -16,10 +16,12 @@ EXIT_FILE = "exit.yaml"
 
 
 class ExitInfo(Section, frozen=True):
-    """The content of `exit.yaml`: the head that the backbone is, by digest, and the outputs with features."""
+    """The whole of `exit.yaml`, which `spillover lab early-exit` writes."""
 
     head_sha256: Digest
+    """SHA-256 of the head that the backbone equals."""
     features: tuple[str, ...]
+    """The outputs that hold its features."""
 
 
 def load_exit_info(folder: Path) -> ExitInfo | None:

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with `model.onnx` and `model.yaml`. This file is what `model.yaml` may say."""
+"""A model on disk: a folder with `model.onnx` and `model.yaml`. This file holds the keys of `model.yaml`."""
 
 import enum
 import hashlib
@@ -21,7 +21,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Task(enum.Enum):
-    """What the model answers with."""
+    """What the model predicts."""
 
     CLASSIFICATION = "classification"
     DETECTION = "detection"
@@ -42,61 +42,71 @@ class Colour(enum.Enum):
 
 
 class Resize(enum.Enum):
-    """How a picture of any shape becomes `height` x `width`.
-
-    STRETCH ignores the aspect ratio. LETTERBOX keeps it, places the picture top-left and pads with
-    `pad_value` (YOLOX); LETTERBOX_CENTRE places it in the middle (Ultralytics). CENTRE_CROP scales the
-    shorter side to size / `crop_fraction` and cuts the middle (ImageNet evaluation).
-    """
+    """How a picture of any shape becomes `height` x `width`."""
 
     STRETCH = "stretch"
+    """Ignore the aspect ratio."""
     LETTERBOX = "letterbox"
+    """Keep the aspect ratio, place the picture top left, pad with `pad_value` (YOLOX)."""
     LETTERBOX_CENTRE = "letterbox_centre"
+    """The same, with the picture in the middle (Ultralytics)."""
     CENTRE_CROP = "centre_crop"
+    """Scale the shorter side to size / `crop_fraction` and cut out the middle (ImageNet evaluation)."""
 
 
 class Interpolation(enum.Enum):
-    """The resampling filter; BICUBIC_ANTIALIAS widens its kernel when it shrinks, as Pillow does."""
+    """The resampling filter."""
 
     LINEAR = "linear"
     AREA = "area"
     BICUBIC = "bicubic"
     BICUBIC_ANTIALIAS = "bicubic_antialias"
+    """Bicubic with a kernel that widens when it shrinks, as in Pillow."""
 
 
 class Input(Section, frozen=True):
     """How pixels become the input tensor: resize, reorder, then `(x - mean) / std` on values 0..255."""
 
     height: PositiveInt
+    """Rows of the input tensor."""
     width: PositiveInt
+    """Columns of the input tensor."""
     layout: Layout = Layout.NCHW
+    """Order of the input tensor's axes."""
     colour: Colour = Colour.RGB
+    """Order of the input tensor's channels."""
     resize: Resize = Resize.STRETCH
+    """How a picture of any shape becomes `height` x `width`."""
     interpolation: Interpolation = Interpolation.LINEAR
+    """The resampling filter."""
     crop_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """`centre_crop`: the share of the shorter side that is kept."""
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
+    """`letterbox`: grey level of the padding."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Subtracted from each channel."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Each channel is divided by it."""
 
     def __post_init__(self) -> None:
-        """Refuse to divide by nothing."""
+        """Refuse a division by 0."""
         if not all(self.std):
             raise ValueError("std must not be 0")
 
 
 class Output(Section, frozen=True):
-    """How output tensors become a prediction.
-
-    `decoder` is a key of `common.model.decoders`: `softmax` (output holds probabilities), `logits`,
-    `yolox`, `fastestdet`, `yolov8`. The thresholds and the calibration belong to detection alone; with a
-    calibration, `confidence_threshold` is on the calibrated scale, as everything is that is told outside.
-    """
+    """How output tensors become a prediction."""
 
     decoder: str
+    """`softmax` (the output holds probabilities), `logits`, `yolox`, `fastestdet` or `yolov8`."""
     confidence_threshold: Fraction = 0.25
+    """Detection: boxes of less confidence are dropped; on the calibrated scale if there is a calibration."""
     iou_threshold: Fraction = 0.45
+    """Detection: of two boxes of one class that overlap more, the less confident one is dropped."""
     max_detections: PositiveInt = 100
+    """Detection: the most boxes of one picture."""
     calibration: Calibration | None = None
+    """Detection: puts confidences on the cloud's scale, as `spillover lab fit --calibrate` writes it."""
 
     @property
     def network_threshold(self) -> float:
@@ -106,20 +116,27 @@ class Output(Section, frozen=True):
 
 
 class Manifest(Section, frozen=True):
-    """The content of `model.yaml`."""
+    """The whole of `model.yaml`."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    """Name of the model, as requests and results have it."""
     version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    """Version of the model."""
     task: Task
+    """What the model predicts."""
     input: Input
+    """How pixels become the input tensor."""
     output: Output
+    """How output tensors become a prediction."""
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of `model.onnx`; another file is refused."""
     labels: str = ""
-    """A file in the same folder, one class name a line, line 1 for class 0; empty when there are none."""
+    """A file in the same folder with one class name a line, line 1 for class 0; empty: no names."""
     description: str = ""
+    """Free text."""
 
     def __post_init__(self) -> None:
-        """Refuse a calibration that nothing would apply."""
+        """Refuse a calibration of a classifier, which has none."""
         if self.output.calibration and self.task is not Task.DETECTION:
             raise ValueError("output.calibration belongs to detection alone; a classifier has a temperature")
 

@@ -11,8 +11,8 @@ class SessionConfig(Section, frozen=True):
     """How ONNX Runtime runs a model."""
 
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Threads inside one operator; 0 lets ONNX Runtime take all cores."""
+    """Threads inside one operator; 0: all cores."""
     providers: tuple[str, ...] = ("auto",)
-    """Execution providers in order of preference; `auto` is CUDA where present, else CPU."""
+    """Execution providers in order of preference; `auto`: CUDA if this onnxruntime has it, else CPU."""
     warm_up_runs: Annotated[int, msgspec.Meta(ge=0)] = 3
-    """Runs on an empty picture before the first real one, so that it does not pay for allocation."""
+    """Runs on an empty picture before the first real one."""

@@ -1,4 +1,4 @@
-"""How a model may be cut in two: what `split.yaml` in a model folder says, and the files beside it.
+"""How a model may be cut in two: the keys of `split.yaml` in a model folder, and the files beside it.
 
 Written by `spillover lab split`, read by both sides: the edge runs a head, the cloud the tail that belongs to
 it. A head is known by its digest, so that a tail of another version never answers it.
@@ -25,28 +25,33 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Seam(Section, frozen=True):
-    """One tensor that crosses a cut: its name in the network, shape without batch axis, how it is coded."""
+    """One tensor that crosses a cut."""
 
     tensor: str
+    """Its name in the network."""
     shape: tuple[Annotated[int, msgspec.Meta(gt=0)], ...]
+    """Its shape without the batch axis."""
     quantizer: Quantizer
+    """How it is coded."""
 
 
 class Cut(Section, frozen=True):
-    """One way to cut the network.
-
-    `feature_bytes` is the mean size of a coded frame on the calibration pictures, `fidelity` what was kept of
-    the whole network's answers there (1: all; see `lab.split.fidelity`).
-    """
+    """One way to cut the network."""
 
     name: Name
+    """Name of the cut, for `uplink.split.cuts` and `--cut`."""
     seams: Annotated[tuple[Seam, ...], msgspec.Meta(min_length=1)]
+    """The tensors that cross it."""
     head_sha256: Digest
+    """SHA-256 of the head's ONNX file."""
     tail_sha256: Digest
+    """SHA-256 of the tail's ONNX file."""
     feature_bytes: Positive
+    """Mean size of a coded frame on the calibration pictures."""
     fidelity: float
+    """Share of the whole network's answers that was kept there."""
     head_int8: bool = False
-    """Whether the head's weights are 8-bit, but for its stem."""
+    """Whether the head's weights are 8-bit, except for its first layer."""
 
     @property
     def elements(self) -> int:
@@ -60,22 +65,29 @@ class Cut(Section, frozen=True):
 
 
 class DeviceProfile(Section, frozen=True):
-    """Seconds on one device: the whole network, each cut's head, each cut's tail, all measured as wholes."""
+    """Times on one device."""
 
     device: str
+    """Name of the device."""
     whole_s: Positive
+    """Seconds of the whole network."""
     head_s: Mapping[str, Positive]
+    """Seconds of each cut's head, by the cut's name."""
     tail_s: Mapping[str, Positive]
+    """Seconds of each cut's tail, by the cut's name."""
     head_sha256: Mapping[str, Digest] = {}
-    """Which heads were measured: a cut of the same name may have been made anew since."""
+    """Digests of the heads that were measured; a cut of the same name may have been made again since."""
 
 
 class SplitPlan(Section, frozen=True):
-    """The content of `split.yaml`: cuts from the input's end to the output's, and the devices measured."""
+    """The whole of `split.yaml`, which `spillover lab split` writes."""
 
     model_sha256: Digest
+    """SHA-256 of the network that was cut."""
     cuts: tuple[Cut, ...]
+    """The cuts, from the input to the output."""
     profiles: tuple[DeviceProfile, ...] = ()
+    """The devices that `spillover lab profile` has measured."""
 
     def cut(self, name: str) -> Cut:
         """The cut of that name. Raises ModelError."""

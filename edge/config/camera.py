@@ -10,28 +10,30 @@ from spillover.edge.config.kinds import Count, Name, NotNegative, Positive
 
 
 class Pace(enum.Enum):
-    """How frames are taken from a source.
-
-    REALTIME: at the camera's rate; where the model is slower, the newest frame wins and drops are counted.
-    FAST: as fast as they can be worked off, none dropped; a frame counts as captured when it is taken.
-    """
+    """How frames are taken from the source."""
 
     REALTIME = "realtime"
+    """At the source's rate. If the model is slower, the newest frame is used and drops are counted."""
     FAST = "fast"
+    """For files: as fast as the model works, dropping nothing. A frame's time starts when it is taken."""
 
 
 class CameraConfig(Section, frozen=True):
     """Where frames come from."""
 
     source: str
-    """A video file, an image file, a folder of images, a URL, `/dev/video0` or a device number."""
+    """A video, image or folder of images, an `rtsp://` or `http://` URL, `/dev/video0` or a device number."""
     camera_id: Name = "camera"
+    """Name of this camera; every `frame_id` begins with it."""
     pace: Pace = Pace.REALTIME
+    """How frames are taken from the source."""
     fps: Positive | None = None
-    """Overrides the rate that the source states; a folder states none and is played at 10."""
+    """Frames per second, in place of the source's own rate; null: the source's, and 10 for a folder."""
     loop: bool = False
+    """Start again at the end of a file or folder."""
     queue_size: Count = 2
+    """Frames that may wait between camera and model."""
     frozen_after_s: NotNegative = 10.0
-    """A live camera that gives the very same picture for so long is connected anew; 0 never looks."""
+    """Reconnect a live camera that has sent the same picture for this many seconds; 0: never."""
     max_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Stop after so many frames; 0 is no limit."""
+    """Stop after this many frames; 0: no limit."""

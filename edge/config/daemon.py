@@ -18,43 +18,58 @@ from spillover.edge.config.uplink import UplinkConfig
 
 
 class Mode(enum.Enum):
-    """Who answers: the edge alone, the cloud whenever it can be reached, or whom the policy names."""
+    """Who answers."""
 
     EDGE_ONLY = "edge_only"
+    """This device alone; nothing leaves it."""
     CLOUD_ONLY = "cloud_only"
+    """The cloud for every frame it can answer in time, this device for the rest."""
     HYBRID = "hybrid"
+    """The policy decides for each frame."""
 
 
 class LogConfig(Section, frozen=True):
     """The log, on standard error."""
 
     level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    """The least serious entries that are written."""
     json: bool = False
+    """Write each entry as one JSON object, for machines."""
 
 
 class EdgeConfig(Section, frozen=True):
     """The whole of `edge.yaml`."""
 
     camera: CameraConfig
+    """Where frames come from."""
     model: ModelConfig
+    """The model that answers every frame first."""
     device_id: Name = "edge"
+    """Name of this device for the cloud, MQTT topics and certificates."""
     mode: Mode = Mode.HYBRID
+    """Who answers."""
     deadline_s: Positive = 0.5
-    """From capture to the frame's first result, whatever the link does."""
+    """Seconds from capture to a frame's first result, whatever the link does."""
     deadline_margin_s: NotNegative = 0.02
-    """The local answer is given this much before the deadline, so that it is out by then."""
+    """The local answer is given this many seconds before the deadline, so that a busy device is in time."""
     policy: PolicyConfig = PolicyConfig()
+    """Which frames are sent in mode `hybrid`."""
     temporal: TemporalConfig | None = None
-    """Null shows the edge's own answers."""
+    """Correct a classifier's answers by the cloud's last one; null: show the edge's own answers."""
     uplink: UplinkConfig = UplinkConfig()
+    """How frames reach the cloud."""
     redaction: RedactionConfig | None = None
+    """What is hidden in every picture before it leaves or is stored; null: nothing."""
     spool: SpoolConfig | None = None
+    """Where frames wait while the link is down; null: such frames get the local answer alone."""
     sinks: tuple[SinkConfig, ...] = (JsonLinesConfig(),)
+    """Where results go; any number of sinks."""
     metrics_address: str = ""
-    """`host:port` of the Prometheus endpoint; empty is none."""
+    """`host:port` of the Prometheus endpoint, such as 127.0.0.1:9464; empty: none."""
     drain_timeout_s: NotNegative = 5.0
-    """On stop, how long answers that are under way are waited for."""
+    """On stop, seconds to wait for calls in flight."""
     log: LogConfig = LogConfig()
+    """The log, on standard error."""
 
     def __post_init__(self) -> None:
         """Refuse a deadline without time, and two writers of one file."""

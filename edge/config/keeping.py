@@ -1,4 +1,4 @@
-"""What becomes of pictures that leave or wait: redaction and spool."""
+"""Pictures that leave the device or wait on its disk: redaction and spool."""
 
 import enum
 from typing import Annotated
@@ -10,35 +10,39 @@ from spillover.edge.config.kinds import NotNegative, Positive
 
 
 class RedactionStyle(enum.Enum):
-    """How a box is hidden: a few blurred patches, or black."""
+    """How a box is hidden."""
 
     BLUR = "blur"
+    """Reduce it to a few blurred patches."""
     FILL = "fill"
+    """Paint it black."""
 
 
 class RedactionConfig(Section, frozen=True):
-    """What must not be recognisable in any picture that leaves the device or waits on its disk."""
+    """What must not be recognisable in pictures that leave the device or wait on its disk. Detectors only."""
 
     classes: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
-    """Labels or class numbers of the edge's detector."""
+    """Labels or class numbers of the edge's detector, as in [person, 2]."""
     style: RedactionStyle = RedactionStyle.BLUR
+    """How a box is hidden."""
     margin: NotNegative = 0.1
-    """Boxes are widened by this share of their size on every side."""
+    """Widen boxes by this share of their size on every side."""
 
 
 class SpoolConfig(Section, frozen=True):
-    """Frames worth a late answer wait on the disk while the link is down."""
+    """Frames that are worth a late answer wait on the disk while the link is down."""
 
     path: str
-    """A file, best on the disk that wears least; it takes `max_mb` at once and never more."""
+    """The file; put it on the disk that wears least. It takes `max_mb` at once and never grows."""
     max_mb: Annotated[float, msgspec.Meta(gt=0)] = 256.0
+    """Size of the file. When it is full, the least valuable frames are dropped."""
     max_age_s: Positive = 24 * 3600.0
-    """Counted in seconds that the daemon runs."""
+    """Drop frames older than this, counted in seconds that the daemon runs."""
     min_gain: float = 0.0
-    """Frames whose expected gain is below are not kept."""
+    """Frames with a lower expected gain are not stored."""
     commit_interval_s: Annotated[float, msgspec.Meta(ge=0, le=0.05)] = 0.05
-    """Frames that come within this time share one write to the disk."""
+    """Frames that arrive within this time share one write to the disk."""
     answer_timeout_s: Positive = 10.0
-    """How long one of them may take to be answered."""
+    """How long the cloud may take to answer one stored frame."""
     drain_bytes_per_s: NotNegative = 0.0
-    """Bounds what the spool sends while live frames have the way; 0 is no bound but the in-flight cap."""
+    """Limit on what the spool sends; 0: as much as live frames leave free."""

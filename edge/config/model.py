@@ -10,21 +10,22 @@ from spillover.edge.config.kinds import Share
 
 
 class MultiViewConfig(Section, frozen=True):
-    """Look again, for better answers and judgement: classifiers where in doubt, detectors always."""
+    """Run the model on several views of a picture: a classifier when it is in doubt, a detector always."""
 
     below: Share = 0.95
-    """Pictures whose best class has less probability are looked at again."""
+    """A classifier looks again when its best class has less probability than this."""
     zoom: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
-    """A classifier's second look sees the middle, this share of each side."""
+    """The second view of a classifier is the middle of the picture, this share of each side."""
 
 
 class ModelConfig(Section, frozen=True):
     """The model that answers every frame first."""
 
     folder: str
-    """A model folder, or the name of one below the cache folder of prepared models."""
+    """A folder with `model.onnx` and `model.yaml`, or the name of a prepared model."""
     report_threshold: Share | None = None
-    """Boxes below are not reported, though the policy sees them; null is the model's own threshold."""
+    """Detection: boxes below are not reported; the policy sees them. Null: the model's own threshold."""
     session: SessionConfig = SessionConfig()
+    """How ONNX Runtime runs the model."""
     multi_view: MultiViewConfig | None = None
-    """Null looks once."""
+    """Look at a picture more than once for better answers; null: once."""

@@ -10,12 +10,13 @@ from spillover.edge.config.kinds import Count, NotNegative, Positive, Share
 
 
 class Period(enum.Enum):
-    """What a byte budget is for; any stretch of time of that length, whenever it begins."""
+    """The length of a byte budget's window, wherever it begins."""
 
     MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+    """30 days."""
 
     @property
     def seconds(self) -> float:
@@ -24,18 +25,20 @@ class Period(enum.Enum):
 
 
 class BudgetConfig(Section, frozen=True):
-    """What may leave the device, in bytes as the link counts them; see `edge.link.byte_budget.wire_bytes`."""
+    """How many bytes may leave the device, counted as on the wire: with headers and connections."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1000)]
+    """The most that may leave in any window of length `per`."""
     per: Period = Period.DAY
+    """Length of the window."""
     bucket_bytes: Count | None = None
-    """How much may leave at once; null is a tenth of `bytes`. A frame that is larger is never sent."""
+    """How much may leave at once; null: a tenth of `bytes`. A larger frame is never sent."""
     state_file: str = ""
-    """Keeps what is left over a restart, which otherwise begins with an empty bucket. Empty: for a day or a
-    month a file in the cache folder, else none."""
+    """Keeps the balance over a restart, which otherwise begins at 0. Empty: a file in the cache folder if
+    `per` is day or month, else none."""
 
     def __post_init__(self) -> None:
-        """Refuse a bucket that a window could be overspent with."""
+        """Refuse a bucket that could overspend a window."""
         if self.bucket_bytes is not None and self.bucket_bytes > self.bytes / 2:
             raise ValueError("bucket_bytes must not be more than half of bytes")
 
@@ -44,40 +47,43 @@ class PolicyConfig(Section, frozen=True):
     """Which frames are worth the cloud's answer, in mode `hybrid`."""
 
     kind: str = "auto"
-    """`expected_gain`, or a scorer of `edge.policy.scores`; `auto` is max_softmax or near_threshold."""
+    """How frames are scored. Classification: `max_softmax`, `margin` or `entropy`; detection: `mean_score` or
+    `near_threshold`; both: `expected_gain`. `auto` is `max_softmax` or `near_threshold`."""
     gain_file: str = ""
-    """For `expected_gain`: what `spillover lab fit` wrote for this pair of models."""
+    """For `expected_gain`: the file that `spillover lab fit` wrote for this pair of models."""
     threshold: float = 0.5
-    """Frames whose score reaches it are sent."""
+    """Frames whose score is at least this are sent."""
     band: NotNegative = 0.15
-    """near_threshold counts boxes whose confidence is within this distance of the report threshold."""
+    """`near_threshold`: a box is in doubt within this distance of the report threshold."""
     empty_audit_share: Share = 0.02
-    """Share of the frames without detections that is sent: no score can know of a missed object."""
+    """Detection: share of the frames without boxes that is sent at random, to find missed objects."""
     motion_gain: float = 0.5
-    """Gain of a frame without reported boxes in which a twentieth of the picture moves; less for less."""
+    """Detection: added to the score of a frame without reported boxes if 5 % of it moves; less for less."""
     lost_track_gain: float = 0.5
-    """Gain of a frame without reported boxes within a second of one that had some."""
+    """Detection: added to the score of a frame without reported boxes within a second of one with some."""
     audit_share: Share = 0.01
-    """Share of all frames that is sent at random, to count what the edge gets wrong."""
+    """Share of all frames that is sent at random, to measure how often the edge is wrong."""
     agree_from: Share = 0.5
-    """Detection: F1 with the cloud's boxes from which the edge's answer counts as right."""
+    """Detection: the edge counts as right from this F1 with the cloud's boxes."""
     max_error: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
-    """Moves the threshold so that at most this share of the frames is kept and wrong; null leaves it."""
+    """Move the threshold so that on average this share of the frames is kept and wrong; null: do not."""
     seed: int = 0
+    """Seed of all random choices."""
     budget: BudgetConfig | None = None
-    """With one, frames are ranked by gain per byte, and `threshold` is the least gain that is sent at all."""
+    """Limit on the bytes that leave; null: none. With a limit frames are ranked by gain per byte, and
+    `threshold` is the least gain that is sent at all."""
 
 
 class TemporalConfig(Section, frozen=True):
-    """Let the cloud's last answer correct those of the edge that follow; see `edge.inference.temporal`."""
+    """Let the cloud's last answer correct the edge's answers to the frames that follow. Classifiers only."""
 
     max_age_s: Positive = 5.0
-    """From the capture of the frame that the cloud answered; older answers are left alone."""
+    """Ignore cloud answers to frames captured longer ago than this."""
     weight: Share = 0.3
-    """How much of what the edge sees change since then moves the cloud's answer; 0 repeats it as it is."""
+    """How much of the change that the edge has seen since then is applied to the cloud's answer; 0: none."""
     min_similarity: Share = 0.5
-    """Bhattacharyya's coefficient of the edge's answers then and now below which the scene has changed."""
+    """The scene has changed when the edge's answers then and now are less alike than this (Bhattacharyya)."""
     max_change: Share = 0.4
-    """Share of the picture that changes from one frame to the next beyond which that is another scene too."""
+    """The scene has changed when more than this share of the picture changes from one frame to the next."""
     refresh_s: Positive | None = None
-    """Send a frame when the newest that was sent is this old; null leaves it to the policy."""
+    """Send a frame when the newest one sent is this many seconds old; null: only when the policy asks."""

@@ -9,42 +9,50 @@ from spillover.edge.config.kinds import Count, NotNegative
 
 
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
-    """A sink that appends one JSON object a line."""
+    """Appends one JSON object per line to a file or standard output."""
 
     path: str = "-"
     """A file, or `-` for standard output."""
     events: bool = True
-    """Also what happens besides results: dropped frames, camera, breaker, spool. `lab check` needs them."""
+    """Also write events: dropped frames, camera, breaker, spool. `spillover lab check` needs them."""
     rotate_mb: NotNegative = 0.0
-    """Begin a new file when this size is reached; 0 is never."""
+    """Begin a new file at this size; 0: never."""
     rotate_keep: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """How many old files stay, as `path.1` (the newest) and on."""
+    """Old files to keep, as `path.1` (the newest), `path.2` and so on."""
     queue_size: Count = 1024
+    """Results that may wait to be written; more are dropped and counted."""
 
 
 class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
-    """A sink that keeps the last days in an SQLite file, to be queried while the daemon runs."""
+    """Keeps the last days in an SQLite file, which can be queried while the daemon runs."""
 
     path: str
+    """The database file."""
     keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
+    """Delete what is older than this many days."""
     queue_size: Count = 1024
+    """Results that may wait to be written; more are dropped and counted."""
 
 
 class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
-    """A sink that publishes to an MQTT broker; docs/mqtt.md names the topics."""
+    """Publishes to an MQTT broker; docs/reference/sinks.md names the topics."""
 
     host: str
+    """Host name or address of the broker."""
     port: Annotated[int, msgspec.Meta(gt=0, lt=65536)] = 1883
+    """Port of the broker; with TLS usually 8883."""
     username: str = ""
+    """Empty: no login."""
     password_file: str = ""
+    """A file that holds the password and nothing else."""
     ca: str = ""
-    """PEM of the CA that signed the broker's certificate; empty is in the clear."""
+    """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
     topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$")] = "spillover"
-    """What every topic begins with."""
+    """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
-    """Where Home Assistant looks for devices; empty announces nothing."""
+    """Where Home Assistant looks for devices; empty: announce nothing."""
     queue_size: Count = 256
-    """Also how many messages wait for a broker that is away."""
+    """Messages that may wait for the broker; more are dropped and counted."""
 
 
 SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig

@@ -1,4 +1,4 @@
-"""The way to the cloud, and the forms in which a frame takes it."""
+"""How frames reach the cloud, and in which form."""
 
 import enum
 from typing import Annotated
@@ -12,16 +12,16 @@ from spillover.edge.config.kinds import Count, NotNegative, Share
 
 
 class TlsConfig(Section, frozen=True):
-    """Encryption on the way to the cloud. The files are read again when they change."""
+    """Encryption between edge and cloud. Files are read again when they change."""
 
     ca: str
-    """The CA, PEM, that has signed the server's certificate."""
+    """PEM file of the CA that signed the server's certificate."""
     certificate: str = ""
-    """This device's certificate, PEM, for a server that asks for one."""
+    """PEM file of this device's certificate, if the server asks for one."""
     key: str = ""
-    """The certificate's private key, PEM."""
+    """PEM file of the certificate's private key."""
     server_name: str = ""
-    """The name in the server's certificate, where that is not the host of `address`."""
+    """The name in the server's certificate, if it is not the host of `address`."""
 
     def __post_init__(self) -> None:
         """Refuse half a pair."""
@@ -30,66 +30,74 @@ class TlsConfig(Section, frozen=True):
 
 
 class PayloadKind(enum.Enum):
-    """What is sent of a frame: pictures, features of a split network, or whichever is quicker now.
-
-    FEATURES falls back to a picture when the server has no tail for the head. FEATURES_ONLY never does: no
-    pixel leaves the device.
-    """
+    """What is sent of a frame."""
 
     PICTURE = "picture"
+    """A JPEG."""
     FEATURES = "features"
+    """Features of a split network; a JPEG if the server does not have the other half."""
     FEATURES_ONLY = "features_only"
+    """Features, never a picture: no pixel leaves the device."""
     AUTO = "auto"
+    """For each frame the form that is predicted to be answered first."""
 
 
 class SplitConfig(Section, frozen=True):
-    """The heads that this device can run, of a model that was split with `spillover lab split`."""
+    """The heads that this device can run, of a model split with `spillover lab split`."""
 
     folder: str
-    """The split model's folder, as the cloud has it."""
+    """The split model's folder, a copy of the cloud's."""
     cuts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Names of cuts in its split.yaml; each head takes memory. The first is the usual one."""
     session: SessionConfig = SessionConfig()
+    """How ONNX Runtime runs the heads."""
 
 
 class UplinkProtocol(enum.Enum):
-    """What the server speaks: our own protocol, or the Open Inference Protocol v2 of Triton and others."""
+    """What the server speaks."""
 
     SPILLOVER = "spillover"
+    """Spillover's own protocol, which takes pictures."""
     OIP = "oip"
+    """The Open Inference Protocol v2 of Triton, MLServer and KServe, which takes tensors."""
 
 
 class TensorType(enum.Enum):
-    """Datatype in which a network takes pictures, by the Open Inference Protocol's names."""
+    """Datatype of the network's input, by the Open Inference Protocol's names."""
 
     FP32 = "FP32"
     FP16 = "FP16"
     UINT8 = "UINT8"
+    """For a network that normalises inside."""
 
 
 class OipConfig(Section, frozen=True):
-    """The cloud's network: how its input is made here, and what its outputs mean."""
+    """The cloud's network: how its input is prepared here and its outputs are decoded."""
 
     manifest: str
-    """The network's model.yaml, a folder that holds it, or the name of a prepared model."""
+    """The network's model.yaml, a folder that holds one, or the name of a prepared model."""
     input: str
     """Name of the input that takes the picture."""
     outputs: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Names of the outputs, in the order in which the manifest's decoder takes them."""
+    """Names of the outputs, in the order in which the decoder takes them."""
     datatype: TensorType = TensorType.FP32
+    """Datatype of the input."""
 
 
 class PictureVariant(Section, frozen=True):
-    """A way to encode pictures; `fidelity` is the share of the cloud's gain that is then left."""
+    """A smaller picture that may be sent in place of the usual one."""
 
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    """JPEG quality."""
     longest_side: Count | None = None
+    """Shrink the frame until its longest side has this many pixels; null: do not."""
     square: bool = False
-    """Only the middle square, for classifiers: a network with `resize: centre_crop` sees nothing else."""
+    """Classifiers: send only the middle square. A network with `resize: centre_crop` sees nothing else."""
     crop: bool = False
-    """Only the region around the boxes in doubt, for detectors; `longest_side` is still the frame's."""
+    """Detectors: send only the region around the boxes in doubt. `longest_side` is still the frame's."""
     fidelity: Share | None = None
-    """Null is what `lab fit --variants` measured (in the gain file); else 1, and a crop is refused."""
+    """Share of the cloud's answers that this form keeps. Null: what `spillover lab fit --variants` measured,
+    else 1; a crop needs a measured or given value."""
 
     @property
     def name(self) -> str:
@@ -105,44 +113,53 @@ class PictureVariant(Section, frozen=True):
 
 
 class UplinkConfig(Section, frozen=True):
-    """The way to the cloud."""
+    """How frames reach the cloud."""
 
     address: str = "127.0.0.1:50051"
+    """`host:port` of the cloud."""
     protocol: UplinkProtocol = UplinkProtocol.SPILLOVER
+    """What the server speaks."""
     oip: OipConfig | None = None
-    """Belongs to protocol `oip`; `model_name` is then the manifest's where it is empty."""
+    """Required with protocol `oip`, refused otherwise."""
     tls: TlsConfig | None = None
-    """Null is in the clear, which needs a loopback address or `allow_plaintext_network`."""
+    """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
     token_file: str = ""
-    """A file with this device's token; it is read again when it changes."""
+    """A file that holds this device's token and nothing else; read again when it changes."""
     allow_plaintext_network: bool = False
+    """Send pictures beyond this machine without encryption."""
     model_name: str = ""
-    """Empty is the server's default model."""
+    """Which model to ask for; empty: the server's default (`oip`: the manifest's name)."""
     model_version: str = ""
-    """Empty is the newest version that the server has loaded."""
+    """Empty: the newest version that the server has loaded."""
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 85
+    """JPEG quality of the usual picture."""
     longest_side: Count | None = None
-    """Shrink frames to this many pixels before they are sent; null never shrinks."""
+    """Shrink frames until the longest side has this many pixels; null: do not."""
     variants: tuple[PictureVariant, ...] = ()
-    """Smaller pictures to choose from where the usual one would be late or is not paid for."""
+    """Smaller pictures to choose from when the usual one would be late or is over the byte budget."""
     payload: PayloadKind = PayloadKind.PICTURE
-    """Needs `split` unless it is `picture`."""
+    """What is sent of a frame. All but `picture` need `split`."""
     split: SplitConfig | None = None
+    """The heads that this device can run; null: none."""
     max_in_flight: Count = 4
+    """Calls at the same time; one frame more is answered here and marked `edge_degraded`."""
     late_answer_window_s: NotNegative = 2.0
-    """How long after the deadline an answer is still wanted, as a revision."""
+    """How long after the deadline an answer is still accepted, as a revision."""
     keepalive_s: Annotated[float, msgspec.Meta(ge=10)] = 30.0
+    """Seconds between pings on an idle connection."""
     reconnect_backoff_max_s: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 10.0
+    """The longest pause between two attempts to connect."""
     breaker_failures: Count = 5
-    """After so many calls in a row that failed or missed their deadline, calls pause."""
+    """After this many calls in a row that failed or missed their deadline, calls pause."""
     breaker_pause_max_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 4.0
-    """The longest pause between probes while the link is down."""
+    """The longest pause between two probes while the link is down."""
     max_message_bytes: Count = 4 * 1024 * 1024
+    """Larger messages are not sent."""
     max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
-    """Ask for at most this many classes of a classification; 0 is all."""
+    """Ask for at most this many classes of a classification; 0: all."""
 
     def __post_init__(self) -> None:
-        """Refuse pictures in the clear by mistake, features without a head, tensors without a model."""
+        """Refuse unencrypted pictures by mistake, features without a head, and tensors without a manifest."""
         check_host_port("address", self.address)
         if (self.protocol is UplinkProtocol.OIP) != (self.oip is not None):
             raise ValueError("protocol: oip and uplink.oip belong together")

@@ -31,43 +31,59 @@ class ClassRecord(msgspec.Struct, frozen=True):
     """One class of a classification."""
 
     class_id: int
+    """Number of the class, from 0."""
     probability: float
+    """Probability of the class."""
     label: str | None = None
+    """Name of the class; null if the model has no labels."""
 
 
 class BoxRecord(msgspec.Struct, frozen=True):
-    """One detection; `xyxy` is left, top, right, bottom in pixels of the frame."""
+    """One detection."""
 
     xyxy: list[float]
+    """Left, top, right, bottom in pixels of the frame."""
     confidence: float
+    """Confidence of the box."""
     class_id: int
+    """Number of the class, from 0."""
     label: str | None = None
+    """Name of the class; null if the model has no labels."""
 
 
 class Record(msgspec.Struct, frozen=True):
     """One line of a JSON lines sink. `msgspec.json.decode(line, type=Record)` reads it back."""
 
     frame_id: str
+    """Camera, start of the daemon and number: unique."""
     camera_id: str
+    """Name of the camera."""
     sequence: int
+    """Number of the frame since the daemon started."""
     source: str
+    """Name of the picture's file, if it came from a folder."""
     captured_unix_s: float
+    """Wall clock at capture; it may jump."""
     answered_by: str
     """`edge`, `cloud`, or `edge_degraded`: the edge's, because the cloud's did not come in time."""
     revision: int
-    """0 for a frame's first result; 1 for a cloud answer that came after it."""
+    """0: the frame's first result; 1: a cloud answer that came after it."""
     model: ModelId
+    """The model that answered."""
     classes: list[ClassRecord] | None
-    """The best five classes, best first."""
+    """Classification: the best five classes, best first; null for a detector."""
     boxes: list[BoxRecord] | None
-    """By descending confidence."""
+    """Detection: by descending confidence, an empty list if nothing was found; null for a classifier."""
     timings: Timings
+    """Where the time went."""
     payload_bytes: int
+    """Size of what was sent; 0 if nothing was."""
     decision: Decision
+    """Why the frame was sent or kept."""
     error: str
-    """Why the cloud's answer is missing, when it was wanted."""
+    """Why the cloud's answer is missing, if it was wanted."""
     carried_from: str = ""
-    """The frame whose cloud answer corrected the edge's; empty where none did."""
+    """The frame whose cloud answer corrected the edge's; empty if none did."""
 
 
 Encode = Callable[[Result], bytes]

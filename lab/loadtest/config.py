@@ -1,4 +1,4 @@
-"""What `load.yaml` may say. `examples/load.yaml` shows every key; both are kept together by a test."""
+"""The keys of `load.yaml`. docs/reference/load.yaml.md is generated from this file."""
 
 import enum
 from typing import Annotated, Any
@@ -20,22 +20,29 @@ Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
 
 class Shaper(enum.Enum):
-    """Who paces real edges: a proxy in user space, the kernel (needs root), or the kernel if it can."""
+    """What paces real edges."""
 
     USER = "user"
+    """A proxy in user space."""
     KERNEL = "kernel"
+    """The kernel: a network namespace for each edge. Needs root, iproute2 and constant figures."""
     AUTO = "auto"
+    """The kernel where that works, else the proxy."""
 
 
 class LinkConfig(Section, frozen=True):
-    """A link: constant figures, or a trace (CSV) in their place."""
+    """A link: constant figures, or a trace."""
 
     rtt_ms: NotNegative = 0.0
+    """Milliseconds added to each round trip."""
     up_mbit_per_s: NotNegative | None = None
+    """Rate from edge to cloud; null: no limit, 0: nothing passes."""
     down_mbit_per_s: NotNegative | None = None
+    """Rate from cloud to edge, likewise."""
     trace: str = ""
-    """A link of `lab replay` (lte, wifi, satellite, outage), or a CSV file of one; it repeats."""
+    """Instead of figures: `lte`, `wifi`, `satellite`, `outage`, or a CSV as for `lab replay`; it repeats."""
     shaper: Shaper = Shaper.USER
+    """What paces real edges."""
 
     def constant(self) -> Link:
         """The figures as a link."""
@@ -45,89 +52,110 @@ class LinkConfig(Section, frozen=True):
 
 
 class EdgeKind(enum.Enum):
-    """REAL: a daemon process each. SIMULATED: replays what a real one decided and sent."""
+    """What an edge is."""
 
     REAL = "real"
+    """A daemon process."""
     SIMULATED = "simulated"
+    """Replays what a real one decided and sent."""
 
 
 class ScenarioConfig(Section, frozen=True):
-    """Something to run: every mode named, over every link named, with every number of edges."""
+    """Runs every mode named, over every link named, with every number of edges."""
 
     modes: Names
+    """Names of modes."""
     links: Names
+    """Names of links."""
     source: str = ""
-    """What each edge's camera plays, over and over; empty is the sample clip, `$NAME` is replaced."""
+    """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable."""
     optional: bool = False
-    """Where the source is absent, leave the scenario out and say so, instead of failing."""
+    """If the source is absent, leave the scenario out and say so instead of failing."""
     edges: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (1,)
+    """Numbers of edges."""
     kind: EdgeKind = EdgeKind.REAL
+    """What an edge is."""
     fps: Positive = 10.0
-    """Frames a second of each edge."""
+    """Frames per second of each edge."""
     window_s: Positive | None = 15.0
-    """Length of the steady window that is measured; null is one pass over the source."""
+    """Length of the steady window that is measured; null: one pass over the source."""
     warm_up_s: NotNegative = 2.0
+    """Seconds before the window begins."""
     repeats: Count = 3
+    """How often each cell is run."""
     record: Name = ""
-    """For simulated edges: the scenario whose real edges' decisions and payloads are replayed."""
+    """Simulated edges: the scenario of real edges whose decisions and payloads are replayed."""
     offload_share: Share | None = None
-    """For simulated edges: send this share of the frames in place of the share recorded."""
+    """Simulated edges: send this share of the frames; null: the share that was recorded."""
 
 
 class CapacityConfig(Section, frozen=True):
     """Search for the largest number of simulated edges of `scenario` that the server holds."""
 
     scenario: Name
+    """A scenario of simulated edges."""
     on_time_share: Share = 0.99
-    """Of the frames that are sent, by their deadline; frames that are kept are always in time."""
+    """A number of edges holds if the cloud answers this share of the frames sent in time and loses none."""
     fps: Positive | None = None
-    """Frames a second of each edge; null is the scenario's."""
+    """Frames per second of each edge; null: the scenario's."""
     first_edges: Count = 16
     """Where the search begins."""
     max_edges: Count = 2000
+    """Where the search ends."""
     window_s: Positive = 5.0
+    """Length of each try."""
     precision: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     """Stop when the bounds are this close, as a share of the upper one."""
 
 
 class SweepConfig(Section, frozen=True):
-    """Run `scenario` at each value of a key on each of its links; find the Pareto front and recommend."""
+    """Runs a scenario at each value of one key on each of its links, and recommends a configuration."""
 
     scenario: Name
+    """A scenario of real edges."""
     modes: Names = ("hybrid",)
+    """Modes to sweep."""
     key: str = "policy.threshold"
-    """Which key of edge.yaml is swept, as a dotted path."""
+    """The key of edge.yaml, as a dotted path."""
     values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
+    """Its values."""
     window_s: Positive = 10.0
+    """Length of the window that is measured."""
     max_bytes_per_frame: Positive | None = None
-    """Recommend only points within this."""
+    """Recommend only points that send at most this much; null: no limit."""
     min_on_time_share: Share = 0.99
+    """Recommend only points that answer at least this share in time."""
 
 
 class PricesConfig(Section, frozen=True):
     """What things cost, in any one currency."""
 
     server_core_hour: NotNegative = 0.04
+    """One hour of one core of the server."""
     gpu_hour: NotNegative = 1.0
+    """One hour of one GPU."""
     gigabyte_up: NotNegative = 0.0
+    """One gigabyte from edge to cloud."""
     gigabyte_down: NotNegative = 0.0
+    """One gigabyte from cloud to edge."""
 
 
 class SlowConfig(Section, frozen=True):
     """Make edges as slow as a small device."""
 
     core_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    """Real edges: the share of one core that each process may use, by cgroup quota."""
+    """Real edges: the share of one core that each may use, by cgroup quota (needs root); null: all."""
     local_ms: Positive | None = None
-    """Simulated edges: their local answers are scaled so that the median takes this long, as on a device."""
+    """Simulated edges: scale local answers so that the median takes this long; null: as recorded."""
 
 
 class FleetConfig(Section, frozen=True):
-    """Extrapolate from the measured service time to fleets that no machine here can play."""
+    """Extrapolates from the measured service time to fleets that are too large to run here."""
 
     scenario: Name
-    """With simulated edges: its cell of fewest edges calibrates the model, the others check it."""
+    """A scenario of simulated edges: its cell of fewest edges calibrates the model, the others check it."""
     edges: tuple[Count, ...] = (10_000, 100_000, 1_000_000)
+    """Sizes of fleets."""
     utilization: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.7
     """How busy the servers of the fleet may be."""
 
@@ -136,19 +164,24 @@ class CloudPart(Section, frozen=True):
     """The server under test."""
 
     address: str = ""
-    """Empty starts one on this machine. Anything but loopback needs `--remote` on the command line."""
+    """`host:port`; empty: start a server here. An address beyond this machine needs `--remote`."""
     config: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Merged into the cloud.yaml of the server that is started."""
+    """Merged into the cloud.yaml of the server that is started here."""
 
 
 class GoalConfig(Section, frozen=True):
-    """One promise: `measure` of a cell, at most or at least a figure, or a share of another cell's."""
+    """A limit on one measure of one mode. Medians are compared with it."""
 
     measure: Name
+    """One of the measures below."""
     scenario: Name
+    """The scenario."""
     mode: Name
+    """The mode."""
     at_most: float | None = None
+    """Upper limit; a goal has this or `at_least`."""
     at_least: float | None = None
+    """Lower limit."""
     times: Name = ""
     """A mode of the same scenario, link and number of edges whose figure the limit is multiplied by."""
     gap_from: Name = ""
@@ -168,24 +201,35 @@ class LoadConfig(Section, frozen=True):
     """The whole of `load.yaml`."""
 
     scenarios: Annotated[dict[Name, ScenarioConfig], msgspec.Meta(min_length=1)]
+    """What is run, by name."""
     modes: dict[Name, dict[str, Any]]
-    """Each is merged into the edge.yaml of that mode's edges: `mode`, `policy`, `uplink`, anything."""
+    """Changes to edge.yaml, by name; each is merged into the edge.yaml of that mode's edges."""
     links: dict[Name, LinkConfig]
+    """Links, by name; each edge has one of its own."""
     edge_model: str = str(EDGE_MODEL)
     """A model folder, or the name of a prepared model."""
     cloud_model: str = str(CLOUD_MODEL)
+    """A model folder, or the name of a prepared model."""
     deadline_s: Positive = 0.5
+    """Seconds from a frame's capture to its first result."""
     edge: dict[str, Any] = msgspec.field(default_factory=dict)
     """Merged into every edge.yaml, before the mode."""
     cloud: CloudPart = CloudPart()
+    """The server under test."""
     slow: SlowConfig | None = None
+    """Make edges as slow as a small device; null: this machine's speed."""
     generators: tuple[str, ...] = ()
-    """`host:port` of `spillover lab loadtest-generator` processes; empty starts one here."""
+    """`host:port` of `spillover lab loadtest-generator` processes on other hosts; empty: one here."""
     prices: PricesConfig = PricesConfig()
+    """What things cost."""
     capacity: tuple[CapacityConfig, ...] = ()
+    """Searches for the largest number of edges."""
     sweep: SweepConfig | None = None
+    """One key over several values; null: none."""
     fleet: FleetConfig | None = None
+    """Extrapolation to large fleets; null: none."""
     goals: tuple[GoalConfig, ...] = ()
+    """Limits that the report judges."""
 
     def __post_init__(self) -> None:
         """Every name that is used is one that is there, and of the right kind."""
