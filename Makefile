@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto bench-edge path bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -61,6 +61,9 @@ check: $(STAMP) check-proto ## ruff, mypy --strict, import-linter, generated cod
 
 proto: $(STAMP) ## write common/wire/pb from proto/
 	$(call protoc,.)
+
+docs: $(STAMP) ## write the generated pages of docs/reference and the list of folders in ARCHITECTURE.md
+	$(BIN)/python -m tests.support.reference
 
 check-proto: $(STAMP)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") \

@@ -111,7 +111,13 @@ def signals_to(stop: Callable[[str], None]) -> Iterator[None]:
 
 
 @edge.command()
-@click.option("-c", "--config", "config_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The daemon's configuration.",
+)
 @click.option("--address", help="`host:port` of the metrics endpoint, in place of a configuration's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 def status(config_path: Path | None, address: str | None, *, as_json: bool) -> None:

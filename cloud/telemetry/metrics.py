@@ -25,12 +25,12 @@ class Metrics:
         )
         self.rejected = Counter(
             "spillover_rejected",
-            "Calls refused, by reason (the class of the error)",
+            "Calls refused, by class of the error",
             ["reason"],
             registry=registry,
         )
         self.repeated = Counter(
-            "spillover_repeated", "Requests sent again, answered from memory", registry=registry
+            "spillover_repeated", "Repeated requests, answered from memory", registry=registry
         )
         self.in_flight = Gauge(
             "spillover_in_flight", "Calls received and not yet answered", registry=registry
@@ -39,11 +39,15 @@ class Metrics:
             "spillover_loaded_models", "Versions of models in memory", registry=registry
         )
         self._answered: dict[tuple[str, grpc.StatusCode], Counter] = {}
-        self._decode = _seconds("decode", "JPEG to input tensor", registry)
-        self._queue = _seconds("queue", "Waiting for the network", registry)
-        self._infer = _seconds("infer", "One run of the network, whatever the batch", registry)
+        self._decode = _seconds("decode", "Seconds from payload to input tensor", registry)
+        self._queue = _seconds("queue", "Seconds of waiting for the network", registry)
+        self._infer = _seconds("infer", "Seconds of one run of the network", registry)
         self._rows = Histogram(
-            "spillover_batch_rows", "Rows in one run", ["model"], buckets=_ROWS, registry=registry
+            "spillover_batch_rows",
+            "Rows in one run of the network",
+            ["model"],
+            buckets=_ROWS,
+            registry=registry,
         )
 
     def answered(self, method: str, status: grpc.StatusCode) -> None:

@@ -35,7 +35,7 @@ class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
 
 
 class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
-    """Publishes to an MQTT broker; docs/reference/sinks.md names the topics."""
+    """Publishes to an MQTT broker."""
 
     host: str
     """Host name or address of the broker."""

@@ -28,32 +28,32 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._captured = self._counter("frames_captured", "Frames that got a number.")
+        self._captured = self._counter("frames_captured", "Frames captured.")
         endings = self._counter("frames", "First results, by who answered.", "ending")
         self._endings = {ending: endings.labels(ending.value) for ending in AnsweredBy}
         self._dropped = self._counter("frames_dropped", "Captured frames without a result.", "reason")
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
-        self._calls = self._counter(
-            "uplink_calls", "Frames handed to the uplink, by how that ended.", "status"
-        )
-        self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent.", "kind")
+        self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
+        self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
         self._results_dropped = self._counter(
-            "results_dropped", "Results a sink did not get.", "sink", "reason"
+            "results_dropped", "Results that a sink did not get.", "sink", "reason"
         )
-        self._events_dropped = self._counter("events_dropped", "Events a sink did not get.", "sink", "reason")
+        self._events_dropped = self._counter(
+            "events_dropped", "Events that a sink did not get.", "sink", "reason"
+        )
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
         )
-        self._audits = self._counter("audits", "Frames sent at random whose answer has come.")
-        text = "Share of all frames kept and wrong by the cloud's answer: estimate, 95 % interval."
+        self._audits = self._counter("audits", "Frames sent at random and answered.")
+        text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("edge_error_ratio", text, "bound")
-        self._breaker = self._states("breaker", "1 for the phase that the circuit breaker is in.", "phase")
-        self._camera = self._states("camera_state", "1 for the state that the camera is in.", "state")
+        self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
+        self._camera = self._states("camera_state", "1 for the current state of the camera.", "state")
         self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
-            "From capture to first result.",
+            "Seconds from capture to first result.",
             ["ending"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
@@ -105,15 +105,17 @@ class Metrics:
     def watch_certificate(self, days_left: Callable[[], float]) -> None:
         """Ask `days_left` for the days until the device's certificate ends whenever the metrics are read."""
         gauge = Gauge(
-            f"{_PREFIX}certificate_days_left", "Days until the certificate ends.", registry=self.registry
+            f"{_PREFIX}certificate_days_left",
+            "Days until this device's certificate ends.",
+            registry=self.registry,
         )
         gauge.set_function(days_left)
 
     def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
         """Ask for what is left of the byte budget, and what was charged to it, whenever metrics are read."""
-        text = "Bytes that the budget would let leave now."
+        text = "Bytes that may leave now."
         Gauge(f"{_PREFIX}budget_left_bytes", text, registry=self.registry).set_function(left_bytes)
-        text = "Bytes charged to the budget: payload, message and framing of every call."
+        text = "Bytes charged to the budget, headers and connections included."
         Gauge(f"{_PREFIX}budget_charged_bytes", text, registry=self.registry).set_function(charged_bytes)
 
     def edge_error(self, estimate: ErrorEstimate) -> None:

@@ -30,7 +30,7 @@ def prepare(home: Path | None, calibration: Path | None, force: bool) -> None:
 @click.argument("onnx_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--preset", type=click.Choice(list(PRESETS)), required=True, help="The kind of network.")
 @click.option("--name", help="Default: the file's name.")
-@click.option("--version", default="1", show_default=True)
+@click.option("--version", default="1", show_default=True, help="Version of the model.")
 @click.option("--out", type=FOLDER, help="Default: models/NAME/VERSION in the cache folder.")
 @click.option(
     "--labels",

@@ -20,9 +20,19 @@ FEW_PICTURES = 16
     type=click.Path(file_okay=False, path_type=Path),
     help="Default: <name>-int8/<version> beside it.",
 )
-@click.option("--activations", type=click.Choice(["u8", "s8"]), default="u8", show_default=True)
 @click.option(
-    "--method", type=click.Choice(["minmax", "percentile", "entropy"]), default="minmax", show_default=True
+    "--activations",
+    type=click.Choice(["u8", "s8"]),
+    default="u8",
+    show_default=True,
+    help="Type of activations: unsigned or signed.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="minmax",
+    show_default=True,
+    help="How the range of activations is chosen from the calibration pictures.",
 )
 @click.option(
     "--seven-bit",

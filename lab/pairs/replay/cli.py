@@ -35,7 +35,13 @@ LINKS = "constant, lte, wifi, satellite, outage"
 @click.option(
     "--threshold", type=float, default=0.5, show_default=True, help="Gain from which frames are sent."
 )
-@click.option("--deadline-s", type=click.FloatRange(min=0, min_open=True), default=0.5, show_default=True)
+@click.option(
+    "--deadline-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds from capture to a frame's first result.",
+)
 @click.option(
     "--budget-mb", type=click.FloatRange(min=0, min_open=True), help="MB per period; default: none."
 )

@@ -1,0 +1,149 @@
+"""The pages: what is generated, and the few sentences around it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spillover.cloud.config import CloudConfig
+from spillover.common.model.exit import ExitInfo
+from spillover.common.model.manifest import Manifest
+from spillover.common.model.split import SplitPlan
+from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig
+from spillover.edge.sinks.record import Record
+from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.models.prepare.presets import PRESETS
+from tests.support.reference import records
+from tests.support.reference.commands import all_commands, exit_codes
+from tests.support.reference.markdown import page, table
+from tests.support.reference.metrics import cloud_metrics, edge_metrics
+from tests.support.reference.structs import sections
+
+_SINKS: Mapping[type[Any], str] = {
+    JsonLinesConfig: "sinks.md#jsonl",
+    SqliteConfig: "sinks.md#sqlite",
+    MqttConfig: "sinks.md#mqtt",
+}
+STRUCTURES: tuple[type[Any], ...] = (
+    EdgeConfig,
+    CloudConfig,
+    LoadConfig,
+    Manifest,
+    SplitPlan,
+    ExitInfo,
+    Record,
+    *_SINKS,
+)
+"""What must have a docstring for each field."""
+
+_NAME = "A name has letters, digits, `.`, `_` and `-`, and begins with a letter or a digit."
+
+_EDGE = f"""
+The configuration of `spillover edge -c edge.yaml`. `camera.source` and `model.folder` are required;
+[examples/edge.min.yaml](../../examples/edge.min.yaml) has those two and nothing else,
+[examples/edge.yaml](../../examples/edge.yaml) has every key. A key that does not exist is an error.
+{_NAME}"""
+
+_CLOUD = """
+The configuration of `spillover cloud -c cloud.yaml`. Nothing is required: without a file the defaults hold.
+[examples/cloud.yaml](../../examples/cloud.yaml) has every key.
+[Operations](../operations.md#reload) says which keys a running server follows."""
+
+_LOAD = f"""
+The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../guides/loadtest.md).
+[examples/load.yaml](../../examples/load.yaml) has every key. {_NAME}"""
+
+_MODEL = f"""
+A model is a folder with `model.onnx` and `model.yaml`. `spillover lab import` writes both from a preset
+(below). `split.yaml` and `exit.yaml` are written by the workbench and read by edge and cloud. {_NAME}"""
+
+_METRICS = """
+Both sides serve Prometheus metrics over HTTP at `/metrics`: the edge at `metrics_address`, the server at
+`metrics`. Counters count from the start of the process. On the edge every captured frame ends once:
+`spillover_edge_frames_captured_total` is the sum of `spillover_edge_frames_total` over `ending` and of
+`spillover_edge_frames_dropped_total` over `reason`, plus the few frames in work."""
+
+_RESULT = """
+Every sink writes results in this format: one JSON object for each frame, and a second one, with the same
+`frame_id` and `revision` 1, if the cloud's answer comes after the deadline. Times are in seconds, boxes in
+pixels of the frame. [The policy's reference](policy.md#reasons) explains `decision.reason`."""
+
+_EVENTS = """
+Events stand between the results, one JSON object each: `event` (the kind, always the first key),
+`at_unix_s`, and the fields below."""
+
+_SQLITE = """
+What a sink of kind [`sqlite`](sinks.md#sqlite) writes. `latest` has one row for each frame, its last
+revision; `last_day` has those captured within 24 hours. The database is in WAL mode, so it can be read while
+the daemon runs:"""
+
+_QUERY = 'sqlite3 results.db "select answered_by, count(*) from last_day group by 1"'
+
+_SINK = """
+Where results go; `sinks` in [edge.yaml](edge.yaml.md) is a list of these. Each sink has a queue and a thread,
+so a slow one delays nothing else. All of them write [results and events](result.md) as JSON."""
+
+_MQTT = """
+Everything is published with QoS 1 below `topic`/`device_id`; TOPIC, DEVICE and CAMERA stand for `mqtt.topic`,
+`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client. While the broker is
+away, `queue_size` messages wait in memory. More are dropped and counted in
+`spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total`."""
+
+_HOME_ASSISTANT = """
+Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
+indicator:"""
+
+
+def _load() -> str:
+    rows = ((f"`{name}`", m.title, m.unit, m.better.value) for name, m in MEASURES.items())
+    measures = table(("measure", "meaning", "unit", "better"), rows)
+    return page(
+        "load.yaml",
+        _LOAD,
+        sections(LoadConfig, "Top level"),
+        "## Measures",
+        "What a goal's `measure` may name.",
+        measures,
+    )
+
+
+def _model() -> str:
+    rows = ((f"`{name}`", p.task.value, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
+    return page(
+        "model.yaml",
+        _MODEL,
+        sections(Manifest, "Manifest"),
+        "## Presets",
+        "For `spillover lab import --preset`.",
+        table(("preset", "task", "decoder", "for"), rows),
+        sections(SplitPlan, "split.yaml"),
+        sections(ExitInfo, "exit.yaml"),
+    )
+
+
+def _sinks() -> str:
+    return page(
+        "Sinks",
+        _SINK,
+        *(sections(kind, link.rpartition("#")[2]) for kind, link in _SINKS.items()),
+        "### MQTT topics",
+        _MQTT,
+        records.topics(),
+        _HOME_ASSISTANT,
+        records.home_assistant_topics(),
+    )
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "edge.yaml.md": lambda: page("edge.yaml", _EDGE, sections(EdgeConfig, "Top level", _SINKS)),
+    "cloud.yaml.md": lambda: page("cloud.yaml", _CLOUD, sections(CloudConfig, "Top level")),
+    "load.yaml.md": _load,
+    "model.yaml.md": _model,
+    "metrics.md": lambda: page("Metrics", _METRICS, "## Edge", edge_metrics(), "## Cloud", cloud_metrics()),
+    "result.md": lambda: page(
+        "Results and events", _RESULT, sections(Record, "Result"), "## Events", _EVENTS, records.events()
+    ),
+    "sqlite.md": lambda: page("SQLite tables", _SQLITE, f"    {_QUERY}", records.sqlite_tables()),
+    "sinks.md": _sinks,
+    "cli.md": lambda: page("Commands", "## Exit codes", exit_codes(), all_commands()),
+}
+"""Name of each page in docs/reference, and what makes it."""

@@ -1,0 +1,137 @@
+"""What sinks write: events, SQLite tables, MQTT topics."""
+
+import ast
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from spillover.edge.config import MqttConfig
+from spillover.edge.sinks.discovery import announcements
+from spillover.edge.sinks.record import Record
+from spillover.edge.sinks.sqlite import _SCHEMA
+from tests.support.reference.docstrings import member_docs
+from tests.support.reference.markdown import table
+
+ROOT = Path(__file__).parents[3]
+
+EVENTS: Mapping[str, Mapping[str, str]] = {
+    "started": {"boot_id": "this start of the daemon", "camera_id": "the camera"},
+    "stopped": {"boot_id": "this start of the daemon", "captured": "number of frames that were captured"},
+    "dropped": {
+        "frame_id": "a frame that has no result",
+        "sequence": "its number",
+        "reason": "why",
+    },
+    "camera_state": {
+        "camera_id": "the camera",
+        "state": "`ok`, `lost`, `frozen` or `ended`",
+        "detail": "what is known of the cause",
+    },
+    "breaker": {"phase": "`closed`, `open` or `half_open`"},
+    "spool": {
+        "frame_id": "a frame on the disk",
+        "fate": "`accepted`, `answered`, `evicted`, `expired`, `corrupt` or `failed`",
+    },
+}
+"""Kinds of events, and what their fields say."""
+
+COLUMNS: Mapping[str, str] = {
+    "model": "Name and version of the model that answered, as `name@version`.",
+    "total_s": "Seconds from capture to this result.",
+    "record": "The whole result or event as JSON.",
+    "at_unix_s": "Wall clock when it happened.",
+    "kind": "Kind of the event.",
+}
+"""Columns that are not fields of a result."""
+
+TOPICS: Mapping[str, tuple[str, str]] = {
+    "status": ("yes", "`online`, or `offline`: the last will, so it is right after a power cut too"),
+    "CAMERA/result": ("no", "every result and revision, as JSON"),
+    "CAMERA/state": (
+        "yes",
+        "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
+    ),
+    "CAMERA/camera_state": ("yes", "`ok`, `frozen`, `lost` or `ended`"),
+    "CAMERA/event": ("no", "every event, as JSON"),
+}
+"""MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
+
+
+def events() -> str:
+    """A table of events and their fields."""
+    rows = (
+        (f"`{kind}`", f"`{name}`", text) for kind, fields in EVENTS.items() for name, text in fields.items()
+    )
+    return table(("event", "field", "meaning"), rows)
+
+
+def events_in_code() -> dict[str, set[str]]:
+    """Kinds of events and their fields, as the edge's source passes them to `tell`."""
+    return {
+        kind: {keyword.arg for keyword in call.keywords if keyword.arg}
+        for path in (ROOT / "edge").rglob("*.py")
+        for call in _calls(path, "tell")
+        if call.args and call.keywords and (kind := _constant(call.args[0]))
+    }
+
+
+def topics_in_code() -> set[str]:
+    """The last parts of the topics that the MQTT sink publishes to."""
+    return set(re.findall(r"_topic\}/(\w+)\"", (ROOT / "edge/sinks/mqtt.py").read_text(encoding="utf-8")))
+
+
+def topics() -> str:
+    """A table of MQTT topics."""
+    rows = ((f"`TOPIC/DEVICE/{name}`", *told) for name, told in TOPICS.items())
+    return table(("topic", "retained", "payload"), rows)
+
+
+def home_assistant_topics() -> str:
+    """The messages that announce a camera to Home Assistant."""
+    named = announcements(MqttConfig(host="broker"), "DEVICE", "CAMERA")
+    return "\n".join(f"- `{topic}`" for topic, _ in named)
+
+
+def sqlite_tables() -> str:
+    """The tables and views of the SQLite sink, as SQLite itself describes them."""
+    db = sqlite3.connect(":memory:")
+    try:
+        db.executescript(_SCHEMA)
+        made = db.execute(
+            "select type, name, sql from sqlite_master where type in ('table', 'view')"
+        ).fetchall()
+        return "\n\n".join(
+            _table(db, name) if kind == "table" else _view(name, sql) for kind, name, sql in made
+        )
+    finally:
+        db.close()
+
+
+def _table(db: sqlite3.Connection, name: str) -> str:
+    fields = member_docs(Record)
+    rows = (
+        (f"`{column}`", kind.lower(), COLUMNS.get(column) or fields[column], "yes" if key else "")
+        for _, column, kind, _, _, key in db.execute(f"pragma table_info({name})")
+    )
+    return f"## Table `{name}`\n\n" + table(("column", "type", "meaning", "key"), rows)
+
+
+def _view(name: str, sql: str) -> str:
+    return f"## View `{name}`\n\n```sql\n{sql}\n```"
+
+
+def _calls(path: Path, method: str) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+            yield node
+
+
+def _constant(node: ast.expr) -> str:
+    """A string, or the name of an enum's member in lower case."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.Attribute(attr=name):
+            return name.lower()
+    return ""
