@@ -36,8 +36,8 @@ def bench_split(
 
     Splits a copy of the model on some of the pictures, judges JPEG and every cut on others, then sends frames
     to a real server process over shaped links, every form of a frame in turn. Edge and cloud run on this one
-    machine with a thread each: a Pi's heads take longer (see docs/split.md). Figures go to bench.json, plots
-    to bench.png; the split copy is kept and used again.
+    machine with a thread each: a Pi's heads take longer (see docs/measurements/split.md). Figures go to
+    bench.json, plots to bench.png; the split copy is kept and used again.
     """
     from benchmarks.split import run
     from benchmarks.split.report import print_tables, save_plot

@@ -3,7 +3,7 @@
 A Huffman code spends at least one bit a symbol. Read as the digits of a number in base `levels`, the five
 symbols 0..2 or the two symbols 0..15 that fit one byte become one symbol of the code, which then follows the
 joint distribution of neighbours. Deflate's Huffman code on such bytes came out below the entropy of single
-symbols on every network tried, and beside zstd's slowest level (docs/split.md).
+symbols on every network tried, and beside zstd's slowest level (docs/measurements/split.md).
 """
 
 from functools import cache

@@ -9,7 +9,7 @@ class Event:
     """Something that happened and is no result: sinks get it in line with the results.
 
     `kind` is one of `started`, `stopped`, `dropped`, `camera_state`, `breaker`, `spool`
-    (docs/reliability.md).
+    (docs/reference/result.md).
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Results and events to an MQTT broker, QoS 1; docs/mqtt.md names the topics.
+"""Results and events to an MQTT broker, QoS 1; docs/reference/sinks.md names the topics.
 
 The broker may be away: messages wait in memory up to a bound, and the library reconnects with growing pauses.
 """

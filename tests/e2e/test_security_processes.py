@@ -1,4 +1,4 @@
-"""The guide in docs/security.md, walked through with real processes."""
+"""The guide in docs/guides/security.md, walked through with real processes."""
 
 import subprocess
 

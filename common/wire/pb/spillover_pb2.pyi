@@ -145,7 +145,7 @@ class Features(_message.Message):
     head_sha256: _builtins.bytes
     """SHA-256 of the head's file, 32 bytes, by which the server finds the tail."""
     data: _builtins.bytes
-    """The tensors of the cut, coded: "Format of features" in docs/split.md."""
+    """The tensors of the cut, coded: "Format of features" in docs/reference/split.md."""
     def __init__(
         self,
         *,
