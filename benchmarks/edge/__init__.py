@@ -1,1 +1,1 @@
-"""Benchmarks: figures of things measured side by side in one run."""
+"""The edge pipeline beside a bare loop of the same model."""

@@ -1,1 +1,1 @@
-"""`make bench-policy`: the figures that a policy is chosen by, from real pairs and simulated links."""
+"""What policies are worth, on real pairs of models and simulated links."""

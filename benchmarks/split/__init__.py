@@ -1,1 +1,1 @@
-"""What split inference brings: bytes against accuracy, latency over links; beside JPEG and the edge alone."""
+"""Split inference beside JPEG and the edge alone: bytes against accuracy, latency over links."""

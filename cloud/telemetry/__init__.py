@@ -1,1 +1,1 @@
-"""What the server counts, and how it shows it."""
+"""Counters of the server: Prometheus metrics and the protocol's statistics."""

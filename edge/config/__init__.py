@@ -1,4 +1,4 @@
-"""What `edge.yaml` may say. `examples/edge.yaml` shows every key; both are kept together by a test."""
+"""The keys of `edge.yaml`; docs/reference/edge.yaml.md is generated from this folder."""
 
 from spillover.edge.config.camera import CameraConfig, Pace
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode

@@ -1,1 +1,1 @@
-"""From pixels to the edge's own prediction: the model, guarded, looked at again, corrected over time."""
+"""From pixels to the edge's own prediction: the model, several views of a picture, temporal correction."""

@@ -1,1 +1,1 @@
-"""What happens to results: one first result a frame by its deadline, and whether a sink has stored it."""
+"""One first result a frame by its deadline, and the acknowledgement that a sink has stored it."""

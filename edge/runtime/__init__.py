@@ -1,1 +1,1 @@
-"""Threads, queues and the process: what every stage stands on."""
+"""Threads, queues, stall detection, systemd, memory."""

@@ -1,10 +1,13 @@
-"""`python -m tests.support.reference` writes the pages."""
+"""`python -m tests.support.reference` writes the pages, and the table of folders."""
 
+from tests.support.reference.folders import with_folders
 from tests.support.reference.pages import PAGES
 from tests.support.reference.records import ROOT
 
 if __name__ == "__main__":
-    folder = ROOT / "docs" / "reference"
-    folder.mkdir(exist_ok=True)
+    reference = ROOT / "docs" / "reference"
+    reference.mkdir(exist_ok=True)
     for name, make in PAGES.items():
-        (folder / name).write_text(make(), encoding="utf-8")
+        (reference / name).write_text(make(), encoding="utf-8")
+    architecture = ROOT / "ARCHITECTURE.md"
+    architecture.write_text(with_folders(architecture.read_text(encoding="utf-8")), encoding="utf-8")
