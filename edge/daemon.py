@@ -156,7 +156,7 @@ class Daemon:
         if not self._parts.answers.drain(self._config.drain_timeout_s):
             limit_s = self._config.drain_timeout_s
             _log.warning("answers given up", frames=len(self._parts.answers), drain_timeout_s=limit_s)
-        self._parts.sending.close()
+        self._parts.sending.stop(time.monotonic() + 5.0)
         self._parts.auditor.close()
         self._parts.answers.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)

@@ -102,7 +102,7 @@ def _assemble(
     opened.callback(source.close)
     read_ahead = len(os.sched_getaffinity(0)) > 1
     sending = SendingBuilder(config, model, boot_id, events, metrics, tell).build(record_link)
-    opened.callback(sending.close)
+    opened.callback(lambda: sending.stop(time.monotonic() + 5.0))
     forwarder = sending.forwarder
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, metrics.edge_error)
     rescue = forwarder.rescue if forwarder else None

@@ -13,7 +13,7 @@ from spillover.common.model.session import Model
 from spillover.common.types import Classification, Detections
 from spillover.edge.assembly.policy import measured_fidelity
 from spillover.edge.config import EdgeConfig, Mode, PayloadKind
-from spillover.edge.link.byte_budget import ByteMeter, build_meter
+from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
 from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.payload.backbone import BackboneWithFeatures
@@ -38,13 +38,14 @@ class Sending:
     meter: ByteMeter | None
     recorder: LinkRecorder | None
 
-    def close(self) -> None:
-        """End the calls, then settle the accounts."""
-        self.uplink.close()
+    def stop(self, deadline_s: float) -> bool:
+        """End the calls, then save the budget; tell whether all calls ended by `deadline_s` (monotonic)."""
+        has_ended = self.uplink.stop(deadline_s)
         if self.meter:
             self.meter.close()
         if self.recorder:
             self.recorder.close()
+        return has_ended
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +111,13 @@ class SendingBuilder:
         # 15 MB that a daemon without a cloud need not carry.
         from spillover.edge.assembly.wire import build_wire
         from spillover.edge.uplink.client import GrpcUplink
+        from spillover.edge.uplink.ledger import CallLedger
 
         config = self.config.uplink
         expects = Classification if self.model.manifest.task is Task.CLASSIFICATION else Detections
         wire = build_wire(self.config, tensors)
-        uplink = GrpcUplink(config, payload_encoder, wire, expects, self.events, payload_costs, meter)
+        ledger = CallLedger(payload_costs, meter or Unmetered(), self.events)
+        uplink = GrpcUplink(config, payload_encoder, wire, expects, ledger)
         if config.tls and config.tls.certificate:
             self.metrics.watch_certificate(uplink.certificate_days_left)
         return uplink

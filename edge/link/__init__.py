@@ -1,1 +1,1 @@
-"""What the link can carry: estimate, payload costs, concurrency, byte budget, traces."""
+"""What the link can carry: estimate, payload costs, byte budget, traces."""

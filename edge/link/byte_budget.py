@@ -148,6 +148,11 @@ class ByteMeter:
         self._charged_bytes = 0.0
 
     @property
+    def connection_bytes(self) -> float:
+        """What one attempt to connect is charged."""
+        return self._connection_bytes
+
+    @property
     def charged_bytes(self) -> float:
         """All that was paid for."""
         return self._charged_bytes
@@ -201,6 +206,32 @@ class ByteMeter:
             _log.error("nothing is sent while the byte budget cannot be saved", error=str(error))
             return False
         return True
+
+
+class Unmetered:
+    """Stands for a `ByteMeter` where no byte budget is configured: everything may leave, nothing is paid."""
+
+    connection_bytes = 0.0
+
+    def tokens(self) -> Tokens:
+        """No limit."""
+        return Tokens()
+
+    def fits(self, message_bytes: float) -> bool:
+        """Always."""
+        del message_bytes
+        return True
+
+    def take(self, message_bytes: float) -> bool:
+        """Always."""
+        del message_bytes
+        return True
+
+    def connecting(self) -> None:
+        """Nothing is paid."""
+
+    def close(self) -> None:
+        """Nothing is saved."""
 
 
 def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> ByteMeter:

@@ -9,7 +9,7 @@ from spillover.edge.link.estimator import PRIOR, LinkEstimate
 
 
 class BreakerPhase(enum.Enum):
-    """Whether calls may depart; see `edge.uplink.breaker`."""
+    """Whether calls may depart; see `edge.uplink.limits.Breaker`."""
 
     CLOSED = "closed"
     HALF_OPEN = "half_open"
@@ -72,8 +72,6 @@ class LinkState:
     """Seconds for which the server has asked not to be called; 0 when it has not."""
     server_queue_wait_s: float = 0.0
     """The server's own estimate, from the trailing metadata of its latest answer."""
-    server_load: float = 0.0
-    """Share of the server's capacity in use, likewise."""
     breaker: BreakerPhase = BreakerPhase.CLOSED
     breaker_allows: bool = True
     """Whether a call may depart now: closed, or open and due for a probe."""

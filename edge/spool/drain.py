@@ -1,19 +1,19 @@
-"""The way out of the spool: the most valuable first, one at a time, in what live frames leave of the link."""
+"""Delivers spooled frames: the most valuable first, one at a time, where live frames leave room."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from spillover.common.errors import InvalidInputError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.frames import SpooledFrame
 from spillover.edge.spool.spool import Spool, Taken
-from spillover.edge.uplink.outcome import CallFailure, CallOutcome
+from spillover.edge.uplink.base import Uplink
+from spillover.edge.uplink.call_status import DrainStep
+from spillover.edge.uplink.outcome import CallFailure
 
 _log = get_logger("drain")
 
@@ -21,39 +21,9 @@ _IDLE_S = 0.5
 """How long to wait when there is nothing to send, or no room for it."""
 _SPARE_LEVEL = 0.5
 _TRIES = 3
-"""A record that a living server fails to answer so many times is given up."""
+"""A record is given up after so many failures that its own fault may be."""
 _MAX_NOTED = 1024
-"""Of so many records it is remembered what became of them; the spool may evict one without telling."""
-_NEVER = frozenset({"invalid_argument", "unimplemented", "unfit", "exceeds bucket", "too_large"})
-"""The server can never answer this, or what waits is nothing that it takes (`unfit`)."""
-_LINK = frozenset(
-    {
-        "unavailable",
-        "deadline_exceeded",
-        "cancelled",
-        "stopped",
-        "not sent",
-        "no uplink",
-        "over budget",
-        "unauthenticated",
-        "permission_denied",
-        # The model is named in the configuration, here or there: to mend that must not find an empty spool.
-        "not_found",
-    }
-)
-"""Nothing was learnt of the record: it waits on."""
-
-
-class Deliver(Protocol):
-    """The part of an uplink that is used here."""
-
-    def link(self) -> LinkState:
-        """What is known of the link."""
-        ...
-
-    def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
-        """Send and wait."""
-        ...
+"""Failures are remembered for so many records: the spool may evict one at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +35,17 @@ class DrainLimits:
 
 
 class Drain:
-    """Sends spooled frames and gives their late results.
+    """Sends spooled frames and emits their late results.
 
-    `emit` takes a result and gives a receipt: only when a sink has it is the record forgotten. So a result
-    may be given twice, and never not at all.
+    `emit` takes a result and gives its `DeliveryAck`: the record is deleted only when a sink has the result.
+    So a result may be emitted twice, but is never lost.
 
-    A record that came back lets the others go first, until one of them is answered or all have had a turn:
-    one that the server or the link can never take must not hold up the rest.
+    A record that failed lets the others go first, until one of them is answered or all have had a turn: one
+    that the server or the link can never take must not hold up the rest.
     """
 
     def __init__(
-        self, spool: Spool, uplink: Deliver, limits: DrainLimits, emit: Callable[[Result], DeliveryAck]
+        self, spool: Spool, uplink: Uplink, limits: DrainLimits, emit: Callable[[Result], DeliveryAck]
     ) -> None:
         self._spool = spool
         self._uplink = uplink
@@ -133,10 +103,11 @@ class Drain:
         return paid and link.pushback_left_s <= 0 and link.in_flight < max(1, link.max_in_flight - 1)
 
     def _failed(self, taken: Taken, failure: CallFailure) -> float:
+        step = failure.status.means.drain
         tries = self._tries.pop(taken.record_id, 0)
-        if failure.status not in _LINK and not failure.pushed_back:
+        if step is DrainStep.COUNT_TRY and not failure.pushed_back:
             tries += 1
-        if failure.status in _NEVER or tries >= _TRIES:
+        if step is DrainStep.GIVE_UP or tries >= _TRIES:
             _log.warning("spooled frame given up", why=str(failure))
             self._spool.done(taken.record_id, answered=False)
             return _IDLE_S

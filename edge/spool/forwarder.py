@@ -10,9 +10,10 @@ from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.spool.arena import Fate
-from spillover.edge.spool.drain import Deliver, Drain, DrainLimits
+from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.intake import Intake
 from spillover.edge.spool.spool import Spool, SpoolLimits, SpoolState
+from spillover.edge.uplink.base import Uplink
 
 
 class Forwarder:
@@ -26,7 +27,7 @@ class Forwarder:
         self,
         config: SpoolConfig,
         pack: Callable[[Frame], EncodedFrame],
-        uplink: Deliver,
+        uplink: Uplink,
         observe: Callable[[Fate, str], None],
         on_refused: Callable[[str], None],
         emit: Callable[[Result], DeliveryAck],

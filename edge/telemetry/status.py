@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from spillover.common.errors import UnavailableError
+from spillover.edge.uplink.call_status import OK, RETRIED, CallStatus
 
 _PREFIX = "spillover_edge_"
 _TIMEOUT_S = 5.0
-_NEVER_LEFT = frozenset(
-    {"no time left", "not sent", "no uplink", "over budget", "exceeds bucket", "too_large", "unfit"}
-)
+_NEVER_LEFT = {status.value for status in CallStatus if status.means.never_left}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def to_status(text: str) -> Status:
     captured = numbers.one("frames_captured_total")
     under_way = captured - sum(endings.values()) - sum(dropped.values())
     recovered, pending = numbers.one("spool_recovered"), numbers.one("spool_pending")
-    retried = calls.pop("retried", 0)
+    retried = calls.pop(RETRIED, 0)
     return Status(
         captured=captured,
         avoided=endings.get("edge", 0),
@@ -96,7 +95,7 @@ def to_status(text: str) -> Status:
         late=numbers.one("revisions_total"),
         attempted=sum(calls.values()),
         sent=retried + sum(count for status, count in calls.items() if status not in _NEVER_LEFT),
-        failed={status: count for status, count in calls.items() if status != "ok"},
+        failed={status: count for status, count in calls.items() if status != OK},
         payload_bytes=numbers.by("uplink_payload_bytes_total", "kind"),
         spooled=accepted,
         recovered=recovered,

@@ -1,4 +1,4 @@
-"""What an uplink is; and the one of a daemon that has none."""
+"""What an uplink is, and the one for a daemon without a cloud."""
 
 from typing import Protocol
 
@@ -6,14 +6,15 @@ from spillover.common.types import Frame
 from spillover.edge.link.state import LinkState
 from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, ReplyHandler
 
 
 class Uplink(Protocol):
-    """Takes frames away. No method but `deliver`, `wait_until_ready` and `close` ever blocks."""
+    """Takes frames to the cloud. Only `deliver`, `wait_until_ready` and `stop` block. Thread-safe."""
 
     def link(self, crop_share: float = 0.0) -> LinkState:
-        """What is known of the link now; `crop_share` is as `PayloadCostModel.view` has it."""
+        """What is known about the link now; `crop_share` is that of `PayloadCostModel.view`."""
         ...
 
     def send(
@@ -24,28 +25,31 @@ class Uplink(Protocol):
         option: str = "",
         crop: Crop | None = None,
     ) -> None:
-        """Encode and send `frame`; `handler` is settled once, whatever happens.
+        """Encode and send `frame`; `handler` is completed exactly once, whatever happens. Never raises.
 
-        `deadline_s` is on the clock of `time.monotonic`; `option` is the form to send it in, empty the usual;
-        `crop` is what a form that cuts one out sends.
+        `deadline_s` is on the clock of `time.monotonic`. `option` names the form to send, empty the usual
+        one; `crop` is what a form that cuts out a crop sends.
         """
         ...
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
-        """Send what waited on the disk; blocks at most `timeout_s` seconds."""
+        """Send a frame from the spool and wait for the outcome, about `timeout_s` seconds at most."""
         ...
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Wait until a frame could be sent, at most `timeout_s` seconds: for work that no camera drives."""
+        """Wait until a frame may be sent, at most `timeout_s` seconds: for sources that set no pace."""
         ...
 
-    def close(self) -> None:
-        """Cancel what is under way; every ticket is settled when this returns."""
+    def stop(self, deadline_s: float) -> bool:
+        """Cancel what is under way; tell whether everything ended by `deadline_s` (`time.monotonic`).
+
+        What has not ended is left behind and named in the log. A frame sent afterwards fails at once.
+        """
         ...
 
 
 class NoUplink:
-    """Mode `edge_only`: nothing can be sent. It keeps gRPC out of the process."""
+    """Mode `edge_only`: every frame fails at once. It keeps gRPC out of the process."""
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """Nothing in flight, no room."""
@@ -60,17 +64,19 @@ class NoUplink:
         option: str = "",
         crop: Crop | None = None,
     ) -> None:
-        """Settle at once: there is no link."""
+        """Fail at once."""
         del frame, deadline_s, option, crop
-        handler.complete(CallFailure("no uplink"))
+        handler.complete(CallFailure(CallStatus.NO_UPLINK))
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
-        """There is no link."""
+        """Fail at once."""
         del encoded_frame, timeout_s
-        return CallFailure("no uplink")
+        return CallFailure(CallStatus.NO_UPLINK)
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """There is nothing to wait for."""
+        """Return at once."""
 
-    def close(self) -> None:
-        """There is nothing to close."""
+    def stop(self, deadline_s: float) -> bool:
+        """Nothing runs."""
+        del deadline_s
+        return True

@@ -1,67 +1,117 @@
-"""What the end of a call means: for the link, for the frame, for the books."""
+"""How a call to the cloud can end without an answer, and what each end means: one table for the edge."""
 
-import re
+import enum
+from dataclasses import dataclass
 
-from spillover.edge.uplink.in_flight import LinkSignal
-from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
-
-NO_TAIL = "failed_precondition"
-"""The server knows the model and not this head: features of another version."""
-
-OVER_BUDGET = "over budget"
-"""The byte budget does not cover it now."""
-EXCEEDS_BUCKET = "exceeds bucket"
-"""The byte budget will never cover it."""
-TOO_LARGE = "too_large"
-"""More than `uplink.max_message_bytes`: it can never leave."""
-
-# Texts of gRPC core (client_channel and resolver) for a call that found no connection to leave by.
-_NO_CONNECTION = re.compile("failed to connect to all addresses|[Nn]ame resolution|DNS resolution|DNS query")
-
-_LINK_FAILURES = frozenset(
-    {
-        "unavailable",
-        "deadline_exceeded",
-        "resource_exhausted",
-        "cancelled",
-        "stopped",
-        "unknown",
-        # An identity that has expired is renewed some day; the frames of the meantime must not be lost by it.
-        "unauthenticated",
-        "permission_denied",
-        # So is a model's name: it is the configuration's fault, here or there, and not the frame's.
-        "not_found",
-    }
-)
-"""Ends of a call after which the same frame may be answered another time."""
-WORTH_ANOTHER_TRY = _LINK_FAILURES | {"bad reply", "internal", "no time left"}
-"""Ends of a call after which the frame may wait on the disk; from there what never works is given up."""
-_SAY_NOTHING = frozenset(
-    {
-        "resource_exhausted",
-        "cancelled",
-        "stopped",
-        "no time left",
-        "not sent",
-        "unfit",
-        NO_TAIL,
-        OVER_BUDGET,
-        EXCEEDS_BUCKET,
-        TOO_LARGE,
-    }
-)
-"""Ends of a call that say nothing of the link."""
+OK = "ok"
+"""Label of an answered call where calls are counted by their status."""
+RETRIED = "retried"
+"""Label of a call that failed and was made a second time; the second one has its own status."""
 
 
-def link_signal(outcome: CallOutcome) -> LinkSignal:
-    """What `outcome` says of the link."""
-    if isinstance(outcome, CloudAnswer):
-        return LinkSignal.GOOD
-    return LinkSignal.NOTHING if outcome.status in _SAY_NOTHING else LinkSignal.BAD
+class LinkSignal(enum.Enum):
+    """What the end of a call says about the link."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NOTHING = "nothing"
+    """The call never left, or the server is merely full: `grpc-retry-pushback-ms` covers that."""
 
 
-def never_left(outcome: CallOutcome) -> bool:
-    """Whether not a byte of the frame was sent: there was no connection."""
-    if not isinstance(outcome, CallFailure) or outcome.status != "unavailable":
-        return False
-    return _NO_CONNECTION.search(outcome.detail) is not None
+class DrainStep(enum.Enum):
+    """What the spool does with a record whose delivery failed."""
+
+    WAIT = "wait"
+    """Nothing was learnt about the record: deliver it later, as often as needed."""
+    COUNT_TRY = "count_try"
+    """Deliver it later, at most three times in all."""
+    GIVE_UP = "give_up"
+    """The record can never be answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What one status means. The defaults are those of a server that failed to answer this frame."""
+
+    link: LinkSignal = LinkSignal.BAD
+    retry_later: bool = False
+    """The same frame may be answered another time, so it may wait in the spool."""
+    never_left: bool = False
+    """Not a byte of the frame left the device."""
+    operator_must_fix: bool = False
+    """It repeats until a configuration is changed. `edge.uplink.channel` explains a refused identity."""
+    drain: DrainStep = DrainStep.COUNT_TRY
+
+
+_NOTHING = LinkSignal.NOTHING
+_WAIT, _GIVE_UP = DrainStep.WAIT, DrainStep.GIVE_UP
+
+
+class CallStatus(enum.Enum):
+    """Why a call has no answer; the values are labels of metrics and begin `Result.error`."""
+
+    means: Meaning
+
+    # gRPC's statuses, by its names.
+    CANCELLED = "cancelled", Meaning(link=_NOTHING, retry_later=True, drain=_WAIT)
+    UNKNOWN = "unknown", Meaning(retry_later=True)
+    INVALID_ARGUMENT = "invalid_argument", Meaning(operator_must_fix=True, drain=_GIVE_UP)
+    DEADLINE_EXCEEDED = "deadline_exceeded", Meaning(retry_later=True, drain=_WAIT)
+    # The model's name is a fault of a configuration, here or there: mending it must not find an empty spool.
+    NOT_FOUND = "not_found", Meaning(retry_later=True, operator_must_fix=True, drain=_WAIT)
+    ALREADY_EXISTS = "already_exists", Meaning()
+    # An identity is renewed some day; the frames of the meantime must not be lost.
+    PERMISSION_DENIED = "permission_denied", Meaning(retry_later=True, drain=_WAIT)
+    UNAUTHENTICATED = "unauthenticated", Meaning(retry_later=True, drain=_WAIT)
+    RESOURCE_EXHAUSTED = "resource_exhausted", Meaning(link=_NOTHING, retry_later=True)
+    # The server has no tail for the head that made these features.
+    FAILED_PRECONDITION = "failed_precondition", Meaning(link=_NOTHING)
+    ABORTED = "aborted", Meaning()
+    OUT_OF_RANGE = "out_of_range", Meaning()
+    UNIMPLEMENTED = "unimplemented", Meaning(operator_must_fix=True, drain=_GIVE_UP)
+    INTERNAL = "internal", Meaning(retry_later=True)
+    UNAVAILABLE = "unavailable", Meaning(retry_later=True, drain=_WAIT)
+    DATA_LOSS = "data_loss", Meaning()
+
+    # The edge's own.
+    BAD_REPLY = "bad_reply", Meaning(retry_later=True, operator_must_fix=True)
+    """The server's answer is malformed, for another frame, or of another task."""
+    NO_ANSWER_IN_TIME = "no_answer_in_time", Meaning(retry_later=True, drain=_WAIT)
+    """Calls under way have missed their deadline and none has ended yet."""
+    STOPPED = "stopped", Meaning(link=_NOTHING, retry_later=True, drain=_WAIT)
+    """The uplink was stopped before the answer came."""
+    EDGE_FAULT = "edge_fault", Meaning(link=_NOTHING, retry_later=True)
+    """This program failed after the call had begun; the log has the traceback."""
+    NOT_SENT = "not_sent", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
+    """The frame could not be encoded, or the call not be begun."""
+    NO_TIME_LEFT = "no_time_left", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
+    """The deadline passed before the frame was encoded."""
+    OVER_BUDGET = "over_budget", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
+    """The byte budget does not cover the message now."""
+    EXCEEDS_BUCKET = (
+        "exceeds_bucket",
+        Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP),
+    )
+    """The byte budget will never cover a message of this size."""
+    TOO_LARGE = (
+        "too_large",
+        Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP),
+    )
+    """The message is larger than `uplink.max_message_bytes`."""
+    UNFIT = "unfit", Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP)
+    """The service does not take this payload, or it may not leave the device."""
+    NO_UPLINK = "no_uplink", Meaning(link=_NOTHING, never_left=True, drain=_WAIT)
+    """Mode `edge_only`."""
+
+    def __new__(cls, label: str, means: Meaning) -> "CallStatus":
+        """Make the label the member's value."""
+        member = object.__new__(cls)
+        member._value_ = label
+        member.means = means
+        return member
+
+    @classmethod
+    def of_grpc(cls, code_name: str) -> "CallStatus":
+        """The status for the name of a `grpc.StatusCode`; UNKNOWN for a code that is not in the table."""
+        member = cls.__members__.get(code_name)
+        return member if member is not None else cls.UNKNOWN

@@ -13,13 +13,11 @@ import grpc
 from spillover.common.log import get_logger
 from spillover.common.net.reload import Reloading, read_file
 from spillover.edge.config import UplinkConfig
-from spillover.edge.uplink.connect_meter import ConnectMeter
 from spillover.edge.uplink.tls_diagnosis import explain
 
 if TYPE_CHECKING:
-    from spillover.common.net.tls import (  # loads a library that an uplink in the clear need not carry
-        KeyPair,
-    )
+    # Loads a library that an uplink in the clear need not carry.
+    from spillover.common.net.tls import KeyPair
     from spillover.edge.uplink.protocol import Method
 
 _log = get_logger("uplink")
@@ -27,36 +25,94 @@ _log = get_logger("uplink")
 _REMINDER_S = 24 * 3600.0
 _SAME_ADVICE_S = 600.0
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_TRYING = frozenset({grpc.ChannelConnectivity.CONNECTING, grpc.ChannelConnectivity.READY})
+_TRIED = frozenset({grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE})
 
 Options = Sequence[tuple[str, int]]
 MethodOf = Callable[[grpc.Channel], "Method"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Secrets:
-    """What the files of `uplink.tls` hold."""
+class ConnectMeter:
+    """Calls `attempted` for each attempt of one channel to connect, and `lost` when one has failed.
 
-    ca_pem: bytes
-    own: "KeyPair | None"
+    gRPC reports a channel's states late and may skip short ones, so an attempt is known by any state that it
+    leads to. A channel that has failed tries again by itself, at times that no state shows (gRPC proposal
+    A62: it stays in TRANSIENT_FAILURE until it is READY): where attempts are paid for it must not be kept.
+    Thread-safe.
+    """
+
+    def __init__(self, attempted: Callable[[], None], lost: Callable[[], None]) -> None:
+        self._attempted = attempted
+        self._lost = lost
+        self._lock = threading.Lock()
+        self._state: grpc.ChannelConnectivity = grpc.ChannelConnectivity.IDLE
+        self._unseen = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last attempt found no server."""
+        return self._state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    def watch(self, channel: grpc.Channel) -> None:
+        """Follow this channel's states, on a thread of gRPC's."""
+        channel.subscribe(self.changed)
+
+    def called(self) -> None:
+        """A call begins on the channel, which connects for it if need be."""
+        with self._lock:
+            self._unseen |= self._state not in _TRYING
+
+    def changed(self, state: grpc.ChannelConnectivity) -> None:
+        """The channel has a new state."""
+        with self._lock:
+            skipped = state in _TRIED and self._state is not grpc.ChannelConnectivity.CONNECTING
+            begins = state is grpc.ChannelConnectivity.CONNECTING or skipped
+            self._state = state
+            self._unseen &= not begins
+        if begins:
+            self._attempted()
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            self._lost()
+
+    def closed(self) -> None:
+        """The channel is closed; an attempt that a call has caused and no state has shown counts now."""
+        with self._lock:
+            unseen, self._unseen = self._unseen, False
+        if unseen:
+            self._attempted()
+
+
+class Unwatched:
+    """Stands for a `ConnectMeter` where attempts cost nothing: gRPC may keep its channel and try again."""
+
+    failed = False
+
+    def watch(self, channel: grpc.Channel) -> None:
+        """Do not: it would cost a thread."""
+
+    def called(self) -> None:
+        """Nothing to count."""
+
+    def closed(self) -> None:
+        """Nothing to count."""
 
 
 class Connection:
-    """One channel, which is not closed under its calls."""
+    """One channel, with the number of calls on it: it is not closed under them."""
 
-    def __init__(self, channel: grpc.Channel, method: "Method", attempts: ConnectMeter | None) -> None:
+    def __init__(self, channel: grpc.Channel, method: "Method", meter: ConnectMeter | Unwatched) -> None:
         self.method = method
-        self._attempts = attempts
         self._channel = channel
+        self._meter = meter
         self._lock = threading.Lock()
         self._calls = 0
 
     def track(self, call: "grpc.Future[Any]") -> None:
         """Count a call until it ends."""
-        if self._attempts:
-            self._attempts.called()
+        self._meter.called()
         with self._lock:
             self._calls += 1
-        call.add_done_callback(self._landed)
+        call.add_done_callback(self._ended)
 
     @property
     def is_idle(self) -> bool:
@@ -66,16 +122,15 @@ class Connection:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it found nobody, where attempts are counted."""
-        return self._attempts is not None and self._attempts.failed
+        """Whether it found no server, where attempts are counted."""
+        return self._meter.failed
 
     def close(self) -> None:
         """Cancel what is under way."""
         self._channel.close()
-        if self._attempts:
-            self._attempts.closed()
+        self._meter.closed()
 
-    def _landed(self, _: object) -> None:
+    def _ended(self, _: object) -> None:
         with self._lock:
             self._calls -= 1
 
@@ -83,46 +138,39 @@ class Connection:
 class Connections:
     """Gives the connection for the next call: a new one when certificates have changed.
 
-    `method_of` picks the method that is called on a channel. `attempts` makes what counts attempts to
-    connect, one for each channel, which hears of them on a thread of gRPC's. All methods but `note_failure`
-    belong to one thread.
-
-    Raises:
-        ConfigError: a file cannot be read, or certificate and key do not belong together.
+    `method_of` picks the method that is called on a channel; `meter` makes the meter of each new channel.
+    All methods belong to one thread. Raises ConfigError as `Credentials` does.
     """
 
     def __init__(
-        self, config: UplinkConfig, method_of: MethodOf, attempts: Callable[[], ConnectMeter] | None = None
+        self,
+        config: UplinkConfig,
+        method_of: MethodOf,
+        meter: Callable[[], ConnectMeter | Unwatched] = Unwatched,
     ) -> None:
-        self._attempts = attempts
-        self._config = config
         self._options = channel_options(config)
         self._method_of = method_of
-        self._secrets = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
-        self._token: Reloading[str] | None = None
-        if config.token_file:
-            path = Path(config.token_file).expanduser()
-            self._token = Reloading([path], lambda: _read_token(path))
-        self._used = self._secrets.get() if self._secrets else None
+        self._meter = meter
+        self.credentials = Credentials(config)
         self._current = self._open()
         self._retired: list[Connection] = []
-        self._remind_at_s = 0.0
-        self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)
-        self._remind()
+        self.credentials.remind()
 
     def current(self) -> Connection:
         """The connection for a call that begins now."""
-        if self._secrets and (found := self._secrets.get()) is not self._used:
-            self._used = found
+        if self.credentials.renewed():
             self._retired.append(self._current)
             self._current = self._open()
-            self._remind_at_s = 0.0
-        self._remind()
+        self.credentials.remind()
         self.drop_failed()
         return self._current
 
     def renew(self) -> None:
-        """Connect anew, at once: the connection that is there has been found dead, and its calls with it."""
+        """Connect anew, at once: the connection has been found dead, and its calls with it.
+
+        A connection into silence is known to be dead only after minutes, and one that was refused waits out
+        its back-off; a new channel connects when the breaker lets the next probe through.
+        """
         self._current.close()
         self._current = self._open()
 
@@ -131,7 +179,7 @@ class Connections:
         if self._current.has_failed:
             self._retired.append(self._current)
             self._current = self._open()
-        for connection in [one for one in self._retired if one.is_idle]:
+        for connection in [retired for retired in self._retired if retired.is_idle]:
             self._retired.remove(connection)
             connection.close()
 
@@ -140,21 +188,80 @@ class Connections:
         """Whether a connection waits for its last calls."""
         return bool(self._retired)
 
+    def close(self) -> None:
+        """Close every connection; their calls are cancelled."""
+        for connection in (*self._retired, self._current):
+            connection.close()
+
+    def _open(self) -> Connection:
+        channel = self.credentials.channel(self._options)
+        meter = self._meter()
+        meter.watch(channel)
+        return Connection(channel, self._method_of(channel), meter)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TlsFiles:
+    """Content of the files of `uplink.tls`."""
+
+    ca_pem: bytes
+    device: "KeyPair | None"
+
+
+class Credentials:
+    """The certificates and the token of this device, which follow their files.
+
+    All methods but `note_failure` and `days_left` belong to one thread.
+
+    Raises:
+        ConfigError: a file cannot be read at first, or certificate and key do not belong together.
+    """
+
+    def __init__(self, config: UplinkConfig) -> None:
+        self._config = config
+        self._tls = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
+        self._token: Reloading[str] | None = None
+        if config.token_file:
+            path = Path(config.token_file).expanduser()
+            self._token = Reloading([path], lambda: _read_token(path))
+        self._in_use = self._tls.get() if self._tls else None
+        self._remind_at_s = 0.0
+        self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)
+
+    def renewed(self) -> bool:
+        """Take over changed certificates; tell whether there are any, which need a new channel."""
+        if self._tls is None or (fresh := self._tls.get()) is self._in_use:
+            return False
+        self._in_use = fresh
+        self._remind_at_s = 0.0
+        return True
+
+    def channel(self, options: Options) -> grpc.Channel:
+        """A new channel to the configured address."""
+        address, tls = self._config.address, self._config.tls
+        if not (tls and self._in_use):
+            return grpc.insecure_channel(address, options)
+        device = self._in_use.device
+        pair = (device.key_pem, device.certificate_pem) if device else (None, None)
+        credentials = grpc.ssl_channel_credentials(self._in_use.ca_pem, *pair)
+        override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+        return grpc.secure_channel(address, credentials, [*options, *override])
+
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What a call that begins now carries beside its message."""
         return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
 
     def days_left(self) -> float:
         """Days until the device's certificate ends; not a number when it has none."""
-        own = self._used.own if self._used else None
-        return own.days_left(_now()) if own else float("nan")
+        device = self._in_use.device if self._in_use else None
+        return device.days_left(_now()) if device else float("nan")
 
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log why a call failed when it is a matter of identity; the same advice once in ten minutes."""
         if status in _REFUSALS:
             advice = f"the server does not accept this device's identity: {details}"
-        elif status is grpc.StatusCode.UNAVAILABLE and self._used:
-            advice = explain(details, self._used.own, _now()) or ""
+        elif status is grpc.StatusCode.UNAVAILABLE and self._in_use:
+            advice = explain(details, self._in_use.device, _now()) or ""
         else:
             return
         last, at_s = self._advised
@@ -163,40 +270,17 @@ class Connections:
             self._advised = (advice, now_s)
             _log.error("no secure connection", because=advice)
 
-    def close(self) -> None:
-        """Close every connection; their calls are cancelled."""
-        for connection in (*self._retired, self._current):
-            connection.close()
-
-    def _open(self) -> Connection:
-        channel = self._channel()
-        attempts = self._attempts() if self._attempts else None
-        if attempts:
-            channel.subscribe(attempts.changed)
-        return Connection(channel, self._method_of(channel), attempts)
-
-    def _channel(self) -> grpc.Channel:
-        address, tls = self._config.address, self._config.tls
-        if not (tls and self._used):
-            return grpc.insecure_channel(address, self._options)
-        own = self._used.own
-        credentials = grpc.ssl_channel_credentials(
-            self._used.ca_pem, own.key_pem if own else None, own.certificate_pem if own else None
-        )
-        named = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-        return grpc.secure_channel(address, credentials, [*self._options, *named])
-
-    def _remind(self) -> None:
+    def remind(self) -> None:
         """Once a day, and after a change, say so if the certificate ends soon or does not hold now."""
         now_s = time.monotonic()
         if now_s < self._remind_at_s:
             return
         self._remind_at_s = now_s + _REMINDER_S
-        own, now = self._used.own if self._used else None, _now()
-        if own and not own.valid_from <= now <= own.valid_until:
-            _log.error("certificate does not hold now", because=explain("", own, now))
-        elif own and own.ends_soon(now):
-            _log.warning("certificate ends soon; renew it", days_left=round(own.days_left(now), 1))
+        device, now = self._in_use.device if self._in_use else None, _now()
+        if device and not device.valid_from <= now <= device.valid_until:
+            _log.error("certificate does not hold now", because=explain("", device, now))
+        elif device and device.ends_soon(now):
+            _log.warning("certificate ends soon; renew it", days_left=round(device.days_left(now), 1))
 
 
 def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
@@ -228,13 +312,13 @@ def _tls_paths(config: UplinkConfig) -> list[Path]:
     return [Path(name).expanduser() for name in names if name]
 
 
-def _read(config: UplinkConfig) -> _Secrets:
+def _read(config: UplinkConfig) -> _TlsFiles:
     from spillover.common.net.tls import load_certificates, load_key_pair
 
-    ca, *own = _tls_paths(config)
+    ca, *pair = _tls_paths(config)
     ca_pem = read_file(ca, "uplink.tls.ca")
     load_certificates(ca_pem, f"uplink.tls.ca: {ca}")
-    return _Secrets(ca_pem, load_key_pair(own[0], own[1], "uplink.tls") if own else None)
+    return _TlsFiles(ca_pem, load_key_pair(pair[0], pair[1], "uplink.tls") if pair else None)
 
 
 def _read_token(path: Path) -> str:

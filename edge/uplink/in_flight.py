@@ -1,44 +1,82 @@
-"""What is in the air: a cap on calls, the breaker, and what the server last said about itself."""
+"""The calls in flight: their cap, the breaker that they drive, and what the server last said about itself."""
 
-import enum
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from spillover.edge.link.concurrency import InFlightLimit
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.uplink.breaker import Breaker, BreakerRule
+from spillover.edge.uplink.call_status import LinkSignal
+from spillover.edge.uplink.limits import Breaker, BreakerRule, InFlightLimit
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
-LOAD_KEY = "spillover-load"
 MAX_PUSHBACK_S = 60.0
-"""A server may ask for quiet, not for silence."""
-
-
-class LinkSignal(enum.Enum):
-    """What the end of a call says of the link."""
-
-    GOOD = "good"
-    BAD = "bad"
-    NOTHING = "nothing"
-    """The call never departed, or the server is merely full: `grpc-retry-pushback-ms` speaks for it."""
+"""The longest pause that a server may ask for."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call in the air. Guarded by the lock of its `InFlight`."""
+    """One call, whose answer is worth having until `deadline_s`. Guarded by the lock of its `InFlight`."""
 
     deadline_s: float
-    probe: bool
+    probe: bool = False
+    """It tries whether the way is open again."""
     missed: bool = False
+    """Its deadline passed while it was in flight, which counts as its failure."""
+
+
+class _BreakerSwitch:
+    """The breaker of an `InFlight`, whose lock guards all but `notify`."""
+
+    def __init__(
+        self, rule: BreakerRule, draw: Callable[[], float], on_phase: Callable[[BreakerPhase], None]
+    ) -> None:
+        self.breaker = Breaker(rule)
+        self._draw = draw
+        self._on_phase = on_phase
+        self._unreported: deque[BreakerPhase] = deque()
+        self._reporting = threading.Lock()
+
+    def start(self, now_s: float) -> bool:
+        """Start a call; tell whether it is a probe."""
+        was_open = self.breaker.phase is BreakerPhase.OPEN
+        self._become(self.breaker.started(now_s))
+        return was_open and self.breaker.phase is BreakerPhase.HALF_OPEN
+
+    def judge(self, call: Call, link_signal: LinkSignal, now_s: float) -> None:
+        """Take the end of a call into account."""
+        match link_signal:
+            case LinkSignal.GOOD:
+                self._become(self.breaker.succeeded())
+            case LinkSignal.BAD:
+                self._become(self.breaker.failed(now_s, self._draw(), probe=call.probe))
+            case LinkSignal.NOTHING:
+                self._become(self.breaker.undecided(now_s, self._draw(), probe=call.probe))
+
+    def notify(self) -> None:
+        """Report new phases in their order; one thread at a time does, for the others too.
+
+        It looks again after it has let go, so that nothing is left that another thread added meanwhile.
+        """
+        while self._unreported and self._reporting.acquire(blocking=False):
+            try:
+                while self._unreported:
+                    self._on_phase(self._unreported.popleft())
+            finally:
+                self._reporting.release()
+
+    def _become(self, breaker: Breaker) -> None:
+        if breaker.phase is not self.breaker.phase:
+            self._unreported.append(breaker.phase)
+        self.breaker = breaker
 
 
 class InFlight:
     """Thread-safe state behind `LinkState`.
 
-    `clock` gives monotonic seconds, `draw` uniform numbers in [0, 1); `on_phase` hears of the breaker's
-    changes, under the lock.
+    `clock` gives monotonic seconds, `draw` uniform numbers in [0, 1). `on_phase` gets the breaker's new
+    phases, outside the lock: it may be slow without holding up others.
     """
 
     def __init__(
@@ -51,114 +89,93 @@ class InFlight:
     ) -> None:
         self._changed = threading.Condition()
         self._limit = InFlightLimit(max_in_flight, max_in_flight)
-        self._breaker = Breaker(rule)
+        self._switch = _BreakerSwitch(rule, draw, on_phase)
         self._clock = clock
-        self._draw = draw
-        self._on_phase = on_phase
-        self._in_air: set[Call] = set()
+        self._calls: set[Call] = set()
         self._pushback_until_s = 0.0
         self._server_queue_wait_s = 0.0
-        self._server_load = 0.0
-        self._usual_s = 0.0
 
-    def start(self, deadline_s: float) -> Call:
-        """Count one call, whose answer is worth having until `deadline_s`."""
+    def start(self, call: Call) -> None:
+        """Count one call, and note in it whether it is a probe."""
         with self._changed:
-            before = self._breaker.phase
-            self._turn(self._breaker.departed(self._clock()))
-            is_probe = self._breaker.phase is BreakerPhase.HALF_OPEN and before is BreakerPhase.OPEN
-            call = Call(deadline_s, is_probe)
-            self._in_air.add(call)
-            return call
+            call.probe = self._switch.start(self._clock())
+            self._calls.add(call)
+        self._switch.notify()
 
     def finish(self, call: Call, link_signal: LinkSignal) -> bool:
         """Count one call less; tell whether this was a probe that failed."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)
-            self._in_air.discard(call)
+            self._calls.discard(call)
             if not call.missed:
-                self._judge(call, link_signal, now_s)
+                self._switch.judge(call, link_signal, now_s)
             self._changed.notify_all()
-            return call.probe and (call.missed or link_signal is LinkSignal.BAD)
+        self._switch.notify()
+        return call.probe and (call.missed or link_signal is LinkSignal.BAD)
 
     def observe_latency(self, seconds: float) -> None:
-        """An answer took so long from the call's departure on: moves what is usual, and the cap."""
+        """Take into account how long an answer took from the start of its call: moves the cap."""
         with self._changed:
             self._limit.answered(seconds)
-            self._usual_s = seconds if not self._usual_s else 0.8 * self._usual_s + 0.2 * seconds
 
     @property
     def usual_s(self) -> float:
-        """How long answers take; 0 when there was none yet."""
-        return self._usual_s
+        """How long answers take; 0 before the first one."""
+        return self._limit.usual_s
 
     def state(self) -> LinkState:
         """What is known now."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)
-            return LinkState(
-                in_flight=len(self._in_air),
+            state = LinkState(
+                in_flight=len(self._calls),
                 max_in_flight=self._limit.limit,
                 pushback_left_s=max(0.0, self._pushback_until_s - now_s),
                 server_queue_wait_s=self._server_queue_wait_s,
-                server_load=self._server_load,
-                breaker=self._breaker.phase,
-                breaker_allows=self._breaker.allows(now_s),
+                breaker=self._switch.breaker.phase,
+                breaker_allows=self._switch.breaker.allows(now_s),
             )
+        self._switch.notify()
+        return state
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until below the cap and past any pushback, at most `timeout_s` seconds."""
         limit_s = self._clock() + timeout_s
         with self._changed:
             while True:
-                now = self._clock()
-                quiet_s = max(0.0, self._pushback_until_s - now)
-                full = len(self._in_air) >= self._limit.limit
-                if now >= limit_s or not (full or quiet_s):
+                now_s = self._clock()
+                quiet_s = max(0.0, self._pushback_until_s - now_s)
+                is_full = len(self._calls) >= self._limit.limit
+                if now_s >= limit_s or not (is_full or quiet_s):
                     return
-                self._changed.wait(limit_s - now if full else min(quiet_s, limit_s - now))
+                self._changed.wait(limit_s - now_s if is_full else min(quiet_s, limit_s - now_s))
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is in the air; tell whether that came within `timeout_s` seconds."""
+        """Wait until nothing is in flight; tell whether that came within `timeout_s` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._in_air, timeout_s)
+            return self._changed.wait_for(lambda: not self._calls, timeout_s)
 
     def note_hints(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-        """Read the server's hints from trailing metadata, passing over what is not a number.
+        """Read the server's hints from trailing metadata; tell whether it asks for a pause.
 
-        Tells whether the server asks for quiet.
+        What is not a finite number of at least 0 is passed over.
         """
         hints = {key: number for key, value in metadata if (number := _number(value)) is not None}
+        pushback_ms = hints.get(PUSHBACK_KEY, 0.0)
         with self._changed:
             self._server_queue_wait_s = hints.get(QUEUE_WAIT_KEY, self._server_queue_wait_s * 1e6) / 1e6
-            self._server_load = hints.get(LOAD_KEY, self._server_load)
-            if (pushback_ms := hints.get(PUSHBACK_KEY, 0.0)) > 0:
+            if pushback_ms > 0:
                 self._pushback_until_s = self._clock() + min(pushback_ms / 1000, MAX_PUSHBACK_S)
-            return pushback_ms > 0
+        return pushback_ms > 0
 
     def _note_misses(self, now_s: float) -> None:
-        """A deadline that passes in silence counts when it passes, not when the call is given up at last."""
-        for call in sorted(self._in_air, key=lambda call: call.deadline_s):
+        """Count a deadline that passes in silence when it passes, not when the call is given up at last."""
+        for call in sorted(self._calls, key=lambda call: call.deadline_s):
             if not call.missed and now_s > call.deadline_s:
                 call.missed = True
-                self._judge(call, LinkSignal.BAD, now_s)
-
-    def _judge(self, call: Call, link_signal: LinkSignal, now_s: float) -> None:
-        match link_signal:
-            case LinkSignal.GOOD:
-                self._turn(self._breaker.succeeded())
-            case LinkSignal.BAD:
-                self._turn(self._breaker.failed(now_s, self._draw(), probe=call.probe))
-            case LinkSignal.NOTHING:
-                self._turn(self._breaker.undecided(now_s, self._draw(), probe=call.probe))
-
-    def _turn(self, breaker: Breaker) -> None:
-        changed = breaker.phase is not self._breaker.phase
-        self._breaker = breaker
-        if changed:
-            self._on_phase(breaker.phase)
+                self._switch.judge(call, LinkSignal.BAD, now_s)
 
 
 def _number(value: str | bytes) -> float | None:

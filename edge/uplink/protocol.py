@@ -1,11 +1,14 @@
-"""What differs between the services that an uplink can call: their messages, and what an answer says."""
+"""The services that an uplink can call, which differ in their messages, and one call to them."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
+from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import EncodedImage
+from spillover.common.types import Prediction
 from spillover.common.wire.conversion import (
     Features,
     InferenceReply,
@@ -17,31 +20,42 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
+from spillover.edge.uplink.call_status import CallStatus
+from spillover.edge.uplink.channel import Connections
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 
-if TYPE_CHECKING:
-    Method = grpc.UnaryUnaryMultiCallable[Message, Message]  # generic in the stubs alone
+if TYPE_CHECKING:  # generic in the stubs alone
+    Method = grpc.UnaryUnaryMultiCallable[Message, Message]
+    Rpc = grpc.CallFuture[Message]
+
+MAX_DETAIL = 200
+"""Characters of a server's text that are passed on."""
 
 
 class Wire(Protocol):
     """One service. Thread-safe."""
 
     def method(self, channel: grpc.Channel) -> "Method":
-        """The method to call."""
+        """Give the method to call."""
         ...
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """What the service takes for `encoded_frame`, which may have waited. Raises InvalidInputError."""
+        """Change a frame, which may have been in the spool, to what the service takes.
+
+        Raises:
+            InvalidInputError: the service does not take this payload.
+        """
         ...
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
-        """The message for `encoded_frame`, which `refit` has seen."""
+        """Make the message for a frame that `refit` gave."""
         ...
 
     def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
-        """The answer to `encoded_frame`, boxes as `EncodedFrame.in_frame_pixels` takes them.
+        """Read the answer to `encoded_frame`, boxes as `EncodedFrame.in_frame_pixels` takes them.
 
         Raises:
-            InvalidInputError, ModelError: the message is none.
+            InvalidInputError, ModelError: the message is not a valid answer.
         """
         ...
 
@@ -58,7 +72,7 @@ class SpilloverWire:
         return SpilloverStub(channel).Infer  # type: ignore[return-value]  # its messages are narrower
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """Every parcel can be sent as it is."""
+        """See `Wire`: every frame can be sent as it is."""
         return encoded_frame
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
@@ -89,3 +103,54 @@ class SpilloverWire:
         if not isinstance(message, pb.InferReply):
             raise TypeError(f"a reply of type {type(message).__name__}")
         return reply_from_pb(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The server: begins calls on the current connection, and reads how they ended."""
+
+    config: UplinkConfig
+    wire: Wire
+    expects: type[Prediction]
+    connections: Connections
+
+    def check_size(self, message_bytes: int) -> CallFailure | None:
+        """Give the failure for a message that is too large to be sent."""
+        limit = self.config.max_message_bytes
+        if message_bytes <= limit:
+            return None
+        detail = f"{message_bytes} bytes, uplink.max_message_bytes is {limit}"
+        return CallFailure(CallStatus.TOO_LARGE, detail)
+
+    def call(self, request: Message, timeout_s: float) -> "Rpc":
+        """Begin a call. Belongs to the encoding thread, as `connections` do."""
+        connection = self.connections.current()
+        metadata = self.connections.credentials.metadata()
+        rpc: Rpc = connection.method.future(request, timeout=timeout_s, metadata=metadata)
+        connection.track(rpc)
+        return rpc
+
+    def outcome(self, rpc: "Rpc", encoded_frame: EncodedFrame, round_trip_s: float) -> CallOutcome:
+        """Read the end of a call that took `round_trip_s` seconds. A reply is not trusted."""
+        code, details = rpc.code(), rpc.details() or ""
+        if code is not grpc.StatusCode.OK:
+            self.connections.credentials.note_failure(code, details)
+            return CallFailure(CallStatus.of_grpc(code.name), details[:MAX_DETAIL])
+        try:
+            reply = self.wire.reply(rpc.result(), encoded_frame)
+        except (InvalidInputError, ModelError) as error:
+            return CallFailure(CallStatus.BAD_REPLY, str(error))
+        if reply.frame_id != encoded_frame.frame_id:
+            return CallFailure(CallStatus.BAD_REPLY, f"it is for frame {reply.frame_id[:MAX_DETAIL]!r}")
+        if not isinstance(reply.prediction, self.expects):
+            kind, expected = type(reply.prediction).__name__, self.expects.__name__
+            return CallFailure(CallStatus.BAD_REPLY, f"it carries {kind}, the edge's model gives {expected}")
+        return CloudAnswer(
+            prediction=encoded_frame.in_frame_pixels(reply.prediction),
+            model=reply.model,
+            network_s=max(0.0, round_trip_s - reply.timings.total_s),
+            server_queue_s=reply.timings.queue_s,
+            server_decode_s=reply.timings.decode_s,
+            server_infer_s=reply.timings.infer_s,
+            sent_bytes=len(encoded_frame.payload.data),
+        )

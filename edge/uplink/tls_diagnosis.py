@@ -5,24 +5,13 @@ On a device without a battery clock the usual cause is the clock, so it is alway
 
 import re
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    # Loads a library that an uplink in the clear need not carry.
+    from spillover.common.net.tls import KeyPair
 
-class Validity(Protocol):
-    """When the device's own certificate holds."""
-
-    @property
-    def valid_from(self) -> datetime:
-        """Its first moment."""
-        ...
-
-    @property
-    def valid_until(self) -> datetime:
-        """Its last moment."""
-        ...
-
-
-# What is found in the texts of OpenSSL and gRPC -> what it means here. The first that is found is given.
+# Pattern in the texts of OpenSSL and gRPC -> the likely cause; the first that matches is given.
 _CAUSES = (
     (
         "not yet valid",
@@ -43,17 +32,17 @@ _CAUSES = (
 )
 
 
-def explain(details: str, own: Validity | None, now: datetime) -> str | None:
+def explain(details: str, device: "KeyPair | None", now: datetime) -> str | None:
     """The likely cause of a failed call, from gRPC's `details`; None when it does not look like TLS.
 
-    `own` is the device's certificate if it has one, `now` the device's clock.
+    `device` is the device's certificate if it has one, `now` the device's clock.
     """
     clock = f"(this device's clock says {now:%Y-%m-%d %H:%M} UTC)"
-    if own and now < own.valid_from:
+    if device and now < device.valid_from:
         return (
-            f"this device's certificate begins on {own.valid_from:%Y-%m-%d}, after the time on its clock: "
+            f"this device's certificate begins on {device.valid_from:%Y-%m-%d}, after the time on its clock: "
             f"set the clock (timedatectl) {clock}"
         )
-    if own and now > own.valid_until:
-        return f"this device's certificate ended on {own.valid_until:%Y-%m-%d}: renew it {clock}"
+    if device and now > device.valid_until:
+        return f"this device's certificate ended on {device.valid_until:%Y-%m-%d}: renew it {clock}"
     return next((f"{cause} {clock}" for symptom, cause in _CAUSES if re.search(symptom, details)), None)

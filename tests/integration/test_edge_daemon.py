@@ -187,7 +187,7 @@ def test_late_answer_comes_as_a_revision(bench: Bench) -> None:
     ("behaviour", "error"),
     [
         (refuses(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full"), "resource_exhausted: queue full"),
-        (lambda request, _: classes(type(request)(frame_id="other"), 1), "bad reply"),
+        (lambda request, _: classes(type(request)(frame_id="other"), 1), "bad_reply"),
     ],
 )
 def test_failure_degrades_at_once(bench: Bench, behaviour: Behaviour, error: str) -> None:

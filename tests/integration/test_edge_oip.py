@@ -154,7 +154,7 @@ def test_an_answer_that_is_none_is_not_believed(bench, behaviour, because):
     with scripted_oip(behaviour) as cloud:
         [record] = bench.run(cloud.address)
     assert (record.answered_by, record.classes[0].class_id) == ("edge_degraded", 2)
-    assert record.error.startswith("bad reply: ")
+    assert record.error.startswith("bad_reply: ")
     assert because in record.error
 
 

@@ -1,9 +1,9 @@
-"""The uplink against a real gRPC server: every way a call can end settles its ticket once."""
+"""The uplink against a real gRPC server: every way a call can end completes its handler once."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from queue import SimpleQueue
 
 import grpc
 import numpy as np
@@ -11,15 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from spillover.common.images import decode_jpeg
-from spillover.common.types import Classification, Detections, Prediction
+from spillover.common.types import Classification, Detections, Frame, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
-from spillover.edge.link.state import BreakerPhase
+from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PayloadEncoder
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.client import GrpcUplink
 from spillover.edge.uplink.in_flight import PUSHBACK_KEY
-from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
-from spillover.edge.uplink.protocol import SpilloverWire
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import frame
 from tests.support.scripted_cloud import (
     PATIENCE_S,
@@ -32,60 +33,27 @@ from tests.support.scripted_cloud import (
     refuses,
     scripted_cloud,
 )
+from tests.support.uplinks import RecordingObserver, RecordingReply, build_uplink
 
 DEADLINE_S = 30.0
-
-
-class ReplyHandler:
-    """Keeps what the uplink says."""
-
-    def __init__(self) -> None:
-        self.payload: tuple[int, float] | None = None
-        self.outcomes: SimpleQueue[CallOutcome] = SimpleQueue()
-
-    def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Keep it."""
-        self.payload = payload_bytes, encode_s
-
-    def complete(self, outcome: CallOutcome) -> None:
-        """Keep it."""
-        self.outcomes.put(outcome)
-
-    def outcome(self) -> CallOutcome:
-        """Wait for the one outcome."""
-        return self.outcomes.get(timeout=PATIENCE_S)
-
-
-class Observer:
-    """Keeps what the uplink counts."""
-
-    def __init__(self, calls: SimpleQueue[tuple[str, int]]) -> None:
-        self._calls = calls
-
-    def call(self, status: str, payload_bytes: int, kind: str) -> None:
-        """Keep it."""
-        self._calls.put((status, payload_bytes))
-
-    def breaker(self, phase: BreakerPhase) -> None:
-        """Seen in `link()`."""
 
 
 class Bench:
     """A cloud and an uplink to it."""
 
-    def __init__(self, cloud: ScriptedCloud, uplink: GrpcUplink, calls: SimpleQueue[tuple[str, int]]) -> None:
+    def __init__(self, cloud: ScriptedCloud, uplink: GrpcUplink, observer: RecordingObserver) -> None:
         self.cloud = cloud
         self.uplink = uplink
-        self.calls = calls
+        self.observer = observer
 
     def send(
         self, sequence: int = 0, deadline_s: float = DEADLINE_S, size: tuple[int, int] = (48, 64)
-    ) -> ReplyHandler:
+    ) -> RecordingReply:
         """Send one grey frame."""
-        handler = ReplyHandler()
+        reply = RecordingReply()
         now = time.monotonic()
-        self.uplink.send(frame(sequence, now, size), now + deadline_s, handler)
-        return handler
+        self.uplink.send(frame(sequence, now, size), now + deadline_s, reply)
+        return reply
 
 
 Start = Callable[..., Bench]
@@ -97,26 +65,19 @@ def start() -> Iterator[Start]:
     with ExitStack() as stack:
 
         def make(
-            behaviour: Behaviour = answers, expects: type[Prediction] = Classification, **keys: object
+            behaviour: Behaviour = answers,
+            expects: type[Prediction] = Classification,
+            encoder: PayloadEncoder | None = None,
+            **keys: object,
         ) -> Bench:
             cloud = stack.enter_context(scripted_cloud(behaviour))
             config = UplinkConfig(**({"address": cloud.address} | keys))  # type: ignore[arg-type]
-            calls: SimpleQueue[tuple[str, int]] = SimpleQueue()
-            observer = Observer(calls)
-            uplink = GrpcUplink(
-                config, PayloadEncoder(config, "boot"), SpilloverWire(config, "dev"), expects, observer
-            )
-            stack.callback(uplink.close)
-            return Bench(cloud, uplink, calls)
+            observer = RecordingObserver()
+            uplink = build_uplink(config, observer, expects, encoder=encoder)
+            stack.callback(lambda: uplink.stop(time.monotonic() + PATIENCE_S))
+            return Bench(cloud, uplink, observer)
 
         yield make
-
-
-def failure(handler: ReplyHandler) -> CallFailure:
-    """The outcome, which must be a failure."""
-    outcome = handler.outcome()
-    assert isinstance(outcome, CallFailure)
-    return outcome
 
 
 def test_answer_arrives(start: Start) -> None:
@@ -140,9 +101,9 @@ def test_answer_arrives(start: Start) -> None:
     assert (request.model.name, request.model.version, request.max_classes) == ("big", "7", 3)
     assert 0 < request.time_left_us <= DEADLINE_S * 1e6
     assert decode_jpeg(request.image.data, 10_000).shape == (48, 64, 3)
-    assert handler.payload is not None
-    assert handler.payload[0] == len(request.image.data)
-    assert bench.calls.get(timeout=PATIENCE_S) == ("ok", len(request.image.data))
+    [(payload_bytes, _)] = handler.payloads
+    assert payload_bytes == len(request.image.data)
+    assert bench.observer.next_call() == ("ok", payload_bytes, "picture")
 
 
 def test_boxes_come_back_in_frame_pixels(start: Start) -> None:
@@ -169,17 +130,17 @@ def test_boxes_come_back_in_frame_pixels(start: Start) -> None:
     ],
 )
 def test_refusal_is_a_failure_with_its_status(start: Start, code: grpc.StatusCode, status: str) -> None:
-    """A status other than OK settles the ticket with its name and the server's text, and is counted."""
+    """A status other than OK is a failure with its name and the server's text, and is counted."""
     bench = start(refuses(code, "because"))
-    assert str(failure(bench.send())) == f"{status}: because"
-    assert bench.calls.get(timeout=PATIENCE_S)[0] == status
+    assert str(bench.send().failure()) == f"{status}: because"
+    assert bench.observer.next_call()[0] == status
 
 
 def test_nobody_there(start: Start) -> None:
     """A server that does not exist is a failure at once, not at the deadline; no byte counts as sent."""
     bench = start(address=no_server_address())
-    assert failure(bench.send()).status == "unavailable"
-    assert bench.calls.get(timeout=PATIENCE_S) == ("unavailable", 0)
+    assert bench.send().failure().status is CallStatus.UNAVAILABLE
+    assert bench.observer.next_call() == ("unavailable", 0, "picture")
 
 
 @pytest.mark.parametrize(("trailing", "pushed_back"), [((), False), (((PUSHBACK_KEY, "1"),), True)])
@@ -188,8 +149,8 @@ def test_a_full_server_is_told_from_one_that_cannot(
 ) -> None:
     """Only a server that names a time to come back is merely full; without one the frame may be to blame."""
     bench = start(refuses(grpc.StatusCode.RESOURCE_EXHAUSTED, "no", trailing))
-    refused = failure(bench.send())
-    assert (refused.status, refused.pushed_back) == ("resource_exhausted", pushed_back)
+    refused = bench.send().failure()
+    assert (refused.status, refused.pushed_back) == (CallStatus.RESOURCE_EXHAUSTED, pushed_back)
 
 
 def _wrong_id(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
@@ -215,22 +176,18 @@ def _other_task(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferRe
 @pytest.mark.parametrize("behaviour", [_wrong_id, _nothing, _not_a_number, _other_task])
 def test_bad_reply_is_a_failure(start: Start, behaviour: Behaviour) -> None:
     """A reply for another frame, without prediction, with nonsense, or of the wrong task is not believed."""
-    assert failure(start(behaviour).send()).status == "bad reply"
+    assert start(behaviour).send().failure().status is CallStatus.BAD_REPLY
 
 
 def test_pushback_is_obeyed_and_hints_are_kept(start: Start) -> None:
     """A refusal's pushback and the server's hints show in the link state."""
-    trailing = (
-        ("grpc-retry-pushback-ms", "50000"),
-        ("spillover-queue-wait-us", "2500"),
-        ("spillover-load", "0.5"),
-    )
+    trailing = (("grpc-retry-pushback-ms", "50000"), ("spillover-queue-wait-us", "2500"))
     bench = start(refuses(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", trailing))
     assert bench.uplink.link().pushback_left_s == 0
-    failure(bench.send())
+    bench.send().failure()
     link = bench.uplink.link()
     assert 40 < link.pushback_left_s <= 50
-    assert (link.server_queue_wait_s, link.server_load) == (0.0025, 0.5)
+    assert link.server_queue_wait_s == 0.0025
 
 
 def test_in_flight_is_counted(start: Start) -> None:
@@ -249,7 +206,7 @@ def test_in_flight_is_counted(start: Start) -> None:
 def test_late_answers_are_given_up(start: Start) -> None:
     """A call ends when the deadline and the window for late answers are over."""
     bench = start(Held(), late_answer_window_s=0.0)
-    assert failure(bench.send(deadline_s=1.0)).status == "deadline_exceeded"
+    assert bench.send(deadline_s=1.0).failure().status is CallStatus.DEADLINE_EXCEEDED
 
 
 def test_late_answer_still_arrives(start: Start) -> None:
@@ -258,53 +215,86 @@ def test_late_answer_still_arrives(start: Start) -> None:
     bench = start(held, late_answer_window_s=PATIENCE_S)
     handler = bench.send(deadline_s=1.0)
     held.arrived.get(timeout=PATIENCE_S)
-    with pytest.raises(TimeoutError):  # the deadline passes, and nothing is settled
-        _wait(handler, 1.1)
+    assert not handler.completed_within(1.1)  # the deadline passes, and the call goes on
     held.release.set()
     assert isinstance(handler.outcome(), CloudAnswer)
-
-
-def _wait(handler: ReplyHandler, seconds: float) -> None:
-    from queue import Empty
-
-    try:
-        handler.outcomes.get(timeout=seconds)
-    except Empty as error:
-        raise TimeoutError from error
 
 
 def test_expired_frames_are_not_sent(start: Start) -> None:
     """A frame whose deadline has passed never leaves the device."""
     bench = start()
-    assert failure(bench.send(deadline_s=-1)).status == "no time left"
+    assert bench.send(deadline_s=-1).failure().status is CallStatus.NO_TIME_LEFT
     assert not bench.cloud.requests
 
 
 def test_too_large_message_is_refused_here(start: Start) -> None:
     """A picture over `max_message_bytes` never leaves: its own status, no bytes counted, no other try."""
     bench = start(max_message_bytes=100)
-    refused = failure(bench.send(size=(400, 400)))
-    assert (refused.status, refused.unsent) == ("too_large", None)
+    refused = bench.send(size=(400, 400)).failure()
+    assert (refused.status, refused.unsent) == (CallStatus.TOO_LARGE, None)
     assert "max_message_bytes" in refused.detail
-    assert bench.calls.get(timeout=PATIENCE_S) == ("too_large", 0)
+    assert bench.observer.next_call() == ("too_large", 0, "picture")
     assert not bench.cloud.requests
 
 
-def test_close_settles_everything(start: Start) -> None:
-    """`close` ends calls under way; when it returns every ticket is settled."""
+def test_stop_settles_everything(start: Start) -> None:
+    """`stop` ends calls under way; when it returns true every handler is completed, and frames may wait."""
     held = Held()
     bench = start(held)
     handlers = [bench.send(sequence) for sequence in range(3)]
     held.arrived.get(timeout=PATIENCE_S)
-    bench.uplink.close()
-    assert {failure(handler).status for handler in handlers} <= {"cancelled", "stopped", "not sent"}
+    assert bench.uplink.stop(time.monotonic() + PATIENCE_S)
+    failures = [handler.failure() for handler in handlers]
+    assert {failure.status for failure in failures} <= {CallStatus.STOPPED, CallStatus.NOT_SENT}
+    assert all(failure.unsent is not None for failure in failures)
     assert bench.uplink.link().in_flight == 0
+
+
+def test_a_stopped_uplink_refuses_frames_and_raises_nothing(start: Start) -> None:
+    """A frame that comes after `stop`, live or from the spool, fails at once and was never sent."""
+    bench = start()
+    assert isinstance(bench.send(0).outcome(), CloudAnswer)
+    assert bench.uplink.stop(time.monotonic() + PATIENCE_S)
+    assert str(bench.send(1).failure()) == "not_sent: stopped"
+    waited = PayloadEncoder(UplinkConfig(), "boot").pack(frame())
+    assert bench.uplink.deliver(waited, PATIENCE_S) == CallFailure(CallStatus.NOT_SENT, "stopped", waited)
+    assert bench.uplink.stop(time.monotonic() + PATIENCE_S)
+    assert len(bench.cloud.requests) == 1
+
+
+class HangingEncoder(PayloadEncoder):
+    """Encodes only once `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(UplinkConfig(), "boot")
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
+        """Wait, then encode."""
+        self.entered.set()
+        assert self.release.wait(PATIENCE_S)
+        return super().pack(frame, option, crop)
+
+
+def test_what_hangs_is_left_behind_and_named(start: Start) -> None:
+    """With an encoder that does not return, `stop` ends at its deadline and the log names the part."""
+    encoder = HangingEncoder()
+    bench = start(encoder=encoder)
+    handler = bench.send()
+    assert encoder.entered.wait(PATIENCE_S)
+    with capture_logs() as log:
+        assert not bench.uplink.stop(time.monotonic())
+    assert [line["part"] for line in log if line["log_level"] == "warning"] == ["encoding thread", "calls"]
+    encoder.release.set()
+    assert str(handler.failure()) == "not_sent: stopped"
+    assert bench.uplink.stop(time.monotonic() + PATIENCE_S)
 
 
 def test_a_returning_server_is_found(start: Start) -> None:
     """After refusals the same channel delivers again: there is nothing to reset."""
     bench = start(refuses(grpc.StatusCode.UNAVAILABLE))
-    failure(bench.send())
+    bench.send().failure()
     bench.cloud.behaviour = answers
     assert isinstance(bench.send().outcome(), CloudAnswer)
 
@@ -313,12 +303,11 @@ def test_the_log_names_what_the_cloud_refuses(start: Start) -> None:
     """A wrong model name, and a server that is not there, are in the log with the server's words."""
     with capture_logs() as log:
         wrong = start(refuses(grpc.StatusCode.NOT_FOUND, "no model 'bigg'"))
-        failure(wrong.send())
+        wrong.send().failure()
         nobody = start(address=no_server_address(), breaker_failures=1)
-        failure(nobody.send())
-        nobody.calls.get(timeout=PATIENCE_S)
-        nobody.uplink.close()
-    said = [(line["status"], line["detail"]) for line in log if line["log_level"] == "warning"]
-    assert said[0] == ("not_found", "no model 'bigg'")
-    assert said[1][0] == "unavailable"
-    assert "failed to connect" in said[1][1]
+        nobody.send().failure()
+        nobody.uplink.stop(time.monotonic() + PATIENCE_S)
+    logged = [(line["status"], line["detail"]) for line in log if line["log_level"] == "warning"]
+    assert logged[0] == ("not_found", "no model 'bigg'")
+    assert logged[1][0] == "unavailable"
+    assert "failed to connect" in logged[1][1]

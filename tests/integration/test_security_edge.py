@@ -2,7 +2,6 @@
 
 import time
 from datetime import timedelta
-from queue import SimpleQueue
 
 import grpc
 import msgspec
@@ -18,19 +17,18 @@ from spillover.cloud.security.files import write_private, write_public
 from spillover.cloud.security.tokens import add_token, revoke_tokens
 from spillover.common.errors import ConfigError
 from spillover.common.net.tls import utc_now
-from spillover.common.types import Classification
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
-from spillover.edge.payload.encoder import PayloadEncoder
+from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
-from spillover.edge.uplink.client import GrpcUplink
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
+from spillover.edge.uplink.outcome import CloudAnswer
 from spillover.edge.uplink.protocol import SpilloverWire
 from tests.support.edge_values import frame
 from tests.support.models import colour_classifier
 from tests.support.pki import HeldInfer, Pki
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
+from tests.support.uplinks import RecordingReply, build_uplink
 
 RED = (0, 0, 255)
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
@@ -70,7 +68,7 @@ def call(link, request=None):
     """One Infer as the uplink makes it: its reply, or its error."""
     connection = link.current()
     request = request or request_for(jpeg_of(RED), device_id="camera-1")
-    future = connection.method.future(request, timeout=CALL_S, metadata=link.metadata())
+    future = connection.method.future(request, timeout=CALL_S, metadata=link.credentials.metadata())
     connection.track(future)
     return future.exception(CALL_S) or future.result()
 
@@ -79,7 +77,7 @@ def test_a_device_with_its_certificate_is_answered(server, pki):
     """The edge proves who it is and is answered; the days that its certificate has left are known."""
     link = connections(server, pki)
     assert call(link).classification.class_id[0] == 0
-    assert 89 < link.days_left() <= 90
+    assert 89 < link.credentials.days_left() <= 90
     link.close()
 
 
@@ -123,8 +121,8 @@ def test_a_changed_token_is_used_by_the_next_call(repository, pki, tmp_path):
         refused = call(link)
         assert refused.code() is UNAUTHENTICATED
         with capture_logs() as log:
-            link.note_failure(refused.code(), refused.details())
-            link.note_failure(refused.code(), refused.details())
+            link.credentials.note_failure(refused.code(), refused.details())
+            link.credentials.note_failure(refused.code(), refused.details())
         assert [event["log_level"] for event in log] == ["error"]
         token_file.write_text(add_token(tokens, "camera-1", "device", None))
         assert call(link).frame_id == "f1"
@@ -157,7 +155,7 @@ def test_a_server_from_another_ca_gets_no_frame(server, pki, tmp_path):
     link = connections(server, pki, tls={"ca": str(other.ca)}, name=None)
     refused = call(link)
     with capture_logs() as log:
-        link.note_failure(refused.code(), refused.details())
+        link.credentials.note_failure(refused.code(), refused.details())
     link.close()
     assert refused.code() is UNAVAILABLE
     assert "uplink.tls.ca" in log[0]["because"]
@@ -190,23 +188,6 @@ def write_certificate(pki, name, validity):
     write_public(pki.certificate(name), certificate.public_bytes(Encoding.PEM))
 
 
-class Outcomes(SimpleQueue):
-    """A ticket and an observer that keep what they hear."""
-
-    def encoded(self, payload_bytes, encode_s):
-        """Not of interest."""
-
-    def complete(self, outcome):
-        """Keep it."""
-        self.put(outcome)
-
-    def call(self, status, payload_bytes, kind):
-        """Not of interest."""
-
-    def breaker(self, phase):
-        """Not of interest."""
-
-
 def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
     """The whole uplink: a frame goes out under the device's certificate, and its answer comes back."""
     pki.issue("camera-4")
@@ -216,23 +197,20 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
         "key": str(pki.key("camera-4")),
     }
     config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
-    heard = Outcomes()
-    uplink = GrpcUplink(
-        config, PayloadEncoder(config, "boot"), SpilloverWire(config, "camera-4"), Classification, heard
-    )
+    uplink = build_uplink(config, wire=SpilloverWire(config, "camera-4"))
     try:
         assert uplink.certificate_days_left() > 89
         now = time.monotonic()
-        uplink.send(frame(0, now, (48, 64)), now + CALL_S, heard)
-        assert isinstance(heard.get(timeout=CALL_S), CloudAnswer)
+        answered, second = RecordingReply(), RecordingReply()
+        uplink.send(frame(0, now, (48, 64)), now + CALL_S, answered)
+        assert isinstance(answered.outcome(), CloudAnswer)
         pki.authority.revoke("camera-4")
-        uplink.send(frame(1, now, (48, 64)), now + CALL_S, heard)
-        refused = heard.get(timeout=CALL_S)
-        assert isinstance(refused, CallFailure)
-        assert refused.status == "unauthenticated"
+        uplink.send(frame(1, now, (48, 64)), now + CALL_S, second)
+        refused = second.failure()
+        assert refused.status is CallStatus.UNAUTHENTICATED
         assert refused.unsent is not None  # it can be spooled until the identity is renewed
     finally:
-        uplink.close()
+        uplink.stop(time.monotonic() + CALL_S)
 
 
 def test_a_device_whose_name_is_not_its_certificates_is_told_so(server, pki):
@@ -240,7 +218,7 @@ def test_a_device_whose_name_is_not_its_certificates_is_told_so(server, pki):
     link = connections(server, pki)
     refused = call(link, request_for(jpeg_of(RED), device_id="edge"))
     with capture_logs() as log:
-        link.note_failure(refused.code(), refused.details())
+        link.credentials.note_failure(refused.code(), refused.details())
     link.close()
     assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
     assert "camera-1" in log[0]["because"]

@@ -14,10 +14,9 @@ import numpy as np
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Reason
-from spillover.edge.uplink.breaker import BreakerRule
-from spillover.edge.uplink.call_status import link_signal
-from spillover.edge.uplink.in_flight import Call, InFlight, LinkSignal
-from spillover.edge.uplink.outcome import CallFailure
+from spillover.edge.uplink.call_status import CallStatus, LinkSignal
+from spillover.edge.uplink.in_flight import Call, InFlight
+from spillover.edge.uplink.limits import BreakerRule
 from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, EDGE, Outcomes
 from spillover.lab.loadtest.simulated.arrivals import Arrivals
 from spillover.lab.loadtest.simulated.job import Job, Payload
@@ -142,33 +141,34 @@ class SimulatedFleet:
         if held_back := _held_back(edge.in_flight.state(), left_s):
             self.log.reasons[index] = held_back
             return None
-        call = edge.in_flight.start(now + left_s)
+        call = Call(now + left_s)
+        edge.in_flight.start(call)
         self.log.sent[index] = True
         return asyncio.ensure_future(self._call(edge, call, index, start_s, left_s))
 
     async def _call(self, edge: _Edge, call: Call, index: int, start_s: float, left_s: float) -> None:
         due_s = start_s + self._arrivals.due_s[index]
         promise_s = self._job.deadline_s - self._job.margin_s
-        error, says, departed_s = "", LinkSignal.GOOD, time.monotonic()
+        status: CallStatus | None = None
+        started_s = time.monotonic()
         rpc = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
         try:
             self._note_timings(index, await rpc)
-            edge.in_flight.observe_latency(time.monotonic() - departed_s)
+            edge.in_flight.observe_latency(time.monotonic() - started_s)
         except grpc.aio.AioRpcError as failure:
-            error = failure.code().name.lower()
-            says = link_signal(CallFailure(error))
+            status = CallStatus.of_grpc(failure.code().name)
             edge.in_flight.note_hints(_trailers(failure))
         except asyncio.CancelledError:
-            error, says = "cancelled", LinkSignal.NOTHING
+            status = CallStatus.CANCELLED
             raise
         finally:
-            edge.in_flight.finish(call, says)
+            edge.in_flight.finish(call, status.means.link if status else LinkSignal.GOOD)
         took_s = time.monotonic() - due_s
         log = self.log
         log.first_s[index] = min(took_s, promise_s)
-        if error:
+        if status:
             log.final_s[index] = log.first_s[index]
-            log.reasons[index] = error
+            log.reasons[index] = status.value
         else:
             log.final_s[index] = took_s
             log.late[index] = took_s > promise_s

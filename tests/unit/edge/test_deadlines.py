@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from spillover.common.types import AnsweredBy, Classification, ModelId, Result
 from spillover.edge.results.deadlines import NO_ANSWER_IN_TIME, PROBE, DeadlineTable, PendingFrame
+from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import result
 
@@ -89,7 +90,7 @@ def test_a_probe_waits_for_nothing(bench: Bench) -> None:
 
 def test_known_failure_does_not_wait(bench: Bench) -> None:
     """A failure known before the deadline gives the local result at once."""
-    bench.open().complete(CallFailure("unavailable", "nobody there"))
+    bench.open().complete(CallFailure(CallStatus.UNAVAILABLE, "nobody there"))
     [only] = bench.results
     assert (only.answered_by, only.error) == (AnsweredBy.EDGE_DEGRADED, "unavailable: nobody there")
 
@@ -108,7 +109,7 @@ def test_late_failure_says_nothing(bench: Bench) -> None:
     """A failure after the deadline adds nothing: the frame has its result."""
     handler = bench.open()
     bench.advance(2)
-    handler.complete(CallFailure("deadline_exceeded"))
+    handler.complete(CallFailure(CallStatus.DEADLINE_EXCEEDED))
     assert len(bench.results) == 1
     assert len(bench.answers) == 0
 
@@ -164,7 +165,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     def complete(self, which: int, ok: bool) -> None:
         """A call ends: any, even one that has ended before."""
         if self.handlers:
-            self.handlers[which % len(self.handlers)].complete(ANSWER if ok else CallFailure("unavailable"))
+            outcome = ANSWER if ok else CallFailure(CallStatus.UNAVAILABLE)
+            self.handlers[which % len(self.handlers)].complete(outcome)
 
     @rule()
     def close(self) -> None:

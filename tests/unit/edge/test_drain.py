@@ -12,6 +12,7 @@ from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.uplink.call_status import CallStatus, DrainStep
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import classification, result
 
@@ -110,7 +111,7 @@ def test_live_frames_go_first(spool, link):
 
 def test_a_link_that_fails_costs_no_record(spool):
     """As often as the link fails, the record waits on."""
-    drain, results = _drain(spool, Uplink(*[CallFailure("unavailable")] * 10))
+    drain, results = _drain(spool, Uplink(*[CallFailure(CallStatus.UNAVAILABLE)] * 10))
     for _ in range(10):
         assert drain.step() > 0
     assert (spool.state().pending, spool.state().failed, results) == (3, 0, [])
@@ -119,11 +120,11 @@ def test_a_link_that_fails_costs_no_record(spool):
 @pytest.mark.parametrize(
     ("status", "tries"),
     [
-        ("invalid_argument", 1),
-        ("too_large", 1),
-        ("internal", 3),
-        ("bad reply", 3),
-        ("resource_exhausted", 3),
+        (CallStatus.INVALID_ARGUMENT, 1),
+        (CallStatus.TOO_LARGE, 1),
+        (CallStatus.INTERNAL, 3),
+        (CallStatus.BAD_REPLY, 3),
+        (CallStatus.RESOURCE_EXHAUSTED, 3),
     ],
 )
 def test_what_a_living_server_cannot_answer_is_given_up(spool, status, tries):
@@ -138,7 +139,11 @@ def test_what_a_living_server_cannot_answer_is_given_up(spool, status, tries):
 
 
 @pytest.mark.parametrize(
-    "failure", [CallFailure("deadline_exceeded"), CallFailure("resource_exhausted", pushed_back=True)]
+    "failure",
+    [
+        CallFailure(CallStatus.DEADLINE_EXCEEDED),
+        CallFailure(CallStatus.RESOURCE_EXHAUSTED, pushed_back=True),
+    ],
 )
 def test_a_record_that_never_gets_through_holds_up_no_other(spool, failure):
     """However often the best record comes back, the others are answered in between, and it waits on."""
@@ -177,7 +182,7 @@ def test_the_end_does_not_wait_for_a_sink_that_hangs(spool):
     assert (spool.state().answered, spool.state().pending) == (0, 3)
 
 
-@pytest.mark.parametrize("status", ["deadline_exceeded", "internal"])
+@pytest.mark.parametrize("status", [CallStatus.DEADLINE_EXCEEDED, CallStatus.INTERNAL])
 def test_what_is_remembered_of_records_is_bounded(tmp_path, status):
     """With more failing records than are noted, the best has its turn again; no note grows beyond 1024."""
     spool = Spool(tmp_path / "s", SpoolLimits(8 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
@@ -194,9 +199,18 @@ def test_what_is_remembered_of_records_is_bounded(tmp_path, status):
     assert spool.state().pending == len(ids)
 
 
+@pytest.mark.parametrize("status", [status for status in CallStatus if status.means.drain is DrainStep.WAIT])
+def test_what_says_nothing_about_a_record_costs_none(spool, status):
+    """As often as a call ends so, every record waits on."""
+    drain, _ = _drain(spool, Uplink(*[CallFailure(status)] * 10))
+    for _ in range(10):
+        drain.step()
+    assert (spool.state().pending, spool.state().failed) == (3, 0)
+
+
 def test_a_model_that_is_not_there_empties_no_spool(spool):
     """A wrong model name on either side is mended some day: not a record is lost by it."""
-    drain, results = _drain(spool, Uplink(*[CallFailure("not_found")] * 10, ANSWER))
+    drain, results = _drain(spool, Uplink(*[CallFailure(CallStatus.NOT_FOUND)] * 10, ANSWER))
     for _ in range(11):
         drain.step()
     assert (spool.state().failed, spool.state().answered, len(results)) == (0, 1, 1)

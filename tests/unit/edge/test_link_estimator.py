@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.edge.link.concurrency import InFlightLimit
 from spillover.edge.link.estimator import LinkEstimator, Transfer
 
 
@@ -72,26 +71,3 @@ def test_any_calls_give_a_finite_estimate(calls: list[tuple[float, float]]) -> N
     estimate = estimator.estimate(len(calls) * 0.01)
     assert estimate is not None
     assert np.isfinite(estimate.latency_s(1e5, 0.0))
-
-
-def test_the_in_flight_limit_shrinks_under_load_and_grows_back() -> None:
-    """Latency that triples halves the limit and more; when it falls, the limit rises."""
-    limit = InFlightLimit(initial=16)
-    for _ in range(100):
-        limit.answered(0.05)
-    steady = limit.limit
-    for _ in range(40):
-        limit.answered(0.5)
-    loaded = limit.limit
-    for _ in range(100):
-        limit.answered(0.05)
-    assert loaded < steady / 2
-    assert limit.limit > loaded
-
-
-@given(st.lists(st.floats(0, 100), max_size=100))
-def test_the_in_flight_limit_stays_in_its_bounds(latencies: list[float]) -> None:
-    """Never below one, never above the maximum."""
-    limit = InFlightLimit(maximum=32)
-    for latency_s in latencies:
-        assert 1 <= limit.answered(latency_s) <= 32

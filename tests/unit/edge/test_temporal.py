@@ -23,8 +23,10 @@ from spillover.edge.inference.temporal import (
 )
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import classification, detections
+from tests.support.uplinks import RecordingReply
 
 EDGE_THEN = classification(0.6, 0.4, 0.0)
 CLOUD_THEN = Classification(np.array([2, 0, 1], np.int32), np.array([0.8, 0.15, 0.05], np.float32))
@@ -32,28 +34,6 @@ CLOUD_THEN = Classification(np.array([2, 0, 1], np.int32), np.array([0.8, 0.15, 
 
 GREY = np.full((48, 64, 3), 128, np.uint8)
 WHITE = np.full((48, 64, 3), 255, np.uint8)
-
-
-class Told:
-    """A ticket that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.bytes: list[int] = []
-        self.fallen_back: list[tuple[str, str]] = []
-        self.outcomes: list[object] = []
-
-    def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Keep it."""
-        del encode_s
-        self.bytes.append(payload_bytes)
-
-    def fall_back(self, option: str, reason: str) -> None:
-        """Keep it."""
-        self.fallen_back.append((option, reason))
-
-    def complete(self, outcome: object) -> None:
-        """Keep it."""
-        self.outcomes.append(outcome)
 
 
 def says(prediction: Classification) -> CloudAnswer:
@@ -65,7 +45,7 @@ def answered(
     temporal: LastAnswerCorrector, frame_id: str, captured_s: float, cloud: Classification = CLOUD_THEN
 ) -> None:
     """The cloud is asked about a frame, of which the edge said EDGE_THEN, and answers."""
-    temporal.watch(Told(), frame_id, captured_s, EDGE_THEN).complete(says(cloud))
+    temporal.watch(RecordingReply(), frame_id, captured_s, EDGE_THEN).complete(says(cloud))
 
 
 @st.composite
@@ -124,7 +104,7 @@ def test_the_newest_answer_is_carried() -> None:
     """The frame it came from is named; an answer to an older frame that comes later changes nothing."""
     temporal = LastAnswerCorrector(TemporalConfig(max_age_s=10))
     assert temporal.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
-    late = temporal.watch(Told(), "first", 0.0, EDGE_THEN)
+    late = temporal.watch(RecordingReply(), "first", 0.0, EDGE_THEN)
     answered(temporal, "second", 1.0)
     late.complete(says(classification(1.0, 0.0, 0.0)))
     shown = temporal.correct(EDGE_THEN, GREY, 2.0)
@@ -154,7 +134,7 @@ def test_a_cut_ends_what_is_carried() -> None:
     temporal = LastAnswerCorrector(TemporalConfig(max_change=0.4))
     temporal.correct(EDGE_THEN, GREY, 0.0)
     answered(temporal, "grey", 0.0)
-    under_way = temporal.watch(Told(), "grey too", 0.1, EDGE_THEN)
+    under_way = temporal.watch(RecordingReply(), "grey too", 0.1, EDGE_THEN)
     assert temporal.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
     assert temporal.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
     under_way.complete(says(CLOUD_THEN))
@@ -165,13 +145,14 @@ def test_a_cut_ends_what_is_carried() -> None:
 
 def test_the_ticket_behind_is_told_everything() -> None:
     """Bytes, answers and failures reach the table of answers as before; a failure carries nothing."""
-    temporal, told = LastAnswerCorrector(TemporalConfig()), Told()
-    handler = temporal.watch(told, "f", 0.0, EDGE_THEN)
+    temporal, reply = LastAnswerCorrector(TemporalConfig()), RecordingReply()
+    handler = temporal.watch(reply, "f", 0.0, EDGE_THEN)
     handler.encoded(100, 0.01)
     handler.fall_back("picture", "no tail")
-    failure = CallFailure("unavailable")
+    failure = CallFailure(CallStatus.UNAVAILABLE)
     handler.complete(failure)
-    assert (told.bytes, told.fallen_back, told.outcomes) == ([100], [("picture", "no tail")], [failure])
+    assert (reply.payloads, reply.fallbacks) == ([(100, 0.01)], [("picture", "no tail")])
+    assert reply.outcomes == [failure]
     assert temporal.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
 
 
@@ -180,9 +161,9 @@ def test_age_counts_from_the_newest_question() -> None:
     temporal = LastAnswerCorrector(TemporalConfig())
     assert temporal.since_last_offload_s(5.0) == math.inf
     answered(temporal, "first", 5.0)
-    second = temporal.watch(Told(), "second", 6.0, EDGE_THEN)
+    second = temporal.watch(RecordingReply(), "second", 6.0, EDGE_THEN)
     assert temporal.since_last_offload_s(6.5) == 0.5
-    second.complete(CallFailure("deadline_exceeded"))
+    second.complete(CallFailure(CallStatus.DEADLINE_EXCEEDED))
     assert temporal.since_last_offload_s(6.5) == 1.5
 
 

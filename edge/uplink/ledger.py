@@ -1,0 +1,198 @@
+"""What calls cost and teach: bytes paid, link and payload costs learnt, ends counted and put in the log."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from spillover.common.log import get_logger
+from spillover.edge.link.byte_budget import ByteMeter, Unmetered
+from spillover.edge.link.payload_costs import PayloadCostModel
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.payload.encoder import PICTURE, TENSOR
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
+from spillover.edge.uplink.call_status import OK, CallStatus
+from spillover.edge.uplink.channel import ConnectMeter, Unwatched
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
+
+_log = get_logger("uplink")
+
+LATE = "late"
+
+
+class UplinkObserver(Protocol):
+    """What counts the calls; no method may block."""
+
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
+        """Count a call that ended with `status`: a `CallStatus` value, `ok` or `retried`.
+
+        `payload_bytes` left the device in it; `kind` is `picture`, `features` or `tensor`, or `late` for a
+        frame from the spool.
+        """
+        ...
+
+    def breaker(self, phase: BreakerPhase) -> None:
+        """Note the breaker's new phase."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One call that was begun for a frame."""
+
+    encoded_frame: EncodedFrame
+    started_s: float
+    queued_bytes: int = 0
+    """Bytes on the link up to and including this call's, when it started."""
+    on_link: bool = False
+    """Its bytes are counted as under way."""
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of the payload."""
+        return len(self.encoded_frame.payload.data)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the payload is no picture of the frame but features."""
+        return isinstance(self.encoded_frame.payload, EncodedFeatures)
+
+
+class CallLedger:
+    """Accounts for every call: what it pays, what it teaches, how it ended. Thread-safe."""
+
+    def __init__(
+        self, payload_costs: PayloadCostModel, meter: ByteMeter | Unmetered, observer: UplinkObserver
+    ) -> None:
+        self._payload_costs = payload_costs
+        self._meter = meter
+        self._observer = observer
+        self._alerts = OperatorAlerts()
+
+    def link(self, calls: LinkState, crop_share: float) -> LinkState:
+        """What is known about the calls, with the forms that a frame may be sent in and the byte budget."""
+        view = self._payload_costs.view(calls.server_queue_wait_s, crop_share)
+        return replace(calls, view=view, tokens=self._meter.tokens())
+
+    def encoded(self, encoded_frame: EncodedFrame, encode_s: float, crop_share: float) -> None:
+        """A frame was encoded; `crop_share` is the share of it that the payload shows."""
+        size = len(encoded_frame.payload.data)
+        self._payload_costs.made(encoded_frame.option, size, encode_s, crop_share)
+
+    def pay(self, message_bytes: int) -> CallFailure | None:
+        """Pay for a message from the byte budget; the failure if it cannot. May write to the disk."""
+        if self._meter.take(message_bytes):
+            return None
+        fits = self._meter.fits(message_bytes)
+        status = CallStatus.OVER_BUDGET if fits else CallStatus.EXCEEDS_BUCKET
+        return CallFailure(status, f"{message_bytes} bytes")
+
+    def connect_meter(self, lost: Callable[[], None]) -> ConnectMeter | Unwatched:
+        """What counts the attempts to connect of one channel, if they are paid for."""
+        return ConnectMeter(self._meter.connecting, lost) if self._meter.connection_bytes else Unwatched()
+
+    def started(self, attempt: Attempt, time_left_s: float) -> None:
+        """A call has begun."""
+        attempt.queued_bytes = self._payload_costs.departed(
+            attempt.encoded_frame.option, attempt.payload_bytes, time_left_s
+        )
+        attempt.on_link = True
+
+    def learn(self, attempt: Attempt, outcome: CallOutcome, ended_s: float, *, in_time: bool) -> None:
+        """Learn from the end of a call; `ended_s` is on the clock of `Attempt.started_s`."""
+        option = attempt.encoded_frame.option
+        if isinstance(outcome, CloudAnswer):
+            server_s = outcome.server_queue_s + outcome.server_decode_s + outcome.server_infer_s
+            self._payload_costs.answered(
+                option, attempt.queued_bytes, outcome.network_s, server_s, in_time=in_time
+            )
+        elif outcome.status is CallStatus.DEADLINE_EXCEEDED:
+            self._payload_costs.timed_out(attempt.queued_bytes, ended_s - attempt.started_s)
+        elif outcome.status is CallStatus.UNAVAILABLE:
+            self._payload_costs.unreachable()
+        elif outcome.status is CallStatus.FAILED_PRECONDITION and attempt.has_features:
+            self._payload_costs.refused(option)
+
+    def count(self, label: str, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
+        """Count the end of one call, with the bytes that left in it; without an attempt none did."""
+        if attempt is not None and attempt.on_link:
+            attempt.on_link = False
+            self._payload_costs.landed(attempt.payload_bytes)
+        never_left = isinstance(outcome, CallFailure) and outcome.never_left
+        payload_bytes = 0 if attempt is None or never_left else attempt.payload_bytes
+        self._observer.call(label, payload_bytes, LATE if late else _kind(attempt))
+
+    def ended(self, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
+        """A frame's last call has ended, or was never begun."""
+        self._alerts.ended(outcome)
+        label = outcome.status.value if isinstance(outcome, CallFailure) else OK
+        self.count(label, outcome, attempt, late=late)
+
+    def fault(self, step: str) -> None:
+        """A step of the uplink has raised; called where the exception is handled."""
+        self._alerts.fault(step)
+
+    def breaker_turned(self, phase: BreakerPhase) -> None:
+        """The breaker has a new phase."""
+        self._alerts.turned(phase)
+        self._observer.breaker(phase)
+
+
+class OperatorAlerts:
+    """Logs what a person has to mend for the cloud to answer, each status once until a call succeeds again.
+
+    Thread-safe. An outage is logged when the breaker opens: a single lost call is not worth a line.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logged: set[str] = set()
+        self._paused = False
+        self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
+
+    def ended(self, outcome: CallOutcome) -> None:
+        """A call has ended."""
+        with self._lock:
+            if isinstance(outcome, CloudAnswer):
+                self._logged.clear()
+                self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
+                return
+            self._last = outcome
+            status = outcome.status.value
+            if not outcome.status.means.operator_must_fix or not self._is_first(status):
+                return
+        _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
+
+    def fault(self, step: str) -> None:
+        """A step has raised: log the traceback of the exception that is being handled."""
+        with self._lock:
+            is_first = self._is_first(step)
+        if is_first:
+            _log.exception("a fault of this program in the uplink", step=step)
+
+    def turned(self, phase: BreakerPhase) -> None:
+        """The breaker has a new phase; half open is still the same outage."""
+        with self._lock:
+            begins = phase is BreakerPhase.OPEN and not self._paused
+            if phase is not BreakerPhase.HALF_OPEN:
+                self._paused = phase is BreakerPhase.OPEN
+            last = self._last
+        if begins:
+            _log.warning("calls to the cloud pause", status=last.status.value, detail=last.detail)
+        elif phase is BreakerPhase.CLOSED:
+            _log.info("the cloud answers again")
+
+    def _is_first(self, what: str) -> bool:
+        is_first = what not in self._logged
+        self._logged.add(what)
+        return is_first
+
+
+def _kind(attempt: Attempt | None) -> str:
+    match attempt.encoded_frame.payload if attempt else None:
+        case EncodedFeatures():
+            return "features"
+        case EncodedTensor():
+            return TENSOR
+        case _:
+            return PICTURE
