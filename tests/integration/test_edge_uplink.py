@@ -33,7 +33,7 @@ from tests.support.scripted_cloud import (
     refuses,
     scripted_cloud,
 )
-from tests.support.uplinks import RecordingObserver, RecordingReply, build_uplink
+from tests.support.uplinks import RecordingObserver, RecordingReply, build_uplink, send
 
 DEADLINE_S = 30.0
 
@@ -50,10 +50,7 @@ class Bench:
         self, sequence: int = 0, deadline_s: float = DEADLINE_S, size: tuple[int, int] = (48, 64)
     ) -> RecordingReply:
         """Send one grey frame."""
-        reply = RecordingReply()
-        now = time.monotonic()
-        self.uplink.send(frame(sequence, now, size), now + deadline_s, reply)
-        return reply
+        return send(self.uplink, frame(sequence, time.monotonic(), size), deadline_s)
 
 
 Start = Callable[..., Bench]

@@ -28,7 +28,7 @@ from tests.support.edge_values import frame
 from tests.support.models import colour_classifier
 from tests.support.pki import HeldInfer, Pki
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving
-from tests.support.uplinks import RecordingReply, build_uplink
+from tests.support.uplinks import build_uplink, send
 
 RED = (0, 0, 255)
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
@@ -200,13 +200,9 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
     uplink = build_uplink(config, wire=SpilloverWire(config, "camera-4"))
     try:
         assert uplink.certificate_days_left() > 89
-        now = time.monotonic()
-        answered, second = RecordingReply(), RecordingReply()
-        uplink.send(frame(0, now, (48, 64)), now + CALL_S, answered)
-        assert isinstance(answered.outcome(), CloudAnswer)
+        assert isinstance(send(uplink, frame(0), CALL_S).outcome(), CloudAnswer)
         pki.authority.revoke("camera-4")
-        uplink.send(frame(1, now, (48, 64)), now + CALL_S, second)
-        refused = second.failure()
+        refused = send(uplink, frame(1), CALL_S).failure()
         assert refused.status is CallStatus.UNAUTHENTICATED
         assert refused.unsent is not None  # it can be spooled until the identity is renewed
     finally:

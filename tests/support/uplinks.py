@@ -1,14 +1,16 @@
 """A real uplink for tests, and what receives its replies and counts its calls."""
 
 import threading
+import time
 from queue import SimpleQueue
 
-from spillover.common.types import Classification, Prediction
+from spillover.common.types import Classification, Frame, Prediction
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.payload.encoder import PayloadEncoder
+from spillover.edge.uplink.base import Uplink
 from spillover.edge.uplink.client import GrpcUplink
 from spillover.edge.uplink.ledger import CallLedger, UplinkObserver
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome
@@ -74,6 +76,13 @@ class RecordingObserver:
     def next_call(self) -> tuple[str, int, str]:
         """Wait for a call to end."""
         return self.calls.get(timeout=PATIENCE_S)
+
+
+def send(uplink: Uplink, sent: Frame, seconds: float) -> RecordingReply:
+    """Send a frame whose deadline is so far away."""
+    reply = RecordingReply()
+    uplink.send(sent, time.monotonic() + seconds, reply)
+    return reply
 
 
 def build_uplink(
