@@ -1,4 +1,4 @@
-"""What each form of a frame costs, learnt from the frames that were sent in it, and what the link costs."""
+"""What a frame costs in each form, learnt from the frames that were sent, and what the link can carry."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from spillover.edge.link.state import LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_variant
 
 REFUSED_S = 60.0
-"""How long a cut whose tail the server has not is left alone."""
+"""How long a cut is not used after the server had no tail for it."""
 SAMPLES = 15
 """A form's seconds are the median of so many recent calls: one that the machine held up must not decide."""
 EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
@@ -118,11 +118,11 @@ def _relative_size(variant: PictureVariant) -> float:
 
 
 ObserveLink = Callable[[float, float], None]
-"""Hears of each call what it tells of the link: bytes a second (0: nothing comes through), and round trip."""
+"""Takes what a call shows of the link: bytes a second (0: nothing comes through), round trip in seconds."""
 
 
 def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
-    """Nobody wants to know."""
+    """Ignore it: no trace is recorded."""
     del rate_bytes_per_s, rtt_s
 
 
@@ -193,7 +193,7 @@ class PayloadCostModel:
             self._forms[name] = made
 
     def departed(self, name: str, payload_bytes: int, time_left_s: float) -> int:
-        """A call begins; the bytes that the link has to carry before it is through, its own included."""
+        """Register a started call. Returns the bytes queued on the link up to and including it."""
         with self._lock:
             now_s = self._clock()
             form = self._forms.get(name)
@@ -205,7 +205,7 @@ class PayloadCostModel:
             return self._bytes_in_flight
 
     def landed(self, payload_bytes: int) -> None:
-        """A call that `departed` has ended, however."""
+        """Register the end of a call that `departed` counted, however it ended."""
         with self._lock:
             self._bytes_in_flight -= payload_bytes
 
@@ -220,7 +220,7 @@ class PayloadCostModel:
             self._link.answered(
                 Transfer(self._clock(), carried_bytes, network_s), 0.0, server_s, in_time=in_time
             )
-            self._tell(carried_bytes, network_s)
+            self._report(carried_bytes, network_s)
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = form.served(server_s)
 
@@ -231,16 +231,16 @@ class PayloadCostModel:
             self._link.timed_out(Transfer(self._clock(), carried_bytes, waited_s))
 
     def unreachable(self) -> None:
-        """A call found nobody: of a link that is gone there is nothing to learn but that."""
+        """A call found no server: the trace shows a link that carries nothing, and the estimate stays."""
         self._observe(0.0, 0.0)
 
     def refused(self, name: str) -> None:
-        """The server has not the tail of that cut."""
+        """The server has no tail for that cut."""
         with self._lock:
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
 
-    def _tell(self, carried_bytes: int, network_s: float) -> None:
+    def _report(self, carried_bytes: int, network_s: float) -> None:
         known = self._link.estimate(self._clock()) or PRIOR
         rtt_s = min(known.rtt_s, network_s)
         self._observe(carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s)
@@ -289,7 +289,7 @@ def build_payload_costs(
     observe: ObserveLink = unobserved,
     measured: Mapping[str, float] = MappingProxyType({}),
 ) -> PayloadCostModel:
-    """The book of what this configuration can send; `measured` is as `picture_forms` has it."""
+    """The cost model of what this configuration can send; `measured` is that of `picture_forms`."""
     if config.protocol is UplinkProtocol.OIP:
         tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)

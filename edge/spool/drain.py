@@ -21,7 +21,7 @@ _IDLE_S = 0.5
 """How long to wait when there is nothing to send, or no room for it."""
 _SPARE_LEVEL = 0.5
 _TRIES = 3
-"""A record is given up after so many failures that its own fault may be."""
+"""After so many failures that may be its own fault a record is given up."""
 _MAX_NOTED = 1024
 """Failures are remembered for so many records: the spool may evict one at any time."""
 

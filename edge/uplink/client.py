@@ -280,7 +280,7 @@ class GrpcUplink:
 
 
 class _EncodingThread:
-    """Runs what is handed to it, one after the other. Daemonic: work that hangs does not keep the process."""
+    """Runs work in the order in which it comes. Daemonic: work that hangs does not keep the process alive."""
 
     def __init__(self, capacity: int) -> None:
         self._queue: BoundedQueue[Callable[[], None]] = BoundedQueue(capacity, WhenFull.DROP_NEWEST)
@@ -289,12 +289,10 @@ class _EncodingThread:
 
     def hand(self, work: Callable[[], None]) -> bool:
         """Run `work` when its turn comes; tell whether it will: not after `stop`, nor when too much waits."""
-        if self._queue.put(work) is not None:
-            return False
         with self._starting:
             if self._thread.ident is None:
                 self._thread.start()
-        return True
+        return self._queue.put(work) is None
 
     def stop(self, deadline_s: float) -> bool:
         """Take no more; tell whether everything that was taken is done by `deadline_s`."""

@@ -1,8 +1,8 @@
 """An uplink to any server of the Open Inference Protocol v2: a tensor there, the network's raw outputs back.
 
-https://github.com/kserve/open-inference-protocol says what the messages mean. The protocol knows no deadline
-of a frame and no times of the server; the gRPC deadline does for the first, and all of the round trip counts
-as network.
+https://github.com/kserve/open-inference-protocol says what the messages mean. The protocol has no field for
+a frame's deadline, for which the gRPC deadline stands, and none for the server's times, so that all of the
+round trip counts as network.
 """
 
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ class OipWire:
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
         """See `Wire`."""
-        del time_left_s  # the call's own deadline says until when an answer is wanted
+        del time_left_s  # the protocol has no field for it
         return request_to_pb(
             TensorRequest(
                 model_name=self._model.name,
@@ -87,7 +87,7 @@ def _tensor_of(encoded_frame: EncodedFrame) -> EncodedTensor:
 
 
 def _row(name: str, output: Tensor | None) -> FloatArray:
-    """The one picture's row of an output; a server may be wrong, so nothing is believed."""
+    """The row of an output for the one picture. A server may be wrong, so everything is checked."""
     if output is None:
         raise InvalidInputError(f"reply has no output {name!r} (uplink.oip.outputs)")
     if output.dtype.kind not in "fiu" or not output.ndim or len(output) != 1:
