@@ -105,7 +105,7 @@ def _assemble(
     opened.callback(lambda: sending.stop(time.monotonic() + 5.0))
     forwarder = sending.forwarder
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, metrics.edge_error)
-    rescue = forwarder.rescue if forwarder else None
+    rescue = forwarder.store_encoded if forwarder else None
     answers = DeadlineTable(events.result, time.monotonic, rescue, auditor.answered)
     watch = GuardedPredictor(_looking(config, sending.backbone or model))
     stages = Stages(
@@ -114,7 +114,7 @@ def _assemble(
         uplink=sending.uplink,
         answers=answers,
         emit=events.result,
-        keep=forwarder.keep if forwarder else nothing_kept,
+        keep=forwarder.store if forwarder else nothing_kept,
         auditor=auditor,
         temporal=temporal,
         region=_region(config, threshold),

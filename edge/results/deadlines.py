@@ -1,16 +1,17 @@
 """The promise of the edge: exactly one first result per frame, by its deadline, whatever the link does.
 
-A frame that was sent waits here. Its first result is the cloud's if that comes in time, and the local one,
-marked EDGE_DEGRADED, at the deadline or as soon as it is known that the cloud will not answer. What the cloud
-says after that is a revision of the same frame.
+A sent frame is pending here. Its first result is the cloud's if the answer arrives in time; otherwise it is
+the local one, marked EDGE_DEGRADED, at the deadline or as soon as the call has failed. A cloud answer after
+that is a revision of the same frame.
 
-    WAITING --answer--> done (cloud, revision 0)
-    WAITING --failure-> done (edge_degraded)
-    WAITING --expiry--> LATE (edge_degraded) --answer--> done (cloud, revision 1)
-                                             --failure-> done
+    pending --answer---> done (cloud, revision 0)
+    pending --failure--> done (edge_degraded)
+    pending --deadline-> late (edge_degraded) --answer--> done (cloud, revision 1)
+                                              --failure-> done
 """
 
 import heapq
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,22 +26,36 @@ STOPPED = "stopped before the frame was sent"
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """One frame in the table. Guarded by the table's lock."""
+class PendingFrame:
+    """A sent frame whose call has not ended; the `ReplyHandler` of that call. Guarded by the table's lock."""
 
+    table: "DeadlineTable"
     local: Result
     captured_s: float
     deadline_s: float
     late: bool = False
+    """Whether the frame has its first result, so that an answer can only be a revision."""
+
+    def encoded(self, payload_bytes: int, encode_s: float) -> None:
+        """Note the payload in the results that this frame still gets."""
+        self.table.encoded(self, payload_bytes, encode_s)
+
+    def fall_back(self, option: str, reason: str) -> None:
+        """Note in the results that this frame still gets that a picture was sent instead of features."""
+        self.table.fall_back(self, option, reason)
+
+    def complete(self, outcome: CallOutcome) -> None:
+        """End the call. Only the first time counts, and only until the table is closed."""
+        self.table.complete(self, outcome)
 
 
 class DeadlineTable:
-    """The table of frames whose cloud answer is awaited.
+    """The frames that wait for a cloud answer. Thread-safe.
 
-    `emit` takes each result, in order for a frame; `rescue` takes what could not be sent, for another time;
-    `compare` gets the edge's answer beside the cloud's. All are called under the table's lock and must not
-    block.
-    `clock` gives monotonic seconds, on the same scale as `register`'s arguments. The table knows no thread:
+    `emit` takes each result, a frame's first one before its revision; it is called under the table's lock and
+    must not block. `spool` takes frames that could not be sent, with their local result; `audit` takes the
+    local result beside the cloud's answer. Both are called without the lock, after the frame's result.
+    `clock` gives monotonic seconds, on the same scale as `register`'s arguments. The table starts no thread:
     `run` is the body of the one that watches the deadlines.
     """
 
@@ -48,159 +63,142 @@ class DeadlineTable:
         self,
         emit: Callable[[Result], None],
         clock: Callable[[], float],
-        rescue: Callable[[EncodedFrame, Result], None] | None = None,
-        compare: Callable[[Result, CloudAnswer], None] | None = None,
+        spool: Callable[[EncodedFrame, Result], None] | None = None,
+        audit: Callable[[Result, CloudAnswer], None] | None = None,
     ) -> None:
         self._emit = emit
-        self._compare = compare
-        self._rescue = rescue
         self._clock = clock
+        self._spool = spool
+        self._audit = audit
         self._changed = threading.Condition()
-        self._waiting: dict[str, _Waiting] = {}
-        self._deadlines: list[tuple[float, str]] = []
+        self._pending: set[PendingFrame] = set()
+        self._deadlines: list[tuple[float, int, PendingFrame]] = []
+        self._order = itertools.count()
         self._closed = False
 
     def __len__(self) -> int:
-        """Frames in the table, late ones too."""
-        return len(self._waiting)
+        """Frames whose call has not ended, late ones included."""
+        return len(self._pending)
 
     def register(
         self, local: Result, captured_s: float, deadline_s: float, *, probe: bool = False
-    ) -> "PendingFrame":
-        """Promise a result for `local.frame_id` by `deadline_s`: `local`, should the cloud fail.
+    ) -> PendingFrame:
+        """Promise a first result by `deadline_s`: the cloud's, or else `local`.
 
-        A `probe` of a dead link waits for nothing: its local result is given at once, and an answer is a
-        revision. So is that of a frame that comes after `close`, when nobody watches deadlines any more.
+        A `probe` of a dead link gets its local result at once; a later answer is a revision. After `close`
+        every frame gets its local result at once, and no revision.
         """
-        entry = _Waiting(local, captured_s, deadline_s, late=probe)
+        pending = PendingFrame(self, local, captured_s, deadline_s, late=probe)
         with self._changed:
             if self._closed:
-                self._emit(self._degraded(entry, STOPPED))
-                return PendingFrame(self, local.frame_id)
-            self._waiting[local.frame_id] = entry
+                self._emit(self._degraded(pending, STOPPED))
+                return pending
+            self._pending.add(pending)
             if probe:
-                self._emit(self._degraded(entry, PROBE))
-                return PendingFrame(self, local.frame_id)
-            heapq.heappush(self._deadlines, (deadline_s, local.frame_id))
-            if self._deadlines[0][1] == local.frame_id:
+                self._emit(self._degraded(pending, PROBE))
+                return pending
+            heapq.heappush(self._deadlines, (deadline_s, next(self._order), pending))
+            if self._deadlines[0][-1] is pending:
                 self._changed.notify_all()
-        return PendingFrame(self, local.frame_id)
+        return pending
 
-    def encoded(self, frame_id: str, payload_bytes: int, encode_s: float) -> None:
-        """Note the payload in whatever result this frame will still give."""
+    def encoded(self, pending: PendingFrame, payload_bytes: int, encode_s: float) -> None:
+        """Note the payload in the results that this frame still gets."""
         with self._changed:
-            if (entry := self._waiting.get(frame_id)) is not None:
-                entry.local = replace(
-                    entry.local,
-                    payload_bytes=payload_bytes,
-                    timings=replace(entry.local.timings, encode_s=encode_s),
-                )
+            pending.local = replace(
+                pending.local,
+                payload_bytes=payload_bytes,
+                timings=replace(pending.local.timings, encode_s=encode_s),
+            )
 
-    def fall_back(self, frame_id: str, option: str, reason: str) -> None:
-        """Note in whatever result this frame will still give that a picture left in place of features."""
+    def fall_back(self, pending: PendingFrame, option: str, reason: str) -> None:
+        """Note in the results that this frame still gets that a picture was sent instead of features."""
         with self._changed:
-            if (entry := self._waiting.get(frame_id)) is not None:
-                decision = replace(
-                    entry.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason
-                )
-                entry.local = replace(entry.local, decision=decision)
+            decision = replace(
+                pending.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason
+            )
+            pending.local = replace(pending.local, decision=decision)
 
-    def complete(self, frame_id: str, outcome: CallOutcome) -> None:
-        """End a frame's call. A frame that is not in the table (any more) is passed over."""
+    def complete(self, pending: PendingFrame, outcome: CallOutcome) -> None:
+        """End a frame's call: emit what it still gets, then spool or audit it.
+
+        Whoever takes the frame out of the table completes it, so nothing happens twice.
+        """
         with self._changed:
-            entry = self._waiting.pop(frame_id, None)
-            if entry is None:
+            if pending not in self._pending:
                 return
+            self._pending.remove(pending)
             if isinstance(outcome, CloudAnswer):
-                self._emit(self._from_cloud(entry, outcome))
-                if self._compare is not None:
-                    self._compare(entry.local, outcome)
-            else:
-                if not entry.late:
-                    self._emit(self._degraded(entry, str(outcome)))
-                if self._rescue is not None and outcome.unsent is not None:
-                    self._rescue(outcome.unsent, entry.local)
+                self._emit(self._from_cloud(pending, outcome))
+            elif not pending.late:
+                self._emit(self._degraded(pending, str(outcome)))
             self._changed.notify_all()
+        # Not under the lock: spooling encodes, auditing compares and logs, and other frames have deadlines.
+        if isinstance(outcome, CloudAnswer):
+            if self._audit is not None:
+                self._audit(pending.local, outcome)
+        elif self._spool is not None and outcome.unsent is not None:
+            self._spool(outcome.unsent, pending.local)
 
     def expire(self) -> float | None:
-        """Give the local result of every frame whose deadline is reached; seconds to the next, or None."""
+        """Emit the local result of each frame whose deadline has passed.
+
+        Returns:
+            Seconds until the next deadline; None when no frame waits for one.
+        """
         with self._changed:
-            return self._expire()
+            now = self._clock()
+            while self._deadlines:
+                deadline_s, _, pending = self._deadlines[0]
+                if pending in self._pending:
+                    if now < deadline_s:
+                        return deadline_s - now
+                    pending.late = True
+                    self._emit(self._degraded(pending, NO_ANSWER_IN_TIME))
+                heapq.heappop(self._deadlines)
+            return None
 
     def run(self) -> None:
         """Watch the deadlines until `close`."""
         with self._changed:
             while not self._closed:
-                self._changed.wait(self._expire())
+                self._changed.wait(self.expire())
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until every call has ended, late ones too; tell whether `timeout_s` seconds were enough."""
+        """Wait at most `timeout_s` seconds until every call has ended, late ones too; whether they have."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            return self._changed.wait_for(lambda: not self._pending, timeout_s)
 
     def close(self, reason: str) -> int:
-        """Give the local result of every frame that still waits, end `run`; tell how many those were."""
+        """Emit the local result of each frame that still has none, and end `run`; how many those were."""
         with self._changed:
-            waiting = [entry for entry in self._waiting.values() if not entry.late]
-            for entry in waiting:
-                self._emit(self._degraded(entry, reason))
-            self._waiting.clear()
+            unanswered = [pending for pending in self._pending if not pending.late]
+            for pending in sorted(unanswered, key=lambda pending: pending.captured_s):
+                self._emit(self._degraded(pending, reason))
+            self._pending.clear()
             self._closed = True
             self._changed.notify_all()
-            return len(waiting)
+            return len(unanswered)
 
-    def _expire(self) -> float | None:
-        now = self._clock()
-        while self._deadlines:
-            deadline_s, frame_id = self._deadlines[0]
-            entry = self._waiting.get(frame_id)
-            if entry is not None and not entry.late:
-                if now < deadline_s:
-                    return deadline_s - now
-                entry.late = True
-                self._emit(self._degraded(entry, NO_ANSWER_IN_TIME))
-            heapq.heappop(self._deadlines)
-        return None
+    def _degraded(self, pending: PendingFrame, reason: str) -> Result:
+        timings = replace(pending.local.timings, total_s=self._clock() - pending.captured_s)
+        return replace(pending.local, answered_by=AnsweredBy.EDGE_DEGRADED, timings=timings, error=reason)
 
-    def _degraded(self, entry: _Waiting, reason: str) -> Result:
-        timings = replace(entry.local.timings, total_s=self._clock() - entry.captured_s)
-        return replace(entry.local, answered_by=AnsweredBy.EDGE_DEGRADED, timings=timings, error=reason)
-
-    def _from_cloud(self, entry: _Waiting, answer: CloudAnswer) -> Result:
+    def _from_cloud(self, pending: PendingFrame, answer: CloudAnswer) -> Result:
         timings = replace(
-            entry.local.timings,
+            pending.local.timings,
             network_s=answer.network_s,
             server_queue_s=answer.server_queue_s,
             server_decode_s=answer.server_decode_s,
             server_infer_s=answer.server_infer_s,
-            total_s=self._clock() - entry.captured_s,
+            total_s=self._clock() - pending.captured_s,
         )
         return replace(
-            entry.local,
+            pending.local,
             answered_by=AnsweredBy.CLOUD,
             prediction=answer.prediction,
             model=answer.model,
             timings=timings,
-            revision=1 if entry.late else 0,
+            revision=1 if pending.late else 0,
             carried_from="",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PendingFrame:
-    """An `edge.uplink.outcome.ReplyHandler` for one frame of the table."""
-
-    table: DeadlineTable
-    frame_id: str
-
-    def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Note the payload."""
-        self.table.encoded(self.frame_id, payload_bytes, encode_s)
-
-    def fall_back(self, option: str, reason: str) -> None:
-        """Note that a picture leaves in place of features."""
-        self.table.fall_back(self.frame_id, option, reason)
-
-    def complete(self, outcome: CallOutcome) -> None:
-        """End the call."""
-        self.table.complete(self.frame_id, outcome)

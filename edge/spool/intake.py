@@ -4,70 +4,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from spillover.common.errors import InvalidInputError
+from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
 from spillover.edge.payload.encoder import as_it_waits
 from spillover.edge.payload.types import EncodedFrame, EncodedTensor
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.spool.frames import to_body
-from spillover.edge.spool.spool import Offer, Spool
+from spillover.edge.spool.spool import Offer, OnRefused, Refusal, Spool
 
 _QUEUED_FRAMES = 4
-"""Pictures that may wait to be encoded: they are raw, so each takes megabytes."""
+"""Frames that may wait to be encoded: they are raw, so each takes megabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    pack: Callable[[], EncodedFrame]
+class _Unencoded:
+    encode: Callable[[], EncodedFrame]
     local: Result
 
 
 class Intake:
-    """Keeps what is worth a late answer. No method but `run` ever blocks.
+    """Spools frames that are worth a late answer. No method but `run` ever blocks.
 
-    `on_refused` is called with a reason for each frame that will not be kept.
+    `encode` makes a frame's payload for the disk; `on_refused` is called for each frame that `spool` never
+    gets.
     """
 
-    def __init__(
-        self, spool: Spool, pack: Callable[[Frame], EncodedFrame], on_refused: Callable[[str], None]
-    ) -> None:
+    def __init__(self, spool: Spool, encode: Callable[[Frame], EncodedFrame], on_refused: OnRefused) -> None:
         self._spool = spool
-        self._pack = pack
+        self._encode = encode
         self._on_refused = on_refused
-        self._queue: BoundedQueue[_Waiting] = BoundedQueue(_QUEUED_FRAMES, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[_Unencoded] = BoundedQueue(_QUEUED_FRAMES, WhenFull.DROP_NEWEST)
 
-    def keep(self, frame: Frame, local: Result) -> None:
-        """Take a frame that was never sent."""
-        self._take(_Waiting(partial(self._pack, frame), local))
+    def store(self, frame: Frame, local: Result) -> None:
+        """Spool a frame that was never sent."""
+        self._enqueue(_Unencoded(partial(self._encode, frame), local))
 
-    def rescue(self, encoded_frame: EncodedFrame, local: Result) -> None:
-        """Take a frame that was sent to no avail; it is encoded already, unless it was a tensor."""
+    def store_encoded(self, encoded_frame: EncodedFrame, local: Result) -> None:
+        """Spool a frame whose call failed; a tensor is encoded anew, as a picture."""
         if isinstance(encoded_frame.payload, EncodedTensor):
-            self._take(_Waiting(partial(as_it_waits, encoded_frame), local))
+            self._enqueue(_Unencoded(partial(as_it_waits, encoded_frame), local))
         else:
             self._offer(encoded_frame, local)
 
-    def _take(self, waiting: _Waiting) -> None:
-        if self._queue.put(waiting) is not None:
-            self._on_refused("queue full")
-
-    def _offer(self, encoded_frame: EncodedFrame, local: Result) -> None:
-        offer = Offer(local.decision.expected_gain, local.frame_id, to_body(encoded_frame, local))
-        if not self._spool.offer(offer):
-            self._on_refused("disk too slow")
-
     def run(self) -> None:
         """Body of the encoding thread, until `close`."""
-        while (waiting := self._queue.get()) is not None:
+        while (unencoded := self._queue.get()) is not None:
             try:
-                encoded_frame = waiting.pack()
-            except InvalidInputError as error:
-                get_logger("spool").error("frame cannot be kept", error=str(error))
-                self._on_refused("not encoded")
+                encoded_frame = unencoded.encode()
+            except (InvalidInputError, ModelError) as error:
+                get_logger("spool").error("frame cannot be encoded", error=str(error))
+                self._on_refused(Refusal.NOT_ENCODED)
             else:
-                self._offer(encoded_frame, waiting.local)
+                self._offer(encoded_frame, unencoded.local)
 
     def close(self) -> None:
-        """Take no more; `run` ends when what is queued was offered."""
+        """Refuse further frames; `run` ends once those in the queue are offered."""
         self._queue.close()
+
+    def _enqueue(self, unencoded: _Unencoded) -> None:
+        if self._queue.put(unencoded) is not None:
+            self._on_refused(Refusal.ENCODER_BUSY)
+
+    def _offer(self, encoded_frame: EncodedFrame, local: Result) -> None:
+        body = to_body(encoded_frame, local)
+        self._spool.offer(Offer(local.decision.expected_gain, local.frame_id, body))

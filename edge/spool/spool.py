@@ -1,15 +1,16 @@
-"""The spool: an arena with time, group commit, counters and a thread, so that no caller waits for a disk.
+"""The spool: an arena with ages, group commit, counters and a writer thread; `offer` never waits for a disk.
 
-`offer` hands a record to the writer and returns at once. The writer gathers what comes within the commit
-interval, writes it, syncs once, and only then counts it as accepted. `take` gives the most valuable record
-and pins it; `done` or `give_back` ends that. Age is counted in seconds that the daemon ran, stored with
-each record: a wall clock that jumps can neither empty the spool nor keep it for ever.
+`offer` queues a record for the writer and returns at once. The writer collects what arrives within the commit
+interval, writes it, syncs once, and only then counts it as accepted. `take` pins and returns the most
+valuable record; `done` or `give_back` ends that. Age counts the seconds that the daemon ran and is stored
+with each record: a wall clock that jumps can neither empty the spool nor make records stay for ever.
 
-A disk that refuses (full, read-only, broken) leaves the spool closed, its state says why, and it is tried
-again with growing pauses. The daemon goes on without it.
+A disk that fails (full, read-only, broken) closes the spool: the state says why, and the spool tries again
+after growing pauses. The daemon runs on without it.
 """
 
 import contextlib
+import enum
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,13 +22,30 @@ from spillover.edge.spool.arena import Arena, Fate
 from spillover.edge.spool.record import Header
 
 _IDLE_S = 1.0
-"""How often the writer looks for records that are too old when nothing is offered."""
+"""How often the writer looks for expired records when nothing is offered."""
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
+
+
+class Refusal(enum.Enum):
+    """Why the spool did not accept a frame."""
+
+    ENCODER_BUSY = "queue full"
+    """Too many frames wait to be encoded."""
+    NOT_ENCODED = "not encoded"
+    """The frame could not be encoded."""
+    DISK_SLOW = "disk too slow"
+    """Too many records wait for the writer."""
+    DISK_FAILED = "disk failed"
+    """The disk is full, read-only or broken."""
+    LEAST_VALUABLE = "least valuable"
+    """There is no room, and every record in the spool is worth more."""
+    CLOSED = "closed"
+    """The daemon is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """How much, how long, how quickly. See `edge.config.SpoolConfig`."""
+    """Size, age, and how quickly the disk gets what is offered. See `edge.config.SpoolConfig`."""
 
     max_bytes: int
     max_age_s: float
@@ -37,93 +55,104 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """The spool at one moment; the counts are of this run of the daemon.
+    """The spool at one moment; counts are of this run of the daemon.
 
     `accepted + recovered = answered + failed + evicted + expired + corrupt + pending`.
     """
 
     pending: int = 0
-    """Records on the disk, those under way included."""
+    """Records on the disk, pinned ones included."""
     pending_bytes: int = 0
     oldest_age_s: float = 0.0
     recovered: int = 0
-    """Records that were there at the start, damaged ones included."""
+    """Records found at the start, damaged ones included."""
     accepted: int = 0
-    """Records that were synced to the disk."""
-    refused: int = 0
-    """Offered and never accepted: the writer's queue was full, the disk refused, or worth too little."""
+    """Records synced to the disk."""
     answered: int = 0
     failed: int = 0
-    """The cloud can never answer them, and said so."""
+    """Records that the cloud can never answer."""
     evicted: int = 0
     expired: int = 0
     corrupt: int = 0
     syncs: int = 0
     error: str = "not open yet"
-    """Why the disk is not used now; empty when it is."""
+    """Why the disk is not in use now; empty while it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A record given out by `take`."""
+    """A record that `take` returned."""
 
     record_id: int
     body: bytes
     age_s: float
-    """Seconds that the daemon ran since it was spooled."""
+    """Seconds that the daemon ran since the record was spooled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A record on its way to the disk; `key` is what the observer will call it."""
+    """A record for the disk; `key` names it to the observer, the highest `value` stays longest."""
 
     value: float
     key: str
     body: bytes
 
 
-Observe = Callable[[Fate, str], None]
-"""Hears what became of a record, by its key. Called under the lock: it must neither block nor call back."""
+OnFate = Callable[[Fate, str], None]
+"""Called with each record's fate and key, while the disk is in use: must neither block nor call the spool."""
+OnRefused = Callable[[Refusal], None]
+"""Called once for each record that is not accepted, on any thread: must neither block nor call the spool."""
 
 
 class Spool:
-    """The file at `path`, opened by the writer thread, never by the caller.
+    """The file at `path`; the writer thread opens it, never the caller.
 
-    `clock` gives monotonic seconds. All methods may be called from any thread; `offer` never waits for the
-    disk.
+    `clock` gives monotonic seconds. All methods are thread-safe. `offer`, `state` and `close` never wait for
+    the disk; the others may wait for as long as one sync takes.
     """
 
-    def __init__(self, path: Path, limits: SpoolLimits, clock: Callable[[], float], observe: Observe) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: SpoolLimits,
+        clock: Callable[[], float],
+        on_fate: OnFate,
+        on_refused: OnRefused,
+    ) -> None:
         self._path = path
-        self._observe = observe
         self._limits = limits
         self._clock = clock
+        self._on_fate = on_fate
+        self._on_refused = on_refused
         self._offers: queue.Queue[Offer | None] = queue.Queue(limits.queue_size)
         self._lock = threading.Lock()
+        """Held while the disk works, for seconds if it is slow. Guards all below but `_published`."""
         self._arena: Arena | None = None
         self._counts = SpoolState()
         self._origin_s = 0.0
         self._retry_s = _RETRY_MIN_S
         self._retry_at_s = clock()
+        self._published = self._counts
+        """Replaced as a whole, so that it can be read while the disk works."""
         self._closing = threading.Event()
         self._log = get_logger("spool")
 
-    def offer(self, offer: Offer) -> bool:
-        """Hand a record to the writer; False when it is refused here and now. True is no promise yet."""
-        if not self._closing.is_set():
-            with contextlib.suppress(queue.Full):
-                self._offers.put_nowait(offer)
-                return True
-        with self._lock:
-            self._count(refused=1)
-        return False
+    def offer(self, offer: Offer) -> None:
+        """Queue a record for the writer, or refuse it at once when the queue is full."""
+        if self._closing.is_set():
+            self._on_refused(Refusal.CLOSED)
+            return
+        try:
+            self._offers.put_nowait(offer)
+        except queue.Full:
+            self._on_refused(Refusal.DISK_SLOW)
 
     def take(self, passing_over: Collection[int] = ()) -> Taken | None:
-        """The most valuable record, pinned; None when there is none. Damaged records are passed over.
+        """Pin and return the most valuable record; None when there is none. Skips damaged records.
 
-        One whose id is in `passing_over` is given only when there is no other.
+        Returns a record whose id is in `passing_over` only when there is no other.
         """
-        with self._lock, self._disk():
+        with self._using_disk():
             while self._arena is not None and (header := self._arena.best(passing_over)) is not None:
                 body = self._arena.read(header.record_id)
                 if body is not None:
@@ -132,52 +161,51 @@ class Spool:
         return None
 
     def done(self, record_id: int, *, answered: bool) -> None:
-        """Forget a taken record: it was answered, or the cloud can never answer it."""
-        with self._lock, self._disk():
+        """Remove a taken record: it was answered, or the cloud can never answer it."""
+        with self._using_disk():
             if self._arena is not None:
                 self._count(answered=answered, failed=not answered)
                 fate = Fate.ANSWERED if answered else Fate.FAILED
-                self._heard(fate, self._arena.remove(record_id))
+                self._report(fate, self._arena.remove(record_id))
 
     def give_back(self, record_id: int) -> None:
-        """Put a taken record back: no answer this time."""
+        """Unpin a taken record: no answer this time."""
         with self._lock:
             if self._arena is not None:
                 self._arena.unpin(record_id)
 
     def state(self) -> SpoolState:
-        """The counters now."""
-        with self._lock:
-            return self._snapshot()
+        """The counters after the last use of the disk, at most a second old unless the disk is slow."""
+        return self._published
 
     def run(self) -> None:
         """Body of the writer thread, until `close`; then commits what was offered and closes the file."""
-        self.step([])  # opens the file: what waits there is delivered without waiting for an offer
+        self.step([])  # opens the file now: records in it can be delivered before the first offer
         while not self._closing.is_set():
-            self.step(self._gather())
+            self.step(self._collect())
         self.step(self._queued())
-        with self._lock, self._disk():
+        with self._using_disk():
             if (arena := self._arena) is not None:
                 self._counts, self._arena = replace(self._snapshot(), error="closed"), None
                 arena.close()
 
     def close(self) -> None:
-        """Take no more offers and let `run` end."""
+        """Refuse further offers and let `run` end."""
         self._closing.set()
         with contextlib.suppress(queue.Full):
             self._offers.put_nowait(None)
 
     def step(self, offers: Sequence[Offer]) -> None:
-        """Open the file when it is time to, drop what is too old, and commit `offers` with one sync."""
-        with self._lock:
+        """Open the file if it is time to, remove expired records, and commit `offers` with one sync."""
+        not_tried = len(offers)
+        with self._using_disk():
             if self._clock() >= self._retry_at_s:
-                with self._disk():
-                    self._open()
-                    self._expire()
-                    self._commit(offers)
-                    self._works()
-                    return
-            self._count(refused=len(offers))
+                self._open()
+                self._expire()
+                not_tried = 0
+                self._commit(offers)
+                self._disk_works()
+        self._refuse(Refusal.DISK_FAILED, not_tried)
 
     def _snapshot(self) -> SpoolState:
         if (arena := self._arena) is None:
@@ -192,8 +220,8 @@ class Spool:
             corrupt=arena.corrupt,
         )
 
-    def _gather(self) -> list[Offer]:
-        """Wait for an offer, then for those that come within the commit interval."""
+    def _collect(self) -> list[Offer]:
+        """Wait for an offer, then for those that arrive within the commit interval."""
         try:
             first = self._offers.get(timeout=_IDLE_S)
         except queue.Empty:
@@ -214,7 +242,7 @@ class Spool:
         if self._arena is not None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        arena = self._arena = Arena(self._path, self._limits.max_bytes, self._heard)
+        arena = self._arena = Arena(self._path, self._limits.max_bytes, self._report)
         self._origin_s = self._clock() - arena.latest_clock_s
         found = len(arena) + arena.corrupt + arena.evicted
         self._count(recovered=found)
@@ -224,53 +252,69 @@ class Spool:
         arena, limit_s = self._arena, self._limits.max_age_s
         assert arena is not None  # noqa: S101 - `step` has opened it
         for header in arena.older_than(self._now_s() - limit_s):
-            self._heard(Fate.EXPIRED, arena.remove(header.record_id))
+            self._report(Fate.EXPIRED, arena.remove(header.record_id))
             self._count(expired=1)
 
     def _commit(self, offers: Sequence[Offer]) -> None:
-        """Write, sync, count. When the disk refuses, nothing of this group stays."""
+        """Write and sync; report each offer as accepted or refused. If the disk fails, none of them stays."""
         if not offers:
             return
         arena = self._arena
         assert arena is not None  # noqa: S101 - `step` has opened it
         now_s = self._now_s()
         written: dict[int, str] = {}
+        no_room = 0
         try:
             for offer in offers:
                 record_id = arena.put(offer.value, now_s, offer.key.encode(), offer.body)
-                if record_id is not None:
+                if record_id is None:
+                    no_room += 1
+                else:
                     written[record_id] = offer.key
             arena.sync()
         except OSError:
-            kept = [record_id for record_id in written if arena.holds(record_id)]
-            self._count(accepted=len(written) - len(kept), refused=len(offers) - len(written) + len(kept))
-            for record_id in kept:
+            unsafe = [record_id for record_id in written if arena.holds(record_id)]
+            self._count(accepted=len(written) - len(unsafe))
+            self._refuse(Refusal.DISK_FAILED, len(offers) - no_room - len(written) + len(unsafe))
+            for record_id in unsafe:
                 with contextlib.suppress(OSError):
                     arena.remove(record_id)
             raise
-        self._count(accepted=len(written), refused=len(offers) - len(written), syncs=1)
+        finally:
+            self._refuse(Refusal.LEAST_VALUABLE, no_room)
+        self._count(accepted=len(written), syncs=1)
         for key in written.values():
-            self._observe(Fate.ACCEPTED, key)
+            self._on_fate(Fate.ACCEPTED, key)
 
     @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        """Turns a disk's refusal into a state and a pause."""
-        try:
-            yield
-        except OSError as error:
-            if not self._counts.error or self._retry_s == _RETRY_MIN_S:
-                self._log.warning("spool cannot use its disk", path=str(self._path), error=str(error))
-            self._counts = replace(self._counts, error=str(error))
-            self._retry_at_s = self._clock() + self._retry_s
-            self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
+    def _using_disk(self) -> Iterator[None]:
+        """Hold the lock; afterwards publish the counters. A disk that fails becomes a state and a pause."""
+        with self._lock:
+            try:
+                yield
+            except OSError as error:
+                self._pause(error)
+            finally:
+                self._published = self._snapshot()
 
-    def _heard(self, fate: Fate, header: Header) -> None:
-        self._observe(fate, header.key.decode(errors="replace"))
+    def _pause(self, error: OSError) -> None:
+        if not self._counts.error or self._retry_s == _RETRY_MIN_S:
+            self._log.warning("spool cannot use its disk", path=str(self._path), error=str(error))
+        self._counts = replace(self._counts, error=str(error))
+        self._retry_at_s = self._clock() + self._retry_s
+        self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
 
-    def _works(self) -> None:
+    def _disk_works(self) -> None:
         self._retry_s = _RETRY_MIN_S
         if self._counts.error:
             self._counts = replace(self._counts, error="")
+
+    def _report(self, fate: Fate, header: Header) -> None:
+        self._on_fate(fate, header.key.decode(errors="replace"))
+
+    def _refuse(self, refusal: Refusal, count: int) -> None:
+        for _ in range(count):
+            self._on_refused(refusal)
 
     def _now_s(self) -> float:
         return self._clock() - self._origin_s

@@ -8,6 +8,7 @@ from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.results.events import Event
 from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.spool import Refusal
 from spillover.edge.telemetry.metrics import Metrics
 
 Put = Callable[[Result | Event], DeliveryAck]
@@ -60,9 +61,9 @@ class FrameEvents:
         """Something became of a frame on the disk; the spool counts for itself."""
         self.tell("spool", frame_id=frame_id, fate=fate.value)
 
-    def refused(self, reason: str) -> None:
-        """A frame worth a late answer was not taken by the spool."""
-        self._metrics.spool_refused(reason)
+    def refused(self, refusal: Refusal) -> None:
+        """The spool did not accept a frame that is worth a late answer."""
+        self._metrics.spool_refused(refusal)
 
     def tell(self, kind: str, **fields: str | int | float) -> None:
         """Hand an event to the sinks."""

@@ -12,7 +12,7 @@ from spillover.common.types import AnsweredBy, Result
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.risk import ErrorEstimate
 from spillover.edge.spool.collector import SpoolCollector
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.spool.spool import Refusal, SpoolState
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
@@ -43,7 +43,7 @@ class Metrics:
             "events_dropped", "Events that a sink did not get.", "sink", "reason"
         )
         self._spool_refused = self._counter(
-            "spool_refused", "Frames worth a late answer that the spool did not take.", "reason"
+            "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
@@ -94,9 +94,9 @@ class Metrics:
         """The camera's state changed."""
         _only(self._camera, state, CAMERA_STATES)
 
-    def spool_refused(self, reason: str) -> None:
-        """The spool did not take a frame."""
-        self._spool_refused.labels(reason).inc()
+    def spool_refused(self, refusal: Refusal) -> None:
+        """The spool did not accept a frame."""
+        self._spool_refused.labels(refusal.value).inc()
 
     def watch_spool(self, state: Callable[[], SpoolState]) -> None:
         """Ask `state` for the spool's counters whenever the metrics are read."""

@@ -1,5 +1,6 @@
 """The promise: one first result per frame, by its deadline; at most one revision after it."""
 
+import threading
 from collections import defaultdict
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from spillover.common.images import EncodedImage
 from spillover.common.types import AnsweredBy, Classification, ModelId, Result
+from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.deadlines import NO_ANSWER_IN_TIME, PROBE, DeadlineTable, PendingFrame
 from spillover.edge.uplink.call_status import CallStatus
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 from tests.support.edge_values import result
+from tests.support.slow_disk import Gate, returns
 
 DEADLINE_S = 1.0
 ANSWER = CloudAnswer(
@@ -22,6 +26,7 @@ ANSWER = CloudAnswer(
     server_decode_s=0.3,
     server_infer_s=0.4,
 )
+SENT = EncodedFrame("f", "cam", "b", 0, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
 
 
 class Bench:
@@ -123,6 +128,47 @@ def test_next_deadline_is_told(bench: Bench) -> None:
     assert bench.answers.expire() == pytest.approx(DEADLINE_S)
 
 
+def test_a_second_outcome_changes_nothing(bench: Bench) -> None:
+    """The first completion decides; the frame is neither answered nor spooled nor audited again."""
+    spooled: list[str] = []
+    audited: list[CloudAnswer] = []
+    table = DeadlineTable(
+        bench.results.append,
+        lambda: bench.now_s,
+        lambda sent, local: spooled.append(local.frame_id),
+        lambda local, answer: audited.append(answer),
+    )
+    pending = table.register(result("f"), bench.now_s, bench.now_s + DEADLINE_S)
+    pending.complete(CallFailure(CallStatus.UNAVAILABLE, unsent=SENT))
+    for outcome in (ANSWER, CallFailure(CallStatus.UNAVAILABLE, unsent=SENT)):
+        pending.complete(outcome)
+    assert [given.answered_by for given in bench.results] == [AnsweredBy.EDGE_DEGRADED]
+    assert (spooled, audited) == (["f"], [])
+
+
+@pytest.mark.parametrize("outcome", [ANSWER, CallFailure(CallStatus.UNAVAILABLE, unsent=SENT)])
+def test_no_frame_waits_for_the_spool_or_the_audit_of_another(bench: Bench, outcome: CallOutcome) -> None:
+    """While one frame is spooled or audited, others are registered, completed and expire."""
+    gate = Gate(lambda *_: None)
+    table = DeadlineTable(bench.results.append, lambda: bench.now_s, gate, gate)
+    slow = table.register(result("slow"), bench.now_s, bench.now_s + DEADLINE_S)
+    thread = threading.Thread(target=slow.complete, args=(outcome,))
+    thread.start()
+    gate.wait_until_reached()
+
+    def others() -> None:
+        table.register(result("b"), bench.now_s, bench.now_s + DEADLINE_S).complete(
+            CallFailure(CallStatus.INTERNAL)
+        )
+        table.register(result("c"), bench.now_s, bench.now_s)
+        table.expire()
+
+    assert returns(others)
+    assert [given.frame_id for given in bench.results] == ["slow", "b", "c"]
+    gate.open()
+    thread.join(30)
+
+
 def test_close_gives_up_what_waits(bench: Bench) -> None:
     """`close` gives the local result of frames that wait, once, and nothing for those that had theirs."""
     bench.open("late")
@@ -152,8 +198,9 @@ class AnyInterleaving(RuleBasedStateMachine):
     def open(self) -> None:
         """A new frame, unless stopped."""
         if not self.closed:
-            handler = self.bench.open(f"f{len(self.handlers)}")
-            self.opened_s[handler.frame_id] = self.bench.now_s
+            frame_id = f"f{len(self.handlers)}"
+            handler = self.bench.open(frame_id)
+            self.opened_s[frame_id] = self.bench.now_s
             self.handlers.append(handler)
 
     @rule(seconds=st.floats(0, 3))

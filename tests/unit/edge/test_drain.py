@@ -20,6 +20,10 @@ FREE = LinkState(in_flight=0, max_in_flight=4)
 ANSWER = CloudAnswer(classification(0.9, 0.1), ModelId("big", "7"), 0.1, 0.0, 0.0, 0.0, sent_bytes=4)
 
 
+def _ignored(*_):
+    """Takes a fate or a refusal."""
+
+
 class Uplink:
     """Gives the outcomes of a script."""
 
@@ -56,7 +60,7 @@ class ScriptedByFrame(Uplink):
 @pytest.fixture
 def spool(tmp_path):
     """A spool with three frames, worth 1, 3 and 2."""
-    spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
+    spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, _ignored, _ignored)
     spool.step([_offer(number, value) for number, value in enumerate((1.0, 3.0, 2.0))])
     return spool
 
@@ -185,7 +189,7 @@ def test_the_end_does_not_wait_for_a_sink_that_hangs(spool):
 @pytest.mark.parametrize("status", [CallStatus.DEADLINE_EXCEEDED, CallStatus.INTERNAL])
 def test_what_is_remembered_of_records_is_bounded(tmp_path, status):
     """With more failing records than are noted, the best has its turn again; no note grows beyond 1024."""
-    spool = Spool(tmp_path / "s", SpoolLimits(8 << 20, 100.0), lambda: 0.0, lambda fate, key: None)
+    spool = Spool(tmp_path / "s", SpoolLimits(8 << 20, 100.0), lambda: 0.0, _ignored, _ignored)
     ids = [f"cam-b-{number}" for number in range(1100)]
     spool.step([_offer(number, float(-number)) for number in range(len(ids))])
     uplink = ScriptedByFrame(dict.fromkeys(ids, CallFailure(status)))

@@ -1,21 +1,27 @@
 """The spool: accepted means synced, counters add up, a disk that refuses is a state and no crash."""
 
+import os
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from spillover.common.errors import InvalidInputError, ModelError
+from spillover.common.images import EncodedImage
+from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.intake import Intake
 from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
+from tests.support.edge_values import frame, result
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
 _LIMITS_OF_WRITER = SpoolLimits(max_bytes=1 << 20, max_age_s=1e6)
 
 
-def _unheard(fate, key):
-    pass
+def _ignored(*_):
+    """Takes a fate or a refusal."""
 
 
 class Clock:
@@ -36,7 +42,7 @@ def _adds_up(state):
 
 def test_the_most_valuable_is_taken_first_and_given_once(tmp_path):
     """Records come out by value; one that is under way is not given again until it is given back."""
-    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored)
     spool.step([Offer(1.0, "key", b"low"), Offer(3.0, "key", b"high")])
     high = spool.take()
     assert (high.body, spool.take().body, spool.take()) == (b"high", b"low", None)
@@ -47,7 +53,7 @@ def test_the_most_valuable_is_taken_first_and_given_once(tmp_path):
 def test_counters_add_up_through_a_restart(tmp_path):
     """What was accepted or recovered is pending, answered, failed, evicted, expired or corrupt: once."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
     for number in range(12):
         spool.step([Offer(float(number), "key", b"x" * 5000)])
         assert _adds_up(spool.state())
@@ -56,7 +62,7 @@ def test_counters_add_up_through_a_restart(tmp_path):
     assert _adds_up(spool.state())
     spool.close()
     spool.run()
-    again = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    again = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
     again.step([])
     assert again.state().recovered == spool.state().accepted - 2 - 8
     assert _adds_up(again.state())
@@ -65,14 +71,14 @@ def test_counters_add_up_through_a_restart(tmp_path):
 def test_age_is_time_that_the_daemon_ran(tmp_path):
     """Records expire after their age, counted across restarts, whatever any clock says in between."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
     spool.step([Offer(1.0, "key", b"old")])
     clock.now_s += 60
     spool.step([Offer(1.0, "key", b"young")])
     spool.close()
     spool.run()
     clock.now_s = 5.0  # another boot: the monotonic clock starts again
-    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
     spool.step([])
     assert spool.state().pending == 2
     clock.now_s += 50
@@ -83,7 +89,7 @@ def test_age_is_time_that_the_daemon_ran(tmp_path):
 def test_a_record_under_way_does_not_expire(tmp_path):
     """What was taken stays until its delivery has ended."""
     clock = Clock()
-    spool = Spool(tmp_path / "s", _LIMITS, clock, _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
     spool.step([Offer(1.0, "key", b"taken")])
     taken = spool.take()
     clock.now_s += 1000
@@ -94,30 +100,54 @@ def test_a_record_under_way_does_not_expire(tmp_path):
 
 def test_offers_beyond_the_queue_are_refused_and_counted(tmp_path):
     """Memory is bounded: while the disk does not keep up, offers are refused at once."""
-    spool = Spool(tmp_path / "s", SpoolLimits(8 * BLOCK_BYTES, 100.0, queue_size=2), Clock(), _unheard)
-    assert [spool.offer(Offer(1.0, "key", b"x")) for _ in range(4)] == [True, True, False, False]
-    assert spool.state().refused == 2
+    refusals, limits = [], SpoolLimits(8 * BLOCK_BYTES, 100.0, queue_size=2)
+    spool = Spool(tmp_path / "s", limits, Clock(), _ignored, refusals.append)
+    for _ in range(4):
+        spool.offer(Offer(1.0, "key", b"x"))
+    assert refusals == [Refusal.DISK_SLOW] * 2
+
+
+def test_an_offer_after_the_end_is_refused_and_counted(tmp_path):
+    """Nothing is taken that no writer would write."""
+    refusals = []
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, refusals.append)
+    spool.close()
+    spool.offer(Offer(1.0, "key", b"x"))
+    assert refusals == [Refusal.CLOSED]
+
+
+def test_what_is_worth_less_than_all_that_fills_the_spool_is_refused_and_counted(tmp_path):
+    """Two records fill it; of three more the one that is worth most makes room for itself."""
+    refusals, fates = [], []
+    limits = SpoolLimits(2 * BLOCK_BYTES, 100.0)
+    spool = Spool(
+        tmp_path / "s", limits, Clock(), lambda fate, key: fates.append((fate, key)), refusals.append
+    )
+    spool.step([Offer(value, f"{value:g}", b"x") for value in (5.0, 6.0, 1.0, 7.0, 2.0)])
+    assert refusals == [Refusal.LEAST_VALUABLE] * 2
+    assert (Fate.EVICTED, "5") in fates
+    assert spool.state().pending == 2
 
 
 def test_a_thread_commits_what_was_offered_before_it_ends(tmp_path):
     """After `close`, everything that `offer` took is on the disk."""
-    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored)
     thread = threading.Thread(target=spool.run)
     thread.start()
-    assert spool.offer(Offer(2.0, "key", b"promised"))
+    spool.offer(Offer(2.0, "key", b"promised"))
     spool.close()
     thread.join(10)
     assert not thread.is_alive()
-    again = Spool(tmp_path / "s", _LIMITS, Clock(), _unheard)
+    again = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored)
     again.step([])
     assert again.take().body == b"promised"
 
 
 def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     """No file can be made: offers are refused with a reason; when it can, the spool works."""
-    clock = Clock()
+    clock, refusals = Clock(), []
     (tmp_path / "folder").write_text("in the way")
-    spool = Spool(tmp_path / "folder" / "s", _LIMITS, clock, _unheard)
+    spool = Spool(tmp_path / "folder" / "s", _LIMITS, clock, _ignored, refusals.append)
     spool.step([Offer(1.0, "key", b"x")])
     assert "folder" in spool.state().error
     (tmp_path / "folder").unlink()
@@ -126,7 +156,46 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     clock.now_s += 1.0
     spool.step([Offer(1.0, "key", b"y")])
     state = spool.state()
-    assert (state.error, state.refused, state.accepted) == ("", 2, 1)
+    assert (state.error, state.accepted, refusals) == ("", 1, [Refusal.DISK_FAILED] * 2)
+
+
+def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
+    """The disk fails in the sync: none of the group stays, and each is counted once."""
+    refusals = []
+    spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, refusals.append)
+    spool.step([])
+
+    def fails(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    spool.step([Offer(1.0, "key", b"x")] * 3)
+    state = spool.state()
+    assert (state.accepted, state.pending, refusals) == (0, 0, [Refusal.DISK_FAILED] * 3)
+    assert "Input/output error" in state.error
+
+
+@pytest.mark.parametrize("error", [InvalidInputError("no such picture"), ModelError("the head failed")])
+def test_a_frame_that_cannot_be_encoded_is_counted_and_the_next_is_spooled(tmp_path, error):
+    """Neither a frame nor a head of a split network that fails ends the encoding thread."""
+    spool, refusals = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored), []
+    picture = EncodedFrame("f1", "cam", "b", 1, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
+    outcomes = [error, picture]
+
+    def encode(frame):
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    intake = Intake(spool, encode, refusals.append)
+    for number in range(2):
+        intake.store(frame(number), result(f"f{number}"))
+    intake.close()
+    intake.run()
+    spool.close()
+    spool.run()
+    assert (refusals, spool.state().accepted) == ([Refusal.NOT_ENCODED], 1)
 
 
 _WRITER = """
@@ -135,7 +204,8 @@ from pathlib import Path
 from spillover.common.log import configure_logging
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 configure_logging("error", as_json=False)
-spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0, lambda fate, key: None)
+ignored = lambda *_: None
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0, ignored, ignored)
 for number in itertools.count(int(sys.argv[2])):
     before = spool.state().accepted
     spool.step([Offer(float(number), "key", b"%d " % number * 3000)])
@@ -159,7 +229,7 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
             writer.kill()
             for line in writer.stdout:
                 accepted = int(line) if line.endswith("\n") else accepted
-        spool = Spool(tmp_path / "s", _LIMITS_OF_WRITER, Clock(), _unheard)
+        spool = Spool(tmp_path / "s", _LIMITS_OF_WRITER, Clock(), _ignored, _ignored)
         spool.step([])
         numbers = []
         while (taken := spool.take()) is not None:
@@ -182,10 +252,11 @@ import resource, sys
 from pathlib import Path
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0, lambda fate, key: None)
+refusals = []
+spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0, print, refusals.append)
 spool.step([Offer(1.0, "key", b"x")])
 state = spool.state()
-assert state.error and state.refused == 1 and state.accepted == 0, state
+assert state.error and len(refusals) == 1 and state.accepted == 0, state
 print(state.error)
 """
 
@@ -224,7 +295,7 @@ def test_a_full_disk_costs_the_spool_and_heals(small_disk):
     """On a disk filled by others the spool says so; when room is made, it opens and keeps records."""
     clock = Clock()
     (small_disk / "others").write_bytes(bytes(200 * 1024))
-    spool = Spool(small_disk / "s", SpoolLimits(128 * 1024, 100.0), clock, _unheard)
+    spool = Spool(small_disk / "s", SpoolLimits(128 * 1024, 100.0), clock, _ignored, _ignored)
     spool.step([Offer(1.0, "key", b"x")])
     assert "No space left" in spool.state().error
     (small_disk / "others").unlink()
@@ -247,6 +318,7 @@ def test_the_observer_hears_of_every_fate_by_key(tmp_path):
         SpoolLimits(3 * BLOCK_BYTES, 100.0),
         clock,
         lambda fate, key: heard.append((fate, key)),
+        _ignored,
     )
     spool.step([Offer(float(n), f"frame-{n}", b"%d" % n) for n in range(4)])
     spool.done(spool.take().record_id, answered=True)
