@@ -143,7 +143,10 @@ class ByteMeter:
         self._connection_bytes = connection_bytes
         self._clock = clock
         self._saved = saved
+        self._paying = threading.Lock()
+        """Held by those who pay, which may take as long as the disk does."""
         self._lock = threading.Lock()
+        """Guards the bucket; never held while the disk works, so that `tokens` does not wait."""
         self._bucket = TokenBucket(budget, clock(), saved.left_bytes if saved else 0.0)
         self._charged_bytes = 0.0
 
@@ -171,18 +174,22 @@ class ByteMeter:
     def take(self, message_bytes: float) -> bool:
         """Pay for a message that is about to leave; all or nothing. May write to the disk."""
         size, now_s = wire_bytes(message_bytes), self._clock()
-        with self._lock:
-            after = self._bucket.available(now_s) - size
+        with self._paying:
+            with self._lock:
+                after = self._bucket.available(now_s) - size
             if after < self._connection_bytes or not self._save_before(after):
                 return False
-            self._charged_bytes += size
-            return self._bucket.take(size, now_s)
+            with self._lock:
+                self._charged_bytes += size
+                return self._bucket.take(size, now_s)
 
     def connecting(self) -> None:
         """Pay for an attempt to connect, whether somebody is there or not. May write to the disk."""
-        with self._lock:
-            self._charged_bytes += self._connection_bytes
-            self._save_before(max(0.0, self._bucket.owe(self._connection_bytes, self._clock())))
+        with self._paying:
+            with self._lock:
+                self._charged_bytes += self._connection_bytes
+                left_bytes = max(0.0, self._bucket.owe(self._connection_bytes, self._clock()))
+            self._save_before(left_bytes)
 
     def close(self) -> None:
         """Leave what is left to the next run."""

@@ -1,5 +1,7 @@
 """The byte budget: never overspent in any window, and spent on what gains most per byte."""
 
+import os
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +22,7 @@ from spillover.edge.link.byte_budget import (
     wire_bytes,
 )
 from spillover.edge.policy.budget import BudgetRule, Rank
+from tests.support.slow_disk import Gate, returns
 
 
 @given(
@@ -138,6 +141,24 @@ def test_what_is_left_survives_a_restart_and_is_seldom_written(tmp_path: Path) -
     meter.close()
     after = ByteMeter(budget, lambda: now, SavedTokens(path))
     assert after.tokens().left_bytes == 200_000 - 100 * wire_bytes(1_000)
+
+
+def test_what_is_left_can_be_read_while_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that pays waits for the file; the decision about the next frame, which only looks, does not."""
+    SavedTokens(tmp_path / "left.json").save(200_000)
+    meter = ByteMeter(Budget(1_000_000, 86_400, 200_000), lambda: 0.0, SavedTokens(tmp_path / "left.json"))
+    gate = Gate(os.fsync)
+    monkeypatch.setattr(os, "fsync", gate)
+    payer = threading.Thread(target=meter.take, args=(100_000,))
+    payer.start()
+    gate.wait_until_reached()
+    assert returns(meter.tokens)
+    assert meter.tokens().left_bytes == 200_000
+    gate.open()
+    payer.join(30)
+    assert meter.tokens().left_bytes == 200_000 - wire_bytes(100_000)
 
 
 class CountedSaves(SavedTokens):
