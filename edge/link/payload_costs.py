@@ -118,7 +118,7 @@ def _relative_size(variant: PictureVariant) -> float:
 
 
 ObserveLink = Callable[[float, float], None]
-"""Takes what a call shows of the link: bytes a second (0: nothing comes through), round trip in seconds."""
+"""Takes what a call shows of the link: bytes a second (0: none come through), round trip in s; may block."""
 
 
 def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
@@ -220,9 +220,10 @@ class PayloadCostModel:
             self._link.answered(
                 Transfer(self._clock(), carried_bytes, network_s), 0.0, server_s, in_time=in_time
             )
-            self._report(carried_bytes, network_s)
+            seen = self._seen(carried_bytes, network_s)
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = form.served(server_s)
+        self._observe(*seen)  # not under the lock: it may write to a disk
 
     def timed_out(self, carried_bytes: int, waited_s: float) -> None:
         """A call was given up after so long."""
@@ -240,10 +241,11 @@ class PayloadCostModel:
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
 
-    def _report(self, carried_bytes: int, network_s: float) -> None:
+    def _seen(self, carried_bytes: int, network_s: float) -> tuple[float, float]:
+        """Bytes a second and round trip of one call."""
         known = self._link.estimate(self._clock()) or PRIOR
         rtt_s = min(known.rtt_s, network_s)
-        self._observe(carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s)
+        return carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s
 
     def _latency_s(self, estimate: LinkEstimate, form: PayloadCost) -> float:
         # What is under way is before this frame on the link.

@@ -1,5 +1,6 @@
 """The form of a frame, chosen by predicted latency; the cost of a link and of a form, learnt from calls."""
 
+import threading
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.rules import Fixed
 from spillover.edge.policy.variants import ChoosePayload, choose_payload
+from tests.support.slow_disk import Gate, returns
 
 NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
 CUT = Cut(
@@ -45,6 +47,18 @@ def test_quick_and_poor_is_taken_where_nothing_better_is_in_time():
     """Half an answer by the deadline is more than a whole one behind it."""
     options = [_option("jpeg", 0.3), _option("cut", 0.15, 0.99), _option("poor", 0.1, 0.7)]
     assert choose_payload(options, time_left_s=0.12).name == "poor"
+
+
+def test_a_trace_that_waits_for_its_disk_holds_up_no_decision():
+    """While a call is written to the link's trace, the view that the next frame's decision needs is given."""
+    gate = Gate(lambda *_: None)
+    costs = PayloadCostModel(cut_forms([CUT]), PayloadKind.AUTO, lambda: 0.0, gate)
+    caller = threading.Thread(target=costs.answered, args=("cut", 1500, 0.1, 0.01))
+    caller.start()
+    gate.wait_until_reached()
+    assert returns(costs.view)
+    gate.open()
+    caller.join(30)
 
 
 def test_when_nothing_is_in_time_the_quickest_goes():
