@@ -14,8 +14,10 @@ from spillover.common.log import get_logger
 from spillover.common.net.http import metrics_endpoint
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.camera.reconnecting import ResilientSource
+from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_free_memory
 from spillover.edge.runtime.stall import StallDetector
 from spillover.edge.runtime.systemd import Notifier
@@ -113,7 +115,7 @@ class Daemon:
                 continue
             if ended.error is None and ended.name == self._capture.name:
                 if self._config.camera.pace is Pace.REALTIME:
-                    self._parts.events.camera(self._config.camera.camera_id, "ended")
+                    self._parts.events.camera(self._config.camera.camera_id, CameraState.ENDED)
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error
@@ -163,7 +165,7 @@ class Daemon:
 
     def _close_outlets(self) -> None:
         captured = self.metrics.summary().get("frames_captured", 0)
-        self._parts.events.tell("stopped", boot_id=self._boot_id, captured=captured)
+        self._parts.events.emit(EventKind.STOPPED, boot_id=self._boot_id, captured=captured)
         self._parts.outlets.close(JOIN_TIMEOUT_S)
 
     def _summarise(self) -> None:
@@ -171,7 +173,7 @@ class Daemon:
 
     def _say_ready(self) -> None:
         config = self._config
-        self._parts.events.tell("started", boot_id=self._boot_id, camera_id=config.camera.camera_id)
+        self._parts.events.emit(EventKind.STARTED, boot_id=self._boot_id, camera_id=config.camera.camera_id)
         _log.info(
             "ready",
             boot_id=self._boot_id,

@@ -36,8 +36,7 @@ from spillover.edge.policy.scores import ScoreSettings
 from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.runtime.worker import Ended
 from spillover.edge.sinks.outlets import Outlets
-from spillover.edge.telemetry.frame_events import FrameEvents
-from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)

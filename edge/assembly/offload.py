@@ -22,8 +22,7 @@ from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.runtime.worker import Ended
 from spillover.edge.spool.forwarder import Forwarder
-from spillover.edge.telemetry.frame_events import FrameEvents
-from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 from spillover.edge.uplink.base import NoUplink, Uplink
 
 

@@ -1,4 +1,4 @@
-"""The capture thread: reads a source at its pace and gives numbered, stamped frames."""
+"""The capture thread: reads a source at its pace, numbers the frames and notes when each was captured."""
 
 import math
 import time
@@ -16,33 +16,33 @@ from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 _log = get_logger("camera")
 
 DEFAULT_FPS = 10.0
-"""For sources that state no rate: a folder of images."""
+"""For sources without a rate of their own, such as a folder of images."""
 
 
 class CameraObserver(Protocol):
-    """What a camera reports to be counted; `edge.telemetry.metrics.Metrics` is one."""
+    """Counts what a camera captures; `edge.telemetry.metrics.FrameEvents` implements it."""
 
     def captured(self) -> None:
         """A frame got its number."""
         ...
 
     def dropped(self, frame: Frame, reason: str) -> None:
-        """A frame was captured that no stage will see."""
+        """A captured frame was dropped before any stage processed it."""
         ...
 
     def unreadable(self) -> None:
-        """A picture was damaged; it never became a frame."""
+        """A picture was damaged, so there is no frame of it."""
         ...
 
 
 class Camera:
     """Frames of one source, through a bounded queue.
 
-    `run` is the capture thread's body; `next` is called by the pipeline's thread. Frame numbers count every
-    frame captured, dropped ones too, so a gap in the results is a drop.
+    `run` is the capture thread's body; the pipeline's thread calls `next`. Frame numbers count every captured
+    frame, dropped ones too, so a gap in the results is a drop.
 
-    At pace `fast` reading ahead pays only where a second core does it: with `read_ahead` False `run` has
-    nothing to do, and `next` reads. (On one core the two threads took 5 % of each other's frames a second.)
+    Without `read_ahead`, at pace `fast`, `next` reads the source itself and `run` does nothing: reading ahead
+    pays only on a second core (on one core it cost 5 % of the frames a second).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Camera:
         self._next_due_s = -math.inf
 
     def run(self) -> None:
-        """Read until the source ends, `max_frames` or `stop`; then the queue ends. Raises SourceError."""
+        """Read until the source ends, `max_frames` or `stop`, then close the queue. Raises SourceError."""
         if not self._read_ahead:
             return
         try:
@@ -81,12 +81,12 @@ class Camera:
             self._queue.close()
 
     def next(self) -> Frame | None:
-        """The next frame, waiting for it; None when there will be no more.
+        """Wait for the next frame and return it; None when there are no more.
 
-        At pace `fast` a frame's time begins here: there is no real moment of capture it could be late for.
+        At pace `fast` a frame counts as captured now: there was no real moment that it could be late for.
 
         Raises:
-            SourceError: the source is gone, and it is this method that reads.
+            SourceError: without `read_ahead`, if the source is gone.
         """
         frame = self._queue.get() if self._read_ahead else self._read()
         if frame is None or not self._fast:
@@ -94,16 +94,16 @@ class Camera:
         return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=time.time())
 
     def stop(self) -> None:
-        """End the capture and drop what is queued; safe from any thread, any number of times."""
+        """End the capture and drop queued frames. Thread-safe; may be called again."""
         self._stopping.set()
         self._queue.close()
         for frame in self._queue.discard():
             self._observer.dropped(frame, "stopped")
 
     def _pacer(self) -> Callable[[], bool]:
-        """A function that waits for the next frame's time and tells whether to go on.
+        """Return a function that waits until the next frame is due and returns False after `stop`.
 
-        A live source paces itself: to wait between its frames would only read ever older ones.
+        A live source sets the pace itself: waiting between its frames would only make them older.
         """
         if self._fast or self._source.live:
             return lambda: not self._stopping.is_set()
@@ -139,7 +139,7 @@ class Camera:
         )
 
     def _read_picture(self) -> Picture | None:
-        """The next sound picture; a looping source begins again, unless a whole pass of it gave none."""
+        """The next readable picture; with `loop` start again at the end, unless a whole pass gave none."""
         rewound = False
         while not self._stopping.is_set():
             try:
@@ -157,7 +157,7 @@ class Camera:
         return None
 
     def _is_early(self) -> bool:
-        """Thin a live source out to `fps`: whether this picture is to be passed over."""
+        """Whether to skip this picture, to reduce a live source to `fps` frames a second."""
         if not (self._source.live and self._config.fps):
             return False
         now = time.monotonic()

@@ -14,7 +14,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff",
 
 
 class FolderSource:
-    """The images of a folder in the order of their names; other files are left alone.
+    """The images of a folder in the order of their names; ignores other files.
 
     Raises:
         SourceError: the folder cannot be listed or holds no image.
@@ -33,11 +33,11 @@ class FolderSource:
         return len(self._paths)
 
     def read(self) -> Picture | None:
-        """Decode the next image, upright as its EXIF orientation says.
+        """Decode the next image, turned upright by its EXIF orientation; None after the last.
 
         Raises:
-            UnreadablePictureError: this one cannot be decoded.
-            SourceError: none of them could.
+            UnreadablePictureError: this image cannot be decoded.
+            SourceError: none of the images could be decoded.
         """
         if self._next >= len(self._paths):
             if not self._any_read:
@@ -56,15 +56,15 @@ class FolderSource:
         return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start, path.name)
 
     def rewind(self) -> None:
-        """Begin with the first name again."""
+        """Start again at the first image."""
         self._next = 0
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is one of an image."""
+    """Whether the suffix is that of an image."""
     return path.suffix.lower() in SUFFIXES
 
 

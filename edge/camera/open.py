@@ -1,4 +1,4 @@
-"""Which kind of source a string names."""
+"""The one place that knows every kind of source: from the string in the configuration to an open source."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def open_source(source: str) -> Source:
     """Open what `source` names: a URL, a device (`/dev/video0` or `0`), a folder, an image or a video file.
 
     Raises:
-        SourceError: there is no such thing, or it cannot be opened.
+        SourceError: it does not exist or cannot be opened.
     """
     if _URL.match(source):
         return VideoSource(source, live=True)

@@ -1,7 +1,7 @@
-"""A live source that is opened again when it is lost, and that says how it is.
+"""A live source that reconnects when it is lost or frozen, and reports its state.
 
-States: `ok`; `lost`, while nothing can be read; `frozen`, while the very same picture comes again and again,
-as from an encoder that hangs (a real sensor has noise in every picture). Both end with a new connection.
+A stream is lost when it ends or cannot be read. It is frozen when exactly the same picture arrives again and
+again, as from an encoder that hangs: a real sensor has noise in every picture.
 """
 
 import threading
@@ -13,25 +13,25 @@ import numpy as np
 from spillover.common.errors import SourceError
 from spillover.common.log import get_logger
 from spillover.common.types import Image
-from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 
 _log = get_logger("camera")
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.5, 10.0
 MAX_UNREADABLE = 30
-"""So many damaged pictures in a row and the stream is taken for lost."""
+"""After so many damaged pictures in a row the stream counts as lost."""
 _SAMPLE_STEP = 7
-"""Every seventh row and column tells whether a picture is the one before."""
+"""Two pictures count as the same if every seventh pixel of every seventh row is."""
 
-OnState = Callable[[str, str], None]
-"""Called with a state and what there is to say about it, whenever the state changes."""
+OnState = Callable[[CameraState, str], None]
+"""Called with a state and a detail to read, whenever the state or the size of the pictures changes."""
 
 
 class ResilientSource:
-    """Behaves as the source that `reopen` gives, and never ends by itself.
+    """A live source that `reopen` connects anew, so that it never ends by itself.
 
-    `source` is the first connection. A picture that stays the same for `frozen_after_s` seconds is frozen; 0
-    never looks. `interrupt` may be called from any thread, the rest belongs to one.
+    `source` is the first connection. `frozen_after_s` is how many seconds a picture may stay the same; 0
+    turns that check off. `interrupt` is thread-safe; one thread calls the rest.
     """
 
     live = True
@@ -50,7 +50,7 @@ class ResilientSource:
         self._frozen_after_s = frozen_after_s
         self._clock = clock
         self._interrupted = threading.Event()
-        self._state = ""
+        self._state: CameraState | None = None
         self._pause_s = PAUSE_MIN_S
         self._unreadable = 0
         self._shape: tuple[int, ...] = ()
@@ -59,10 +59,10 @@ class ResilientSource:
         self.fps = source.fps
 
     def read(self) -> Picture | None:
-        """The next picture, however often that takes a new connection; None once interrupted.
+        """Return the next picture, reconnecting as often as that takes; None after `interrupt`.
 
         Raises:
-            UnreadablePictureError: this one is damaged; read on.
+            UnreadablePictureError: this picture is damaged; read on.
         """
         while not self._interrupted.is_set():
             try:
@@ -72,20 +72,23 @@ class ResilientSource:
                 self._unreadable += 1
                 if self._unreadable < MAX_UNREADABLE:
                     raise
-                self._lose("lost", str(error))
+                self._disconnect(CameraState.LOST, str(error))
             except SourceError as error:
-                self._lose("lost", str(error))
+                self._disconnect(CameraState.LOST, str(error))
             else:
                 if source is None:
                     break
                 if picture is None:
-                    self._lose("lost", "the stream ended")
-                elif self._looks_alive(picture.image):
+                    self._disconnect(CameraState.LOST, "the stream ended")
+                elif self._is_frozen(picture.image):
+                    detail = f"the same picture for {self._frozen_after_s:.0f} s"
+                    self._disconnect(CameraState.FROZEN, detail)
+                else:
                     return picture
         return None
 
     def rewind(self) -> None:
-        """A live source cannot begin again. Raises SourceError."""
+        """Raise SourceError: a live source cannot start again."""
         raise SourceError("camera.source: a live source cannot begin again")
 
     def interrupt(self) -> None:
@@ -93,52 +96,51 @@ class ResilientSource:
         self._interrupted.set()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._source is not None:
             self._source.close()
             self._source = None
 
     def _connect(self) -> Source | None:
-        """A new connection, after a pause; None when interrupted. Raises SourceError."""
+        """Connect after a pause; None when interrupted. Raises SourceError."""
         if self._interrupted.wait(self._pause_s):
             return None
         self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
         self._source = self._reopen()
         return self._source
 
-    def _lose(self, state: str, why: str) -> None:
-        self._say(state, why)
+    def _disconnect(self, state: CameraState, why: str) -> None:
+        if state is not self._state:
+            self._report(state, why)
         self._unreadable = 0
         self._sample = None
         self.close()
 
-    def _looks_alive(self, image: Image) -> bool:
-        """Note the picture; False when it has been the same for too long."""
+    def _is_frozen(self, image: Image) -> bool:
+        """Compare the picture with the one before; whether nothing has changed for too long."""
         now_s = self._clock()
         sample = image[::_SAMPLE_STEP, ::_SAMPLE_STEP].copy()
-        if self._sample is None or not np.array_equal(sample, self._sample):
-            was_connected = self._sample is not None
-            self._sample, self._changed_s = sample, now_s
-            self._unreadable = 0
-            # After a freeze the first picture proves nothing; the second one that differs does.
-            if was_connected or self._state != "frozen":
-                self._pause_s = PAUSE_MIN_S
-                self._say("ok", self._note_shape(image))
-        elif self._frozen_after_s and now_s - self._changed_s > self._frozen_after_s:
-            self._lose("frozen", f"the same picture for {self._frozen_after_s:.0f} s")
-            return False
-        return True
+        if self._sample is not None and np.array_equal(sample, self._sample):
+            return 0 < self._frozen_after_s < now_s - self._changed_s
+        is_first = self._sample is None
+        self._sample, self._changed_s = sample, now_s
+        self._unreadable = 0
+        # After a freeze the first picture proves nothing; the second one that differs does.
+        if not (is_first and self._state is CameraState.FROZEN):
+            self._pause_s = PAUSE_MIN_S
+            self._report_ok(image)
+        return False
 
-    def _note_shape(self, image: Image) -> str:
-        if image.shape == self._shape:
-            return ""
-        height, width = image.shape[:2]
-        self._shape = image.shape
-        self._state = ""  # a changed resolution is told even if all was well before
-        return f"{width}x{height} pixels"
+    def _report_ok(self, image: Image) -> None:
+        """Report `ok` after another state, or with the size of the pictures when that has changed."""
+        if image.shape != self._shape:
+            self._shape = image.shape
+            height, width = image.shape[:2]
+            self._report(CameraState.OK, f"{width}x{height} pixels")
+        elif self._state is not CameraState.OK:
+            self._report(CameraState.OK)
 
-    def _say(self, state: str, detail: str) -> None:
-        if state != self._state:
-            self._state = state
-            self._on_state(state, detail)
-            _log.info("camera state", state=state, detail=detail)
+    def _report(self, state: CameraState, detail: str = "") -> None:
+        self._state = state
+        self._on_state(state, detail)
+        _log.info("camera state", state=state.value, detail=detail)

@@ -1,5 +1,6 @@
-"""What a source of pictures is."""
+"""The protocol of sources of pictures, and the states of a camera."""
 
+import enum
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +12,8 @@ from spillover.common.types import Image
 class Picture:
     """One decoded BGR picture.
 
-    `read_s` is the seconds that reading and decoding took, without those spent waiting for a camera's next
-    picture; `name` is its file's, where it has one of its own.
+    `read_s` is the seconds that reading and decoding took, without waiting for a camera's next picture;
+    `name` is the file's name if the picture has a file of its own.
     """
 
     image: Image
@@ -20,36 +21,49 @@ class Picture:
     name: str = ""
 
 
+class CameraState(enum.Enum):
+    """Whether a camera gives pictures; the values stand in events, metrics and MQTT topics."""
+
+    OK = "ok"
+    """Pictures arrive."""
+    FROZEN = "frozen"
+    """The same picture arrives again and again; the camera is connected anew."""
+    LOST = "lost"
+    """No picture arrives; the camera is connected anew."""
+    ENDED = "ended"
+    """The source has no more pictures."""
+
+
 class UnreadablePictureError(SourceError):
-    """One picture cannot be decoded; the next one may be."""
+    """One picture cannot be decoded; the next one may be readable."""
 
 
 class Source(Protocol):
-    """Gives pictures one after the other. Used by one thread at a time."""
+    """A sequence of pictures. Used by one thread at a time."""
 
     @property
     def fps(self) -> float | None:
-        """Pictures a second as the source states it; None when it does not."""
+        """Pictures a second, if the source states its rate."""
         ...
 
     @property
     def live(self) -> bool:
-        """Whether the source sets its own pace: a camera does, a file does not."""
+        """Whether the source sets the pace, as a camera does and a file does not."""
         ...
 
     def read(self) -> Picture | None:
-        """The next picture, or None at the end.
+        """Return the next picture, or None at the end.
 
         Raises:
-            UnreadablePictureError: this one is damaged; read on.
+            UnreadablePictureError: this picture is damaged; read on.
             SourceError: the source is gone.
         """
         ...
 
     def rewind(self) -> None:
-        """Begin again. Raises SourceError where that cannot be done."""
+        """Start again at the first picture. Raises SourceError if the source cannot."""
         ...
 
     def close(self) -> None:
-        """Let go of the file or device."""
+        """Release the file or device."""
         ...

@@ -33,10 +33,10 @@ class VideoSource:
         self._frames_read = 0
 
     def read(self) -> Picture | None:
-        """The next frame; None at the end of a file, SourceError when a device or stream gives no more."""
+        """Return the next picture; None at the end of a file. Raises SourceError when a live source ends."""
         start = time.perf_counter()
         if self._capture.grab():
-            if self.live:  # until here it waited for the camera
+            if self.live:  # `grab` waited for the camera
                 start = time.perf_counter()
             done, image = self._capture.retrieve()
             if done:
@@ -50,7 +50,7 @@ class VideoSource:
         return None
 
     def rewind(self) -> None:
-        """Open the file anew: seeking to 0 is not exact in every container."""
+        """Reopen the file: seeking to 0 is not exact in every container."""
         if self.live:
             raise SourceError(f"camera.source: {self._where} is live and cannot begin again")
         self._capture.release()
@@ -58,7 +58,7 @@ class VideoSource:
         self._frames_read = 0
 
     def _warn_if_cut_short(self) -> None:
-        """Some containers only estimate their length, so a little less is no news."""
+        """Warn if the file gave clearly fewer frames than it promised; some containers only estimate that."""
         promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if self._frames_read < promised * (1 - LENGTH_TOLERANCE) - 1:
             _log.warning(
@@ -77,7 +77,7 @@ def _open(where: str | int, *, live: bool) -> cv2.VideoCapture:
     if isinstance(where, int):
         capture = cv2.VideoCapture(where)
     else:
-        # One decoding thread a stream: each further one costs megabytes, and the model needs the cores.
+        # One decoding thread per stream: each further one costs megabytes, and the model needs the cores.
         options = [cv2.CAP_PROP_N_THREADS, 1]
         if live:
             options += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(OPEN_TIMEOUT_S * 1000)]
@@ -90,6 +90,6 @@ def _open(where: str | int, *, live: bool) -> cv2.VideoCapture:
 
 
 def quiet_opencv() -> None:
-    """OpenCV and FFmpeg write to standard error past our log; keep to errors, before the first capture."""
+    """Keep OpenCV and FFmpeg from writing to standard error; call before the first capture."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,10 +1,39 @@
-"""Whether something that was handed to the sinks is safe: one of them has it, whatever happens next."""
+"""What sinks receive beside results, events, and how they acknowledge both."""
 
+import enum
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class EventKind(enum.Enum):
+    """The kinds of event; docs/reference/result.md lists the fields of each."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    DROPPED = "dropped"
+    """A captured frame has no result."""
+    CAMERA_STATE = "camera_state"
+    BREAKER = "breaker"
+    """The circuit breaker changed its phase."""
+    SPOOL = "spool"
+    """A frame was accepted by the spool, or left it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the daemon or to a frame; sinks receive it in order with the results."""
+
+    kind: EventKind
+    at_unix_s: float
+    fields: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 class DeliveryAck:
-    """Settled once by each of `sinks` sinks; what no sink is asked to keep is safe."""
+    """Acknowledges one result or event: stored as soon as one of `sinks` sinks has stored it.
+
+    Each sink calls `complete` once. Without sinks there is nothing to wait for: the item counts as stored.
+    """
 
     def __init__(self, sinks: int) -> None:
         self._open = sinks
@@ -12,14 +41,14 @@ class DeliveryAck:
         self._changed = threading.Condition()
 
     def complete(self, *, stored: bool) -> None:
-        """One sink has flushed it, or will never have it."""
+        """Note that one sink has stored the item, or never will."""
         with self._changed:
             self._open -= 1
             self._stored |= stored
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool | None:
-        """Whether it is safe; None when that is not known within `timeout_s` seconds."""
+        """Wait until it is known whether a sink has stored the item; None after `timeout_s` seconds."""
         with self._changed:
             known = self._changed.wait_for(lambda: self._stored or not self._open, timeout_s)
             return self._stored if known else None

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from spillover.common.types import Result
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event
 
 
 class Sink(Protocol):

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from spillover.edge.camera.source import CameraState
 from spillover.edge.config import MqttConfig
 
 
@@ -34,7 +35,7 @@ def announcements(config: MqttConfig, device_id: str, camera_id: str) -> list[tu
         "name": f"{camera_id} problem",
         "device_class": "problem",
         "state_topic": f"{camera}/camera_state",
-        "value_template": "{{ 'OFF' if value == 'ok' else 'ON' }}",
+        "value_template": f"{{{{ 'OFF' if value == '{CameraState.OK.value}' else 'ON' }}}}",
     }
     return [*found, _message(config, "binary_sensor", f"{unique}_problem", health | shared)]
 

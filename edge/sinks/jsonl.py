@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Result
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event
 from spillover.edge.sinks.record import Encode, encode_event
 
 STDOUT = "-"

@@ -17,7 +17,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
 from spillover.common.types import Classification, Result
 from spillover.edge.config import MqttConfig
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.discovery import announcements
 from spillover.edge.sinks.record import Encode, encode_event
 
@@ -65,7 +65,7 @@ class MqttSink:
         """Publish it; the camera's state is retained."""
         data = encode_event(event)
         self._publish(f"{self._camera_topic}/event", data)
-        if event.kind == "camera_state":
+        if event.kind is EventKind.CAMERA_STATE:
             self._publish(f"{self._camera_topic}/camera_state", str(event.fields["state"]), retain=True)
 
     def flush(self) -> None:

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import DeliveryAck
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.sinks.base import Sink
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import DeliveryAck
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.sinks.outlet import Outlet
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from spillover.common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event
 
 TOP_CLASSES = 5
 _STAGES = tuple(field.name for field in fields(Timings))
@@ -91,7 +91,7 @@ Encode = Callable[[Result], bytes]
 
 def encode_event(event: Event) -> bytes:
     """An event as JSON: `{"event": KIND, "at_unix_s": ..., FIELD: VALUE}`; `event` comes first."""
-    line = {"event": event.kind, "at_unix_s": round(event.at_unix_s, 6), **event.fields}
+    line = {"event": event.kind.value, "at_unix_s": round(event.at_unix_s, 6), **event.fields}
     return msgspec.json.encode(line)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Result
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event
 from spillover.edge.sinks.record import Encode, encode_event
 
 _SCHEMA = """
@@ -81,7 +81,7 @@ class SqliteSink:
 
     def tell(self, event: Event) -> None:
         """Hold it."""
-        row = (event.at_unix_s, event.kind, encode_event(event).decode())
+        row = (event.at_unix_s, event.kind.value, encode_event(event).decode())
         self._held.append(("insert into events values (?, ?, ?)", row))
 
     def flush(self) -> None:

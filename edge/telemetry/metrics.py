@@ -1,29 +1,92 @@
-"""What the daemon counts, for Prometheus and for the summary in its log.
+"""What happens to frames: counted for Prometheus and for the log, and reported to the sinks.
 
 Every captured frame ends once: `frames_captured` is the sum of `frames` over the endings and `frames_dropped`
-over the reasons, plus the few that are still on their way.
+over the reasons, plus the few that are still in process.
 """
 
-from collections.abc import Callable, Iterable
+import enum
+import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from spillover.common.types import AnsweredBy, Result
+from spillover.common.types import AnsweredBy, Frame, Result
+from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.risk import ErrorEstimate
-from spillover.edge.spool.collector import SpoolCollector
+from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.spool import Refusal, SpoolState
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
 _BOUNDS = ("estimate", "low", "high")
-CAMERA_STATES = ("ok", "frozen", "lost", "ended")
+
+Put = Callable[[Result | Event], DeliveryAck]
+
+
+class FrameEvents:
+    """Counts what every stage reports and passes it on to the sinks by `put`. Thread-safe; never blocks."""
+
+    def __init__(self, metrics: "Metrics", put: Put) -> None:
+        self._metrics = metrics
+        self._put = put
+
+    def result(self, result: Result) -> None:
+        """A frame got its first result or a revision."""
+        self.late(result)
+
+    def late(self, result: Result) -> DeliveryAck:
+        """A spooled frame got its revision; the spool forgets the frame once a sink has stored that."""
+        self._metrics.result(result)
+        return self._put(result)
+
+    def captured(self) -> None:
+        """A frame was captured."""
+        self._metrics.captured()
+
+    def dropped(self, frame: Frame, reason: str) -> None:
+        """A captured frame gets no result."""
+        self._metrics.dropped(reason)
+        self.emit(EventKind.DROPPED, frame_id=frame.frame_id, sequence=frame.sequence, reason=reason)
+
+    def unreadable(self) -> None:
+        """A picture was damaged, so there is no frame of it."""
+        self._metrics.unreadable()
+
+    def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
+        """The camera's state or the size of its pictures changed."""
+        self._metrics.camera(state)
+        self.emit(EventKind.CAMERA_STATE, camera_id=camera_id, state=state.value, detail=detail)
+
+    def call(self, status: str, payload_bytes: int, kind: str) -> None:
+        """A call to the cloud ended."""
+        self._metrics.call(status, payload_bytes, kind)
+
+    def breaker(self, phase: BreakerPhase) -> None:
+        """The circuit breaker changed its phase."""
+        self._metrics.breaker(phase)
+        self.emit(EventKind.BREAKER, phase=phase.value)
+
+    def spooled(self, fate: Fate, frame_id: str) -> None:
+        """The spool accepted a frame, or a frame left it; the spool itself counts them."""
+        self.emit(EventKind.SPOOL, frame_id=frame_id, fate=fate.value)
+
+    def refused(self, refusal: Refusal) -> None:
+        """The spool did not accept a frame that is worth a late answer."""
+        self._metrics.spool_refused(refusal)
+
+    def emit(self, kind: EventKind, **fields: str | int | float) -> None:
+        """Send an event to the sinks."""
+        self._put(Event(kind, time.time(), fields))
 
 
 class Metrics:
     """The counters of one daemon, in a registry of their own. Thread-safe.
 
-    What is counted for every frame has its labels looked up once: a lookup costs more than a count.
+    Labels of what is counted for every frame are looked up once: a lookup costs more than a count.
     """
 
     def __init__(self) -> None:
@@ -88,11 +151,11 @@ class Metrics:
 
     def breaker(self, phase: BreakerPhase) -> None:
         """The breaker changed."""
-        _only(self._breaker, phase.value, (known.value for known in BreakerPhase))
+        _mark(self._breaker, phase)
 
-    def camera(self, state: str) -> None:
+    def camera(self, state: CameraState) -> None:
         """The camera's state changed."""
-        _only(self._camera, state, CAMERA_STATES)
+        _mark(self._camera, state)
 
     def spool_refused(self, refusal: Refusal) -> None:
         """The spool did not accept a frame."""
@@ -150,11 +213,41 @@ class Metrics:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
 
-def _only(gauge: Gauge, current: str, known: Iterable[str]) -> None:
-    for name in known:
-        gauge.labels(name).set(name == current)
+def _mark(gauge: Gauge, current: enum.Enum) -> None:
+    """Set the sample of the current state to 1 and those of all other states to 0."""
+    for state in type(current):
+        gauge.labels(state.value).set(state is current)
 
 
 def _key(name: str, labels: dict[str, str]) -> str:
     short = name.removeprefix(_PREFIX).removesuffix("_total")
     return f"{short}[{','.join(labels.values())}]" if labels else short
+
+
+class SpoolCollector(Collector):
+    """The spool's counters, all of one moment: `state` is read once a scrape, so they always add up.
+
+    `recovered` plus the fate `accepted` is the sum of the other fates plus `pending`.
+    """
+
+    def __init__(self, state: Callable[[], SpoolState]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        state = self._state()
+        prefix = f"{_PREFIX}spool_"
+        text = "Frames accepted by the disk, and how they ended."
+        fates = CounterMetricFamily(f"{prefix}frames", text, labels=["fate"])
+        for fate in Fate:
+            fates.add_metric([fate.value], getattr(state, fate.value))
+        yield fates
+        yield CounterMetricFamily(f"{prefix}syncs", "Commits to the disk.", value=state.syncs)
+        text = "Frames found on the disk at the start."
+        yield GaugeMetricFamily(f"{prefix}recovered", text, value=state.recovered)
+        yield GaugeMetricFamily(f"{prefix}pending", "Frames on the disk.", value=state.pending)
+        yield GaugeMetricFamily(f"{prefix}bytes", "Bytes of the file in use.", value=state.pending_bytes)
+        text = "Age of the oldest frame on the disk."
+        yield GaugeMetricFamily(f"{prefix}oldest_age_seconds", text, value=state.oldest_age_s)
+        failing = float(bool(state.error))
+        yield GaugeMetricFamily(f"{prefix}failing", "1 while the disk cannot be used.", value=failing)

@@ -11,7 +11,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from spillover.edge.config import MqttConfig
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.mqtt import MqttSink
 from spillover.edge.sinks.record import record_encoder
 from tests.support.edge_values import result
@@ -126,7 +126,7 @@ def test_home_assistant_finds_the_camera(broker):
         assert announced["availability_topic"] == "spillover/pi/status"
         problem = listener.wait_for("homeassistant/binary_sensor/spillover_pi_cam_problem/config")
         assert json.loads(problem[1])["state_topic"] == "spillover/pi/cam/camera_state"
-        sink.tell(Event("camera_state", 1.0, {"state": "lost"}))
+        sink.tell(Event(EventKind.CAMERA_STATE, 1.0, {"state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
 

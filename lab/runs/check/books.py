@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from spillover.common.types import AnsweredBy
+from spillover.edge.results.delivery import EventKind
 from spillover.edge.sinks.record import is_event
 
-_ENDINGS = frozenset({"edge", "cloud", "edge_degraded"})
+_ENDINGS = frozenset(ending.value for ending in AnsweredBy)
 _TAIL_FRAMES = 64
 """How many of the last frames of a killed run may be missing: what its queues and its link held."""
 _MAX_EXAMPLES = 5
-_FIRST = b'{"event":"started"'
+_FIRST = f'{{"event":"{EventKind.STARTED.value}"'.encode()
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -145,14 +147,14 @@ class Books:
 
     def _take_event(self, event: _Event) -> None:
         match event.event:
-            case "started":
+            case EventKind.STARTED.value:
                 self._starts += 1
                 self._boots.setdefault(event.boot_id, _Boot())
-            case "stopped":
+            case EventKind.STOPPED.value:
                 self._boots.setdefault(event.boot_id, _Boot()).captured = event.captured
-            case "dropped":
+            case EventKind.DROPPED.value:
                 self._end(event.frame_id, "dropped")
-            case "spool":
+            case EventKind.SPOOL.value:
                 self._fates[event.frame_id].append(event.fate)
 
     def _end(self, frame_id: str, ending: str) -> None:

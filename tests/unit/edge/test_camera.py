@@ -18,8 +18,7 @@ from spillover.edge.camera.source import Picture, UnreadablePictureError
 from spillover.edge.camera.video import VideoSource
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.results.delivery import DeliveryAck
-from spillover.edge.telemetry.frame_events import FrameEvents
-from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 
 
 class CountingSource:

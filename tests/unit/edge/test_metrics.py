@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from spillover.common.types import AnsweredBy
+from spillover.edge.camera.source import CameraState
 from spillover.edge.telemetry.metrics import Metrics
 from tests.support.edge_values import result
 
@@ -13,3 +14,15 @@ def test_first_results_and_revisions_are_apart() -> None:
     metrics.result(replace(result(), answered_by=AnsweredBy.EDGE_DEGRADED))
     metrics.result(replace(result(), answered_by=AnsweredBy.CLOUD, revision=1))
     assert metrics.summary() == {"frames[edge_degraded]": 1, "revisions": 1}
+
+
+def test_the_camera_is_in_one_state() -> None:
+    """The metric is 1 for the camera's state and 0 for all others, by the names that events use."""
+    metrics = Metrics()
+    for state in (CameraState.LOST, CameraState.OK, CameraState.FROZEN):
+        metrics.camera(state)
+    names = ("ok", "frozen", "lost", "ended")
+    values = [
+        metrics.registry.get_sample_value("spillover_edge_camera_state", {"state": name}) for name in names
+    ]
+    assert values == [0, 1, 0, 0]

@@ -1,4 +1,4 @@
-"""A live camera that drops, freezes, tears or changes its size is told of and comes back by itself."""
+"""A live camera that drops, freezes, tears or changes its size is reported and comes back by itself."""
 
 import threading
 
@@ -8,7 +8,7 @@ import pytest
 from spillover.common.errors import SourceError
 from spillover.edge.camera import reconnecting
 from spillover.edge.camera.reconnecting import MAX_UNREADABLE, ResilientSource
-from spillover.edge.camera.source import Picture, UnreadablePictureError
+from spillover.edge.camera.source import CameraState, Picture, UnreadablePictureError
 
 GONE = SourceError("gone")
 TORN = UnreadablePictureError("torn")
@@ -72,16 +72,16 @@ def _watched(first, *later, frozen_after_s=10.0, clock=None):
 
 @pytest.mark.parametrize("end", [GONE, None])
 def test_a_lost_stream_is_opened_again(end):
-    """Error or end of stream: `lost` is told, the old connection closed, and pictures go on."""
+    """Error or end of stream: `lost` is reported, the old connection closed, and pictures go on."""
     first = Scripted(_picture(1), end)
     source, states = _watched(first, Scripted(_picture(2)))
     assert [source.read().image[0, 0, 0] for _ in range(2)] == [1, 2]
-    assert [state for state, _ in states] == ["ok", "lost", "ok"]
+    assert [state for state, _ in states] == [CameraState.OK, CameraState.LOST, CameraState.OK]
     assert first.closed
 
 
 def test_opening_that_fails_is_tried_again():
-    """A camera that is away for long: `lost` is told once."""
+    """A camera that is away for long: `lost` is reported once."""
     first = Scripted(GONE)
     tries = iter([GONE, GONE, Scripted(_picture(3))])
 
@@ -94,7 +94,7 @@ def test_opening_that_fails_is_tried_again():
     states = []
     source = ResilientSource(first, reopen, lambda state, _: states.append(state), 10.0)
     assert source.read().image[0, 0, 0] == 3
-    assert states == ["lost", "ok"]
+    assert states == [CameraState.LOST, CameraState.OK]
 
 
 def test_a_frozen_picture_is_told_and_a_new_one_ends_it():
@@ -106,26 +106,26 @@ def test_a_frozen_picture_is_told_and_a_new_one_ends_it():
     while len(states) < 2:
         source.read()
         clock.now_s += 1.0
-    assert states[1] == ("frozen", "the same picture for 3 s")
+    assert states[1] == (CameraState.FROZEN, "the same picture for 3 s")
     source.read()
-    assert states[-1][0] == "ok"
+    assert states[-1][0] is CameraState.OK
 
 
 def test_a_still_scene_is_not_frozen_for_those_who_say_so():
-    """With 0 nobody looks."""
+    """With 0 the check is off."""
     clock = Clock()
     source, states = _watched(Scripted(*[_picture(1)] * 5), frozen_after_s=0.0, clock=clock)
     for _ in range(5):
         source.read()
         clock.now_s += 1e6
-    assert [state for state, _ in states] == ["ok"]
+    assert [state for state, _ in states] == [CameraState.OK]
 
 
 def test_a_changed_resolution_is_told():
     """Pictures of another size go on, and an event says which."""
     source, states = _watched(Scripted(_picture(1), _picture(2, (40, 60))))
     assert [source.read().image.shape[0] for _ in range(2)] == [20, 40]
-    assert states == [("ok", "30x20 pixels"), ("ok", "60x40 pixels")]
+    assert states == [(CameraState.OK, "30x20 pixels"), (CameraState.OK, "60x40 pixels")]
 
 
 def test_a_corrupt_stream_is_given_up_after_many_damaged_pictures():
@@ -135,7 +135,7 @@ def test_a_corrupt_stream_is_given_up_after_many_damaged_pictures():
         with pytest.raises(UnreadablePictureError):
             source.read()
     assert source.read().image[0, 0, 0] == 5
-    assert states[0] == ("lost", "torn")
+    assert states[0] == (CameraState.LOST, "torn")
 
 
 def test_an_interrupt_ends_the_wait_for_a_lost_camera(monkeypatch):

@@ -11,8 +11,7 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Classification, Result
-from spillover.edge.results.delivery import DeliveryAck
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.sinks.base import MemorySink
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlet import MAX_UNFLUSHED, Outlet
@@ -119,7 +118,7 @@ def test_lost_events_are_counted_apart_from_results() -> None:
     sink, drops, event_drops = StuckSink(), [], []
     outlet = Outlet(sink, 1, drops.append, event_drops.append)
     outlet.put(result("kept"), DeliveryAck(1))
-    outlet.put(Event("breaker", 0.0), DeliveryAck(1))
+    outlet.put(Event(EventKind.BREAKER, 0.0), DeliveryAck(1))
     outlet.put(result("lost"), DeliveryAck(1))
     assert (drops, event_drops) == (["queue full"], ["queue full"])
 
@@ -131,10 +130,10 @@ def test_a_sink_without_a_single_result_is_known(broken: bool, lost: bool) -> No
     sink.release.set()
     sink.broken = broken
     outlet = Outlet(sink, 10, lambda _: None)
-    outlet.put(Event("started", 0.0), DeliveryAck(1))
+    outlet.put(Event(EventKind.STARTED, 0.0), DeliveryAck(1))
     assert not outlet.lost_everything
     outlet.put(result("f"), DeliveryAck(1))
-    outlet.put(Event("stopped", 0.0), DeliveryAck(1))
+    outlet.put(Event(EventKind.STOPPED, 0.0), DeliveryAck(1))
     outlet.close()
     running(outlet).join(30)
     assert outlet.lost_everything is lost

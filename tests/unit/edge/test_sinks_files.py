@@ -12,7 +12,7 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import AnsweredBy
-from spillover.edge.results.events import Event
+from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.record import is_event, record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
@@ -42,7 +42,7 @@ def test_a_line_that_a_crash_left_half_written_spoils_no_other(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"frame_id": "cam-')
     sink = JsonLinesSink(str(path), ENCODE)
-    sink.tell(Event("started", 1.0))
+    sink.tell(Event(EventKind.STARTED, 1.0))
     sink.flush()
     sink.close()
     torn, event = path.read_bytes().splitlines()
@@ -91,7 +91,7 @@ def test_a_device_is_written_to_as_it_is():
 def test_events_can_be_left_out(tmp_path):
     """With `events` off the file holds results alone."""
     sink = JsonLinesSink(str(tmp_path / "r.jsonl"), ENCODE, events=False)
-    sink.tell(Event("started", 1.0))
+    sink.tell(Event(EventKind.STARTED, 1.0))
     sink.flush()
     sink.close()
     assert not (tmp_path / "r.jsonl").read_bytes()
@@ -117,7 +117,7 @@ def test_the_last_day_can_be_asked_while_the_daemon_writes(database):
     late = replace(fresh, revision=1, answered_by=AnsweredBy.CLOUD)
     for one in (old, fresh, late, late):
         sink.write(one)
-    sink.tell(Event("camera_state", now, {"state": "lost"}))
+    sink.tell(Event(EventKind.CAMERA_STATE, now, {"state": "lost"}))
     sink.flush()
     assert ask("select frame_id, revision, answered_by from last_day") == [("fresh", 1, "cloud")]
     assert ask("select count(*) from results") == [(3,)]
