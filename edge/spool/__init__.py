@@ -1,5 +1,6 @@
-"""Disk store-and-forward: frames worth a late answer wait here while the link is down.
+"""Store-and-forward on disk: frames worth a late answer wait here while the link is down.
 
-`extents` knows which blocks are free, `record` how a record lies on disk, `arena` keeps records in one file,
-`spool` adds time, group commit and counters, `frames` says what a spooled frame is.
+`extents` tracks free blocks, `record` lays out a record on disk, `arena` stores records in one file, `spool`
+adds time, group commit and counters, `frames` encodes a frame as a record. `intake` and `drain` are the ways
+in and out, and `forwarder` runs them all on threads.
 """

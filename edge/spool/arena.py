@@ -1,17 +1,17 @@
-"""Records in one file of fixed size, written in place; when it is full, the least valuable make room.
+"""Records in one file of fixed size, written in place; when it is full, the least valuable are evicted.
 
-Why this and not SQLite in WAL mode, a log of segments, or a file a record: `python -m benchmarks spool`
-measures them side by side. On an ext4 of its own, full, records of 15-45 KB, one a commit, what goes lying
-anywhere: bytes that reach the device for a byte kept are 4.1 with SQLite, 3.8 with a log (a quarter of its
-room held back for the dead), 2.4 with a file a record, 1.05 here; the median commit takes 0.44, 0.55, 0.73
-and 0.29 ms. Blocks that are already there need no journal, and nothing is ever copied. An SD card lives by
-the bytes written. SQLite's database pages have no checksum, so a record would need one of its own there
-too. And the room is taken once, at the start: the cap cannot be exceeded by a byte, and a disk that fills
-later cannot hurt.
+Why not SQLite in WAL mode, a log of segments, or one file per record? `python -m benchmarks spool` measures
+them side by side. On a full ext4 of its own, with records of 15-45 KB, one per commit, and evictions anywhere
+in the file, the device receives 4.1 bytes per byte stored from SQLite, 3.8 from a log (with a quarter of its
+room reserved for dead records), 2.4 from one file per record and 1.05 from this arena; the median commit
+takes 0.44, 0.55, 0.73 and 0.29 ms. Allocated blocks need no journal, and nothing is ever copied. Bytes
+written are what wears out an SD card. SQLite's database pages have no checksum, so records would need their
+own there too. The room is allocated once, at the start: the file never exceeds its size, and a disk that
+others fill later does no harm.
 
-What makes it safe: a record is accepted only after `sync`; a record that makes room has its header wiped in
-the same sync as the record that overwrites it; whatever was torn fails its checksum. A removal may be
-forgotten in a power cut, so a record can come back: delivery is at least once.
+Safety: a record counts as accepted only after `sync`; the header of an evicted record is wiped in the same
+sync that writes its successor; a torn record fails its checksum. A power cut may undo a removal, so a record
+can come back: delivery is at least once.
 
 Not thread-safe: `edge.spool.spool` holds the lock.
 """
@@ -38,28 +38,28 @@ from spillover.edge.spool.record import (
 
 
 class Fate(enum.Enum):
-    """What may become of a record."""
+    """What becomes of a record."""
 
     ACCEPTED = "accepted"
     ANSWERED = "answered"
     FAILED = "failed"
     """The cloud can never answer it."""
     EVICTED = "evicted"
-    """More valuable records took its room."""
+    """Evicted for a more valuable record."""
     EXPIRED = "expired"
     CORRUPT = "corrupt"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a record is."""
+    """A record's header and its first block."""
 
     header: Header
     block: int
 
     @property
     def rank(self) -> tuple[float, int]:
-        """What goes first: the least value, among equals the oldest."""
+        """Order of eviction: the lowest value first, among equals the oldest."""
         return (self.header.value, self.header.record_id)
 
 
@@ -71,12 +71,12 @@ class Contents:
     ranked: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, stored: Stored) -> None:
-        """Take in one more record."""
+        """Add a record."""
         self.by_id[stored.header.record_id] = stored
         bisect.insort(self.ranked, stored.rank)
 
     def unrank(self, stored: Stored) -> None:
-        """Pin a record: it can be neither evicted nor given out."""
+        """Pin a record, so that it is neither evicted nor returned by `best`."""
         if not self.is_pinned(stored):
             del self.ranked[bisect.bisect_left(self.ranked, stored.rank)]
 
@@ -86,31 +86,31 @@ class Contents:
         return index == len(self.ranked) or self.ranked[index] != stored.rank
 
 
-OnGone = Callable[[Fate, Header], None]
+OnLost = Callable[[Fate, Header], None]
 
 
-def _unheard(fate: Fate, header: Header) -> None:
+def _ignore(fate: Fate, header: Header) -> None:
     del fate, header
 
 
 class Arena:
-    """The open file. `on_gone` hears of records that were evicted or found damaged.
+    """The open file. `on_lost` is called for each record that is evicted or found damaged.
 
     Raises:
-        OSError: the file cannot be made, does not fit on the disk, or the disk is read-only.
+        OSError: the file cannot be created, does not fit on the disk, or the disk is read-only.
     """
 
-    def __init__(self, path: Path, max_bytes: int, on_gone: OnGone = _unheard) -> None:
-        self._on_gone = on_gone
+    def __init__(self, path: Path, max_bytes: int, on_lost: OnLost = _ignore) -> None:
+        self._on_lost = on_lost
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._blocks = max_bytes // BLOCK_BYTES
             self._extents = Extents(self._blocks)
             self._contents = Contents()
             self.corrupt = 0
-            """Damaged records met so far."""
+            """Damaged records found so far."""
             self.evicted = 0
-            """Records that made room for more valuable ones."""
+            """Records evicted so far."""
             self._next_id = 1
             self._open()
             _sync_folder(path.parent)
@@ -127,48 +127,49 @@ class Arena:
         return (self._blocks - self._extents.free_blocks) * BLOCK_BYTES
 
     def holds(self, record_id: int) -> bool:
-        """Whether the record is here."""
+        """Whether the record is in the arena."""
         return record_id in self._contents.by_id
 
     def older_than(self, clock_s: float) -> list[Header]:
-        """Records from before `clock_s` that are not pinned, oldest first."""
+        """Unpinned records from before `clock_s`, oldest first."""
         old = itertools.takewhile(
             lambda stored: stored.header.clock_s < clock_s, self._contents.by_id.values()
         )
         return [stored.header for stored in old if not self._contents.is_pinned(stored)]
 
     def places(self) -> list[tuple[Header, int]]:
-        """Every record and the byte of the file where it begins."""
+        """Every record and its offset in the file, in bytes."""
         return [(stored.header, stored.block * BLOCK_BYTES) for stored in self._contents.by_id.values()]
 
     @property
     def oldest(self) -> Header | None:
-        """The header of the record that has been here longest, pinned or not."""
+        """The oldest record, pinned or not; None when there is none."""
         stored = next(iter(self._contents.by_id.values()), None)
         return stored.header if stored else None
 
     @property
     def latest_clock_s(self) -> float:
-        """The highest clock of any record, 0 when there is none."""
+        """The latest clock of any record; 0 when there is none."""
         return max((stored.header.clock_s for stored in self._contents.by_id.values()), default=0.0)
 
     def put(self, value: float, clock_s: float, key: bytes, body: bytes) -> int | None:
-        """Write a record, evicting what is worth less, or the same and older; its id.
+        """Write a record, evicting records of less value, or older ones of the same. Not safe before `sync`.
 
-        None when even that gives no room: the record itself is the least valuable. Not safe before `sync`.
+        Returns:
+            The record's id; None when there is no room even so.
 
         Raises:
-            OSError: the disk refuses; the record is not kept.
+            OSError: the disk failed; the record is not stored.
         """
         room = self._find_room(value, blocks_for(len(body)))
         if room is None:
             return None
         start, evicted = room
         record_id, self._next_id = self._next_id, self._next_id + 1
-        # Wiped before it is overwritten: a header that outlived its body would hide what lies behind it.
+        # Wipe before overwriting: a header without its body would hide the records behind it from a scan.
         for stored in evicted:
             self._drop(stored)
-            self._evict(stored.header)
+            self._count_evicted(stored.header)
         data = encode(record_id, value, clock_s, key, body)
         self._extents.claim(start, blocks_for(len(body)))
         try:
@@ -182,11 +183,11 @@ class Arena:
         return record_id
 
     def sync(self) -> None:
-        """Return when everything put so far would survive a power cut. Raises OSError."""
+        """Return once every record written so far would survive a power cut. Raises OSError."""
         os.fdatasync(self._file)
 
     def best(self, passing_over: Collection[int] = ()) -> Header | None:
-        """The most valuable record that is not pinned; ids in `passing_over` only when there is no other."""
+        """The most valuable unpinned record; one in `passing_over` only when there is no other."""
         ranked = self._contents.ranked
         if not ranked:
             return None
@@ -194,7 +195,7 @@ class Arena:
         return self._contents.by_id[next(others, ranked[-1][1])].header
 
     def pin(self, record_id: int) -> None:
-        """Keep a record from being evicted or given out until `unpin` or `remove`."""
+        """Exclude a record from eviction and `best` until `unpin` or `remove`."""
         self._contents.unrank(self._contents.by_id[record_id])
 
     def unpin(self, record_id: int) -> None:
@@ -202,17 +203,17 @@ class Arena:
         bisect.insort(self._contents.ranked, self._contents.by_id[record_id].rank)
 
     def read(self, record_id: int) -> bytes | None:
-        """A record's body; a damaged record is counted, removed, and None."""
+        """Read a record's body; a damaged record is counted and removed, and gives None."""
         stored = self._contents.by_id[record_id]
         body = _body(self._file, stored)
         if body_is_intact(stored.header, body):
             return body
         self._drop(stored)
-        self._spoil(stored.header)
+        self._count_corrupt(stored.header)
         return None
 
     def remove(self, record_id: int) -> Header:
-        """Forget a record. Not synced: after a power cut it may be back."""
+        """Remove a record. Not synced: a power cut may bring it back."""
         stored = self._contents.by_id[record_id]
         self._drop(stored)
         return stored.header
@@ -225,7 +226,7 @@ class Arena:
             os.close(self._file)
 
     def _find_room(self, value: float, blocks: int) -> tuple[int, list[Stored]] | None:
-        """Where a record fits, and what must go for it; None when all that may go is not enough."""
+        """The first block for a record and what to evict for it; None when evictions do not make room."""
         if blocks > self._blocks:
             return None
         extents = self._extents.copy()
@@ -247,16 +248,16 @@ class Arena:
         self._extents.give(stored.block, stored.header.blocks)
         os.pwrite(self._file, bytes(HEADER_BYTES), stored.block * BLOCK_BYTES)
 
-    def _evict(self, header: Header) -> None:
+    def _count_evicted(self, header: Header) -> None:
         self.evicted += 1
-        self._on_gone(Fate.EVICTED, header)
+        self._on_lost(Fate.EVICTED, header)
 
-    def _spoil(self, header: Header) -> None:
+    def _count_corrupt(self, header: Header) -> None:
         self.corrupt += 1
-        self._on_gone(Fate.CORRUPT, header)
+        self._on_lost(Fate.CORRUPT, header)
 
     def _open(self) -> None:
-        """Find the records, fit the file to its size."""
+        """Find the records and bring the file to its size."""
         size = os.fstat(self._file).st_size
         beyond = []
         for stored in sorted(self._scan(size // BLOCK_BYTES), key=lambda found: found.header.record_id):
@@ -274,7 +275,7 @@ class Arena:
         os.fsync(self._file)
 
     def _scan(self, blocks: int) -> Iterator[Stored]:
-        """Every record with a sound header; damaged headers are counted."""
+        """Every record with an intact header; damaged headers are counted."""
         for found in _scan(self._file, blocks):
             if found is None:
                 self.corrupt += 1
@@ -282,23 +283,23 @@ class Arena:
                 yield found
 
     def _move_in(self, beyond: list[Stored]) -> None:
-        """The arena has shrunk: bring what lies past its end inside, the most valuable first."""
+        """After the arena has shrunk: move records past its end inside, the most valuable first."""
         for stored in sorted(beyond, key=lambda found: found.rank, reverse=True):
             header = stored.header
             body = _body(self._file, stored)
             if not body_is_intact(header, body):
-                self._spoil(header)
+                self._count_corrupt(header)
             elif self.put(header.value, header.clock_s, header.key, body) is None:
-                self._evict(header)
+                self._count_evicted(header)
         by_age = sorted(self._contents.by_id.items(), key=lambda item: item[1].header.clock_s)
         self._contents.by_id = dict(by_age)
         self.sync()
 
 
 def intact_records(path: Path) -> list[tuple[Header, int]]:
-    """Every record of the file that can be read back, and its first byte; nothing is changed.
+    """Every readable record of the file and its offset in bytes; the file stays as it is.
 
-    For those who look at a spool from outside, while no daemon runs. Raises OSError.
+    For tools that read a spool while no daemon runs. Raises OSError.
     """
     with path.open("rb") as file:
         blocks = os.fstat(file.fileno()).st_size // BLOCK_BYTES
@@ -311,7 +312,7 @@ def intact_records(path: Path) -> list[tuple[Header, int]]:
 
 
 def _scan(file: int, blocks: int) -> Iterator[Stored | None]:
-    """Every record with a sound header, and None for each damaged one."""
+    """Every record with an intact header, and None for each damaged header."""
     block = 0
     while block < blocks:
         data = os.pread(file, HEADER_BYTES, block * BLOCK_BYTES)
@@ -338,7 +339,7 @@ def _write(file: int, data: bytes, offset: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the file's own entry safe."""
+    """Sync the file's entry in its folder."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(file)

@@ -4,14 +4,14 @@ import bisect
 
 
 class Extents:
-    """The free blocks among `count`, at first all of them. An extent is (first block, length)."""
+    """The free blocks of `count`, initially all of them. An extent is (first block, length)."""
 
     def __init__(self, count: int, free: list[tuple[int, int]] | None = None) -> None:
         self._count = count
         self._free = [(0, count)] if free is None else free
 
     def copy(self) -> "Extents":
-        """An independent copy, to try out what freeing would give."""
+        """An independent copy, to try out evictions."""
         return Extents(self._count, self._free.copy())
 
     @property
@@ -20,7 +20,7 @@ class Extents:
         return sum(length for _, length in self._free)
 
     def take(self, length: int) -> int | None:
-        """Take `length` blocks in a row; the first of them, or None when no extent is long enough."""
+        """Allocate `length` consecutive blocks; the first of them, or None when no extent is long enough."""
         for index, (start, free) in enumerate(self._free):
             if free >= length:
                 self._free[index : index + 1] = [(start + length, free - length)] if free > length else []
@@ -28,7 +28,7 @@ class Extents:
         return None
 
     def claim(self, start: int, length: int) -> bool:
-        """Take these very blocks; False, and nothing changed, when one of them is not free."""
+        """Allocate exactly these blocks; False, changing nothing, if one of them is not free."""
         index = bisect.bisect_right(self._free, (start, self._count)) - 1
         if index < 0:
             return False

@@ -24,10 +24,10 @@ class _Unencoded:
 
 
 class Intake:
-    """Spools frames that are worth a late answer. No method but `run` ever blocks.
+    """Spools frames that are worth a late answer. No method but `run` blocks.
 
-    `encode` makes a frame's payload for the disk; `on_refused` is called for each frame that `spool` never
-    gets.
+    `encode` makes a frame's payload for the disk; `on_refused` is called for each frame that is not offered
+    to `spool`.
     """
 
     def __init__(self, spool: Spool, encode: Callable[[Frame], EncodedFrame], on_refused: OnRefused) -> None:

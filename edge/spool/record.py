@@ -1,10 +1,10 @@
-"""How one record lies in the arena: a header at the start of a block, its body right after it.
+"""The layout of one record in the arena: a header at the start of a block, its body right after it.
 
     magic 8 | CRC32C of the rest of the header 4 |
     CRC32C of the body 4 | body bytes 4 | id 8 | value 8 | clock 8 | key bytes 1 | key, padded to 127 | body
 
-Little endian. Header and body have a checksum each: the header's makes its length believable, so that a
-scan can step from record to record without reading bodies; the body's is checked when the record is read.
+Little endian. Header and body have a checksum each: the header's proves its length, so that a scan can step
+from record to record without reading bodies; the body's is checked when the record is read.
 
 CRC32C (Castagnoli) is Google's `google-crc32c`, a small wheel for x86-64 and aarch64 on the processors' own
 instruction; the zlib module's CRC32 needs no wheel but misses more burst errors at these lengths
@@ -29,7 +29,7 @@ HEADER_BYTES = _PREFIX.size + _REST.size
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of a record without its body.
+    """A record without its body.
 
     `value` orders records, `clock_s` is the spool's own clock, `key` is the owner's name for the record.
     """
@@ -53,13 +53,13 @@ def blocks_for(body_bytes: int) -> int:
 
 
 def encode(record_id: int, value: float, clock_s: float, key: bytes, body: bytes) -> bytes:
-    """Header and body as they are written; `key` is cut to 127 bytes."""
+    """The bytes of header and body; `key` is cut to 127 bytes."""
     rest = _REST.pack(google_crc32c.value(body), len(body), record_id, value, clock_s, key)
     return _PREFIX.pack(_MAGIC, google_crc32c.value(rest)) + rest + body
 
 
 def decode_header(data: bytes) -> Header | None:
-    """The header at the start of `data`; None when there is none, or one whose checksum is wrong."""
+    """The header at the start of `data`; None when there is none or its checksum is wrong."""
     if len(data) < HEADER_BYTES:
         return None
     magic, crc = _PREFIX.unpack_from(data)
@@ -71,10 +71,10 @@ def decode_header(data: bytes) -> Header | None:
 
 
 def looks_like_header(data: bytes) -> bool:
-    """Whether a header was meant to be here: the magic is right, whatever the checksum says."""
+    """Whether `data` starts like a header, intact or not."""
     return data.startswith(_MAGIC)
 
 
 def body_is_intact(header: Header, body: bytes) -> bool:
-    """Whether `body` is what was written."""
+    """Whether `body` is the one that was written with this header."""
     return len(body) == header.body_bytes and google_crc32c.value(body) == header.body_crc
