@@ -1,4 +1,4 @@
-"""A disk of its own for a file: small, so that it can be filled, and its own to be made read-only."""
+"""Disks that fail: one that is small enough to be filled and can be made read-only, and one that hangs."""
 
 import contextlib
 import os
@@ -56,6 +56,43 @@ class Disk:
     def _remount(self, how: str) -> None:
         if why_not := _mount("-o", f"remount,{how}", str(self.folder)):
             raise CannotHappenHereError(why_not)
+
+
+class HangingSyncs:
+    """Lets `fdatasync` hang on command in Python processes started with `environment`.
+
+    A slow disk hangs at moments that nobody can choose; this one does while a file in `folder` exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._hangs = folder / "syncs-hang"
+        path = folder / "hanging-syncs"
+        path.mkdir(exist_ok=True)
+        (path / "sitecustomize.py").write_text(_HANGING_SYNC.format(path=str(self._hangs)))
+        folders = [str(path), os.environ.get("PYTHONPATH", "")]
+        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """No sync returns while inside."""
+        self._hangs.touch()
+        try:
+            yield
+        finally:
+            self._hangs.unlink()
+
+
+_HANGING_SYNC = """
+import os, time
+_fdatasync = os.fdatasync
+
+def _hang(file):
+    while os.path.exists({path!r}):
+        time.sleep(0.01)
+    _fdatasync(file)
+
+os.fdatasync = _hang
+"""
 
 
 def _mount(*arguments: str) -> str:

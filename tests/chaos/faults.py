@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
-from tests.chaos.field import SPOOL_MB, Field
+from tests.chaos.disk import HangingSyncs
+from tests.chaos.field import FPS, SPOOL_MB, Field
 from tests.support.faulty_link import Mode, Weather
 from tests.support.scripted_cloud import answers, scripted_cloud
 
@@ -147,6 +148,20 @@ def disk_read_only(field: Field, rng: random.Random) -> None:
     field.wait_for("spillover_edge_spool_failing", 0.0)
 
 
+def disk_hangs(field: Field, rng: random.Random) -> None:
+    """The spool's disk hangs in a sync: frames are answered in spite of it, those without room refused."""
+    syncs = HangingSyncs(field.folder)
+    field.kill_edge()
+    field.start_edge(environment=syncs.environment)
+    field.wait_for("spillover_edge_spool_failing", 0.0)
+    field.link.set(Mode.CUT)
+    with syncs.hanging():
+        field.wait_until_counted('spillover_edge_spool_refused_total{reason="disk too slow"}')
+        field.wait_for_frames(round((3 + rng.random()) * FPS))
+    field.kill_edge()
+    field.start_edge()
+
+
 def clock_jumps(field: Field, rng: random.Random) -> None:
     """The wall clock begins in the past, as without a battery, then is set, and set again, both ways."""
     clock = JumpingClock(field.folder)
@@ -180,5 +195,6 @@ FAULTS: tuple[Fault, ...] = (
     spool_corrupted,
     disk_full,
     disk_read_only,
+    disk_hangs,
     clock_jumps,
 )

@@ -199,6 +199,22 @@ class Field:
             assert time.monotonic() < limit_s, f"{metric} is {found}, not {value}: {self.edge.tail()}"
             time.sleep(0.2)
 
+    def wait_until_counted(self, metric: str) -> None:
+        """Wait until a counter of the edge is no longer 0."""
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while not self.sample(at_peace=False).look.metrics.get(metric):
+            assert time.monotonic() < limit_s, f"{metric} is still 0: {self.edge.tail()}"
+            time.sleep(0.2)
+
+    def wait_for_frames(self, count: int) -> None:
+        """Wait until the edge has given so many more first results."""
+        goal, limit_s = self.edge.look().frames + count, time.monotonic() + WAIT_LIMIT_S
+        while (found := self.sample(at_peace=False).look.frames) < goal:
+            assert time.monotonic() < limit_s, (
+                f"{found:.0f} first results, not {goal:.0f}: {self.edge.tail()}"
+            )
+            time.sleep(0.2)
+
     def wait_for_results(self) -> None:
         """Wait until what the edge holds back for its results is on their disk."""
         before, limit_s = self.output.stat().st_size, time.monotonic() + WAIT_LIMIT_S
