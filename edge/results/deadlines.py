@@ -29,7 +29,8 @@ STOPPED = "stopped before the frame was sent"
 class PendingFrame:
     """A sent frame whose call has not ended; the `ReplyHandler` of that call. Guarded by the table's lock."""
 
-    table: "DeadlineTable"
+    lock: threading.Condition
+    end: "Callable[[PendingFrame, CallOutcome], None]"
     local: Result
     captured_s: float
     deadline_s: float
@@ -38,15 +39,19 @@ class PendingFrame:
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload in the results that this frame still gets."""
-        self.table.encoded(self, payload_bytes, encode_s)
+        with self.lock:
+            timings = replace(self.local.timings, encode_s=encode_s)
+            self.local = replace(self.local, payload_bytes=payload_bytes, timings=timings)
 
     def fall_back(self, option: str, reason: str) -> None:
         """Note in the results that this frame still gets that a picture was sent instead of features."""
-        self.table.fall_back(self, option, reason)
+        with self.lock:
+            decision = replace(self.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason)
+            self.local = replace(self.local, decision=decision)
 
     def complete(self, outcome: CallOutcome) -> None:
         """End the call. Only the first time counts, and only until the table is closed."""
-        self.table.complete(self, outcome)
+        self.end(self, outcome)
 
 
 class DeadlineTable:
@@ -88,7 +93,7 @@ class DeadlineTable:
         A `probe` of a dead link gets its local result at once; a later answer is a revision. After `close`
         every frame gets its local result at once, and no revision.
         """
-        pending = PendingFrame(self, local, captured_s, deadline_s, late=probe)
+        pending = PendingFrame(self._changed, self._complete, local, captured_s, deadline_s, probe)
         with self._changed:
             if self._closed:
                 self._emit(self._degraded(pending, STOPPED))
@@ -101,44 +106,6 @@ class DeadlineTable:
             if self._deadlines[0][-1] is pending:
                 self._changed.notify_all()
         return pending
-
-    def encoded(self, pending: PendingFrame, payload_bytes: int, encode_s: float) -> None:
-        """Note the payload in the results that this frame still gets."""
-        with self._changed:
-            pending.local = replace(
-                pending.local,
-                payload_bytes=payload_bytes,
-                timings=replace(pending.local.timings, encode_s=encode_s),
-            )
-
-    def fall_back(self, pending: PendingFrame, option: str, reason: str) -> None:
-        """Note in the results that this frame still gets that a picture was sent instead of features."""
-        with self._changed:
-            decision = replace(
-                pending.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason
-            )
-            pending.local = replace(pending.local, decision=decision)
-
-    def complete(self, pending: PendingFrame, outcome: CallOutcome) -> None:
-        """End a frame's call: emit what it still gets, then spool or audit it.
-
-        Whoever takes the frame out of the table completes it, so nothing happens twice.
-        """
-        with self._changed:
-            if pending not in self._pending:
-                return
-            self._pending.remove(pending)
-            if isinstance(outcome, CloudAnswer):
-                self._emit(self._from_cloud(pending, outcome))
-            elif not pending.late:
-                self._emit(self._degraded(pending, str(outcome)))
-            self._changed.notify_all()
-        # Not under the lock: spooling encodes, auditing compares and logs, and other frames have deadlines.
-        if isinstance(outcome, CloudAnswer):
-            if self._audit is not None:
-                self._audit(pending.local, outcome)
-        elif self._spool is not None and outcome.unsent is not None:
-            self._spool(outcome.unsent, pending.local)
 
     def expire(self) -> float | None:
         """Emit the local result of each frame whose deadline has passed.
@@ -179,6 +146,27 @@ class DeadlineTable:
             self._closed = True
             self._changed.notify_all()
             return len(unanswered)
+
+    def _complete(self, pending: PendingFrame, outcome: CallOutcome) -> None:
+        """End a frame's call: emit what it still gets, then spool or audit it.
+
+        Whoever takes the frame out of the table completes it, so nothing happens twice.
+        """
+        with self._changed:
+            if pending not in self._pending:
+                return
+            self._pending.remove(pending)
+            if isinstance(outcome, CloudAnswer):
+                self._emit(self._from_cloud(pending, outcome))
+            elif not pending.late:
+                self._emit(self._degraded(pending, str(outcome)))
+            self._changed.notify_all()
+        # Not under the lock: spooling encodes, auditing compares and logs, and other frames have deadlines.
+        if isinstance(outcome, CloudAnswer):
+            if self._audit is not None:
+                self._audit(pending.local, outcome)
+        elif self._spool is not None and outcome.unsent is not None:
+            self._spool(outcome.unsent, pending.local)
 
     def _degraded(self, pending: PendingFrame, reason: str) -> Result:
         timings = replace(pending.local.timings, total_s=self._clock() - pending.captured_s)

@@ -1,6 +1,6 @@
 """Store-and-forward on disk: frames worth a late answer wait here while the link is down.
 
 `extents` tracks free blocks, `record` lays out a record on disk, `arena` stores records in one file, `spool`
-adds time, group commit and counters, `frames` encodes a frame as a record. `intake` and `drain` are the ways
-in and out, and `forwarder` runs them all on threads.
+adds time, group commit and counters, `frames` encodes a frame as a record, `drain` delivers records, and
+`forwarder` takes frames in and runs it all on threads.
 """

@@ -11,7 +11,7 @@ from spillover.common.images import EncodedImage
 from spillover.common.types import Frame, Result
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.deadlines import DeadlineTable
-from spillover.edge.spool.intake import Intake
+from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES
 from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
 from spillover.edge.uplink.call_status import CallStatus

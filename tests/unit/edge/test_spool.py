@@ -11,7 +11,7 @@ from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import EncodedImage
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.spool.arena import Fate
-from spillover.edge.spool.intake import Intake
+from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
 from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
 from tests.support.edge_values import frame, result
