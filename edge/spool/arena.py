@@ -69,11 +69,20 @@ class Contents:
 
     by_id: dict[int, Stored] = field(default_factory=dict)
     ranked: list[tuple[float, int]] = field(default_factory=list)
+    blocks: int = 0
+    """Blocks that the records take."""
 
     def add(self, stored: Stored) -> None:
         """Add a record."""
         self.by_id[stored.header.record_id] = stored
         bisect.insort(self.ranked, stored.rank)
+        self.blocks += stored.header.blocks
+
+    def remove(self, stored: Stored) -> None:
+        """Remove a record, pinned or not."""
+        del self.by_id[stored.header.record_id]
+        self.unrank(stored)
+        self.blocks -= stored.header.blocks
 
     def unrank(self, stored: Stored) -> None:
         """Pin a record, so that it is neither evicted nor returned by `best`."""
@@ -124,7 +133,7 @@ class Arena:
     @property
     def used_bytes(self) -> int:
         """Bytes of the blocks that hold records."""
-        return (self._blocks - self._extents.free_blocks) * BLOCK_BYTES
+        return self._contents.blocks * BLOCK_BYTES
 
     def holds(self, record_id: int) -> bool:
         """Whether the record is in the arena."""
@@ -243,8 +252,7 @@ class Arena:
         return start, evicted
 
     def _drop(self, stored: Stored) -> None:
-        del self._contents.by_id[stored.header.record_id]
-        self._contents.unrank(stored)
+        self._contents.remove(stored)
         self._extents.give(stored.block, stored.header.blocks)
         os.pwrite(self._file, bytes(HEADER_BYTES), stored.block * BLOCK_BYTES)
 

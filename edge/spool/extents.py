@@ -14,11 +14,6 @@ class Extents:
         """An independent copy, to try out evictions."""
         return Extents(self._count, self._free.copy())
 
-    @property
-    def free_blocks(self) -> int:
-        """How many blocks are free, in however many pieces."""
-        return sum(length for _, length in self._free)
-
     def take(self, length: int) -> int | None:
         """Allocate `length` consecutive blocks; the first of them, or None when no extent is long enough."""
         for index, (start, free) in enumerate(self._free):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from spillover.edge.spool.arena import Arena, intact_records
-from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES
+from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES, blocks_for
 
 _CAP = 16 * BLOCK_BYTES
 _bodies = st.integers(0, 4 * BLOCK_BYTES).map(lambda size: random.Random(size).randbytes(size))
@@ -95,6 +95,8 @@ class ArenaMachine(RuleBasedStateMachine):
         for record_id, (_, body) in self.model.items():
             assert self.arena.read(record_id) == body
         assert len(self.arena) == len(self.model)
+        used = sum(blocks_for(len(body)) for _, body in self.model.values())
+        assert self.arena.used_bytes == used * BLOCK_BYTES
         assert self.arena.corrupt == 0
 
     def teardown(self):
