@@ -1,37 +1,52 @@
 """What sinks write: events, SQLite tables, MQTT topics."""
 
 import ast
+import enum
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from spillover.edge.camera.source import CameraState
 from spillover.edge.config import MqttConfig
+from spillover.edge.link.state import BreakerPhase
+from spillover.edge.results.delivery import EventKind
 from spillover.edge.sinks.discovery import announcements
 from spillover.edge.sinks.record import Record
 from spillover.edge.sinks.sqlite import _SCHEMA
+from spillover.edge.spool.arena import Fate
 from tests.support.reference.docstrings import member_docs
 from tests.support.reference.markdown import table
 
 ROOT = Path(__file__).parents[3]
 
+
+def _one_of(states: type[enum.Enum]) -> str:
+    """The values of an enum, as text."""
+    *first, last = (f"`{state.value}`" for state in states)
+    return f"{', '.join(first)} or {last}"
+
+
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    "started": {"boot_id": "this start of the daemon", "camera_id": "the camera"},
-    "stopped": {"boot_id": "this start of the daemon", "captured": "number of frames that were captured"},
-    "dropped": {
+    EventKind.STARTED.value: {"boot_id": "this start of the daemon", "camera_id": "the camera"},
+    EventKind.STOPPED.value: {
+        "boot_id": "this start of the daemon",
+        "captured": "number of frames that were captured",
+    },
+    EventKind.DROPPED.value: {
         "frame_id": "a frame that has no result",
         "sequence": "its number",
         "reason": "why",
     },
-    "camera_state": {
+    EventKind.CAMERA_STATE.value: {
         "camera_id": "the camera",
-        "state": "`ok`, `lost`, `frozen` or `ended`",
+        "state": _one_of(CameraState),
         "detail": "what is known of the cause",
     },
-    "breaker": {"phase": "`closed`, `open` or `half_open`"},
-    "spool": {
+    EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
+    EventKind.SPOOL.value: {
         "frame_id": "a frame on the disk",
-        "fate": "`accepted`, `answered`, `evicted`, `expired`, `corrupt` or `failed`",
+        "fate": _one_of(Fate),
     },
 }
 """Kinds of events, and what their fields say."""
@@ -52,7 +67,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "yes",
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
-    "CAMERA/camera_state": ("yes", "`ok`, `frozen`, `lost` or `ended`"),
+    "CAMERA/camera_state": ("yes", _one_of(CameraState)),
     "CAMERA/event": ("no", "every event, as JSON"),
 }
 """MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
@@ -67,11 +82,11 @@ def events() -> str:
 
 
 def events_in_code() -> dict[str, set[str]]:
-    """Kinds of events and their fields, as the edge's source passes them to `tell`."""
+    """Kinds of events and their fields, as the edge's source passes them to `emit`."""
     return {
         kind: {keyword.arg for keyword in call.keywords if keyword.arg}
         for path in (ROOT / "edge").rglob("*.py")
-        for call in _calls(path, "tell")
+        for call in _calls(path, "emit")
         if call.args and call.keywords and (kind := _constant(call.args[0]))
     }
 
