@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from spillover.common.types import AnsweredBy, Result
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.policy.risk import ErrorEstimate
+from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.spool.collector import SpoolCollector
 from spillover.edge.spool.spool import SpoolState
 
