@@ -6,41 +6,16 @@ sees the picture upright as people do; boxes are then in pixels of the upright p
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from spillover.common.errors import InvalidInputError, TooLargeError
-from spillover.common.types import Image
+from spillover.common.types import Image, Region
 
 # Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-
-
-class Region(NamedTuple):
-    """A part of a picture in whole pixels; `right` and `bottom` are just beyond it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        """Pixels."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return self.bottom - self.top
-
-    def share_of(self, image: Image) -> float:
-        """Of the pixels of a picture (H, W, 3) that it is a part of."""
-        height, width = image.shape[:2]
-        return float(self.width * self.height / (width * height))
 
 
 @dataclass(frozen=True, slots=True)

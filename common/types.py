@@ -6,6 +6,7 @@ stage upstream has said. protobuf never appears here: only `common.wire.conversi
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,38 @@ class Action(enum.Enum):
     DROP = "drop"
 
 
+class Region(NamedTuple):
+    """A part of a picture in whole pixels; `right` and `bottom` are just beyond it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.bottom - self.top
+
+    def share_of(self, image: Image) -> float:
+        """Of the pixels of a picture (H, W, 3) that it is a part of."""
+        height, width = image.shape[:2]
+        return float(self.width * self.height / (width * height))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditMark:
+    """A frame that was drawn at random, to compare the edge's answer with the cloud's."""
+
+    would_keep: bool
+    """Whether the frame would have stayed on the device without the draw."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the policy decided for one frame, why, and from which numbers."""
@@ -101,11 +134,23 @@ class Decision:
     predicted_latency_s: float = 0.0
     """Predicted seconds until the cloud's answer."""
     inputs: dict[str, float] = field(default_factory=dict)
-    """Every number that the decision was computed from, so that a log can be replayed."""
+    """Every number that a rule has read, so that a log can be replayed; no rule reads them from here."""
     payload: str = ""
     """The form in which the frame is sent, if there was a choice: `picture`, a variant, or a cut's name."""
     fallback: str = ""
     """Why another form was sent than was chosen (`action` and `payload` name the one sent); else empty."""
+    score: float | None = None
+    """What was compared with the threshold; null if the prediction gave nothing to compare."""
+    needed_bytes: float = 0.0
+    """What sending takes of the byte budget; 0 without a budget, or if the form was never made."""
+    region: Region | None = None
+    """The part of the frame that is sent, in pixels; null if the whole frame is, or nothing."""
+    audit: AuditMark | None = None
+    """The audit that the frame was drawn for; null if it was not."""
+    degraded: bool = False
+    """Whether the policy wanted the cloud's answer, and link, time or budget forbade the call."""
+    is_probe: bool = False
+    """Whether the frame is sent to find out if a dead link has come back."""
 
 
 class AnsweredBy(enum.Enum):

@@ -17,6 +17,7 @@ from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.device import Run
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_free_memory
 from spillover.edge.runtime.stall import StallDetector
@@ -51,15 +52,16 @@ class Daemon:
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self._notifier = Notifier(os.environ)
         self._stall = StallDetector(time.monotonic)
-        self._parts = assemble(config, self._boot_id, record_link, self._events.put)
-        self._deadlines = Worker("deadlines", self._parts.answers.run, self._events.put)
+        run = Run(config, self._boot_id, self._events.put, record_link)
+        self._device, self._stream = assemble(run)
+        self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
-        self._capture = Worker("camera", self._parts.camera.run, self._events.put)
+        self._capture = Worker("camera", self._stream.camera.run, self._events.put)
 
     @property
     def metrics(self) -> Metrics:
         """What was counted so far."""
-        return self._parts.metrics
+        return self._device.reporting.metrics
 
     def stop(self, reason: str) -> None:
         """Ask `run` to end: what is under way is finished or given up within limits, then it returns."""
@@ -76,9 +78,9 @@ class Daemon:
             stack.enter_context(
                 metrics_endpoint(self._config.metrics_address, self.metrics.registry, key="metrics_address")
             )
-            self._parts.outlets.start()
+            self._device.reporting.outlets.start()
             stack.callback(self._close_outlets)
-            if forwarder := self._parts.sending.forwarder:
+            if forwarder := self._device.offload.forwarder:
                 forwarder.start()
                 stack.callback(forwarder.close, JOIN_TIMEOUT_S)
             self._deadlines.start()
@@ -92,9 +94,9 @@ class Daemon:
             self._notifier.stopping(str(error) if error else "asked to")
         if error is not None:
             raise error
-        if self._parts.watch.never_answered:
+        if self._device.predictor.never_answered:
             raise ModelError("the model failed on every frame: the log says why")
-        if empty := self._parts.outlets.lost_everything:
+        if empty := self._device.reporting.outlets.lost_everything:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _wait_for_end(self) -> Exception | None:
@@ -115,7 +117,7 @@ class Daemon:
                 continue
             if ended.error is None and ended.name == self._capture.name:
                 if self._config.camera.pace is Pace.REALTIME:
-                    self._parts.events.camera(self._config.camera.camera_id, CameraState.ENDED)
+                    self._device.reporting.events.camera(self._config.camera.camera_id, CameraState.ENDED)
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error
@@ -126,59 +128,61 @@ class Daemon:
         while True:
             if fast:
                 self._wait_for_room()
-            frame = self._parts.camera.next()
+            frame = self._stream.camera.next()
             if frame is None:
                 return
             try:
                 with self._stall.working():
-                    self._parts.pipeline.process(frame)
+                    self._stream.pipeline.process(frame)
             except ModelError:  # `GuardedPredictor` has said which
-                self._parts.events.dropped(frame, "model failed")
+                self._device.reporting.events.dropped(frame, "model failed")
 
     def _wait_for_room(self) -> None:
         """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""
-        self._parts.sending.uplink.wait_until_ready(self._config.deadline_s)
-        self._parts.outlets.wait_for_room(self._config.deadline_s)
+        self._device.offload.uplink.wait_until_ready(self._config.deadline_s)
+        self._device.reporting.outlets.wait_for_room(self._config.deadline_s)
 
     def _close_camera(self) -> None:
         """Stop both threads that may read from the source, then let go of it."""
-        if isinstance(self._parts.source, ResilientSource):
-            self._parts.source.interrupt()
-        self._parts.camera.stop()
+        if isinstance(self._stream.source, ResilientSource):
+            self._stream.source.interrupt()
+        self._stream.camera.stop()
         returned = [worker.join(JOIN_TIMEOUT_S) for worker in (self._capture, self._worker)]
         if all(returned):
-            self._parts.source.close()
+            self._stream.source.close()
         else:  # the driver may be inside a read: to close it now could crash the process
             _log.warning("camera or model does not return", camera=returned[0], pipeline=returned[1])
 
     def _close_answers(self) -> None:
         """Wait for the cloud within the limit; what it has not answered by then gets the local answer."""
-        if forwarder := self._parts.sending.forwarder:
+        if forwarder := self._device.offload.forwarder:
             forwarder.stop_draining(self._config.drain_timeout_s)
-        if not self._parts.answers.drain(self._config.drain_timeout_s):
+        if not self._device.deadlines.drain(self._config.drain_timeout_s):
             limit_s = self._config.drain_timeout_s
-            _log.warning("answers given up", frames=len(self._parts.answers), drain_timeout_s=limit_s)
-        self._parts.sending.stop(time.monotonic() + 5.0)
-        self._parts.auditor.close()
-        self._parts.answers.close("stopped before the cloud answered")
+            _log.warning("answers given up", frames=len(self._device.deadlines), drain_timeout_s=limit_s)
+        self._device.offload.stop(time.monotonic() + 5.0)
+        self._device.auditor.close()
+        self._device.deadlines.close("stopped before the cloud answered")
         self._deadlines.join(JOIN_TIMEOUT_S)
 
     def _close_outlets(self) -> None:
         captured = self.metrics.summary().get("frames_captured", 0)
-        self._parts.events.emit(EventKind.STOPPED, boot_id=self._boot_id, captured=captured)
-        self._parts.outlets.close(JOIN_TIMEOUT_S)
+        self._device.reporting.events.emit(EventKind.STOPPED, boot_id=self._boot_id, captured=captured)
+        self._device.reporting.outlets.close(JOIN_TIMEOUT_S)
 
     def _summarise(self) -> None:
         _log.info("stopped", **self.metrics.summary())
 
     def _say_ready(self) -> None:
         config = self._config
-        self._parts.events.emit(EventKind.STARTED, boot_id=self._boot_id, camera_id=config.camera.camera_id)
+        self._device.reporting.events.emit(
+            EventKind.STARTED, boot_id=self._boot_id, camera_id=config.camera.camera_id
+        )
         _log.info(
             "ready",
             boot_id=self._boot_id,
             mode=config.mode.value,
-            model=str(self._parts.model_id),
+            model=str(self._device.predictor.model_id),
             source=config.camera.source,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )

@@ -1,143 +1,201 @@
-"""The order of the stages, here alone: frame -> local prediction -> decision -> result, or uplink."""
+"""The way of one frame: infer -> decide -> answer at once, or offload."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spillover.common.images import Region
+from spillover.common.model.session import StepTimings
 from spillover.common.types import (
     Action,
     AnsweredBy,
     Decision,
     Detections,
     Frame,
-    Image,
     Prediction,
+    Region,
     Result,
     Timings,
 )
-from spillover.edge.inference.predictor import Predictor
+from spillover.edge.device import Device
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.inference.temporal import TemporalCorrector
-from spillover.edge.link.state import BreakerPhase
 from spillover.edge.payload.crops import Crop, crop_of
-from spillover.edge.policy.auditor import Auditor
-from spillover.edge.policy.base import HELD_BACK, Context, Policy
-from spillover.edge.results.deadlines import DeadlineTable
-from spillover.edge.uplink.base import Uplink
-from spillover.edge.uplink.outcome import ReplyHandler
+from spillover.edge.payload.redaction import Redact
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.scores import ScoreSettings, doubtful_region
+from spillover.edge.results.deadlines import PendingFrame
+from spillover.edge.uplink.outcome import CallOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """What a frame passes, in this order."""
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraSettings:
+    """What one camera has for itself, beside the device's shared parts."""
 
-    model: Predictor
-    policy: Policy
-    uplink: Uplink
-    answers: DeadlineTable
-    emit: Callable[[Result], None]
-    """Takes the results of frames that were not sent; must not block."""
-    keep: Callable[[Frame, Result], None]
-    """Takes frames that wait on the disk for a late answer; must not block."""
-    auditor: Auditor
+    first_result_s: float
+    """From a frame's capture to its first result, at the latest."""
+    report_threshold: float
+    """Boxes from this confidence on are reported; the policy sees them all."""
     temporal: TemporalCorrector
-    region: Callable[[Prediction, Image], Region | None]
-    """What a crop of this frame would show."""
-    redact: Callable[[Frame, Prediction], Frame]
-    """Hides what must not leave the device; every frame that is sent or kept passes it."""
+    redact: Redact | None
+    """Hides what must not leave the device; every frame that is sent or spooled passes it."""
+    crops: ScoreSettings | None
+    """Which boxes are in doubt, where crops around them may be sent."""
 
 
-def nothing_kept(frame: Frame, result: Result) -> None:
-    """What `Stages.keep` is where the policy never spools."""
-    del frame, result
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameJob:
+    """A frame with the local model's prediction of it."""
+
+    frame: Frame
+    prediction: Prediction
+    steps: StepTimings
+    taken_s: float
+    deadline_s: float
+    """Monotonic; the first result is out by then."""
 
 
 class Pipeline:
-    """Takes one frame at a time through the stages.
+    """Takes the frames of one camera through model and policy, one at a time."""
 
-    `deadline_s` counts from capture, and the first result is out `margin_s` before it. `report_threshold`
-    is the confidence from which boxes are reported; the policy sees them all.
-    """
-
-    def __init__(self, stages: Stages, deadline_s: float, margin_s: float, report_threshold: float) -> None:
-        self._stages = stages
-        self._promise_s = deadline_s - margin_s
-        self._report_threshold = report_threshold
+    def __init__(self, device: Device, camera: CameraSettings) -> None:
+        self._device = device
+        self._camera = camera
         self._scene = Scene()
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        stages = self._stages
+        job = self._infer(frame)
+        decision = self._decide(job)
+        result = self._local_result(job, decision)
+        self._device.auditor.decided(result)
+        match decision.action:
+            case Action.KEEP:
+                self._answer(result)
+            case Action.SPOOL:
+                self._answer(result)
+                self._keep_for_later(job, result)
+            case _:
+                self._offload(job, result)
+
+    def _infer(self, frame: Frame) -> FrameJob:
+        """Ask the local model first: whatever happens later, there is an answer to give."""
         taken_s = time.monotonic()
-        prediction, steps = stages.model.predict(frame.image)
-        deadline_s = frame.captured_monotonic_s + self._promise_s
-        now = time.monotonic()
-        self._scene, surroundings = watch(
-            self._scene, frame.image, prediction, self._report_threshold, frame.captured_monotonic_s
+        prediction, steps = self._device.predictor.predict(frame.image)
+        return FrameJob(
+            frame, prediction, steps, taken_s, frame.captured_monotonic_s + self._camera.first_result_s
         )
-        region = stages.region(prediction, frame.image)
+
+    def _decide(self, job: FrameJob) -> Decision:
+        """Gather what the policy's rules read, and apply them."""
+        device, camera, frame = self._device, self._camera, job.frame
+        now_s = time.monotonic()
+        self._scene, surroundings = watch(
+            self._scene, frame.image, job.prediction, camera.report_threshold, frame.captured_monotonic_s
+        )
+        region = self._region(job)
         context = Context(
-            time_left_s=deadline_s - time.monotonic(),
-            link=stages.uplink.link(region.share_of(frame.image) if region else 0.0),
-            now_s=now,
-            threshold=stages.auditor.threshold,
+            score=device.policy.score(job.prediction),
+            time_left_s=job.deadline_s - time.monotonic(),
+            link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
+            now_s=now_s,
+            threshold=device.auditor.threshold,
             surroundings=surroundings,
             region=region,
-            since_last_offload_s=stages.temporal.since_last_offload_s(frame.captured_monotonic_s),
+            since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
         )
-        decision = stages.policy.decide(prediction, context)
-        held_back = decision.reason in HELD_BACK
-        shown = stages.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
-        result = Result(
+        return device.policy.decide(context)
+
+    def _region(self, job: FrameJob) -> Region | None:
+        settings = self._camera.crops
+        return doubtful_region(job.prediction, job.frame.image, settings) if settings else None
+
+    def _local_result(self, job: FrameJob, decision: Decision) -> Result:
+        """What the edge itself says of the frame, corrected by the cloud's last answer."""
+        frame, steps = job.frame, job.steps
+        shown = self._camera.temporal.correct(job.prediction, frame.image, frame.captured_monotonic_s)
+        return Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
             sequence=frame.sequence,
             captured_unix_s=frame.captured_unix_s,
             source=frame.source,
-            answered_by=AnsweredBy.EDGE_DEGRADED if held_back else AnsweredBy.EDGE,
-            prediction=_reported(shown.prediction, self._report_threshold),
-            model=stages.model.model_id,
+            answered_by=AnsweredBy.EDGE_DEGRADED if decision.degraded else AnsweredBy.EDGE,
+            prediction=self._reported(shown.prediction),
+            model=self._device.predictor.model_id,
             decision=decision,
             timings=Timings(
                 capture_s=frame.read_s,
-                queue_s=max(0.0, taken_s - frame.captured_monotonic_s - frame.read_s),
+                queue_s=max(0.0, job.taken_s - frame.captured_monotonic_s - frame.read_s),
                 preprocess_s=steps.preprocess_s,
                 infer_s=steps.infer_s,
                 decode_s=steps.decode_s,
                 total_s=time.monotonic() - frame.captured_monotonic_s,
             ),
-            error=decision.reason if held_back else "",
+            error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
         )
-        stages.auditor.decided(result)
-        if decision.action is Action.KEEP:
-            stages.emit(result)
-            return
-        outgoing = stages.redact(frame, prediction)
-        if decision.action is Action.SPOOL:
-            stages.emit(result)
-            stages.keep(outgoing, result)
-        else:
-            probe = context.link.breaker is not BreakerPhase.CLOSED
-            handler: ReplyHandler = stages.answers.register(
-                result, frame.captured_monotonic_s, deadline_s, probe=probe
-            )
-            handler = stages.temporal.watch(handler, frame.frame_id, frame.captured_monotonic_s, prediction)
-            crop = _crop(decision, region, _reported(prediction, self._report_threshold))
-            stages.uplink.send(outgoing, deadline_s, handler, decision.payload, crop)
+
+    def _answer(self, result: Result) -> None:
+        self._device.reporting.events.result(result)
+
+    def _keep_for_later(self, job: FrameJob, result: Result) -> None:
+        """Let the frame wait on the disk for a late answer."""
+        if forwarder := self._device.offload.forwarder:
+            forwarder.store(self._redacted(job), result)
+
+    def _offload(self, job: FrameJob, result: Result) -> None:
+        """Send the frame; its reply goes to the temporal correction, then to the table of deadlines."""
+        frame, decision = job.frame, result.decision
+        outgoing = self._redacted(job)
+        pending = self._device.deadlines.register(
+            result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
+        )
+        correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
+        handler = Replies(pending, first=correct_later)
+        self._device.offload.uplink.send(
+            outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
+        )
+
+    def _redacted(self, job: FrameJob) -> Frame:
+        redact = self._camera.redact
+        return redact(job.frame, job.prediction) if redact else job.frame
+
+    def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
+        if decision.region is None or not isinstance(job.prediction, Detections):
+            return None
+        return crop_of(decision.region, self._reported_boxes(job.prediction))
+
+    def _reported(self, prediction: Prediction) -> Prediction:
+        return self._reported_boxes(prediction) if isinstance(prediction, Detections) else prediction
+
+    def _reported_boxes(self, boxes: Detections) -> Detections:
+        kept = boxes.confidence >= self._camera.report_threshold
+        if kept.all():
+            return boxes
+        return Detections(boxes.xyxy[kept], boxes.confidence[kept], boxes.class_id[kept])
 
 
-def _crop(decision: Decision, region: Region | None, reported: Prediction) -> Crop | None:
-    if decision.action is not Action.SEND_CROPS or region is None or not isinstance(reported, Detections):
-        return None
-    return crop_of(region, reported)
+@dataclass(frozen=True, slots=True, eq=False)
+class Replies:
+    """The `edge.uplink.outcome.ReplyHandler` of a sent frame: what it is told goes on to all who wait for it.
 
+    A reply goes to `first`, so that the next frame is corrected by it, and then ends the pending frame.
+    """
 
-def _reported(prediction: Prediction, threshold: float) -> Prediction:
-    if not isinstance(prediction, Detections):
-        return prediction
-    kept = prediction.confidence >= threshold
-    if kept.all():
-        return prediction
-    return Detections(prediction.xyxy[kept], prediction.confidence[kept], prediction.class_id[kept])
+    pending: PendingFrame
+    first: Callable[[CallOutcome], None]
+
+    def encoded(self, payload_bytes: int, encode_s: float) -> None:
+        """Note the payload in the frame's result."""
+        self.pending.encoded(payload_bytes, encode_s)
+
+    def fall_back(self, option: str, reason: str) -> None:
+        """Note in the frame's result that a picture leaves in place of features."""
+        self.pending.fall_back(option, reason)
+
+    def complete(self, outcome: CallOutcome) -> None:
+        """Pass the reply on, and end the pending frame whatever happens."""
+        try:
+            self.first(outcome)
+        finally:
+            self.pending.complete(outcome)

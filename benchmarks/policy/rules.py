@@ -1,5 +1,6 @@
 """The rules that need no models: budget under drift, risk over splits, links. All simulated, all seeded."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,16 +10,20 @@ from spillover.common.types import Action
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.link.byte_budget import Budget
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
-from spillover.edge.policy.audit import Audited
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.budget import BudgetRule, Ranked
+from spillover.edge.policy.budget import RankByBudget, RankRule
+from spillover.edge.policy.chain import (
+    KEEP_ALL,
+    Audit,
+    ChoosePayload,
+    EmptyRules,
+    LinkGuard,
+    Policy,
+    ScoreThreshold,
+)
 from spillover.edge.policy.gain import GainModel
-from spillover.edge.policy.risk import threshold_for_risk
-from spillover.edge.policy.rules import EmptyRules, LinkGuard, ScoreThreshold
-from spillover.edge.policy.scores import Scorer, ScoreSettings
-from spillover.edge.policy.variants import ChoosePayload
 from spillover.lab.pairs.fit.pair import Pair
-from spillover.lab.pairs.replay.simulate import ReplayFrame
+from spillover.lab.pairs.replay.simulate import ReplayFrame, SimulatedBudget
 
 FRAMES = 6000
 FRAMES_PER_S = 10
@@ -53,11 +58,12 @@ def _budget_row(drift: float, share: float, bucket_frames: int, seed: int) -> Bu
     sizes = random.uniform(0.67, 1.33, FRAMES) * MEAN_BYTES
     seconds, bucket = FRAMES / FRAMES_PER_S, bucket_frames * MEAN_BYTES
     budget = Budget(share * MEAN_BYTES * FRAMES + bucket, seconds, bucket)
-    rule = BudgetRule(budget, 0.0)
+    rule, simulated = RankRule(), SimulatedBudget(budget)
     gathered = spent = 0.0
     for n, (gain, size) in enumerate(zip(gains, sizes, strict=True)):
         now_s = n / FRAMES_PER_S
-        if rule.offer(gain, size, now_s).send and rule.spend(size, now_s):
+        ranked = rule.judge(gain, size, simulated.tokens(now_s), now_s)
+        if ranked.send and simulated.spend(size, now_s):
             gathered, spent = gathered + gain, spent + size
     best = sum(
         _best(gains[half], sizes[half], budget.refill_bytes_per_s * seconds / 2)
@@ -79,6 +85,23 @@ class RiskRow:
     mean_error: float
     worst_error: float
     kept_share: float
+
+
+def threshold_for_risk(scores: np.ndarray, wrong: np.ndarray, alpha: float) -> float:
+    """The highest threshold whose risk is bounded: (n R(t) + 1) / (n + 1) <= alpha.
+
+    R(t) is the share of frames with score < t whose local answer is wrong. Conformal risk control
+    (Angelopoulos et al., ICLR 2024): on new frames of the same kind the expected risk is at most `alpha`.
+    -inf (send all) where even that cannot be shown, inf (keep all) where every threshold is safe.
+    """
+    count = len(scores)
+    allowed = alpha * (count + 1) - 1
+    if allowed < 0:
+        return -math.inf
+    # The loss steps up just above the score of each wrong frame: one more than allowed must not be kept.
+    bad = np.sort(scores[wrong])
+    most = int(allowed)
+    return float(bad[most]) if most < len(bad) else math.inf
 
 
 def risk_rows(pair: Pair, wrong: np.ndarray, splits: int = 100) -> list[RiskRow]:
@@ -120,13 +143,13 @@ class Cost:
 def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
     """Whole decisions, as the pipeline makes them with every rule switched on.
 
-    Motion, expected gain, ladder, rank by byte budget, audits, link. What others on the machine take is in
-    the time by the clock, and not in the processor's.
+    Motion, expected gain, payload choice, rank by byte budget, audits, link. What others on the machine take
+    is in the time by the clock, and not in the processor's.
     """
-    scorer = Scorer(pair.task, lambda prediction, _: model.gain(prediction))
-    settings, random = ScoreSettings(pair.report_threshold), np.random.default_rng(0)
-    rule = ScoreThreshold(scorer, settings, 0.05, EmptyRules(0.02, 0.5, 0.5), random.random)
-    policy = LinkGuard(Audited(Ranked(ChoosePayload(rule)), 0.01, random.random))
+    random = np.random.default_rng(0)
+    score = ScoreThreshold(0.05, EmptyRules(0.02, 0.5, 0.5), random.random)
+    around = ChoosePayload(), RankByBudget(), Audit(0.01, random.random), LinkGuard()
+    policy = Policy(KEEP_ALL, (score, *around), model.gain)
     link, scene, says = _link(), Scene(), pair.edge_says
     images = random.integers(0, 255, (4, 480, 640, 3), np.uint8)
     wall, processor = np.empty(decisions), np.empty(decisions)
@@ -134,7 +157,7 @@ def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
         prediction = says[n % len(says)]
         started, used = time.perf_counter(), time.thread_time()
         scene, seen = watch(scene, images[n % 4], prediction, pair.report_threshold, n / FRAMES_PER_S)
-        policy.decide(prediction, Context(0.4, link, n / FRAMES_PER_S, surroundings=seen))
+        policy.decide(Context(0.4, link, n / FRAMES_PER_S, policy.score(prediction), surroundings=seen))
         wall[n], processor[n] = time.perf_counter() - started, time.thread_time() - used
     numbers = (np.quantile(taken, share) * 1e6 for taken in (wall, processor) for share in (0.5, 0.99))
     return Cost(*(float(number) for number in numbers))

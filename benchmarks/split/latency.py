@@ -20,7 +20,7 @@ from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.features import FeatureEncoder
-from spillover.edge.policy.variants import choose_payload
+from spillover.edge.policy.chain import choose_payload
 from spillover.lab.processes import running, wait_for_file
 from spillover.lab.progress import Progress
 from spillover.lab.shaper.link import Link, constant

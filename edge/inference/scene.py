@@ -1,4 +1,4 @@
-"""What a detector's silence may hide: something moves, or what was there a moment ago is gone.
+"""Signals for frames without detections: motion in the scene, and objects that were lost a moment ago.
 
 Pure functions; the state is a value that is handed in and out.
 """
@@ -38,10 +38,12 @@ class Surroundings:
     """Share of the thumbnail's pixels that changed since the frame before."""
     lost_track: bool = False
     """Boxes were reported within the last second, and now none is."""
+    empty: bool = False
+    """A detector reported no box."""
 
 
 UNSEEN = Surroundings()
-"""Of a frame that was not looked at."""
+"""What is known of a frame that was not looked at."""
 
 
 def watch(
@@ -53,7 +55,7 @@ def watch(
     sees = bool((prediction.confidence >= report_threshold).any())
     small = thumbnail(image)
     lost = not sees and now_s - scene.boxes_seen_s <= LOST_S
-    surroundings = Surroundings(changed_share(scene.thumbnail, small), lost)
+    surroundings = Surroundings(changed_share(scene.thumbnail, small), lost, not sees)
     return Scene(small, now_s if sees else scene.boxes_seen_s), surroundings
 
 

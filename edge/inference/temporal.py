@@ -1,4 +1,4 @@
-"""Carried answers: what the cloud said of an earlier frame still corrects the edge's answer to this one.
+"""Temporal correction: the cloud's answer to an earlier frame corrects the edge's answer to this one.
 
 A camera shows nearly the same scene for a while, so an answer of the cloud is worth something for the frames
 that follow. With C the cloud's answer to an earlier frame, E' the edge's to that same frame and E the edge's
@@ -16,6 +16,7 @@ difference of a small one's is that of proxy-tuning (Liu et al., COLM 2024).
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Image, Prediction
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
-from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer, ReplyHandler
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 LEAST = 1e-7
 """Probabilities below count as this: a class that one side rules out must not rule out everything."""
@@ -56,21 +57,23 @@ class Corrected:
     carried_from: str = ""
 
 
+OnReply = Callable[[CallOutcome], None]
+"""Gets the outcome of one frame's call, once, on any thread."""
+
+
 class TemporalCorrector(Protocol):
-    """Keeps the cloud's last answer and corrects the edge's by it."""
+    """Corrects the edge's answers by the cloud's newest one."""
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         ...
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """What to show of a frame captured at `captured_s` (monotonic); it must be told of every frame."""
+        """What to show of a frame captured at `captured_s` (monotonic); call it for every frame."""
         ...
 
-    def watch(
-        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
-    ) -> ReplyHandler:
-        """The ticket of a frame that is about to be sent, so that its answer is heard, late ones too."""
+    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
+        """Note that a frame goes to the cloud; its reply, late ones too, goes to the returned function."""
         ...
 
 
@@ -78,110 +81,88 @@ class NoCorrection:
     """Shows the edge's own answers."""
 
     def since_last_offload_s(self, captured_s: float) -> float:
-        """Nothing is kept."""
+        """No answer is kept."""
         del captured_s
         return math.inf
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """As it is."""
+        """The prediction as it is."""
         del image, captured_s
         return Corrected(prediction)
 
-    def watch(
-        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
-    ) -> ReplyHandler:
-        """As it is."""
+    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
+        """Replies change nothing."""
         del frame_id, captured_s, prediction
-        return handler
+        return _ignore
+
+
+def _ignore(outcome: CallOutcome) -> None:
+    del outcome
 
 
 class LastAnswerCorrector:
-    """Carries the newest answer that was heard, as `TemporalConfig` says. Thread-safe; for classifiers."""
+    """Corrects by the newest answer, as `TemporalConfig` says. Thread-safe; for classifiers."""
 
     def __init__(self, config: TemporalConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._heard: CloudReference | None = None
-        self._asked_s = -math.inf
+        self._newest: CloudReference | None = None
+        self._sent_s = -math.inf
         self._seen: Thumbnail | None = None
         self._scene = 0
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age of the newest frame whose answer is here or under way; infinite without one."""
         with self._lock:
-            return captured_s - self._asked_s
+            return captured_s - self._sent_s
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """Correct an answer where one that was heard is fresh and of the same scene."""
+        """Correct the prediction where the newest answer is fresh and of the same scene."""
         seen = thumbnail(image)
         with self._lock:
             self._scene += changed_share(self._seen, seen) > self._config.max_change
             self._seen = seen
-            heard, scene = self._heard, self._scene
-        if heard is None or heard.scene != scene or not isinstance(prediction, Classification):
+            newest, scene = self._newest, self._scene
+        if newest is None or newest.scene != scene or not isinstance(prediction, Classification):
             return Corrected(prediction)
-        if captured_s - heard.captured_s > self._config.max_age_s:
+        if captured_s - newest.captured_s > self._config.max_age_s:
             return Corrected(prediction)
-        if similarity(prediction, heard.edge) < self._config.min_similarity:
+        if similarity(prediction, newest.edge) < self._config.min_similarity:
             return Corrected(prediction)
-        return Corrected(carried(prediction, heard.edge, heard.cloud, self._config.weight), heard.frame_id)
+        shown = carried(prediction, newest.edge, newest.cloud, self._config.weight)
+        return Corrected(shown, newest.frame_id)
 
-    def watch(
-        self, handler: ReplyHandler, frame_id: str, captured_s: float, prediction: Prediction
-    ) -> ReplyHandler:
-        """Note that the cloud is asked, and hear what comes of it."""
+    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
+        """Note that a frame goes to the cloud; its reply, late ones too, goes to the returned function."""
         if not isinstance(prediction, Classification):
-            return handler
+            return _ignore
         with self._lock:
-            self._asked_s = max(self._asked_s, captured_s)
+            self._sent_s = max(self._sent_s, captured_s)
             scene = self._scene
-        return _ListeningHandler(self, handler, frame_id, captured_s, prediction, scene)
 
-    def heard(self, answer: CloudReference) -> None:
-        """Take an answer; one to an older frame than the newest known changes nothing."""
+        def on_reply(outcome: CallOutcome) -> None:
+            if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):
+                self._answered(CloudReference(frame_id, captured_s, prediction, outcome.prediction, scene))
+            else:
+                self._failed(captured_s)
+
+        return on_reply
+
+    def _answered(self, answer: CloudReference) -> None:
+        """Keep an answer, unless it is to an older frame than the newest one kept."""
         with self._lock:
-            if self._heard is None or answer.captured_s >= self._heard.captured_s:
-                self._heard = answer
+            if self._newest is None or answer.captured_s >= self._newest.captured_s:
+                self._newest = answer
 
-    def failed(self, captured_s: float) -> None:
-        """The newest frame asked about gets no answer: what is known is as old as the last that was heard."""
+    def _failed(self, captured_s: float) -> None:
+        """Where the newest frame sent gets no answer, ages count from the last answered one again."""
         with self._lock:
-            if captured_s == self._asked_s:
-                self._asked_s = self._heard.captured_s if self._heard else -math.inf
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ListeningHandler:
-    """A ticket that tells the carrier before it tells the one it stands for."""
-
-    temporal: LastAnswerCorrector
-    handler: ReplyHandler
-    frame_id: str
-    captured_s: float
-    own: Classification
-    scene: int
-
-    def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Pass it on."""
-        self.handler.encoded(payload_bytes, encode_s)
-
-    def fall_back(self, option: str, reason: str) -> None:
-        """Pass it on."""
-        self.handler.fall_back(option, reason)
-
-    def complete(self, outcome: CallOutcome) -> None:
-        """Hear an answer of the same kind, and pass it on."""
-        if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):
-            self.temporal.heard(
-                CloudReference(self.frame_id, self.captured_s, self.own, outcome.prediction, self.scene)
-            )
-        else:
-            self.temporal.failed(self.captured_s)
-        self.handler.complete(outcome)
+            if captured_s == self._sent_s:
+                self._sent_s = self._newest.captured_s if self._newest else -math.inf
 
 
 def build_temporal(config: TemporalConfig | None, task: Task) -> TemporalCorrector:
-    """The carrier that `edge.yaml` asks for.
+    """The corrector that `edge.yaml` asks for.
 
     Raises:
         ConfigError: the model is a detector.

@@ -167,6 +167,8 @@ class PayloadCostModel:
                     form.payload_bytes,
                     self._latency_s(estimate, form),
                     form.fidelity,
+                    form.make_s,
+                    form.server_s,
                     form.known,
                 )
                 for name, form in self._usable(now_s, crop_share).items()

@@ -29,6 +29,10 @@ class PayloadOption:
     payload_bytes: float
     latency_s: float
     fidelity: float
+    encode_s: float = 0.0
+    """The part of `latency_s` that making this form takes on the device."""
+    server_s: float = 0.0
+    """The part of `latency_s` that the server takes to answer it."""
     measured: bool = True
     """False while no frame was ever made in this form: then `payload_bytes` is a guess."""
     due: bool = False

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.common.images import Region
-from spillover.common.types import Detections
+from spillover.common.types import Detections, Region
 
 NO_BOXES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
 

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from spillover.common.errors import InvalidInputError
-from spillover.common.images import EncodedImage, Region, encode_jpeg, middle_square
-from spillover.common.types import Frame, Image
+from spillover.common.images import EncodedImage, encode_jpeg, middle_square
+from spillover.common.types import Frame, Image, Region
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
 from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload

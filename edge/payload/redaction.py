@@ -20,22 +20,18 @@ _BLOCKS = 6
 """A blurred box keeps this many colours along its longer side: shape and colour of a coat, no face."""
 
 
-def nothing_hidden(frame: Frame, prediction: Prediction) -> Frame:
-    """What is used without a configuration."""
-    del prediction
-    return frame
-
-
 def build_redaction(
     config: RedactionConfig | None, labels: Sequence[str], *, detects: bool, class_count: int | None = None
-) -> Redact:
-    """The function that hides what `config` names; `class_count` is how many classes the model has, if known.
+) -> Redact | None:
+    """The function that hides what `config` names; None where there is nothing to hide.
+
+    `class_count` is how many classes the model has, if known.
 
     Raises:
         ConfigError: the model gives no boxes, or a class is none of the model's.
     """
     if config is None:
-        return nothing_hidden
+        return None
     if not detects:
         raise ConfigError(
             "redaction: the edge's model gives no boxes; use a detector, or remove this section"

@@ -1,15 +1,21 @@
 """What the edge knows of its own mistakes: random audits, and a threshold that follows them.
 
-The cloud's answer stands for the truth: what both get wrong stays unseen.
+An audit is a frame sent whatever the policy says, drawn at random from all frames, so that its label (the
+cloud's answer) is an unbiased sample. The cloud's answer stands for the truth: what both get wrong stays
+unseen. A frame is kept while its score is below the threshold.
 """
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 
 from spillover.common.agreement import agreement
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.policy.risk import AuditedRisk, ErrorEstimate, ErrorWindow
 from spillover.edge.uplink.outcome import CloudAnswer
 
 _log = get_logger("audits")
@@ -17,15 +23,29 @@ _log = get_logger("audits")
 LOG_EVERY = 50
 """Audits between two lines of the log."""
 _FINITE = 1e9
-"""In place of infinity, which JSON has not."""
+"""In place of infinity, which JSON does not have."""
+WINDOW = 500
+"""Audits that an estimate is made from, and scores that the threshold is a quantile of."""
+STEP = 0.02
+_Z = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEstimate:
+    """Share of audited frames kept and wrong, with a 95 % interval (Wilson, 1927), from `audits` frames."""
+
+    error: float
+    low: float
+    high: float
+    audits: int
 
 
 class Auditor:
-    """Hears of every score and of the answers to audits. Thread-safe.
+    """Counts the edge's mistakes in audited frames, and moves the threshold by them. Thread-safe.
 
     An answer agrees from `agree_from` up (1 or 0 for classes, F1 of boxes of at least `report_threshold`).
     With `max_error` the threshold moves so that the share of frames kept and wrong stays there. `observe`
-    hears of each new estimate.
+    gets each new estimate.
     """
 
     def __init__(
@@ -53,20 +73,19 @@ class Auditor:
 
     def decided(self, local: Result) -> None:
         """A frame was decided on."""
-        score = local.decision.inputs.get("score")
+        score = local.decision.score
         if self._risk is not None and score is not None:
             with self._lock:
                 self._risk.saw(score)
 
     def answered(self, local: Result, answer: CloudAnswer) -> None:
         """The cloud has answered a frame that was sent; only audits count."""
-        inputs = local.decision.inputs
-        if not inputs.get("audit"):
+        mark = local.decision.audit
+        if mark is None:
             return
-        kept = bool(inputs["would_keep"])
         agrees = agreement(local.prediction, answer.prediction, confidence=self._report_threshold)
         with self._lock:
-            loss = kept and agrees < self._agree_from
+            loss = mark.would_keep and agrees < self._agree_from
             self._errors.add(loss=loss)
             if self._risk is not None:
                 self._risk.audited(loss=loss)
@@ -95,3 +114,60 @@ class Auditor:
             audits=estimate.audits,
             threshold=self.threshold,
         )
+
+
+class AuditedRisk:
+    """Moves the threshold so that the risk stays at `alpha` while the world drifts.
+
+    After each audit the kept share q changes by step * (alpha - loss), as in adaptive conformal inference
+    (Gibbs and Candes, NeurIPS 2021), and the threshold is the q-quantile of the last scores. The mean loss
+    over T audits is then within 1 / (step T) of `alpha`, however the frames are distributed.
+    """
+
+    def __init__(self, alpha: float, kept_share: float = 0.5, step: float = STEP) -> None:
+        self._alpha = alpha
+        self._step = step
+        self._kept_share = kept_share
+        self._scores: deque[float] = deque(maxlen=WINDOW)
+
+    def saw(self, score: float) -> None:
+        """Note the score of any frame."""
+        self._scores.append(score)
+
+    @property
+    def threshold(self) -> float:
+        """Frames with a lower score may be kept; -inf until scores are known."""
+        if not self._scores or self._kept_share <= 0:
+            return -math.inf
+        if self._kept_share >= 1:
+            return math.inf
+        return float(np.quantile(self._scores, self._kept_share))
+
+    def audited(self, *, loss: bool) -> None:
+        """A frame that was drawn at random was kept and wrong, or not."""
+        moved = self._kept_share + self._step * (self._alpha - loss)
+        self._kept_share = min(1.0 + self._step, max(-self._step, moved))
+
+
+class ErrorWindow:
+    """The last 500 audits: what the daemon reports of itself."""
+
+    def __init__(self) -> None:
+        self._losses: deque[bool] = deque(maxlen=WINDOW)
+
+    def add(self, *, loss: bool) -> None:
+        """One audited frame was kept and wrong, or not."""
+        self._losses.append(loss)
+
+    def estimate(self) -> ErrorEstimate | None:
+        """Share and interval; None before the first audit."""
+        count = len(self._losses)
+        return wilson(sum(self._losses), count) if count else None
+
+
+def wilson(events: int, count: int) -> ErrorEstimate:
+    """Share of `events` in `count` with its 95 % interval; right for few events as well."""
+    share, z2 = events / count, _Z * _Z
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
+    return ErrorEstimate(share, max(0.0, centre - half), min(1.0, centre + half), count)

@@ -1,13 +1,13 @@
-"""What a policy is: a prediction and what is known of the moment go in, a decision comes out."""
+"""What the rules of the policy read and give back: a context, a decision, and the reasons for it."""
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
-from spillover.common.images import Region
-from spillover.common.types import Decision, Prediction
+from spillover.common.types import Decision, Region
 from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
 
@@ -38,46 +38,44 @@ class Reason(enum.StrEnum):
     OUTRANKED = "outranked"
 
 
-HELD_BACK = frozenset(
-    {
-        Reason.NO_TIME,
-        Reason.IN_FLIGHT_CAP,
-        Reason.PUSHBACK,
-        Reason.BREAKER_OPEN,
-        Reason.TOO_SLOW,
-        Reason.OVER_BUDGET,
-    }
-)
-"""The policy wanted the cloud's answer and the moment forbade it: such a frame's result is EDGE_DEGRADED."""
-
 NEEDS_WHOLE = frozenset({Reason.AUDIT, Reason.EMPTY_AUDIT, Reason.MOTION, Reason.LOST_TRACK})
-"""What such frames are sent for is what the edge may have missed: a crop around what it saw will not tell."""
+"""Such a frame is sent for what the edge may have missed, so a crop around what it saw is not enough."""
 
 UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
 """Reasons to send that have no gain to rank by."""
 
+PUT_OFF: Mapping[str, Reason] = MappingProxyType(
+    {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
+)
+"""Only chance or the clock asked for the cloud here: the frame may stay, and its result is not degraded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a policy may know of the moment besides the prediction."""
+    """Everything that the rules read about one frame and its moment."""
 
     time_left_s: float
     """Until the frame's deadline."""
     link: LinkState
     now_s: float = 0.0
     """Monotonic seconds, for rules that count by time."""
+    score: float | None = None
+    """What the scorer makes of the prediction; None where it has nothing to judge by."""
     threshold: float | None = None
-    """Moved by audits; None is the configuration's."""
+    """Set by audits; None leaves it to the configuration."""
     surroundings: Surroundings = UNSEEN
     region: Region | None = None
-    """What a crop would show of the frame; None where none is to be cut."""
+    """What a crop would show of the frame; None where no crop can be sent."""
     since_last_offload_s: float = math.inf
-    """Age of the newest frame that the cloud was asked about, where its answer is carried."""
+    """Age of the newest frame that was sent and whose answer corrects the frames after it."""
 
 
-class Policy(Protocol):
-    """Decides on one frame. The same inputs and draws give the same decision."""
+class Rule(Protocol):
+    """One step of the policy: takes the decision so far, and returns it unchanged or changed.
 
-    def decide(self, prediction: Prediction, context: Context) -> Decision:
-        """Keep or send, and why."""
+    The same decision, context and draws give the same result; a rule that ranks frames has state of its own.
+    """
+
+    def __call__(self, decision: Decision, context: Context) -> Decision:
+        """Apply the rule to one frame."""
         ...

@@ -2,13 +2,13 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from spillover.common.types import Action, Decision, Prediction
-from spillover.edge.link.byte_budget import Budget, TokenBucket, wire_bytes
+from spillover.common.types import Action, Decision
+from spillover.edge.link.byte_budget import wire_bytes
 from spillover.edge.link.state import PayloadOption, Tokens
-from spillover.edge.policy.base import UNRANKED, Context, Policy, Reason
+from spillover.edge.policy.base import UNRANKED, Context, Reason
 
 WINDOW = 500
 """Frames that a frame is ranked among."""
@@ -87,43 +87,25 @@ class RankRule:
         return min(1.0, refill_bytes_per_s * elapsed_s / offered)
 
 
-class BudgetRule:
-    """The rule with a bucket of its own, for simulations; see `RankRule`."""
-
-    def __init__(self, budget: Budget, now_s: float) -> None:
-        self._budget = budget
-        self._bucket = TokenBucket(budget, now_s)
-        self._rule = RankRule()
-
-    def offer(self, gain: float, payload_bytes: float, now_s: float) -> RankDecision:
-        """Judge one frame. Spends nothing."""
-        budget = self._budget
-        left_bytes = self._bucket.available(now_s)
-        tokens = Tokens(left_bytes, budget.bucket_bytes, budget.refill_bytes_per_s)
-        return self._rule.judge(gain, payload_bytes, tokens, now_s)
-
-    def spend(self, payload_bytes: float, now_s: float) -> bool:
-        """Pay for what is about to leave, at its true size; False where the tokens do not cover it."""
-        return self._bucket.take(payload_bytes, now_s)
+Judge = Callable[[float, float, Tokens, float], RankDecision]
+"""As `RankRule.judge`: gain, bytes, tokens, seconds."""
 
 
-class Ranked:
-    """Keeps what another policy would send where others gain more per byte of the budget.
+class RankByBudget:
+    """Keeps what would be sent while other frames gain more per byte of the budget.
 
     Audits are not ranked, nor is mode `cloud_only`: they take what there is.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._rule = RankRule()
+    def __init__(self, judge: Judge | None = None) -> None:
+        self._judge = judge or RankRule().judge
 
-    def decide(self, prediction: Prediction, context: Context) -> Decision:
-        """Ask the inner policy, then rank."""
-        decision = self._policy.decide(prediction, context)
+    def __call__(self, decision: Decision, context: Context) -> Decision:
+        """Rank the frame, and say how many bytes of the budget it needs."""
         option = _option(decision, context.link.view.options)
         size = wire_bytes(option.payload_bytes if option else 0.0)
         tokens = context.link.tokens
-        verdict = self._rule.judge(decision.expected_gain, size, tokens, context.now_s)
+        verdict = self._judge(decision.expected_gain, size, tokens, context.now_s)
         # What was never made, or seems to exceed the bucket, is tried: sizes are learnt by making them.
         needed = min(size, tokens.bucket_bytes) if option and option.measured else 0.0
         inputs = decision.inputs | {
@@ -131,13 +113,15 @@ class Ranked:
             "needed_rank": verdict.needed_rank,
             "budget_share": verdict.budget_share,
             "tokens_bytes": verdict.tokens,
+            "bucket_bytes": tokens.bucket_bytes,
             "needed_bytes": needed,
             "wire_bytes": size,
         }
+        decision = replace(decision, needed_bytes=needed, inputs=inputs)
         outranked = verdict.rank < verdict.needed_rank and decision.reason not in UNRANKED
         if decision.action is not Action.KEEP and outranked:
-            return replace(decision, action=Action.KEEP, reason=Reason.OUTRANKED, inputs=inputs)
-        return replace(decision, inputs=inputs)
+            return replace(decision, action=Action.KEEP, reason=Reason.OUTRANKED, region=None)
+        return decision
 
 
 def _option(decision: Decision, options: Sequence[PayloadOption]) -> PayloadOption | None:

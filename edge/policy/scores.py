@@ -1,8 +1,9 @@
-"""Scores of a prediction: how much the cloud's answer could add. Higher is always more to gain.
+"""Scores of a prediction: how much the cloud's answer could add, and where in the frame it could.
 
-The workbench draws its curves from this same table.
+A higher score is always more to gain. The workbench draws its curves from the same table of scorers.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from spillover.common.model.manifest import Task
-from spillover.common.types import Classification, Detections, Prediction
+from spillover.common.types import Classification, Detections, Image, Prediction, Region
+
+MARGIN = 0.2
+"""Widens a region by this share of itself, on every side: what is around a thing helps to tell it."""
+LEAST_SIDE = 0.5
+"""Of the frame's shorter side; in a smaller region things would look larger than any in training did."""
+MOST_SHARE = 0.7
+"""Of the frame's pixels; a larger region saves too little for what is lost beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,35 @@ def doubtful(detections: Detections, settings: ScoreSettings) -> npt.NDArray[np.
     """Which boxes (N,) are within `band` of the report threshold."""
     confidence, threshold = detections.confidence, settings.report_threshold
     return (confidence >= threshold - settings.band) & (confidence <= threshold + settings.band)
+
+
+def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSettings) -> Region | None:
+    """The region around the boxes in doubt, those that `near_threshold` counts, within the frame (H, W, 3).
+
+    None without such a box, and where the region would be nearly the whole frame.
+    """
+    if not isinstance(prediction, Detections):
+        return None
+    boxes = prediction.xyxy[doubtful(prediction, settings)]
+    if not len(boxes):
+        return None
+    height, width = image.shape[:2]
+    least = math.ceil(LEAST_SIDE * min(height, width))
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    x, y = _widened(left, right, least, width), _widened(top, bottom, least, height)
+    region = Region(x[0], y[0], x[1], y[1])
+    return region if region.share_of(image) <= MOST_SHARE else None
+
+
+def _widened(low: float, high: float, least: int, limit: int) -> tuple[int, int]:
+    """The stretch with its margins, at least so long, moved and cut to lie within 0 and `limit`."""
+    grow = max(MARGIN * (high - low), (least - (high - low)) / 2)
+    begin, end = math.floor(low - grow), math.ceil(high + grow)
+    if begin < 0:
+        begin, end = 0, max(end, least)
+    if end > limit:
+        begin, end = min(begin, limit - least), limit
+    return max(0, begin), min(limit, end)
 
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType(

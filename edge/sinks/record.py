@@ -6,11 +6,14 @@
      "classes": [{"class_id": 0, "probability": 0.91, "label": "tench"}],
      "timings": {"capture_s": 0.0021, ..., "total_s": 0.0473}, "payload_bytes": 31984,
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
-                  "predicted_latency_s": 0.0, "inputs": {"score": 0.62, "threshold": 0.5}},
+                  "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
+                  "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
+                  "region": null, "audit": null, "degraded": false, "is_probe": false},
      "error": "", "carried_from": ""}
 
 A detector's record has `boxes` in place of `classes`; `null` means "not this task", an empty list "nothing
-seen". Times are in seconds, boxes in pixels of the frame.
+seen". Times are in seconds, boxes in pixels of the frame. `audit` is `{"would_keep": true}` or `false` for a
+frame that was drawn for an audit, `region` is `[left, top, right, bottom]` where a crop was sent.
 """
 
 from collections.abc import Callable, Sequence

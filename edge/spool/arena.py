@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spillover.common.files import sync_folder
 from spillover.edge.spool.extents import Extents
 from spillover.edge.spool.record import (
     BLOCK_BYTES,
@@ -122,7 +123,7 @@ class Arena:
             """Records evicted so far."""
             self._next_id = 1
             self._open()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             os.close(self._file)
             raise
@@ -344,12 +345,3 @@ def _write(file: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync the file's entry in its folder."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

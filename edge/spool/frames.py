@@ -1,4 +1,4 @@
-"""What is spooled for a frame: its parcel, and what its late result needs besides."""
+"""What is spooled for a frame: what leaves the device, and what its late result needs besides."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ import numpy as np
 from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage
 from spillover.common.model.preprocess import Geometry
-from spillover.common.types import Action, AnsweredBy, Decision, Detections, Result, Timings
+from spillover.common.types import AnsweredBy, Decision, Detections, Result, Timings
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
 from spillover.edge.uplink.outcome import CloudAnswer
 
-_FORMAT = 1
+_FORMAT = 2
 _Row = tuple[float, float, float, float, float, int]
 
 
@@ -34,10 +34,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     scale_x: float
     offset_x: int
     offset_y: int
-    action: str
-    reason: str
-    expected_gain: float
-    inputs: dict[str, float]
+    decision: Decision
     head_sha256: str = ""
     """Of features; then `jpeg` holds their bytes, and `geometry` what leads back to the frame."""
     geometry: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
@@ -54,7 +51,6 @@ _decoder = msgspec.msgpack.Decoder(_Body)
 
 def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
     """The bytes to spool. Raises InvalidInputError for a tensor, which waits as a picture."""
-    decision = local.decision
     return _encoder.encode(
         _Body(
             **_payload_fields(encoded_frame),
@@ -67,10 +63,7 @@ def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
             source=local.source,
             frame_width=encoded_frame.frame_width,
             frame_height=encoded_frame.frame_height,
-            action=decision.action.value,
-            reason=decision.reason,
-            expected_gain=decision.expected_gain,
-            inputs=decision.inputs,
+            decision=local.decision,
             rest=_rows(encoded_frame.rest) if encoded_frame.rest is not None else None,
         )
     )
@@ -124,8 +117,7 @@ class SpooledFrame:
     def __init__(self, body: bytes) -> None:
         try:
             self._body = _decoder.decode(body)
-            self._action = Action(self._body.action)
-        except (msgspec.DecodeError, ValueError) as error:
+        except msgspec.DecodeError as error:
             raise InvalidInputError(f"not a spooled frame: {error}") from error
         if self._body.format > _FORMAT:
             raise InvalidInputError(f"spooled by a later version: format {self._body.format}")
@@ -167,7 +159,7 @@ class SpooledFrame:
             answered_by=AnsweredBy.CLOUD,
             prediction=answer.prediction,
             model=answer.model,
-            decision=Decision(self._action, body.reason, body.expected_gain, inputs=body.inputs),
+            decision=body.decision,
             timings=Timings(
                 network_s=answer.network_s,
                 server_queue_s=answer.server_queue_s,

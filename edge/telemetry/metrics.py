@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.policy.risk import ErrorEstimate
+from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.spool import Refusal, SpoolState

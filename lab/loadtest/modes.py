@@ -24,10 +24,10 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
 
 
 def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
-    """What only shows beside the model: a policy or carrying that is not for its task. Raises ConfigError."""
+    """Refuse a policy or a temporal correction that is not for the model's task. Raises ConfigError."""
     try:
         build_temporal(edge.temporal, task)
-        build_policy(edge.mode, edge.policy, task, report_threshold=0.5, draw=lambda: 0.5)
+        build_policy(edge, task, report_threshold=0.5, draw=lambda: 0.5)
     except ConfigError as error:
         raise ConfigError(f"modes.{mode}: {error}") from error
 

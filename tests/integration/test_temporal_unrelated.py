@@ -1,4 +1,4 @@
-"""Carried answers on pictures that have nothing to do with each other: they must do no harm."""
+"""Temporal correction on pictures that have nothing to do with each other: it must do no harm."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.uplink.outcome import CloudAnswer
 from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
-from tests.support.uplinks import RecordingReply
 
 PICTURES = 2000
 SENT_EVERY = 10
@@ -45,6 +44,6 @@ def test_unrelated_pictures_stay_as_they_are(shared_dir: Path, tmp_path: Path) -
         right["shown"] += int(shown.class_id[0] == truth[index])
         if number % SENT_EVERY == 0:
             answer = CloudAnswer(cloud.predict(picture)[0], ModelId("big", "1"), 0.0, 0.0, 0.0, 0.0)
-            temporal.watch(RecordingReply(), str(number), number / 10, own).complete(answer)
+            temporal.sent(str(number), number / 10, own)(answer)
     assert right["own"] > 0.7 * PICTURES
     assert right["shown"] >= right["own"] - 0.005 * PICTURES

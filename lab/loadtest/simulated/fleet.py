@@ -11,9 +11,10 @@ from typing import cast
 import grpc.aio
 import numpy as np
 
+from spillover.common.types import Action
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.edge.link.state import LinkState
-from spillover.edge.policy.base import Reason
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.chain import SEND_ALL, LinkGuard, Policy
 from spillover.edge.uplink.call_status import CallStatus, LinkSignal
 from spillover.edge.uplink.in_flight import Call, InFlight
 from spillover.edge.uplink.limits import BreakerRule
@@ -56,6 +57,7 @@ class SimulatedFleet:
     def __init__(self, job: Job, address: str, edges: range, arrivals: Arrivals) -> None:
         self._job = job
         self._arrivals = arrivals
+        self._policy = policy_of_wanted_frames()
         self._edges = {number: _edge(number, address, job) for number in edges}
         # The frame's fields and the payload's are made apart: protobuf merges messages that are put together.
         self._payloads = [_payload_field(payload) for payload in job.payloads]
@@ -135,11 +137,12 @@ class SimulatedFleet:
         return [float(delay_s) for delay_s in self.log.delay_s[here]]
 
     def _begin(self, index: int, start_s: float, now: float) -> "asyncio.Task[None] | None":
-        """An edge's rules before a call, as its link guard has them; a frame held back stays local."""
+        """Send a frame, or keep it where an edge's own policy would hold it back."""
         edge = self._edges[int(self._arrivals.edge[index])]
         left_s = start_s + self._arrivals.due_s[index] + self._job.deadline_s - self._job.margin_s - now
-        if held_back := _held_back(edge.in_flight.state(), left_s):
-            self.log.reasons[index] = held_back
+        decision = self._policy.decide(Context(left_s, edge.in_flight.state()))
+        if decision.action is Action.KEEP:
+            self.log.reasons[index] = decision.reason
             return None
         call = Call(now + left_s)
         edge.in_flight.start(call)
@@ -197,15 +200,9 @@ class SimulatedFleet:
         return bytes(frame.SerializeToString()) + payload
 
 
-def _held_back(link: LinkState, left_s: float) -> str:
-    """Why an edge would not send now, in the words and the order of its link guard; empty where it would."""
-    obstacles = {
-        Reason.NO_TIME: left_s <= 0,
-        Reason.PUSHBACK: link.pushback_left_s > 0,
-        Reason.BREAKER_OPEN: not link.breaker_allows,
-        Reason.IN_FLIGHT_CAP: link.in_flight >= link.max_in_flight,
-    }
-    return next((str(reason) for reason, forbids in obstacles.items() if forbids), "")
+def policy_of_wanted_frames() -> Policy:
+    """The edge's policy for frames that the recorded edge wanted answered by the cloud."""
+    return Policy(SEND_ALL, [LinkGuard()])
 
 
 def _edge(number: int, address: str, job: Job) -> _Edge:

@@ -16,7 +16,6 @@ from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
 from spillover.edge.payload.types import Payload as EdgePayload
-from spillover.edge.policy.variants import logged_region
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.loadtest.simulated.job import LoggedFrame, Payload
@@ -87,8 +86,7 @@ def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig)
             if number in wanted:
                 frame = Frame(picture.image, str(number), number, "camera", 0.0, 0.0)
                 decision = wanted[number]
-                region = logged_region(decision.inputs)
-                crop = Crop(region, NO_BOXES) if region else None
+                crop = Crop(decision.region, NO_BOXES) if decision.region else None
                 payloads[number] = _payload(payload_encoder.pack(frame, decision.payload, crop).payload)
             number += 1
     finally:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.policy.features import tempered
+from spillover.edge.policy.gain import tempered
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.mixture import Floats, Mixture
 from spillover.lab.pairs.fit.calibrate import boxes_of, confidence_of_same

@@ -17,8 +17,7 @@ from spillover.edge.config import PictureVariant
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.encoder import encode_variant
 from spillover.edge.payload.types import EncodedFrame
-from spillover.edge.policy.region import doubtful_region
-from spillover.edge.policy.scores import ScoreSettings
+from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.progress import Progress
 

@@ -1,84 +1,141 @@
-"""Makes the decisions of a log again, from nothing but the numbers that each carries."""
+"""Makes the decisions of a log again: the edge's own rules, fed with each decision's numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
-from spillover.edge.policy.base import NEEDS_WHOLE, Reason
-from spillover.edge.policy.variants import logged_region
+from spillover.edge.inference.scene import Surroundings
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.policy.base import Context, Rule
+from spillover.edge.policy.budget import RankByBudget, RankDecision
+from spillover.edge.policy.chain import (
+    BREAKER_LEVEL,
+    KEEP_ALL,
+    SEND_ALL,
+    Audit,
+    ChoosePayload,
+    EmptyRules,
+    LinkGuard,
+    Policy,
+    Refresh,
+    ScoreThreshold,
+)
 from spillover.edge.sinks.record import Record
 
-_CHANCE = {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
-_BY_SCORE = (Reason.SCORE, Reason.MOTION, Reason.LOST_TRACK)
-"""Which of these a decision tells is the larger of gains that are not logged one by one."""
+_CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
+_COMPARED = ("reason", "score", "audit", "degraded", "is_probe")
+_RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
+_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "server_infer_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Remade:
-    """How many decisions of mode `hybrid` there were, and the frames whose decision does not follow."""
+    """How many decisions there were, and the frames whose decision does not follow from its numbers."""
 
     decisions: int
     different: tuple[str, ...]
 
 
 def remake(records: Sequence[Record]) -> Remade:
-    """Make again what the policy decided on; decisions by mode alone are passed over."""
-    decided = [record for record in records if "threshold" in record.decision.inputs]
+    """Make the decisions of a log again; those of mode `edge_only`, which have no numbers, are left out."""
+    decided = [record for record in records if record.decision.inputs]
     different = [record.frame_id for record in decided if not follows(record.decision)]
     return Remade(len(decided), tuple(different))
 
 
 def follows(decision: Decision) -> bool:
-    """Whether action and reason are those that the rules of `edge.policy` make of the inputs."""
-    told = decision.inputs
-    wish = _wish(decision, told)
-    if wish is None:
-        return decision.action is Action.KEEP and decision.reason == _kept(told)
-    if (obstacle := _obstacle(decision, told)) is None:
-        return decision.reason == wish and _may_leave_so(decision)
-    if wish in _CHANCE:
-        return decision.action is Action.KEEP and decision.reason == _CHANCE[wish]
-    return decision.action in {Action.KEEP, Action.SPOOL} and decision.reason == obstacle
+    """Whether the rules of `edge.policy` make this decision from its inputs."""
+    again = made_again(decision)
+    # A picture that took the place of refused features is not what the policy chose.
+    compared = _COMPARED if decision.fallback else (*_COMPARED, *_CHOSEN)
+    return all(getattr(again, name) == getattr(decision, name) for name in compared)
 
 
-def _may_leave_so(decision: Decision) -> bool:
-    """A crop needs a region to be cut out, and a reason that does not ask for the whole frame."""
-    if decision.action is Action.SEND_CROPS:
-        return logged_region(decision.inputs) is not None and decision.reason not in NEEDS_WHOLE
-    return decision.action not in {Action.KEEP, Action.SPOOL}
+def made_again(decision: Decision) -> Decision:
+    """What the rules decide, given nothing but the inputs of a logged decision and the region of its crop."""
+    logged = _Inputs(decision.inputs)
+    return logged.policy().decide(logged.context(decision))
 
 
-def _wish(decision: Decision, told: Mapping[str, float]) -> Reason | None:
-    """Why the frame should be sent, before the link is asked; None keeps it."""
-    if "score" not in told:
-        by_score = None if told["draw"] >= told["empty_audit_share"] else Reason.EMPTY_AUDIT
-    elif told["score"] < told["threshold"] or told.get("rank", 1.0) < told.get("needed_rank", 0.0):
-        by_score = None
-    else:
-        by_score = next((reason for reason in _BY_SCORE if decision.reason == reason), Reason.SCORE)
-    if by_score is not None:
-        return by_score
-    if told.get("since_last_offload_s", 0.0) >= told.get("refresh_s", 1.0):
-        return Reason.REFRESH
-    return Reason.AUDIT if told.get("audit_draw", 1.0) < told.get("audit_share", 0.0) else None
+class _Inputs:
+    """The numbers of one decision, as the settings of the rules and as their context."""
 
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self._numbers = numbers
 
-def _kept(told: Mapping[str, float]) -> Reason:
-    """Why a frame stays that nothing would send."""
-    if "score" not in told:
-        return Reason.EMPTY
-    return Reason.CONFIDENT if told["score"] < told["threshold"] else Reason.OUTRANKED
+    def policy(self) -> Policy:
+        """The rules that have left numbers behind, set as they were."""
+        numbers, get = self._numbers, self._numbers.get
+        rules: list[Rule] = [ChoosePayload(), LinkGuard(get("spool_from"))]
+        if "rank" in numbers:
+            rank = RankDecision(True, *(numbers[name] for name in _RANK))
+            rules.append(RankByBudget(lambda *_: rank))
+        if "refresh_s" in numbers:
+            rules.append(Refresh(numbers["refresh_s"]))
+        if "threshold" not in numbers:
+            return Policy(SEND_ALL, rules)
+        empty = EmptyRules(
+            get("empty_audit_share", 0.0), get("motion_gain", 0.0), get("lost_track_gain", 0.0)
+        )
+        rules += [
+            ScoreThreshold(numbers["threshold"], empty, lambda: get("draw", 1.0)),
+            Audit(get("audit_share", 0.0), lambda: get("audit_draw", 1.0)),
+        ]
+        return Policy(KEEP_ALL, rules)
 
+    def context(self, decision: Decision) -> Context:
+        """What the rules read."""
+        get = self._numbers.get
+        return Context(
+            time_left_s=get("time_left_s", 0.0),
+            link=self._link(),
+            score=get("prediction_score"),
+            surroundings=Surroundings(
+                get("motion", 0.0), bool(get("lost_track")), empty="motion" in self._numbers
+            ),
+            region=decision.region,
+            since_last_offload_s=get("since_last_offload_s", 0.0),
+        )
 
-def _obstacle(decision: Decision, told: Mapping[str, float]) -> Reason | None:
-    """The first that forbids the call, in the order of `edge.policy.rules`."""
-    probes = told["breaker"] > 0 or (told["may_probe"] and not told["in_flight"])
-    obstacles = {
-        Reason.NO_TIME: told["time_left_s"] <= 0,
-        Reason.PUSHBACK: told["pushback_left_s"] > 0,
-        Reason.BREAKER_OPEN: not told["breaker_allows"],
-        Reason.IN_FLIGHT_CAP: told["in_flight"] >= told["max_in_flight"],
-        Reason.TOO_SLOW: decision.predicted_latency_s > told["time_left_s"] and not probes,
-        Reason.OVER_BUDGET: told.get("needed_bytes", 0.0) > told.get("tokens_bytes", 0.0),
-    }
-    return next((reason for reason, forbids in obstacles.items() if forbids), None)
+    def _link(self) -> LinkState:
+        get, free = self._numbers.get, Tokens()
+        phases = {level: phase for phase, level in BREAKER_LEVEL.items()}
+        estimate = LinkEstimate(*(get(name, 0.0) for name in _ESTIMATE))
+        bytes_in_flight, may_probe = get("bytes_in_flight", 0.0), bool(get("may_probe"))
+        return LinkState(
+            in_flight=int(get("in_flight", 0)),
+            max_in_flight=int(get("max_in_flight", 0)),
+            pushback_left_s=get("pushback_left_s", 0.0),
+            breaker=phases[get("breaker", 0.0)],
+            breaker_allows=bool(get("breaker_allows")),
+            view=LinkView(estimate, self._options(), bytes_in_flight, may_probe),
+            tokens=Tokens(get("tokens_bytes", free.left_bytes), get("bucket_bytes", free.bucket_bytes)),
+        )
+
+    def _options(self) -> tuple[PayloadOption, ...]:
+        """The forms to choose from, in the order in which they were offered."""
+        prefix = "latency_s."
+        names = [key.removeprefix(prefix) for key in self._numbers if key.startswith(prefix)]
+        return tuple(map(self._option, names))
+
+    def _option(self, name: str) -> PayloadOption:
+        def get(number: str) -> float:
+            return self._numbers.get(f"{number}.{name}", 0.0)
+
+        action = Action.SEND_FRAME
+        if get("is_crop"):
+            action = Action.SEND_CROPS
+        elif get("is_features"):
+            action = Action.SEND_FEATURES
+        return PayloadOption(
+            name,
+            action,
+            get("payload_bytes"),
+            get("latency_s"),
+            get("fidelity"),
+            get("encode_s"),
+            get("server_s"),
+            measured=not get("is_guess"),
+            due=bool(get("due")),
+        )

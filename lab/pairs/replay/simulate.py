@@ -1,13 +1,18 @@
 """Frames over a link trace, in simulated time: what would have been sent, and what back in time."""
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spillover.edge.link.byte_budget import Budget
-from spillover.edge.link.estimator import LinkEstimator, Transfer
-from spillover.edge.policy.budget import BudgetRule
+from spillover.common.types import Action
+from spillover.edge.link.byte_budget import Budget, TokenBucket, wire_bytes
+from spillover.edge.link.estimator import PRIOR, LinkEstimator, Transfer
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.policy.base import Context, Rule
+from spillover.edge.policy.budget import RankByBudget
+from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
 from spillover.lab.pairs.replay.trace import LinkTrace
 
 IN_FLIGHT = 4
@@ -35,6 +40,24 @@ class Setting:
     server_s: float = 0.03
     give_up_after_s: float = 2.0
     """After the deadline."""
+
+
+class SimulatedBudget:
+    """A byte budget in simulated time."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._bucket = TokenBucket(budget, 0.0)
+
+    def tokens(self, now_s: float) -> Tokens:
+        """What is there to spend."""
+        return Tokens(
+            self._bucket.available(now_s), self._budget.bucket_bytes, self._budget.refill_bytes_per_s
+        )
+
+    def spend(self, size_bytes: float, now_s: float) -> bool:
+        """Pay for bytes that are about to leave; False where the tokens do not cover them."""
+        return self._bucket.take(size_bytes, now_s)
 
 
 class Sender(Protocol):
@@ -65,30 +88,31 @@ class Naive:
 
 
 class LinkAware:
-    """Sends what the estimator expects back in time, and what the budget pays for.
+    """Sends what the edge's own policy sends, with an estimator fed by the calls of the simulation.
 
-    With a budget the rank rule picks; without one the threshold does.
+    With a budget the rank picks among all frames that gain anything; without one the threshold does.
     """
 
     def __init__(self, setting: Setting, threshold: float, budget: Budget | None = None) -> None:
         self._setting = setting
-        self._threshold = threshold
-        self._rule = BudgetRule(budget, 0.0) if budget else None
+        least = _ANY_GAIN if budget else threshold
+        rules: list[Rule] = [ScoreThreshold(least, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
+        self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
+        self._budget = SimulatedBudget(budget) if budget else None
         self._link = LinkEstimator()
         self.probes = 0
 
     def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
-        """By gain or rank, then by time."""
-        if not self._worth(frame, now_s) or len(under_way) >= IN_FLIGHT:
+        """Decide as the daemon does, then pay from the budget."""
+        context = self._context(frame, now_s, under_way)
+        decision = self._policy.decide(context)
+        if decision.action is Action.KEEP:
             return False
-        in_time = self._in_time(frame, now_s, under_way)
-        # Without a probe now and then nobody would learn that the link has healed.
-        if not in_time and (under_way or not self._link.may_probe(now_s)):
+        if self._budget and not self._budget.spend(wire_bytes(frame.payload_bytes), now_s):
             return False
-        if self._rule and not self._rule.spend(frame.payload_bytes, now_s):
-            return False
-        self._link.tried(now_s, probe=not in_time)
-        self.probes += not in_time
+        late = decision.predicted_latency_s > context.time_left_s
+        self._link.tried(now_s, probe=late)
+        self.probes += late
         return True
 
     def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
@@ -98,17 +122,29 @@ class LinkAware:
         else:
             self._link.timed_out(transfer)
 
-    def _worth(self, frame: ReplayFrame, now_s: float) -> bool:
-        if self._rule is None:
-            return frame.gain >= self._threshold
-        return self._rule.offer(frame.gain, frame.payload_bytes, now_s).send
-
-    def _in_time(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+    def _context(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> Context:
         estimate = self._link.estimate(now_s)
-        left_s = frame.captured_s + self._setting.deadline_s - now_s
-        # What is under way is before this frame on the link.
+        # What is under way is before this frame on the link; of a link never used nothing is expected.
         queued_bytes = frame.payload_bytes + sum(under_way)
-        return estimate is not None and estimate.latency_s(queued_bytes, self._setting.encode_s) <= left_s
+        latency_s = estimate.latency_s(queued_bytes, self._setting.encode_s) if estimate else math.inf
+        option = PayloadOption("picture", Action.SEND_FRAME, frame.payload_bytes, latency_s, fidelity=1.0)
+        view = LinkView(estimate or PRIOR, (option,), may_probe=self._link.may_probe(now_s))
+        tokens = self._budget.tokens(now_s) if self._budget else Tokens()
+        return Context(
+            time_left_s=frame.captured_s + self._setting.deadline_s - now_s,
+            link=LinkState(len(under_way), IN_FLIGHT, view=view, tokens=tokens),
+            now_s=now_s,
+            score=frame.gain,
+        )
+
+
+_ANY_GAIN = math.ulp(0.0)
+"""The least threshold that a gain of 0 does not reach."""
+
+
+def _never() -> float:
+    """A draw that sends no frame at random."""
+    return 1.0
 
 
 @dataclass(frozen=True, slots=True)

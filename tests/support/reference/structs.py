@@ -95,6 +95,8 @@ def _scalar(kind: inspect.Type) -> str:
             return f"{'integer' if isinstance(kind, inspect.IntType) else 'number'}{_bounds(kind)}"
         case inspect.StrType(pattern=pattern):
             return _text(pattern)
+        case inspect.NamedTupleType(fields=parts):
+            return f"list: {', '.join(part.name for part in parts)}"
     return "true or false" if isinstance(kind, inspect.BoolType) else "anything"
 
 

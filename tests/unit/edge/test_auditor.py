@@ -1,20 +1,18 @@
 """Audits: who is sent at random, what is counted of them, and what moves with them."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from spillover.common.model.manifest import Task
-from spillover.common.types import Action, Classification, ModelId, Result
-from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import Mode, PolicyConfig
+from spillover.common.types import Action, AuditMark, Classification, Decision, ModelId, Result
 from spillover.edge.link.state import LinkState
-from spillover.edge.policy.auditor import Auditor
-from spillover.edge.policy.base import HELD_BACK, Context
-from spillover.edge.policy.risk import ErrorEstimate
+from spillover.edge.policy.auditor import Auditor, ErrorEstimate
+from spillover.edge.policy.base import Context
 from spillover.edge.uplink.outcome import CloudAnswer
 from tests.support.edge_values import classification, result
+from tests.support.policies import decide, policy_of
 
 FREE = Context(time_left_s=0.4, link=LinkState(in_flight=0, max_in_flight=4))
 
@@ -27,38 +25,32 @@ def says(class_id: int) -> CloudAnswer:
 
 def test_confident_frames_are_audited_at_random() -> None:
     """About the share asked for is sent, with the draw, and marked as what the policy would have kept."""
-    policy = build_policy(
-        Mode.HYBRID, PolicyConfig(audit_share=0.1), Task.CLASSIFICATION, 0.5, random.Random(1).random
-    )
-    decisions = [policy.decide(classification(0.9, 0.1), FREE) for _ in range(4000)]
+    policy = policy_of(draw=random.Random(1).random, audit_share=0.1)
+    decisions = [decide(policy, classification(0.9, 0.1), FREE) for _ in range(4000)]
     audits = [decision for decision in decisions if decision.action is Action.SEND_FRAME]
     assert abs(len(audits) / 4000 - 0.1) < 4 * (0.1 * 0.9 / 4000) ** 0.5
     assert {decision.reason for decision in audits} == {"audit"}
-    assert all(decision.inputs["would_keep"] and decision.inputs["audit"] for decision in audits)
+    assert all(decision.audit == AuditMark(would_keep=True) for decision in audits)
     assert all(decision.inputs["audit_draw"] < 0.1 for decision in audits)
 
 
-def local(score: float, *, audit: bool, kept: bool) -> Result:
+def local(score: float, audit: AuditMark | None) -> Result:
     """The edge says class 0."""
-    inputs = {"score": score} | ({"audit": 1.0, "would_keep": float(kept)} if audit else {})
-    first = result()
-    return Result(
-        **{
-            **{name: getattr(first, name) for name in first.__slots__},
-            "decision": type(first.decision)(Action.SEND_FRAME, "audit", score, inputs=inputs),
-        }
-    )
+    return replace(result(), decision=Decision(Action.SEND_FRAME, "audit", score, score=score, audit=audit))
+
+
+KEPT, SENT = AuditMark(would_keep=True), AuditMark(would_keep=False)
 
 
 def test_only_audits_count_and_only_kept_ones_can_be_wrong() -> None:
     """Frames that the policy picks are no sample; one that it sends anyway is not the edge's mistake."""
     seen: list[ErrorEstimate] = []
     auditor = Auditor(0.5, 0.5, None, seen.append)
-    auditor.answered(local(0.2, audit=False, kept=True), says(1))
+    auditor.answered(local(0.2, None), says(1))
     assert seen == []
-    auditor.answered(local(0.2, audit=True, kept=True), says(1))
-    auditor.answered(local(0.9, audit=True, kept=False), says(1))
-    auditor.answered(local(0.2, audit=True, kept=True), says(0))
+    auditor.answered(local(0.2, KEPT), says(1))
+    auditor.answered(local(0.9, SENT), says(1))
+    auditor.answered(local(0.2, KEPT), says(0))
     assert [(estimate.error, estimate.audits) for estimate in seen] == [(1, 1), (0.5, 2), (1 / 3, 3)]
     assert seen[-1].low < 1 / 3 < seen[-1].high
     assert auditor.threshold is None
@@ -69,16 +61,14 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
     draws = random.Random(3)
     seen: list[ErrorEstimate] = []
     auditor = Auditor(0.5, 0.5, 0.05, seen.append)
-    policy = build_policy(Mode.HYBRID, PolicyConfig(audit_share=0.1), Task.CLASSIFICATION, 0.5, draws.random)
+    policy = policy_of(draw=draws.random, audit_share=0.1)
     kept_and_wrong = []
     for _ in range(20_000):
         doubt = draws.random() * 0.5
         context = Context(0.4, LinkState(max_in_flight=4), threshold=auditor.threshold)
-        decision = policy.decide(classification(1 - doubt, doubt), context)
+        decision = decide(policy, classification(1 - doubt, doubt), context)
         answer = says(int(draws.random() < doubt))
-        frame = local(
-            doubt, audit=bool(decision.inputs.get("audit")), kept=bool(decision.inputs.get("would_keep"))
-        )
+        frame = local(doubt, decision.audit)
         auditor.decided(frame)
         auditor.answered(frame, answer)
         keeps = decision.action is Action.KEEP or decision.reason == "audit"
@@ -89,10 +79,8 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
 
 def test_an_audit_that_cannot_leave_is_put_off() -> None:
     """Nobody but chance wanted the cloud's answer: the frame is the edge's, not a degraded one."""
-    policy = build_policy(
-        Mode.HYBRID, PolicyConfig(audit_share=1.0), Task.CLASSIFICATION, 0.5, lambda: 0.0, 0.0
-    )
+    policy = policy_of(draw=0.0, spool_from=0.0, audit_share=1.0)
     full = Context(0.4, LinkState(in_flight=4, max_in_flight=4))
-    decision = policy.decide(classification(0.9, 0.1), full)
+    decision = decide(policy, classification(0.9, 0.1), full)
     assert (decision.action, decision.reason) == (Action.KEEP, "audit put off")
-    assert decision.reason not in HELD_BACK
+    assert not decision.degraded

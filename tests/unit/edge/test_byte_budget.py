@@ -21,7 +21,8 @@ from spillover.edge.link.byte_budget import (
     build_meter,
     wire_bytes,
 )
-from spillover.edge.policy.budget import BudgetRule, Rank
+from spillover.edge.policy.budget import Rank, RankRule
+from spillover.lab.pairs.replay.simulate import SimulatedBudget
 from tests.support.slow_disk import Gate, returns
 
 
@@ -64,10 +65,11 @@ def rewards(drift: float, bucket_frames: float, share: float, seed: int) -> tupl
     sizes = random.uniform(20_000, 40_000, 6000)
     rate = share * 30_000 * 10  # bytes a second at 10 frames/s
     bucket = bucket_frames * 30_000
-    rule = BudgetRule(Budget(rate * 600 + bucket, 600, bucket), 0.0)
+    rule, budget = RankRule(), SimulatedBudget(Budget(rate * 600 + bucket, 600, bucket))
     gathered = 0.0
     for n, (gain, size) in enumerate(zip(gains, sizes, strict=True)):
-        if rule.offer(gain, size, n / 10).send and rule.spend(size, n / 10):
+        ranked = rule.judge(gain, size, budget.tokens(n / 10), n / 10)
+        if ranked.send and budget.spend(size, n / 10):
             gathered += gain
     best = 0.0
     for half in (slice(0, 3000), slice(3000, 6000)):
@@ -87,9 +89,9 @@ def test_the_rule_earns_nine_tenths_of_what_is_possible(drift: float, share: flo
 
 def test_a_frame_that_gains_nothing_is_never_sent() -> None:
     """Not even with a full bucket."""
-    rule = BudgetRule(Budget(1000, 10, 500), 0.0)
-    assert not rule.offer(0.0, 1, 100.0).send
-    assert rule.offer(0.1, 1, 101.0).send
+    rule, budget = RankRule(), SimulatedBudget(Budget(1000, 10, 500))
+    assert not rule.judge(0.0, 1, budget.tokens(100.0), 100.0).send
+    assert rule.judge(0.1, 1, budget.tokens(101.0), 101.0).send
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (10, 1, 6)])

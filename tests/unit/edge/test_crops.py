@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.images import EncodedImage, Region, decode_jpeg
-from spillover.common.types import Action, Decision, Detections
+from spillover.common.images import EncodedImage, decode_jpeg
+from spillover.common.types import Action, Decision, Detections, Region
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
@@ -14,9 +14,14 @@ from spillover.edge.payload.crops import crop_of, merged
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
-from spillover.edge.policy.region import LEAST_SIDE, MOST_SHARE, doubtful_region
-from spillover.edge.policy.scores import ScoreSettings, near_threshold
-from spillover.edge.policy.variants import in_form, logged_region
+from spillover.edge.policy.chain import ChoosePayload
+from spillover.edge.policy.scores import (
+    LEAST_SIDE,
+    MOST_SHARE,
+    ScoreSettings,
+    doubtful_region,
+    near_threshold,
+)
 from tests.support.edge_values import classification
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)
@@ -144,14 +149,13 @@ def _context(region):
 def test_a_decision_for_a_crop_says_where_it_is():
     """Action, form and place: enough to cut it again from the same picture."""
     region = Region(1, 2, 30, 40)
-    decision = in_form(Decision(Action.SEND_FRAME, Reason.SCORE, 0.5), _context(region))
+    decision = ChoosePayload()(Decision(Action.SEND_FRAME, Reason.SCORE, 0.5), _context(region))
     assert (decision.action, decision.payload) == (Action.SEND_CROPS, CROP.name)
-    assert logged_region(decision.inputs) == region
-    assert logged_region({}) is None
+    assert decision.region == region
 
 
 @pytest.mark.parametrize("reason", sorted(NEEDS_WHOLE))
 def test_what_the_edge_may_have_missed_is_asked_about_with_the_whole_frame(reason):
     """An audit of a crop would be no audit."""
-    decision = in_form(Decision(Action.SEND_FRAME, reason), _context(Region(1, 2, 30, 40)))
-    assert (decision.action, decision.payload) == (Action.SEND_FRAME, PICTURE)
+    decision = ChoosePayload()(Decision(Action.SEND_FRAME, reason), _context(Region(1, 2, 30, 40)))
+    assert (decision.action, decision.payload, decision.region) == (Action.SEND_FRAME, PICTURE, None)

@@ -13,12 +13,19 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Classification, Detections, Prediction
-from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import Mode, MultiViewConfig, PolicyConfig
+from spillover.edge.config import MultiViewConfig
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.features import classification_features, detection_features, tempered
-from spillover.edge.policy.gain import EdgeSide, GainFile, GainModel, features_of
+from spillover.edge.policy.gain import (
+    EdgeSide,
+    GainFile,
+    GainModel,
+    classification_features,
+    detection_features,
+    features_of,
+    tempered,
+)
+from tests.support.policies import decide, policy_of
 
 CLASSES = 10
 WEIGHT = np.linspace(0.1, 2.0, CLASSES)
@@ -146,9 +153,8 @@ def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
     gain = GainModel.load(path).gain(prediction)
     context = Context(time_left_s=1.0, link=LinkState(max_in_flight=4))
     for threshold, action in ((gain - 0.01, Action.SEND_FRAME), (gain + 0.01, Action.KEEP)):
-        config = PolicyConfig(kind="expected_gain", gain_file=str(path), threshold=threshold)
-        policy = build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5)
-        decision = policy.decide(prediction, context)
+        policy = policy_of(kind="expected_gain", gain_file=str(path), threshold=threshold)
+        decision = decide(policy, prediction, context)
         assert decision.action is action
         assert decision.expected_gain == pytest.approx(gain)
 
@@ -157,9 +163,8 @@ def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
 def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, task: Task) -> None:
     """None named, or one for the other task."""
     (tmp_path / "gain.json").write_bytes(msgspec.json.encode(gain_file(Task.CLASSIFICATION)))
-    config = PolicyConfig(kind="expected_gain", gain_file=str(tmp_path / name) if name else "")
     with pytest.raises(ConfigError, match="gain_file"):
-        build_policy(Mode.HYBRID, config, task, 0.5, lambda: 0.5)
+        policy_of(task=task, kind="expected_gain", gain_file=str(tmp_path / name) if name else "")
 
 
 @pytest.mark.parametrize(
@@ -176,11 +181,11 @@ def test_a_gain_file_for_another_edge_is_refused(tmp_path: Path, key: str, other
     """Its numbers mean nothing there; the error names the file and what differs."""
     file = gain_file(Task.CLASSIFICATION)
     (tmp_path / "gain.json").write_bytes(msgspec.json.encode(file))
-    config = PolicyConfig(kind="expected_gain", gain_file=str(tmp_path / "gain.json"))
-    build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5, edge=file.edge)
+    keys = {"kind": "expected_gain", "gain_file": str(tmp_path / "gain.json")}
+    policy_of(edge=file.edge, **keys)
     edge = msgspec.structs.replace(file.edge, **{key: other})
     with pytest.raises(ConfigError, match=rf"gain\.json: fitted to an edge whose {key} is"):
-        build_policy(Mode.HYBRID, config, Task.CLASSIFICATION, 0.5, lambda: 0.5, edge=edge)
+        policy_of(edge=edge, **keys)
 
 
 def test_with_many_classes_the_kind_of_thing_counts() -> None:

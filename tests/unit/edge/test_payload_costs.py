@@ -18,8 +18,7 @@ from spillover.edge.link.payload_costs import REFUSED_S, PayloadCostModel, cut_f
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.rules import Fixed
-from spillover.edge.policy.variants import ChoosePayload, choose_payload
+from spillover.edge.policy.chain import ChoosePayload, choose_payload
 from tests.support.slow_disk import Gate, returns
 
 NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
@@ -34,7 +33,7 @@ CUT = Cut(
 
 
 def _option(name, latency_s, fidelity=1.0, action=Action.SEND_FRAME):
-    return PayloadOption(name, action, 1000, latency_s, fidelity)
+    return PayloadOption(name, action, 1000, latency_s, fidelity, encode_s=0.02, server_s=0.03)
 
 
 def test_the_quickest_of_those_that_are_good_enough_is_taken():
@@ -77,23 +76,27 @@ def test_no_option_as_good_is_passed_over_for_a_slower_one(pairs, time_left_s):
 
 
 def test_a_decision_to_send_says_in_which_form_and_what_was_expected():
-    """Action, form, latency and gain are the chosen option's; the others' latencies stay to be replayed."""
+    """Action, form, latency and gain are the chosen option's; every number of all stays to be replayed."""
     options = (_option("picture", 0.3), _option("cut", 0.1, 0.9, Action.SEND_FEATURES))
     context = Context(time_left_s=0.2, link=LinkState(view=LinkView(options=options)))
-
-    class Sends:
-        def decide(self, prediction, context):
-            return Decision(Action.SEND_FRAME, "because", expected_gain=0.5)
-
-    decision = ChoosePayload(Sends()).decide(NOTHING, context)
+    sends = Decision(Action.SEND_FRAME, "because", expected_gain=0.5)
+    decision = ChoosePayload()(sends, context)
     assert (decision.action, decision.payload, decision.reason) == (Action.SEND_FEATURES, "cut", "because")
     assert decision.expected_gain == pytest.approx(0.45)
     assert decision.predicted_latency_s == 0.1
     assert decision.inputs == {
+        "time_left_s": 0.2,
         "latency_s.picture": 0.3,
-        "latency_s.cut": 0.1,
         "payload_bytes.picture": 1000,
+        "encode_s.picture": 0.02,
+        "server_s.picture": 0.03,
+        "fidelity.picture": 1.0,
+        "latency_s.cut": 0.1,
         "payload_bytes.cut": 1000,
+        "encode_s.cut": 0.02,
+        "server_s.cut": 0.03,
+        "fidelity.cut": 0.9,
+        "is_features.cut": 1.0,
     }
 
 
@@ -101,7 +104,8 @@ def test_without_a_choice_decisions_pass_as_they_are():
     """No options, or nothing to send."""
     for action, options in ((Action.SEND_FRAME, ()), (Action.KEEP, (_option("cut", 0.1),))):
         context = Context(time_left_s=1, link=LinkState(view=LinkView(options=options)))
-        assert ChoosePayload(Fixed(action)).decide(NOTHING, context).action is action
+        decision = Decision(action, "because")
+        assert ChoosePayload()(decision, context) is decision
 
 
 @given(st.floats(0.001, 3), st.integers(100, 100_000))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.edge.policy.risk import AuditedRisk, threshold_for_risk, wilson
+from benchmarks.policy.rules import threshold_for_risk
+from spillover.edge.policy.auditor import AuditedRisk, wilson
 
 
 def world(random: np.random.Generator, count: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:

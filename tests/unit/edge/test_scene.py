@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from spillover.common.model.manifest import Task
 from spillover.common.types import Image
-from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import Mode, PolicyConfig
 from spillover.edge.inference.scene import SIDE, UNSEEN, Scene, Surroundings, changed_share, thumbnail, watch
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
 from tests.support.edge_values import classification, detections
+from tests.support.policies import decide, policy_of
 
 
 def scene(left: int = 0, noise: float = 0.0, seed: int = 0, size: tuple[int, int] = (480, 640)) -> Image:
@@ -43,9 +42,9 @@ def test_boxes_that_vanish_are_missed_for_a_second() -> None:
     state, seen = watch(Scene(), scene(), detections(0.9), 0.5, 10.0)
     assert seen == UNSEEN
     state, seen = watch(state, scene(), detections(), 0.5, 10.5)
-    assert seen == Surroundings(0.0, lost_track=True)
+    assert seen == Surroundings(0.0, lost_track=True, empty=True)
     state, seen = watch(state, scene(), detections(0.3), 0.5, 11.5)
-    assert seen == UNSEEN
+    assert seen == Surroundings(0.0, lost_track=False, empty=True)
 
 
 def test_classifiers_are_not_watched() -> None:
@@ -67,9 +66,9 @@ def test_an_empty_frame_gains_by_what_happens(
     surroundings: Surroundings, confidence: tuple[float, ...], reason: str
 ) -> None:
     """Only where no box is reported; the decision holds what was seen."""
-    policy = build_policy(Mode.HYBRID, PolicyConfig(), Task.DETECTION, 0.5, lambda: 0.99)
+    policy = policy_of(task=Task.DETECTION, draw=0.99)
     context = Context(0.4, LinkState(max_in_flight=4), surroundings=surroundings)
-    decision = policy.decide(detections(*confidence), context)
+    decision = decide(policy, detections(*confidence), context)
     assert decision.reason == reason
     if reason in {"motion", "lost track"}:
         assert decision.inputs["motion"] == surroundings.motion

@@ -1,4 +1,4 @@
-"""Carried answers: how the cloud's answer to an earlier frame corrects the edge's, and when it must not."""
+"""Temporal correction: how the cloud's answer to an earlier frame corrects the edge's, and when not."""
 
 import math
 import threading
@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Action, Classification, ModelId
-from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import Mode, PolicyConfig, TemporalConfig
+from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.temporal import (
-    CloudReference,
     LastAnswerCorrector,
     NoCorrection,
     build_temporal,
@@ -22,11 +20,12 @@ from spillover.edge.inference.temporal import (
     similarity,
 )
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.policy.base import HELD_BACK, Context, Policy
+from spillover.edge.policy.base import Context
+from spillover.edge.policy.chain import Policy
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import classification, detections
-from tests.support.uplinks import RecordingReply
+from tests.support.policies import decide, policy_of
 
 EDGE_THEN = classification(0.6, 0.4, 0.0)
 CLOUD_THEN = Classification(np.array([2, 0, 1], np.int32), np.array([0.8, 0.15, 0.05], np.float32))
@@ -45,7 +44,7 @@ def answered(
     temporal: LastAnswerCorrector, frame_id: str, captured_s: float, cloud: Classification = CLOUD_THEN
 ) -> None:
     """The cloud is asked about a frame, of which the edge said EDGE_THEN, and answers."""
-    temporal.watch(RecordingReply(), frame_id, captured_s, EDGE_THEN).complete(says(cloud))
+    temporal.sent(frame_id, captured_s, EDGE_THEN)(says(cloud))
 
 
 @st.composite
@@ -104,9 +103,9 @@ def test_the_newest_answer_is_carried() -> None:
     """The frame it came from is named; an answer to an older frame that comes later changes nothing."""
     temporal = LastAnswerCorrector(TemporalConfig(max_age_s=10))
     assert temporal.correct(EDGE_THEN, GREY, 0.0).carried_from == ""
-    late = temporal.watch(RecordingReply(), "first", 0.0, EDGE_THEN)
+    late = temporal.sent("first", 0.0, EDGE_THEN)
     answered(temporal, "second", 1.0)
-    late.complete(says(classification(1.0, 0.0, 0.0)))
+    late(says(classification(1.0, 0.0, 0.0)))
     shown = temporal.correct(EDGE_THEN, GREY, 2.0)
     assert shown.carried_from == "second"
     assert isinstance(shown.prediction, Classification)
@@ -134,25 +133,19 @@ def test_a_cut_ends_what_is_carried() -> None:
     temporal = LastAnswerCorrector(TemporalConfig(max_change=0.4))
     temporal.correct(EDGE_THEN, GREY, 0.0)
     answered(temporal, "grey", 0.0)
-    under_way = temporal.watch(RecordingReply(), "grey too", 0.1, EDGE_THEN)
+    under_way = temporal.sent("grey too", 0.1, EDGE_THEN)
     assert temporal.correct(EDGE_THEN, GREY, 0.2).carried_from == "grey"
     assert temporal.correct(EDGE_THEN, WHITE, 0.3).carried_from == ""
-    under_way.complete(says(CLOUD_THEN))
+    under_way(says(CLOUD_THEN))
     assert temporal.correct(EDGE_THEN, WHITE, 0.4).carried_from == ""
     answered(temporal, "white", 0.4)
     assert temporal.correct(EDGE_THEN, WHITE, 0.5).carried_from == "white"
 
 
-def test_the_ticket_behind_is_told_everything() -> None:
-    """Bytes, answers and failures reach the table of answers as before; a failure carries nothing."""
-    temporal, reply = LastAnswerCorrector(TemporalConfig()), RecordingReply()
-    handler = temporal.watch(reply, "f", 0.0, EDGE_THEN)
-    handler.encoded(100, 0.01)
-    handler.fall_back("picture", "no tail")
-    failure = CallFailure(CallStatus.UNAVAILABLE)
-    handler.complete(failure)
-    assert (reply.payloads, reply.fallbacks) == ([(100, 0.01)], [("picture", "no tail")])
-    assert reply.outcomes == [failure]
+def test_a_failure_corrects_nothing() -> None:
+    """A frame that gets no answer leaves the next one as the edge sees it."""
+    temporal = LastAnswerCorrector(TemporalConfig())
+    temporal.sent("f", 0.0, EDGE_THEN)(CallFailure(CallStatus.UNAVAILABLE))
     assert temporal.correct(EDGE_THEN, GREY, 0.1).carried_from == ""
 
 
@@ -161,9 +154,9 @@ def test_age_counts_from_the_newest_question() -> None:
     temporal = LastAnswerCorrector(TemporalConfig())
     assert temporal.since_last_offload_s(5.0) == math.inf
     answered(temporal, "first", 5.0)
-    second = temporal.watch(RecordingReply(), "second", 6.0, EDGE_THEN)
+    second = temporal.sent("second", 6.0, EDGE_THEN)
     assert temporal.since_last_offload_s(6.5) == 0.5
-    second.complete(CallFailure(CallStatus.DEADLINE_EXCEEDED))
+    second(CallFailure(CallStatus.DEADLINE_EXCEEDED))
     assert temporal.since_last_offload_s(6.5) == 1.5
 
 
@@ -189,14 +182,7 @@ def test_a_detector_cannot_carry() -> None:
 
 
 def _refreshing() -> Policy:
-    return build_policy(
-        Mode.HYBRID,
-        PolicyConfig(audit_share=0),
-        Task.CLASSIFICATION,
-        0.5,
-        lambda: 0.5,
-        temporal=TemporalConfig(refresh_s=0.5),
-    )
+    return policy_of(audit_share=0, refresh_s=0.5)
 
 
 def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
@@ -204,27 +190,27 @@ def test_a_frame_is_sent_when_the_last_one_is_old() -> None:
     policy = _refreshing()
     link = LinkState(max_in_flight=4)
     sure = classification(0.9, 0.1)
-    assert policy.decide(sure, Context(0.4, link, since_last_offload_s=0.4)).reason == "confident"
-    refreshed = policy.decide(sure, Context(0.4, link, since_last_offload_s=0.5))
+    assert decide(policy, sure, Context(0.4, link, since_last_offload_s=0.4)).reason == "confident"
+    refreshed = decide(policy, sure, Context(0.4, link, since_last_offload_s=0.5))
     assert (refreshed.action, refreshed.reason) == (Action.SEND_FRAME, "refresh")
     assert (refreshed.inputs["since_last_offload_s"], refreshed.inputs["refresh_s"]) == (0.5, 0.5)
-    assert policy.decide(sure, Context(0.4, link)).inputs["since_last_offload_s"] < math.inf
+    assert decide(policy, sure, Context(0.4, link)).inputs["since_last_offload_s"] < math.inf
 
 
 def test_a_refresh_that_cannot_leave_is_put_off() -> None:
     """Only the clock wanted the cloud's answer: the frame is the edge's, not a degraded one."""
     policy = _refreshing()
     down = LinkState(max_in_flight=4, breaker=BreakerPhase.OPEN, breaker_allows=False)
-    decision = policy.decide(classification(0.9, 0.1), Context(0.4, down, since_last_offload_s=9.0))
+    decision = decide(policy, classification(0.9, 0.1), Context(0.4, down, since_last_offload_s=9.0))
     assert (decision.action, decision.reason) == (Action.KEEP, "refresh put off")
-    assert decision.reason not in HELD_BACK
+    assert not decision.degraded
 
 
-def test_carry_keeps_the_newest_of_equals() -> None:
-    """Two answers to one frame: the later one stands, as a revision would."""
+def test_of_two_answers_to_one_frame_the_later_one_stands() -> None:
+    """As a revision would."""
     temporal = LastAnswerCorrector(TemporalConfig())
-    temporal.heard(CloudReference("f", 0.0, EDGE_THEN, CLOUD_THEN))
-    temporal.heard(CloudReference("f", 0.0, EDGE_THEN, classification(0.1, 0.8, 0.1)))
+    answered(temporal, "f", 0.0)
+    answered(temporal, "f", 0.0, classification(0.1, 0.8, 0.1))
     shown = temporal.correct(EDGE_THEN, GREY, 0.0).prediction
     assert isinstance(shown, Classification)
     assert shown.class_id[0] == 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,18 +15,22 @@ from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.manifest import Task
-from spillover.common.types import Action, Detections
-from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import BudgetConfig, Mode, PolicyConfig, TemporalConfig
+from spillover.common.types import Action, Decision, Detections, Region
+from spillover.edge.config import BudgetConfig, Mode, PayloadKind, PictureVariant
 from spillover.edge.inference.scene import Surroundings
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
 from spillover.edge.policy.base import Context, Reason
+from spillover.edge.policy.chain import first_obstacle
+from spillover.lab.loadtest.simulated.fleet import policy_of_wanted_frames
 from spillover.lab.pairs.replay.cli import replay
 from spillover.lab.pairs.replay.compare import compare
-from spillover.lab.pairs.replay.remake import follows
+from spillover.lab.pairs.replay.remake import follows, made_again
 from spillover.lab.pairs.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
 from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
 from spillover.lab.records import read_records
+from tests.support.policies import decide, policy_of
 
 
 def frames(count: int = 3000, seed: int = 0) -> list[ReplayFrame]:
@@ -199,58 +204,103 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
         read_records(log)
 
 
+@st.composite
+def links(draw: st.DrawFn) -> LinkState:
+    """Any state of the link, with some forms to choose from."""
+    forms = st.tuples(st.floats(100, 90_000), st.floats(0.01, 1), st.sampled_from([0.5, 0.8, 0.99, 1.0]))
+    actions = st.sampled_from([Action.SEND_FRAME, Action.SEND_CROPS, Action.SEND_FEATURES])
+    options = tuple(
+        PayloadOption(f"form-{n}", action, *form, 0.01, 0.02, measured=known, due=due)
+        for n, (form, action, known, due) in enumerate(
+            draw(st.lists(st.tuples(forms, actions, st.booleans(), st.booleans()), max_size=3))
+        )
+    )
+    return LinkState(
+        in_flight=draw(st.integers(0, 4)),
+        max_in_flight=4,
+        pushback_left_s=draw(st.sampled_from([0.0, 0.3])),
+        breaker=draw(st.sampled_from(BreakerPhase)),
+        breaker_allows=draw(st.booleans()),
+        view=LinkView(options=options, may_probe=draw(st.booleans())),
+        tokens=Tokens(draw(st.floats(0, 60_000)), 60_000, 100.0),
+    )
+
+
+@st.composite
+def contexts(draw: st.DrawFn) -> Context:
+    """Everything that a policy may know of a frame's moment."""
+    moved = draw(st.floats(0, 1))
+    return Context(
+        time_left_s=draw(st.floats(-0.1, 1)),
+        link=draw(links()),
+        surroundings=Surroundings(motion=moved, lost_track=moved > 0.5),
+        region=Region(0, 0, 40, 30),
+        since_last_offload_s=draw(st.sampled_from([0.1, 50.0])),
+    )
+
+
 @given(
     confidence=st.lists(st.floats(0.01, 1), max_size=4),
-    left_s=st.floats(-0.1, 1),
-    latency_s=st.floats(0.01, 1),
-    in_flight=st.integers(0, 4),
-    pushback_s=st.sampled_from([0.0, 0.3]),
-    phase=st.sampled_from(list(BreakerPhase)),
-    allows=st.booleans(),
-    tokens=st.floats(0, 60_000),
+    context=contexts(),
     draw=st.floats(0, 1, exclude_max=True),
-    moved=st.floats(0, 1),
-    since_last_offload_s=st.sampled_from([0.1, 50.0]),
+    mode=st.sampled_from([Mode.HYBRID, Mode.CLOUD_ONLY]),
     spool_from=st.sampled_from([None, 0.2]),
 )
-def test_every_decision_follows_from_what_is_logged_of_it(  # noqa: PLR0917 - all that a policy knows
-    confidence: list[float],
-    left_s: float,
-    latency_s: float,
-    in_flight: int,
-    pushback_s: float,
-    phase: BreakerPhase,
-    allows: bool,
-    tokens: float,
-    draw: float,
-    moved: float,
-    since_last_offload_s: float,
-    spool_from: float | None,
+def test_every_decision_follows_from_its_record(
+    confidence: list[float], context: Context, draw: float, mode: Mode, spool_from: float | None
 ) -> None:
-    """Of detectors with every rule switched on, whatever the link; another reason would not follow."""
-    option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s, 1.0)
-    link = LinkState(
-        in_flight,
-        4,
-        pushback_s,
-        breaker=phase,
-        breaker_allows=allows,
-        view=LinkView(options=(option,), may_probe=in_flight % 2 == 0),
-        tokens=Tokens(tokens, 60_000, 100.0),
+    """Of detectors with every rule switched on, whatever the link; another decision would not follow."""
+    policy = policy_of(
+        mode,
+        Task.DETECTION,
+        draw,
+        spool_from=spool_from,
+        refresh_s=10.0,
+        threshold=0.4,
+        budget=BudgetConfig(bytes=600_000),
+        audit_share=0.1,
     )
-    config = PolicyConfig(threshold=0.4, budget=BudgetConfig(bytes=600_000), audit_share=0.1)
-    carry = TemporalConfig(refresh_s=10.0)
-    policy = build_policy(Mode.HYBRID, config, Task.DETECTION, 0.5, lambda: draw, spool_from, carry)
     found = np.sort(np.array(confidence, np.float32))[::-1]
     boxes = Detections(np.zeros((len(found), 4), np.float32), found, np.zeros(len(found), np.int32))
-    seen = Surroundings(motion=moved, lost_track=moved > 0.5)
-    decision = policy.decide(
-        boxes, Context(left_s, link, surroundings=seen, since_last_offload_s=since_last_offload_s)
-    )
-    assert follows(decision)
-    assert not follows(replace(decision, reason=Reason.MODE))
+    decision = decide(policy, boxes, context)
+    logged = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)
+    assert follows(logged)
+    assert not follows(replace(logged, reason=Reason.MODE if mode is Mode.HYBRID else Reason.SCORE))
     other = Action.SEND_FRAME if decision.action in {Action.KEEP, Action.SPOOL} else Action.KEEP
-    assert not follows(replace(decision, action=other))
+    assert not follows(replace(logged, action=other))
+    assert not follows(replace(logged, degraded=not logged.degraded))
+
+
+@given(link=links(), left_s=st.floats(-0.1, 1))
+def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkState, left_s: float) -> None:
+    """A frame that is wanted: the same action for the same reason in any state of the link."""
+    context = Context(left_s, replace(link, view=replace(link.view, options=()), tokens=Tokens()))
+    daemon = policy_of(Mode.CLOUD_ONLY).decide(context)
+    simulated = policy_of_wanted_frames().decide(context)
+    replayed = made_again(daemon)
+    assert (daemon.action, daemon.reason) == (simulated.action, simulated.reason)
+    assert (daemon.action, daemon.reason) == (replayed.action, replayed.reason)
+    assert daemon.degraded == (first_obstacle(daemon, context) is not None)
+
+
+@given(link=links())
+def test_a_predicted_latency_follows_from_its_parts(link: LinkState) -> None:
+    """Encoding, bytes, link and server, as they are logged, add up to what was predicted."""
+    book = PayloadCostModel(picture_forms(PictureVariant(85), [PictureVariant(60, 320)]), PayloadKind.PICTURE)
+    book.made("picture", 40_000, 0.007)
+    told = replace(link, view=book.view(server_queue_s=0.01))
+    inputs = policy_of(Mode.CLOUD_ONLY).decide(Context(1.0, told)).inputs
+    estimate = LinkEstimate(
+        inputs["rtt_s"],
+        inputs["rate_bytes_per_s"],
+        inputs["deviation_s"],
+        inputs["server_queue_s"],
+        inputs["server_s.picture"],
+    )
+    carried = inputs["payload_bytes.picture"] + inputs["bytes_in_flight"]
+    assert estimate.latency_s(carried, inputs["encode_s.picture"]) == pytest.approx(
+        inputs["latency_s.picture"]
+    )
 
 
 def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:

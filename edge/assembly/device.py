@@ -1,0 +1,71 @@
+"""The parts that all cameras of a device share, built in the order in which they need each other."""
+
+import random
+import time
+from contextlib import ExitStack
+
+from spillover.common.model.session import Model
+from spillover.edge.assembly.offload import build_backbone, build_offload
+from spillover.edge.assembly.policy import build_policy
+from spillover.edge.assembly.sinks import build_outlets
+from spillover.edge.config import EdgeConfig
+from spillover.edge.device import Device, Reporting, Run
+from spillover.edge.inference.multi_view import MultiViewPredictor
+from spillover.edge.inference.predictor import GuardedPredictor, Predictor
+from spillover.edge.policy.auditor import Auditor
+from spillover.edge.policy.chain import Policy
+from spillover.edge.policy.gain import EdgeSide
+from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.sinks.outlets import Outlets
+from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+
+
+def report_threshold(config: EdgeConfig, model: Model) -> float:
+    """The confidence from which boxes are reported."""
+    configured = config.model.report_threshold
+    return model.manifest.output.confidence_threshold if configured is None else configured
+
+
+def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
+    """Build the shared parts; what has to be closed should a later part fail goes on `opened`.
+
+    Raises:
+        ConfigError: a value does not fit the model, or a file cannot be opened.
+        ModelError: a head of a split network is damaged.
+    """
+    config, threshold = run.config, report_threshold(run.config, model)
+    policy = _policy(config, model, threshold)
+    reporting = _reporting(run, model, opened)
+    backbone = build_backbone(config, model)
+    offload = build_offload(run, model, backbone, reporting)
+    opened.callback(lambda: offload.stop(time.monotonic() + 5.0))
+    edge_error = reporting.metrics.edge_error
+    auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, edge_error)
+    rescue = offload.forwarder.store_encoded if offload.forwarder else None
+    return Device(
+        predictor=GuardedPredictor(_multi_view(config, backbone or model)),
+        policy=policy,
+        auditor=auditor,
+        deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),
+        offload=offload,
+        reporting=reporting,
+    )
+
+
+def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
+    draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
+    edge = EdgeSide.of(model.manifest, config.model.multi_view)
+    return build_policy(config, model.manifest.task, threshold, draw, edge)
+
+
+def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
+    metrics = Metrics()
+    sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
+    outlets = Outlets(sinks, run.on_end)
+    opened.callback(outlets.discard)
+    return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put))
+
+
+def _multi_view(config: EdgeConfig, plain: Predictor) -> Predictor:
+    look = config.model.multi_view
+    return MultiViewPredictor(plain, look.below, look.zoom) if look else plain

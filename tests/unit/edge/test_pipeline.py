@@ -1,0 +1,162 @@
+"""The pipeline: which door a frame takes, and who gets the reply to one that was sent."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from spillover.common.model.session import StepTimings
+from spillover.common.types import Action, AnsweredBy, Frame, Image, ModelId, Prediction, Result
+from spillover.edge.config import Mode, TemporalConfig
+from spillover.edge.device import Device, Offload, Reporting
+from spillover.edge.inference.predictor import GuardedPredictor
+from spillover.edge.inference.temporal import LastAnswerCorrector
+from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.payload.crops import Crop
+from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
+from spillover.edge.policy.auditor import Auditor
+from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.sinks.outlets import Outlets
+from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.uplink.base import NoUplink
+from spillover.edge.uplink.call_status import CallStatus
+from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, ReplyHandler
+from tests.support.edge_values import classification, frame, result
+from tests.support.policies import policy_of
+
+SAYS_SECOND = CloudAnswer(classification(0.1, 0.9), ModelId("big", "1"), 0.0, 0.0, 0.0, 0.0)
+
+
+class Unsure:
+    """A model that gives both classes the same probability."""
+
+    model_id = ModelId("small", "1")
+
+    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+        """The same for every picture."""
+        del image
+        return classification(0.5, 0.5), StepTimings(0.0, 0.0, 0.0)
+
+
+@dataclass
+class HeldUplink(NoUplink):
+    """An uplink whose calls end when a test says so."""
+
+    state: LinkState
+    handlers: list[ReplyHandler] = field(default_factory=list)
+
+    def link(self, crop_share: float = 0.0) -> LinkState:
+        """As the test has it."""
+        del crop_share
+        return self.state
+
+    def send(
+        self,
+        frame: Frame,
+        deadline_s: float,
+        handler: ReplyHandler,
+        option: str = "",
+        crop: Crop | None = None,
+    ) -> None:
+        """Keep the handler."""
+        del frame, deadline_s, option, crop
+        self.handlers.append(handler)
+
+
+@dataclass
+class Site:
+    """A pipeline with what it sends and what it answers."""
+
+    pipeline: Pipeline
+    uplink: HeldUplink
+    results: list[Result]
+
+
+@pytest.fixture
+def site() -> Callable[..., Site]:
+    """A site of a link's state and keys of the policy."""
+
+    def build(state: LinkState, mode: Mode = Mode.HYBRID, **keys: object) -> Site:
+        results: list[Result] = []
+        uplink, metrics, outlets = HeldUplink(state), Metrics(), Outlets([], lambda _: None)
+        events = FrameEvents(metrics, outlets.put)
+        events.result = results.append  # type: ignore[method-assign]
+        auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
+        device = Device(
+            predictor=GuardedPredictor(Unsure()),
+            policy=policy_of(mode, **keys),  # type: ignore[arg-type]
+            auditor=auditor,
+            deadlines=DeadlineTable(events.result, time.monotonic, None, auditor.answered),
+            offload=Offload(uplink),
+            reporting=Reporting(metrics, outlets, events),
+        )
+        corrector = LastAnswerCorrector(TemporalConfig(max_age_s=1000))
+        camera = CameraSettings(
+            first_result_s=60.0, report_threshold=0.5, temporal=corrector, redact=None, crops=None
+        )
+        return Site(Pipeline(device, camera), uplink, results)
+
+    return build
+
+
+def now_frame(sequence: int = 0) -> Frame:
+    """A frame that was captured just now."""
+    return frame(sequence, time.monotonic())
+
+
+def test_a_frame_that_is_kept_is_answered_at_once(site: Callable[..., Site]) -> None:
+    """By the edge, and nothing is sent."""
+    keeps = site(LinkState(max_in_flight=4), threshold=0.9)
+    keeps.pipeline.process(now_frame())
+    assert [given.answered_by for given in keeps.results] == [AnsweredBy.EDGE]
+    assert keeps.uplink.handlers == []
+
+
+def test_a_frame_that_is_held_back_says_why(site: Callable[..., Site]) -> None:
+    """Its result is the edge's, marked degraded, with the obstacle as error."""
+    full = site(LinkState(in_flight=4, max_in_flight=4), threshold=0.1)
+    full.pipeline.process(now_frame())
+    (held,) = full.results
+    assert (held.answered_by, held.error) == (AnsweredBy.EDGE_DEGRADED, "in-flight cap")
+    assert held.decision.degraded
+
+
+def test_a_reply_answers_its_frame_and_corrects_the_next(site: Callable[..., Site]) -> None:
+    """The cloud's answer is the first frame's result, and moves what the second frame shows."""
+    sends = site(LinkState(max_in_flight=4), threshold=0.1)
+    sends.pipeline.process(now_frame(0))
+    assert sends.results == []
+    sends.uplink.handlers[0].complete(SAYS_SECOND)
+    sends.uplink.state = LinkState(in_flight=4, max_in_flight=4)
+    sends.pipeline.process(now_frame(1))
+    first, second = sends.results
+    assert (first.answered_by, first.decision.action) == (AnsweredBy.CLOUD, Action.SEND_FRAME)
+    assert second.carried_from == first.frame_id
+
+
+def test_the_probe_of_a_dead_link_is_answered_at_once(site: Callable[..., Site]) -> None:
+    """By the edge; what the cloud says to it later is a revision."""
+    state = LinkState(max_in_flight=4, breaker=BreakerPhase.HALF_OPEN)
+    probes = site(state, Mode.CLOUD_ONLY)
+    probes.pipeline.process(now_frame())
+    assert [given.answered_by for given in probes.results] == [AnsweredBy.EDGE_DEGRADED]
+    assert probes.results[0].decision.is_probe
+    probes.uplink.handlers[0].complete(SAYS_SECOND)
+    assert [given.revision for given in probes.results] == [0, 1]
+
+
+def test_a_pending_frame_ends_though_the_correction_fails() -> None:
+    """Whatever raises on the way of a reply, the frame gets its result."""
+    results: list[Result] = []
+    table = DeadlineTable(results.append, time.monotonic)
+    pending = table.register(result(), time.monotonic(), time.monotonic() + 60)
+
+    def fails(outcome: object) -> None:
+        del outcome
+        raise RuntimeError("correction")
+
+    with pytest.raises(RuntimeError, match="correction"):
+        Replies(pending, first=fails).complete(CallFailure(CallStatus.UNAVAILABLE))
+    assert [given.answered_by for given in results] == [AnsweredBy.EDGE_DEGRADED]
+    assert len(table) == 0
