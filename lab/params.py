@@ -1,4 +1,4 @@
-"""Parameter types that several commands of the workbench share."""
+"""Parameter types and options that several commands share."""
 
 import os
 from pathlib import Path
@@ -26,10 +26,10 @@ class ModelFolderType(click.Path):
 
 
 class OutputFileType(click.Path):
-    """A file that can be written, found out before the work whose outcome it will hold.
+    """A file to write, checked before the work begins whose outcome it will hold.
 
     Args:
-        suffixes: those that the file's name may end with; any, when there are none.
+        suffixes: what the file's name may end with; none allows any.
     """
 
     name = "file"
@@ -56,3 +56,17 @@ class OutputFileType(click.Path):
 MODEL = ModelFolderType()
 OUTPUT = OutputFileType()
 PLOT = OutputFileType(".png", ".svg", ".pdf")
+EXISTING = click.Path(exists=True, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+edge_option = click.option(
+    "--edge", type=MODEL, required=True, help="Model of the edge: a folder or a prepared name."
+)
+cloud_option = click.option(
+    "--cloud", type=MODEL, required=True, help="Model of the cloud: a folder or a prepared name."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores."
+)
+plot_option = click.option("--plot", type=PLOT, help="Where the plot goes (.png, .svg or .pdf).")

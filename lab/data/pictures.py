@@ -1,15 +1,20 @@
-"""A picture that is read only when it is wanted, from a file or an array."""
+"""Pictures that are read on demand, from a file or an array."""
 
 import hashlib
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.types import Image
+from spillover.edge.camera.source import Picture as CameraPicture
+from spillover.edge.camera.source import Source, UnreadablePictureError
+
+T = TypeVar("T")
 
 
 class Picture(Protocol):
@@ -17,7 +22,7 @@ class Picture(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors and records call it."""
+        """Its name in errors and records."""
         ...
 
     def image(self) -> Image:
@@ -63,7 +68,7 @@ class FilePicture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayPicture:
-    """A picture that is in memory already, `rgb` (H, W, 3) uint8."""
+    """A picture in memory, `rgb` (H, W, 3) uint8."""
 
     name: str
     rgb: Image
@@ -75,3 +80,30 @@ class ArrayPicture:
     def digest(self) -> str:
         """Digest of the pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.rgb).tobytes()).hexdigest()
+
+
+def camera_pictures(source: Source) -> Generator[CameraPicture]:
+    """The pictures of a file source in the order in which an edge numbers them; closes the source at the end.
+
+    Damaged pictures are left out: an edge gives them no number. Raises SourceError.
+    """
+    try:
+        while True:
+            try:
+                picture = source.read()
+            except UnreadablePictureError:
+                continue
+            if picture is None:
+                return
+            yield picture
+    finally:
+        source.close()
+
+
+def evenly_spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of a sequence, evenly spread, ends included."""
+    if len(items) <= count:
+        return list(items)
+    if count == 1:
+        return [items[-1]]
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]

@@ -1,4 +1,4 @@
-"""The largest number of simulated edges that a server holds: doubled until one fails, then bisected."""
+"""Searches for the most simulated edges that a server holds: doubles until it fails, then bisects."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from spillover.lab.shaper.link import Schedule
 
 
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
-    """One search for each mode and link of the scenario; `progress` hears of every number tried."""
+    """One search for each mode and link of the scenario; `progress` is called with every probe."""
     scenario = scenarios.config.scenarios[config.scenario]
     load = Load(config.fps or scenario.fps, scenario.warm_up_s, config.window_s, scenario.offload_share)
     bench = scenarios.simulated(scenario, scenario.modes, load)
-    found = []
+    searches = []
     for link in scenario.links:
         for mode in scenario.modes:
 
@@ -29,17 +29,17 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
             probes = bisect(probe, config.first_edges, config.max_edges, config.precision)
             held = max((p.edges for p in probes if p.held), default=0)
             failed = min((p.edges for p in probes if p.edges > held), default=None)
-            found.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
-    return found
+            searches.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
+    return searches
 
 
 def _probe(bench: SimulatedBench, plan: CellPlan, schedule: Schedule, goal_share: float) -> Probe:
-    """Try one number of edges; edges that cannot even connect are not held."""
+    """Try one number of edges; edges that cannot connect count as not held."""
     try:
         figures = bench.run(plan, schedule).figures
     except GeneratorFailedError as error:
         return Probe(plan.edges, 0.0, 0.0, 0, held=False, note=str(error))
-    share = figures.get("sent_on_time_share", 1.0)  # where nothing was to be sent, nothing was late
+    share = figures.get("sent_on_time_share", 1.0)  # nothing to send, nothing late
     lost = int(figures["lost"])
     return Probe(plan.edges, share, figures["offered_per_s"], lost, share >= goal_share and not lost)
 
@@ -47,8 +47,8 @@ def _probe(bench: SimulatedBench, plan: CellPlan, schedule: Schedule, goal_share
 def bisect(probe: Callable[[int], Probe], first: int, most: int, precision: float) -> list[Probe]:
     """Try numbers of edges until the largest held and the smallest failed are within `precision`.
 
-    A number that fails is tried once more before it counts as failed: one hiccup of the machine must not end
-    the search far below the truth.
+    A number that fails is tried once more before it counts as failed, so that one disturbance of the machine
+    does not end the search too low.
     """
     probes: list[Probe] = []
 

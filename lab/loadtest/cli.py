@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from spillover.lab.params import EXISTING, FILE, FOLDER
+
 EXIT_GOAL_MISSED = 6
 
 
@@ -14,12 +16,12 @@ EXIT_GOAL_MISSED = 6
     "-c",
     "--config",
     "config_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="What to run; examples/load.yaml explains every key.",
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     default=Path("out/loadtest"),
     show_default=True,
     help="Report, configurations, logs and results go here.",
@@ -31,7 +33,7 @@ EXIT_GOAL_MISSED = 6
 @click.option(
     "--compare",
     nargs=2,
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     metavar="BEFORE AFTER",
     help="Run nothing; compare two reports (report.json, or their folders) and write compare.html to --out.",
 )
@@ -53,8 +55,8 @@ def loadtest(
     """Run modes side by side over the same frames and links, and write one report.
 
     A cloud process is started on the loopback interface, or one at `cloud.address` is used. Real edge
-    daemons, or thousands of simulated ones, reach it over a link that is shaped in user space. Repeats are
-    interleaved between the modes; figures are medians with the interval of the repeats.
+    daemons, or thousands of simulated ones, reach it over a shaped link. Repeats are interleaved between the
+    modes; figures are medians with the range of the repeats.
 
     Nothing is sent to another machine unless --remote is given.
     """
@@ -90,13 +92,13 @@ def generator(listen: str, ready_file: Path | None, remote: bool) -> None:
 
 
 def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: bool) -> bool:
-    """Run the test; tell whether a goal was missed."""
+    """Run the test; returns whether a goal was missed."""
     if config_path is None:
         raise click.UsageError("Missing option '-c' / '--config'; examples/load.yaml is a place to start.")
     from spillover.common.config import load_config
-    from spillover.lab.console import open_console
     from spillover.lab.loadtest.config import LoadConfig
-    from spillover.lab.loadtest.run import LoadTest, Settings
+    from spillover.lab.loadtest.load_test import LoadTest, Settings
+    from spillover.lab.terminal import open_console
 
     config = load_config(config_path, LoadConfig)
     for name in only:
@@ -108,14 +110,14 @@ def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: 
 
 
 def _compare(before_path: Path, after_path: Path, out: Path) -> bool:
-    """Compare two reports; tell whether anything got worse."""
-    from spillover.lab.console import open_console
-    from spillover.lab.loadtest.compare import changes, print_changes, write_comparison
+    """Compare two reports; returns whether anything got worse."""
+    from spillover.lab.loadtest.comparison import changes, print_changes, write_comparison
     from spillover.lab.loadtest.results import read_report
+    from spillover.lab.terminal import open_console
 
     before, after = read_report(before_path), read_report(after_path)
-    found = changes(before, after)
+    changed = changes(before, after)
     out.mkdir(parents=True, exist_ok=True)
-    write_comparison(before, after, found, out / "compare.html")
-    print_changes(found, open_console())
-    return any(change.verdict == "worse" for change in found)
+    write_comparison(before, after, changed, out / "compare.html")
+    print_changes(changed, open_console())
+    return any(change.verdict == "worse" for change in changed)

@@ -1,4 +1,4 @@
-"""Cuts of split networks that a test's modes send features of: made once where they are missing."""
+"""Prepares the cuts of split networks whose features a test's modes send."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,18 +9,18 @@ from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
 from spillover.edge.config import EdgeConfig, PayloadKind
-from spillover.lab.progress import Progress
-from spillover.lab.split.pictures import calibration_pictures
+from spillover.lab.models.calibration_pictures import calibration_pictures
 from spillover.lab.split.plan import SplitOptions, split_model
+from spillover.lab.terminal import Progress
 
 _PICTURES = 64
 
 
 def prepare_cuts(edges: Iterable[EdgeConfig], progress: Progress, *, make: bool) -> list[str]:
-    """See that every cut that these edges run is there; what was made, for the report's notes.
+    """Make the cuts that these edges run where they are missing; returns notes on what was made.
 
-    Nothing is made without `make`, as a server elsewhere must have the very same tails; nor in a folder that
-    is not a prepared model, or has other cuts already: they are not to be replaced unasked.
+    Nothing is made without `make`, because a server elsewhere must have the same tails, nor in a folder that
+    is not a prepared model or has other cuts, which would be replaced.
 
     Raises:
         ConfigError: a cut is missing and is not made here; the text says how to make it.

@@ -1,69 +1,67 @@
-"""Real edges: daemon processes with a configuration each, started together, stopped together."""
+"""Real edges: daemon processes with a configuration each, checked, started and stopped together."""
 
 import contextlib
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from spillover.common.errors import ConfigError
 from spillover.common.model.locate import find_model_folder
-from spillover.edge.sinks.record import Record
+from spillover.common.model.manifest import Task
+from spillover.edge.assembly.policy import build_policy
+from spillover.edge.config import EdgeConfig
+from spillover.edge.inference.temporal import build_temporal
+from spillover.lab.daemons import EdgeProcess, edge_running
+from spillover.lab.files import merged
+from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.slow import Brake
-from spillover.lab.processes import ProcessFailedError, running, tail
-from spillover.lab.records import read_records
-from spillover.lab.yaml_files import merged, write_yaml
+from spillover.lab.processes import ProcessFailedError, tail
 
 _POLL_S = 0.05
 _START_LIMIT_S = 90.0
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeProcess:
-    """One daemon and its files."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    results: Path
-
-    def check(self) -> None:
-        """Raise ProcessFailedError when it has ended."""
-        if (code := self.process.poll()) is not None:
-            raise ProcessFailedError(f"an edge ended early with code {code}:\n{tail(self.log)}")
-
-    def records(self) -> list[Record]:
-        """What it answered."""
-        return read_records(self.results)
-
-    def drops(self) -> dict[str, int]:
-        """Frames without an answer by reason, from the summary in its log."""
-        summary: dict[str, Any] = next(
-            (e for e in reversed(_events(self.log)) if e.get("event") == "stopped"), {}
-        )
-        return {
-            key.removeprefix("frames_dropped[").rstrip("]"): int(count)
-            for key, count in summary.items()
-            if key.startswith("frames_dropped[")
-        }
-
-
-def edge_config(
-    model: str, deadline_s: float, parts: Sequence[Mapping[str, Any]], forced: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of one edge.yaml; `parts` from load.yaml, `forced` what the test itself decides.
+def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an edge.yaml of `mode`; `forced` are the keys that the test itself sets.
 
     Raises:
         ModelError: there is no such model.
     """
     base = {
-        "deadline_s": deadline_s,
+        "deadline_s": config.deadline_s,
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
-        "model": {"folder": str(find_model_folder(model)), "session": {"threads": 1}},
+        "model": {"folder": str(find_model_folder(config.edge_model)), "session": {"threads": 1}},
     }
-    return merged(base, *parts, forced)
+    return merged(base, config.edge, config.modes[mode], forced)
+
+
+def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
+    """The edge.yaml of `mode` without camera and addresses. Raises ConfigError, naming mode and key."""
+    try:
+        return msgspec.convert(edge_config(config, mode, {"camera": {"source": "-"}}), EdgeConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
+
+
+def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
+    """Check that policy and temporal correction are for the model's task. Raises ConfigError."""
+    try:
+        build_temporal(edge.temporal, task)
+        build_policy(edge, task, report_threshold=0.5, draw=lambda: 0.5)
+    except ConfigError as error:
+        raise ConfigError(f"modes.{mode}: {error}") from error
+
+
+def modes_used(config: LoadConfig, only: Sequence[str]) -> Iterable[str]:
+    """The modes that the scenarios in `only` (none: all) run, each once."""
+    scenarios = [scenario for name, scenario in config.scenarios.items() if not only or name in only]
+    return dict.fromkeys(mode for scenario in scenarios for mode in scenario.modes)
 
 
 @contextlib.contextmanager
@@ -71,21 +69,21 @@ def edges_running(
     configs: Sequence[Mapping[str, Any]],
     folder: Path,
     brake: Brake,
-    prefixes: Sequence[Sequence[str]] = (),
+    prefixes: Sequence[Sequence[str]],
 ) -> Iterator[list[EdgeProcess]]:
     """One daemon for each of `configs`, all ready when the block begins, its files in `folder`.
 
-    `prefixes`, if there are any, begin each one's command.
+    `prefixes` are put before each one's command.
 
     Raises:
         ProcessFailedError: one ended, or was not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    log = {"log": {"level": "info", "json": True}}
     with contextlib.ExitStack() as stack:
-        begins = prefixes or [()] * len(configs)
         edges = [
-            _start(config, folder, index, stack, begin)
-            for index, (config, begin) in enumerate(zip(configs, begins, strict=True))
+            stack.enter_context(edge_running(merged(config, log), folder, f"edge-{index}", prefix=prefix))
+            for index, (config, prefix) in enumerate(zip(configs, prefixes, strict=True))
         ]
         for edge in edges:
             brake.hold(edge.process.pid)
@@ -94,23 +92,23 @@ def edges_running(
         yield edges
 
 
-def _start(
-    config: Mapping[str, Any], folder: Path, index: int, stack: contextlib.ExitStack, begin: Sequence[str]
-) -> EdgeProcess:
-    path, log, results = (folder / f"edge-{index}.{end}" for end in ("yaml", "log", "jsonl"))
-    results.unlink(missing_ok=True)
-    sinks = [{"kind": "jsonl", "path": str(results)}]
-    write_yaml(path, merged(config, {"sinks": sinks, "log": {"level": "info", "json": True}}))
-    process = stack.enter_context(running(["edge", "-c", str(path)], log, prefix=begin))
-    return EdgeProcess(process, log, results)
+def drops_of(edges: Sequence[EdgeProcess]) -> dict[str, int]:
+    """Frames without an answer by reason, from the summaries in the logs of stopped edges."""
+    drops: Counter[str] = Counter()
+    for edge in edges:
+        for event in _events(edge.log):
+            for key, count in event.items() if event.get("event") == "stopped" else ():
+                if key.startswith("frames_dropped["):
+                    drops[key.removeprefix("frames_dropped[").rstrip("]")] += int(count)
+    return dict(drops)
 
 
 def _wait_until_ready(edges: Sequence[EdgeProcess]) -> None:
-    limit_s = time.monotonic() + _START_LIMIT_S
+    give_up_at = time.monotonic() + _START_LIMIT_S
     for edge in edges:
         while not any(event.get("event") == "ready" for event in _events(edge.log)):
             edge.check()
-            if time.monotonic() > limit_s:
+            if time.monotonic() > give_up_at:
                 raise ProcessFailedError(
                     f"an edge was not ready in {_START_LIMIT_S:.0f} s:\n{tail(edge.log)}"
                 )
@@ -125,7 +123,7 @@ def _ask_to_stop(edges: Sequence[EdgeProcess]) -> None:
 
 
 def _events(log: Path) -> list[dict[str, Any]]:
-    """The log's JSON objects; a line that is still being written, or is not one, is passed over."""
+    """The log's JSON objects; other lines, and one still being written, are left out."""
     events = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):

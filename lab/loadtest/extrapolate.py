@@ -1,4 +1,4 @@
-"""From a measured server to fleets that no machine here can play, by a queueing model and its assumptions.
+"""Extrapolates from a measured server to larger fleets, by a queueing model with stated assumptions.
 
 One server is a queue with Poisson arrivals, general service times and as many channels as it runs batches
 at once (M/G/c): the mean wait is Erlang's for M/M/c, scaled by (1 + cv2) / 2 (Allen and Cunneen; exact for
@@ -8,6 +8,8 @@ c = 1, where it is Pollaczek and Khinchine's formula). The tail of the wait is t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from scipy.stats import poisson
 
 from spillover.common.errors import SourceError
 from spillover.lab.loadtest.config import FleetConfig, PricesConfig
@@ -19,7 +21,7 @@ _NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "offered_p
 
 @dataclass(frozen=True, slots=True)
 class ServerModel:
-    """One server: seconds of the network and of CPU that a request costs, and what there is of both."""
+    """One server: what a request costs in seconds of the network and of CPU, and its channels and cores."""
 
     infer_s: float
     infer_cv2: float
@@ -29,15 +31,15 @@ class ServerModel:
 
     @property
     def limit_per_s(self) -> float:
-        """Requests a second that it could answer: network or CPU, whichever is spent first.
+        """Requests a second that it can answer: limited by network or CPU, whichever runs out first.
 
-        The network's time is by the clock: where others used the cores meanwhile it holds their time too.
+        The network's time is by the clock, so it includes the time that other processes used the cores.
         """
         return min(self.channels / self.infer_s, self.limit_most_per_s)
 
     @property
     def limit_most_per_s(self) -> float:
-        """Requests a second if no core ever paused: CPU seconds alone, which neighbours do not stretch."""
+        """Requests a second if no core ever paused: by CPU seconds alone."""
         return self.cores / self.cpu_s
 
     def cpu_utilization(self, rate_per_s: float) -> float:
@@ -66,11 +68,13 @@ def extrapolate(
     """Calibrate on the scenario's cell with the fewest edges, check on its others, extrapolate.
 
     Raises:
-        SourceError: the scenario has no cell that was measured against a server of ours.
+        SourceError: the scenario has no cell that was measured against a server of this test.
     """
     known = [c for c in cells if c.scenario == config.scenario and all(c.figure(n) for n in _NEEDED)]
     if not known:
-        raise SourceError(f"fleet: scenario {config.scenario} has no cell with requests to a server of ours")
+        raise SourceError(
+            f"fleet: scenario {config.scenario} has no cell with requests to a server of this test"
+        )
     base = min(known, key=lambda cell: cell.edges)
     same = [c for c in known if (c.mode, c.link) == (base.mode, base.link) and c is not base]
     rate = _figure(base, "offered_per_s")
@@ -131,7 +135,7 @@ def _assumptions(base: Cell, server: ServerModel, config: FleetConfig) -> list[s
         f"Calibrated at {base.edges} edges: a request keeps the network busy for {busy_ms:.1f} ms "
         f"(squared coefficient of variation {server.infer_cv2:.2f}) and costs {cpu_ms:.1f} ms of CPU.",
         f"A server has {server.cores} cores and runs {server.channels} batch at a time. With the network's "
-        f"time by the clock, neighbours on the machine included, it answers {server.limit_per_s:.0f} "
+        f"time by the clock, other processes of the machine included, it answers {server.limit_per_s:.0f} "
         f"requests a second; by CPU time alone, if no core ever paused, {server.limit_most_per_s:.0f}. It is "
         f"between the two. The table takes the first, and keeps servers at {config.utilization:.0%} of it.",
         "Edges send independently of each other (Poisson arrivals): no storm wakes all cameras at once.",
@@ -148,10 +152,8 @@ def _figure(cell: Cell, name: str) -> float:
 
 
 def _erlang_c(channels: int, load: float) -> float:
-    """Share of the arrivals that wait in M/M/c (Erlang 1917), by the recursion over Erlang B."""
+    """Share of the arrivals that wait in M/M/c (Erlang, 1917), from the share that M/M/c/c turns away."""
     if load >= channels:
         return 1.0
-    blocked = 1.0
-    for n in range(1, channels + 1):
-        blocked = load * blocked / (n + load * blocked)
+    blocked = float(poisson.pmf(channels, load) / poisson.cdf(channels, load))
     return blocked / (1 - load / channels * (1 - blocked))

@@ -1,22 +1,24 @@
-"""From the frames of a window and what was used meanwhile to the figures of one run."""
+"""The figures and the time line of one run, from its frames and the samples of its resources."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import PricesConfig
-from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Outcomes, Window
-from spillover.lab.loadtest.sampling import Sample, between
-from spillover.lab.loadtest.stats import percentile_ms
+from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Floats, Outcomes, Window, percentile_ms
+from spillover.lab.loadtest.results import Moment
+from spillover.lab.loadtest.sampling import TICK_S, Sample, between
 
 _DAY_S = 86_400
 _PERCENTILES = (("p50", 50.0), ("p95", 95.0), ("p99", 99.0), ("p999", 99.9))
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a run's figures refer to."""
+class FigureContext:
+    """Edges, deadline, window and prices that a run's figures refer to."""
 
     edges: int
     deadline_s: float
@@ -24,14 +26,14 @@ class Setting:
     prices: PricesConfig
 
 
-def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
-    """Figures that follow from the frames alone. Shares are of all frames that the rate asked for."""
+def frame_figures(outcomes: Outcomes, context: FigureContext) -> dict[str, float]:
+    """Figures of the frames alone. Shares are of all frames that were due by the camera's rate."""
     count = max(1, len(outcomes))
     sent = outcomes.sent
     figures: dict[str, float | None] = {
         "frames": len(outcomes),
-        "fps": float((outcomes.ending != DROPPED).sum()) / setting.window.length_s / setting.edges,
-        "on_time_share": float((outcomes.first_s <= setting.deadline_s).mean()),
+        "fps": float((outcomes.ending != DROPPED).sum()) / context.window.length_s / context.edges,
+        "on_time_share": float((outcomes.first_s <= context.deadline_s).mean()),
         "sent_share": float(sent.mean()),
         "cloud_share": float((outcomes.ending == CLOUD).mean()),
         "degraded_share": float((outcomes.ending == DEGRADED).mean()),
@@ -39,12 +41,12 @@ def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
         "dropped_share": float((outcomes.ending == DROPPED).mean()),
         "lost": float((sent & (outcomes.ending != CLOUD) & ~outcomes.late).sum()),
         "payload_bytes_per_frame": float(outcomes.payload_bytes.sum()) / count,
-        "offered_per_s": float(sent.sum()) / setting.window.length_s,
+        "offered_per_s": float(sent.sum()) / context.window.length_s,
         "emit_p99_ms": percentile_ms(outcomes.emit_s, 99),
     }
     wanted = sent | (outcomes.ending == DEGRADED)
     if wanted.any():
-        in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= setting.deadline_s)
+        in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= context.deadline_s)
         figures["sent_on_time_share"] = float(in_time.sum() / wanted.sum())
     answered = outcomes.server_infer_s > 0
     if answered.any():
@@ -59,12 +61,12 @@ def frame_figures(outcomes: Outcomes, setting: Setting) -> dict[str, float]:
 
 
 def resource_figures(
-    samples: Sequence[Sample], frames: int, setting: Setting, *, ours: bool
+    samples: Sequence[Sample], frames: int, context: FigureContext, *, ours: bool
 ) -> dict[str, float]:
-    """Figures of server, edges, link and power over the window; `ours`: the server's process can be seen."""
+    """Figures of server, edges, link and power over the window; `ours`: this test started the server."""
     took_s = between(samples, lambda s: s.unix_s)
     up, down = between(samples, lambda s: s.up_bytes), between(samples, lambda s: s.down_bytes)
-    per_day = _DAY_S / took_s / setting.edges / 1e6
+    per_day = _DAY_S / took_s / context.edges / 1e6
     frames = max(1, frames)
     figures = {
         "up_bytes_per_frame": up / frames,
@@ -80,9 +82,9 @@ def resource_figures(
         figures["server_cpu_s_per_1000_frames"] = cpu_s / frames * 1000
         figures["server_cpu_share"] = cpu_s / took_s
         figures["server_rss_mb"] = max(s.server_rss_bytes for s in samples) / 1e6
-        figures["cost_per_million_frames"] = _cost(setting.prices, cpu_s, gpu_s, up, down) / frames * 1e6
+        figures["cost_per_million_frames"] = _cost(context.prices, cpu_s, gpu_s, up, down) / frames * 1e6
     if edges_cpu_s := between(samples, lambda s: s.edges_cpu_s):
-        figures["edge_cpu_share"] = edges_cpu_s / took_s / setting.edges
+        figures["edge_cpu_share"] = edges_cpu_s / took_s / context.edges
         figures["edge_rss_mb"] = max(s.edge_rss_bytes for s in samples) / 1e6
     if samples[-1].energy_j is not None:
         figures["energy_j_per_frame"] = between(samples, lambda s: s.energy_j or 0.0) / frames
@@ -95,9 +97,36 @@ def _cost(prices: PricesConfig, cpu_s: float, gpu_s: float, up_bytes: float, dow
     return hours + gigabytes
 
 
-def quantiles_ms(seconds: np.ndarray[tuple[int], np.dtype[np.float64]], points: int = 201) -> list[float]:
-    """Latencies in ms at `points` even steps from 0 to 100 %: a cumulative distribution to be drawn."""
+def quantiles_ms(seconds: Floats, points: int = 201) -> list[float]:
+    """Latencies in ms at `points` even steps from 0 to 100 %: the cumulative distribution."""
     known = seconds[~np.isnan(seconds)]
     if not known.size:
         return []
     return [round(float(q) * 1e3, 3) for q in np.quantile(known, np.linspace(0, 1, points))]
+
+
+def timeline_of(
+    outcomes: Outcomes, samples: Sequence[Sample], window: Window, records: Sequence[Record] = ()
+) -> list[Moment]:
+    """One moment for each two consecutive samples of the window."""
+    opened = np.array([r.captured_unix_s for r in records if "breaker" in r.decision.reason])
+    moments = []
+    for before, after in itertools.pairwise(samples):
+        length_s = after.unix_s - before.unix_s
+        if length_s < TICK_S / 2:  # the closing sample right after a tick: too few frames to say anything
+            continue
+        here = (outcomes.intended_s >= before.unix_s) & (outcomes.intended_s < after.unix_s)
+        count = max(1, int(here.sum()))
+        moments.append(
+            Moment(
+                at_s=round(before.unix_s - window.begin_s, 2),
+                sent_share=float(outcomes.sent[here].sum()) / count,
+                degraded_share=float((outcomes.ending[here] == DEGRADED).sum()) / count,
+                first_p95_ms=percentile_ms(outcomes.first_s[here], 95),
+                server_cores=(after.server_cpu_s - before.server_cpu_s) / length_s,
+                up_mbit_per_s=(after.up_bytes - before.up_bytes) * 8e-6 / length_s,
+                link_up_mbit_per_s=before.up_mbit_per_s,
+                breaker_open=bool(((opened >= before.unix_s) & (opened < after.unix_s)).any()),
+            )
+        )
+    return moments

@@ -1,4 +1,4 @@
-"""The promises of load.yaml, judged by the medians of the cells."""
+"""Judges the goals of load.yaml by the medians of the cells."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from spillover.lab.loadtest.results import Cell, GoalOutcome
 
 
 def judge(goals: Sequence[GoalConfig], cells: Sequence[Cell], notes: Sequence[str]) -> list[GoalOutcome]:
-    """One outcome for every goal and cell it is about; one that says why, for a goal about no cell."""
+    """One outcome for every goal and cell it concerns; for a goal without a cell, one with the reason."""
     outcomes: list[GoalOutcome] = []
     for goal in goals:
         mine = [c for c in cells if (c.scenario, c.mode) == (goal.scenario, goal.mode)]

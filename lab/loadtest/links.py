@@ -1,10 +1,17 @@
-"""The links of load.yaml over time: constant figures, or the traces that `lab replay` uses."""
+"""The links of load.yaml: how they change over time, and how real edges reach the server over them."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from spillover.lab.loadtest.config import LinkConfig
+from spillover.common.errors import SpilloverError
+from spillover.lab.loadtest.config import LinkConfig, Shaper
 from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, model_trace, read_trace
+from spillover.lab.shaper.kernel import fits, kernel_link, why_not
 from spillover.lab.shaper.link import Link, Schedule, constant
+from spillover.lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
 
 def schedule_of(config: LinkConfig) -> Schedule:
@@ -21,7 +28,7 @@ def schedule_of(config: LinkConfig) -> Schedule:
 
 
 def schedule_of_trace(trace: LinkTrace) -> Schedule:
-    """A trace for the shaper; it knows one rate, that of the uplink, and the way back gets the same."""
+    """A trace as a schedule; a trace has one rate, which holds for both directions."""
     *steps, end = trace.steps
 
     def link(rate_bytes_per_s: float, rtt_s: float) -> Link:
@@ -33,3 +40,87 @@ def schedule_of_trace(trace: LinkTrace) -> Schedule:
         links=tuple(link(step.rate_bytes_per_s, step.rtt_s) for step in steps),
         period_s=end.at_s,
     )
+
+
+class LinkMeter(Protocol):
+    """The traffic and state of the links of a run: `lab.shaper.proxy.ShapedProxy` is one."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes and connections so far, of all edges together."""
+        ...
+
+    def link_now(self) -> Link:
+        """The link as it is at this moment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One edge's route to the server: the address that it calls, and the prefix of its command."""
+
+    address: str
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """One route an edge, and their meter."""
+
+    by_edge: Sequence[Route]
+    meter: LinkMeter
+
+
+@dataclass(frozen=True, slots=True)
+class _KernelMeter:
+    """Sums over the proxies at the near ends, which add the delay; the kernel limits the rates."""
+
+    link: Link
+    proxies: Sequence[ShapedProxy]
+
+    @property
+    def traffic(self) -> Traffic:
+        """The sum."""
+        return Traffic(
+            sum(proxy.traffic.up_bytes for proxy in self.proxies),
+            sum(proxy.traffic.down_bytes for proxy in self.proxies),
+            sum(proxy.traffic.connections for proxy in self.proxies),
+        )
+
+    def link_now(self) -> Link:
+        """The one constant link."""
+        return self.link
+
+
+@contextlib.contextmanager
+def routes_to(server: str, schedule: Schedule, edges: int, *, kernel: bool) -> Iterator[Routes]:
+    """A route for each of `edges` edges while the block lasts. Raises SpilloverError."""
+    with contextlib.ExitStack() as stack:
+        if not kernel:
+            proxy = stack.enter_context(shaped(server, schedule))
+            yield Routes([Route(proxy.address)] * edges, proxy)
+            return
+        link = schedule.links[0]
+        delay = constant(Link(rtt_ms=link.rtt_ms))
+        routes, proxies = [], []
+        for _ in range(edges):
+            near = stack.enter_context(kernel_link(link))
+            proxies.append(stack.enter_context(ShapedProxy(server, delay, near.near_host)))
+            routes.append(Route(proxies[-1].address, near.prefix))
+        yield Routes(routes, _KernelMeter(link, proxies))
+
+
+def by_kernel(shaper: Shaper, schedule: Schedule) -> tuple[bool, str]:
+    """Whether the kernel paces a link, and a sentence about it for the report.
+
+    Raises:
+        SpilloverError: it must, and cannot.
+    """
+    if shaper is Shaper.USER:
+        return False, ""
+    obstacle = why_not() if fits(schedule) else "the kernel paces only constant links"
+    if obstacle and shaper is Shaper.KERNEL:
+        raise SpilloverError(f"shaper: kernel: {obstacle}")
+    if obstacle:
+        return False, f"paced in user space, not by the kernel: {obstacle}"
+    return True, "real edges' rates are paced by the kernel (a namespace each, tbf), the delay in user space"

@@ -1,4 +1,4 @@
-"""Every figure that a load test reports: its name, its meaning, its unit, and which way is better."""
+"""Every figure that a load test reports: name, title, unit, and whether more or less is better."""
 
 import enum
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 
 class Better(enum.Enum):
-    """Which way a figure should go."""
+    """Whether a lower or a higher figure is better."""
 
     LOWER = "lower"
     HIGHER = "higher"
@@ -16,14 +16,14 @@ class Better(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure: a title for people, how it is shown, and what counts as better."""
+    """One figure: its title, how it is shown, and which direction is better."""
 
     title: str
     unit: str
     better: Better = Better.NEITHER
     decimals: int = 1
     scale: float = 1.0
-    """Shown as figure times scale."""
+    """The shown number is the figure times this."""
 
     def show(self, figure: float | None) -> str:
         """The figure with its unit, or a dash."""

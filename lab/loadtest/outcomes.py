@@ -1,13 +1,13 @@
-"""What became of each frame of a steady window, whoever played it, as arrays.
+"""The outcome of each frame of a steady window, of real and of simulated edges, as arrays.
 
-Latencies are from the moment the frame was intended, by the camera's rate, and not from when it was really
-taken: a stalled camera or a late generator shows in them (no coordinated omission; Tene, "How NOT to Measure
-Latency", Strange Loop 2015).
+Latencies count from when the frame was due by the camera's rate, not from when it was captured, so that they
+show a stalled camera or a late generator (no coordinated omission; Tene, "How NOT to Measure Latency",
+Strange Loop 2015).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -23,29 +23,33 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """One entry a frame, in any order; all arrays (N,). Seconds; NaN where there was none."""
+    """One entry a frame, in any order; all arrays (N,). Times in seconds, NaN where there was none."""
 
     intended_s: Floats
-    """Unix time at which the camera's rate wanted the frame."""
+    """Unix time at which the frame was due by the camera's rate."""
     first_s: Floats
     """From `intended_s` to the first answer."""
     final_s: Floats
     """From `intended_s` to the last answer."""
     emit_s: Floats
-    """From the real capture to the first answer, which is what the edge promises."""
+    """From capture to the first answer, the time that the edge bounds by its deadline."""
     ending: npt.NDArray[np.int8]
     sent: npt.NDArray[np.bool_]
     late: npt.NDArray[np.bool_]
     """A cloud answer came after the first answer, as a revision."""
     payload_bytes: npt.NDArray[np.int64]
     server_queue_s: Floats
-    """What the server says its answer waited for the network."""
+    """Wait for the network in the server, as it reports with its answer."""
     server_infer_s: Floats
     reasons: dict[str, int]
     """Why the cloud's answer was missing where it was wanted, and how often."""
 
     def __len__(self) -> int:
         return len(self.ending)
+
+
+ARRAYS = tuple(field.name for field in fields(Outcomes) if field.name != "reasons")
+"""The names of the arrays of `Outcomes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +75,8 @@ class Answered:
 
 def join(parts: Sequence[Outcomes]) -> Outcomes:
     """The frames of several edges, or of several runs, as one."""
-    return Outcomes(
-        intended_s=np.concatenate([part.intended_s for part in parts]),
-        first_s=np.concatenate([part.first_s for part in parts]),
-        final_s=np.concatenate([part.final_s for part in parts]),
-        emit_s=np.concatenate([part.emit_s for part in parts]),
-        ending=np.concatenate([part.ending for part in parts]),
-        sent=np.concatenate([part.sent for part in parts]),
-        late=np.concatenate([part.late for part in parts]),
-        payload_bytes=np.concatenate([part.payload_bytes for part in parts]),
-        server_queue_s=np.concatenate([part.server_queue_s for part in parts]),
-        server_infer_s=np.concatenate([part.server_infer_s for part in parts]),
-        reasons=dict(sum((Counter(part.reasons) for part in parts), Counter())),
-    )
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    return Outcomes(**arrays, reasons=dict(sum((Counter(part.reasons) for part in parts), Counter())))
 
 
 def in_window(
@@ -91,8 +84,8 @@ def in_window(
 ) -> tuple[dict[int, Answered], Sequence[int], float]:
     """The answered frames of one edge by number, all numbers of the window, and when number 0 was due.
 
-    The camera paces itself from its first frame; the frame that came with the least delay shows when that
-    was. A number without a record is a frame that was captured, or should have been, and never answered.
+    The camera paces itself from its first frame; the frame with the least delay shows when that was. A number
+    without a record is a frame that was captured, or should have been, and never answered.
     """
     answered: dict[int, Answered] = {}
     for record in records:
@@ -107,7 +100,7 @@ def in_window(
 
 
 def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcomes:
-    """What became of the frames of one edge's window."""
+    """The outcomes of the frames in one edge's window."""
     answered, numbers, start_s = in_window(records, fps, window)
     count = len(numbers)
     intended_s = start_s + np.array(numbers, np.float64) / fps
@@ -146,5 +139,15 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
 
 
 def _reason(record: Record) -> str:
-    """The status of a failed call without its free text, so that equal causes count together."""
+    """The status of a failed call without its free text, so that equal causes are counted together."""
     return record.error.partition(":")[0]
+
+
+def percentile_ms(seconds: Floats, percent: float) -> float | None:
+    """A percentile in milliseconds of the entries that are not NaN; None where there are none.
+
+    It is a measured value (the next higher one): p99.9 of few frames is their maximum, not an interpolation
+    below it.
+    """
+    known = seconds[~np.isnan(seconds)]
+    return float(np.percentile(known, percent, method="higher") * 1e3) if known.size else None

@@ -1,5 +1,6 @@
 """One run of one cell with real edges: start, warm up, measure the steady window, stop, read the results."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from spillover.edge.sinks.record import Record
+from spillover.lab.daemons import EdgeProcess
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
-from spillover.lab.loadtest.edges import EdgeProcess, edge_config, edges_running
-from spillover.lab.loadtest.figures import Setting, frame_figures, resource_figures
+from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
+from spillover.lab.loadtest.figures import FigureContext, frame_figures, resource_figures, timeline_of
+from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, in_window, join, outcomes_of
 from spillover.lab.loadtest.reference import Reference
 from spillover.lab.loadtest.results import Moment
 from spillover.lab.loadtest.sampling import Sampler, clipped
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.slow import Brake
-from spillover.lab.loadtest.timeline import timeline_of
-from spillover.lab.loadtest.ways import Meter, Way, ways_to
 from spillover.lab.shaper.link import Schedule
 
 _POLL_S = 0.25
 _LATE_ANSWERS_S = 2.5
-"""How long cameras go on after the window, so that its last frames end as all others do."""
+"""How long cameras go on after the window, so that its last frames get as much time as all others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What one run gave."""
+    """The outcome of one run."""
 
     figures: dict[str, float]
     outcomes: Outcomes
@@ -38,7 +39,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RealBench:
-    """Everything that the runs of one scenario share."""
+    """Runs cells of one scenario with real edges."""
 
     config: LoadConfig
     scenario: ScenarioConfig
@@ -52,14 +53,14 @@ class RealBench:
         Raises:
             ProcessFailedError: an edge could not start, or ended early.
         """
-        with ways_to(self.server.address, schedule, plan.edges, kernel=kernel) as ways:
-            configs = [self._edge(plan, way, index) for index, way in enumerate(ways.each)]
-            prefixes = [way.prefix for way in ways.each]
+        with routes_to(self.server.address, schedule, plan.edges, kernel=kernel) as routes:
+            configs = [self._edge(plan, route, index) for index, route in enumerate(routes.by_edge)]
+            prefixes = [route.prefix for route in routes.by_edge]
             with edges_running(configs, folder, self.brake, prefixes) as edges:
-                window, sampler = self._watch(edges, ways.meter)
+                window, sampler = self._watch(edges, routes.meter)
         return self._evaluate(plan, edges, window, sampler)
 
-    def _watch(self, edges: Sequence[EdgeProcess], meter: Meter) -> tuple[Window, Sampler]:
+    def _watch(self, edges: Sequence[EdgeProcess], meter: LinkMeter) -> tuple[Window, Sampler]:
         _sleep_watching(self.scenario.warm_up_s, edges)
         begin_s = time.time()
         with Sampler(self.server, [edge.process.pid for edge in edges], meter) as sampler:
@@ -71,47 +72,41 @@ class RealBench:
     def _window_s(self) -> float:
         return self.scenario.window_s or self.reference.count / self.scenario.fps
 
-    def _edge(self, plan: CellPlan, way: Way, index: int) -> Mapping[str, Any]:
-        config = self.config
+    def _edge(self, plan: CellPlan, route: Route, index: int) -> Mapping[str, Any]:
         source = self.reference.camera_source
         forced = {
             "device_id": f"loadtest-{index}",
             "camera": {"source": source, "fps": self.scenario.fps, "loop": True, "pace": "realtime"},
             # The far end of a kernel link is in a namespace of this machine, and no loopback address.
-            "uplink": {"address": way.address, "allow_plaintext_network": bool(way.prefix)},
+            "uplink": {"address": route.address, "allow_plaintext_network": bool(route.prefix)},
             "policy": {"seed": index},
         }
-        parts = [config.edge, config.modes[plan.mode]]
-        return edge_config(config.edge_model, config.deadline_s, parts, forced)
+        return edge_config(self.config, plan.mode, forced)
 
     def _evaluate(
         self, plan: CellPlan, edges: Sequence[EdgeProcess], window: Window, sampler: Sampler
     ) -> Run:
         records = [edge.records() for edge in edges]
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
-        outcomes = join([outcomes_of(each, self.scenario.fps, window) for each in records])
-        setting = Setting(plan.edges, self.config.deadline_s, window, self.config.prices)
+        outcomes = join([outcomes_of(of_edge, self.scenario.fps, window) for of_edge in records])
+        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
         figures = (
-            frame_figures(outcomes, setting)
-            | resource_figures(samples, len(outcomes), setting, ours=self.server.pid is not None)
-            | self._quality(records, window)
+            frame_figures(outcomes, context)
+            | resource_figures(samples, len(outcomes), context, ours=self.server.pid is not None)
+            | self._quality(records[0], window)
         )
-        drops: dict[str, int] = {}
-        for edge in edges:
-            for reason, count in edge.drops().items():
-                drops[reason] = drops.get(reason, 0) + count
-        everything = [record for each in records for record in each]
-        return Run(figures, outcomes, timeline_of(outcomes, samples, window, everything), drops)
+        timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
+        return Run(figures, outcomes, timeline, drops_of(edges))
 
-    def _quality(self, records: Sequence[Sequence[Record]], window: Window) -> dict[str, float]:
-        """Quality of the first edge's answers: all edges play the same pictures."""
-        frames, _, _ = in_window(records[0], self.scenario.fps, window)
-        found = {
+    def _quality(self, records: Sequence[Record], window: Window) -> dict[str, float]:
+        """Quality of one edge's answers: all edges play the same pictures."""
+        frames, _, _ = in_window(records, self.scenario.fps, window)
+        figures = {
             "agreement": self.reference.agreement(frames),
             "final_agreement": self.reference.agreement(frames, final=True),
             "accuracy": self.reference.accuracy(frames),
         }
-        return {name: figure for name, figure in found.items() if figure is not None}
+        return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _sleep_watching(seconds: float, edges: Sequence[EdgeProcess]) -> None:

@@ -1,4 +1,4 @@
-"""What answers are judged by: the cloud model's own answers for the source, and its labels if it has any."""
+"""The reference that answers are judged by: the cloud model's answers to the source, and its labels."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,31 +9,32 @@ import numpy as np
 
 from spillover.common.agreement import agreement
 from spillover.common.errors import SourceError
+from spillover.common.model.manifest import Task
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Detections, FloatArray, Prediction
+from spillover.common.types import Classification, Prediction
 from spillover.edge.camera.open import open_source
-from spillover.edge.camera.source import UnreadablePictureError
+from spillover.edge.payload.crops import NO_BOXES
 from spillover.lab.data.labelled import (
     COCO_FILE,
     IMAGES_FOLDER,
     LABELS_FILE,
-    ClassLabels,
     LabelledSet,
     open_labelled_set,
 )
+from spillover.lab.data.pictures import camera_pictures
+from spillover.lab.files import sample_clip
 from spillover.lab.loadtest.outcomes import Answered
-from spillover.lab.package_data import sample_clip
 from spillover.lab.pairs.evaluate.classes import judging
-from spillover.lab.pairs.evaluate.detection import CocoSet
+from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.pairs.evaluate.predict import predict_all
-from spillover.lab.progress import Progress
 from spillover.lab.records import prediction_of
+from spillover.lab.terminal import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """One source. `camera_source` is what an edge plays; frame n of a looping camera is picture n % count."""
+    """One source. Edges play `camera_source`; frame n of a looping camera is picture n % count."""
 
     camera_source: str
     cloud: tuple[Prediction, ...]
@@ -49,9 +50,9 @@ class Reference:
 
     @property
     def change_share(self) -> float | None:
-        """Share of the pictures, but for the first, where the cloud's best class is not the one before.
+        """Share of the pictures, from the second on, where the cloud's best class is not the one before.
 
-        None for detections, and for a single picture. It bounds what an answer is worth to the next frame.
+        None for detections, and for a single picture. It bounds the use of one frame's answer for the next.
         """
         best = [int(p.class_id[0]) for p in self.cloud if isinstance(p, Classification)]
         if len(best) < 2:
@@ -69,28 +70,23 @@ class Reference:
     def accuracy(self, frames: Mapping[int, Answered]) -> float | None:
         """Top-1 accuracy, or mAP, of the first answers; None without labels or frames.
 
-        A picture that was played twice counts by its first showing. For mAP every picture counts; one that
-        was never answered has no boxes.
+        A picture that was played twice counts the first time. For mAP every picture counts; one that was
+        never answered has no boxes.
         """
         if self.labels is None or self.order is None or not frames:
             return None
-        said: dict[int, Prediction] = {}
+        answers: dict[int, Prediction] = {}
         for number in sorted(frames):
             record = frames[number].first
-            said.setdefault(self.order[record.source], prediction_of(record))
-        if isinstance(self.labels.truth, ClassLabels):
-            truth = self.labels.truth.class_id
-            return float(
-                np.mean(
-                    [isinstance(p, Classification) and p.class_id[0] == truth[i] for i, p in said.items()]
-                )
-            )
-        boxes = [said.get(index, _nothing()) for index in range(len(self.labels.pictures))]
-        return CocoSet(self.labels.truth).mean_average_precision(boxes).ap
+            answers.setdefault(self.order[record.source], prediction_of(record))
+        if self.labels.task is Task.CLASSIFICATION:
+            return accuracy_of(self.labels.part(list(answers)).truth, list(answers.values()))
+        boxes = [answers.get(index, NO_BOXES) for index in range(len(self.labels.pictures))]
+        return accuracy_of(self.labels.truth, boxes)
 
 
 def open_reference(source: str, cloud_model: Path, progress: Progress) -> Reference:
-    """Resolve a scenario's `source` and ask the cloud's model about every picture of it.
+    """Resolve a scenario's `source` and run the cloud's model over every picture of it.
 
     Raises:
         SourceError: there is no such source, or no picture in it can be read.
@@ -107,7 +103,7 @@ def expand_source(source: str) -> str:
     """The path that `source` means, with `~` and `$NAME` replaced; the sample clip when it is empty.
 
     Raises:
-        SourceError: there is nothing there, or a variable is not set.
+        SourceError: there is no such path, or a variable is not set.
     """
     if not source:
         return str(sample_clip())
@@ -129,31 +125,14 @@ def _labelled(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
         raise SourceError(
             f"{folder}: labels and pictures differ; {len(played)} labels, {len(on_disk)} pictures"
         )
-    said = predict_all(cloud_model, labels, progress)
-    return Reference(str(pictures), tuple(said[order[name]] for name in played), labels, order)
+    answers = predict_all(cloud_model, labels, progress)
+    return Reference(str(pictures), tuple(answers[order[name]] for name in played), labels, order)
 
 
 def _ask_model(source: str, cloud_model: Path, progress: Progress) -> Sequence[Prediction]:
     model = Model.load(cloud_model, SessionConfig())
-    pictures = open_source(source)
-    answers: list[Prediction] = []
-    try:
-        for _ in progress.track([source], "cloud model, every frame"):
-            while True:
-                try:
-                    picture = pictures.read()
-                except UnreadablePictureError:
-                    continue  # the edge passes over it too and gives it no number
-                if picture is None:
-                    break
-                answers.append(model.predict(picture.image)[0])
-    finally:
-        pictures.close()
+    pictures = progress.track(camera_pictures(open_source(source)), "cloud model, every frame")
+    answers = [model.predict(picture.image)[0] for picture in pictures]
     if not answers:
         raise SourceError(f"no picture could be read from {source}")
     return answers
-
-
-def _nothing() -> Detections:
-    empty: FloatArray = np.zeros(0, np.float32)
-    return Detections(np.zeros((0, 4), np.float32), empty, np.zeros(0, np.int32))

@@ -1,18 +1,41 @@
-"""What a load test leaves behind: report.json, and everything that the page and the tables are drawn from."""
+"""The results of a load test, as report.json holds them; page and tables show nothing else."""
 
 import csv
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from spillover.common.errors import SourceError
-from spillover.lab.loadtest.stats import Summary
 
 FORMAT = 1
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The median of the repeats, between the smallest and the largest of them.
+
+    For R independent repeats the interval from smallest to largest holds the true median with probability
+    1 - 2^(1-R), whatever the distribution: 50 % for 2, 75 % for 3, 94 % for 5 (order statistics; David and
+    Nagaraja 2003, section 7.1).
+    """
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+
+def summarise(runs: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
+    """Every figure that all of the runs have."""
+    columns = {name: [run[name] for run in runs] for name in runs[0] if all(name in run for run in runs)}
+    return {
+        name: Summary(float(np.median(column)), min(column), max(column), len(column))
+        for name, column in columns.items()
+    }
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -24,9 +47,9 @@ class Moment(msgspec.Struct, frozen=True):
     first_p95_ms: float | None
     server_cores: float | None
     up_mbit_per_s: float
-    """What passed the link."""
+    """Traffic over the link."""
     link_up_mbit_per_s: float | None
-    """What the link allows; null is no limit."""
+    """The link's limit; null is none."""
     breaker_open: bool = False
 
 
@@ -52,7 +75,7 @@ class Cell(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """For people and for comparing reports."""
+        """Its name in reports, by which two of them are compared."""
         return f"{self.scenario} / {self.mode} / {self.link} / {self.edges}"
 
     def figure(self, measure: str) -> float | None:
@@ -131,7 +154,7 @@ class FleetCheck(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, frozen=True):
-    """An extrapolation, what it rests on, and how it did where it could be checked."""
+    """An extrapolation, its assumptions, and its predictions beside measured cells."""
 
     scenario: str
     service_s: float
@@ -145,7 +168,7 @@ class Fleet(msgspec.Struct, frozen=True):
 
 
 class GoalOutcome(msgspec.Struct, frozen=True):
-    """One promise and what was measured; `met` is null when it could not be measured, and `note` says why."""
+    """One goal and its figure; `met` is null where it could not be measured, and `note` gives the reason."""
 
     text: str
     figure: str
@@ -154,7 +177,7 @@ class GoalOutcome(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """The machine that ran it."""
+    """The machine of the load test."""
 
     machine: str
     processor: str
@@ -172,7 +195,7 @@ class Report(msgspec.Struct, frozen=True):
     host: Host
     config: dict[str, Any]
     notes: list[str]
-    """What a reader must know: how edges were slowed, what was left out and why."""
+    """Notes for the reader: how edges were slowed, what was left out and why."""
     cells: list[Cell]
     goals: list[GoalOutcome] = []
     capacity: list[Capacity] = []
@@ -181,7 +204,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def this_host() -> Host:
-    """Figures of the machine this runs on."""
+    """This machine."""
     return Host(
         machine=platform.machine(),
         processor=_processor(),

@@ -1,25 +1,27 @@
-"""What processes, links and the machine used, read at the borders of a window and at each tick inside it."""
+"""Samples of what processes, links and the machine use, at the borders of a window and at ticks inside it."""
 
 import bisect
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psutil
 
-from spillover.lab.loadtest.power import EnergyMeter, open_energy_meter
+from spillover.lab.loadtest.links import LinkMeter
+from spillover.lab.loadtest.meters import EnergyMeter, open_energy_meter
 from spillover.lab.loadtest.server import Server
-from spillover.lab.loadtest.ways import Meter
 from spillover.lab.shaper.link import Link
 from spillover.lab.shaper.proxy import Traffic
 
 TICK_S = 0.5
+_TOTALS = ("server_cpu_s", "server_gpu_s", "edges_cpu_s", "up_bytes", "down_bytes", "energy_j")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Totals since each process began; `rss` are the momentary values."""
+    """Totals since each process began; `rss`, rate and round trip are momentary values."""
 
     unix_s: float
     server_cpu_s: float
@@ -28,8 +30,8 @@ class Sample:
     edges_cpu_s: float
     edge_rss_bytes: int
     """The largest edge's."""
-    up_bytes: int
-    down_bytes: int
+    up_bytes: float
+    down_bytes: float
     energy_j: float | None
     up_mbit_per_s: float | None
     rtt_ms: float
@@ -37,11 +39,11 @@ class Sample:
 
 @dataclass(slots=True)
 class Sampler:
-    """Watches a server (where it is ours), edges and a link, on a thread of its own."""
+    """Samples a server (a process of this test), edges and a link, on a thread of its own."""
 
     server: Server
     edge_pids: Sequence[int]
-    proxy: Meter | None
+    link: LinkMeter | None
     """None when the link is shaped on another machine."""
     samples: list[Sample] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -62,17 +64,17 @@ class Sampler:
 
     def sample(self) -> Sample:
         """Read everything once."""
-        of_server = _usage([self.server.pid] if self.server.pid else [])
-        edges = _usage(self.edge_pids)
-        link = self.proxy.link_now() if self.proxy else Link()
-        traffic = self.proxy.traffic if self.proxy else Traffic()
+        server_cpu_s, server_rss_bytes = _usage([self.server.pid] if self.server.pid else [])
+        edges_cpu_s, edge_rss_bytes = _usage(self.edge_pids)
+        link = self.link.link_now() if self.link else Link()
+        traffic = self.link.traffic if self.link else Traffic()
         return Sample(
             unix_s=time.time(),
-            server_cpu_s=of_server[0],
-            server_rss_bytes=of_server[1],
+            server_cpu_s=server_cpu_s,
+            server_rss_bytes=server_rss_bytes,
             server_gpu_s=self.server.gpu.read_s() if self.server.gpu else None,
-            edges_cpu_s=edges[0],
-            edge_rss_bytes=edges[1],
+            edges_cpu_s=edges_cpu_s,
+            edge_rss_bytes=edge_rss_bytes,
             up_bytes=traffic.up_bytes,
             down_bytes=traffic.down_bytes,
             energy_j=self._meter.read_j() if self._meter else None,
@@ -97,28 +99,20 @@ def _at(samples: Sequence[Sample], unix_s: float) -> Sample:
     share = (unix_s - before.unix_s) / max(after.unix_s - before.unix_s, 1e-9)
     share = min(max(share, 0.0), 1.0)
 
-    def total(read: Callable[[Sample], float]) -> float:
-        return read(before) + share * (read(after) - read(before))
+    def total(name: str) -> Any:  # noqa: ANN401 - None where it is not measured, else a float
+        low, high = getattr(before, name), getattr(after, name)
+        return None if low is None or high is None else low + share * (high - low)
 
-    return replace(
-        before,
-        unix_s=unix_s,
-        server_cpu_s=total(lambda s: s.server_cpu_s),
-        server_gpu_s=None if before.server_gpu_s is None else total(lambda s: s.server_gpu_s or 0.0),
-        edges_cpu_s=total(lambda s: s.edges_cpu_s),
-        up_bytes=round(total(lambda s: s.up_bytes)),
-        down_bytes=round(total(lambda s: s.down_bytes)),
-        energy_j=None if before.energy_j is None else total(lambda s: s.energy_j or 0.0),
-    )
+    return replace(before, unix_s=unix_s, **{name: total(name) for name in _TOTALS})
 
 
 def between(samples: Sequence[Sample], read: Callable[[Sample], float]) -> float:
-    """How far a total rose from the first sample to the last."""
+    """The rise of a total from the first sample to the last."""
     return read(samples[-1]) - read(samples[0])
 
 
 def _usage(pids: Sequence[int]) -> tuple[float, int]:
-    """CPU seconds of all, and resident bytes of the largest; a process that is gone counts nothing."""
+    """CPU seconds of all, and resident bytes of the largest; a process that has ended counts nothing."""
     cpu_s, rss = 0.0, 0
     for pid in pids:
         try:

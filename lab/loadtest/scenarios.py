@@ -1,4 +1,4 @@
-"""The scenarios of one load test: each becomes cells, by real edges or by simulated ones."""
+"""Runs the scenarios of one load test: each gives cells, by real or by simulated edges."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,27 +10,25 @@ from spillover.common.model.locate import find_model_folder
 from spillover.lab.loadtest.cells import CellPlan, cells_of, interleaved
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.figures import quantiles_ms
-from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.links import by_kernel, schedule_of
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.real import RealBench, Run
 from spillover.lab.loadtest.reference import Reference, open_reference
-from spillover.lab.loadtest.results import Cell
+from spillover.lab.loadtest.results import Cell, summarise
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
 from spillover.lab.loadtest.simulated.recording import Recording, record, scaled, uplink_of
 from spillover.lab.loadtest.slow import Brake
-from spillover.lab.loadtest.stats import summarise
-from spillover.lab.loadtest.ways import by_kernel
-from spillover.lab.progress import Progress
 from spillover.lab.records import read_records
 from spillover.lab.shaper.link import Schedule
+from spillover.lab.terminal import Progress
 
 RunCell = Callable[[CellPlan, Schedule, Path], Run]
 
 
 @dataclass(slots=True)
 class Scenarios:
-    """Runs scenarios against one server; what was opened or recorded once is kept."""
+    """Runs scenarios against one server; references and recordings are made once and kept."""
 
     config: LoadConfig
     out: Path
@@ -38,7 +36,7 @@ class Scenarios:
     brake: Brake
     progress: Progress
     notes: list[str] = field(default_factory=list)
-    """What a reader of the report must know of the sources."""
+    """Notes on the sources for readers of the report."""
     _references: dict[str, Reference] = field(default_factory=dict)
     _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
     """By scenario and mode: the folder of a run with real edges."""
@@ -96,7 +94,7 @@ class Scenarios:
         return run
 
     def _by_kernel(self, link: str) -> bool:
-        """Whether the kernel paces that link; said once in the report."""
+        """Whether the kernel paces that link; noted once in the report."""
         if link not in self._kernel:
             kernel, note = by_kernel(self.config.links[link].shaper, self.schedule(link))
             self._kernel[link] = kernel
@@ -105,7 +103,7 @@ class Scenarios:
         return self._kernel[link]
 
     def _recording(self, scenario: str, mode: str) -> Recording:
-        """What a real edge did in `mode`: in this test's run of `scenario`, or else in one run made now."""
+        """A real edge's decisions and payloads in `mode`, from a run of `scenario`; makes one if needed."""
         key = (scenario, mode)
         if key not in self._recordings:
             settings = self.config.scenarios[scenario]
@@ -115,9 +113,9 @@ class Scenarios:
                 folder = self.out / plan.folder / "recording"
                 self.real(settings).run(plan, self.schedule(link), folder)
                 self._runs[key] = folder
-            found = self._read_recording(self._runs[key], settings)
+            recording = self._read_recording(self._runs[key], settings)
             local_ms = self.config.slow.local_ms if self.config.slow else None
-            self._recordings[key] = scaled(found, local_ms / 1e3) if local_ms else found
+            self._recordings[key] = scaled(recording, local_ms / 1e3) if local_ms else recording
         return self._recordings[key]
 
     def _read_recording(self, folder: Path, scenario: ScenarioConfig) -> Recording:

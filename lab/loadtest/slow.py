@@ -1,4 +1,4 @@
-"""Make a process as slow as a small device: a quota of CPU time by cgroup, where one may be set."""
+"""Slows a process to the speed of a small device, by a cgroup's quota of CPU time."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import Protocol
 from spillover.common.errors import SpilloverError
 
 PERIOD_US = 10_000
-"""Short against a frame, so that a slowed frame is slow throughout instead of stalling at its end."""
+"""Short beside a frame's time, so that a frame is slowed evenly instead of stalling at its end."""
 _V1 = Path("/sys/fs/cgroup/cpu")
 _V2 = Path("/sys/fs/cgroup")
 
@@ -25,7 +25,7 @@ class Brake(Protocol):
 
 
 class NoBrake:
-    """Lets them run."""
+    """Slows nothing."""
 
     description = "edges run at this machine's full speed"
 

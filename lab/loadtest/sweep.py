@@ -1,4 +1,4 @@
-"""A key of edge.yaml swept over values, modes and links: the Pareto front, and one point to configure."""
+"""Sweeps a key of edge.yaml over values, modes and links: the Pareto front, and a recommended point."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ import msgspec
 import yaml
 
 from spillover.common.errors import SourceError
+from spillover.lab.files import merged, nested, write_yaml
 from spillover.lab.loadtest.cells import CellPlan, interleaved
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.edges import edge_config
 from spillover.lab.loadtest.real import RealBench
 from spillover.lab.loadtest.results import Sweep, SweepPoint
 from spillover.lab.loadtest.scenarios import Scenarios
-from spillover.lab.yaml_files import merged, nested, write_yaml
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 GOOD_ENOUGH = 0.01
@@ -24,7 +24,7 @@ def run_sweep(config: SweepConfig, scenarios: Scenarios) -> Sweep:
     """Run every point once.
 
     Raises:
-        SourceError: the scenario's answers can be judged by nothing.
+        SourceError: neither labels nor a reference judge the scenario's answers.
         SpilloverError: a process failed.
     """
     test = scenarios.config
@@ -64,7 +64,7 @@ def with_swept_modes(test: LoadConfig, config: SweepConfig) -> LoadConfig:
 
 
 def mark_front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """The same points; on the front are those that no other of their link beats in bytes and quality."""
+    """The same points; those that no other of their link beats in bytes and quality are on the front."""
 
     def beaten(point: SweepPoint) -> bool:
         return any(
@@ -92,7 +92,7 @@ def recommend(points: Sequence[SweepPoint], config: SweepConfig) -> dict[str, in
         if allowed:
             best = max(point.quality for _, point in allowed)
             good = [(number, point) for number, point in allowed if point.quality >= best - GOOD_ENOUGH]
-            chosen[link] = min(good, key=lambda one: one[1].bytes_per_frame)[0]
+            chosen[link] = min(good, key=lambda numbered: numbered[1].bytes_per_frame)[0]
     return chosen
 
 
@@ -100,13 +100,11 @@ def _write_files(point: SweepPoint, labels: dict[tuple[str, float], str], bench:
     """Write the edge.yaml of that point, and put the server's cloud.yaml beside it."""
     folder = out / "recommended" / point.link
     folder.mkdir(parents=True, exist_ok=True)
-    config = bench.config
-    mode = config.modes[labels[point.mode, point.value]]
     forced = {
         "camera": {"source": bench.reference.camera_source},
-        "uplink": {"address": config.cloud.address or DEFAULT_ADDRESS},
+        "uplink": {"address": bench.config.cloud.address or DEFAULT_ADDRESS},
     }
-    edge = edge_config(config.edge_model, config.deadline_s, [config.edge, mode], forced)
+    edge = edge_config(bench.config, labels[point.mode, point.value], forced)
     write_yaml(folder / "edge.yaml", edge)
     if (out / "cloud.yaml").is_file():
         cloud = yaml.safe_load((out / "cloud.yaml").read_text(encoding="utf-8"))

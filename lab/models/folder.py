@@ -16,19 +16,18 @@ from spillover.common.model.session_config import SessionConfig
 
 LABELS_FILE = "labels.txt"
 NO_DIGEST = "0" * 64
-"""Stands in a manifest until `finish` puts the real one."""
+"""Placeholder in a manifest until `finish` computes the digest."""
 _WORKSHOP = ".building-"
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `target` when the block ends, and vanishes when it raises.
+    """An empty folder that replaces `target` when the block ends, and is removed when the block raises.
 
     It lies beside `target`, so that the move is a rename, and one level deeper than a version, so that a
-    server that looks for `*/*/model.onnx` never sees it.
-
-    Parents that had to be made vanish with it. What a killed process left here more than a day ago goes too.
+    server that looks for `*/*/model.onnx` never finds it. Parents that had to be made are removed with it,
+    and work folders that a killed process left more than a day ago.
 
     Raises:
         ConfigError: nothing can be written there.
@@ -53,7 +52,7 @@ def building(target: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove workshops that nobody can still be at work in."""
+    """Remove work folders that no running process can still use."""
     for path in folder.glob(f"{_WORKSHOP}*"):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
@@ -66,7 +65,7 @@ def _take_place(new: Path, target: Path, old: Path) -> None:
     try:
         new.rename(target)
     except OSError:
-        # Somebody else was quicker, or the disk refuses: what was there comes back where it can.
+        # Another process was quicker, or the disk refuses: restore the old folder where possible.
         if old.exists() and not target.exists():
             old.rename(target)
         raise

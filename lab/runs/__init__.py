@@ -1,1 +1,1 @@
-"""Looking at runs: check, overlay, demo."""
+"""Runs of the daemon: check, overlay, demo."""

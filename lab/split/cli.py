@@ -5,9 +5,7 @@ from typing import Any
 
 import click
 
-from spillover.lab.params import MODEL, PLOT
-
-EXISTING = click.Path(exists=True, path_type=Path)
+from spillover.lab.params import EXISTING, MODEL, plot_option, threads_option
 
 
 @click.command()
@@ -23,10 +21,10 @@ EXISTING = click.Path(exists=True, path_type=Path)
     "--max-tensors", type=click.IntRange(1, 6), default=3, show_default=True, help="Tensors in a cut."
 )
 @click.option("--int8-head", is_flag=True, help="Quantise the heads; the tails stay float.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
+@threads_option
 @click.option("--cut", "cuts", multiple=True, help="Make this cut alone, by its name; may be repeated.")
 @click.option("--device", default="", help="What to call this device in split.yaml.")
-@click.option("--plot", type=PLOT, help="Where the plot goes (.png, .svg or .pdf).")
+@plot_option
 def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **settings: Any) -> None:  # noqa: ANN401 - SplitOptions types them
     """Find where to cut MODEL (a model folder, its model.onnx, or a prepared name) between edge and cloud.
 
@@ -39,10 +37,10 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed
     packages are used; pictures like those the camera will see are better.
     """
-    from spillover.lab.progress import Bar
-    from spillover.lab.split.pictures import calibration_pictures
+    from spillover.lab.models.calibration_pictures import calibration_pictures
     from spillover.lab.split.plan import SplitOptions, split_model
-    from spillover.lab.split.report import print_table, save_plot
+    from spillover.lab.split.split_report import print_table, save_plot
+    from spillover.lab.terminal import Bar
 
     options = SplitOptions(**settings)
     report = split_model(model, calibration_pictures(pictures, count), options, Bar())

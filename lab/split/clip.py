@@ -14,10 +14,10 @@ The error of features is not the error of answers, and few levels leave much to 
 where `lab.split.coding` begins its search.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import lambertw
 
 from spillover.common.types import FloatArray
 
@@ -55,19 +55,7 @@ def optimal_clip(fit: Distribution, levels: int, widen: float = 1.0) -> tuple[fl
     Two-sided clips keep the centre in the middle, where an odd number of levels has a level.
     """
     factor = 12 if fit.one_sided else 3
-    reach = widen * fit.scale * lambert_w(factor * (levels - 1) ** 2)
+    reach = widen * fit.scale * float(lambertw(factor * (levels - 1) ** 2).real)
     if fit.one_sided:
         return fit.centre, fit.centre + reach
     return fit.centre - reach, fit.centre + reach
-
-
-def lambert_w(x: float) -> float:
-    """The w > 0 with w exp(w) = x, for x > 0; Halley's iteration (Corless et al., 1996, eq. 5.9)."""
-    w = math.log1p(x)
-    for _ in range(20):
-        excess = w - x * math.exp(-w)
-        step = excess / (w + 1 - (w + 2) * excess / (2 * w + 2))
-        w -= step
-        if abs(step) < 1e-12 * (1 + w):
-            break
-    return w

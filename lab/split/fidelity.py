@@ -1,30 +1,27 @@
-"""How much of the whole network's answers is left when its features were coded; needs no labels.
+"""Fidelity: the share of the whole network's answers that remains after coding its features; needs no labels.
 
-The whole network's answer is taken for the truth, with its own confidences as probabilities. For a
-classifier: the probability that the whole network gives to the class chosen from coded features, over the
-probability it gives to its own choice. A calibrated network's expected relative accuracy is just that. For a
-detector: boxes matched by class and IoU >= 0.5, best confidence first; twice the confidence matched over all
-confidence (Dice's coefficient).
+The whole network's answer counts as the truth, with its confidences as probabilities. For a classifier: the
+probability that the whole network gives to the class chosen from coded features, over the probability of its
+own choice; for a calibrated network that is the expected relative accuracy. For a detector: boxes matched by
+class and IoU >= 0.5, best confidence first; twice the confidence matched over all confidence (Dice's
+coefficient).
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from spillover.common.types import Classification, Detections, FloatArray, Prediction
-
-MATCH_IOU = 0.5
+from spillover.common.agreement import MATCH_IOU, pairwise_iou
+from spillover.common.types import Classification, Detections, Prediction
 
 
 def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
-    """Share of `whole` that is left in `coded`, 0..1, over pictures in the same order."""
+    """Share of `whole` that remains in `coded`, 0..1, over pictures in the same order."""
     shares = [kept_of(a, b) for a, b in zip(whole, coded, strict=True)]
     kept, there = (sum(side) for side in zip(*shares, strict=True)) if shares else (0.0, 0.0)
     return kept / there if there else 1.0
 
 
 def kept_of(whole: Prediction, coded: Prediction) -> tuple[float, float]:
-    """What one picture adds to what is kept, and to all there is; their sums' ratio is the fidelity."""
+    """What one picture adds to the numerator and to the denominator of the fidelity."""
     match whole, coded:
         case Classification(), Classification():
             same = whole.class_id == coded.class_id[0]
@@ -37,7 +34,7 @@ def kept_of(whole: Prediction, coded: Prediction) -> tuple[float, float]:
 
 
 def kept_at_best(whole: Prediction) -> float:
-    """What a picture adds to both where nothing is lost."""
+    """What a picture adds to both where coding loses nothing."""
     match whole:
         case Classification():
             return whole.confidence
@@ -46,8 +43,8 @@ def kept_at_best(whole: Prediction) -> float:
 
 
 def matched_confidence(whole: Detections, coded: Detections) -> float:
-    """Sum, over boxes that were found again, of the smaller of the two confidences."""
-    overlap = _iou(whole.xyxy, coded.xyxy)
+    """Sum of the smaller of the two confidences over all matched boxes."""
+    overlap = pairwise_iou(whole.xyxy, coded.xyxy)
     overlap[whole.class_id[:, None] != coded.class_id[None]] = 0
     total = 0.0
     for row in range(len(whole)):
@@ -56,13 +53,3 @@ def matched_confidence(whole: Detections, coded: Detections) -> float:
             overlap[:, column] = 0
             total += float(min(whole.confidence[row], coded.confidence[column]))
     return total
-
-
-def _iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    left_top = np.maximum(a[:, None, :2], b[None, :, :2])
-    right_bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common: FloatArray = np.prod(np.clip(right_bottom - left_top, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - common
-    overlap: FloatArray = (common / np.maximum(union, 1e-9)).astype(np.float32)
-    return overlap

@@ -26,17 +26,17 @@ from spillover.common.model.split import (
     write_split_plan,
 )
 from spillover.common.types import FloatArray, Prediction
-from spillover.lab.data.pictures import Picture
+from spillover.lab.data.pictures import Picture, evenly_spread
 from spillover.lab.models.profile.timing import interleaved_medians, network_run, profile_plan
-from spillover.lab.progress import Progress
+from spillover.lab.models.quantize.layers import is_quantized
+from spillover.lab.split.candidates import candidate_cuts, cut_name, named_cuts
 from spillover.lab.split.coding import Examples, Features, choose_coding
 from spillover.lab.split.cuts import find_cuts
 from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
-from spillover.lab.split.pareto import fronts, thinned
+from spillover.lab.terminal import Progress
 
 MAX_CUTS = 8
-CANDIDATES = 14
 DEFAULT_LOSS = {Task.CLASSIFICATION: 0.01, Task.DETECTION: 0.05}
 
 
@@ -123,7 +123,7 @@ def split_model(
             cuts = cuts or _best_cuts(workshop, halves, math.inf, progress)
         if not cuts:
             raise ModelError(f"{path}: no cut keeps enough of the answers; allow more with --max-loss")
-        plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(thinned(cuts, MAX_CUTS)))
+        plan = SplitPlan(model_sha256=folder.manifest.sha256, cuts=tuple(evenly_spread(cuts, MAX_CUTS)))
         _install(Path(scratch), path, plan)
     profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
     plan = msgspec.structs.replace(plan, profiles=(profile,))
@@ -163,31 +163,6 @@ def _all_cuts(workshop: "_Workshop", halves: Sequence["_Halves"], progress: Prog
     return [cut for cut in found if cut is not None]
 
 
-def candidate_cuts(graph: ActivationGraph, found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The cuts worth measuring: little work before them, few elements in them.
-
-    An element costs one bit or two where an input's element has eight; so a cut with more than four times the
-    input's elements could not even beat the picture uncompressed.
-    """
-
-    def elements(cut: tuple[int, ...]) -> int:
-        return sum(graph.tensors[number].elements for number in cut)
-
-    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements and graph.computes(cut)]
-    return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
-
-
-def named_cuts(
-    graph: ActivationGraph, found: Sequence[tuple[int, ...]], names: Sequence[str]
-) -> list[tuple[int, ...]]:
-    """The cuts of these names, nearest to the input first. Raises ModelError where one is not among them."""
-    by_name = {_cut_name([graph.tensors[number].name for number in cut]): cut for cut in found}
-    for name in names:
-        if name not in by_name:
-            raise ModelError(f"the network has no cut {name!r}; it has {', '.join(sorted(by_name))}")
-    return sorted({by_name[name] for name in names}, key=graph.head_macs)
-
-
 @dataclass(frozen=True, slots=True)
 class _Halves:
     """A cut whose head and tail are in the scratch folder: its name, and the tensors that cross it."""
@@ -212,7 +187,7 @@ class _Workshop:
     def cut(self, numbers: tuple[int, ...]) -> _Halves:
         """Write head and tail of one cut, and check them against the whole network."""
         tensors = tuple(self.graph.tensors[number] for number in numbers)
-        name = _cut_name([tensor.name for tensor in tensors])
+        name = cut_name([tensor.name for tensor in tensors])
         head_file, tail_file = head_path(self.scratch, name), tail_path(self.scratch, name)
         head_file.parent.mkdir(exist_ok=True)
         halves = cut_network(self.network, [tensor.name for tensor in tensors])
@@ -239,7 +214,7 @@ class _Workshop:
             tail_sha256=file_sha256(tail_file),
             feature_bytes=round(coding.feature_bytes, 1),
             fidelity=round(coding.fidelity, 4),
-            head_int8=_is_int8(head_file),
+            head_int8=is_quantized(head_file),
         )
 
     def _verify(self, name: str, head: Half, tail: Half) -> None:
@@ -264,7 +239,7 @@ class _Workshop:
         """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
         from spillover.lab.models.quantize.recipe import Recipe
         from spillover.lab.models.quantize.static import quantize_onnx
-        from spillover.lab.progress import Silent
+        from spillover.lab.terminal import Silent
 
         float_file = head_file.with_suffix(".float.onnx")
         head_file.rename(float_file)
@@ -274,17 +249,6 @@ class _Workshop:
         if self.options.max_loss is not None:
             return self.options.max_loss
         return DEFAULT_LOSS[self.folder.manifest.task]
-
-
-def _is_int8(path: Path) -> bool:
-    """Whether anything in the network is 8-bit; the stem stays float, and some heads are nothing else."""
-    return any(node.op_type == "DequantizeLinear" for node in onnx.load(path).graph.node)
-
-
-def _cut_name(tensors: Sequence[str]) -> str:
-    """A file name from the first tensor's name and the number of the others."""
-    first = "".join(c if c.isalnum() or c in "._" else "-" for c in tensors[0]).strip("-._") or "cut"
-    return first[:100] + (f"-and-{len(tensors) - 1}-more" if len(tensors) > 1 else "")
 
 
 def _install(scratch: Path, folder: Path, plan: SplitPlan) -> None:

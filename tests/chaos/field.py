@@ -15,8 +15,8 @@ import numpy as np
 
 from spillover.edge.spool.arena import intact_records
 from spillover.edge.spool.record import HEADER_BYTES
-from spillover.lab.runs.check.books import AuditReport, Books
 from spillover.lab.runs.check.cli import waiting_in
+from spillover.lab.runs.check.frame_accounting import AuditReport, FrameAccounting
 from tests.chaos.disk import Disk
 from tests.chaos.edge import Edge, Look, kill, wait_until
 from tests.support.faulty_link import FaultyProxy, Mode
@@ -80,7 +80,7 @@ class Field:
         self.samples: list[Sample] = []
         self.excused: set[str] = set()
         self._uplink = uplink
-        self._books = Books()
+        self._frames = FrameAccounting()
         self._read_bytes = 0
         self._boots = 0
         self._started_s = time.monotonic()
@@ -233,8 +233,8 @@ class Field:
         """The books of all runs so far; while no edge runs, what was accepted is looked for on the disk."""
         self._read_results()
         if self.edge.runs:
-            return self._books.verdict()
-        return self._books.verdict(on_disk=waiting_in(self.spool) | self.excused)
+            return self._frames.report()
+        return self._frames.report(on_disk=waiting_in(self.spool) | self.excused)
 
     def _read_results(self) -> None:
         """Enter the lines that are new and whole; a torn one is ended by the next run."""
@@ -243,4 +243,4 @@ class Field:
             lines = file.read().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]
         self._read_bytes += sum(map(len, whole))
-        self._books.take(whole)
+        self._frames.add(whole)

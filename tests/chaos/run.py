@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from spillover.lab.processes import terminable
-from spillover.lab.runs.check.books import AuditReport
+from spillover.lab.runs.check.frame_accounting import AuditReport
 from tests.chaos.disk import CannotHappenHereError
 from tests.chaos.faults import FAULTS, edge_killed
 from tests.chaos.field import Field, Sample

@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 
 from spillover.common.model.locate import find_model_folder
-from spillover.lab.console import open_console
+from spillover.lab.files import sample_clip
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from spillover.lab.package_data import sample_clip
 from spillover.lab.processes import terminable
+from spillover.lab.terminal import open_console
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import Cast, Field, Sample

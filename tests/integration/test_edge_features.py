@@ -16,9 +16,9 @@ from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.payload.encoder import PICTURE
 from spillover.edge.payload.features import FeatureEncoder
-from spillover.lab.progress import Silent
 from spillover.lab.records import read_records
-from spillover.lab.split.early_exit.build import build_early_exit
+from spillover.lab.split.early_exit.exits import build_early_exit
+from spillover.lab.terminal import Silent
 from tests.support.models import colour_classifier
 from tests.support.scripted_cloud import no_server_address
 from tests.support.serving import cloud_config, serving

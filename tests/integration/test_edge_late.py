@@ -21,8 +21,8 @@ from spillover.edge.daemon import Daemon
 from spillover.edge.spool.arena import Arena
 from spillover.edge.spool.frames import SpooledFrame
 from spillover.lab.records import read_records
-from spillover.lab.runs.check.books import Books
 from spillover.lab.runs.check.cli import waiting_in
+from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.faulty_link import FaultyProxy, Mode
 from tests.support.models import SIDE, centre_detector, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, answers, no_server_address, scripted_cloud
@@ -54,11 +54,11 @@ def _config(tmp_path: Path, pictures: Path, address: str, **sections: object) ->
 
 
 def _books(tmp_path: Path):
-    books = Books()
+    frames = FrameAccounting()
     with (tmp_path / "out.jsonl").open("rb") as lines:
-        books.take(lines)
+        frames.add(lines)
     spool = tmp_path / "spool.dat"
-    return books.verdict(on_disk=waiting_in(spool) if spool.exists() else None)
+    return frames.report(on_disk=waiting_in(spool) if spool.exists() else None)
 
 
 def _spooled(tmp_path: Path) -> list[SpooledFrame]:

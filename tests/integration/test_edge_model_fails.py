@@ -8,7 +8,7 @@ import pytest
 from spillover.common.errors import ModelError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.lab.runs.check.books import Books
+from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.models import SIDE, fragile_classifier
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)
@@ -30,9 +30,9 @@ def _run(tmp_path, failing, colours):
     try:
         daemon.run()
     finally:
-        books = Books()
-        books.take((tmp_path / "out.jsonl").read_bytes().splitlines())
-        assert books.verdict().violations == ()
+        frames = FrameAccounting()
+        frames.add((tmp_path / "out.jsonl").read_bytes().splitlines())
+        assert frames.report().violations == ()
     return daemon.metrics.summary()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.lab.runs.check.books import Books
+from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.faulty_link import FaultyProxy, Mode
 from tests.support.models import colour_classifier
 from tests.support.processes import wait_until
@@ -101,9 +101,9 @@ class Watched:
         self._thread.join(PATIENCE_S)
         self.link.stop()
         assert not self._thread.is_alive()
-        books = Books()
-        books.take(self.output.read_bytes().splitlines())
-        assert books.verdict().violations == ()
+        frames = FrameAccounting()
+        frames.add(self.output.read_bytes().splitlines())
+        assert frames.report().violations == ()
 
     def _lines(self):
         return self.output.read_bytes().splitlines()

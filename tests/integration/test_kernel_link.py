@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from spillover.lab.loadtest.config import Shaper
-from spillover.lab.loadtest.ways import by_kernel, ways_to
+from spillover.lab.loadtest.links import by_kernel, routes_to
 from spillover.lab.shaper.kernel import fits, kernel_link, why_not
 from spillover.lab.shaper.link import Link, Schedule, constant
 from tests.support.scripted_cloud import PATIENCE_S
@@ -47,14 +47,14 @@ def test_bytes_pass_the_kernel_and_are_counted(sink: socket.socket) -> None:
     """What runs at the far end of each edge's link reaches the server here, and the meter has seen it all."""
     schedule = constant(Link(rtt_ms=1, up_mbit_per_s=50, down_mbit_per_s=50))
     port = sink.getsockname()[1]
-    with ways_to(f"127.0.0.1:{port}", schedule, 2, kernel=True) as ways:
-        for way in ways.each:
-            host, _, near_port = way.address.rpartition(":")
-            command = [*way.prefix, sys.executable, "-c", SEND, host, near_port]
+    with routes_to(f"127.0.0.1:{port}", schedule, 2, kernel=True) as routes:
+        for route in routes.by_edge:
+            host, _, near_port = route.address.rpartition(":")
+            command = [*route.prefix, sys.executable, "-c", SEND, host, near_port]
             subprocess.run(command, check=True, timeout=PATIENCE_S)
             assert received(sink) == 9000
-        assert ways.meter.traffic.up_bytes == 18_000
-        assert ways.meter.link_now() == schedule.links[0]
+        assert routes.meter.traffic.up_bytes == 18_000
+        assert routes.meter.link_now() == schedule.links[0]
 
 
 @pytest.mark.usefixtures("namespaces")

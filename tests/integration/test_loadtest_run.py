@@ -12,8 +12,8 @@ from spillover.common.errors import ConfigError, SourceError, UnavailableError
 from spillover.common.types import Action
 from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
+from spillover.lab.loadtest.load_test import LoadTest, Settings
 from spillover.lab.loadtest.results import Report, read_report
-from spillover.lab.loadtest.run import LoadTest, Settings
 from spillover.lab.records import read_records
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.scripted_cloud import no_server_address

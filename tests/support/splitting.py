@@ -7,8 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from spillover.lab.data.pictures import ArrayPicture
-from spillover.lab.progress import Silent
 from spillover.lab.split.plan import SplitOptions, SplitReport, split_model
+from spillover.lab.terminal import Silent
 from tests.support.models import SIDE, describe_classifier, save_network
 
 

@@ -1,1 +1,1 @@
-"""The report as one HTML file: tables and plots, with nothing fetched from anywhere."""
+"""The report: tables on the terminal, and one HTML file with tables and plots that fetches nothing."""

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours: told apart by colour-blind readers too. A mode has the same colour everywhere.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _INCHES = (7.6, 4.2)
-_POINTS_OF_A_QUANTILE = 100.0
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "spillover",  # the same figures give the same file
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 class Palette:
@@ -40,55 +47,35 @@ def latency_distribution(cells: Sequence[Cell], deadline_s: float, palette: Pale
             for quantiles, style in ((cell.first_quantiles_ms, "-"), (cell.final_quantiles_ms, "--")):
                 if not quantiles or (style == "--" and quantiles == cell.first_quantiles_ms):
                     continue
-                shares = np.linspace(0, _POINTS_OF_A_QUANTILE, len(quantiles))
                 name = cell.mode if style == "-" else f"{cell.mode}, final answer"
+                shares = np.linspace(0, 100, len(quantiles))
                 axes.plot(quantiles, shares, style, color=palette.of(cell.mode), label=name)
         axes.axvline(deadline_s * 1e3, color="0.4", linewidth=1, linestyle=":")
-        axes.annotate(
-            "deadline",
-            (deadline_s * 1e3, 50),
-            xytext=(-3, 0),
-            textcoords="offset points",
-            rotation=90,
-            ha="right",
-            va="center",
-            color="0.3",
-            fontsize=8,
-        )
-        axes.set_xscale("log")
+        text = {"rotation": 90, "ha": "right", "va": "center", "color": "0.3"}
+        _annotate(axes, "deadline", (deadline_s * 1e3, 50), (-3, 0), 8, **text)
+        axes.set(xscale="log", ylim=(0, 101), ylabel="% of the frames answered")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("milliseconds from when the frame was due")
-        axes.set_ylabel("% of the frames answered")
-        axes.set_ylim(0, 101)
         axes.legend(loc="upper left")
 
     return _svg(draw)
 
 
 def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) -> bytes:
-    """What each mode's answers are worth over what it sends; bars are the interval of the repeats."""
+    """Quality of each mode's answers over the bytes that it sends; bars are the range of the repeats."""
 
     def draw(axes: "Axes") -> None:
         for index, cell in enumerate(cells):
             quality, size = cell.summary[measure], cell.summary["up_bytes_per_frame"]
             x, y = size.median / 1e3, quality.median * 100
-            axes.errorbar(
-                [x],
-                [y],
-                xerr=[[x - size.low / 1e3], [size.high / 1e3 - x]],
-                yerr=[[y - quality.low * 100], [quality.high * 100 - y]],
-                fmt="o",
-                color=palette.of(cell.mode),
-                capsize=3,
-            )
-            above = 7 if index % 2 == 0 else -14
-            axes.annotate(
-                _short(cell, cells), (x, y), xytext=(6, above), textcoords="offset points", fontsize=9
-            )
+            x_bar = [[x - size.low / 1e3], [size.high / 1e3 - x]]
+            y_bar = [[y - quality.low * 100], [quality.high * 100 - y]]
+            colour = palette.of(cell.mode)
+            axes.errorbar([x], [y], xerr=x_bar, yerr=y_bar, fmt="o", color=colour, capsize=3)
+            _annotate(axes, _short(cell, cells), (x, y), (6, -14 if index % 2 else 7))
         axes.margins(0.18)
         axes.set_xlim(left=min(-0.2, axes.get_xlim()[0]))
-        axes.set_xlabel("kB on the wire up, a frame")
-        axes.set_ylabel(f"{MEASURES[measure].title}, %")
+        axes.set(xlabel="kB on the wire up, a frame", ylabel=f"{MEASURES[measure].title}, %")
 
     return _svg(draw)
 
@@ -98,29 +85,23 @@ def timeline(cell: Cell) -> bytes:
 
     def draw(figure: "Figure") -> None:
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 2))
-        at = [m.at_s for m in cell.timeline]
-        upper.step(at, _or_nan([m.first_p95_ms for m in cell.timeline]), where="post", color=_COLOURS[0])
+        moments = cell.timeline
+        at = [m.at_s for m in moments]
+        limits = [m.link_up_mbit_per_s for m in moments]
+        upper.step(at, _or_nan([m.first_p95_ms for m in moments]), where="post", color=_COLOURS[0])
+        middle.step(at, [m.sent_share * 100 for m in moments], where="post", label="sent")
+        degraded = [m.degraded_share * 100 for m in moments]
+        middle.step(at, degraded, where="post", color=_COLOURS[1], label="degraded")
+        _shade_open(middle, moments)
+        passed = [m.up_mbit_per_s for m in moments]
+        lower.step(at, passed, where="post", color=_COLOURS[2], label="passed")
+        if cell.edges == 1 and any(limit is not None for limit in limits):
+            style = {"color": "0.4", "linestyle": "--", "label": "the link's limit"}
+            lower.step(at, _or_nan(limits), where="post", **style)
         upper.set_ylabel("first answer\np95, ms")
-        middle.step(at, [m.sent_share * 100 for m in cell.timeline], where="post", label="sent")
-        middle.step(
-            at,
-            [m.degraded_share * 100 for m in cell.timeline],
-            where="post",
-            color=_COLOURS[1],
-            label="degraded",
-        )
-        _shade_open(middle, cell.timeline)
-        middle.set_ylabel("% of frames")
-        middle.set_ylim(-4, 104)
-        lower.step(
-            at, [m.up_mbit_per_s for m in cell.timeline], where="post", color=_COLOURS[2], label="passed"
-        )
-        if cell.edges == 1 and any(m.link_up_mbit_per_s is not None for m in cell.timeline):
-            limits = _or_nan([m.link_up_mbit_per_s for m in cell.timeline])
-            lower.step(at, limits, where="post", color="0.4", linestyle="--", label="the link's limit")
-        lower.set_ylabel("Mbit/s up")
+        middle.set(ylabel="% of frames", ylim=(-4, 104))
+        lower.set(ylabel="Mbit/s up", xlabel="seconds of the steady window, first repeat")
         lower.set_ylim(bottom=0)
-        lower.set_xlabel("seconds of the steady window, first repeat")
         for axes in (middle, lower):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
@@ -144,74 +125,73 @@ def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
         edges = sorted({probe.edges for search in searches for probe in search.probes})
         axes.set_xticks(edges, [f"{n:,}" for n in edges], rotation=45)
         axes.minorticks_off()
-        axes.set_xlabel("edges")
-        axes.set_ylabel("% of the frames sent that were answered in time")
-        axes.set_ylim(-3, 103)
+        axes.set(xlabel="edges", ylabel="% of the frames sent that were answered in time", ylim=(-3, 103))
         axes.legend(loc="lower left")
 
     return _svg(draw)
 
 
-def sweep(found: Sweep) -> bytes:
+def sweep(swept: Sweep) -> bytes:
     """Every point of the sweep, the Pareto front of each link joined, the recommended ones ringed."""
 
     def draw(axes: "Axes") -> None:
-        for index, link in enumerate(dict.fromkeys(point.link for point in found.points)):
+        for index, link in enumerate(dict.fromkeys(point.link for point in swept.points)):
             colour = _COLOURS[index % len(_COLOURS)]
-            points = [point for point in found.points if point.link == link]
+            points = [point for point in swept.points if point.link == link]
             front = sorted((p for p in points if p.on_front), key=lambda p: p.bytes_per_frame)
-            axes.plot(
-                [p.bytes_per_frame / 1e3 for p in front], [p.quality * 100 for p in front], "-", color=colour
-            )
-            axes.plot(
-                [p.bytes_per_frame / 1e3 for p in points],
-                [p.quality * 100 for p in points],
-                "o",
-                color=colour,
-                label=link,
-            )
+            for drawn, style, label in ((front, "-", None), (points, "o", link)):
+                x, y = [p.bytes_per_frame / 1e3 for p in drawn], [p.quality * 100 for p in drawn]
+                axes.plot(x, y, style, color=colour, label=label)
             modes = {p.mode for p in points}
             for p in points:
                 where = (p.bytes_per_frame / 1e3, p.quality * 100)
-                name = f"{p.value:g}" if len(modes) == 1 else f"{p.mode} {p.value:g}"
-                axes.annotate(name, where, xytext=(5, 5), textcoords="offset points", fontsize=8)
-                if link in found.recommended and p is found.points[found.recommended[link]]:
+                _annotate(
+                    axes, f"{p.value:g}" if len(modes) == 1 else f"{p.mode} {p.value:g}", where, (5, 5), 8
+                )
+                if link in swept.recommended and p is swept.points[swept.recommended[link]]:
                     axes.plot(*where, "o", markersize=13, fillstyle="none", color=colour)
         axes.margins(0.1)
-        axes.set_xlabel("kB on the wire up, a frame")
-        axes.set_ylabel(f"{MEASURES[found.quality].title}, %")
+        axes.set(xlabel="kB on the wire up, a frame", ylabel=f"{MEASURES[swept.quality].title}, %")
         axes.legend(loc="lower right")
 
     return _svg(draw)
 
 
-def fleet(found: Fleet) -> bytes:
+def fleet(larger: Fleet) -> bytes:
     """Servers needed over the size of the fleet."""
 
     def draw(axes: "Axes") -> None:
-        axes.plot([p.edges for p in found.points], [p.servers for p in found.points], "o-", color=_COLOURS[0])
-        for point in found.points:
-            where = (point.edges, point.servers)
-            axes.annotate(
-                f"{point.servers:,}", where, xytext=(6, -12), textcoords="offset points", fontsize=9
-            )
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        axes.plot(
+            [p.edges for p in larger.points], [p.servers for p in larger.points], "o-", color=_COLOURS[0]
+        )
+        for point in larger.points:
+            _annotate(axes, f"{point.servers:,}", (point.edges, point.servers), (6, -12))
+        axes.set(xscale="log", yscale="log")
         axes.margins(0.15)
-        axes.set_xlabel("edges")
-        axes.set_ylabel("servers like this one")
+        axes.set(xlabel="edges", ylabel="servers like this one")
 
     return _svg(draw)
 
 
 def _short(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The mode, and of link and edges what tells the cells apart."""
+    """The mode, and link and edges where the cells differ in them."""
     parts = [cell.mode]
     if len({c.link for c in cells}) > 1:
         parts.append(cell.link)
     if len({c.edges for c in cells}) > 1:
         parts.append(f"{cell.edges} edges")
     return ", ".join(parts)
+
+
+def _annotate(
+    axes: "Axes",
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[int, int],
+    size: int = 9,
+    **style: Any,  # noqa: ANN401 - as matplotlib has it
+) -> None:
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=size, **style)
 
 
 def _shade_open(axes: "Axes", moments: Sequence[Moment]) -> None:
@@ -226,26 +206,14 @@ def _or_nan(values: Sequence[float | None]) -> list[float]:
 
 
 def _svg(draw: "Callable[[Axes], None]") -> bytes:
-    def on_figure(figure: "Figure") -> None:
-        draw(figure.add_subplot())
-
-    return _svg_of_figure(on_figure, _INCHES)
+    return _svg_of_figure(lambda figure: draw(figure.add_subplot()), _INCHES)
 
 
 def _svg_of_figure(draw: "Callable[[Figure], None]", inches: tuple[float, float]) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(
-        {
-            "svg.hashsalt": "spillover",  # the same figures give the same file
-            "font.size": 10,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    ):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
         file = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Simulated edges: what real ones decided and sent, replayed by thousands over real connections."""
+"""Simulated edges: thousands that replay the decisions and payloads of real ones over real connections."""

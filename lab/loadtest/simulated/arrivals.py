@@ -1,4 +1,4 @@
-"""When each simulated edge's frames are due, and which of them are sent: decided before the run begins."""
+"""When each simulated edge's frames are due and which of them are sent, decided before the run begins."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ class Arrivals:
 def arrivals_of(job: Job, edges: range) -> Arrivals:
     """The frames of some of a job's edges, over warm-up and window.
 
-    Each edge has its own phase and begins somewhere else in the log, both drawn by its number: cameras that
-    are not synchronised, looking at different things.
+    Each edge has its own phase and starting point in the log, both drawn by its number, as unsynchronised
+    cameras of different scenes have.
     """
     log = job.log
     wanted, local_s = np.array([f.wanted for f in log]), np.array([f.local_s for f in log])

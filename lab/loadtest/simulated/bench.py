@@ -11,9 +11,9 @@ import numpy as np
 
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig
-from spillover.lab.loadtest.figures import Setting, frame_figures, resource_figures
-from spillover.lab.loadtest.modes import edge_of
-from spillover.lab.loadtest.outcomes import Outcomes, Window, join
+from spillover.lab.loadtest.edges import edge_of
+from spillover.lab.loadtest.figures import FigureContext, frame_figures, resource_figures, timeline_of
+from spillover.lab.loadtest.outcomes import Outcomes, Window, join, percentile_ms
 from spillover.lab.loadtest.real import Run
 from spillover.lab.loadtest.sampling import Sampler, clipped
 from spillover.lab.loadtest.server import Server
@@ -21,18 +21,16 @@ from spillover.lab.loadtest.simulated.generator import Generator, LocalGenerator
 from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, unpack_outcomes
 from spillover.lab.loadtest.simulated.recording import Recording
 from spillover.lab.loadtest.simulated.remote import remote_generator
-from spillover.lab.loadtest.stats import percentile_ms
-from spillover.lab.loadtest.timeline import timeline_of
 from spillover.lab.shaper.link import Schedule
 
 TOKEN_VARIABLE = "SPILLOVER_LOADTEST_TOKEN"  # noqa: S105 - the name of a variable
 _HEAD_START_S = 0.3
-"""Between the word to begin and the beginning, so that every generator has it."""
+"""From the call to the beginning, so that every generator gets the call in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is played: of a scenario, or of one probe of a capacity search."""
+    """Rate, times and share sent: of a scenario, or of one probe of a capacity search."""
 
     fps: float
     warm_up_s: float
@@ -42,7 +40,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedBench:
-    """Everything that the runs of one scenario share."""
+    """Runs cells of one scenario with simulated edges."""
 
     config: LoadConfig
     load: Load
@@ -74,9 +72,9 @@ class SimulatedBench:
     ) -> Run:
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([_by_our_clock(result, window, self.load.warm_up_s) for result in results])
-        setting = Setting(plan.edges, self.config.deadline_s, window, self.config.prices)
-        resources = resource_figures(samples, len(outcomes), setting, ours=self.server.pid is not None)
-        figures = frame_figures(outcomes, setting) | resources | _generator_figures(results, plan, window)
+        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
+        resources = resource_figures(samples, len(outcomes), context, ours=self.server.pid is not None)
+        figures = frame_figures(outcomes, context) | resources | _generator_figures(results, plan, window)
         figures |= _link_figures(results, len(outcomes), plan, window)
         return Run(figures, outcomes, timeline_of(outcomes, samples, window), {})
 
@@ -124,7 +122,7 @@ class SimulatedBench:
 
 
 def _by_our_clock(result: GeneratorResult, window: Window, warm_up_s: float) -> Outcomes:
-    """The outcomes with due times by this machine's clock, from which another host's may differ."""
+    """The outcomes with due times by this machine's clock; another host's clock may differ."""
     outcomes = unpack_outcomes(result.outcomes)
     shift_s = window.begin_s - warm_up_s - result.begin_unix_s
     return replace(outcomes, intended_s=outcomes.intended_s + shift_s)
@@ -133,15 +131,15 @@ def _by_our_clock(result: GeneratorResult, window: Window, warm_up_s: float) -> 
 def _link_figures(
     results: Sequence[GeneratorResult], frames: int, plan: CellPlan, window: Window
 ) -> dict[str, float]:
-    """What passed the links, counted where they were shaped."""
-    figures = {}
-    for way, total in (
-        ("up", sum(r.up_bytes for r in results)),
-        ("down", sum(r.down_bytes for r in results)),
-    ):
-        figures[f"{way}_bytes_per_frame"] = total / max(1, frames)
-        figures[f"{way}_mb_per_day"] = total / window.length_s * 86_400 / plan.edges / 1e6
-    return figures
+    """Traffic over the links, counted where they were shaped."""
+    up, down = sum(r.up_bytes for r in results), sum(r.down_bytes for r in results)
+    per_day = 86_400 / window.length_s / plan.edges / 1e6
+    return {
+        "up_bytes_per_frame": up / max(1, frames),
+        "down_bytes_per_frame": down / max(1, frames),
+        "up_mb_per_day": up * per_day,
+        "down_mb_per_day": down * per_day,
+    }
 
 
 def _generator_figures(

@@ -47,7 +47,7 @@ class Generator(Protocol):
 
 
 class LocalGenerator:
-    """Worker processes that are connected and wait for the word."""
+    """Worker processes that are connected and wait for the start."""
 
     def __init__(self, job: Job, workers: Sequence["_Worker"], proxy: ShapedProxy) -> None:
         self._job = job
@@ -72,20 +72,20 @@ class LocalGenerator:
         )
 
     def abort(self) -> None:
-        """Kill the workers, so that nobody waits for them any more."""
+        """Kill the workers, which ends every wait for them."""
         self._aborted.set()
         for worker in self._workers:
             worker.kill()
 
     def _watch_window(self, begin_unix_s: float) -> list[tuple[Traffic, float]]:
-        """What passed the link, and the shaper's CPU seconds, at the window's beginning and at its end."""
-        seen = []
+        """Traffic over the link and the shaper's CPU seconds, at the window's beginning and at its end."""
+        readings = []
         for at_s in (self._job.warm_up_s, self._job.warm_up_s + self._job.window_s):
             self._aborted.wait(max(0.0, begin_unix_s + at_s - time.time()))
             traffic = self.proxy.traffic
             copy = Traffic(traffic.up_bytes, traffic.down_bytes, traffic.connections)
-            seen.append((copy, self.proxy.cpu_s()))
-        return seen
+            readings.append((copy, self.proxy.cpu_s()))
+        return readings
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ class _Worker:
         self._stdout = stdout
 
     def write(self, data: bytes) -> None:
-        """Hand it bytes."""
+        """Write bytes to it."""
         try:
             self._stdin.write(data)
             self._stdin.flush()
@@ -128,7 +128,7 @@ class _Worker:
             raise self._failed() from None
 
     def kill(self) -> None:
-        """End it at once; whoever reads from it sees the end."""
+        """End it at once; reads from it return the end of the stream."""
         self._process.kill()
 
     def wait_until_ready(self) -> None:
@@ -137,7 +137,7 @@ class _Worker:
             raise self._failed()
 
     def result(self) -> GeneratorResult:
-        """What it measured; its own limits bound the wait."""
+        """Its measurements; its own limits bound the wait."""
         size = self._stdout.readline()
         if not size.strip().isdigit():
             raise self._failed()

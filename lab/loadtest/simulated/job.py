@@ -1,14 +1,13 @@
-"""What a generator is told, and what it gives back; both travel as MessagePack."""
+"""The job of a generator and its result; both travel as MessagePack."""
 
-import dataclasses
 import io
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from spillover.lab.loadtest.outcomes import Outcomes
-from spillover.lab.shaper.link import Link, Schedule
+from spillover.lab.loadtest.outcomes import ARRAYS, Outcomes
+from spillover.lab.shaper.link import Schedule
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -27,7 +26,7 @@ class LoggedFrame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True):
-    """What one frame is sent as: a JPEG, or the features of the head whose digest is named."""
+    """The bytes that one frame is sent as: a JPEG, or features of the head with that digest."""
 
     data: bytes
     head_sha256: str = ""
@@ -64,7 +63,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class GeneratorResult(msgspec.Struct, frozen=True):
-    """What one generator measured over the window."""
+    """The measurements of one generator over the window."""
 
     outcomes: bytes
     """`pack_outcomes`."""
@@ -92,22 +91,11 @@ def decode_job(data: bytes) -> Job:
 def pack_outcomes(outcomes: Outcomes) -> bytes:
     """Outcomes as the bytes of an .npz file."""
     file = io.BytesIO()
-    names, counts = list(outcomes.reasons), list(outcomes.reasons.values())
-    np.savez(
-        file,
-        intended_s=outcomes.intended_s,
-        first_s=outcomes.first_s,
-        final_s=outcomes.final_s,
-        emit_s=outcomes.emit_s,
-        ending=outcomes.ending,
-        sent=outcomes.sent,
-        late=outcomes.late,
-        payload_bytes=outcomes.payload_bytes,
-        server_queue_s=outcomes.server_queue_s,
-        server_infer_s=outcomes.server_infer_s,
-        reason_names=np.array(names, np.str_),
-        reason_counts=np.array(counts, np.int64),
-    )
+    reasons = {
+        "reason_names": np.array(list(outcomes.reasons), np.str_),
+        "reason_counts": np.array(list(outcomes.reasons.values()), np.int64),
+    }
+    np.savez(file, allow_pickle=False, **{name: getattr(outcomes, name) for name in ARRAYS}, **reasons)
     return file.getvalue()
 
 
@@ -115,10 +103,4 @@ def unpack_outcomes(data: bytes) -> Outcomes:
     """The outcomes again."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         reasons = zip(arrays["reason_names"].tolist(), arrays["reason_counts"].tolist(), strict=True)
-        names = (field.name for field in dataclasses.fields(Outcomes) if field.name != "reasons")
-        return Outcomes(**{name: arrays[name] for name in names}, reasons=dict(reasons))
-
-
-def unshaped() -> Schedule:
-    """A link that neither delays nor limits."""
-    return Schedule((0.0,), (Link(),))
+        return Outcomes(**{name: arrays[name] for name in ARRAYS}, reasons=dict(reasons))

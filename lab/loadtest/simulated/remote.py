@@ -1,7 +1,7 @@
-"""Generators on other hosts: each plays its share of the edges and measures there; the test gathers figures.
+"""Generators on other hosts: each plays its share of the edges and measures; the test gathers the figures.
 
-The wire is gRPC with MessagePack bodies. A generator does what whoever can call it says, so it listens on the
-loopback interface unless it has a token, and sends to other machines only when it was started to.
+The wire is gRPC with MessagePack bodies. A generator plays the jobs of anyone who can call it, so it listens
+on the loopback interface unless it has a token, and sends to other machines only with --remote.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class GeneratorServicer:
         self._playing: LocalGenerator | None = None
 
     def prepare(self, request: bytes, context: Context) -> bytes:
-        """Connect the edges of a job; whatever was prepared before is given up."""
+        """Connect the edges of a job; a job prepared before is dropped."""
         self._check(context)
         try:
             job = decode_job(request)
@@ -53,13 +53,13 @@ class GeneratorServicer:
         return b""
 
     def go(self, request: bytes, context: Context) -> bytes:
-        """Play what was prepared, beginning in so many seconds; clocks of hosts need not agree."""
+        """Play the prepared job, beginning in the given number of seconds; clocks of hosts need not agree."""
         self._check(context)
         with self._lock:
             generator, self._generator = self._generator, None
             if generator is None:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nothing was prepared")
-            context.add_callback(generator.abort)  # a caller that is gone waits for nothing
+            context.add_callback(generator.abort)  # when the caller is gone
             self._playing = generator
             try:
                 result = generator.go(time.time() + msgspec.msgpack.decode(request, type=float))
@@ -76,8 +76,8 @@ class GeneratorServicer:
         self._stack.close()
 
     def _check(self, context: Context) -> None:
-        said = dict(context.invocation_metadata() or ()).get(_TOKEN_KEY, "")
-        if self._token and not hmac.compare_digest(str(said).encode(), f"Bearer {self._token}".encode()):
+        given = dict(context.invocation_metadata() or ()).get(_TOKEN_KEY, "")
+        if self._token and not hmac.compare_digest(str(given).encode(), f"Bearer {self._token}".encode()):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token")
 
 

@@ -1,4 +1,4 @@
-"""One generator process: reads a job, connects, says so, waits for the word, plays, writes what it measured.
+"""One generator process: reads a job, connects, reports ready, waits for the start, plays, writes its result.
 
 Standard input: the job's length as a decimal line, the job, then one line with the Unix time to begin at.
 Standard output: the line `ready` when every edge is connected, at the end the result's length and the result.

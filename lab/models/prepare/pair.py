@@ -29,12 +29,12 @@ from spillover.common.model.manifest import (
     open_model_folder,
 )
 from spillover.lab.data.pictures import Picture
+from spillover.lab.files import package_file
+from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
 from spillover.lab.models.folder import NO_DIGEST, building, finish
-from spillover.lab.models.prepare.photographs import package_photographs
 from spillover.lab.models.prepare.presets import imagenet_labels
 from spillover.lab.models.quantize.recipe import Recipe
-from spillover.lab.package_data import package_file
-from spillover.lab.progress import Bar, Progress, Silent
+from spillover.lab.terminal import Bar, Progress, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ CLOUD_MODEL = Path("efficientnet-lite2", "1")
 
 BUILD_FILE = "build.json"
 BUILDER = 1
-"""Counts changes of this code that change what it builds; an older folder is then built anew."""
+"""Raised when this code builds other models than before; folders of an older number are built anew."""
 
 # The stem and the first block see few channels of very different ranges: in float they cost no measurable
 # time, and quantising them doubles the output error.
@@ -70,8 +70,8 @@ LITE0 = Weights(
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     lite=0,
     size=160,
-    # Without antialiasing: at this size the sharper picture is told better (+2 of 100 on ImageNet pictures,
-    # more agreement with the cloud's model on three clips up to 720p), and it costs less on the device.
+    # Without antialiasing: at this size the sharper picture is classified better (+2 of 100 on ImageNet
+    # pictures, more agreement with the cloud's model on three clips up to 720p), and it costs less.
     interpolation=Interpolation.BICUBIC,
 )
 LITE2 = Weights(
@@ -91,15 +91,15 @@ def prepare_pair(
     force: bool = False,
     console: "Console | None" = None,
 ) -> None:
-    """Make sure that the default pair is in `home`/models (default: the cache folder).
+    """Build the default pair in `home`/models (default: the cache folder) where it is missing.
 
-    A folder that is whole and was built the same way stays as it is. `calibration` is a folder of pictures
-    for the INT8 model; without it, photographs of installed packages. `console` hears what is done.
+    A folder that is complete and was built the same way stays as it is. `calibration` is a folder of pictures
+    for the INT8 model; without it, photographs of installed packages. Progress goes to `console`.
 
     Raises:
         SourceError: a package that carries weights, labels or photographs is not installed, or a calibration
             picture cannot be read.
-        ModelError: the weights are not those expected.
+        ModelError: the weights have another digest than expected.
     """
     models = (home or cache_home()) / "models"
     builder = _Builder(force, console)
@@ -128,7 +128,7 @@ class _Builder:
         self.progress: Progress = Silent() if console is None else Bar()
 
     def ensure(self, target: Path, wanted: dict[str, Any], write: Callable[[Path], None]) -> None:
-        """Build `target` by `write` unless it is there, whole, and built as `wanted` says."""
+        """Build `target` by `write` unless it is complete and its build file says all of `wanted`."""
         if not self._force and _is_built(target, wanted):
             return self._say(f"{target}: up to date")
         self._say(f"{target}: building")
@@ -143,7 +143,7 @@ class _Builder:
 
 
 def _is_built(target: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder is whole and its build says all of `wanted`; it may say more."""
+    """Whether the folder is complete and its build file says all of `wanted`; it may say more."""
     try:
         open_model_folder(target)
         built = json.loads((target / BUILD_FILE).read_text(encoding="utf-8"))
@@ -191,8 +191,6 @@ def _write_int8(folder: Path, source: ModelFolder, pictures: Sequence[Picture], 
 
 
 def _calibration_pictures(folder: Path | None) -> Sequence[Picture]:
-    from spillover.lab.models.quantize.calibration import folder_pictures
-
     return package_photographs() if folder is None else folder_pictures(folder, EDGE_RECIPE.max_pictures)
 
 

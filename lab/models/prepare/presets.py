@@ -1,6 +1,6 @@
-"""Known networks: how their input is prepared and their output decoded, so that importing one is one command.
+"""Presets of known networks, so that importing one is one command.
 
-A preset says all of a `model.yaml` but the size, which the network itself says.
+A preset holds everything of a `model.yaml` but the input size, which comes from the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import msgspec
 
 from spillover.common.errors import ModelError
 from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize, Task
-from spillover.lab.package_data import package_file
+from spillover.lab.files import package_file
 
 # Channel statistics of ImageNet on values 0..255 (torchvision.transforms).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

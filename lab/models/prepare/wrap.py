@@ -1,4 +1,4 @@
-"""Wraps an ONNX file that is there already as a model folder."""
+"""Wraps an existing ONNX file as a model folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +29,9 @@ def wrap_onnx(
     `source` is taken into the one file.
 
     Raises:
-        ConfigError: `target` exists and `force` is not set, the size is unknown, or `name` or `version` is
-            none that a `model.yaml` may hold.
-        ModelError: `source` cannot be read, or is not what the preset says.
+        ConfigError: `target` exists and `force` is not set, the size is unknown, or a `model.yaml` may not
+            hold `name` or `version`.
+        ModelError: `source` cannot be read, or does not fit the preset.
     """
     if target.exists() and not force:
         raise ConfigError(f"{target}: exists already; --force replaces it")

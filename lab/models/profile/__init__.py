@@ -1,1 +1,1 @@
-"""Time heads, tails and whole networks on the device at hand. Needs only what the edge needs."""
+"""Times heads, tails and whole networks on this device; needs only the packages of the edge."""

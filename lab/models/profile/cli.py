@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.lab.params import MODEL, OUTPUT
+from spillover.lab.params import FILE, MODEL, OUTPUT, threads_option
 
 if TYPE_CHECKING:
     from spillover.common.model.split import DeviceProfile
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("model", type=MODEL)
 @click.option("--device", default="", help="What to call this device; its host name unless given.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0: all cores.")
+@threads_option
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Runs of each part."
 )
@@ -46,8 +44,8 @@ def profile(
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(profiles[0])) + b"\n")
     else:
         write_split_plan(model, msgspec.structs.replace(plan, profiles=merged(plan, profiles)))
-    for one in profiles:
-        _print(one)
+    for measured in profiles:
+        _print(measured)
 
 
 def _read(path: Path) -> "DeviceProfile":

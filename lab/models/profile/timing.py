@@ -1,4 +1,4 @@
-"""Seconds of whole runs, measured side by side: the machine's mood falls on all of them alike."""
+"""Seconds of whole runs, interleaved so that disturbances of the machine affect all of them alike."""
 
 import platform
 import time
@@ -65,7 +65,7 @@ def merged(plan: SplitPlan, profiles: Sequence[DeviceProfile]) -> tuple[DevicePr
     """The plan's profiles with `profiles` added; a device that is measured again is replaced.
 
     Raises:
-        ModelError: a profile is not of this plan's cuts.
+        ModelError: a profile is of other cuts than the plan's.
     """
     heads = {cut.name: cut.head_sha256 for cut in plan.cuts}
     for profile in profiles:

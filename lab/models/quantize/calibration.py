@@ -1,40 +1,24 @@
-"""Calibration pictures, one at a time from disk to ONNX Runtime: memory does not grow with their number."""
+"""Feeds calibration pictures to ONNX Runtime one at a time: memory does not grow with their number."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader
 
-from spillover.common.errors import SourceError
 from spillover.common.model.manifest import Input
 from spillover.common.model.preprocess import preprocess
 from spillover.common.types import FloatArray
-from spillover.lab.data.pictures import FilePicture, Picture
-from spillover.lab.progress import Progress
+from spillover.lab.data.pictures import Picture
+from spillover.lab.terminal import Progress
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HISTOGRAM_BUDGET_BYTES = 256 * 1024**2
-
-
-def folder_pictures(folder: Path, limit: int) -> list[Picture]:
-    """At most `limit` pictures of a folder and its subfolders, spread evenly over them by name.
-
-    Raises:
-        SourceError: the folder is absent or holds no picture.
-    """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-    if not paths:
-        raise SourceError(f"{folder}: holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    count = min(limit, len(paths))
-    return [FilePicture(paths[i * len(paths) // count]) for i in range(count)]
 
 
 class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
     """Feeds pictures to a calibrator as input tensors (1, ...), reading each when its turn comes.
 
-    ONNX Runtime's histogram methods keep every activation of every picture until they are given a break;
-    `set_range` is that break: behind its end the histograms are updated and the activations freed.
+    ONNX Runtime's histogram methods keep every activation of every picture until the end of a range;
+    `set_range` sets short ranges, after which they update the histograms and free the activations.
     """
 
     def __init__(self, pictures: Sequence[Picture], input_name: str, spec: Input, progress: Progress) -> None:
@@ -48,7 +32,7 @@ class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime
         return self._count
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Give the next `end - start` pictures and then a None; ranges follow each other to the end."""
+        """Give the next `end - start` pictures and then None; ranges follow each other to the end."""
         self._left = end_index - start_index + (end_index == self._count)
 
     def get_next(self) -> dict[str, FloatArray] | None:

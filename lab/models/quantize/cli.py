@@ -1,25 +1,24 @@
 """`spillover lab quantize`."""
 
-import json
 from pathlib import Path
 
 import click
 
-from spillover.lab.params import MODEL, OUTPUT
+from spillover.lab.params import EXISTING, FOLDER, MODEL, OUTPUT
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FEW_PICTURES = 16
-"""Fewer say little about the range of an activation."""
+"""With fewer, the ranges of activations are uncertain."""
 
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.option("--calibration", type=FOLDER, required=True, help="Folder of pictures like those to come.")
 @click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Default: <name>-int8/<version> beside it.",
+    "--calibration",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of pictures like those to come.",
 )
+@click.option("--out", type=FOLDER, help="Default: <name>-int8/<version> beside it.")
 @click.option(
     "--activations",
     type=click.Choice(["u8", "s8"]),
@@ -48,7 +47,7 @@ FEW_PICTURES = 16
 )
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     help="Labelled pictures to judge by: labels.csv, COCO instances.json, or .npz.",
 )
 @click.option("--json", "json_path", type=OUTPUT, help="Figures go here.")
@@ -77,14 +76,16 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
     recommends FP32 where INT8 is not faster, loses more than 5 % of the accuracy (--data), or without labels
     agrees with FP32 on less than 0.8 of the answers.
     """
+    from dataclasses import asdict
+
     import msgspec
 
-    from spillover.lab.console import open_console
     from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.files import write_json
+    from spillover.lab.models.quantize.comparison import print_comparison
+    from spillover.lab.models.quantize.quantization import default_target, quantize_folder
     from spillover.lab.models.quantize.recipe import Recipe
-    from spillover.lab.models.quantize.report import print_report
-    from spillover.lab.models.quantize.run import default_target, quantize_folder
-    from spillover.lab.progress import Bar
+    from spillover.lab.terminal import Bar, open_console
 
     recipe = msgspec.convert(
         {
@@ -101,7 +102,7 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
     target = out or default_target(model)
     outcome = quantize_folder(model, target, calibration, recipe, labelled, Bar(), force=force)
     console = open_console()
-    print_report(outcome.comparison, console)
+    print_comparison(outcome.comparison, console)
     if outcome.quantized.pictures < FEW_PICTURES:
         console.print(
             f"Warning: the ranges come from {outcome.quantized.pictures} pictures alone; take {FEW_PICTURES} "
@@ -114,7 +115,4 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
             "calibration_pictures": outcome.quantized.pictures,
             "float_nodes": outcome.quantized.float_nodes,
         }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(
-            json.dumps(outcome.comparison.as_dict() | made, indent=2) + "\n", encoding="utf-8"
-        )
+        write_json(json_path, asdict(outcome.comparison) | made)

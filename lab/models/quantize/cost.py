@@ -1,4 +1,4 @@
-"""What a model costs on this device: milliseconds a picture, and the memory of a process that runs it."""
+"""Milliseconds a picture on this device, and the memory of a process that runs the model."""
 
 import statistics
 import subprocess

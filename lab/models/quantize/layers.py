@@ -1,4 +1,4 @@
-"""Which layers of a network stay float, and which weights are narrowed, told from the graph alone.
+"""Decides from the graph which layers of a network stay float, and which weights are held to 7 bits.
 
 Left float by default: the stem (first convolution, few multiplications on the raw picture). For detectors
 also depthwise convolutions, the prediction convolutions and all that follows them: quantising every
@@ -23,7 +23,7 @@ def is_quantized(path: Path) -> bool:
     """Whether the network in a file computes on integers already. A file that is no network is not."""
     try:
         nodes = onnx.load(path, load_external_data=False).graph.node
-    except Exception:  # noqa: BLE001 - protobuf has no base class of errors; whoever quantises it says more
+    except Exception:  # noqa: BLE001 - protobuf has no base class of errors; quantising it reports more
         return False
     return any(node.op_type in QUANTIZED for node in nodes)
 

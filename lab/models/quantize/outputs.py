@@ -1,4 +1,4 @@
-"""How far the INT8 model's answers are from the float model's, on pictures that both see alike."""
+"""Differences between the float and the INT8 model's answers to the same input tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.cost import ONE_THREAD
 from spillover.lab.pairs.evaluate.predict import seeing_all
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 EXACT_PICTURES = 32
 
@@ -22,8 +22,8 @@ EXACT_PICTURES = 32
 class Answers:
     """Both models' predictions, picture by picture, and three figures over them."""
 
-    float_says: list[Prediction]
-    int8_says: list[Prediction]
+    float_predictions: list[Prediction]
+    int8_predictions: list[Prediction]
     agreement: float
     """Mean over the pictures: same best class, or F1 of the boxes."""
     output_error: float
@@ -75,20 +75,20 @@ def compare_answers(
     float_model, int8_model = (Model(seeing_all(f), ONE_THREAD) for f in (float_folder, int8_folder))
     exact = _exact_session(int8_folder)
     everywhere, here, unsaturated = RelativeError(), RelativeError(), RelativeError()
-    float_says, int8_says = [], []
+    float_predictions, int8_predictions = [], []
     for index, picture in enumerate(progress.track(pictures, "comparing")):
         tensor, geometry = float_model.prepare(picture.image())
         float_out, int8_out = float_model.run(tensor[None]), int8_model.run(tensor[None])
-        float_says.append(float_model.decode(float_out, 0, geometry))
-        int8_says.append(int8_model.decode(int8_out, 0, geometry))
+        float_predictions.append(float_model.decode(float_out, 0, geometry))
+        int8_predictions.append(int8_model.decode(int8_out, 0, geometry))
         everywhere.add(float_out, int8_out)
         if index < EXACT_PICTURES:
             here.add(float_out, int8_out)
             unsaturated.add(float_out, exact.run(None, {exact.get_inputs()[0].name: tensor[None]}))
-    agreements = [agreement(a, b) for a, b in zip(int8_says, float_says, strict=True)]
+    agreements = [agreement(a, b) for a, b in zip(int8_predictions, float_predictions, strict=True)]
     return Answers(
-        float_says,
-        int8_says,
+        float_predictions,
+        int8_predictions,
         float(np.mean(agreements)),
         everywhere.value,
         unsaturated.value,

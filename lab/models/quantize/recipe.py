@@ -1,4 +1,4 @@
-"""What a quantisation is made of. Two equal recipes on the same model and pictures give the same network."""
+"""The settings of a quantisation. Equal recipes on the same model and pictures give the same network."""
 
 import enum
 from typing import Annotated
@@ -44,5 +44,5 @@ class Recipe(Section, frozen=True):
     exclude: tuple[str, ...] = ()
     """Regular expressions; nodes whose name one of them finds stay float."""
     keep_sensitive_float: bool = True
-    """Leave float what is known to lose accuracy for no time: see `lab.models.quantize.layers`."""
+    """Leave float the layers that lose accuracy and save no time in INT8: `lab.models.quantize.layers`."""
     max_pictures: Annotated[int, msgspec.Meta(gt=0)] = 128

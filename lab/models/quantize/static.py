@@ -23,7 +23,7 @@ from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.calibration import PictureReader, chunk_of
 from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
 from spillover.lab.models.quantize.recipe import Activations, Method, Recipe, SevenBit
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 # Per-channel QuantizeLinear begins with opset 13; 17 is what this project writes.
 MIN_OPSET, TARGET_OPSET = 13, 17

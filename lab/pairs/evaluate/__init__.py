@@ -1,1 +1,1 @@
-"""How good a pair of models is over the share of frames that are sent, under each policy."""
+"""Accuracy of a pair of models over the share of frames that are sent, under each policy."""

@@ -1,4 +1,4 @@
-"""Whether labels and models mean the same classes; a data set's categories get the numbers of the models."""
+"""Checks that labels and models mean the same classes, and gives a set's categories the models' numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ def judging(data: LabelledSet, *models: Path) -> LabelledSet:
     """`data` with its categories numbered as the classes of all `models`, checked against them.
 
     Categories of boxes are matched by name where the models have label files, else by the order of their
-    ids. A category that no model knows keeps its boxes, which nobody can find.
+    ids. A category that no model knows keeps its boxes; they count as never found.
 
     Raises:
         ModelError: a model's task is not what the labels judge, or two models number classes differently.
@@ -38,7 +38,7 @@ def judging(data: LabelledSet, *models: Path) -> LabelledSet:
 
 
 def class_count(folder: ModelFolder) -> int | None:
-    """How many classes the network tells apart, by its output's shape or its labels; None if neither says."""
+    """The number of the network's classes, by its output's shape or its labels; None where neither shows."""
     import onnx
 
     graph = onnx.load(folder.onnx_path, load_external_data=False).graph
@@ -72,7 +72,8 @@ def _renumbered(name: str, truth: CocoTruth, folders: Sequence[ModelFolder]) -> 
     instances: dict[str, Any] = dict(truth.instances)
     instances["categories"] = [category | {"id": numbers[category["id"]]} for category in categories]
     instances["annotations"] = [
-        one | {"category_id": numbers[one["category_id"]]} for one in truth.instances["annotations"]
+        annotation | {"category_id": numbers[annotation["category_id"]]}
+        for annotation in truth.instances["annotations"]
     ]
     return replace(truth, instances=instances)
 

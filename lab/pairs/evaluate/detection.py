@@ -1,7 +1,7 @@
 """Mean average precision of a set, and of mixtures of two models' boxes, computed by faster-coco-eval.
 
-COCO matches boxes to truth inside one picture, without regard to the others. So each model's boxes are
-matched once, and a mixture only chooses, per picture, whose matches are counted: milliseconds each.
+COCO matches boxes to truth within each picture alone. So each model's boxes are matched once, and a mixture
+only chooses, picture by picture, whose matches count: milliseconds each.
 """
 
 import copy
@@ -21,7 +21,7 @@ _WHOLE_AREA = [0, 1e10]
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """AP averaged over IoU 0.50:0.95, and AP at IoU 0.50; -1 when nothing is there to find."""
+    """AP averaged over IoU 0.50:0.95, and AP at IoU 0.50; -1 where there are no true boxes."""
 
     ap: float
     ap50: float
@@ -62,16 +62,10 @@ class MatchedBoxes:
         return Precision(_mean_known(precision), _mean_known(precision[0]))
 
 
-class CocoSet:
-    """True boxes of a set, to judge one model by."""
-
-    def __init__(self, truth: CocoTruth) -> None:
-        self._truth = truth
-
-    def mean_average_precision(self, predictions: Sequence[Prediction]) -> Precision:
-        """Precision of one model's boxes over the whole set."""
-        matched = MatchedBoxes(self._truth, predictions)
-        return matched.precision(matched.entries)
+def mean_average_precision(truth: CocoTruth, predictions: Sequence[Prediction]) -> Precision:
+    """Precision of one model's boxes over the whole set."""
+    matched = MatchedBoxes(truth, predictions)
+    return matched.precision(matched.entries)
 
 
 class BoxMixture:
@@ -93,27 +87,22 @@ class BoxMixture:
     def __len__(self) -> int:
         return int(self._edge.entries.shape[1])
 
-    def accuracy(self, sent: npt.NDArray[np.bool_]) -> float:
+    def accuracy(self, sent: npt.NDArray[np.bool_], pictures: npt.NDArray[np.intp] | None = None) -> float:
         """AP over IoU 0.50:0.95 of the mixture."""
-        return self.precision(sent).ap
+        return self.precision(sent, pictures).ap
 
     def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
         """AP of either model alone; the lower is that of `plain`, where the edge does more than its model."""
-        numbered = np.arange(len(self)) if pictures is None else pictures
-        edge, cloud = self._plain.entries[:, numbered], self._cloud.entries[:, numbered]
+        chosen: Any = slice(None) if pictures is None else pictures
+        edge, cloud = self._plain.entries[:, chosen], self._cloud.entries[:, chosen]
         return self._edge.precision(edge).ap, self._edge.precision(cloud).ap
-
-    def resampled_accuracy(self, sent: npt.NDArray[np.bool_], pictures: npt.NDArray[np.intp]) -> float:
-        """The same over numbered pictures; a picture that comes twice may be sent once."""
-        mixed = np.where(sent, self._cloud.entries[:, pictures], self._edge.entries[:, pictures])
-        return self._edge.precision(mixed).ap
 
     def precision(
         self, sent: npt.NDArray[np.bool_], pictures: npt.NDArray[np.intp] | None = None
     ) -> Precision:
         """Both figures of the mixture, over the numbered `pictures` (repeats allowed) or over all."""
         chosen: Any = slice(None) if pictures is None else pictures
-        mixed = np.where(sent[chosen], self._cloud.entries[:, chosen], self._edge.entries[:, chosen])
+        mixed = np.where(sent, self._cloud.entries[:, chosen], self._edge.entries[:, chosen])
         return self._edge.precision(mixed)
 
     def reward(self) -> npt.NDArray[np.float64]:

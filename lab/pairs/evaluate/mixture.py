@@ -8,35 +8,35 @@ import numpy.typing as npt
 
 from spillover.common.types import Classification, Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
-from spillover.lab.pairs.evaluate.detection import BoxMixture
+from spillover.lab.pairs.evaluate.detection import BoxMixture, mean_average_precision
 
 Sent = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 class Mixture(Protocol):
-    """Both models' answers to one labelled set."""
+    """Both models' answers to one labelled set.
+
+    `pictures` (M,) numbers the pictures that count, repeats allowed; None counts all of the set once.
+    """
 
     metric: str
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        """The number of pictures in the set."""
         ...
 
-    def accuracy(self, sent: Sent) -> float:
-        """Accuracy when the pictures in `sent` (N,) are answered by the cloud."""
+    def accuracy(self, sent: Sent, pictures: Indices | None = None) -> float:
+        """Accuracy when the cloud answers the pictures in `sent`, a mask over the pictures that count."""
         ...
 
-    def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
-        """Accuracy of the plain edge and of the cloud, over all or the numbered pictures."""
-        ...
-
-    def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
-        """Accuracy over the numbered `pictures` (any number, repeats allowed); `sent` is as long as these."""
+    def gap(self, pictures: Indices | None = None) -> tuple[float, float]:
+        """Accuracy of the edge's model alone and of the cloud's."""
         ...
 
     def reward(self) -> Floats:
-        """What sending each picture gains, (N,): the order of the oracle, who knows the labels."""
+        """What sending each picture of the set gains, (N,), judged by the labels."""
         ...
 
 
@@ -59,18 +59,15 @@ class ClassMixture:
     def __len__(self) -> int:
         return len(self.edge_right)
 
-    def accuracy(self, sent: Sent) -> float:
+    def accuracy(self, sent: Sent, pictures: Indices | None = None) -> float:
         """Share of the pictures whose answer is right."""
-        return float(np.where(sent, self.cloud_right, self.edge_right).mean())
+        chosen = slice(None) if pictures is None else pictures
+        return float(np.where(sent, self.cloud_right[chosen], self.edge_right[chosen]).mean())
 
-    def gap(self, pictures: npt.NDArray[np.intp] | None = None) -> tuple[float, float]:
-        """Both ends; the lower is that of `plain`, where the edge's answers are not the model's alone."""
+    def gap(self, pictures: Indices | None = None) -> tuple[float, float]:
+        """Both ends; the lower is that of `plain`, where the edge does more than its model."""
         chosen = slice(None) if pictures is None else pictures
         return float(self._plain_right[chosen].mean()), float(self.cloud_right[chosen].mean())
-
-    def resampled_accuracy(self, sent: Sent, pictures: npt.NDArray[np.intp]) -> float:
-        """The same over numbered pictures."""
-        return float(np.where(sent, self.cloud_right[pictures], self.edge_right[pictures]).mean())
 
     def reward(self) -> Floats:
         """1 where only the cloud is right, -1 where only the edge is, else 0."""
@@ -83,10 +80,17 @@ def mixture_of(
     cloud: Sequence[Prediction],
     plain: Sequence[Prediction] | None = None,
 ) -> Mixture:
-    """The mixture that these labels can judge; `plain` is what the model alone says, if that differs."""
+    """The mixture for these labels; `plain` holds the edge model's own answers where they differ."""
     if isinstance(truth, ClassLabels):
         return ClassMixture(truth, edge, cloud, plain)
     return BoxMixture(truth, edge, cloud, plain)
+
+
+def accuracy_of(truth: ClassLabels | CocoTruth, predictions: Sequence[Prediction]) -> float:
+    """Top-1 accuracy, or mean average precision over IoU 0.50:0.95, of one model over the whole set."""
+    if isinstance(truth, ClassLabels):
+        return float(correct(truth, predictions).mean())
+    return mean_average_precision(truth, predictions).ap
 
 
 def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:

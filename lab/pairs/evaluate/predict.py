@@ -1,4 +1,4 @@
-"""Predictions of one model over a labelled set, kept on disk so that a second look costs nothing."""
+"""Predictions of one model over a labelled set, cached on disk."""
 
 import hashlib
 import io
@@ -21,11 +21,11 @@ from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.config import MultiViewConfig
 from spillover.edge.inference.multi_view import MultiViewPredictor
 from spillover.lab.data.labelled import LabelledSet
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
 ALL_BOXES = 0.01
-# Counts up when pictures are prepared or outputs decoded otherwise than before, so that nothing old is read.
+# Raised when pictures are prepared or outputs decoded in another way, so that no old predictions are read.
 CODE_VERSION = 3
 
 
@@ -34,26 +34,26 @@ def predict_all(
     data: LabelledSet,
     progress: Progress,
     threads: int = 0,
-    look: MultiViewConfig | None = None,
+    views: MultiViewConfig | None = None,
     *,
     cached: bool = True,
     calibrated: bool = True,
 ) -> list[Prediction]:
-    """What the model in `folder` says of each picture, in order; boxes down to confidence 0.01.
+    """Predictions of the model in `folder` for each picture, in order; boxes down to confidence 0.01.
 
-    With `look` the model looks again, as the edge does; not `calibrated`, boxes keep the network's own
-    confidence.
+    `views` predicts from several views of a picture, as the edge does; not `calibrated`, boxes keep the
+    network's own confidence.
 
     Raises:
         ModelError: the model cannot be loaded or run.
         SourceError: a picture cannot be read.
     """
     opened = seeing_all(open_model_folder(folder) if calibrated else uncalibrated(open_model_folder(folder)))
-    store = _store(opened, data, look)
-    if cached and (kept := _kept(store, len(data.pictures))) is not None:
-        return kept
+    store = _store(opened, data, views)
+    if cached and (known := _cached(store, len(data.pictures))) is not None:
+        return known
     model = Model(opened, SessionConfig(threads=threads))
-    predict = MultiViewPredictor(model, look.below, look.zoom).predict if look else model.predict
+    predict = MultiViewPredictor(model, views.below, views.zoom).predict if views else model.predict
     predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
     if cached:
         save_predictions(store, predictions)
@@ -78,18 +78,18 @@ def load_predictions(path: Path) -> list[Prediction]:
         parts = {name: np.split(arrays[name], ends) for name in arrays.files if name != "counts"}
     if "xyxy" in parts:
         boxes = zip(parts["xyxy"], parts["confidence"], parts["class_id"], strict=True)
-        return [Detections(*each) for each in boxes]
+        return [Detections(*fields) for fields in boxes]
     classes = zip(parts["class_id"], parts["probability"], strict=True)
-    return [Classification(*each) for each in classes]
+    return [Classification(*fields) for fields in classes]
 
 
-def _kept(store: Path, count: int) -> list[Prediction] | None:
-    """What was kept for `count` pictures; None when there is nothing, or it is damaged."""
+def _cached(store: Path, count: int) -> list[Prediction] | None:
+    """The cached predictions for `count` pictures; None where there are none, or they are damaged."""
     try:
-        kept = load_predictions(store)
+        predictions = load_predictions(store)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    return kept if len(kept) == count else None
+    return predictions if len(predictions) == count else None
 
 
 def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -118,15 +118,15 @@ def uncalibrated(folder: ModelFolder) -> ModelFolder:
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=output))
 
 
-def _store(folder: ModelFolder, data: LabelledSet, look: MultiViewConfig | None) -> Path:
-    """A file whose name is decided by network, manifest, every picture's content and `CODE_VERSION`."""
-    manifest = json.dumps(msgspec.to_builtins((folder.manifest, look)), sort_keys=True)
+def _store(folder: ModelFolder, data: LabelledSet, views: MultiViewConfig | None) -> Path:
+    """The cache file; its name follows from network, manifest, every picture's content and `CODE_VERSION`."""
+    manifest = json.dumps(msgspec.to_builtins((folder.manifest, views)), sort_keys=True)
     digest = _digest([str(CODE_VERSION), manifest, data_digest(data)])
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 
 
 def data_digest(data: LabelledSet) -> str:
-    """Hex SHA-256 of every picture's content in turn; labels do not count."""
+    """Hex SHA-256 over every picture's content in order, without the labels."""
     return _digest(picture.digest() for picture in data.pictures)
 
 

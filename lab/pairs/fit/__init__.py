@@ -1,1 +1,1 @@
-"""The policy's workbench: fit the expected gain, and show what it is worth on pictures it has not seen."""
+"""Fits the expected gain, and shows how much of the gap it closes on other pictures."""

@@ -1,4 +1,4 @@
-"""Puts the edge's confidences on the cloud's scale, by what the cloud says of the same boxes."""
+"""Puts the edge's confidences on the cloud's scale, by the cloud's confidence in the same boxes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,35 +6,36 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from spillover.common.errors import ModelError
 from spillover.common.model.calibration import Calibration, log_odds
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.types import Detections, Prediction
 from spillover.lab.pairs.evaluate.mixture import Floats
-from spillover.lab.pairs.fit.crossfit import folds
 from spillover.lab.pairs.fit.matching import match, overlaps
+from spillover.lab.pairs.fit.ridge import folds
 
 SAME_BOX_IOU = 0.5
 CALIBRATED_THRESHOLD = 0.02
-"""The model's `confidence_threshold` once it is calibrated: the policy judges by doubtful boxes as well."""
-_STEPS = 30
+"""The `confidence_threshold` of a calibrated model: the policy judges by doubtful boxes as well."""
 _PRIOR = 1e-3
 
 
 def fit_calibration(edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> Calibration:
-    """The map whose outcome is the cloud's mean confidence in boxes of that confidence of the edge's.
+    """A map from the edge's confidence to the cloud's mean confidence in the same boxes.
 
     A box that the cloud does not have counts 0. Logistic regression on log-odds with soft targets
-    (Platt, 1999), by Newton's method.
+    (Platt, 1999).
 
     Raises:
-        ModelError: the edge's confidence says nothing of the cloud's (too few boxes, or none in common).
+        ModelError: the cloud's confidences do not rise with the edge's (too few boxes, or none in common).
     """
     pairs = list(zip(boxes_of(edge), boxes_of(cloud), strict=True))
-    own = log_odds(np.concatenate([a.confidence for a, _ in pairs]))
-    wanted = np.concatenate([confidence_of_same(a, b) for a, b in pairs])
-    offset, scale = _logistic(own, wanted)
+    confidence = log_odds(np.concatenate([a.confidence for a, _ in pairs]))
+    target = np.concatenate([confidence_of_same(a, b) for a, b in pairs])
+    offset, scale = _logistic(confidence, target)
     if not scale > 0:
         raise ModelError(
             "the edge's confidences cannot be put on the cloud's scale: they do not rise with it"
@@ -45,7 +46,7 @@ def fit_calibration(edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> 
 def out_of_fold(
     edge: Sequence[Prediction], cloud: Sequence[Prediction], random: np.random.Generator
 ) -> list[Prediction]:
-    """The edge's boxes; those of each picture are calibrated by a fit to pictures of other folds."""
+    """The edge's boxes, each picture's calibrated by a fit to pictures of other folds."""
     calibrated: dict[int, Prediction] = {}
     for train, test in folds(random.permutation(len(edge))):
         fitted = fit_calibration([edge[i] for i in train], [cloud[i] for i in train])
@@ -54,9 +55,9 @@ def out_of_fold(
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Put it into the model.yaml of `folder`, with a threshold to match. Raises ModelError.
+    """Write it into the model.yaml of `folder`, with a threshold to match. Raises ModelError.
 
-    The threshold is low, for the policy: `model.report_threshold` of edge.yaml says which boxes are told.
+    The threshold is low, for the policy; `model.report_threshold` of edge.yaml sets which boxes are reported.
     """
     manifest = open_model_folder(folder).manifest
     output = msgspec.structs.replace(
@@ -71,7 +72,7 @@ def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) ->
 
 
 def boxes_of(predictions: Sequence[Prediction]) -> list[Detections]:
-    """The predictions of a detector as what they are."""
+    """The predictions that are boxes: all, of a detector."""
     return [p for p in predictions if isinstance(p, Detections)]
 
 
@@ -84,10 +85,12 @@ def confidence_of_same(edge: Detections, cloud: Detections) -> Floats:
 
 def _logistic(x: Floats, y: Floats) -> tuple[float, float]:
     """Intercept and slope of least cross-entropy; a slight pull to 0 keeps separable data finite."""
-    design, weights = np.stack([np.ones_like(x), x], axis=1), np.zeros(2)
-    for _ in range(_STEPS):
-        p = 0.5 * (1.0 + np.tanh(0.5 * (design @ weights)))
-        gradient = design.T @ (p - y) + _PRIOR * weights
-        curvature = (design * (p * (1.0 - p))[:, None]).T @ design + _PRIOR * np.eye(2)
-        weights -= np.linalg.solve(curvature, gradient)
-    return float(weights[0]), float(weights[1])
+
+    def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
+        z = weights[0] + weights[1] * x
+        surplus = expit(z) - y
+        loss = np.sum(np.logaddexp(0, z) - y * z) + _PRIOR / 2 * weights @ weights
+        return loss, np.array([surplus.sum(), surplus @ x]) + _PRIOR * weights
+
+    offset, scale = minimize(loss_and_gradient, np.zeros(2), jac=True, tol=1e-8).x
+    return float(offset), float(scale)

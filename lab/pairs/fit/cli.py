@@ -1,17 +1,15 @@
 """`spillover lab fit`."""
 
-import json
 from pathlib import Path
 
 import click
 
-from spillover.lab.pairs.evaluate.cli import EXISTING
-from spillover.lab.params import MODEL, OUTPUT, PLOT
+from spillover.lab.params import EXISTING, OUTPUT, PLOT, cloud_option, edge_option, threads_option
 
 
 @click.command()
-@click.option("--edge", type=MODEL, required=True, help="Model of the edge: a folder or a prepared name.")
-@click.option("--cloud", type=MODEL, required=True, help="Model of the cloud: a folder or a prepared name.")
+@edge_option
+@cloud_option
 @click.option("--data", type=EXISTING, required=True, help="Labelled pictures, as for `lab evaluate`.")
 @click.option("--out", type=OUTPUT, required=True, help="Where the estimator for the edge goes (.json).")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the cross-fitted figures go.")
@@ -19,8 +17,8 @@ from spillover.lab.params import MODEL, OUTPUT, PLOT
 @click.option(
     "--look-below",
     type=click.FloatRange(0, 1),
-    help="The edge looks again, as `model.multi_view` does: a classifier where its best class is below "
-    "this, a detector always.",
+    help="The edge predicts from several views, as with `model.multi_view`: a classifier where its best "
+    "class is below this, a detector always.",
 )
 @click.option(
     "--calibrate",
@@ -39,7 +37,7 @@ from spillover.lab.params import MODEL, OUTPUT, PLOT
     help="An edge.yaml: measure what each of its uplink.variants keeps of the cloud's answers.",
 )
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
+@threads_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
 def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     edge: Path,
@@ -58,9 +56,9 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Fit the expected gain: how much better the cloud would answer, from the edge's prediction alone.
 
-    Writes a small JSON file for `policy.kind: expected_gain` in edge.yaml, and shows what it is worth: the
-    share of the gap between edge and cloud that is closed, beside the policies that need no fitting. The
-    figures are cross-fitted (4 repeats of 5 folds): no picture is scored by an estimator that has seen it.
+    Writes a small JSON file for `policy.kind: expected_gain` in edge.yaml, and shows the share of the gap
+    between edge and cloud that it closes, beside the policies that need no fitting. The figures are
+    cross-fitted (4 repeats of 5 folds): each picture is scored by an estimator fitted to other pictures.
 
     Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
     pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
@@ -77,22 +75,23 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     from spillover.edge.payload.encoder import usual_variant
     from spillover.edge.policy.scores import ScoreSettings
     from spillover.lab.data.labelled import open_labelled_set
+    from spillover.lab.files import write_json
     from spillover.lab.pairs.fit.calibrate import write_calibration
+    from spillover.lab.pairs.fit.fit_report import print_fit, save_fit_plot
     from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
     from spillover.lab.pairs.fit.pair import predict_pair
-    from spillover.lab.pairs.fit.report import print_fit, save_fit_plot
     from spillover.lab.pairs.fit.variants import Doubts, measure_variants
-    from spillover.lab.progress import Bar
+    from spillover.lab.terminal import Bar
 
     progress = Bar()
-    look = None if look_below is None else MultiViewConfig(below=look_below)
+    views = None if look_below is None else MultiViewConfig(below=look_below)
     pair = predict_pair(
         edge,
         cloud,
         open_labelled_set(data),
         progress,
         threads,
-        look,
+        views,
         calibrate=calibrate,
         report_threshold=report_threshold,
     )
@@ -104,17 +103,16 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
         reported = config.model.report_threshold
         settings = ScoreSettings(pair.report_threshold if reported is None else reported, config.policy.band)
         rows = measure_variants(
-            cloud, pair.data, pictures, progress, threads, Doubts(pair.edge_says, settings)
+            cloud, pair.data, pictures, progress, threads, Doubts(pair.edge_predictions, settings)
         )
         file = msgspec.structs.replace(file, fidelity={row.name: round(row.fidelity, 4) for row in rows[1:]})
         for row in rows:
-            click.echo(row.told())
+            click.echo(row.sentence())
     write_gain_file(out, file)
     if calibrate and pair.edge.calibration is not None:
         write_calibration(edge, pair.edge.calibration)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(fitted.as_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, fitted.as_dict())
     if plot is not None:
         save_fit_plot(fitted, plot)
     print_fit(fitted)

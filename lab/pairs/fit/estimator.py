@@ -1,4 +1,4 @@
-"""The estimator of one pair: features and target of every picture, and the fit to some of them."""
+"""The gain estimator of a pair: features and targets of all pictures, and the fit to some of them."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,7 @@ import numpy as np
 
 from spillover.edge.policy.gain import features_of
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
-from spillover.lab.pairs.evaluate.mixture import Floats, Mixture
-from spillover.lab.pairs.fit.crossfit import Indices
+from spillover.lab.pairs.evaluate.mixture import Floats, Indices, Mixture
 from spillover.lab.pairs.fit.pair import Pair
 from spillover.lab.pairs.fit.ridge import Ridge, fit_ridge
 from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature
@@ -15,33 +14,36 @@ from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A ridge with what its features need."""
+    """A ridge regression and the parameters of its features."""
 
     ridge: Ridge
     temperature: float
     class_weight: Floats
     features: Floats
-    """Of all pictures, as this fit sees them."""
+    """Of all pictures, with this fit's temperature and class weights."""
 
 
 class Estimation:
-    """Fits on some pictures of a pair; what the features need is fitted on the same."""
+    """Fits on some pictures of a pair; temperature and class weights come from the same pictures."""
 
     def __init__(self, pair: Pair, truth: ClassLabels | CocoTruth, mixture: Mixture) -> None:
         self._pair = pair
         self._truth = truth
         self._target = (
-            ClassGain(truth, pair.edge_says, pair.cloud_says, mixture)
+            ClassGain(truth, pair.edge_predictions, pair.cloud_predictions, mixture)
             if isinstance(truth, ClassLabels)
-            else BoxGain(truth, pair.edge_says, pair.cloud_says, pair.classes)
+            else BoxGain(truth, pair.edge_predictions, pair.cloud_predictions, pair.classes)
         )
 
     def fit(self, train: Indices) -> Fitted:
-        """The estimator that has seen `train` and no others."""
+        """The estimator fitted on `train` alone."""
         temperature, weight = self._temperature(train), self._class_weight(train)
-        says, classes = self._pair.edge_says, self._pair.classes
+        pair = self._pair
         features = np.array(
-            [features_of(p, classes, temperature, weight, self._pair.edge.confidence_threshold) for p in says]
+            [
+                features_of(p, pair.classes, temperature, weight, pair.edge.confidence_threshold)
+                for p in pair.edge_predictions
+            ]
         )
         return Fitted(fit_ridge(features[train], self._target(train)), temperature, weight, features)
 
@@ -53,7 +55,7 @@ class Estimation:
     def _temperature(self, train: Indices) -> float:
         if not isinstance(self._truth, ClassLabels):
             return 1.0
-        return fit_temperature([self._pair.edge_says[i] for i in train], self._truth.class_id[train])
+        return fit_temperature([self._pair.edge_predictions[i] for i in train], self._truth.class_id[train])
 
     def _class_weight(self, train: Indices) -> Floats:
         return self._target.class_weight(train) if isinstance(self._target, BoxGain) else np.zeros(0)

@@ -1,7 +1,7 @@
-"""Fit the expected gain of a pair on labels or on the cloud's answers, and judge it cross-fitted."""
+"""Fits the expected gain of a pair on labels or on the cloud's answers, and judges it cross-fitted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,32 @@ from spillover.common.model.manifest import Task
 from spillover.common.types import Prediction
 from spillover.edge.policy.gain import GainFile, GainModel
 from spillover.edge.policy.scores import SCORERS, ScoreSettings
-from spillover.lab.pairs.evaluate.curve import Curve, curve_by_score, mean_curve, oracle_curve, random_curve
-from spillover.lab.pairs.evaluate.intervals import Interval, gap_intervals
+from spillover.lab.pairs.evaluate.accuracy_curve import (
+    Curve,
+    Interval,
+    curve_by_score,
+    gap_intervals,
+    mean_curve,
+    oracle_curve,
+    random_curve,
+)
+from spillover.lab.pairs.evaluate.evaluation import score_all
 from spillover.lab.pairs.evaluate.mixture import Floats, Mixture, mixture_of
 from spillover.lab.pairs.evaluate.predict import data_digest
-from spillover.lab.pairs.evaluate.run import score_all
-from spillover.lab.pairs.fit.crossfit import cross_fitted
 from spillover.lab.pairs.fit.estimator import Estimation
 from spillover.lab.pairs.fit.pair import Pair
+from spillover.lab.pairs.fit.ridge import cross_fitted
 from spillover.lab.pairs.fit.targets import taught_by
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 FITTED = "expected_gain"
 LEAST_PICTURES = 10
-"""Two a fold."""
+"""Two for each fold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The estimator for the edge, and what it is worth on pictures it has not seen."""
+    """The estimator for the edge, and how much of the gap it closes on pictures it was not fitted on."""
 
     file: GainFile
     metric: str
@@ -52,7 +59,7 @@ class Fit:
             "policies": {
                 name: {
                     "curve": [
-                        point.as_dict() | {"low": interval.low, "high": interval.high}
+                        asdict(point) | asdict(interval)
                         for point, interval in zip(curve, self.intervals[name], strict=True)
                     ]
                 }
@@ -62,41 +69,40 @@ class Fit:
 
 
 def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int = 0) -> Fit:
-    """Fit on all pictures for the edge; score each picture by fits that have not seen it.
+    """Fit on all pictures for the edge; score each picture by fits to other pictures.
 
-    With `teacher` the labels are not looked at: the cloud's answers stand in for them.
+    `teacher` takes the cloud's answers in the place of the labels.
 
     Raises:
         SourceError: there are fewer than 10 pictures.
     """
-    if len(pair.edge_says) < LEAST_PICTURES:
+    if len(pair.edge_predictions) < LEAST_PICTURES:
         raise SourceError(
-            f"{pair.data.name}: {len(pair.edge_says)} pictures are too few to fit to; "
+            f"{pair.data.name}: {len(pair.edge_predictions)} pictures are too few to fit to; "
             f"it takes {LEAST_PICTURES}"
         )
     random = np.random.default_rng(seed)
-    truth = taught_by(pair.task, pair.cloud_says, pair.classes) if teacher else pair.data.truth
-    mixture = mixture_of(truth, pair.edge_says, pair.cloud_says, pair.plain_says)
+    truth = taught_by(pair.task, pair.cloud_predictions, pair.classes) if teacher else pair.data.truth
+    mixture = mixture_of(truth, pair.edge_predictions, pair.cloud_predictions, pair.plain_predictions)
     estimation = Estimation(pair, truth, mixture)
     scores = cross_fitted(len(mixture), estimation.scores, random, progress)
     quantiles = np.quantile(np.concatenate(scores), np.linspace(0, 1, 101))
     file = gain_file(pair, estimation, tuple(quantiles.tolist()))
-    ranked = baselines(pair.task, pair.edge_says, pair.report_threshold)
+    ranked = baselines(pair.task, pair.edge_predictions, pair.report_threshold)
     contenders = {name: Contender(mixture, [score]) for name, score in ranked}
-    if pair.edge_says is not pair.plain_says:
-        plain = mixture_of(truth, pair.plain_says, pair.cloud_says)
+    if pair.edge_predictions is not pair.plain_predictions:
+        plain = mixture_of(truth, pair.plain_predictions, pair.cloud_predictions)
         means = " + ".join(pair.means)
-        looked = {f"{name} + {means}": contender for name, contender in contenders.items()}
-        ranked = baselines(pair.task, pair.plain_says, pair.plain_threshold)
-        contenders = {name: Contender(plain, [score]) for name, score in ranked}
-        contenders |= looked
+        improved = {f"{name} + {means}": contender for name, contender in contenders.items()}
+        ranked = baselines(pair.task, pair.plain_predictions, pair.plain_threshold)
+        contenders = {name: Contender(plain, [score]) for name, score in ranked} | improved
     contenders[FITTED] = Contender(mixture, scores)
     return _judged(file, contenders, mixture, progress, random)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contender:
-    """A way to rank pictures (several score vectors: repeats of a cross-fit) among answers of one mixture."""
+    """A way to rank pictures; several score vectors are repeats of a cross-fit."""
 
     mixture: Mixture
     scores: Sequence[Floats]
@@ -104,7 +110,7 @@ class Contender:
 
 def gain_file(pair: Pair, estimation: Estimation, quantiles: tuple[float, ...] = ()) -> GainFile:
     """Fit to all pictures of the pair."""
-    fitted = estimation.fit(np.arange(len(pair.edge_says)))
+    fitted = estimation.fit(np.arange(len(pair.edge_predictions)))
     ridge = fitted.ridge
     return GainFile(
         task=pair.task,
@@ -117,17 +123,19 @@ def gain_file(pair: Pair, estimation: Estimation, quantiles: tuple[float, ...] =
         weights=tuple(ridge.weights.tolist()),
         bias=ridge.bias,
         class_weight=tuple(fitted.class_weight.tolist()),
-        pictures=len(pair.edge_says),
+        pictures=len(pair.edge_predictions),
         data_sha256=data_digest(pair.data),
         gain_quantiles=quantiles,
     )
 
 
-def baselines(task: Task, says: Sequence[Prediction], report_threshold: float) -> list[tuple[str, Floats]]:
+def baselines(
+    task: Task, predictions: Sequence[Prediction], report_threshold: float
+) -> list[tuple[str, Floats]]:
     """Scores that need no fitting, as a daemon with this report threshold computes them."""
     settings = ScoreSettings(report_threshold)
     scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is task]
-    return [(name, score_all(scorer, says, settings)) for name, scorer in scorers]
+    return [(name, score_all(scorer, predictions, settings)) for name, scorer in scorers]
 
 
 def write_gain_file(path: Path, file: GainFile) -> None:
@@ -146,7 +154,7 @@ def _judged(
 ) -> Fit:
     curves, intervals = {}, {}
     for name, contender in progress.track(list(contenders.items()), "intervals"):
-        drawn = [curve_by_score(contender.mixture, each, random) for each in contender.scores]
+        drawn = [curve_by_score(contender.mixture, repeat, random) for repeat in contender.scores]
         curves[name] = mean_curve(contender.mixture, drawn)
         intervals[name] = gap_intervals(contender.mixture, contender.scores, random)
     for name, curve in (("random", random_curve(mixture, random)), ("oracle", oracle_curve(mixture))):

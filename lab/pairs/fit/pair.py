@@ -1,7 +1,7 @@
-"""Two models' predictions over one labelled set: what every fit begins with."""
+"""Two models' predictions over one labelled set, from which every fit begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.predict import predict_all
 from spillover.lab.pairs.fit.calibrate import CALIBRATED_THRESHOLD, fit_calibration, out_of_fold
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,22 +27,22 @@ class Pair:
     edge: EdgeSide
     cloud_model: str
     classes: int
-    plain_says: Sequence[Prediction]
-    """The edge's model, looking once."""
-    edge_says: Sequence[Prediction]
-    """What `edge` says; looking again or calibrated it differs from `plain_says`.
+    plain_predictions: Sequence[Prediction]
+    """Of the edge's model from one view of each picture."""
+    edge_predictions: Sequence[Prediction]
+    """Of the edge as configured, several views and calibration included.
 
-    A calibration that was fitted here is left out of fold: that of `edge` is fitted on all pictures."""
-    own_says: Sequence[Prediction]
-    """The same before a calibration that was fitted here."""
-    cloud_says: Sequence[Prediction]
+    A calibration fitted here is applied out of fold; the one in `edge` is fitted on all pictures."""
+    uncalibrated: Sequence[Prediction]
+    """`edge_predictions` before a calibration that was fitted here."""
+    cloud_predictions: Sequence[Prediction]
     data: LabelledSet
     report_threshold: float = 0.5
-    """Boxes that the edge reports, for the scores that judge by it."""
+    """Confidence from which the edge reports boxes, for the scores that judge by it."""
     plain_threshold: float = 0.5
-    """The same of `plain_says`."""
-    means: tuple[str, ...] = field(default=("look",))
-    """How `edge_says` differs from `plain_says`."""
+    """The same for `plain_predictions`."""
+    means: tuple[str, ...] = ("look",)
+    """What was done to `plain_predictions` to get `edge_predictions`."""
 
 
 def predict_pair(
@@ -51,14 +51,14 @@ def predict_pair(
     data: LabelledSet,
     progress: Progress,
     threads: int = 0,
-    look: MultiViewConfig | None = None,
+    views: MultiViewConfig | None = None,
     *,
     calibrate: bool = False,
     report_threshold: float | None = None,
 ) -> Pair:
     """Run both models over the set.
 
-    With `calibrate` the edge's own calibration is passed over, and a new one is fitted. `report_threshold` is
+    `calibrate` ignores the calibration that the edge's model has and fits a new one. `report_threshold` is
     `model.report_threshold` of edge.yaml; by default the model's own threshold, on the scale of the edge.
 
     Raises:
@@ -67,58 +67,51 @@ def predict_pair(
     """
     data = judging(data, edge, cloud)
     manifest, cloud_model = open_model_folder(edge).manifest, open_model_folder(cloud).model_id
-    side, output = EdgeSide.of(manifest, look), manifest.output
-    own = output.network_threshold if calibrate else output.confidence_threshold
+    side, output = EdgeSide.of(manifest, views), manifest.output
+    threshold = output.network_threshold if calibrate else output.confidence_threshold
     plain = predict_all(edge, data, progress, threads, calibrated=not calibrate)
-    looked = predict_all(edge, data, progress, threads, look, calibrated=not calibrate) if look else plain
-    cloud_says = predict_all(cloud, data, progress, threads)
-    classes = _classes(edge, plain)
-    reported = own if report_threshold is None else report_threshold
+    from_views = (
+        predict_all(edge, data, progress, threads, views, calibrated=not calibrate) if views else plain
+    )
     pair = Pair(
-        data.task, side, str(cloud_model), classes, plain, looked, looked, cloud_says, data, reported, own
+        task=data.task,
+        edge=side,
+        cloud_model=str(cloud_model),
+        classes=_classes(edge, plain),
+        plain_predictions=plain,
+        edge_predictions=from_views,
+        uncalibrated=from_views,
+        cloud_predictions=predict_all(cloud, data, progress, threads),
+        data=data,
+        report_threshold=threshold if report_threshold is None else report_threshold,
+        plain_threshold=threshold,
     )
     if not calibrate:
         return pair
     pair = calibrated(pair)
     if report_threshold is not None:
         pair = replace(pair, report_threshold=report_threshold)
-    return replace(pair, means=("look", "calibrated") if look else ("calibrated",))
+    return replace(pair, means=("look", "calibrated") if views else ("calibrated",))
 
 
 def calibrated(pair: Pair) -> Pair:
-    """The pair with the edge put on the cloud's scale; each picture by a fit that has not seen it.
+    """The pair with the edge put on the cloud's scale, each picture by a fit to other pictures.
 
     Raises:
         ConfigError: it is a pair of classifiers.
-        ModelError: the edge's confidences say nothing of the cloud's.
+        ModelError: the cloud's confidences do not rise with the edge's.
     """
     if pair.task is not Task.DETECTION:
         raise ConfigError("only detectors are calibrated on one another; classifiers have a temperature")
-    calibration = fit_calibration(pair.own_says, pair.cloud_says)
-    told = calibration.apply(np.array([pair.plain_threshold], np.float32))
+    calibration = fit_calibration(pair.uncalibrated, pair.cloud_predictions)
+    reported = calibration.apply(np.array([pair.plain_threshold], np.float32))
     return replace(
         pair,
-        edge_says=out_of_fold(pair.own_says, pair.cloud_says, np.random.default_rng(0)),
+        edge_predictions=out_of_fold(pair.uncalibrated, pair.cloud_predictions, np.random.default_rng(0)),
         edge=msgspec.structs.replace(
             pair.edge, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
         ),
-        report_threshold=float(told[0]),
-    )
-
-
-def part_of(pair: Pair, numbers: Sequence[int]) -> Pair:
-    """The numbered pictures of a pair, in that order."""
-
-    def some(says: Sequence[Prediction]) -> list[Prediction]:
-        return [says[n] for n in numbers]
-
-    return replace(
-        pair,
-        plain_says=some(pair.plain_says),
-        edge_says=some(pair.edge_says),
-        own_says=some(pair.own_says),
-        cloud_says=some(pair.cloud_says),
-        data=pair.data.part(numbers),
+        report_threshold=float(reported[0]),
     )
 
 

@@ -1,13 +1,20 @@
-"""Ridge regression with the penalty of least leave-one-out error, in closed form (ESL, 7.10)."""
+"""Ridge regression with the penalty of least leave-one-out error (ESL, 7.10), and cross-fitting."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.lab.pairs.evaluate.mixture import Floats
+from spillover.lab.pairs.evaluate.mixture import Floats, Indices
+from spillover.lab.terminal import Progress
 
 PENALTIES = np.logspace(0, 5, 21)
 _FLAT = 1e-9
+FOLDS = 5
+REPEATS = 4
+
+FitAndScore = Callable[[Indices], Floats]
+"""Fits on the given pictures alone, and scores all of them, (N,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +37,25 @@ def fit_ridge(x: Floats, y: Floats) -> Ridge:
     mean, scale = _scales(x)
     weights = _weights((x - mean) / scale, y)
     return Ridge(mean, scale, weights, float(y.mean()))
+
+
+def cross_fitted(
+    count: int, fit_and_score: FitAndScore, random: np.random.Generator, progress: Progress
+) -> list[Floats]:
+    """Scores (count,) of each of 4 repeats of 5 folds, each picture's by a fit to other pictures."""
+    splits = [list(folds(random.permutation(count))) for _ in range(REPEATS)]
+    scores = [np.empty(count) for _ in splits]
+    jobs = [(repeat, *fold) for repeat, split in enumerate(splits) for fold in split]
+    for repeat, train, test in progress.track(jobs, "fitting"):
+        scores[repeat][test] = fit_and_score(train)[test]
+    return scores
+
+
+def folds(order: Indices) -> Iterator[tuple[Indices, Indices]]:
+    """Pictures to fit on and pictures to score, five times; every picture is scored once."""
+    for fold in range(FOLDS):
+        test = order[fold::FOLDS]
+        yield np.setdiff1d(order, test), test
 
 
 def _scales(x: Floats) -> tuple[Floats, Floats]:

@@ -1,7 +1,10 @@
-"""What the estimator learns: how much each picture gains when the cloud answers it."""
+"""The targets of the fit: how much each picture gains when the cloud answers it.
+
+A target is called with the numbers of some pictures and computes their gains from these pictures alone, so
+that the others stay unseen.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,30 +13,22 @@ from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.policy.gain import tempered
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
-from spillover.lab.pairs.evaluate.mixture import Floats, Mixture
+from spillover.lab.pairs.evaluate.mixture import Floats, Indices, Mixture
 from spillover.lab.pairs.fit.calibrate import boxes_of, confidence_of_same
-from spillover.lab.pairs.fit.crossfit import Indices
 from spillover.lab.pairs.fit.matching import Objects, shares_right, true_objects
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 TEACHER_CONFIDENCE = 0.3
-ENOUGH_FOR_ONE_NUMBER = 400
-
-
-class Target(Protocol):
-    """Gains of some pictures, computed from these pictures alone, so that the others stay unseen."""
-
-    def __call__(self, pictures: Indices) -> Floats:
-        """One gain a picture."""
-        ...
+TEMPERATURE_PICTURES = 400
+"""Enough to fit one number."""
 
 
 class ClassGain:
-    """The mean of what the label says and of what the cloud says.
+    """The mean of two gains: one by the label, one by the cloud's probabilities.
 
-    The label: 1 where only the cloud is right, -1 where only the edge is, else 0. The cloud: its probability
-    of its own class less that of the edge's, at the temperature that suits the labels; it is less than sure,
-    and so says more of a doubtful picture than the one outcome (distillation: Hinton et al., 2015).
+    By the label: 1 where only the cloud is right, -1 where only the edge is, else 0. By the cloud: its
+    probability of its own class less that of the edge's class, at the temperature that fits the labels. It
+    grades doubtful pictures where the label has only three values (distillation: Hinton et al., 2015).
     """
 
     def __init__(
@@ -44,7 +39,7 @@ class ClassGain:
         self._rewards = mixture.reward()
 
     def __call__(self, pictures: Indices) -> Floats:
-        """Gains of `pictures`; the temperature comes from them alone."""
+        """Gains (M,) of `pictures` (M,)."""
         temperature = fit_temperature([self._cloud[i] for i in pictures], self._truth.class_id[pictures])
         believed = np.array([_believed(self._edge[i], self._cloud[i], temperature) for i in pictures])
         gains: Floats = (self._rewards[pictures] + believed) / 2
@@ -54,35 +49,33 @@ class ClassGain:
 class BoxGain:
     """How much better the cloud's confidences are than the edge's, box by box.
 
-    A box of confidence c that is right at a share t of the IoU thresholds counts tc - c^2/2: half of
-    what it takes off the squared error (Brier, 1950), were the alternative to say nothing. t is the mean of
-    what the labels say and of the cloud's confidence in that box. Each counts by how rare its class is,
-    because mean average precision weighs classes alike. A reward in mAP itself (ORIC: Wang et al., SEC 2024)
-    has the same aim, but single boxes of rare classes decide it, and on 178 COCO pictures a fit to it was the
-    worse one. The outermost tenth is pulled in.
+    A box of confidence c that is right at a share t of the IoU thresholds counts tc - c^2/2: half of what it
+    takes off the squared error (Brier, 1950) against reporting no box. t is the mean of the labels' share and
+    the cloud's confidence in that box. Boxes are weighted by how rare their class is, because mean average
+    precision weighs classes alike. A reward in mAP itself (ORIC: Wang et al., SEC 2024) has the same aim, but
+    single boxes of rare classes decide it; on 178 COCO pictures the fit to it was worse. Gains are clipped to
+    their 5 % and 95 % quantiles.
     """
 
     def __init__(
         self, truth: CocoTruth, edge: Sequence[Prediction], cloud: Sequence[Prediction], classes: int
     ) -> None:
         objects = true_objects(truth)
-        self._counts = np.array([np.bincount(each.class_id, minlength=classes)[:classes] for each in objects])
+        self._counts = np.array([np.bincount(o.class_id, minlength=classes)[:classes] for o in objects])
         edge_boxes, cloud_boxes = boxes_of(edge), boxes_of(cloud)
         self._edge, self._cloud = (
-            self._worth(
-                boxes, objects, [confidence_of_same(*each) for each in zip(boxes, cloud_boxes, strict=True)]
-            )
+            self._worth(boxes, objects, list(map(confidence_of_same, boxes, cloud_boxes)))
             for boxes in (edge_boxes, cloud_boxes)
         )
 
     def class_weight(self, pictures: Indices) -> Floats:
-        """What a box of each class counts, (classes,): about 1 for a class as frequent as the mean."""
+        """The weight of a box of each class, (classes,): about 1 for a class as frequent as the mean."""
         counts = self._counts[pictures].sum(axis=0)
         weight: Floats = counts.mean() / (counts + 1.0)
         return weight
 
     def __call__(self, pictures: Indices) -> Floats:
-        """Gains of `pictures`; the weights of classes come from them alone."""
+        """Gains (M,) of `pictures` (M,)."""
         gains = (self._cloud - self._edge)[pictures] @ self.class_weight(pictures)
         clipped: Floats = np.clip(gains, *np.quantile(gains, [0.05, 0.95]))
         return clipped
@@ -93,16 +86,16 @@ class BoxGain:
         """Worth of the boxes of each class in each picture, (N, classes)."""
         worth = np.zeros(self._counts.shape)
         rights = shares_right(boxes, objects)
-        for row, found, right, belief in zip(worth, boxes, rights, believed, strict=True):
-            known = found.class_id < len(row)
-            c = found.confidence.astype(np.float64)
-            np.add.at(row, found.class_id[known], ((right + belief) / 2 * c - c**2 / 2)[known])
+        for row, detections, right, belief in zip(worth, boxes, rights, believed, strict=True):
+            known = detections.class_id < len(row)
+            c = detections.confidence.astype(np.float64)
+            np.add.at(row, detections.class_id[known], ((right + belief) / 2 * c - c**2 / 2)[known])
         return worth
 
 
 def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.int64]) -> float:
     """The temperature with the least negative log-likelihood of the true classes (Guo et al., ICML 2017)."""
-    few = np.unique(np.linspace(0, len(predictions) - 1, ENOUGH_FOR_ONE_NUMBER).astype(np.intp))
+    few = np.unique(np.linspace(0, len(predictions) - 1, TEMPERATURE_PICTURES).astype(np.intp))
     losses = [
         np.mean([_loss(predictions[i], int(class_id[i]), temperature) for i in few])
         for temperature in TEMPERATURES
@@ -128,7 +121,7 @@ def _loss(prediction: Prediction, class_id: int, temperature: float) -> float:
 
 
 def taught_by(task: Task, cloud: Sequence[Prediction], classes: int) -> ClassLabels | CocoTruth:
-    """The cloud's own answers in the place of labels; boxes count from confidence 0.3 up."""
+    """The cloud's answers in the place of labels; boxes count from confidence 0.3 up."""
     if task is Task.CLASSIFICATION:
         return ClassLabels(np.array([p.class_id[0] for p in cloud], np.int64))
     annotations: list[dict[str, object]] = []

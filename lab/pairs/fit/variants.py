@@ -1,4 +1,4 @@
-"""What smaller pictures and crops cost and keep, on real pictures."""
+"""Bytes and fidelity of smaller pictures and crops, measured on real pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from spillover.edge.payload.encoder import encode_variant
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.lab.data.labelled import LabelledSet
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 MAX_PIXELS = 100_000_000
 _Column = npt.NDArray[np.float64]
@@ -27,21 +27,21 @@ _Column = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class VariantRow:
-    """`fidelity` is the mean agreement of the answers with those to the first variant's pictures.
-
-    Of a crop: of the merged answers, over the pictures that one is cut from, a share `offered` of all; beside
-    it what the edge's own answers to those pictures agree, and what the first variant's bytes are for them.
-    """
+    """One variant over the pictures that it applies to; a crop applies to pictures with doubtful boxes."""
 
     name: str
     mean_bytes: float
     fidelity: float
+    """Mean agreement of the cloud's answers (of a crop: merged) with those to the first variant."""
     offered: float = 1.0
+    """Share of the pictures that the variant applies to."""
     edge_agrees: float | None = None
+    """For crops: agreement of the edge's answers to the same pictures."""
     usual_bytes: float | None = None
+    """For crops: mean bytes of the first variant of the same pictures."""
 
-    def told(self) -> str:
-        """For people."""
+    def sentence(self) -> str:
+        """The row in words."""
         text = f"{self.name}: {self.mean_bytes:.0f} bytes, keeps {self.fidelity:.1%} of the cloud's answers"
         if self.edge_agrees is None:
             return text if self.offered else f"{self.name}: no picture to cut a crop from"
@@ -53,22 +53,22 @@ class VariantRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Doubts:
-    """What crops are cut by: the edge's answers to the same pictures, and which boxes are in doubt."""
+    """Where crops are cut: the edge's answers to the pictures, and the settings that find doubtful boxes."""
 
-    says: Sequence[Prediction]
+    predictions: Sequence[Prediction]
     settings: ScoreSettings
 
     def crop(self, number: int, image: Image) -> Crop | None:
         """The crop of one picture, if there is one."""
-        region = doubtful_region(self.says[number], image, self.settings)
+        region = doubtful_region(self.predictions[number], image, self.settings)
         return crop_of(region, self.reported(number)) if region else None
 
     def reported(self, number: int) -> Detections:
         """The boxes that the edge reports."""
-        says = self.says[number]
-        assert isinstance(says, Detections)  # noqa: S101 - crops are of a detector's pictures
-        fidelity = says.confidence >= self.settings.report_threshold
-        return Detections(says.xyxy[fidelity], says.confidence[fidelity], says.class_id[fidelity])
+        boxes = self.predictions[number]
+        assert isinstance(boxes, Detections)  # noqa: S101 - crops are of a detector's pictures
+        reported = boxes.confidence >= self.settings.report_threshold
+        return Detections(boxes.xyxy[reported], boxes.confidence[reported], boxes.class_id[reported])
 
 
 def measure_variants(
@@ -89,7 +89,7 @@ def measure_variants(
     """
     model = Model(open_model_folder(cloud), SessionConfig(threads=threads))
     shape = len(data.pictures), len(variants)
-    sizes, fidelity, own = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
+    sizes, fidelity, by_edge = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
     for row, picture in enumerate(progress.track(data.pictures, "variants")):
         image, usual = picture.image(), None
         crop = doubts.crop(row, image) if doubts else None
@@ -97,20 +97,20 @@ def measure_variants(
             if variant.crop and crop is None:
                 continue
             sent = encode_variant(image, variant, crop.region if crop and variant.crop else None)
-            says, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
-            told = _in_frame(says, image, sent, crop if variant.crop else None)
-            usual = told if usual is None else usual
-            sizes[row, column], fidelity[row, column] = len(sent.data), agreement(told, usual)
+            prediction, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
+            answer = _in_frame(prediction, image, sent, crop if variant.crop else None)
+            usual = answer if usual is None else usual
+            sizes[row, column], fidelity[row, column] = len(sent.data), agreement(answer, usual)
         if doubts and crop and usual is not None:
-            own[row] = agreement(doubts.reported(row), usual)
+            by_edge[row] = agreement(doubts.reported(row), usual)
     return [
-        _row(variant, sizes[:, column], fidelity[:, column], sizes[:, 0], own)
+        _row(variant, sizes[:, column], fidelity[:, column], sizes[:, 0], by_edge)
         for column, variant in enumerate(variants)
     ]
 
 
 def _row(
-    variant: PictureVariant, sizes: _Column, fidelity: _Column, usual: _Column, own: _Column
+    variant: PictureVariant, sizes: _Column, fidelity: _Column, usual: _Column, by_edge: _Column
 ) -> VariantRow:
     there = ~np.isnan(sizes)
     if not there.any():
@@ -120,11 +120,11 @@ def _row(
     )
     if not variant.crop:
         return row
-    return replace(row, edge_agrees=float(own[there].mean()), usual_bytes=float(usual[there].mean()))
+    return replace(row, edge_agrees=float(by_edge[there].mean()), usual_bytes=float(usual[there].mean()))
 
 
 def _in_frame(prediction: Prediction, image: Image, sent: EncodedImage, crop: Crop | None) -> Prediction:
-    """As the edge gives the answer."""
+    """The answer in the frame's pixels, a crop's merged with the boxes around it, as the edge gives it."""
     height, width = image.shape[:2]
-    parcel = EncodedFrame("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
-    return parcel.in_frame_pixels(prediction)
+    encoded = EncodedFrame("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
+    return encoded.in_frame_pixels(prediction)

@@ -1,13 +1,11 @@
 """`spillover lab replay`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from spillover.lab.pairs.evaluate.cli import EXISTING
-from spillover.lab.params import OUTPUT
+from spillover.lab.params import EXISTING, OUTPUT
 
 LINKS = "constant, lte, wifi, satellite, outage"
 
@@ -90,6 +88,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     spillover lab replay --log results.jsonl --link lte --deadline-s 1
     spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
+    from spillover.lab.files import write_json
     from spillover.lab.pairs.replay.compare import compare, print_table
     from spillover.lab.pairs.replay.log import frames_of, read_first_results
     from spillover.lab.pairs.replay.remake import remake
@@ -109,8 +108,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     setting = Setting(deadline_s=deadline_s)
     rows = compare(frames, traces, setting, threshold, budget_bytes, period_s, judge)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, [asdict(row) for row in rows])
     remade = remake(records)
     if remade.decisions:
         same = remade.decisions - len(remade.different)

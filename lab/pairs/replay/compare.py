@@ -85,7 +85,7 @@ def print_table(rows: Sequence[Row]) -> None:
     """One row a link and policy."""
     from rich.table import Table
 
-    from spillover.lab.console import open_console
+    from spillover.lab.terminal import open_console
 
     table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
     table.add_column("link")

@@ -1,6 +1,5 @@
-"""`spillover lab check`: the books of a run, and an exit code that says whether they balance."""
+"""`spillover lab check`: proves that every frame of a run ended once, or exits with code 1."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,55 +7,57 @@ import click
 
 from spillover.common.errors import SpilloverError
 from spillover.edge.spool.arena import intact_records
-from spillover.lab.runs.check.books import AuditReport, Books
+from spillover.lab.files import write_json
+from spillover.lab.params import FILE
+from spillover.lab.runs.check.frame_accounting import AuditReport, FrameAccounting
+
+_EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class BooksDoNotBalanceError(SpilloverError):
-    """The run broke a promise."""
+class ViolationsFoundError(SpilloverError):
+    """A frame has no ending, or two, or was accepted and lost."""
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=_EXISTING_FILE)
 @click.option(
     "--spool",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The spool's file, of a daemon that does not run: what was accepted and has no end must be there.",
+    type=_EXISTING_FILE,
+    help="The spool's file, of a stopped daemon: accepted frames without an ending must be in it.",
 )
-@click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict."
-)
+@click.option("--json", "json_path", type=FILE, help="Where the figures go.")
 def check(runs: tuple[Path, ...], spool: Path | None, json_path: Path | None) -> None:
     """Prove that every frame ended exactly once, from the JSON lines in RUNS, oldest file first.
 
     A frame ends as edge, cloud, edge_degraded, or dropped with a reason; a late answer is a revision of an
-    edge_degraded one. Exit code 1 when a frame has no ending, or two, or was promised and lost.
+    edge_degraded one. Exit code 1 when a frame has no ending, or two, or was accepted and lost.
     """
-    books = Books()
+    frames = FrameAccounting()
     for run in runs:
         with run.open("rb") as file:
-            books.take(file)
-    verdict = books.verdict(on_disk=waiting_in(spool) if spool else None)
+            frames.add(file)
+    report = frames.report(on_disk=waiting_in(spool) if spool else None)
     if json_path:
-        json_path.write_text(json.dumps(asdict(verdict), indent=1), encoding="utf-8")
-    click.echo(_text(verdict))
-    if verdict.violations:
-        raise BooksDoNotBalanceError(f"{len(verdict.violations)} violations")
+        write_json(json_path, asdict(report))
+    click.echo(_text(report))
+    if report.violations:
+        raise ViolationsFoundError(f"{len(report.violations)} violations")
 
 
 def waiting_in(spool: Path) -> set[str]:
-    """Ids of the frames that wait in a spool's file and can be read back."""
+    """Ids of the readable frames in a spool's file."""
     return {header.key.decode(errors="replace") for header, _ in intact_records(spool)}
 
 
-def _text(verdict: AuditReport) -> str:
-    endings = ", ".join(f"{name} {count}" for name, count in sorted(verdict.endings.items()))
-    fates = ", ".join(f"{name} {count}" for name, count in sorted(verdict.fates.items()))
+def _text(report: AuditReport) -> str:
+    endings = ", ".join(f"{name} {count}" for name, count in sorted(report.endings.items()))
+    fates = ", ".join(f"{name} {count}" for name, count in sorted(report.fates.items()))
     lines = [
-        f"{verdict.frames} frames in {verdict.boots} runs ({verdict.killed} killed): {endings or 'none'}",
-        f"revisions {verdict.revisions}, repeated after a restart {verdict.repeated_revisions}",
-        f"accepted by the spool {verdict.accepted}: {fates or 'none'}",
-        f"missing at a kill {verdict.missing_at_kill}, torn lines {verdict.torn_lines}",
-        *(f"VIOLATION {text}" for text in verdict.violations[:20]),
-        "the books balance" if not verdict.violations else f"{len(verdict.violations)} violations",
+        f"{report.frames} frames in {report.boots} runs ({report.killed} killed): {endings or 'none'}",
+        f"revisions {report.revisions}, repeated after a restart {report.repeated_revisions}",
+        f"accepted by the spool {report.accepted}: {fates or 'none'}",
+        f"missing at a kill {report.missing_at_kill}, torn lines {report.torn_lines}",
+        *(f"VIOLATION {text}" for text in report.violations[:20]),
+        "every frame is accounted for" if not report.violations else f"{len(report.violations)} violations",
     ]
     return "\n".join(lines)

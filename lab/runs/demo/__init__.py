@@ -1,1 +1,1 @@
-"""Edge and cloud as two real processes on this machine: three modes over the same frames, one table."""
+"""`lab demo`: edge and cloud as two processes here, three modes over the same frames, one table."""

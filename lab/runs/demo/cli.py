@@ -43,9 +43,6 @@ def demo(source: str | None, fps: float, frames: int, deadline_s: float, thresho
     A cloud process and, for each mode, an edge process are started on the loopback interface. Their
     configurations, logs and results (JSON lines) stay in --out, to look at and to start from.
     """
-    from spillover.lab.runs.demo.run import (  # the models and OpenCV, only when they are needed
-        DemoSettings,
-        run_demo,
-    )
+    from spillover.lab.runs.demo.demo import DemoSettings, run_demo
 
     run_demo(DemoSettings(source, fps, frames, deadline_s, threshold, out))

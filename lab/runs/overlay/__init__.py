@@ -1,1 +1,1 @@
-"""Pictures of what a run saw: boxes, labels, and who answered."""
+"""`lab overlay`: the results of a run, drawn into its frames."""

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import click
 
-from spillover.lab.pairs.evaluate.cli import EXISTING
+from spillover.lab.params import EXISTING, FOLDER
 
 
 @click.command()
 @click.option("--results", type=EXISTING, required=True, help="JSON lines of `spillover edge`.")
 @click.option("--source", required=True, help="What the camera saw: the same video, picture or folder.")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the pictures."
-)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures; default: all.")
 @click.option(
@@ -25,9 +23,9 @@ def overlay(
 ) -> None:
     """Draw the results of a run into its frames: boxes with labels, and who answered and why.
 
-    Boxes of the edge are orange, of the cloud green, of the edge in the cloud's place red; a late answer's
-    take the place of the first. Frames of a folder are found by their names, those of a video by their
-    numbers: the run must have begun at the video's first frame, without `camera.loop`.
+    Boxes of the edge are orange, of the cloud green, of the edge in the cloud's place red; a late answer
+    replaces the first. Frames of a folder are found by their names, those of a video by their numbers: the
+    run must have begun at the video's first frame, without `camera.loop`.
 
     \b
     spillover edge -c edge.yaml --source street.avi --output street.jsonl
@@ -36,7 +34,7 @@ def overlay(
     from spillover.edge.camera.open import open_source
     from spillover.edge.camera.video import quiet_opencv
     from spillover.lab.records import read_records
-    from spillover.lab.runs.overlay.run import Choice, draw_run
+    from spillover.lab.runs.overlay.overlay import Choice, draw_run
 
     quiet_opencv()
     count = draw_run(read_records(results), open_source(source), out, Choice(every, limit, answered_by))

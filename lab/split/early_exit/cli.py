@@ -4,10 +4,7 @@ from pathlib import Path
 
 import click
 
-from spillover.lab.params import MODEL
-
-EXISTING = click.Path(exists=True, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+from spillover.lab.params import EXISTING, FOLDER, MODEL
 
 
 @click.command()
@@ -24,19 +21,16 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     help="Take the quickest exit that keeps this share of the answers.",
 )
 def early_exit(model: Path, cut: str, out: Path, pictures: Path | None, count: int, keep: float) -> None:
-    """Give a split MODEL an early exit, so that the edge answers from the features which it may send anyway.
+    """Give a split MODEL an early exit: the edge answers from the features that it may send anyway.
 
-    One convolution, fitted by least squares to what the skipped layers would have said, leads from the cut to
-    a later tensor; from there on the network's own layers answer. Several such tensors are tried on half of
-    the pictures and judged on the other half; so is, for a classifier, a linear layer straight to the
-    classes, which needs many pictures for each class. No labels are needed. The model folder
-    that is written serves as the edge's own model; with uplink.split naming the same cut, the backbone is run
-    once.
+    One convolution, fitted by least squares to the outputs of the skipped layers, leads from the cut to a
+    later tensor; from there the network's own layers go on. Several such tensors are tried, fitted on half of
+    the pictures and judged on the other half. No labels are needed. The folder that is written serves as the
+    edge's own model; where uplink.split names the same cut, the backbone runs once for both.
     """
-    from spillover.lab.progress import Bar
-    from spillover.lab.split.early_exit.build import build_early_exit
-    from spillover.lab.split.early_exit.report import print_report
-    from spillover.lab.split.pictures import calibration_pictures
+    from spillover.lab.models.calibration_pictures import calibration_pictures
+    from spillover.lab.split.early_exit.exits import build_early_exit, print_report
+    from spillover.lab.terminal import Bar
 
     report = build_early_exit(model, cut, out, calibration_pictures(pictures, count), keep, Bar())
     print_report(report)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.policy.report import write_report
+from benchmarks.policy.policy_report import write_report
 from benchmarks.policy.rules import budget_rows, risk_rows
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Prediction
@@ -13,7 +13,7 @@ from spillover.edge.policy.gain import EdgeSide
 from spillover.lab.data.labelled import ClassLabels, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
 from spillover.lab.pairs.fit.pair import Pair
-from spillover.lab.progress import Silent
+from spillover.lab.terminal import Silent
 
 pytestmark = pytest.mark.slow
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.split.judge import accuracy, halves
 from benchmarks.split.latency import AUTO, EDGE_ONLY, Latency, judge_choice
 from benchmarks.split.rates import RatePoint, accuracy_at, bytes_at
-from spillover.common.types import Classification
+from benchmarks.split.split_benchmark import halves
 from spillover.lab.data.labelled import ClassLabels, LabelledSet
 from tests.support.splitting import coloured_pictures
 
@@ -27,12 +26,6 @@ def test_calibration_and_evaluation_share_no_picture():
     assert (len(first.pictures), len(second.pictures)) == (10, 20)
     for half in (first, second):
         assert [f"colour {label}" for label in half.truth.class_id] == [p.name for p in half.pictures]
-
-
-def test_accuracy_is_the_share_of_right_classes():
-    """Two of four."""
-    ones = [Classification(np.array([k], np.int32), np.ones(1, np.float32)) for k in (0, 1, 1, 1)]
-    assert accuracy(_labelled(4), ones) == pytest.approx(0.5)
 
 
 def test_a_curve_is_read_both_ways():

@@ -235,7 +235,7 @@ def test_real_detectors_find_what_they_should(
 ) -> None:
     """Mean average precision on labelled pictures is the network's, so no formula is a little wrong."""
     from spillover.lab.data.labelled import CocoTruth
-    from spillover.lab.pairs.evaluate.detection import CocoSet
+    from spillover.lab.pairs.evaluate.detection import mean_average_precision
 
     (tmp_path / "model.onnx").write_bytes((shared_dir / "models" / file).read_bytes())
     output = Output(decoder=decoder, confidence_threshold=0.01, iou_threshold=iou_threshold)
@@ -247,11 +247,11 @@ def test_real_detectors_find_what_they_should(
     model = Model.load(tmp_path, SessionConfig(threads=2))
     folder = shared_dir / "data" / "coco-dev"
     truth = json.loads((folder / "instances.json").read_text())
-    coco = CocoSet(CocoTruth(truth, tuple(image["id"] for image in truth["images"])))
+    boxes = CocoTruth(truth, tuple(image["id"] for image in truth["images"]))
     predictions = [
         model.predict(cv2.imread(str(folder / "images" / image["file_name"])))[0] for image in truth["images"]
     ]
-    assert coco.mean_average_precision(predictions).ap == pytest.approx(expected, abs=0.005)
+    assert mean_average_precision(boxes, predictions).ap == pytest.approx(expected, abs=0.005)
 
 
 def test_a_calibrated_detector_tells_the_same_boxes_on_the_other_scale() -> None:

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.edge.spool.arena import Arena
-from spillover.lab.runs.check.books import Books
-from spillover.lab.runs.check.cli import BooksDoNotBalanceError, check
+from spillover.lab.runs.check.cli import ViolationsFoundError, check
+from spillover.lab.runs.check.frame_accounting import FrameAccounting
 
 
 def _started(boot="b"):
@@ -30,9 +30,9 @@ def _result(number, answered_by="edge", revision=0, boot="b"):
 
 
 def _verdict(*lines, on_disk=None):
-    books = Books()
-    books.take(lines)
-    return books.verdict(on_disk=on_disk)
+    frames = FrameAccounting()
+    frames.add(lines)
+    return frames.report(on_disk=on_disk)
 
 
 GOOD = (
@@ -99,7 +99,7 @@ def test_the_command_fails_when_the_books_do_not_balance(tmp_path):
     (tmp_path / "run.jsonl").write_bytes(b"\n".join([*GOOD, _result(0)]))
     arguments = [str(tmp_path / "run.jsonl"), "--json", str(tmp_path / "verdict.json")]
     run = CliRunner().invoke(check, arguments)
-    assert isinstance(run.exception, BooksDoNotBalanceError)
+    assert isinstance(run.exception, ViolationsFoundError)
     assert "VIOLATION" in run.output
     assert json.loads((tmp_path / "verdict.json").read_text())["violations"]
 
@@ -113,7 +113,7 @@ def test_the_command_looks_for_accepted_frames_in_the_spool(tmp_path, waits, fai
     arena.put(1.0, 0.0, waits.encode(), b"a frame")
     arena.close()
     run = CliRunner().invoke(check, [str(tmp_path / "run.jsonl"), "--spool", str(tmp_path / "spool.dat")])
-    assert isinstance(run.exception, BooksDoNotBalanceError) is fails, run.output
+    assert isinstance(run.exception, ViolationsFoundError) is fails, run.output
     assert ("my-cam-b-0: accepted by the spool, and lost" in run.output) is fails
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spillover.lab.console import open_console
+from spillover.lab.terminal import open_console
 
 
 def test_a_line_of_a_table_is_not_cut_at_eighty_columns_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

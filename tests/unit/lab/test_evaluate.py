@@ -21,12 +21,12 @@ from spillover.common.model.manifest import (
 )
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
+from spillover.lab.pairs.evaluate.accuracy_curve import curve_by_score, oracle_curve, random_curve
 from spillover.lab.pairs.evaluate.cli import evaluate
-from spillover.lab.pairs.evaluate.curve import curve_by_score, oracle_curve, random_curve
-from spillover.lab.pairs.evaluate.detection import BoxMixture, CocoSet
-from spillover.lab.pairs.evaluate.mixture import ClassMixture
+from spillover.lab.pairs.evaluate.detection import BoxMixture, mean_average_precision
+from spillover.lab.pairs.evaluate.evaluation import scorers_of
+from spillover.lab.pairs.evaluate.mixture import ClassMixture, accuracy_of
 from spillover.lab.pairs.evaluate.predict import load_predictions, save_predictions
-from spillover.lab.pairs.evaluate.run import scorers_of
 from spillover.lab.pairs.fit.cli import fit
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -121,6 +121,14 @@ def scene() -> tuple[CocoTruth, list[Prediction], list[Prediction]]:
     return CocoTruth(instances, tuple(ids.tolist())), edge, cloud
 
 
+def test_accuracy_is_the_share_of_right_classes() -> None:
+    """Two of four."""
+    ones: list[Prediction] = [
+        Classification(np.array([k], np.int32), np.ones(1, np.float32)) for k in (0, 1, 1, 1)
+    ]
+    assert accuracy_of(ClassLabels(np.arange(4)), ones) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mixture_of_boxes_is_what_a_whole_evaluation_gives(
     scene: tuple[CocoTruth, list[Prediction], list[Prediction]], seed: int
@@ -129,7 +137,7 @@ def test_a_mixture_of_boxes_is_what_a_whole_evaluation_gives(
     truth, edge, cloud = scene
     sent = np.random.default_rng(seed).random(12) < 0.5
     chosen = [c if s else e for e, c, s in zip(edge, cloud, sent, strict=True)]
-    whole = CocoSet(truth).mean_average_precision(chosen)
+    whole = mean_average_precision(truth, chosen)
     assert BoxMixture(truth, edge, cloud).precision(sent) == whole
     assert 0 < whole.ap < 1
 

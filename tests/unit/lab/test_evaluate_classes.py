@@ -12,7 +12,7 @@ from spillover.common.types import Detections
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
 from spillover.lab.pairs.evaluate.classes import class_count, judging
-from spillover.lab.pairs.evaluate.detection import CocoSet
+from spillover.lab.pairs.evaluate.detection import mean_average_precision
 from tests.support.models import centre_detector, colour_classifier
 
 PICTURE = ArrayPicture("p", np.zeros((64, 64, 3), np.uint8))
@@ -52,7 +52,7 @@ def said(*classes: int) -> Detections:
 def precision(data: LabelledSet, prediction: Detections) -> float:
     """AP of one prediction."""
     assert isinstance(data.truth, CocoTruth)
-    return CocoSet(data.truth).mean_average_precision([prediction]).ap
+    return mean_average_precision(data.truth, [prediction]).ap
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.policy.held_out import at, held_out
 from spillover.common.errors import ModelError, SourceError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Detections, Prediction
@@ -11,13 +12,11 @@ from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
 from spillover.lab.pairs.evaluate.mixture import mixture_of
 from spillover.lab.pairs.fit.calibrate import boxes_of, fit_calibration, out_of_fold
-from spillover.lab.pairs.fit.crossfit import cross_fitted
 from spillover.lab.pairs.fit.fitting import fit_pair
-from spillover.lab.pairs.fit.halves import at, held_out
 from spillover.lab.pairs.fit.pair import Pair, calibrated
-from spillover.lab.pairs.fit.ridge import PENALTIES, fit_ridge
+from spillover.lab.pairs.fit.ridge import PENALTIES, cross_fitted, fit_ridge
 from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature, taught_by
-from spillover.lab.progress import Silent
+from spillover.lab.terminal import Silent
 
 pytestmark = pytest.mark.slow
 

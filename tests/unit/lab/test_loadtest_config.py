@@ -8,11 +8,11 @@ import yaml
 
 from spillover.common.config import load_config, parse_config
 from spillover.common.errors import ConfigError
+from spillover.lab.files import merged, nested
 from spillover.lab.loadtest import config as section
 from spillover.lab.loadtest.cells import cells_of, interleaved
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.server import require_loopback
-from spillover.lab.yaml_files import merged, nested
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
 SMALL = """

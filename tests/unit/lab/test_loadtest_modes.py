@@ -11,9 +11,9 @@ from spillover.common.model.split import open_split_plan
 from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
-from spillover.lab.loadtest.modes import check_fits, edge_of, modes_used
+from spillover.lab.loadtest.edges import check_fits, edge_of, modes_used
 from spillover.lab.loadtest.sweep import with_swept_modes
-from spillover.lab.progress import Silent
+from spillover.lab.terminal import Silent
 from tests.support.models import colour_classifier
 from tests.support.splitting import residual_classifier, split_classifier
 

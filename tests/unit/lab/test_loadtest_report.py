@@ -9,10 +9,10 @@ import pytest
 
 from spillover.common.errors import SourceError
 from spillover.common.types import Action, Decision
-from spillover.lab.loadtest.compare import changes, write_comparison
+from spillover.lab.loadtest.comparison import changes, write_comparison
 from spillover.lab.loadtest.config import GoalConfig
 from spillover.lab.loadtest.goals import judge
-from spillover.lab.loadtest.report.page import write_page
+from spillover.lab.loadtest.report.load_report import write_page
 from spillover.lab.loadtest.results import (
     FORMAT,
     Capacity,
@@ -26,11 +26,11 @@ from spillover.lab.loadtest.results import (
     Sweep,
     SweepPoint,
     read_report,
+    summarise,
     this_host,
     write_csv,
     write_json,
 )
-from spillover.lab.loadtest.stats import summarise
 
 SOME_DECISION = Decision(Action.KEEP, "mode")
 HOSTILE = "<script>alert(1)</script>"

@@ -13,14 +13,14 @@ from spillover.common.errors import SourceError
 from spillover.lab.loadtest.capacity import bisect
 from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
-from spillover.lab.loadtest.gpu import open_gpu_meter
-from spillover.lab.loadtest.power import open_energy_meter
+from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
 from spillover.lab.loadtest.results import Probe, SweepPoint
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
-from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job, unshaped
+from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
 from spillover.lab.loadtest.slow import CgroupBrake
 from spillover.lab.loadtest.sweep import mark_front, recommend
+from spillover.lab.shaper.link import Link, constant
 from tests.unit.lab.test_loadtest_report import cell
 
 
@@ -146,7 +146,7 @@ def job(**changes: object) -> Job:
     """A job of 40 edges at 2 frames a second for 10 s."""
     fields: dict[str, object] = {
         "server": "127.0.0.1:1",
-        "schedule": unshaped(),
+        "schedule": constant(Link()),
         "first_edge": 0,
         "edges": 40,
         "fps": 2.0,

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from spillover.common.types import AnsweredBy, Detections, Result
 from spillover.edge.sinks.record import Record, record_encoder, to_record
 from spillover.lab.runs.overlay.cli import overlay
-from spillover.lab.runs.overlay.draw import COLOURS, draw
-from spillover.lab.runs.overlay.run import Choice, chosen
+from spillover.lab.runs.overlay.overlay import COLOURS, Choice, chosen, draw
 from tests.support.edge_values import result
 
 BOX = (20, 40, 80, 100)

@@ -14,20 +14,16 @@ from onnx import helper, numpy_helper
 from spillover.common.errors import ConfigError, ModelError, SourceError
 from spillover.common.model.manifest import Input, Manifest, Output, Task, open_model_folder
 from spillover.common.model.session import Model
+from spillover.lab.models.calibration_pictures import folder_pictures
 from spillover.lab.models.folder import NO_DIGEST, building, finish
-from spillover.lab.models.quantize.calibration import (
-    HISTOGRAM_BUDGET_BYTES,
-    PictureReader,
-    chunk_of,
-    folder_pictures,
-)
+from spillover.lab.models.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of
 from spillover.lab.models.quantize.cli import quantize
-from spillover.lab.models.quantize.compare import recommend
+from spillover.lab.models.quantize.comparison import recommend
 from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
 from spillover.lab.models.quantize.outputs import RelativeError
+from spillover.lab.models.quantize.quantization import default_target
 from spillover.lab.models.quantize.recipe import Recipe
-from spillover.lab.models.quantize.run import default_target
-from spillover.lab.progress import Silent
+from spillover.lab.terminal import Silent
 
 pytestmark = pytest.mark.slow
 

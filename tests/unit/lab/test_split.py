@@ -14,19 +14,19 @@ from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import head_path, open_split_plan, tail_path
 from spillover.common.types import Classification, Detections
+from spillover.lab.files import package_file
 from spillover.lab.models.prepare.checkpoint import read_checkpoint
 from spillover.lab.models.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
 from spillover.lab.models.prepare.pair import LITE0, LITE2
-from spillover.lab.package_data import package_file
-from spillover.lab.progress import Silent
-from spillover.lab.split.clip import fit_distribution, lambert_w, optimal_clip
+from spillover.lab.split.candidates import fronts, pareto
+from spillover.lab.split.clip import fit_distribution, optimal_clip
 from spillover.lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
 from spillover.lab.split.cuts import dominated, find_cuts, separates
 from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from spillover.lab.split.fidelity import fidelity
 from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
-from spillover.lab.split.pareto import fronts, pareto
 from spillover.lab.split.plan import SplitOptions, candidate_cuts, split_model
+from spillover.lab.terminal import Silent
 from tests.support.splitting import coloured_pictures, residual_classifier, split_classifier
 
 pytestmark = pytest.mark.slow
@@ -182,13 +182,6 @@ def test_a_plan_of_another_network_is_refused(tmp_path):
         open_split_plan(open_model_folder(second))
 
 
-@given(st.floats(1e-3, 1e6))
-def test_lambert_w_inverts_w_exp_w(x):
-    """To rounding, over all the arguments that clips need."""
-    w = lambert_w(x)
-    assert w * np.exp(w) == pytest.approx(x, rel=1e-9)
-
-
 def test_the_closed_form_has_the_least_squared_error():
     """No clip in its neighbourhood is better on a large Laplace sample."""
     values = np.random.default_rng(0).laplace(scale=2, size=400_000).astype(np.float32)
@@ -229,7 +222,7 @@ def test_fidelity_of_boxes_counts_what_was_lost_and_what_was_added():
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=20), st.integers(1, 10))
-def test_the_pareto_set_is_beaten_by_nobody(points, count):
+def test_no_point_beats_the_pareto_set(points, count):
     """And `fronts` gives at most what was asked for, the best first front among it when it fits."""
     best = pareto(points, lambda point: point)
     assert all(not (p[0] <= q[0] and p[1] <= q[1] and p != q) for p in points for q in best)

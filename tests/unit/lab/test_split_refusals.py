@@ -17,8 +17,8 @@ from spillover.common.model.manifest import (
 )
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.lab.progress import Silent
 from spillover.lab.split.plan import SplitOptions, split_model
+from spillover.lab.terminal import Silent
 from tests.support.splitting import SIDE, coloured_pictures
 
 PICTURE = ["N", 3, SIDE, SIDE]

@@ -1,0 +1,196 @@
+"""One load test from its configuration to its report."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from spillover.common.errors import ConfigError, SourceError
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import open_model_folder
+from spillover.lab.loadtest.capacity import search
+from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
+from spillover.lab.loadtest.cuts import prepare_cuts
+from spillover.lab.loadtest.edges import check_fits, edge_of, modes_used
+from spillover.lab.loadtest.extrapolate import extrapolate
+from spillover.lab.loadtest.goals import judge
+from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.reference import expand_source
+from spillover.lab.loadtest.report.load_report import write_page
+from spillover.lab.loadtest.report.tables import print_report
+from spillover.lab.loadtest.results import (
+    FORMAT,
+    Capacity,
+    Cell,
+    Fleet,
+    Probe,
+    Report,
+    this_host,
+    write_csv,
+    write_json,
+)
+from spillover.lab.loadtest.scenarios import Scenarios
+from spillover.lab.loadtest.server import require_loopback, server_under_test, wait_until_reachable
+from spillover.lab.loadtest.slow import brake_for
+from spillover.lab.loadtest.sweep import run_sweep, with_swept_modes
+from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.terminal import Bar
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of the command line."""
+
+    out: Path
+    remote: bool = False
+    only: tuple[str, ...] = ()
+    """Scenarios to run; empty is all."""
+
+
+class LoadTest:
+    """One load test; `run` it once."""
+
+    def __init__(self, config: LoadConfig, settings: Settings, console: Console) -> None:
+        self._config = config
+        self._settings = settings
+        self._console = console
+        self._notes: list[str] = []
+
+    def run(self) -> Report:
+        """Run everything and write report.json, report.csv and report.html.
+
+        Raises:
+            SpilloverError: a model, source or configuration is wrong, or a process failed.
+        """
+        config, out = self._config, self._settings.out
+        if config.cloud.address and not self._settings.remote:
+            require_loopback(config.cloud.address, "cloud.address")
+        if config.generators and not self._settings.remote:
+            for address in config.generators:
+                require_loopback(address, "generators")
+        self._check()
+        self._prepare()
+        out.mkdir(parents=True, exist_ok=True)
+        started_s = time.time()
+        core_share = config.slow.core_share if config.slow else None
+        with (
+            brake_for(core_share) as brake,
+            server_under_test(config.cloud, config.cloud_model, out) as server,
+        ):
+            self._notes.append(brake.description)
+            scenarios = Scenarios(config, out, server, brake, Bar(), self._notes)
+            report = self._report(started_s, self._cells(scenarios))
+            # Written before the searches, which load the server most, and again with their results.
+            self._write(report)
+            capacity = self._capacity(scenarios)
+            sweep = run_sweep(config.sweep, scenarios) if config.sweep and self._runs(config.sweep) else None
+        took_s = time.time() - started_s
+        report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity, sweep=sweep)
+        self._write(report)
+        print_report(report, self._console)
+        self._console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+        return report
+
+    def _report(self, started_s: float, cells: list[Cell]) -> Report:
+        config = self._config
+        return Report(
+            format=FORMAT,
+            started_unix_s=started_s,
+            took_s=time.time() - started_s,
+            host=this_host(),
+            config=msgspec.json.decode(msgspec.json.encode(config)),
+            notes=self._notes,
+            cells=cells,
+            goals=judge(config.goals, cells, self._notes),
+            fleet=self._fleet(cells),
+        )
+
+    def _write(self, report: Report) -> None:
+        out = self._settings.out
+        write_json(report, out / "report.json")
+        write_csv(report.cells, out / "report.csv")
+        write_page(report, out / "report.html")
+
+    def _check(self) -> None:
+        """Check sources, links and generators before the first minute is spent."""
+        config, only = self._config, self._settings.only
+        for name, scenario in config.scenarios.items():
+            if only and name not in only:
+                continue
+            for link in scenario.links:
+                schedule_of(config.links[link])
+            played = config.scenarios[scenario.record] if scenario.record else scenario
+            if not (scenario.optional or played.optional):
+                expand_source(played.source)
+        for address in config.generators:
+            wait_until_reachable(address, "generators")
+
+    def _prepare(self) -> None:
+        """Build missing models and cuts, and check every mode and the pair."""
+        if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
+            prepare_pair(console=self._console)
+        config = self._config
+        tasks = [
+            open_model_folder(find_model_folder(name)).manifest.task
+            for name in (config.edge_model, config.cloud_model)
+        ]
+        if tasks[0] is not tasks[1]:
+            raise ConfigError(
+                f"edge_model and cloud_model do not belong together: {config.edge_model} is for "
+                f"{tasks[0].value}, {config.cloud_model} for {tasks[1].value}"
+            )
+        swept = with_swept_modes(config, config.sweep) if config.sweep else config
+        modes = [*modes_used(config, self._settings.only), *(m for m in swept.modes if m not in config.modes)]
+        edges = {mode: edge_of(swept, mode) for mode in modes}
+        for mode, edge in edges.items():
+            check_fits(edge, mode, tasks[0])
+        self._notes += prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
+
+    def _cells(self, scenarios: Scenarios) -> list[Cell]:
+        cells: list[Cell] = []
+        for name, scenario in self._config.scenarios.items():
+            if self._settings.only and name not in self._settings.only:
+                continue
+            try:
+                cells += scenarios.run(name)
+            except SourceError as error:
+                if not scenario.optional:
+                    raise
+                self._notes.append(f"scenario {name} was left out: {error}")
+        return cells
+
+    def _capacity(self, scenarios: Scenarios) -> list[Capacity]:
+        searches: list[Capacity] = []
+        for config in self._config.capacity:
+            if self._runs(config):
+                searches += search(config, scenarios, self._print_probe)
+        return searches
+
+    def _fleet(self, cells: Sequence[Cell]) -> Fleet | None:
+        config = self._config
+        if not config.fleet or not self._runs(config.fleet):
+            return None
+        batching = config.cloud.config.get("batching", {})
+        channels = int(batching.get("instances", 1))
+        try:
+            return extrapolate(config.fleet, cells, config.prices, channels=channels, cores=this_host().cores)
+        except SourceError as error:
+            self._notes.append(str(error))
+            return None
+
+    def _runs(self, part: CapacityConfig | SweepConfig | FleetConfig) -> bool:
+        """Whether the part's scenario is run and was not left out."""
+        if any(note.startswith(f"scenario {part.scenario} was left out") for note in self._notes):
+            return False
+        return not self._settings.only or part.scenario in self._settings.only
+
+    def _print_probe(self, probe: Probe) -> None:
+        self._console.print(
+            f"capacity: {probe.edges} edges, {probe.offered_per_s:.1f} requests/s, "
+            f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}"
+            f"{f' ({probe.note})' if probe.note else ''}",
+            highlight=False,
+        )

@@ -1,0 +1,205 @@
+"""Fills the HTML templates of the load test's report and of the comparison of two reports."""
+
+import base64
+import datetime as dt
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.report import plots
+from spillover.lab.loadtest.results import Capacity, Cell, Fleet, GoalOutcome, Report, Sweep
+
+_MAIN = (
+    "first_p50_ms",
+    "first_p99_ms",
+    "final_p99_ms",
+    "on_time_share",
+    "accuracy",
+    "agreement",
+    "sent_share",
+    "up_bytes_per_frame",
+    "server_cpu_s_per_1000_frames",
+    "generator_cpu_share_per_100_edges",
+)
+_VERDICTS = {True: ("met", "met"), False: ("missed", "missed"), None: ("not measured", "unknown")}
+_TIMELINES = 4
+"""Time lines are drawn of the first cells of a scenario; the figures of all are in report.json."""
+
+Rows = list[list[str]]
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write report.html."""
+    palette = plots.Palette()
+    scenarios = itertools.groupby(report.cells, key=lambda cell: cell.scenario)
+    context = {
+        "report": report,
+        "started": f"{dt.datetime.fromtimestamp(report.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}",
+        "goals": [_goal(goal) for goal in report.goals],
+        "scenarios": [_scenario(name, list(cells), report, palette) for name, cells in scenarios],
+        "capacity": _capacity(report.capacity, palette) if report.capacity else None,
+        "sweep": _sweep(report.sweep) if report.sweep else None,
+        "fleet": _fleet(report.fleet, report.capacity) if report.fleet else None,
+        "config": yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
+    }
+    path.write_text(_render("load_report.html.jinja", context), encoding="utf-8")
+
+
+def write_comparison_page(rows: Rows, verdicts: Sequence[str], path: Path, *, other_machine: bool) -> None:
+    """Write compare.html: a row a figure, and its verdict (`worse`, `better` or empty)."""
+    context = {"rows": rows, "verdicts": verdicts, "other_machine": other_machine}
+    path.write_text(_render("comparison.html.jinja", context), encoding="utf-8")
+
+
+def _render(template: str, context: dict[str, Any]) -> str:
+    """Fill a template; every text in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
+    return environment.get_template(template).render(context)
+
+
+def _goal(goal: GoalOutcome) -> list[str]:
+    word, css = _VERDICTS[goal.met]
+    return [goal.text, goal.note or goal.figure, Markup('<span class="{}">{}</span>').format(css, word)]
+
+
+def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
+    main = [m for m in _MAIN if any(m in cell.summary for cell in cells)]
+    known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
+    where = [("mode", "text"), ("link", "text"), ("edges", "")]
+    return {
+        "name": name,
+        "kind": cells[0].kind.capitalize(),
+        "fps": report.config["scenarios"][name]["fps"],
+        "repeats": len(cells[0].runs),
+        "columns": [*where, *((MEASURES[m].title, "") for m in main)],
+        "rows": [[c.mode, c.link, str(c.edges), *(_figure(c, m) for m in main)] for c in cells],
+        "all_columns": [("measure", "text"), *((_name(cell), "") for cell in cells)],
+        "all_rows": [[MEASURES[m].title, *(_figure(cell, m) for cell in cells)] for m in known],
+        "plots": list(_plots(cells, report.config["deadline_s"], palette)),
+        "causes": [row for cell in cells for row in _causes(cell)],
+    }
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.mode}, {cell.link}, {cell.edges}"
+
+
+def _figure(cell: Cell, measure: str) -> str:
+    """The median, and below it the range where there are repeats."""
+    if measure not in cell.summary:
+        return "-"
+    summary, shown = cell.summary[measure], MEASURES[measure]
+    if summary.low == summary.high:
+        return shown.show(summary.median)
+    low, high = (shown.show(x).removesuffix(shown.unit).strip() for x in (summary.low, summary.high))
+    both = Markup('<span>{}</span><span class="interval">{} to {}</span>')
+    return both.format(shown.show(summary.median), low, high)
+
+
+def _plots(
+    cells: Sequence[Cell], deadline_s: float, palette: plots.Palette
+) -> Iterator[tuple[bytes, str, str]]:
+    """(plot, title, caption)."""
+    quality = next((m for m in ("accuracy", "agreement") if any(m in c.summary for c in cells)), None)
+    if quality:
+        known = [cell for cell in cells if quality in cell.summary]
+        yield (
+            plots.quality_over_bytes(known, quality, palette),
+            f"{MEASURES[quality].title.capitalize()} over bytes",
+            "Up and to the left is better. Bars show the range of the repeats.",
+        )
+    for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
+        group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]
+        yield (
+            plots.latency_distribution(group, deadline_s, palette),
+            f"Latency over {link}, {_edges(edges)}",
+            "From the moment a frame was due by the camera's rate to its first answer (dashed: to its last).",
+        )
+    for cell in [cell for cell in cells if cell.timeline and cell.figure("sent_share")][:_TIMELINES]:
+        yield (
+            plots.timeline(cell),
+            f"{cell.mode} over {cell.link}, {_edges(cell.edges)}: over time",
+            "Top: latency. Middle: what was sent, and what was wanted from the cloud and not had in time. "
+            "Bottom: the link.",
+        )
+
+
+def _edges(count: int) -> str:
+    return f"{count} edge{'s' if count > 1 else ''}"
+
+
+def _causes(cell: Cell) -> Rows:
+    name = _name(cell)
+    missing = [[name, "no cloud answer", reason, str(n)] for reason, n in sorted(cell.reasons.items())]
+    dropped = [[name, "dropped (with warm-up)", reason, str(n)] for reason, n in sorted(cell.drops.items())]
+    return missing + dropped
+
+
+def _capacity(searches: Sequence[Capacity], palette: plots.Palette) -> dict[str, Any]:
+    rows = []
+    for search in searches:
+        rate = max((p.offered_per_s for p in search.probes if p.edges == search.held), default=0.0)
+        failed = "-" if search.failed is None else f"{search.failed:,}"
+        held = f"{search.goal_share:.0%}", f"{search.held:,}", failed, f"{rate:,.1f}"
+        rows.append([search.mode, search.link, *held])
+    return {"rows": rows, "plot": plots.capacity(searches, palette)}
+
+
+def _sweep(sweep: Sweep) -> dict[str, Any]:
+    rows = []
+    for number, point in enumerate(sweep.points):
+        best = sweep.recommended.get(point.link) == number
+        word = "recommended" if best else "on the front" if point.on_front else ""
+        figures = f"{point.bytes_per_frame:,.0f}", f"{point.quality:.1%}", f"{point.on_time_share:.2%}"
+        rows.append([point.link, point.mode, f"{point.value:g}", *figures, word])
+    return {"rows": rows, "plot": plots.sweep(sweep), "quality": MEASURES[sweep.quality].title.capitalize()}
+
+
+def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
+    rows = [
+        [
+            f"{p.edges:,}",
+            f"{p.requests_per_s:,.0f}",
+            f"{p.servers:,}",
+            f"{p.wait_p99_ms:,.1f}",
+            f"{p.cost_per_day:,.2f}",
+            f"{p.up_mbit_per_s:,.0f}",
+        ]
+        for p in fleet.points
+    ]
+    checks = [
+        [
+            f"{c.edges:,}",
+            f"{c.requests_per_s:,.1f}",
+            f"{c.measured_utilization:.0%}",
+            f"{c.predicted_utilization:.0%}",
+            f"{c.measured_wait_ms:,.2f} ms",
+            f"{c.predicted_wait_ms:,.2f} ms",
+        ]
+        for c in fleet.checks
+    ]
+    measured = [
+        {
+            "mode": search.mode,
+            "link": search.link,
+            "held_per_s": max((p.offered_per_s for p in search.probes if p.held), default=0.0),
+            "failed_per_s": min(
+                (p.offered_per_s for p in search.probes if p.edges == search.failed), default=None
+            ),
+        }
+        for search in searches
+    ]
+    return {"rows": rows, "checks": checks, "searches": measured, "plot": plots.fleet(fleet)}

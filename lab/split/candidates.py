@@ -1,0 +1,65 @@
+"""The cuts of a network that are worth measuring."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from spillover.common.errors import ModelError
+from spillover.lab.data.pictures import evenly_spread
+from spillover.lab.split.cuts import Cut
+from spillover.lab.split.graph import ActivationGraph
+
+CANDIDATES = 14
+
+T = TypeVar("T")
+
+Costs = Callable[[T], tuple[float, float]]
+
+
+def pareto(items: Sequence[T], costs: Costs[T]) -> list[T]:
+    """Those that no other beats in one cost without losing in the other; by ascending first cost."""
+    kept: list[T] = []
+    best = float("inf")
+    for item in sorted(items, key=costs):
+        if costs(item)[1] < best:
+            best = costs(item)[1]
+            kept.append(item)
+    return kept
+
+
+def fronts(items: Sequence[T], costs: Costs[T], count: int) -> list[T]:
+    """At most `count` items: the Pareto set, then the Pareto set of the others, and so on."""
+    left, taken = list(items), list[T]()
+    while left and len(taken) < count:
+        front = pareto(left, costs)
+        taken += evenly_spread(front, count - len(taken))
+        left = [item for item in left if item not in front]
+    return sorted(taken, key=costs)
+
+
+def candidate_cuts(graph: ActivationGraph, found: Sequence[Cut]) -> list[Cut]:
+    """The cuts worth measuring: little work before them, few elements in them.
+
+    An element costs one bit or two where an input's element has eight; so a cut with more than four times the
+    input's elements could not even beat the picture uncompressed.
+    """
+
+    def elements(cut: Cut) -> int:
+        return sum(graph.tensors[number].elements for number in cut)
+
+    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements and graph.computes(cut)]
+    return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
+
+
+def named_cuts(graph: ActivationGraph, found: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
+    """The cuts of these names, nearest to the input first. Raises ModelError where one is not among them."""
+    by_name = {cut_name([graph.tensors[number].name for number in cut]): cut for cut in found}
+    for name in names:
+        if name not in by_name:
+            raise ModelError(f"the network has no cut {name!r}; it has {', '.join(sorted(by_name))}")
+    return sorted({by_name[name] for name in names}, key=graph.head_macs)
+
+
+def cut_name(tensors: Sequence[str]) -> str:
+    """A file name from the first tensor's name and the number of the others."""
+    first = "".join(c if c.isalnum() or c in "._" else "-" for c in tensors[0]).strip("-._") or "cut"
+    return first[:100] + (f"-and-{len(tensors) - 1}-more" if len(tensors) > 1 else "")
