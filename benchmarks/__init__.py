@@ -1,1 +1,1 @@
-"""What measures this project and no user needs; run as `python -m benchmarks`."""
+"""Measurements of this project for its developers; run as `python -m benchmarks`."""

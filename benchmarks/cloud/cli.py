@@ -72,7 +72,7 @@ def bench_cloud(
         return
     from benchmarks.cloud.bench import Plan, run
     from benchmarks.cloud.report import print_report, write_json
-    from spillover.lab.console import open_console
+    from spillover.lab.terminal import open_console
 
     plan = Plan(servers, concurrency, rounds, seconds, engine, growth)
     outcome = run(plan)

@@ -4,7 +4,7 @@ from benchmarks.cloud import mlserver, triton
 from benchmarks.cloud.contenders import NotHereError
 from benchmarks.cloud.engine import Engine
 from benchmarks.cloud.environments import environment
-from spillover.lab.console import open_console
+from spillover.lab.terminal import open_console
 
 ENGINE = Engine(1)
 REQUIREMENTS = {"triton": triton.requirements(ENGINE), "mlserver": mlserver.requirements(ENGINE)}

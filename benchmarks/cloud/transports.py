@@ -28,7 +28,7 @@ from benchmarks.cloud.networks import NETWORKS
 from spillover.common.wire.oip import reply_to_pb, request_from_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.tensors import TensorReply
-from spillover.lab.console import open_console
+from spillover.lab.terminal import open_console
 
 _KINDS = ("asyncio", "threads", "few_threads", "callbacks")
 _CONCURRENCIES = (1, 16, 64)

@@ -1,4 +1,4 @@
-"""The bare loop the pipeline is measured against: read, predict, next. Prints frames per second as JSON."""
+"""The bare loop beside the pipeline: read, predict, next. A process; prints frames per second as JSON."""
 
 import json
 import sys

@@ -32,6 +32,6 @@ def bench_edge(rounds: int, frames: int, core: int, python: str, source: str | N
     latency that the pipeline adds at half that frame rate, and the memory of the daemon in mode hybrid with
     the default pair and a real cloud process.
     """
-    from benchmarks.edge.edge import BenchSettings, run_bench
+    from benchmarks.edge.pipeline_cost import BenchSettings, run_bench
 
     run_bench(BenchSettings(rounds, frames, core, python, source, out))

@@ -1,4 +1,4 @@
-"""What a process holds in memory, and which library costs how much of it."""
+"""Resident memory of a process, and the share of each library."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from spillover.common.errors import SpilloverError
 
 _POLL_S = 0.1
 
-# What the edge daemon loads, in the order it loads it; each step prints the resident memory after it.
+# The libraries of the edge daemon in the order in which it loads them.
 _STEPS = ("numpy", "cv2", "msgspec", "yaml", "structlog", "click", "prometheus_client", "onnxruntime", "grpc")
 
 
@@ -38,7 +38,7 @@ print(json.dumps(steps))
 
 
 def last_rss(process: subprocess.Popen[bytes], limit_s: float) -> Rss:
-    """Watch a process until it ends; what it held while it worked, from Linux's /proc.
+    """Watch a process until it ends; its last resident memory, from Linux's /proc.
 
     Raises:
         SpilloverError: the process did not end within `limit_s`.

@@ -22,6 +22,6 @@ def trace_path(frames: int, out: Path) -> None:
     `spillover lab prepare` first.
     """
     from benchmarks.path.offloaded_frame import trace_offloaded_frames
-    from spillover.lab.console import open_console
+    from spillover.lab.terminal import open_console
 
     trace_offloaded_frames(frames, out, open_console())

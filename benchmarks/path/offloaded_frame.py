@@ -15,10 +15,9 @@ from benchmarks.path.trace import Route, Tracer, Visit, route_of, split_at
 from spillover.common.home import models_home
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
+from spillover.lab.files import sample_clip, write_yaml
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-from spillover.lab.package_data import sample_clip
 from spillover.lab.processes import running, wait_for_file
-from spillover.lab.yaml_files import write_yaml
 
 GOAL_FILES = 30
 _FPS = 5.0

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from spillover.lab.params import threads_option
+
 
 @click.command("policy")
 @click.option(
@@ -21,15 +23,15 @@ import click
     show_default=True,
     help="report.md, and figures and a plot for each pair.",
 )
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a model; 0: all cores.")
+@threads_option
 def bench_policy(folder: Path, out: Path, threads: int) -> None:
-    """What policies are worth: share of the gap closed, budget, risk, links, and the cost of a decision.
+    """Measure policies: share of the gap closed, budget, risk, links, and the cost of a decision.
 
-    Fits the expected gain of each pair cross-fitted, and plays the other rules in simulation. Takes some
-    minutes the first time; predictions are kept in the cache folder.
+    Fits the expected gain of each pair cross-fitted, and simulates the other rules. Takes some minutes the
+    first time; predictions are cached.
     """
-    from benchmarks.policy.report import write_report
-    from spillover.lab.progress import Bar
+    from benchmarks.policy.policy_report import write_report
+    from spillover.lab.terminal import Bar
 
     path = write_report(folder, out, Bar(), threads)
     click.echo(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The pairs of models that policies are measured on: the default pair, and what a data folder brings."""
+"""The pairs of models that policies are measured on: the default pair, and those of a data folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,18 @@ from spillover.lab.models.prepare.wrap import wrap_onnx
 
 @dataclass(frozen=True, slots=True)
 class BenchPair:
-    """Folders of two models, labelled pictures, and whether the edge looks again or is calibrated."""
+    """Folders of two models, labelled pictures, and whether the edge uses several views or is calibrated."""
 
     name: str
     edge: Path
     cloud: Path
     data: Path
-    look: MultiViewConfig | None = None
+    views: MultiViewConfig | None = None
     calibrate: bool = False
 
     @property
     def missing(self) -> Path | None:
-        """What is not there, if anything."""
+        """The first of model folders and data that does not exist; None where all do."""
         return next((path for path in (self.edge, self.cloud, self.data) if not path.exists()), None)
 
 
@@ -31,7 +31,7 @@ def bench_pairs(folder: Path) -> list[BenchPair]:
     """Three pairs of models in several ways; networks in `folder`/models are wrapped into the cache folder.
 
     Raises:
-        ModelError: a network is not what it should be.
+        ModelError: a network does not fit its preset.
     """
     models, data = cache_home() / "models", folder / "data"
     wrapped = {

@@ -106,7 +106,7 @@ def threshold_for_risk(scores: np.ndarray, wrong: np.ndarray, alpha: float) -> f
 
 def risk_rows(pair: Pair, wrong: np.ndarray, splits: int = 100) -> list[RiskRow]:
     """Calibrate on one half, count on the other, by max-softmax; `wrong` (N,) is the edge's."""
-    confidence = [getattr(p, "confidence", 0.0) for p in pair.edge_says]
+    confidence = [getattr(p, "confidence", 0.0) for p in pair.edge_predictions]
     scores = 1.0 - np.array(confidence, np.float64)
     rows = []
     for alpha in (0.02, 0.05, 0.1):
@@ -150,7 +150,7 @@ def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
     score = ScoreThreshold(0.05, EmptyRules(0.02, 0.5, 0.5), random.random)
     around = ChoosePayload(), RankByBudget(), Audit(0.01, random.random), LinkGuard()
     policy = Policy(KEEP_ALL, (score, *around), model.gain)
-    link, scene, says = _link(), Scene(), pair.edge_says
+    link, scene, says = _link(), Scene(), pair.edge_predictions
     images = random.integers(0, 255, (4, 480, 640, 3), np.uint8)
     wall, processor = np.empty(decisions), np.empty(decisions)
     for n in range(decisions):

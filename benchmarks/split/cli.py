@@ -4,10 +4,7 @@ from pathlib import Path
 
 import click
 
-from spillover.lab.params import MODEL
-
-EXISTING = click.Path(exists=True, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+from spillover.lab.params import EXISTING, FOLDER, MODEL
 
 
 @click.command("split")
@@ -39,16 +36,16 @@ def bench_split(
     machine with a thread each: a Pi's heads take longer (see docs/measurements/split.md). Figures go to
     bench.json, plots to bench.png; the split copy is kept and used again.
     """
-    from benchmarks.split import run
-    from benchmarks.split.report import print_tables, save_plot
+    from benchmarks.split import split_benchmark
+    from benchmarks.split.split_report import print_tables, save_plot
     from spillover.common.home import models_home
     from spillover.lab.data.labelled import open_labelled_set
     from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-    from spillover.lab.progress import Bar
+    from spillover.lab.terminal import Bar
 
     out.mkdir(parents=True, exist_ok=True)
-    options = run.BenchOptions(evaluation=evaluation, frames=frames, int8_head=int8_head)
-    result = run.bench_split(
+    options = split_benchmark.BenchOptions(evaluation=evaluation, frames=frames, int8_head=int8_head)
+    result = split_benchmark.bench_split(
         model or models_home() / CLOUD_MODEL,
         edge or models_home() / EDGE_MODEL,
         open_labelled_set(data),
@@ -56,6 +53,6 @@ def bench_split(
         options,
         Bar(),
     )
-    (out / "bench.json").write_bytes(run.as_json(result))
+    (out / "bench.json").write_bytes(split_benchmark.as_json(result))
     save_plot(result, out / "bench.png")
     print_tables(result)

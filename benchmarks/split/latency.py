@@ -1,14 +1,13 @@
-"""End to end over shaped links: a real server process, real gRPC, every form of a frame in turn."""
+"""Latency over shaped links: a real server process, real gRPC, every form of a frame in turn."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import msgspec
 import numpy as np
+from scipy.stats import bootstrap
 
 from benchmarks.split.forms import Form
 from spillover.common.model.session import Model
@@ -21,10 +20,10 @@ from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.policy.chain import choose_payload
-from spillover.lab.processes import running, wait_for_file
-from spillover.lab.progress import Progress
+from spillover.lab.pairs.evaluate.mixture import Floats
 from spillover.lab.shaper.link import Link, constant
 from spillover.lab.shaper.proxy import shaped
+from spillover.lab.terminal import Progress
 
 CALL_S = 60.0
 ROUND_TRIP_MS = 50.0
@@ -63,16 +62,20 @@ class Choice:
 def judge_choice(latencies: Mapping[str, Latency]) -> Choice:
     """Compare over one link, frame by frame; the interval is bootstrapped over frames.
 
-    The best form is known only after the fact, and being the luckiest of many it looks a little better than
-    it is: the ratio errs against the choice.
+    The best form is known only afterwards, and as the luckiest of many it looks a little better than it is,
+    so the ratio errs against the choice.
     """
     fixed = [name for name in latencies if name not in {EDGE_ONLY, AUTO}]
     best = min(fixed, key=lambda name: latencies[name].p50_s)
-    pairs = np.array([latencies[AUTO].seconds, latencies[best].seconds])
-    drawn = np.random.default_rng(0).integers(0, pairs.shape[1], (2000, pairs.shape[1]))
-    medians = np.median(pairs[:, drawn], axis=2)
-    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
+    pairs = (latencies[AUTO].seconds, latencies[best].seconds)
+    drawn = bootstrap(pairs, _ratio_of_medians, paired=True, n_resamples=2000, method="percentile", rng=0)
+    low, high = drawn.confidence_interval
     return Choice(best, latencies[AUTO].p50_s / latencies[best].p50_s, float(low), float(high))
+
+
+def _ratio_of_medians(a: Floats, b: Floats, axis: int) -> Floats:
+    ratio: Floats = np.median(a, axis=axis) / np.median(b, axis=axis)
+    return ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +85,6 @@ class Cost:
     payload_bytes: float
     make_s: float
     server_s: float
-
-
-@contextmanager
-def cloud_of(repository: Path, model: str, out: Path, threads: int) -> Iterator[str]:
-    """A server process for the models in `repository` while the block lasts; gives its address."""
-    config, ready = out / "cloud.yaml", out / "cloud.address"
-    ready.unlink(missing_ok=True)
-    settings = {
-        "listen": "127.0.0.1:0",
-        "metrics": None,
-        "models": {"repository": str(repository), "default": model},
-        "session": {"threads": threads},
-    }
-    config.write_bytes(msgspec.yaml.encode(settings))
-    log = out / "cloud.log"
-    with running(["cloud", "-c", str(config), "--ready-file", str(ready)], log) as process:
-        yield wait_for_file(ready, process, log)
 
 
 class Sender:
@@ -112,7 +98,7 @@ class Sender:
     def send(self, name: str, image: Image, *, learn: bool = False) -> tuple[float, int]:
         """Make, send, wait: seconds from the frame to its answer, and the payload's bytes.
 
-        Only with `learn` the book hears of it: the run-time choice is to know what it found out itself.
+        Only with `learn` are the payload costs updated: the run-time choice uses what it measured itself.
         """
         started_s = time.perf_counter()
         sent = self._forms[name].make(image)
@@ -126,14 +112,14 @@ class Sender:
         return done_s - started_s, sent.payload_bytes
 
     def send_chosen(self, image: Image) -> tuple[float, int]:
-        """Let the edge's own policy choose the form from what it has learnt of the link and of the forms."""
+        """Let the edge's own policy choose the form from the measured costs of link and forms."""
         chosen = choose_payload(self._book.options(), time_left_s=CALL_S)
         return self.send(chosen.name, image, learn=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is measured: the forms by name, what each costs, the cuts among them, and the edge's own model."""
+    """The forms by name, their costs, the cuts among them, and the edge's own model."""
 
     forms: Mapping[str, Form]
     costs: Mapping[str, Cost]
@@ -182,13 +168,13 @@ def _edge_seconds(model: Model, image: Image) -> float:
 
 
 def _predicted_s(cost: Cost, link: Link) -> float:
-    """From single times and the link alone: what a plan would have promised."""
+    """The latency that a plan would predict from single times and the link."""
     network_s = link.rtt_ms / 1000 + cost.payload_bytes / link.up_bytes_per_s
     return cost.make_s + network_s + cost.server_s
 
 
 def cost_of(form: Form, images: Sequence[Image], server_s: float) -> Cost:
-    """What a form costs the edge, measured on a few frames."""
+    """The cost of a form, measured on a few frames."""
     form.make(images[0])
     started_s = time.perf_counter()
     sent = [form.make(image) for image in images]

@@ -1,4 +1,4 @@
-"""Rate-accuracy curves: the same labelled pictures through JPEG, and through each cut, at several sizes."""
+"""Rate-accuracy curves: the same labelled pictures as JPEGs and as features of each cut, at several sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,6 @@ import cv2
 import msgspec
 import numpy as np
 
-from benchmarks.split.judge import accuracy
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.images import decode_jpeg, encode_jpeg
 from spillover.common.model.manifest import Colour, Layout, Resize
@@ -17,10 +16,11 @@ from spillover.common.model.session import Model
 from spillover.common.model.split import Cut, SplitPlan, head_path, tail_path
 from spillover.common.types import Detections, FloatArray, Image, Prediction
 from spillover.lab.data.labelled import LabelledSet
-from spillover.lab.progress import Progress
+from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.split.clip import fit_distribution, optimal_clip
 from spillover.lab.split.coding import coded, mean_bytes
 from spillover.lab.split.extract import Half
+from spillover.lab.terminal import Progress
 
 QUALITIES = (95, 85, 70, 50, 30, 15)
 SIZES = (1.0, 0.8, 0.6)
@@ -43,10 +43,10 @@ Curve = tuple[RatePoint, ...]
 
 
 def jpeg_curves(model: Model, data: LabelledSet, progress: Progress) -> dict[str, Curve]:
-    """JPEG of whole frames, and of just what the network sees, shrunk and compressed by degrees.
+    """JPEG of whole frames and of the network's view alone, at several sizes and qualities.
 
-    The second is the strongest form of JPEG: no byte is spent on pixels that the network would drop, but the
-    edge must know the network's preprocessing, as it must for features.
+    The second spends no bytes on pixels that the network would drop; the edge must know the network's
+    preprocessing for it, as for features.
     """
     judged: dict[tuple[str, str], list[tuple[int, Prediction]]] = {}
     for picture in progress.track(data.pictures, "JPEG"):
@@ -59,7 +59,7 @@ def jpeg_curves(model: Model, data: LabelledSet, progress: Progress) -> dict[str
     curves: dict[str, list[RatePoint]] = {}
     for (form, setting), answers in judged.items():
         sizes, predictions = zip(*answers, strict=True)
-        point = RatePoint(setting, float(np.mean(sizes)), accuracy(data, predictions))
+        point = RatePoint(setting, float(np.mean(sizes)), accuracy_of(data.truth, predictions))
         curves.setdefault(form, []).append(point)
     return {form: _sorted(points) for form, points in curves.items()}
 
@@ -67,15 +67,14 @@ def jpeg_curves(model: Model, data: LabelledSet, progress: Progress) -> dict[str
 def cut_curves(
     folder: Path, plan: SplitPlan, model: Model, data: LabelledSet, threads: int, progress: Progress
 ) -> dict[str, Curve]:
-    """Each cut's features at the coding that was chosen, and at coarser and finer ones."""
+    """Each cut's features at the chosen coding, and at coarser and finer ones."""
     return {cut.name: _cut_curve(folder, cut, model, data, threads, progress) for cut in plan.cuts}
 
 
 def whole_accuracy(model: Model, data: LabelledSet, progress: Progress) -> float:
     """Of the network on uncompressed pictures."""
-    return accuracy(
-        data, [model.predict(p.image())[0] for p in progress.track(data.pictures, "uncompressed")]
-    )
+    predictions = [model.predict(p.image())[0] for p in progress.track(data.pictures, "uncompressed")]
+    return accuracy_of(data.truth, predictions)
 
 
 def bytes_at(curve: Curve, wanted_accuracy: float) -> float | None:
@@ -106,7 +105,7 @@ def _cut_curve(
             model.decode(tail.run([t[None] for t in coded(tensors, quantizers)]), 0, geometry)
             for tensors, geometry in zip(features, geometries, strict=True)
         ]
-        points.append(RatePoint(setting, mean_bytes(features, quantizers), accuracy(data, answers)))
+        points.append(RatePoint(setting, mean_bytes(features, quantizers), accuracy_of(data.truth, answers)))
     return _sorted(points)
 
 
@@ -131,7 +130,7 @@ def _by_frame(model: Model, image: Image, quality: int, size: float) -> tuple[in
 
 
 def _by_view(model: Model, image: Image, quality: int, size: float) -> tuple[int, Prediction]:
-    """Send what the network sees, as a picture of its input's size or smaller."""
+    """Send the network's view, as a picture of its input's size or smaller."""
     spec = model.manifest.input
     plain = msgspec.structs.replace(
         spec, layout=Layout.NHWC, colour=Colour.BGR, mean=(0.0,) * 3, std=(1.0,) * 3

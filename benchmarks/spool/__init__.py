@@ -1,1 +1,1 @@
-"""Ways to keep records on a disk, measured beside the spool's own."""
+"""Ways to keep records on a disk, measured beside the arena of the spool."""

@@ -1,7 +1,7 @@
-"""What the spool could have been: SQLite, a log of segments, a file a record; and what it is, the arena.
+"""Ways to keep frames on a disk: SQLite, a log of segments, a file a record, and the arena of the spool.
 
-Each keeps at most `cap_bytes`, evicts the least valuable, and returns from `commit` when a power cut could no
-longer take the batch. They are as plain as a fair comparison allows.
+Each keeps at most `cap_bytes`, evicts the least valuable records, and returns from `commit` when the batch
+would survive a power cut. They are as simple as a fair comparison allows.
 """
 
 import heapq
@@ -22,7 +22,7 @@ class Store(Protocol):
     """A way to keep (value, body) records."""
 
     def commit(self, batch: Batch) -> None:
-        """Keep these, evicting what is worth least."""
+        """Keep these records; evicts the least valuable ones."""
         ...
 
 
@@ -144,7 +144,7 @@ class LogStore:
 
 
 class ArenaStore:
-    """The spool's own."""
+    """The arena that the spool uses."""
 
     def __init__(self, folder: Path, cap_bytes: int) -> None:
         self._arena = Arena(folder / "spool.dat", cap_bytes)

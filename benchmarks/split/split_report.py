@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.split.latency import AUTO, EDGE_ONLY, judge_choice
-from benchmarks.split.run import BenchResult
-from spillover.lab.console import open_console
+from benchmarks.split.latency import AUTO, EDGE_ONLY, Latency, judge_choice
+from benchmarks.split.split_benchmark import BenchResult
+from spillover.lab.terminal import open_console, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,27 +29,13 @@ def print_tables(result: BenchResult) -> None:
 
 
 def _rates(result: BenchResult) -> "Table":
-    from rich.table import Table
-
-    table = Table(title="Bytes a frame, bits an element, accuracy")
-    for heading in (
-        "cut",
-        "bytes",
-        "bits/el.",
-        "accuracy",
-        "JPEG, same bytes",
-        "JPEG bytes, equal accuracy",
-        "head ms",
-        "tail ms",
-    ):
-        first = heading == "cut"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     profile = result.plan.profiles[0]
+    rows = []
     for cut in result.plan.cuts:
         point = result.chosen(cut.name)
         same_bytes = result.jpeg_accuracy_at(point.frame_bytes)
         equal = result.jpeg_bytes_at(point.accuracy)
-        table.add_row(
+        row = [
             cut.name,
             f"{point.frame_bytes:.0f}",
             f"{point.frame_bytes * 8 / cut.elements:.2f}",
@@ -58,27 +44,31 @@ def _rates(result: BenchResult) -> "Table":
             "-" if equal is None else f"{equal:.0f}",
             f"{profile.head_s[cut.name] * 1e3:.1f}",
             f"{profile.tail_s[cut.name] * 1e3:.1f}",
-        )
-    return table
+        ]
+        rows.append(row)
+    jpeg = ("JPEG, same bytes", "JPEG bytes, equal accuracy")
+    headings = ("cut", "bytes", "bits/el.", "accuracy", *jpeg, "head ms", "tail ms")
+    return table(headings, rows, title="Bytes a frame, bits an element, accuracy")
 
 
 def _latencies(result: BenchResult) -> "Table":
-    from rich.table import Table
+    first = next(iter(result.latencies.values()))
+    rows = [
+        [
+            name,
+            f"{first[name].payload_bytes:.0f}",
+            *(_latency(by_form[name]) for by_form in result.latencies.values()),
+        ]
+        for name in _forms(result)
+    ]
+    headings = ("form", "bytes", *(f"{megabits:g} Mbit/s" for megabits in result.latencies))
+    title = "Latency ms: measured p50 / p99 (predicted); picture is JPEG quality 90"
+    return table(headings, rows, title=title)
 
-    table = Table(title="Latency ms: measured p50 / p99 (predicted); picture is JPEG quality 90")
-    table.add_column("form")
-    table.add_column("bytes", justify="right")
-    for megabits in result.latencies:
-        table.add_column(f"{megabits:g} Mbit/s", justify="right")
-    for name in _forms(result):
-        cells = []
-        for latencies in result.latencies.values():
-            one = latencies[name]
-            predicted = "" if one.predicted_s is None else f" ({one.predicted_s * 1e3:.0f})"
-            cells.append(f"{one.p50_s * 1e3:.0f} / {one.p99_s * 1e3:.0f}{predicted}")
-        size = next(iter(result.latencies.values()))[name].payload_bytes
-        table.add_row(name, f"{size:.0f}", *cells)
-    return table
+
+def _latency(latency: Latency) -> str:
+    predicted = "" if latency.predicted_s is None else f" ({latency.predicted_s * 1e3:.0f})"
+    return f"{latency.p50_s * 1e3:.0f} / {latency.p99_s * 1e3:.0f}{predicted}"
 
 
 def _forms(result: BenchResult) -> list[str]:

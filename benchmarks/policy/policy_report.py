@@ -1,10 +1,10 @@
-"""Runs every measurement and writes report.md: one section a question, one table a section."""
+"""Runs every measurement of policies and writes report.md: one section and one table a question."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.policy.held_out import SPLITS, at, held_out
 from benchmarks.policy.pairs import BenchPair, bench_pairs
 from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, risk_rows
 from spillover.common.model.manifest import Task
@@ -12,16 +12,16 @@ from spillover.edge.config import PictureVariant
 from spillover.edge.policy.gain import GainModel
 from spillover.edge.policy.scores import ScoreSettings
 from spillover.lab.data.labelled import ClassLabels, open_labelled_set
+from spillover.lab.files import write_json
 from spillover.lab.pairs.evaluate.mixture import correct
-from spillover.lab.pairs.fit.fitting import Fit, fit_pair, write_gain_file
-from spillover.lab.pairs.fit.halves import SPLITS, at, held_out
+from spillover.lab.pairs.fit.fit_report import fit_cells, save_fit_plot
+from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
 from spillover.lab.pairs.fit.pair import Pair, predict_pair
-from spillover.lab.pairs.fit.report import save_fit_plot
 from spillover.lab.pairs.fit.variants import Doubts, VariantRow, measure_variants
 from spillover.lab.pairs.replay.compare import Row, compare
 from spillover.lab.pairs.replay.simulate import Setting
 from spillover.lab.pairs.replay.trace import MODELS, model_trace
-from spillover.lab.progress import Progress
+from spillover.lab.terminal import Progress
 
 _GAIN_THRESHOLD = 0.25
 _HELD_OUT = (0.1, 0.2, 0.3, 0.5)
@@ -60,18 +60,18 @@ def write_report(folder: Path, out: Path, progress: Progress, threads: int) -> P
 def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int) -> Iterator[str]:
     data = open_labelled_set(bench.data)
     pair = predict_pair(
-        bench.edge, bench.cloud, data, progress, threads, bench.look, calibrate=bench.calibrate
+        bench.edge, bench.cloud, data, progress, threads, bench.views, calibrate=bench.calibrate
     )
     fit = fit_pair(pair, progress)
     write_gain_file(out / f"{bench.name}.gain.json", fit.file)
-    (out / f"{bench.name}.json").write_text(json.dumps(fit.as_dict(), indent=2) + "\n", encoding="utf-8")
+    write_json(out / f"{bench.name}.json", fit.as_dict())
     save_fit_plot(fit, out / f"{bench.name}.png")
     cost = decision_cost(GainModel(fit.file), pair)
     yield (
         f"## {bench.name}: {fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
         f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}. Share of the gap "
         f"closed in % (95 % bootstrap interval), by share sent; the expected gain is cross-fitted, 4 times 5 "
-        f"folds.\n\n{_fit_table(fit)}\n\n"
+        f"folds.\n\n{_table(*fit_cells(fit))}\n\n"
         f"A whole decision takes {cost.cpu_p50_us:.0f} us of the processor (99th percentile "
         f"{cost.cpu_p99_us:.0f} us), {cost.wall_p50_us:.0f} us by the clock ({cost.wall_p99_us:.0f} us)."
     )
@@ -81,10 +81,10 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
     detects = pair.task is Task.DETECTION
-    if bench.look is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
+    if bench.views is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
         yield _variant_section(bench, pair, progress, threads)
-    if isinstance(data.truth, ClassLabels) and bench.look is None:
-        rows = risk_rows(pair, ~correct(data.truth, pair.edge_says))
+    if isinstance(data.truth, ClassLabels) and bench.views is None:
+        rows = risk_rows(pair, ~correct(data.truth, pair.edge_predictions))
         yield (
             f"### Risk bound on {bench.name}\n\nCalibrated on one half, counted on the other, 100 splits.\n\n"
             + _table(
@@ -102,7 +102,7 @@ def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: 
     some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
     detects = pair.task is Task.DETECTION
     variants = [variant for variant in _VARIANTS if not (variant.square if detects else variant.crop)]
-    doubts = Doubts(pair.edge_says, _CROP_SETTINGS) if detects else None
+    doubts = Doubts(pair.edge_predictions, _CROP_SETTINGS) if detects else None
     rows = measure_variants(bench.cloud, some, variants, progress, threads, doubts)
     return (
         f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
@@ -118,37 +118,15 @@ def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: 
 
 def _variant_cells(row: VariantRow, usual_bytes: float) -> Sequence[str]:
     of_first = row.mean_bytes / (row.usual_bytes or usual_bytes)
-    own = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
-    return (
-        row.name,
-        f"{row.offered:.0%}",
-        f"{row.mean_bytes:.0f}",
-        f"{of_first:.0%}",
-        f"{row.fidelity:.1%}",
-        own,
-    )
+    by_edge = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
+    shares = f"{of_first:.0%}", f"{row.fidelity:.1%}", by_edge
+    return (row.name, f"{row.offered:.0%}", f"{row.mean_bytes:.0f}", *shares)
 
 
 def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:
     for name, shares in held_out(pair, progress).items():
         columns = [100 * shares[:, at(share)] for share in _HELD_OUT]
         yield name, *(f"{c.mean():.0f} ({c.min():.0f}..{c.max():.0f})" for c in columns)
-
-
-def _fit_table(fit: Fit) -> str:
-    points = fit.curves["random"][1:-1]
-    rows = []
-    for name, curve in fit.curves.items():
-        pairs = zip(curve[1:-1], fit.intervals[name][1:-1], strict=True)
-        rows.append((name, *(_cell(p.gap_share, i.low, i.high) for p, i in pairs)))
-    return _table(("policy", *(f"{p.offload:.0%}" for p in points)), rows)
-
-
-def _cell(share: float | None, low: float | None, high: float | None) -> str:
-    if share is None or low is None or high is None:
-        return "-"
-    exact = low == high
-    return f"{100 * share:.0f}" if exact else f"{100 * share:.0f} ({100 * low:.0f}..{100 * high:.0f})"
 
 
 def _budget_section() -> str:
@@ -171,9 +149,9 @@ def _link_section() -> str:
             trace = model_trace(name, seed)
             for row in compare(link_frames(seed), [trace], setting, _GAIN_THRESHOLD):
                 runs.setdefault(row.policy, []).append(row)
-        for policy, found in runs.items():
-            on_time, gain = ([getattr(r, key) for r in found] for key in ("on_time_share", "gain_share"))
-            sent = round(mean(row.sent for row in found))
+        for policy, played in runs.items():
+            on_time, gain = [row.on_time_share for row in played], [row.gain_share for row in played]
+            sent = round(mean(row.sent for row in played))
             shares = f"{mean(on_time):.1%}", f"{min(on_time):.1%}", f"{mean(gain):.0%}"
             rows.append((name, setting.deadline_s, policy, sent, *shares))
     head = ("link", "deadline, s", "policy", "sent", "on time", "lowest", "gain that arrived in time")

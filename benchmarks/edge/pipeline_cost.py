@@ -1,4 +1,4 @@
-"""Runs the pipeline and the bare loop in turn, then measures added latency and memory."""
+"""Measures the pipeline and the bare loop in turn, then the latency that the pipeline adds, and memory."""
 
 import contextlib
 import json
@@ -8,22 +8,20 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
-from rich.progress import track
 
+from benchmarks.edge.cost_report import EdgeFigures, print_figures
 from benchmarks.edge.memory import Rss, import_costs_mb, last_rss
-from benchmarks.edge.report import EdgeFigures, print_figures
 from spillover.common.errors import SpilloverError
 from spillover.common.home import models_home
 from spillover.edge.sinks.record import Record
-from spillover.lab.console import open_console
+from spillover.lab.daemons import cloud_running, edge_running, run_edge
+from spillover.lab.files import merged, sample_clip, write_json
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
-from spillover.lab.package_data import sample_clip
-from spillover.lab.processes import finish, running, wait_for_file
-from spillover.lab.records import read_records
-from spillover.lab.yaml_files import write_yaml
+from spillover.lab.processes import finish
+from spillover.lab.terminal import Bar, open_console
 
 _SKIP = 20
 """Frames at the beginning of a run that are not timed."""
@@ -32,7 +30,7 @@ _LIMIT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """What the command line said."""
+    """The options of the command line."""
 
     rounds: int
     frames: int
@@ -56,7 +54,7 @@ def run_bench(settings: BenchSettings) -> None:
     with _bound_to(settings.core):
         pairs = [
             (bench.pipeline_fps(), bench.bare_fps())
-            for _ in track(range(settings.rounds), "pipeline, bare loop, in turn", console=console)
+            for _ in Bar().track(range(settings.rounds), "pipeline, bare loop, in turn")
         ]
         bare_fps = statistics.median(bare for _, bare in pairs)
         added_ms = bench.added_latency_ms(bare_fps / 2)
@@ -71,8 +69,7 @@ def run_bench(settings: BenchSettings) -> None:
         import_costs_mb=import_costs_mb(settings.python),
     )
     print_figures(figures, console)
-    target = settings.out / "bench-edge.json"
-    target.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    write_json(settings.out / "bench-edge.json", asdict(figures))
     console.print(f"Figures, configurations and logs: {settings.out}")
 
 
@@ -99,55 +96,41 @@ class _Bench:
 
     def pipeline_fps(self) -> float:
         """Frames a second of the daemon in mode edge_only, as fast as it can."""
-        records = self._run_edge("pipeline", {"mode": "edge_only"}, {"pace": "fast", "loop": True})
+        records = self._run_edge("edge-pipeline", {"pace": "fast", "loop": True})
         answered = [record.captured_unix_s + record.timings.total_s for record in records[_SKIP:]]
         return (len(answered) - 1) / (answered[-1] - answered[0])
 
     def added_latency_ms(self, fps: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Milliseconds from capture to answer that are not reading, preprocessing, inference or decoding."""
-        records = self._run_edge("latency", {"mode": "edge_only"}, {"fps": fps, "loop": True})
+        records = self._run_edge("edge-latency", {"fps": fps, "loop": True})
         return np.array([_added_s(record) * 1e3 for record in records[_SKIP:]])
 
     def hybrid_rss(self) -> Rss:
         """Resident memory of the running daemon in mode hybrid, sending to a real cloud process."""
-        out = self._settings.out
-        ready, log = out / "cloud.address", out / "cloud.log"
-        ready.unlink(missing_ok=True)
+        out, python = self._settings.out, self._settings.python
         models = {"repository": str(models_home()), "load": [CLOUD_MODEL.parent.name]}
-        write_yaml(out / "cloud.yaml", {"listen": "127.0.0.1:0", "models": models, "metrics": None})
-        with running(["cloud", "-c", str(out / "cloud.yaml"), "--ready-file", str(ready)], log) as cloud:
-            address = wait_for_file(ready, cloud, log)
-            config = self._edge_config("memory", {"mode": "hybrid"}, {"fps": 15, "loop": True})
-            write_yaml(
-                config,
-                yaml.safe_load(config.read_text(encoding="utf-8"))
-                | {"uplink": {"address": address}, "policy": {"kind": "max_softmax", "threshold": 0.5}},
-            )
-            log = out / "edge-memory.log"
-            with running(["edge", "-c", str(config)], log, python=self._settings.python) as edge:
-                rss = last_rss(edge, _LIMIT_S)
-                finish(edge, log, limit_s=1)
+        with cloud_running({"models": models}, out) as cloud:
+            hybrid = {
+                "mode": "hybrid",
+                "uplink": {"address": cloud.address},
+                "policy": {"kind": "max_softmax", "threshold": 0.5},
+            }
+            config = merged(self._config({"fps": 15, "loop": True}), hybrid)
+            with edge_running(config, out, "edge-memory", python=python) as edge:
+                rss = last_rss(edge.process, _LIMIT_S)
+                finish(edge.process, edge.log, limit_s=1)
                 return rss
 
-    def _run_edge(self, name: str, top: Mapping[str, object], camera: Mapping[str, object]) -> list[Record]:
-        config = self._edge_config(name, top, camera)
-        log = self._settings.out / f"edge-{name}.log"
-        with running(["edge", "-c", str(config)], log, python=self._settings.python) as edge:
-            finish(edge, log, limit_s=_LIMIT_S)
-        return read_records(self._settings.out / f"{name}.jsonl")
+    def _run_edge(self, name: str, camera: Mapping[str, Any]) -> list[Record]:
+        out, python = self._settings.out, self._settings.python
+        return run_edge(self._config(camera), out, name, limit_s=_LIMIT_S, python=python)
 
-    def _edge_config(self, name: str, top: Mapping[str, object], camera: Mapping[str, object]) -> Path:
-        out = self._settings.out
-        results = out / f"{name}.jsonl"
-        results.unlink(missing_ok=True)
-        config = {
+    def _config(self, camera: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "mode": "edge_only",
             "camera": {"source": self._source, "max_frames": self._settings.frames} | dict(camera),
             "model": {"folder": self._edge_model, "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(results)}],
         }
-        path = out / f"edge-{name}.yaml"
-        write_yaml(path, config | dict(top))
-        return path
 
 
 def _added_s(record: Record) -> float:

@@ -1,15 +1,15 @@
-"""The whole benchmark: split a copy of the model, judge JPEG and every cut, then send frames over links."""
+"""The split benchmark: split a copy of the model, judge JPEG and every cut, then send frames over links."""
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from benchmarks.split.forms import FeaturesForm, Form, JpegForm
-from benchmarks.split.judge import halves, open_model
-from benchmarks.split.latency import Latency, Setting, cloud_of, cost_of, features_forms, measure_link
+from benchmarks.split.latency import Latency, Setting, cost_of, features_forms, measure_link
 from benchmarks.split.rates import (
     CHOSEN,
     Curve,
@@ -25,10 +25,12 @@ from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import SplitPlan, has_split_plan, open_split_plan
 from spillover.edge.payload.encoder import PICTURE
+from spillover.lab.daemons import cloud_running
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.classes import judging
-from spillover.lab.progress import Progress
+from spillover.lab.pairs.evaluate.predict import seeing_all
 from spillover.lab.split.plan import SplitOptions, split_model
+from spillover.lab.terminal import Progress
 
 WHOLE_FRAME = PICTURE
 """JPEG of quality 90, as a camera gives it."""
@@ -39,7 +41,7 @@ LOSS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """How much is measured."""
+    """Numbers of pictures and frames, links and threads."""
 
     calibration: int = 64
     evaluation: int = 200
@@ -70,13 +72,13 @@ class BenchResult:
 
     def jpeg_bytes_at(self, accuracy: float) -> float | None:
         """The fewest bytes of any JPEG that is as accurate but for `LOSS`."""
-        found = [bytes_at(curve, accuracy * (1 - LOSS)) for curve in self.jpeg.values()]
-        return min((size for size in found if size is not None), default=None)
+        sizes = [bytes_at(curve, accuracy * (1 - LOSS)) for curve in self.jpeg.values()]
+        return min((size for size in sizes if size is not None), default=None)
 
     def jpeg_accuracy_at(self, frame_bytes: float) -> float | None:
         """The best accuracy of any JPEG of at most so many bytes."""
-        found = [accuracy_at(curve, frame_bytes) for curve in self.jpeg.values()]
-        return max((value for value in found if value is not None), default=None)
+        best = [accuracy_at(curve, frame_bytes) for curve in self.jpeg.values()]
+        return max((value for value in best if value is not None), default=None)
 
 
 def bench_split(
@@ -98,21 +100,27 @@ def bench_split(
     jpeg = jpeg_curves(judge, evaluation, progress)
     cuts = cut_curves(folder, plan, judge, evaluation, options.cloud_threads, progress)
     edge_accuracy = whole_accuracy(open_model(edge, options.edge_threads), evaluation, progress)
+    pictures = len(evaluation.pictures)
     result = BenchResult(
-        str(judge.model_id),
-        data.name,
-        len(evaluation.pictures),
-        accuracy,
-        edge_accuracy,
-        plan,
-        jpeg,
-        cuts,
-        {},
+        str(judge.model_id), data.name, pictures, accuracy, edge_accuracy, plan, jpeg, cuts, {}
     )
-    latencies = _latencies(folder, result, edge_model, evaluation, out, options, progress)
-    return BenchResult(
-        **{name: getattr(result, name) for name in result.__slots__} | {"latencies": latencies}
+    return replace(
+        result, latencies=_latencies(folder, result, edge_model, evaluation, out, options, progress)
     )
+
+
+def open_model(path: Path, threads: int) -> Model:
+    """The model in `path`; a detector gives boxes of any confidence, as average precision needs them."""
+    return Model(seeing_all(open_model_folder(path)), SessionConfig(threads=threads))
+
+
+def halves(data: LabelledSet, calibration: int, evaluation: int) -> tuple[LabelledSet, LabelledSet]:
+    """Two sets without a common picture, each spread evenly over `data`."""
+    count = len(data.pictures)
+    first = np.unique(np.linspace(0, count - 1, min(calibration, count // 2)).round().astype(int))
+    others = np.setdiff1d(np.arange(count), first)
+    chosen = others[np.unique(np.linspace(0, len(others) - 1, evaluation).round().astype(int))]
+    return data.part(first.tolist()), data.part(chosen.tolist())
 
 
 def _split_copy(
@@ -151,9 +159,11 @@ def _latencies(
         for name, form in forms.items()
     }
     setting = Setting(forms, costs, result.plan.cuts, edge)
-    with cloud_of(folder.parent.parent, folder.parent.name, out, options.cloud_threads) as address:
+    repository = {"repository": str(folder.parent.parent), "default": folder.parent.name}
+    config = {"models": repository, "session": {"threads": options.cloud_threads}}
+    with cloud_running(config, out) as cloud:
         return {
-            megabits: measure_link(address, megabits, setting, images, progress)
+            megabits: measure_link(cloud.address, megabits, setting, images, progress)
             for megabits in options.megabits
         }
 
