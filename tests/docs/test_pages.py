@@ -15,8 +15,8 @@ from spillover.common.config import load_config, parse_config
 from spillover.edge.config import EdgeConfig
 from spillover.edge.policy.base import Reason
 from spillover.edge.sinks.record import Record
-from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.files import merged
+from spillover.lab.loadtest.config import LoadConfig
 from tests.support.documents import PAGES, ROOT, Page
 from tests.support.dry_run import check_command, words_after
 from tests.support.reference.folders import with_folders
