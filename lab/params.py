@@ -17,7 +17,7 @@ class ModelFolderType(click.Path):
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> Path:
-        """The folder; fails with what was looked for and where."""
+        """The folder; fails with the names and places that were tried."""
         path = Path(value)
         try:
             return find_model_folder(path.parent if path.is_file() else path)

@@ -1,4 +1,4 @@
-"""Child processes of this program: started, awaited, stopped, never left behind."""
+"""Starts, awaits and stops child processes; none outlives this process."""
 
 import contextlib
 import os
@@ -28,16 +28,16 @@ os.execvp(command[0], command)
 
 
 class ProcessFailedError(SpilloverError):
-    """A process that was started here failed; the text holds the end of its log."""
+    """A child process failed; the text holds the end of its log."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block SIGTERM unwinds as Ctrl-C does and ends the process with code 143.
+    """Within the block SIGTERM unwinds the stack as Ctrl-C does and ends the process with code 143.
 
-    So every context manager stops what it started. Later SIGTERMs do not interrupt that.
+    So every context manager stops its processes; later SIGTERMs do not interrupt that.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python hears signals only there
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
 
@@ -73,10 +73,9 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `spillover <arguments>` by interpreter `python` while the block lasts, its output in `log_path`.
 
-    A `prefix` is a command that becomes the one behind it, as `ip netns exec NAME` does.
-
-    At the end it gets SIGTERM, and SIGKILL when it has not gone within `stop_within_s`. Should this process
-    be killed before the end, it gets SIGTERM too.
+    A `prefix` is a command that becomes the one behind it, as `ip netns exec NAME` does. At the end of the
+    block, or when this process is killed, it gets SIGTERM; SIGKILL if it is still there `stop_within_s`
+    later.
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Reads back what an edge daemon wrote: JSON lines of results, line by line checked."""
+"""Reads the results of an edge daemon from its JSON lines."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from spillover.edge.sinks.record import Record, is_event
 
 
 def read_records(path: Path) -> list[Record]:
-    """All results in a JSON lines file, in the order they were written; events are passed over.
+    """All results in a JSON lines file, in the order they were written.
 
-    So is a last line without an end: the writer was stopped in the middle of it.
+    Events are left out, and a last line without an end, in which the writer was stopped.
 
     Raises:
         SourceError: the file cannot be read, or a line is not a result; the text names the line.
@@ -37,7 +37,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def prediction_of(record: Record) -> Prediction:
-    """The prediction that a record carries; of a classification, its best classes."""
+    """The prediction in a record; of a classification, its best classes."""
     if record.classes is not None:
         return Classification(
             np.array([c.class_id for c in record.classes], np.int32),

@@ -26,15 +26,15 @@ def held_out(pair: Pair, progress: Progress, seed: int = 0) -> dict[str, Floats]
     """By policy the share of the gap closed on unseen halves, (2 * 5 splits, shares as `SHARES` has them)."""
     random = np.random.default_rng(seed)
     halves = [np.array_split(random.permutation(len(pair.edge_predictions)), 2) for _ in range(SPLITS)]
-    ways = [way for first, second in halves for way in ((first, second), (second, first))]
+    directions = [direction for first, second in halves for direction in ((first, second), (second, first))]
     shares_by_policy: dict[str, list[list[float]]] = {}
-    for seen, unseen in progress.track(ways, "held-out halves"):
-        for name, shares in _one_way(pair, seen, unseen, random).items():
+    for seen, unseen in progress.track(directions, "held-out halves"):
+        for name, shares in _judged_half(pair, seen, unseen, random).items():
             shares_by_policy.setdefault(name, []).append(shares)
     return {name: np.array(rows) for name, rows in shares_by_policy.items()}
 
 
-def _one_way(
+def _judged_half(
     pair: Pair, seen: Indices, unseen: Indices, random: np.random.Generator
 ) -> dict[str, list[float]]:
     known, new = _part_of(pair, seen.tolist()), _part_of(pair, unseen.tolist())

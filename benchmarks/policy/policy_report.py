@@ -98,7 +98,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
 
 
 def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
-    """Bytes and what is kept, on the first pictures of the set; crops for detectors, squares for others."""
+    """Bytes and fidelity on the first pictures of the set; crops for detectors, squares for others."""
     some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
     detects = pair.task is Task.DETECTION
     variants = [variant for variant in _VARIANTS if not (variant.square if detects else variant.crop)]

@@ -1,4 +1,4 @@
-"""COCO's instances.json (cocodataset.org/#format-data), read as far as boxes are judged by it."""
+"""COCO's instances.json (cocodataset.org/#format-data): the parts that boxes are judged by."""
 
 from collections import Counter
 from pathlib import Path
@@ -37,12 +37,12 @@ class _Instances(msgspec.Struct):
 
 
 def read_instances(path: Path) -> dict[str, Any]:
-    """Images, annotations and categories of the file, whatever else is in it left out.
+    """Images, annotations and categories of the file.
 
-    Annotations are numbered anew from 1: COCO's evaluation takes the number 0 for no match at all.
+    Annotations are numbered anew from 1: COCO's evaluation takes the number 0 for no match.
 
     Raises:
-        SourceError: it is not COCO's format, it contradicts itself, or there is nothing to find in it.
+        SourceError: it is not COCO's format, it contradicts itself, or it has no annotations.
     """
     try:
         read = msgspec.json.decode(path.read_bytes().removeprefix(_BOM), type=_Instances)
@@ -51,20 +51,20 @@ def read_instances(path: Path) -> dict[str, Any]:
     if fault := _fault(read):
         raise SourceError(f"{path}: {fault}")
     annotations = [
-        msgspec.to_builtins(one)
+        msgspec.to_builtins(box)
         | {
             "id": number,
-            "bbox": list(one.bbox),
-            "area": one.bbox[2] * one.bbox[3] if one.area is None else one.area,
+            "bbox": list(box.bbox),
+            "area": box.bbox[2] * box.bbox[3] if box.area is None else box.area,
         }
-        for number, one in enumerate(read.annotations, start=1)
+        for number, box in enumerate(read.annotations, start=1)
     ]
     whole: dict[str, Any] = msgspec.to_builtins(read)
     return whole | {"annotations": annotations}
 
 
 def _fault(read: _Instances) -> str:
-    """What is wrong with it, empty when nothing is."""
+    """The first fault; empty where there is none."""
     images, categories = {image.id for image in read.images}, {category.id for category in read.categories}
     if not images:
         return "has no images"
@@ -78,9 +78,7 @@ def _fault(read: _Instances) -> str:
         (most, times), *_ = Counter(values).most_common(1)
         if times > 1:
             return f"lists {what} {most} {times} times"
-    for index, one in enumerate(read.annotations):
-        if one.image_id not in images or one.category_id not in categories:
-            return (
-                f"annotations[{index}] is of image {one.image_id} and category {one.category_id}: not listed"
-            )
-    return "" if any(not one.iscrowd for one in read.annotations) else "has no annotations: nothing to find"
+    for index, box in enumerate(read.annotations):
+        if box.image_id not in images or box.category_id not in categories:
+            return f"annotations[{index}] has image {box.image_id} and category {box.category_id}, not listed"
+    return "" if any(not box.iscrowd for box in read.annotations) else "has no annotations: nothing to find"

@@ -1,4 +1,4 @@
-"""A labelled set: pictures, and what is really in them."""
+"""Labelled sets: pictures with their true classes or boxes."""
 
 import csv
 import zipfile
@@ -26,7 +26,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassLabels:
-    """The true class of each picture, int64 (N,), and, where it is known, the place that says so."""
+    """The true class of each picture, int64 (N,), and where known its place in the labels, for errors."""
 
     class_id: Labels
     where: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class ClassLabels:
 class CocoTruth:
     """True boxes in COCO's format (cocodataset.org/#format-data); `image_ids[i]` belongs to picture i.
 
-    Whoever judges a model's boxes takes a category's id for the model's class: `lab.pairs.evaluate.classes`.
+    A category's id counts as the model's class; `lab.pairs.evaluate.classes` renumbers the categories.
     """
 
     instances: Mapping[str, Any]
@@ -53,7 +53,7 @@ class LabelledSet:
 
     @property
     def task(self) -> Task:
-        """What the labels can judge."""
+        """The task that the labels judge."""
         return Task.CLASSIFICATION if isinstance(self.truth, ClassLabels) else Task.DETECTION
 
     def part(self, numbers: Sequence[int]) -> "LabelledSet":
@@ -67,7 +67,7 @@ class LabelledSet:
 
 
 def open_labelled_set(path: Path) -> LabelledSet:
-    """Read the labels at `path`; the pictures themselves stay on disk until they are asked for.
+    """Read the labels at `path`; pictures are read from disk on demand.
 
     A folder holds `labels.csv` (columns file, class_index) or COCO `instances.json`, with the pictures
     beside it or in `images/`. A file is an .npz with x uint8 RGB (N, H, W, 3) and y integers (N,).

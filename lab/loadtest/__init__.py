@@ -1,1 +1,1 @@
-"""The load test: modes side by side over the same frames and links, against a real server, in one report."""
+"""`lab loadtest`: modes side by side over the same frames and links, against a real server, in one report."""

@@ -36,17 +36,17 @@ class Change:
     @property
     def verdict(self) -> str:
         """`worse`, `better` or empty: the intervals are apart, and the medians by more than the tolerance."""
-        way = MEASURES[self.measure].better
+        better = MEASURES[self.measure].better
         apart = self.before.high < self.after.low or self.after.high < self.before.low
         single = min(self.before.repeats, self.after.repeats) == 1
         if (
-            way is Better.NEITHER
+            better is Better.NEITHER
             or not apart
             or abs(self.share) <= (SINGLE_TOLERANCE if single else TOLERANCE)
         ):
             return ""
         rose = self.after.median > self.before.median
-        return "better" if rose == (way is Better.HIGHER) else "worse"
+        return "better" if rose == (better is Better.HIGHER) else "worse"
 
 
 def changes(before: Report, after: Report) -> list[Change]:

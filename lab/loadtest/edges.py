@@ -73,7 +73,7 @@ def edges_running(
 ) -> Iterator[list[EdgeProcess]]:
     """One daemon for each of `configs`, all ready when the block begins, its files in `folder`.
 
-    `prefixes` are put before each one's command.
+    Each command begins with its entry of `prefixes`.
 
     Raises:
         ProcessFailedError: one ended, or was not ready in time.

@@ -1,4 +1,4 @@
-"""The results of a load test, as report.json holds them; page and tables show nothing else."""
+"""The results of a load test, as report.json holds them; page and tables are made of them alone."""
 
 import csv
 import os
@@ -92,7 +92,7 @@ class Probe(msgspec.Struct, frozen=True):
     lost: int
     held: bool
     note: str = ""
-    """Why nothing could be measured."""
+    """Why it could not be measured."""
 
 
 class Capacity(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class CgroupBrake:
 
 @contextlib.contextmanager
 def brake_for(core_share: float | None) -> Iterator[Brake]:
-    """The brake that `slow.core_share` asks for.
+    """The brake for `slow.core_share`.
 
     Raises:
         SpilloverError: no cgroup can be made here.

@@ -1,1 +1,1 @@
-"""Making models: prepare, import, quantize, profile."""
+"""Makes models: prepare, import, quantize, profile."""

@@ -1,1 +1,1 @@
-"""Judging a pair of edge and cloud model: evaluate, fit, replay."""
+"""Judges a pair of edge and cloud model: evaluate, fit, replay."""

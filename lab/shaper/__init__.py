@@ -1,1 +1,1 @@
-"""A link in user space: delay, rate and outages between a client and a server that speak TCP."""
+"""Shaped links between a TCP client and server: delay, rate and outages."""

@@ -1,8 +1,8 @@
 """A link that the kernel paces: a network namespace, joined to this machine by veth with `tbf` at both ends.
 
-What runs in the namespace reaches this machine alone, by TCP over the pair, so that queue, losses and
-congestion control are the kernel's own. It needs root, `ip` and `tc` (Debian: iproute2), and a kernel with
-tbf. Addresses are of 198.18.0.0/15, which RFC 2544 sets aside for benchmarks.
+Processes in the namespace reach this machine alone, by TCP over the pair, with the kernel's own queue, losses
+and congestion control. It needs root, `ip` and `tc` (Debian: iproute2), and a kernel with tbf. Addresses are
+of 198.18.0.0/15, which RFC 2544 sets aside for benchmarks.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def kernel_link(link: Link) -> Iterator[KernelLink]:
 
 
 def why_not() -> str:
-    """Why this machine has no kernel links, in words; empty where it has them."""
+    """Why this machine has no kernel links; empty where it has them."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "it needs root"
     if missing := [tool for tool in ("ip", "tc") if shutil.which(tool) is None]:
@@ -65,7 +65,7 @@ def why_not() -> str:
 
 
 def fits(schedule: Schedule) -> bool:
-    """Whether the kernel can pace it: a link that never changes, and lets something pass."""
+    """Whether the kernel can pace it: a constant link with rates above 0."""
     first = schedule.links[0]
     return len(schedule.links) == 1 and first.up_bytes_per_s > 0 and first.down_bytes_per_s > 0
 

@@ -1,4 +1,4 @@
-"""What a link is at one moment, and over time."""
+"""A link at one moment, and over time."""
 
 import bisect
 import math

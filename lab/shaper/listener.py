@@ -1,4 +1,4 @@
-"""What every proxy of the shaper is: it listens on a thread of its own and connects to one target."""
+"""The base of the shaper's proxies: listens on its own thread and connects to one target."""
 
 import asyncio
 import contextlib
@@ -114,7 +114,7 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 
 async def until_one_ends(*bodies: Coroutine[Any, Any, None]) -> None:
-    """Run all of them until the first ends, which cancels the others; raises what that one raised."""
+    """Run all until the first ends, then cancel the others; raises the error of the first."""
     tasks = [asyncio.ensure_future(body) for body in bodies]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

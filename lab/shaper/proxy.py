@@ -1,4 +1,4 @@
-"""A TCP proxy that delays and paces what passes: each connection is a link of its own, like a device's.
+"""A TCP proxy that delays and paces bytes: each connection is a link of its own, like a device's.
 
 Bytes leave in the order they came. A piece that arrives at t begins to be sent when the piece before it is
 through, takes bytes / rate, and is delivered one delay later. At most `BUFFER_BYTES` wait in one direction;
@@ -57,17 +57,17 @@ class ShapedProxy(Listener):
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target, limit=PIECE_BYTES)
             writers.append(far_writer)
-            for one in writers:
-                one.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for end in writers:
+                end.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             up = self._pipe(reader, far_writer, lambda link: link.up_bytes_per_s, self._count_up)
             down = self._pipe(far_reader, writer, lambda link: link.down_bytes_per_s, self._count_down)
             await until_one_ends(up, down)
         except OSError:
-            pass  # refused or reset: the other side is closed below and learns it that way
+            pass  # refused or reset: the other side is closed below
         finally:
-            for one in writers:
+            for end in writers:
                 with contextlib.suppress(OSError):
-                    one.transport.abort()
+                    end.transport.abort()
 
     async def _pipe(
         self,

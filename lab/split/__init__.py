@@ -1,1 +1,1 @@
-"""Split a network where it pays: find cuts, measure them, choose how features are coded, keep the best."""
+"""Splits a network where it pays: finds cuts, measures them, chooses codings, keeps the best."""

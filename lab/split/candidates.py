@@ -16,14 +16,12 @@ Costs = Callable[[T], tuple[float, float]]
 
 
 def pareto(items: Sequence[T], costs: Costs[T]) -> list[T]:
-    """Those that no other beats in one cost without losing in the other; by ascending first cost."""
-    kept: list[T] = []
-    best = float("inf")
+    """The items that no other beats in one cost without losing in the other; by ascending first cost."""
+    front: list[T] = []
     for item in sorted(items, key=costs):
-        if costs(item)[1] < best:
-            best = costs(item)[1]
-            kept.append(item)
-    return kept
+        if not front or costs(item)[1] < costs(front[-1])[1]:
+            front.append(item)
+    return front
 
 
 def fronts(items: Sequence[T], costs: Costs[T], count: int) -> list[T]:
@@ -36,7 +34,7 @@ def fronts(items: Sequence[T], costs: Costs[T], count: int) -> list[T]:
     return sorted(taken, key=costs)
 
 
-def candidate_cuts(graph: ActivationGraph, found: Sequence[Cut]) -> list[Cut]:
+def candidate_cuts(graph: ActivationGraph, cuts: Sequence[Cut]) -> list[Cut]:
     """The cuts worth measuring: little work before them, few elements in them.
 
     An element costs one bit or two where an input's element has eight; so a cut with more than four times the
@@ -46,13 +44,13 @@ def candidate_cuts(graph: ActivationGraph, found: Sequence[Cut]) -> list[Cut]:
     def elements(cut: Cut) -> int:
         return sum(graph.tensors[number].elements for number in cut)
 
-    small = [cut for cut in found if elements(cut) <= 4 * graph.tensors[0].elements and graph.computes(cut)]
+    small = [cut for cut in cuts if elements(cut) <= 4 * graph.tensors[0].elements and graph.computes(cut)]
     return fronts(small, lambda cut: (graph.head_macs(cut), elements(cut)), CANDIDATES)
 
 
-def named_cuts(graph: ActivationGraph, found: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
+def named_cuts(graph: ActivationGraph, cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
     """The cuts of these names, nearest to the input first. Raises ModelError where one is not among them."""
-    by_name = {cut_name([graph.tensors[number].name for number in cut]): cut for cut in found}
+    by_name = {cut_name([graph.tensors[number].name for number in cut]): cut for cut in cuts}
     for name in names:
         if name not in by_name:
             raise ModelError(f"the network has no cut {name!r}; it has {', '.join(sorted(by_name))}")

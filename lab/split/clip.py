@@ -1,4 +1,4 @@
-"""Where to clip features, in closed form, from the distribution that fits them.
+"""The limits to clip features at, in closed form, from the distribution that fits them.
 
 For a Laplace distribution of scale b, clipped at +-a around its centre and rounded to N levels from end to
 end (a step of 2a/(N-1)), the mean squared error is
@@ -10,8 +10,8 @@ analysis of R. Banner, Y. Nahshan and D. Soudry, "Post training 4-bit quantizati
 with levels on the ends. Features behind a ReLU have one side: the step is a/(N-1) and 3 becomes 12. R. A.
 Cohen, H. Choi and I. V. Bajic (ICME 2020) fit features of split networks in the same way.
 
-The error of features is not the error of answers, and few levels leave much to chance; so these clips are
-where `lab.split.coding` begins its search.
+The error of features is not the error of answers, so `lab.split.coding` only begins its search at these
+clips.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from spillover.common.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What is fitted: `centre` and Laplace `scale` of the values, and their extremes.
+    """A fitted distribution: `centre` and Laplace `scale` of the values, and their extremes.
 
-    `one_sided`: nearly nothing lies below the centre, which is then the lower end.
+    `one_sided`: hardly any value lies below the centre, which is then the lower end.
     """
 
     centre: float

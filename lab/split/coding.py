@@ -1,4 +1,4 @@
-"""Choose how the features of one cut are coded: the fewest bytes that keep enough of the answers."""
+"""Chooses how the features of one cut are coded: the fewest bytes with enough fidelity."""
 
 import math
 from bisect import bisect_left
@@ -12,13 +12,12 @@ from spillover.common.features.codec import decode_features, encode_features
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.types import FloatArray, Prediction
 from spillover.lab.split.clip import fit_distribution, optimal_clip
-from spillover.lab.split.fidelity import kept_at_best, kept_of
+from spillover.lab.split.fidelity import fidelity_terms, lossless_term
 
 LEVELS = (3, 4, 5, 7, 9, 15, 31, 63)
 WIDENINGS = (1.0, 1.4, 2.0)
 _BYTES_SAMPLE, _FIT_SAMPLE, _QUICK_SAMPLE = 8, 16, 12
-"""Pictures that tell a coding's size before it is judged, that distributions are fitted to, and that rule a
-coding out."""
+"""Numbers of pictures: to estimate a coding's size, to fit distributions, and to rule a coding out."""
 _SLACK = 1.1
 """A sample's mean size may be so much above that of all pictures."""
 
@@ -28,7 +27,7 @@ Features = Sequence[FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """Quantisers of a cut's tensors, the mean bytes of a frame, and what they keep of the answers."""
+    """Quantisers of a cut's tensors, the mean bytes of a frame, and the fidelity with them."""
 
     quantizers: tuple[Quantizer, ...]
     feature_bytes: float
@@ -46,53 +45,53 @@ class Examples:
 
 
 class _Judge:
-    """Judges codings on the pictures, and stops as soon as one cannot be good enough any more.
+    """Judges codings on the pictures, and stops as soon as a coding cannot reach the wanted fidelity.
 
-    Pictures that lost most in the codings before come first: most bad codings fall at one of the first.
+    Pictures that lost most with earlier codings come first, because most bad codings fail on one of them.
     """
 
     def __init__(self, examples: Examples, max_loss: float) -> None:
         self._examples = examples
         self._wanted = 1 - max_loss
-        self._best = [kept_at_best(whole) for whole in examples.whole]
-        # At first those come that the network itself is unsure of.
+        self._best = [lossless_term(whole) for whole in examples.whole]
+        # At first the pictures come of which the network itself is least sure.
         self._lost = [-1e-6 * best for best in self._best]
 
-    def kept(self, quantizers: Sequence[Quantizer], pictures: int | None = None) -> float | None:
+    def fidelity(self, quantizers: Sequence[Quantizer], pictures: int | None = None) -> float | None:
         """The fidelity with these quantisers; None when it is less than wanted.
 
-        Judged on so many pictures alone, those that are lost most easily, it is an upper bound.
+        With `pictures` it is an upper bound, from only so many: those that lose most easily.
         """
-        kept, there, left = 0.0, 0.0, sum(self._best)
+        remains, total, left = 0.0, 0.0, sum(self._best)
         for number in sorted(range(len(self._best)), key=lambda i: -self._lost[i])[:pictures]:
             answer = self._examples.tail(number, coded(self._examples.features[number], quantizers))
-            one_kept, one_there = kept_of(self._examples.whole[number], answer)
-            self._lost[number] += one_there - one_kept
-            kept, there, left = kept + one_kept, there + one_there, left - self._best[number]
+            part, whole = fidelity_terms(self._examples.whole[number], answer)
+            self._lost[number] += whole - part
+            remains, total, left = remains + part, total + whole, left - self._best[number]
             # Even if all the others lose nothing.
-            if kept + left < self._wanted * (there + left):
+            if remains + left < self._wanted * (total + left):
                 return None
-        return (kept + left) / (there + left) if there + left else 1.0
+        return (remains + left) / (total + left) if total + left else 1.0
 
 
 def choose_coding(examples: Examples, max_loss: float, limit_bytes: float = math.inf) -> Coding | None:
     """The smallest coding whose fidelity is at least `1 - max_loss`, below `limit_bytes`; None when none is.
 
-    More bytes keep more, nearly always: so the place where few pictures no longer rule a coding out is found
-    by bisection, and from there on upwards each is judged on all of them. What was found is then refined:
-    clips per channel, channels reordered, channels predicted; each is kept only where it saves bytes and the
-    answers are as good.
+    Fidelity nearly always rises with the bytes. So bisection finds the smallest coding that few pictures do
+    not rule out, and from there upwards each is judged on all pictures. The first that passes is refined:
+    clips per channel, channels reordered, channels predicted, each only where it saves bytes at enough
+    fidelity.
     """
     judge = _Judge(examples, max_loss)
-    sized = sorted(_sized(_grid(examples.features), examples), key=lambda one: one[0])
+    sized = sorted(_sized(_grid(examples.features), examples), key=lambda sized: sized[0])
     by_size = [quantizers for size, quantizers in sized if size < limit_bytes * _SLACK]
-    first = bisect_left(by_size, 1, key=lambda q: judge.kept(q, _QUICK_SAMPLE) is not None)
+    first = bisect_left(by_size, 1, key=lambda q: judge.fidelity(q, _QUICK_SAMPLE) is not None)
     for quantizers in by_size[first:]:
-        kept = judge.kept(quantizers)
-        if kept is not None:
-            found = Coding(quantizers, mean_bytes(examples.features, quantizers), kept)
-            found = _refined(examples, found, judge)
-            return found if found.feature_bytes < limit_bytes else None
+        fidelity = judge.fidelity(quantizers)
+        if fidelity is not None:
+            coding = Coding(quantizers, mean_bytes(examples.features, quantizers), fidelity)
+            coding = _refined(examples, coding, judge)
+            return coding if coding.feature_bytes < limit_bytes else None
     return None
 
 
@@ -123,19 +122,19 @@ def _sized(
         yield mean_bytes(sample, quantizers), quantizers
 
 
-def _refined(examples: Examples, found: Coding, judge: _Judge) -> Coding:
+def _refined(examples: Examples, coding: Coding, judge: _Judge) -> Coding:
     sample = examples.features[:: max(1, len(examples.features) // _FIT_SAMPLE)]
     for quantizers in (
-        _per_channel(sample, found.quantizers),
-        _reordered(sample, found.quantizers),
-        tuple(msgspec.structs.replace(q, predict=True) for q in found.quantizers),
+        _per_channel(sample, coding.quantizers),
+        _reordered(sample, coding.quantizers),
+        tuple(msgspec.structs.replace(q, predict=True) for q in coding.quantizers),
     ):
         # A saving within the noise of the sample is not worth a longer header.
-        if mean_bytes(sample, quantizers) < 0.99 * mean_bytes(sample, found.quantizers):
-            kept = judge.kept(quantizers)
-            if kept is not None:
-                found = Coding(quantizers, mean_bytes(examples.features, quantizers), kept)
-    return found
+        if mean_bytes(sample, quantizers) < 0.99 * mean_bytes(sample, coding.quantizers):
+            fidelity = judge.fidelity(quantizers)
+            if fidelity is not None:
+                coding = Coding(quantizers, mean_bytes(examples.features, quantizers), fidelity)
+    return coding
 
 
 def _per_channel(features: Sequence[Features], quantizers: Sequence[Quantizer]) -> tuple[Quantizer, ...]:

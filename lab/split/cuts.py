@@ -1,9 +1,9 @@
-"""Every small set of tensors that separates a network's input from its outputs.
+"""Finds every small set of tensors that separates a network's input from its outputs.
 
-A set separates when each path from the input to an output passes through one of its tensors, and it is a cut
-when none of them could be left out. Paths are what drives the search: a cut must meet any given path, so one
-path is taken, and for each tensor on it as the first that is met the search goes on without it. The last
-tensor needs no search: those that lie on all remaining paths are found by counting paths.
+A set separates when each path from the input to an output passes through one of its tensors; it is a cut when
+no tensor of it can be left out. A cut must meet any given path, so the search takes one path, and for each
+tensor on it searches on with that tensor in the cut. The last tensor needs no search: those on all remaining
+paths are found by counting paths.
 """
 
 from collections import deque
@@ -34,10 +34,10 @@ def separates(graph: ActivationGraph, cut: Sequence[int]) -> bool:
 
 
 def dominated(graph: ActivationGraph) -> set[int]:
-    """Tensors for which a later one is at least as good: no larger, and nothing but cheap operators between.
+    """Tensors for which a later one is at least as good: no larger, and only cheap operators between.
 
     Between `x` and the next tensor `y` that all of x's paths pass may lie a diamond (x * sigmoid(x)); but
-    nothing there may depend on a tensor outside it, because `y` would drag that into the head.
+    no tensor there may depend on one outside it, because `y` would pull that into the head.
     """
     beaten = set()
     for number, tensor in enumerate(graph.tensors):
@@ -122,10 +122,10 @@ def _next_join(graph: ActivationGraph, number: int) -> int | None:
 
 def _between(graph: ActivationGraph, start: int, end: int) -> set[int]:
     """Tensors on the paths from `start` (left out) to `end` (included)."""
-    found, edge = {end}, [end]
+    between, edge = {end}, [end]
     while edge:
         for source in graph.tensors[edge.pop()].sources:
-            if source > start and graph.ancestors[source] >> start & 1 and source not in found:
-                found.add(source)
+            if source > start and graph.ancestors[source] >> start & 1 and source not in between:
+                between.add(source)
                 edge.append(source)
-    return found
+    return between

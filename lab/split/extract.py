@@ -1,4 +1,4 @@
-"""Cut a network in two files, and check that the two say what the whole says."""
+"""Cuts a network in two, and compares the two with the whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def cut_network(model: onnx.ModelProto, tensors: Sequence[str]) -> Halves:
     """Head (input to `tensors`) and tail (`tensors` to outputs) of a network whose shapes are inferred.
 
     Raises:
-        ModelError: the tail still needs something else than `tensors`: they are no cut.
+        ModelError: the tail needs other tensors too: they are no cut.
     """
     extractor = Extractor(model)
     constants = {tensor.name for tensor in model.graph.initializer}

@@ -15,25 +15,25 @@ from spillover.common.types import Classification, Detections, Prediction
 
 def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
     """Share of `whole` that remains in `coded`, 0..1, over pictures in the same order."""
-    shares = [kept_of(a, b) for a, b in zip(whole, coded, strict=True)]
-    kept, there = (sum(side) for side in zip(*shares, strict=True)) if shares else (0.0, 0.0)
-    return kept / there if there else 1.0
+    shares = [fidelity_terms(a, b) for a, b in zip(whole, coded, strict=True)]
+    part, whole_sum = (sum(side) for side in zip(*shares, strict=True)) if shares else (0.0, 0.0)
+    return part / whole_sum if whole_sum else 1.0
 
 
-def kept_of(whole: Prediction, coded: Prediction) -> tuple[float, float]:
+def fidelity_terms(whole: Prediction, coded: Prediction) -> tuple[float, float]:
     """What one picture adds to the numerator and to the denominator of the fidelity."""
     match whole, coded:
         case Classification(), Classification():
             same = whole.class_id == coded.class_id[0]
             return float(whole.probability[same].sum()), whole.confidence
         case Detections(), Detections():
-            there = float(whole.confidence.sum() + coded.confidence.sum())
-            return 2 * matched_confidence(whole, coded), there
+            total = float(whole.confidence.sum() + coded.confidence.sum())
+            return 2 * matched_confidence(whole, coded), total
         case _:
             raise TypeError("predictions of two tasks cannot be compared")
 
 
-def kept_at_best(whole: Prediction) -> float:
+def lossless_term(whole: Prediction) -> float:
     """What a picture adds to both where coding loses nothing."""
     match whole:
         case Classification():

@@ -1,4 +1,4 @@
-"""The part of an ONNX graph that carries a picture: tensors that depend on the input, and what makes them."""
+"""The activations of an ONNX graph: tensors that depend on the input, and the nodes that compute them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ _WEIGHTED = frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"})
 class Tensor:
     """One activation: which tensors it is computed from, how, and how large it is for one picture.
 
-    `macs` are the multiply-adds of the node that makes it (of all its outputs). `is_float` tells whether it
-    may cross a cut.
+    `macs` are the multiply-adds of the node that makes it (of all its outputs). Only tensors with
+    `is_float` may cross a cut.
     """
 
     name: str
@@ -119,7 +119,7 @@ def _close_shape(value: onnx.ValueInfoProto, picture: Sequence[int]) -> None:
 
 
 def activation_graph(model: onnx.ModelProto) -> ActivationGraph:
-    """The activations of `model`, whose shapes have been inferred; what is constant is left out.
+    """The activations of `model`, whose shapes have been inferred; constants are left out.
 
     A tensor whose shape is not known, but for the batch axis, cannot cross a cut.
     """

@@ -1,4 +1,4 @@
-"""From a model folder to `split.yaml`: find cuts, cut, check, code, time, keep the Pareto set."""
+"""Splits a model folder and writes `split.yaml`: find cuts, cut, check, code, time, keep the Pareto set."""
 
 import math
 import shutil
@@ -42,9 +42,9 @@ DEFAULT_LOSS = {Task.CLASSIFICATION: 0.01, Task.DETECTION: 0.05}
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """What `spillover lab split` was asked for.
+    """The options of `spillover lab split`.
 
-    `max_loss` None is the task's default; `cuts` names the only ones to make, none is the best of all.
+    `max_loss` None is the task's default; `cuts` names the cuts to make, empty is the best of all.
     """
 
     max_tensors: int = 3
@@ -58,7 +58,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """The plan that was written, what it was chosen from, and the mean JPEG (quality 90, whole frames)."""
+    """The plan, the numbers it was chosen from, and the mean size of the JPEGs (quality 90, whole frames)."""
 
     plan: SplitPlan
     cuts_found: int
@@ -104,8 +104,8 @@ def split_model(
     folder = open_model_folder(path)
     network = load_network(folder.onnx_path, picture_shape(folder))
     graph = activation_graph(network)
-    found = find_cuts(graph, options.max_tensors)
-    chosen = named_cuts(graph, found, options.cuts) if options.cuts else candidate_cuts(graph, found)
+    all_cuts = find_cuts(graph, options.max_tensors)
+    chosen = named_cuts(graph, all_cuts, options.cuts) if options.cuts else candidate_cuts(graph, all_cuts)
     if not chosen:
         raise ModelError(
             f"{path}: behind the first layer no {options.max_tensors} float32 tensors or fewer, of known "
@@ -114,11 +114,11 @@ def split_model(
     calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
         workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
-        halves = [workshop.cut(one) for one in progress.track(chosen, "heads and tails")]
+        halves = [workshop.cut(numbers) for numbers in progress.track(chosen, "heads and tails")]
         if options.cuts:
             cuts = _all_cuts(workshop, halves, progress)
         else:
-            # A cut that takes more bytes than the picture loses to it in both: features are dear there.
+            # A cut that takes more bytes than the picture is worse in both time and bytes.
             cuts = _best_cuts(workshop, halves, calibration.jpeg_bytes, progress)
             cuts = cuts or _best_cuts(workshop, halves, math.inf, progress)
         if not cuts:
@@ -128,7 +128,7 @@ def split_model(
     profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
     plan = msgspec.structs.replace(plan, profiles=(profile,))
     write_split_plan(path, plan)
-    return SplitReport(plan, len(found), len(chosen), workshop.largest_difference, calibration.jpeg_bytes)
+    return SplitReport(plan, len(all_cuts), len(chosen), workshop.largest_difference, calibration.jpeg_bytes)
 
 
 def picture_shape(folder: ModelFolder) -> tuple[int, int, int]:
@@ -141,26 +141,26 @@ def picture_shape(folder: ModelFolder) -> tuple[int, int, int]:
 def _best_cuts(
     workshop: "_Workshop", halves: Sequence["_Halves"], limit_bytes: float, progress: Progress
 ) -> list[Cut]:
-    """Those that no other beats in head time and bytes, by head time.
+    """The cuts that no other beats in head time and bytes, by head time.
 
-    In that order a cut has to take fewer bytes than `limit_bytes` and than all before it; it is given up as
+    In that order a cut must take fewer bytes than `limit_bytes` and than all before it; its search stops as
     soon as it cannot.
     """
     options = workshop.options
-    heads = {one.name: network_run(head_path(workshop.scratch, one.name), options.threads) for one in halves}
+    heads = {h.name: network_run(head_path(workshop.scratch, h.name), options.threads) for h in halves}
     seconds = interleaved_medians(heads, options.rounds)
     cuts: list[Cut] = []
-    for one in progress.track(sorted(halves, key=lambda one: seconds[one.name]), "codings"):
-        cut = workshop.code(one, cuts[-1].feature_bytes if cuts else limit_bytes)
+    for by_time in progress.track(sorted(halves, key=lambda h: seconds[h.name]), "codings"):
+        cut = workshop.code(by_time, cuts[-1].feature_bytes if cuts else limit_bytes)
         if cut is not None:
             cuts.append(cut)
     return cuts
 
 
 def _all_cuts(workshop: "_Workshop", halves: Sequence["_Halves"], progress: Progress) -> list[Cut]:
-    """All that keep enough, as they come."""
-    found = [workshop.code(one, math.inf) for one in progress.track(halves, "codings")]
-    return [cut for cut in found if cut is not None]
+    """All cuts with enough fidelity, in order."""
+    cuts = [workshop.code(of_cut, math.inf) for of_cut in progress.track(halves, "codings")]
+    return [cut for cut in cuts if cut is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class _Workshop:
         )
 
     def _verify(self, name: str, head: Half, tail: Half) -> None:
-        """Uncoded, the two halves must say what the whole says."""
+        """Check that the uncoded halves give the outputs of the whole network."""
         for number in range(min(4, len(self.calibration.inputs))):
             parts = tail.run(head.run([self.calibration.inputs[number]]))
             difference = largest_difference(self.calibration.outputs[number], parts)

@@ -27,7 +27,7 @@ _STYLE: dict[Any, Any] = {
 
 
 class Palette:
-    """Colours of modes, in the order in which they are first asked for."""
+    """Colours of modes, in the order of their first use."""
 
     def __init__(self) -> None:
         self._modes: list[str] = []

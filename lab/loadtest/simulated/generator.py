@@ -132,12 +132,12 @@ class _Worker:
         self._process.kill()
 
     def wait_until_ready(self) -> None:
-        """Wait for its edges to be connected; its own limit bounds that."""
+        """Wait for its edges to be connected, within the limit of the worker itself."""
         if self._stdout.readline() != b"ready\n":
             raise self._failed()
 
     def result(self) -> GeneratorResult:
-        """Its measurements; its own limits bound the wait."""
+        """Its measurements, within the limits of the worker itself."""
         size = self._stdout.readline()
         if not size.strip().isdigit():
             raise self._failed()

@@ -70,7 +70,7 @@ class GeneratorServicer:
         return msgspec.msgpack.encode(result)
 
     def close(self) -> None:
-        """End what is running."""
+        """End the job that is running."""
         if self._playing is not None:
             self._playing.abort()
         self._stack.close()

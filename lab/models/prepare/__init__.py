@@ -1,1 +1,1 @@
-"""`spillover lab prepare` and `lab import`: published weights and networks become model folders."""
+"""`lab prepare` and `lab import`: make model folders of published weights and networks."""

@@ -1,4 +1,4 @@
-"""`spillover lab profile`: runs alone on a Pi, with nothing installed but the edge."""
+"""`spillover lab profile`: runs on a Pi with the packages of the edge alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -50,15 +50,23 @@ def network_run(path: Path, threads: int) -> Callable[[], object]:
 
 
 def interleaved_medians(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call; every round makes each call once, after one round to warm up."""
+    """Median seconds of each call."""
+    return {name: median(seconds) for name, seconds in interleaved_seconds(runs, rounds).items()}
+
+
+def interleaved_seconds(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round; every round makes each call once, every other one in reverse order.
+
+    One round before the first warms up.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
-        for name, run in runs.items():
+        for name in runs if number % 2 else reversed(list(runs)):
             started = time.perf_counter()
-            run()
+            runs[name]()
             if number:
                 times[name].append(time.perf_counter() - started)
-    return {name: median(seconds) for name, seconds in times.items()}
+    return times
 
 
 def merged(plan: SplitPlan, profiles: Sequence[DeviceProfile]) -> tuple[DeviceProfile, ...]:

@@ -1,1 +1,1 @@
-"""`spillover lab quantize`: a float model becomes INT8, and both are measured side by side."""
+"""`lab quantize`: quantises a float model to INT8, and measures both side by side."""

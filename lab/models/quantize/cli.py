@@ -1,6 +1,7 @@
 """`spillover lab quantize`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,7 +44,12 @@ FEW_PICTURES = 16
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave float the nodes whose name it finds.")
 @click.option("--quantize-all", is_flag=True, help="Also the layers that stay float by default.")
 @click.option(
-    "--pictures", type=click.IntRange(min=1), default=128, show_default=True, help="Calibrate on at most."
+    "--pictures",
+    "max_pictures",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Calibrate on at most.",
 )
 @click.option(
     "--data",
@@ -52,19 +58,16 @@ FEW_PICTURES = 16
 )
 @click.option("--json", "json_path", type=OUTPUT, help="Figures go here.")
 @click.option("--force", is_flag=True, help="Replace the output folder.")
-def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
+def quantize(
     model: Path,
     calibration: Path,
     out: Path | None,
-    activations: str,
-    method: str,
-    seven_bit: str,
-    exclude: tuple[str, ...],
-    quantize_all: bool,
-    pictures: int,
     data: Path | None,
     json_path: Path | None,
+    *,
+    quantize_all: bool,
     force: bool,
+    **settings: Any,  # noqa: ANN401 - Recipe types them
 ) -> None:
     """Quantise MODEL (a folder or a prepared name) to INT8 and measure both on this device.
 
@@ -87,17 +90,7 @@ def quantize(  # noqa: PLR0913, PLR0917 - one parameter an option
     from spillover.lab.models.quantize.recipe import Recipe
     from spillover.lab.terminal import Bar, open_console
 
-    recipe = msgspec.convert(
-        {
-            "activations": activations,
-            "method": method,
-            "seven_bit": seven_bit,
-            "exclude": exclude,
-            "keep_sensitive_float": not quantize_all,
-            "max_pictures": pictures,
-        },
-        Recipe,
-    )
+    recipe = msgspec.convert(settings | {"keep_sensitive_float": not quantize_all}, Recipe)
     labelled = open_labelled_set(data) if data else None
     target = out or default_target(model)
     outcome = quantize_folder(model, target, calibration, recipe, labelled, Bar(), force=force)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from rich.console import Console
@@ -10,7 +11,8 @@ from spillover.common.model.manifest import ModelFolder
 from spillover.common.model.session import Model
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.data.pictures import Picture
-from spillover.lab.models.quantize.cost import ONE_THREAD, interleaved_times, peak_memory_mb
+from spillover.lab.models.profile.timing import interleaved_seconds
+from spillover.lab.models.quantize.cost import ONE_THREAD, peak_memory_mb
 from spillover.lab.models.quantize.outputs import EXACT_PICTURES, Answers, compare_answers
 from spillover.lab.pairs.evaluate.mixture import mixture_of
 from spillover.lab.terminal import Progress, table
@@ -70,15 +72,18 @@ def compare(
     answers = compare_answers(float_folder, int8_folder, shown, progress)
     float_model, int8_model = Model(float_folder, ONE_THREAD), Model(int8_folder, ONE_THREAD)
     tensor, _ = float_model.prepare(shown[0].image())
-    times = interleaved_times(float_model, int8_model, tensor[None], rounds)
+    runs = {"float": lambda: float_model.run(tensor[None]), "int8": lambda: int8_model.run(tensor[None])}
+    float_s, int8_s = interleaved_seconds(runs, rounds).values()
+    # The median of the rounds' ratios: a disturbance of the machine affects both models of a round alike.
+    speedup = median(a / b for a, b in zip(float_s, int8_s, strict=True))
     metric, before, after = _accuracy(labelled, answers)
-    recommendation, reason = recommend(times.speedup, answers.agreement, before, after)
+    recommendation, reason = recommend(speedup, answers.agreement, before, after)
     return Comparison(
-        float_model=_figures(float_folder, times.float_ms, before),
-        int8_model=_figures(int8_folder, times.int8_ms, after),
+        float_model=_figures(float_folder, 1e3 * median(float_s), before),
+        int8_model=_figures(int8_folder, 1e3 * median(int8_s), after),
         pictures=len(shown),
         metric=metric,
-        speedup=times.speedup,
+        speedup=speedup,
         agreement=answers.agreement,
         output_error=answers.output_error,
         exact_output_error=answers.exact_error,

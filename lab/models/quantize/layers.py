@@ -38,11 +38,11 @@ def excluded_nodes(graph: onnx.GraphProto, patterns: Sequence[str]) -> set[str]:
     """Names of the nodes that one of the regular expressions finds.
 
     Raises:
-        ConfigError: a pattern is no regular expression, or finds nothing (a typing mistake would otherwise
+        ConfigError: a pattern is no regular expression, or finds no node (a typing mistake would otherwise
             quantise what should stay float).
     """
     names = [node.name for node in graph.node]
-    found: set[str] = set()
+    excluded: set[str] = set()
     for pattern in patterns:
         try:
             hits = [name for name in names if re.search(pattern, name)]
@@ -50,8 +50,8 @@ def excluded_nodes(graph: onnx.GraphProto, patterns: Sequence[str]) -> set[str]:
             raise ConfigError(f"exclude: {pattern!r} is not a regular expression: {error}") from error
         if not hits:
             raise ConfigError(f"exclude: {pattern!r} finds no node; they have names like {names[:3]}")
-        found.update(hits)
-    return found
+        excluded.update(hits)
+    return excluded
 
 
 def sensitive_nodes(graph: onnx.GraphProto, task: Task) -> set[str]:

@@ -38,7 +38,7 @@ _ACTIVATIONS = {Activations.U8: QuantType.QUInt8, Activations.S8: QuantType.QInt
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What was done: the nodes left float by name, and how many pictures the ranges come from."""
+    """The names of the nodes left float, and the number of calibration pictures."""
 
     float_nodes: tuple[str, ...]
     pictures: int

@@ -56,7 +56,7 @@ def random_curve(mixture: Mixture, random: np.random.Generator) -> Curve:
 
 
 def oracle_curve(mixture: Mixture) -> Curve:
-    """Send the pictures that gain most first, which takes the labels to know."""
+    """Send the pictures that gain most first, judged by the labels."""
     return curve_of(mixture, np.argsort(-mixture.reward(), kind="stable"))
 
 

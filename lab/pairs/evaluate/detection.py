@@ -38,8 +38,8 @@ class MatchedBoxes:
 
         categories = sorted(category["id"] for category in truth.instances["categories"])
         known = COCO(copy.deepcopy(dict(truth.instances)))
-        found = known.loadRes(_results(truth, categories, predictions))
-        evaluation = COCOeval_faster(known, found, "bbox", print_function=_silent, separate_eval=True)
+        results = known.loadRes(_results(truth, categories, predictions))
+        evaluation = COCOeval_faster(known, results, "bbox", print_function=_silent, separate_eval=True)
         evaluation.params.imgIds = sorted(truth.image_ids)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [_WHOLE_AREA], ["all"]
         evaluation.params.maxDets = [MAX_DETECTIONS]

@@ -1,7 +1,9 @@
 """An evaluation as a table on the terminal and as a plot in a file."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from spillover.lab.pairs.evaluate.accuracy_curve import SHARES
 from spillover.lab.pairs.evaluate.evaluation import Evaluation
 from spillover.lab.terminal import open_console, table
 
@@ -26,16 +28,32 @@ def _share(gap_share: float | None) -> str:
 
 def save_plot(evaluation: Evaluation, path: Path) -> None:
     """Accuracy over the share sent, one line a policy; oracle and random are dashed."""
+    lines = {name: [point.accuracy for point in curve] for name, curve in evaluation.curves.items()}
+    title = f"{evaluation.edge_model} → {evaluation.cloud_model} on {evaluation.data}"
+    save_lines(path, lines, {}, ylabel=_METRICS[evaluation.metric], title=title)
+
+
+def save_lines(
+    path: Path,
+    lines: Mapping[str, Sequence[float]],
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    ylabel: str,
+    title: str,
+) -> None:
+    """A plot of one line a policy over the share sent; solid lines have their bands (low, high) shaded."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    for name, curve in evaluation.curves.items():
+    shares = [100 * share for share in SHARES]
+    for name, line in lines.items():
         style = {"oracle": "k--", "random": "k:"}.get(name, "o-")
-        shares, accuracies = [100 * p.offload for p in curve], [p.accuracy for p in curve]
-        axes.plot(shares, accuracies, style, label=name, linewidth=1.6, markersize=4)
-    axes.set(xlabel="pictures sent to the cloud, %", ylabel=_METRICS[evaluation.metric])
-    axes.set_title(f"{evaluation.edge_model} → {evaluation.cloud_model} on {evaluation.data}", fontsize=11)
+        (drawn,) = axes.plot(shares, line, style, label=name, markersize=4)
+        if name in bands and style == "o-":
+            axes.fill_between(shares, *bands[name], color=drawn.get_color(), alpha=0.08, linewidth=0)
+    axes.set(xlabel="pictures sent to the cloud, %", ylabel=ylabel)
+    axes.set_title(title, fontsize=11)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from spillover.lab.pairs.evaluate.evaluation_report import save_lines
 from spillover.lab.pairs.fit.fitting import Fit
 from spillover.lab.terminal import open_console, table
 
@@ -23,7 +24,7 @@ def print_fit(fit: Fit) -> None:
 
 
 def fit_cells(fit: Fit) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the table, without the two shares that say nothing: none sent, and all."""
+    """Headings and rows of the table, without the trivial shares of 0 and 100 %."""
     headings = ["policy", *(f"{point.offload:.0%}" for point in fit.curves["random"][1:-1])]
     rows = []
     for name, curve in fit.curves.items():
@@ -42,22 +43,10 @@ def _cell(share: float | None, low: float | None, high: float | None) -> str:
 
 def save_fit_plot(fit: Fit, path: Path) -> None:
     """Share of the gap closed over the share sent; the intervals are shaded."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in fit.curves.items():
-        x = [100 * p.offload for p in curve]
-        style = {"oracle": "k--", "random": "k:"}.get(name, "o-")
-        (line,) = axes.plot(x, [100 * (p.gap_share or 0) for p in curve], style, label=name, markersize=4)
-        if style == "o-":
-            low, high = zip(
-                *((100 * (i.low or 0), 100 * (i.high or 0)) for i in fit.intervals[name]), strict=True
-            )
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.08, linewidth=0)
-    axes.set(xlabel="pictures sent to the cloud, %", ylabel="share of the gap closed, %")
-    axes.set_title(f"{fit.file.edge.model} → {fit.file.cloud_model}, cross-fitted", fontsize=11)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=140)
+    lines = {name: [100 * (p.gap_share or 0) for p in curve] for name, curve in fit.curves.items()}
+    bands = {
+        name: ([100 * (i.low or 0) for i in intervals], [100 * (i.high or 0) for i in intervals])
+        for name, intervals in fit.intervals.items()
+    }
+    title = f"{fit.file.edge.model} → {fit.file.cloud_model}, cross-fitted"
+    save_lines(path, lines, bands, ylabel="share of the gap closed, %", title=title)

@@ -42,7 +42,7 @@ class Pair:
     plain_threshold: float = 0.5
     """The same for `plain_predictions`."""
     means: tuple[str, ...] = ("look",)
-    """What was done to `plain_predictions` to get `edge_predictions`."""
+    """How `edge_predictions` differ from `plain_predictions`."""
 
 
 def predict_pair(
@@ -116,7 +116,7 @@ def calibrated(pair: Pair) -> Pair:
 
 
 def _classes(folder: Path, predictions: Sequence[Prediction]) -> int:
-    """How many classes the model knows: its labels, its output, or the highest class it has named."""
+    """The number of the model's classes: by its labels, its output, or its highest predicted class."""
     labels = open_model_folder(folder).labels
     if labels:
         return len(labels)

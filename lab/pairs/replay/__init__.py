@@ -1,1 +1,1 @@
-"""What another policy, budget or link would have made of the frames of a log."""
+"""`lab replay`: plays the frames of a log under another policy, budget or link."""

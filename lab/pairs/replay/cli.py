@@ -75,7 +75,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     link can have the answer back in time and the budget pays for it. Shows what was sent, the share that was
     back by its deadline, and the share of all expected gain that arrived.
 
-    First every decision of the log is made again from its own inputs; those that come out otherwise are
+    First every decision of the log is repeated from its logged inputs; those that come out differently are
     named.
 
     With --policy frames are scored anew, from the edge's answers in the log. Where the cloud has answered,

@@ -15,6 +15,7 @@ from spillover.lab.pairs.replay.simulate import (
 )
 from spillover.lab.pairs.replay.trace import LinkTrace
 from spillover.lab.pairs.replay.truth import Judge
+from spillover.lab.terminal import open_console, table
 
 BUCKET_FRAMES = 20
 
@@ -83,27 +84,26 @@ def _row(link: str, policy: str, outcome: Outcome, budget_bytes: float | None, a
 
 def print_table(rows: Sequence[Row]) -> None:
     """One row a link and policy."""
-    from rich.table import Table
-
-    from spillover.lab.terminal import open_console
-
-    table = Table(caption="on time: of what was sent; gain: of all expected gain, what arrived in time")
-    table.add_column("link")
-    table.add_column("policy", no_wrap=True)
     judged = any(row.accuracy is not None for row in rows)
-    titles = ("frames", "sent", "on time", "gain", "MB", "MB over budget")
-    for title in (*titles, "accuracy") if judged else titles:
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(
-            row.link,
-            row.policy,
-            str(row.frames),
-            str(row.sent),
-            f"{row.on_time_share:.1%}",
-            f"{row.gain_share:.0%}",
-            f"{row.bytes_sent / 1e6:.1f}",
-            f"{row.over_budget_bytes / 1e6:.1f}",
-            *([f"{row.accuracy:.4f}"] if row.accuracy is not None else []),
-        )
-    open_console().print(table)
+    headings = ("link", "policy", "frames", "sent", "on time", "gain", "MB", "MB over budget")
+    made = table(
+        (*headings, "accuracy") if judged else headings,
+        map(_cells, rows),
+        caption="on time: of what was sent; gain: of all expected gain, what arrived in time",
+        left=("policy",),
+    )
+    open_console().print(made)
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.link,
+        row.policy,
+        str(row.frames),
+        str(row.sent),
+        f"{row.on_time_share:.1%}",
+        f"{row.gain_share:.0%}",
+        f"{row.bytes_sent / 1e6:.1f}",
+        f"{row.over_budget_bytes / 1e6:.1f}",
+        *([f"{row.accuracy:.4f}"] if row.accuracy is not None else []),
+    ]

@@ -1,4 +1,4 @@
-"""From the edge's JSON lines to frames that can be played again."""
+"""Turns the edge's JSON lines into frames to play again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +26,10 @@ def read_first_results(path: Path) -> list[Record]:
 def frames_of(
     path: Path, records: Sequence[Record], payload_bytes: float | None = None, rescore: Rescore | None = None
 ) -> list[ReplayFrame]:
-    """Frames by capture time; their gain is the logged one, or what `rescore` says.
+    """Frames by capture time; their gain is the logged one, or that of `rescore`.
 
-    A frame that was not sent tells no size: it gets `payload_bytes`, or the median of those that were sent.
+    A frame that was not sent has no logged size and gets `payload_bytes`, or the median of those that were
+    sent.
 
     Raises:
         SourceError: no size is known, or no frame has a gain.

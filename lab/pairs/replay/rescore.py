@@ -1,4 +1,4 @@
-"""Scores the frames of a log by another policy than the one that was in force."""
+"""Scores the frames of a log by another policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ def rescore_by(policy: str, records: Sequence[Record], report_threshold: float) 
     """What a record would have scored: `policy` is a score's name or the path of a gain file.
 
     The edge's answer to a frame that the cloud has answered is taken from another record of the same picture.
-    Of classifications a log holds the best five classes, of detections the reported boxes: scores are what
-    these tell.
+    Of classifications a log holds the best five classes, of detections the reported boxes; scores are
+    computed from these.
 
     Raises:
         ConfigError: there is no such score, or it is for the other task.

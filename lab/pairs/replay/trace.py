@@ -1,4 +1,4 @@
-"""A link over time: how many bytes a second it carries and how long the way is, from a CSV or from a model.
+"""Link traces: bytes a second and round trip over time, from a CSV or from a model.
 
 CSV columns: `at_s` (from 0, rising), `rate_bytes_per_s` (0 is an outage), `rtt_s`. A line holds
 until the next; the trace begins again after its last line, which says where it ends.
@@ -20,7 +20,7 @@ from spillover.common.errors import SourceError
 COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
 DURATION_S = 600.0
 FOREVER = 1e9
-"""Seconds, or times of a trace, after which nobody waits."""
+"""Seconds, or repeats of a trace, that count as never."""
 _STEP_S = 0.5
 
 
@@ -58,11 +58,11 @@ class LinkTrace:
 
     @property
     def steps(self) -> Sequence[Step]:
-        """The lines in order; the last one only says where the trace ends."""
+        """The lines in order; the last one only marks the end of the trace."""
         return self._steps
 
     def at(self, time_s: float) -> Step:
-        """The line that holds at a time; the first at one that never comes."""
+        """The line that holds at a time; the first at an infinite time."""
         if not math.isfinite(time_s):
             return self._steps[0]
         return self._steps[bisect_right(self._starts, time_s % self.duration_s) - 1]
@@ -105,17 +105,6 @@ def read_trace(path: Path) -> LinkTrace:
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(f"{path}, line {line}: needs numbers {', '.join(COLUMNS)}") from error
     return LinkTrace(path.stem, steps)
-
-
-def write_trace(path: Path, trace: LinkTrace) -> None:
-    """Write a CSV that `read_trace` reads."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        steps = (trace.at(at) for at in np.arange(0, trace.duration_s, _STEP_S))
-        writer.writerows([round(n, 4) for n in (s.at_s, s.rate_bytes_per_s, s.rtt_s)] for s in steps)
-        last = trace.at(trace.duration_s - _STEP_S)
-        writer.writerow([trace.duration_s, round(last.rate_bytes_per_s, 4), round(last.rtt_s, 4)])
 
 
 def constant(_: np.random.Generator) -> list[tuple[float, float]]:

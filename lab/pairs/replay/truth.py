@@ -1,4 +1,4 @@
-"""How many answers of a replay would have been right, where the pictures of a log have labels."""
+"""Accuracy of a replay's answers, where the pictures of a log have labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ class Judge:
         return len(self._places)
 
     def accuracy(self, frames: Sequence[ReplayFrame], arrived: Sequence[bool]) -> float:
-        """Accuracy when the cloud has answered the frames that `arrived` names, and the edge the others."""
+        """Accuracy when the cloud answered the frames marked in `arrived`, and the edge the others."""
         sent = np.zeros(len(self._places), np.bool_)
         for frame, has_arrived in zip(frames, arrived, strict=True):
             if has_arrived and frame.source in self._places:
@@ -61,8 +61,8 @@ def open_judge(data: Path, logs: Sequence[Path]) -> Judge:
 
 def _answers(records: Sequence[Record], *, cloud: bool) -> dict[str, Prediction]:
     """By picture; the first of each side."""
-    found: dict[str, Prediction] = {}
+    answers: dict[str, Prediction] = {}
     for record in records:
         if record.source and (record.answered_by == AnsweredBy.CLOUD.value) is cloud:
-            found.setdefault(record.source, prediction_of(record))
-    return found
+            answers.setdefault(record.source, prediction_of(record))
+    return answers

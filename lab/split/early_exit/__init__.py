@@ -1,1 +1,1 @@
-"""An early exit on a network's own backbone: the edge answers from the features that it would send anyway."""
+"""`lab early-exit`: the edge answers from the features that it may send anyway."""

@@ -3,25 +3,23 @@
 import numpy as np
 import pytest
 
-from benchmarks.policy.held_out import at, held_out
 from spillover.common.errors import ModelError, SourceError
 from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.policy.gain import EdgeSide, GainModel
-from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
-from spillover.lab.data.pictures import ArrayPicture
+from spillover.edge.policy.gain import GainModel
+from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.mixture import mixture_of
 from spillover.lab.pairs.fit.calibrate import boxes_of, fit_calibration, out_of_fold
 from spillover.lab.pairs.fit.fitting import fit_pair
-from spillover.lab.pairs.fit.pair import Pair, calibrated
+from spillover.lab.pairs.fit.pair import Pair
 from spillover.lab.pairs.fit.ridge import PENALTIES, cross_fitted, fit_ridge
 from spillover.lab.pairs.fit.targets import BoxGain, ClassGain, fit_temperature, taught_by
 from spillover.lab.terminal import Silent
+from tests.support.pairs import SIDE, boxes, classifications, pair, too_bold
 
 pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(0)
-SIDE = EdgeSide("e@1", "0" * 64, 0.1)
 
 
 def test_ridge_finds_the_weights_it_was_made_from() -> None:
@@ -70,29 +68,6 @@ def test_no_picture_is_scored_by_an_estimator_that_has_seen_it() -> None:
     assert max(abs(np.corrcoef(s, noise)[0, 1]) for s in scores) < 0.4
 
 
-def classifications(count: int) -> tuple[list[Prediction], list[Prediction], np.ndarray]:
-    """An edge that is often wrong when it says class 0, and a cloud that is never wrong."""
-    truth = RNG.integers(0, 3, count)
-    edge: list[Prediction] = []
-    for label in truth:
-        says = 0 if label == 1 and RNG.random() < 0.4 else label
-        order = [says, *(c for c in range(3) if c != says)]
-        edge.append(Classification(np.array(order, np.int32), np.array([0.7, 0.2, 0.1], np.float32)))
-    cloud: list[Prediction] = [
-        Classification(
-            np.roll(np.arange(3), -int(t)).astype(np.int32), np.array([0.9, 0.05, 0.05], np.float32)
-        )
-        for t in truth
-    ]
-    return edge, cloud, truth.astype(np.int64)
-
-
-def pair(task: Task, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
-    """A pair over pictures that nobody looks at."""
-    pictures = tuple(ArrayPicture(str(i), np.full((1, 1, 3), i % 256, np.uint8)) for i in range(len(edge)))
-    return Pair(task, SIDE, "c@1", 3, edge, edge, edge, cloud, LabelledSet("set", pictures, truth))
-
-
 @pytest.mark.parametrize("teacher", [False, True])
 def test_the_fit_learns_what_confidence_cannot_say(teacher: bool) -> None:
     """Where the edge is equally confident of right and wrong, knowing its weak class closes the gap."""
@@ -138,23 +113,6 @@ def test_classes_are_weighed_by_the_pictures_that_may_be_seen() -> None:
     assert seen[0] < seen[1]
     fewer = gain.class_weight(np.array([2]))
     assert fewer[0] > fewer[1]
-
-
-def boxes(confidence: list[float], class_id: int = 0) -> Detections:
-    """Boxes side by side."""
-    left = 60 * np.arange(len(confidence), dtype=np.float32)
-    return Detections(
-        np.stack([left, 0 * left, left + 50, 0 * left + 50], axis=1),
-        np.array(confidence, np.float32),
-        np.full(len(confidence), class_id, np.int32),
-    )
-
-
-def too_bold(count: int) -> tuple[list[Prediction], list[Prediction]]:
-    """An edge that says 0.8 where the cloud says 0.4, and 0.4 where it says 0.1 or has no box."""
-    edge: list[Prediction] = [boxes([0.8, 0.4]) for _ in range(count)]
-    cloud: list[Prediction] = [boxes([0.4, 0.1]) if i % 2 else boxes([0.4]) for i in range(count)]
-    return edge, cloud
 
 
 def test_the_edge_is_put_on_the_clouds_scale() -> None:
@@ -227,25 +185,6 @@ def _two(best: int, probability: float) -> Classification:
     return Classification(
         np.array([best, 1 - best], np.int32), np.array([probability, 1 - probability], np.float32)
     )
-
-
-def test_halves_are_judged_by_what_the_other_half_taught() -> None:
-    """What can be learnt is learnt from either half; five splits, both ways."""
-    edge, cloud, truth = classifications(300)
-    found = held_out(pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)), Silent())
-    assert found["expected_gain"].shape == (10, 8)
-    assert found["expected_gain"][:, at(0.75)] == pytest.approx(1.0)
-    assert found["expected_gain"][:, at(0.5)].mean() > found["max_softmax"][:, at(0.5)].mean() + 0.15
-
-
-def test_a_half_is_calibrated_by_the_other() -> None:
-    """Detectors too: the calibration of the half that is judged comes from pictures it does not hold."""
-    edge, cloud = too_bold(20)
-    truth = taught_by(Task.DETECTION, cloud, 3)
-    whole = calibrated(pair(Task.DETECTION, edge, cloud, truth))
-    found = held_out(whole, Silent())
-    assert set(found) == {"mean_score", "near_threshold", "expected_gain"}
-    assert np.isfinite(found["expected_gain"]).all()
 
 
 def test_too_few_pictures_are_refused() -> None:

@@ -11,7 +11,7 @@ from spillover.common.errors import ModelError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import DeviceProfile, open_split_plan
 from spillover.lab.models.profile.cli import profile
-from spillover.lab.models.profile.timing import interleaved_medians, merged
+from spillover.lab.models.profile.timing import interleaved_seconds, merged
 from tests.support.splitting import residual_classifier, split_classifier
 
 
@@ -71,15 +71,16 @@ def test_a_model_that_was_not_split_says_how(tmp_path):
 
 
 def test_every_run_is_made_once_a_round():
-    """In turn, after one round to warm up."""
+    """In turns of alternating order, after one round to warm up."""
     calls = []
-    interleaved_medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
-    assert calls == ["a", "b"] * 3
+    times = interleaved_seconds({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["b", "a", "a", "b", "b", "a"]
+    assert [len(seconds) for seconds in times.values()] == [2, 2]
 
 
 def test_profiling_imports_nothing_that_a_pi_has_not():
     """`lab profile` runs with what the edge installs: no onnx, rich or matplotlib."""
-    heavy = "{'onnx', 'rich', 'matplotlib', 'sympy', 'psutil', 'grpc'}"
+    heavy = "{'onnx', 'rich', 'matplotlib', 'sympy', 'psutil', 'grpc', 'scipy', 'jinja2'}"
     modules = "spillover.lab.models.profile.cli, spillover.lab.models.profile.timing"
     code = f"import sys, {modules}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

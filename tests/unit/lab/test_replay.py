@@ -28,7 +28,7 @@ from spillover.lab.pairs.replay.cli import replay
 from spillover.lab.pairs.replay.compare import compare
 from spillover.lab.pairs.replay.remake import follows, made_again
 from spillover.lab.pairs.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
-from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace, write_trace
+from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace
 from spillover.lab.records import read_records
 from tests.support.policies import decide, policy_of
 
@@ -66,17 +66,12 @@ def test_a_transfer_takes_until_its_bytes_are_through(
     assert carried == pytest.approx(size, abs=1 + jumps * max(largest, 1e4) * (finish_s - start_s) / 4000)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_trace_survives_the_disk(tmp_path: Path, name: str) -> None:
-    """A written trace is the same link."""
-    trace = model_trace(name)
-    write_trace(tmp_path / f"{name}.csv", trace)
-    back = read_trace(tmp_path / f"{name}.csv")
-    assert back.duration_s == trace.duration_s
-    for at in (0.1, 85.2, 300.7, 599.9):
-        assert back.at(at).rate_bytes_per_s == pytest.approx(
-            trace.at(at).rate_bytes_per_s, rel=1e-3, abs=1e-3
-        )
+def test_a_trace_is_read_line_by_line(tmp_path: Path) -> None:
+    """A line holds until the next; the last one says where the trace ends."""
+    (tmp_path / "link.csv").write_text("at_s,rate_bytes_per_s,rtt_s\n0,1e6,0.05\n2.5,0,0.05\n4,1e6,0.05\n")
+    trace = read_trace(tmp_path / "link.csv")
+    assert (trace.name, trace.duration_s) == ("link", 4)
+    assert [trace.at(at).rate_bytes_per_s for at in (0, 2.4, 2.5, 3.9, 4.1)] == [1e6, 1e6, 0, 0, 1e6]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reads the tensors of a PyTorch checkpoint without PyTorch, and without running what is in it."""
+"""Reads the tensors of a PyTorch checkpoint without PyTorch, and without running code from it."""
 
 from spillover.lab.models.prepare.checkpoint.files import read_checkpoint
 

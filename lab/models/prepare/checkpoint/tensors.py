@@ -1,4 +1,4 @@
-"""What a checkpoint's pickle may describe: tensors as views of storages, checked before they become arrays.
+"""The tensors that a checkpoint's pickle may describe: views of storages, checked before they become arrays.
 
 The names and argument orders are PyTorch's (`torch/_utils.py`, `torch/serialization.py`).
 """

@@ -1,7 +1,7 @@
 """A pickle reader that can build containers, OrderedDict and tensor references, and nothing else.
 
-A pickle is a program. This one may call three functions of ours; every other name it asks for is refused and
-named. Memory is bounded as well: the opcodes are walked before they run, because a few bytes can ask the
+A pickle is a program. It may call three functions of this package; every other name is refused with an error.
+Memory is bounded as well: the opcodes are walked before they run, because a few bytes can ask the
 interpreter's memo table or string buffer for gigabytes.
 """
 
@@ -63,7 +63,7 @@ def load_pickle(stream: BinaryIO) -> object:
 
 
 def _measured(stream: BinaryIO) -> bytes:
-    """The bytes up to the STOP opcode, none of which asks for more memory than the pickle is long."""
+    """The bytes up to the STOP opcode; refuses opcodes that need more memory than the pickle is long."""
     start, highest_memo = stream.tell(), 0
     for opcode, argument, position in pickletools.genops(stream):
         if opcode.name in _MEMO_OPCODES and isinstance(argument, int):

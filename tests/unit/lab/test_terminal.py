@@ -1,4 +1,4 @@
-"""Where the workbench prints."""
+"""The terminal, where tables are printed."""
 
 import pytest
 
