@@ -1,9 +1,10 @@
 """The activations of an ONNX graph: tensors that depend on the input, and the nodes that compute them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 
 import onnx
@@ -62,13 +63,16 @@ class ActivationGraph:
         return tuple(masks)
 
     def computes(self, cut: Sequence[int]) -> bool:
-        """Whether anything with weights is before `cut`: else it is the picture itself in another form."""
-        mask = 0
-        for number in cut:
-            mask |= self.ancestors[number]
-        return any(
-            tensor.operator in _WEIGHTED for number, tensor in enumerate(self.tensors) if mask >> number & 1
-        )
+        """Whether a layer with weights is before `cut`; else it is the picture itself in another form."""
+        return any(tensor.operator in _WEIGHTED for tensor in self._head(cut))
+
+    def head_macs(self, cut: Sequence[int]) -> int:
+        """Multiply-adds of all that `cut` depends on."""
+        return sum(tensor.macs for tensor in self._head(cut))
+
+    def _head(self, cut: Sequence[int]) -> Iterator[Tensor]:
+        mask = reduce(or_, (self.ancestors[member] for member in cut))
+        return (tensor for number, tensor in enumerate(self.tensors) if mask >> number & 1)
 
     @cached_property
     def users(self) -> tuple[tuple[int, ...], ...]:
@@ -78,13 +82,6 @@ class ActivationGraph:
             for source in tensor.sources:
                 users[source].append(number)
         return tuple(map(tuple, users))
-
-    def head_macs(self, cut: Sequence[int]) -> int:
-        """Multiply-adds of all that `cut` depends on."""
-        mask = 0
-        for number in cut:
-            mask |= self.ancestors[number]
-        return sum(tensor.macs for number, tensor in enumerate(self.tensors) if mask >> number & 1)
 
 
 def load_network(path: Path, picture: Sequence[int] = ()) -> onnx.ModelProto:

@@ -6,8 +6,9 @@ them is faster depends on the device.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,7 @@ from spillover.common.model.manifest import (
     file_sha256,
     open_model_folder,
 )
-from spillover.lab.data.pictures import Picture
-from spillover.lab.files import package_file
+from spillover.lab.files import package_file, write_json
 from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
 from spillover.lab.models.folder import NO_DIGEST, building, finish
 from spillover.lab.models.prepare.presets import imagenet_labels
@@ -102,9 +102,9 @@ def prepare_pair(
         ModelError: the weights have another digest than expected.
     """
     models = (home or cache_home()) / "models"
-    builder = _Builder(force, console)
-    builder.ensure(models / EDGE_FLOAT_MODEL, _build_of(LITE0), lambda at: _write_float(at, LITE0))
-    builder.ensure(models / CLOUD_MODEL, _build_of(LITE2), lambda at: _write_float(at, LITE2))
+    ensure = partial(_ensure, force=force, console=console)
+    ensure(models / EDGE_FLOAT_MODEL, _build_of(LITE0), lambda at: _write_float(at, LITE0))
+    ensure(models / CLOUD_MODEL, _build_of(LITE2), lambda at: _write_float(at, LITE2))
     float_model = open_model_folder(models / EDGE_FLOAT_MODEL)
     wanted = {
         "builder": BUILDER,
@@ -115,31 +115,27 @@ def prepare_pair(
     if calibration is not None:
         wanted["calibration"] = str(calibration.resolve())
 
-    def write_int8(at: Path) -> None:
-        _write_int8(at, float_model, _calibration_pictures(calibration), builder.progress)
-
-    builder.ensure(models / EDGE_MODEL, wanted, write_int8)
+    progress = Silent() if console is None else Bar()
+    ensure(models / EDGE_MODEL, wanted, lambda at: _write_int8(at, float_model, calibration, progress))
 
 
-class _Builder:
-    def __init__(self, force: bool, console: "Console | None") -> None:
-        self._force = force
-        self._console = console
-        self.progress: Progress = Silent() if console is None else Bar()
-
-    def ensure(self, target: Path, wanted: dict[str, Any], write: Callable[[Path], None]) -> None:
-        """Build `target` by `write` unless it is complete and its build file says all of `wanted`."""
-        if not self._force and _is_built(target, wanted):
-            return self._say(f"{target}: up to date")
-        self._say(f"{target}: building")
+def _ensure(
+    target: Path,
+    wanted: dict[str, Any],
+    write: Callable[[Path], None],
+    *,
+    force: bool,
+    console: "Console | None",
+) -> None:
+    """Build `target` by `write` unless it is complete and its build file says all of `wanted`."""
+    build = force or not _is_built(target, wanted)
+    if console is not None:
+        text = f"{target}: {'building' if build else 'up to date'}"
+        console.print(text, highlight=False, soft_wrap=True)
+    if build:
         with building(target) as folder:
             write(folder)
-            (folder / BUILD_FILE).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        return None
-
-    def _say(self, text: str) -> None:
-        if self._console is not None:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            write_json(folder / BUILD_FILE, wanted)
 
 
 def _is_built(target: Path, wanted: dict[str, Any]) -> bool:
@@ -180,18 +176,16 @@ def _write_float(folder: Path, weights: Weights) -> None:
     finish(folder, _manifest(weights), imagenet_labels())
 
 
-def _write_int8(folder: Path, source: ModelFolder, pictures: Sequence[Picture], progress: Progress) -> None:
+def _write_int8(folder: Path, source: ModelFolder, calibration: Path | None, progress: Progress) -> None:
     from spillover.lab.models.quantize.static import quantize_onnx
 
+    limit = EDGE_RECIPE.max_pictures
+    pictures = package_photographs() if calibration is None else folder_pictures(calibration, limit)
     quantize_onnx(source.onnx_path, folder / MODEL_FILE, source.manifest, EDGE_RECIPE, pictures, progress)
     name, version = EDGE_MODEL.parts
     description = f"{source.manifest.description}, static INT8"
     manifest = msgspec.structs.replace(source.manifest, name=name, version=version, description=description)
     finish(folder, manifest, source.labels)
-
-
-def _calibration_pictures(folder: Path | None) -> Sequence[Picture]:
-    return package_photographs() if folder is None else folder_pictures(folder, EDGE_RECIPE.max_pictures)
 
 
 def _manifest(weights: Weights) -> Manifest:

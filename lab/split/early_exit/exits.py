@@ -171,10 +171,11 @@ class _Samples:
         graph = activation_graph(self.network)
         number = next(n for n, tensor in enumerate(graph.tensors) if tensor.name == self.source)
         behind = [cut[0] for cut in find_cuts(graph, 1) if graph.ancestors[cut[0]] >> number & 1]
+        shape = graph.tensors[number].shape
         reachable = [
             graph.tensors[n].name
             for n in behind
-            if n != number and _layout(graph.tensors[number].shape, graph.tensors[n].shape) is not None
+            if n != number and geometry(shape, graph.tensors[n].shape, KERNEL) is not None
         ]
         step = max(1, -(-len(reachable) // MAX_TARGETS))
         yield from reachable[::step]
@@ -182,7 +183,7 @@ class _Samples:
     def try_target(self, name: str, scratch: Path) -> Exit:
         """Fit on every other picture, judge on the rest."""
         sources, targets = self.features[self.source], self.features[name]
-        layout = _layout(sources[0].shape, targets[0].shape)
+        layout = geometry(sources[0].shape, targets[0].shape, KERNEL)
         assert layout is not None  # noqa: S101 - a target was chosen by its layout
         skip = fit_skip(sources[::2], targets[::2], KERNEL, *layout)
         tail_file = scratch / "tail.onnx"
@@ -224,12 +225,6 @@ def _when_sent(same: npt.NDArray[np.float64], sure: Sequence[float]) -> dict[flo
 
 def _same(whole: Prediction, answer: Prediction) -> float:
     return float(fidelity([whole], [answer]) >= 1)
-
-
-def _layout(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, tuple[int, int]] | None:
-    if len(source) == 3 and len(target) == 1:
-        return 1, (0, 0)
-    return geometry(source, target, KERNEL)
 
 
 def _with_outputs(network: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

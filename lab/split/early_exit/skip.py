@@ -48,6 +48,8 @@ def geometry(
     source: tuple[int, ...], target: tuple[int, ...], kernel: int
 ) -> tuple[int, tuple[int, int]] | None:
     """Stride and padding (before, after) that lead from one shape to the other; None where none do."""
+    if len(source) == 3 and len(target) == 1:  # pooled
+        return 1, (0, 0)
     if len(source) != 3 or len(target) != 3 or source[1] != source[2] or target[1] != target[2]:
         return None
     stride = -(-source[1] // target[1])
