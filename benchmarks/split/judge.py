@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Prediction
+from spillover.common.types import Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.pairs.evaluate.detection import CocoSet
 from spillover.lab.pairs.evaluate.predict import ALL_BOXES
@@ -22,7 +22,7 @@ def open_model(path: Path, threads: int) -> Model:
     output = folder.manifest.output
     low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, ALL_BOXES))
     manifest = msgspec.structs.replace(folder.manifest, output=low)
-    return Model(ModelFolder(folder.path, manifest, folder.labels), SessionConfig(threads=threads))
+    return Model(replace(folder, manifest=manifest), SessionConfig(threads=threads))
 
 
 def halves(data: LabelledSet, calibration: int, evaluation: int) -> tuple[LabelledSet, LabelledSet]:
@@ -49,7 +49,7 @@ def accuracy(data: LabelledSet, predictions: Sequence[Prediction]) -> float:
     """Top-1 accuracy, or mean average precision over IoU 0.50:0.95."""
     match data.truth:
         case ClassLabels(class_id):
-            found = [p.class_id[0] for p in predictions if isinstance(p, Classification)]
+            found = [prediction.top_class for prediction in predictions]
             return float(np.mean(np.array(found) == class_id))
         case CocoTruth() as truth:
             return CocoSet(truth).mean_average_precision(predictions).ap

@@ -1,11 +1,12 @@
 """A mode of the load test as the edge's own configuration, checked before anything is started."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.temporal import build_temporal
@@ -23,7 +24,7 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
         raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
 
 
-def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
+def check_fits(edge: EdgeConfig, mode: str, task: TaskSpec[Any]) -> None:
     """Refuse a policy or a temporal correction that is not for the model's task. Raises ConfigError."""
     try:
         build_temporal(edge.temporal, task)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spillover.common.agreement import agreement
 from spillover.common.errors import SourceError
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Detections, FloatArray, Prediction
+from spillover.common.tasks import agreement
+from spillover.common.types import NO_BOXES, Prediction
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
 from spillover.lab.data.labelled import (
@@ -51,9 +51,10 @@ class Reference:
     def change_share(self) -> float | None:
         """Share of the pictures, but for the first, where the cloud's best class is not the one before.
 
-        None for detections, and for a single picture. It bounds what an answer is worth to the next frame.
+        None where answers say where things are, and for a single picture. It bounds what an answer is worth
+        to the next frame.
         """
-        best = [int(p.class_id[0]) for p in self.cloud if isinstance(p, Classification)]
+        best = [prediction.top_class for prediction in self.cloud if prediction.boxes is None]
         if len(best) < 2:
             return None
         return float(np.mean(np.diff(best) != 0))
@@ -80,12 +81,8 @@ class Reference:
             said.setdefault(self.order[record.source], prediction_of(record))
         if isinstance(self.labels.truth, ClassLabels):
             truth = self.labels.truth.class_id
-            return float(
-                np.mean(
-                    [isinstance(p, Classification) and p.class_id[0] == truth[i] for i, p in said.items()]
-                )
-            )
-        boxes = [said.get(index, _nothing()) for index in range(len(self.labels.pictures))]
+            return float(np.mean([p.top_class == truth[i] for i, p in said.items()]))
+        boxes = [said.get(index, NO_BOXES) for index in range(len(self.labels.pictures))]
         return CocoSet(self.labels.truth).mean_average_precision(boxes).ap
 
 
@@ -152,8 +149,3 @@ def _ask_model(source: str, cloud_model: Path, progress: Progress) -> Sequence[P
     if not answers:
         raise SourceError(f"no picture could be read from {source}")
     return answers
-
-
-def _nothing() -> Detections:
-    empty: FloatArray = np.zeros(0, np.float32)
-    return Detections(np.zeros((0, 4), np.float32), empty, np.zeros(0, np.int32))

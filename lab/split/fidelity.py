@@ -7,13 +7,14 @@ detector: boxes matched by class and IoU >= 0.5, best confidence first; twice th
 confidence (Dice's coefficient).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-
-from spillover.common.types import Classification, Detections, FloatArray, Prediction
-
-MATCH_IOU = 0.5
+from spillover.common.tasks import spec_for
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION, MATCH_IOU, pairwise_iou
+from spillover.common.types import Classification, Detections, Prediction
 
 
 def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
@@ -25,29 +26,34 @@ def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
 
 def kept_of(whole: Prediction, coded: Prediction) -> tuple[float, float]:
     """What one picture adds to what is kept, and to all there is; their sums' ratio is the fidelity."""
-    match whole, coded:
-        case Classification(), Classification():
-            same = whole.class_id == coded.class_id[0]
-            return float(whole.probability[same].sum()), whole.confidence
-        case Detections(), Detections():
-            there = float(whole.confidence.sum() + coded.confidence.sum())
-            return 2 * matched_confidence(whole, coded), there
-        case _:
-            raise TypeError("predictions of two tasks cannot be compared")
+    task = spec_for(whole)
+    if task.name not in _KEPT:
+        return task.agreement(whole, task.own(coded), 0.0), 1.0
+    return _KEPT[task.name](whole, task.own(coded))
 
 
 def kept_at_best(whole: Prediction) -> float:
     """What a picture adds to both where nothing is lost."""
-    match whole:
-        case Classification():
-            return whole.confidence
-        case Detections():
-            return 2 * float(whole.confidence.sum())
+    return kept_of(whole, whole)[1]
+
+
+def _kept_class(whole: Classification, coded: Classification) -> tuple[float, float]:
+    same = whole.class_id == coded.class_id[0]
+    return float(whole.probability[same].sum()), whole.top_confidence
+
+
+def _kept_boxes(whole: Detections, coded: Detections) -> tuple[float, float]:
+    return 2 * matched_confidence(whole, coded), float(whole.confidence.sum() + coded.confidence.sum())
+
+
+_KEPT: Mapping[str, Callable[[Any, Any], tuple[float, float]]] = MappingProxyType(
+    {CLASSIFICATION.name: _kept_class, DETECTION.name: _kept_boxes}
+)
 
 
 def matched_confidence(whole: Detections, coded: Detections) -> float:
     """Sum, over boxes that were found again, of the smaller of the two confidences."""
-    overlap = _iou(whole.xyxy, coded.xyxy)
+    overlap = pairwise_iou(whole.xyxy, coded.xyxy)
     overlap[whole.class_id[:, None] != coded.class_id[None]] = 0
     total = 0.0
     for row in range(len(whole)):
@@ -56,13 +62,3 @@ def matched_confidence(whole: Detections, coded: Detections) -> float:
             overlap[:, column] = 0
             total += float(min(whole.confidence[row], coded.confidence[column]))
     return total
-
-
-def _iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    left_top = np.maximum(a[:, None, :2], b[None, :, :2])
-    right_bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common: FloatArray = np.prod(np.clip(right_bottom - left_top, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - common
-    overlap: FloatArray = (common / np.maximum(union, 1e-9)).astype(np.float32)
-    return overlap

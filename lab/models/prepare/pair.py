@@ -24,10 +24,10 @@ from spillover.common.model.manifest import (
     ModelFolder,
     Output,
     Resize,
-    Task,
     file_sha256,
     open_model_folder,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.folder import NO_DIGEST, building, finish
 from spillover.lab.models.prepare.photographs import package_photographs
@@ -200,7 +200,7 @@ def _manifest(weights: Weights) -> Manifest:
     return Manifest(
         name=f"efficientnet-lite{weights.lite}",
         version="1",
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         input=_input(weights),
         output=Output(decoder="logits"),
         sha256=NO_DIGEST,

@@ -1,12 +1,13 @@
 """Accuracy of a mixture: some pictures answered by the cloud, the rest by the edge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.types import Classification, Prediction
+from spillover.common.types import Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.detection import BoxMixture
 
@@ -77,6 +78,12 @@ class ClassMixture:
         return self.cloud_right.astype(np.float64) - self.edge_right
 
 
+MIXTURES: Mapping[str, Callable[..., Mixture]] = MappingProxyType(
+    {ClassLabels.task: ClassMixture, CocoTruth.task: BoxMixture}
+)
+"""How answers of each task are judged."""
+
+
 def mixture_of(
     truth: ClassLabels | CocoTruth,
     edge: Sequence[Prediction],
@@ -84,13 +91,11 @@ def mixture_of(
     plain: Sequence[Prediction] | None = None,
 ) -> Mixture:
     """The mixture that these labels can judge; `plain` is what the model alone says, if that differs."""
-    if isinstance(truth, ClassLabels):
-        return ClassMixture(truth, edge, cloud, plain)
-    return BoxMixture(truth, edge, cloud, plain)
+    return MIXTURES[truth.task](truth, edge, cloud, plain)
 
 
 def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:
     """Whether each prediction's best class is the true one, (N,)."""
-    best = [p.class_id[0] for p in predictions if isinstance(p, Classification)]
+    best = [p.top_class for p in predictions]
     right: Sent = np.array(best) == truth.class_id
     return right

@@ -10,6 +10,7 @@ import numpy as np
 from spillover.common.errors import ModelError
 from spillover.common.model.calibration import Calibration, log_odds
 from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Prediction
 from spillover.lab.pairs.evaluate.mixture import Floats
 from spillover.lab.pairs.fit.crossfit import folds
@@ -72,7 +73,7 @@ def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) ->
 
 def boxes_of(predictions: Sequence[Prediction]) -> list[Detections]:
     """The predictions of a detector as what they are."""
-    return [p for p in predictions if isinstance(p, Detections)]
+    return [DETECTION.own(prediction) for prediction in predictions]
 
 
 def confidence_of_same(edge: Detections, cloud: Detections) -> Floats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import Detections
 from spillover.lab.data.labelled import CocoTruth
 from spillover.lab.pairs.evaluate.mixture import Floats
@@ -35,13 +36,8 @@ def true_objects(truth: CocoTruth) -> list[Objects]:
 
 def overlaps(found: Detections, objects: Objects | Detections) -> Floats:
     """Intersection over union (found, objects); 0 where the classes differ."""
-    a, b = found.xyxy.astype(np.float64), objects.xyxy.astype(np.float64)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.maximum(high - low, 0).prod(axis=2)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(axis=1), (b[:, 2:] - b[:, :2]).prod(axis=1)
-    union = np.maximum(area_a[:, None] + area_b[None] - both, 1e-9)
-    same: Floats = np.where(found.class_id[:, None] == objects.class_id[None], both / union, 0.0)
+    iou = pairwise_iou(found.xyxy, objects.xyxy.astype(np.float32))
+    same: Floats = np.where(found.class_id[:, None] == objects.class_id[None], iou, 0.0).astype(np.float64)
     return same
 
 

@@ -1,14 +1,16 @@
 """What the estimator learns: how much each picture gains when the cloud answers it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.policy.gain import tempered
+from spillover.edge.policy.gain import FeatureSettings, tempered
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.mixture import Floats, Mixture
 from spillover.lab.pairs.fit.calibrate import boxes_of, confidence_of_same
@@ -25,6 +27,10 @@ class Target(Protocol):
 
     def __call__(self, pictures: Indices) -> Floats:
         """One gain a picture."""
+        ...
+
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """`settings` with what features need that is fitted on `pictures`."""
         ...
 
 
@@ -49,6 +55,11 @@ class ClassGain:
         believed = np.array([_believed(self._edge[i], self._cloud[i], temperature) for i in pictures])
         gains: Floats = (self._rewards[pictures] + believed) / 2
         return gains
+
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """With the temperature of the edge's probabilities that suits the labels."""
+        temperature = fit_temperature([self._edge[i] for i in pictures], self._truth.class_id[pictures])
+        return replace(settings, temperature=temperature)
 
 
 class BoxGain:
@@ -75,6 +86,10 @@ class BoxGain:
             for boxes in (edge_boxes, cloud_boxes)
         )
 
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """With the weights of the classes."""
+        return replace(settings, class_weight=self.class_weight(pictures))
+
     def class_weight(self, pictures: Indices) -> Floats:
         """What a box of each class counts, (classes,): about 1 for a class as frequent as the mean."""
         counts = self._counts[pictures].sum(axis=0)
@@ -100,7 +115,7 @@ class BoxGain:
         return worth
 
 
-def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.int64]) -> float:
+def fit_temperature(predictions: Sequence[Classification], class_id: npt.NDArray[np.int64]) -> float:
     """The temperature with the least negative log-likelihood of the true classes (Guo et al., ICML 2017)."""
     few = np.unique(np.linspace(0, len(predictions) - 1, ENOUGH_FOR_ONE_NUMBER).astype(np.intp))
     losses = [
@@ -111,7 +126,7 @@ def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.
 
 
 def _classified(predictions: Sequence[Prediction]) -> list[Classification]:
-    return [p for p in predictions if isinstance(p, Classification)]
+    return [CLASSIFICATION.own(prediction) for prediction in predictions]
 
 
 def _believed(edge: Classification, cloud: Classification, temperature: float) -> float:
@@ -121,37 +136,54 @@ def _believed(edge: Classification, cloud: Classification, temperature: float) -
     return float(probability[0] - probability[same].sum())
 
 
-def _loss(prediction: Prediction, class_id: int, temperature: float) -> float:
-    assert isinstance(prediction, Classification)  # noqa: S101 - the caller knows the task
+def _loss(prediction: Classification, class_id: int, temperature: float) -> float:
     probability = tempered(prediction.probability, temperature)
     return -float(np.log(np.maximum(probability[prediction.class_id == class_id], 1e-12)).sum())
 
 
-def taught_by(task: Task, cloud: Sequence[Prediction], classes: int) -> ClassLabels | CocoTruth:
-    """The cloud's own answers in the place of labels; boxes count from confidence 0.3 up."""
-    if task is Task.CLASSIFICATION:
-        return ClassLabels(np.array([p.class_id[0] for p in cloud], np.int64))
+def _taught_classes(cloud: Sequence[Prediction], classes: int) -> ClassLabels:
+    del classes
+    return ClassLabels(np.array([prediction.top_class for prediction in cloud], np.int64))
+
+
+def _taught_boxes(cloud: Sequence[Prediction], classes: int) -> CocoTruth:
+    """Boxes of confidence 0.3 and more."""
     annotations: list[dict[str, object]] = []
-    for image_id, prediction in enumerate(cloud):
-        assert isinstance(prediction, Detections)  # noqa: S101 - the caller knows the task
-        for xyxy, confidence, class_id in zip(
-            prediction.xyxy.tolist(), prediction.confidence, prediction.class_id.tolist(), strict=True
-        ):
-            if confidence >= TEACHER_CONFIDENCE:
-                width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image_id,
-                        "category_id": class_id,
-                        "bbox": [xyxy[0], xyxy[1], width, height],
-                        "area": width * height,
-                        "iscrowd": 0,
-                    }
-                )
+    for image_id, says in enumerate(boxes_of(cloud)):
+        boxes = says.above(TEACHER_CONFIDENCE)
+        for xyxy, class_id in zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), strict=True):
+            width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": class_id,
+                    "bbox": [xyxy[0], xyxy[1], width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                }
+            )
     instances = {
         "images": [{"id": i} for i in range(len(cloud))],
         "annotations": annotations,
         "categories": [{"id": i, "name": str(i)} for i in range(classes)],
     }
     return CocoTruth(instances, tuple(range(len(cloud))))
+
+
+TARGETS: Mapping[str, Callable[..., Target]] = MappingProxyType(
+    {
+        ClassLabels.task: lambda truth, mixture, edge, cloud, _: ClassGain(truth, edge, cloud, mixture),
+        CocoTruth.task: lambda truth, _, edge, cloud, classes: BoxGain(truth, edge, cloud, classes),
+    }
+)
+"""By task; from truth, mixture, the edge's and the cloud's predictions, and the number of classes."""
+
+_TAUGHT: Mapping[str, Callable[[Sequence[Prediction], int], ClassLabels | CocoTruth]] = MappingProxyType(
+    {ClassLabels.task: _taught_classes, CocoTruth.task: _taught_boxes}
+)
+
+
+def taught_by(task: str, cloud: Sequence[Prediction], classes: int) -> ClassLabels | CocoTruth:
+    """The cloud's own answers in the place of labels."""
+    return _TAUGHT[task](cloud, classes)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.agreement import agreement
 from spillover.common.images import EncodedImage, decode_jpeg
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
+from spillover.common.tasks import agreement
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Image, Prediction
 from spillover.edge.config import PictureVariant
 from spillover.edge.payload.crops import Crop, crop_of
@@ -65,10 +66,7 @@ class Doubts:
 
     def reported(self, number: int) -> Detections:
         """The boxes that the edge reports."""
-        says = self.says[number]
-        assert isinstance(says, Detections)  # noqa: S101 - crops are of a detector's pictures
-        fidelity = says.confidence >= self.settings.report_threshold
-        return Detections(says.xyxy[fidelity], says.confidence[fidelity], says.class_id[fidelity])
+        return DETECTION.own(self.says[number]).above(self.settings.report_threshold)
 
 
 def measure_variants(
@@ -98,7 +96,7 @@ def measure_variants(
                 continue
             sent = encode_variant(image, variant, crop.region if crop and variant.crop else None)
             says, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
-            told = _in_frame(says, image, sent, crop if variant.crop else None)
+            told = _in_frame(says, sent, crop if variant.crop else None)
             usual = told if usual is None else usual
             sizes[row, column], fidelity[row, column] = len(sent.data), agreement(told, usual)
         if doubts and crop and usual is not None:
@@ -123,8 +121,7 @@ def _row(
     return replace(row, edge_agrees=float(own[there].mean()), usual_bytes=float(usual[there].mean()))
 
 
-def _in_frame(prediction: Prediction, image: Image, sent: EncodedImage, crop: Crop | None) -> Prediction:
+def _in_frame(prediction: Prediction, sent: EncodedImage, crop: Crop | None) -> Prediction:
     """As the edge gives the answer."""
-    height, width = image.shape[:2]
-    parcel = EncodedFrame("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
-    return parcel.in_frame_pixels(prediction)
+    encoded_frame = EncodedFrame("", "", "", 0, 0.0, sent, rest=crop.rest if crop else None)
+    return encoded_frame.in_frame_pixels(prediction)

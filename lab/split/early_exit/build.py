@@ -17,7 +17,7 @@ from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, open_split_plan
-from spillover.common.types import Classification, FloatArray, Prediction
+from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.folder import building, finish
 from spillover.lab.models.profile.timing import interleaved_medians, network_run
@@ -188,7 +188,7 @@ class _Samples:
         found = [self.model.decode(answer(features[i]), 0, self.geometries[i]) for i in numbers]
         whole = [self.answers[i] for i in numbers]
         same = np.array([_same(a, b) for a, b in zip(whole, found, strict=True)])
-        sure = [one.confidence for one in found if isinstance(one, Classification)]
+        sure = [one.top_confidence for one in found if one.boxes is None]
         return Exit(target, layer, fidelity(whole, found), float(same.mean()), _when_sent(same, sure))
 
     def exit_network(self, candidate: Exit) -> onnx.ModelProto:
