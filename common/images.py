@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.geometry import FrameTransform
 from spillover.common.types import Image, Region
 
 # Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
@@ -20,18 +21,13 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A JPEG and how it came from the frame: `sent_xy = (frame_xy - offset_xy) * scale_xy`.
+    """A JPEG and how it came from the frame.
 
     The scales of both axes differ a little, because the sent sides are whole pixels.
     """
 
     data: bytes
-    width: int
-    height: int
-    scale_x: float = 1.0
-    scale_y: float = 1.0
-    offset_x: int = 0
-    offset_y: int = 0
+    transform: FrameTransform
 
 
 def encode_jpeg(
@@ -41,10 +37,11 @@ def encode_jpeg(
 
     `quality` is 1..100. Never enlarges.
     """
-    left, top = (region.left, region.top) if region else (0, 0)
-    if region:
-        image = image[top : region.bottom, left : region.right]
     height, width = image.shape[:2]
+    cut = FrameTransform.crop((width, height), region.left if region else 0, region.top if region else 0)
+    if region:
+        image = image[region.top : region.bottom, region.left : region.right]
+        height, width = image.shape[:2]
     if longest_side is not None and max(height, width) > longest_side:
         scale = longest_side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -52,9 +49,8 @@ def encode_jpeg(
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise InvalidInputError(f"OpenCV cannot encode a picture of shape {image.shape}")
-    sent_height, sent_width = image.shape[:2]
-    scale_x, scale_y = sent_width / width, sent_height / height
-    return EncodedImage(data.tobytes(), sent_width, sent_height, scale_x, scale_y, left, top)
+    shrunk = FrameTransform.resize((width, height), (image.shape[1], image.shape[0]))
+    return EncodedImage(data.tobytes(), cut.compose(shrunk))
 
 
 def middle_square(image: Image) -> Region:

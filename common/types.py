@@ -4,18 +4,22 @@ Every stage takes one of these and gives the next. They are frozen; nothing down
 stage upstream has said. protobuf never appears here: only `common.wire.conversion` reads both.
 """
 
+import abc
 import enum
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from spillover.common.geometry import FrameTransform
 
 Image = npt.NDArray[np.uint8]
 """HxWx3 uint8, channels in BGR order (OpenCV's)."""
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+Chosen = slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +42,52 @@ class Frame:
     """Seconds that reading and decoding this picture took."""
 
 
+class Prediction(abc.ABC):
+    """What a model says of one picture; each task in `common.tasks` has its own type.
+
+    These methods are all that the frame's path asks of a prediction. Those that need places, parts or
+    classes do nothing here: a type that has them overrides them.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def top_confidence(self) -> float:
+        """The confidence of the surest part, 0..1; 0 where there is none."""
+
+    @property
+    def top_class(self) -> int:
+        """The class of the surest part; -1 where there is none."""
+        return -1
+
+    @property
+    def boxes(self) -> "Detections | None":
+        """What it finds, as boxes; None for a kind that does not say where things are."""
+        return None
+
+    def above(self, confidence: float) -> Self:
+        """What is reported at this threshold: the parts of at least this confidence."""
+        del confidence
+        return self
+
+    def best(self, count: int) -> Self:
+        """With at most this many classes, the best; 0 is all."""
+        del count
+        return self
+
+    def in_frame(self, transform: FrameTransform) -> Self:
+        """Brought from pixels of what was sent back to pixels of the frame."""
+        del transform
+        return self
+
+    def merged(self, rest: "Detections") -> Self:
+        """The answer to a crop together with the boxes beside it; for tasks with `TaskSpec.crops`."""
+        raise TypeError(f"a {type(self).__name__} cannot be merged with {len(rest)} boxes")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Classification:
+class Classification(Prediction):
     """Classes by descending probability.
 
     `class_id` int32 (K,), `probability` float32 (K,); K is the number of classes of the model, or fewer when
@@ -50,13 +98,22 @@ class Classification:
     probability: FloatArray
 
     @property
-    def confidence(self) -> float:
+    def top_confidence(self) -> float:
         """The probability of the best class, 0 for an empty list."""
         return float(self.probability[0]) if self.probability.size else 0.0
 
+    @property
+    def top_class(self) -> int:
+        """The best class, -1 for an empty list."""
+        return int(self.class_id[0]) if self.class_id.size else -1
+
+    def best(self, count: int) -> "Classification":
+        """The head of the list; 0 is all of it."""
+        return Classification(self.class_id[: count or None], self.probability[: count or None])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detections:
+class Detections(Prediction):
     """Boxes by descending confidence, in pixels of the frame.
 
     `xyxy` float32 (N, 4) left, top, right, bottom; `confidence` float32 (N,); `class_id` int32 (N,).
@@ -66,11 +123,56 @@ class Detections:
     confidence: FloatArray
     class_id: IntArray
 
+    def __post_init__(self) -> None:
+        """Refuse arrays of different lengths: boxes would get each other's classes."""
+        count = len(self.confidence)
+        if self.xyxy.shape != (count, 4) or len(self.class_id) != count:
+            raise ValueError(
+                f"{count} confidences, {len(self.class_id)} classes and boxes of shape {self.xyxy.shape}"
+            )
+
     def __len__(self) -> int:
         return len(self.confidence)
 
+    def __getitem__(self, chosen: Chosen) -> "Detections":
+        """The boxes that a mask (N,), numbers or a slice choose, in that order."""
+        return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen])
 
-Prediction = Classification | Detections
+    @property
+    def top_confidence(self) -> float:
+        """The confidence of the surest box, 0 without one."""
+        return float(self.confidence[0]) if len(self) else 0.0
+
+    @property
+    def top_class(self) -> int:
+        """The class of the surest box, -1 without one."""
+        return int(self.class_id[0]) if len(self) else -1
+
+    @property
+    def boxes(self) -> "Detections":
+        """All of it."""
+        return self
+
+    def above(self, confidence: float) -> "Detections":
+        """The boxes of at least this confidence."""
+        chosen = self.confidence >= confidence
+        return self if chosen.all() else self[chosen]
+
+    def in_frame(self, transform: FrameTransform) -> "Detections":
+        """The same boxes in pixels of the frame, clipped to it."""
+        return replace(self, xyxy=transform.to_frame(self.xyxy))
+
+    def merged(self, rest: "Detections") -> "Detections":
+        """The boxes of both, by descending confidence; of equal ones those of this answer first."""
+        both = Detections(
+            np.concatenate([self.xyxy, rest.xyxy]),
+            np.concatenate([self.confidence, rest.confidence]),
+            np.concatenate([self.class_id, rest.class_id]),
+        )
+        return both[np.argsort(-both.confidence, kind="stable")]
+
+
+NO_BOXES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
 
 
 class Action(enum.Enum):

@@ -9,7 +9,6 @@ from spillover.common.types import (
     Action,
     AnsweredBy,
     Decision,
-    Detections,
     Frame,
     Prediction,
     Region,
@@ -120,7 +119,7 @@ class Pipeline:
             captured_unix_s=frame.captured_unix_s,
             source=frame.source,
             answered_by=AnsweredBy.EDGE_DEGRADED if decision.degraded else AnsweredBy.EDGE,
-            prediction=self._reported(shown.prediction),
+            prediction=shown.prediction.above(self._camera.report_threshold),
             model=self._device.predictor.model_id,
             decision=decision,
             timings=Timings(
@@ -161,18 +160,8 @@ class Pipeline:
         return redact(job.frame, job.prediction) if redact else job.frame
 
     def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
-        if decision.region is None or not isinstance(job.prediction, Detections):
-            return None
-        return crop_of(decision.region, self._reported_boxes(job.prediction))
-
-    def _reported(self, prediction: Prediction) -> Prediction:
-        return self._reported_boxes(prediction) if isinstance(prediction, Detections) else prediction
-
-    def _reported_boxes(self, boxes: Detections) -> Detections:
-        kept = boxes.confidence >= self._camera.report_threshold
-        if kept.all():
-            return boxes
-        return Detections(boxes.xyxy[kept], boxes.confidence[kept], boxes.class_id[kept])
+        boxes = job.prediction.above(self._camera.report_threshold).boxes
+        return crop_of(decision.region, boxes) if decision.region and boxes is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from spillover.common.errors import SourceError
-from spillover.common.types import Classification, Detections, Prediction
+from spillover.common.errors import InvalidInputError, SourceError
+from spillover.common.tasks import TASKS
+from spillover.common.types import Prediction
 from spillover.edge.sinks.record import Record, is_event
 
 
@@ -37,15 +37,16 @@ def read_records(path: Path) -> list[Record]:
 
 
 def prediction_of(record: Record) -> Prediction:
-    """The prediction in a record; of a classification, its best classes."""
-    if record.classes is not None:
-        return Classification(
-            np.array([c.class_id for c in record.classes], np.int32),
-            np.array([c.probability for c in record.classes], np.float32),
-        )
-    boxes = record.boxes or []
-    return Detections(
-        np.array([b.xyxy for b in boxes], np.float32).reshape(-1, 4),
-        np.array([b.confidence for b in boxes], np.float32),
-        np.array([b.class_id for b in boxes], np.int32),
-    )
+    """The prediction in a record; of a classification, its best classes.
+
+    Raises:
+        SourceError: it holds none, or a damaged one.
+    """
+    for task in TASKS.values():
+        if (rows := getattr(record, task.record_key, None)) is not None:
+            try:
+                prediction: Prediction = task.from_rows(msgspec.to_builtins(rows))
+            except InvalidInputError as error:
+                raise SourceError(f"frame {record.frame_id}: {error}") from error
+            return prediction
+    raise SourceError(f"frame {record.frame_id}: the record holds no prediction")

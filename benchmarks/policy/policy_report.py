@@ -7,7 +7,7 @@ from statistics import mean
 from benchmarks.policy.held_out import SPLITS, at, held_out
 from benchmarks.policy.pairs import BenchPair, bench_pairs
 from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, risk_rows
-from spillover.common.model.manifest import Task
+from spillover.common.tasks import spec_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.policy.gain import GainModel
 from spillover.edge.policy.scores import ScoreSettings
@@ -80,7 +80,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest)."
         "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
-    detects = pair.task is Task.DETECTION
+    detects = spec_of(pair.task).locates
     if bench.views is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
         yield _variant_section(bench, pair, progress, threads)
     if isinstance(data.truth, ClassLabels) and bench.views is None:
@@ -100,7 +100,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
 def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
     """Bytes and fidelity on the first pictures of the set; crops for detectors, squares for others."""
     some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
-    detects = pair.task is Task.DETECTION
+    detects = spec_of(pair.task).locates
     variants = [variant for variant in _VARIANTS if not (variant.square if detects else variant.crop)]
     doubts = Doubts(pair.edge_predictions, _CROP_SETTINGS) if detects else None
     rows = measure_variants(bench.cloud, some, variants, progress, threads, doubts)

@@ -106,8 +106,7 @@ def threshold_for_risk(scores: np.ndarray, wrong: np.ndarray, alpha: float) -> f
 
 def risk_rows(pair: Pair, wrong: np.ndarray, splits: int = 100) -> list[RiskRow]:
     """Calibrate on one half, count on the other, by max-softmax; `wrong` (N,) is the edge's."""
-    confidence = [getattr(p, "confidence", 0.0) for p in pair.edge_predictions]
-    scores = 1.0 - np.array(confidence, np.float64)
+    scores = 1.0 - np.array([answer.top_confidence for answer in pair.edge_predictions], np.float64)
     rows = []
     for alpha in (0.02, 0.05, 0.1):
         random, errors, fidelity = np.random.default_rng(0), [], []

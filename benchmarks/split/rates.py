@@ -1,7 +1,7 @@
 """Rate-accuracy curves: the same labelled pictures as JPEGs and as features of each cut, at several sizes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from spillover.common.model.manifest import Colour, Layout, Resize
 from spillover.common.model.preprocess import preprocess
 from spillover.common.model.session import Model
 from spillover.common.model.split import Cut, SplitPlan, head_path, tail_path
-from spillover.common.types import Detections, FloatArray, Image, Prediction
+from spillover.common.types import FloatArray, Image, Prediction
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.split.clip import fit_distribution, optimal_clip
@@ -123,10 +123,7 @@ def _codings(features: Sequence[Sequence[FloatArray]]) -> dict[str, tuple[Quanti
 def _by_frame(model: Model, image: Image, quality: int, size: float) -> tuple[int, Prediction]:
     sent = encode_jpeg(image, quality, round(size * max(image.shape[:2])))
     answer, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
-    if isinstance(answer, Detections):
-        scale = np.array([sent.scale_x, sent.scale_y] * 2, np.float32)
-        answer = replace(answer, xyxy=answer.xyxy / scale)
-    return len(sent.data), answer
+    return len(sent.data), answer.in_frame(sent.transform)
 
 
 def _by_view(model: Model, image: Image, quality: int, size: float) -> tuple[int, Prediction]:

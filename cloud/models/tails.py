@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from spillover.cloud.executors.local import Network
 from spillover.common.errors import InvalidInputError
 from spillover.common.features.codec import decode_features
-from spillover.common.model.preprocess import Geometry
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.session import Model, open_session
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
@@ -22,9 +22,9 @@ class TailAdapter:
         self._cut = cut
         spec = model.manifest.input
         # The edge knows where the frame lies in the network's input and takes the boxes from there.
-        self._geometry = Geometry(1, 1, 0, 0, spec.width, spec.height)
+        self._geometry = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
 
-    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], Geometry]:
+    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
         """Coded features to one row of each of the tail's inputs.
 
         Raises:
@@ -37,7 +37,7 @@ class TailAdapter:
             raise InvalidInputError(f"features have shapes {shapes}, not those of cut {self._cut.name}")
         return tuple(tensor[None] for tensor in tensors), self._geometry
 
-    def decode(self, outputs: list[Tensor], geometry: Geometry) -> Prediction:
+    def decode(self, outputs: list[Tensor], geometry: FrameTransform) -> Prediction:
         """One row of outputs to a prediction in pixels of the network's input. Raises ModelError."""
         return self._model.decode(outputs, 0, geometry)  # type: ignore[arg-type]  # the plan says float32
 

@@ -39,7 +39,7 @@ class SpilloverServicer(pb_grpc.SpilloverServicer):
                 models=[
                     pb.ModelInfo(
                         model=pb.ModelRef(name=loaded.model_id.name, version=loaded.model_id.version),
-                        task=loaded.vision.manifest.task.value,
+                        task=loaded.vision.manifest.task,
                         is_default=loaded.model_id.name == self._dataplane.registry.default,
                     )
                     for loaded in self._dataplane.models()

@@ -4,13 +4,15 @@ import enum
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from spillover.common.config import Section, load_config
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.model.calibration import Calibration
+from spillover.common.tasks import TASKS, Tasks, spec_of
+from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import ModelId
 
 MODEL_FILE = "model.onnx"
@@ -18,13 +20,6 @@ MANIFEST_FILE = "model.yaml"
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-
-
-class Task(enum.Enum):
-    """What the model predicts."""
-
-    CLASSIFICATION = "classification"
-    DETECTION = "detection"
 
 
 class Layout(enum.Enum):
@@ -122,8 +117,8 @@ class Manifest(Section, frozen=True):
     """Name of the model, as requests and results have it."""
     version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     """Version of the model."""
-    task: Task
-    """What the model predicts."""
+    task: str
+    """What the model predicts: `classification` or `detection`."""
     input: Input
     """How pixels become the input tensor."""
     output: Output
@@ -135,11 +130,6 @@ class Manifest(Section, frozen=True):
     description: str = ""
     """Free text."""
 
-    def __post_init__(self) -> None:
-        """Refuse a calibration of a classifier, which has none."""
-        if self.output.calibration and self.task is not Task.DETECTION:
-            raise ValueError("output.calibration belongs to detection alone; a classifier has a temperature")
-
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -148,6 +138,7 @@ class ModelFolder:
     path: Path
     manifest: Manifest
     labels: tuple[str, ...]
+    task: TaskSpec[Any]
 
     @property
     def onnx_path(self) -> Path:
@@ -160,8 +151,8 @@ class ModelFolder:
         return ModelId(self.manifest.name, self.manifest.version)
 
 
-def open_model_folder(path: Path) -> ModelFolder:
-    """Read and check the model folder at `path`.
+def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
+    """Read and check the model folder at `path`, whose model is for one of `tasks`.
 
     Raises:
         ModelError: a file is absent, the manifest is not valid, or the digest differs.
@@ -170,6 +161,7 @@ def open_model_folder(path: Path) -> ModelFolder:
         manifest = load_config(path / MANIFEST_FILE, Manifest)
     except ConfigError as error:
         raise ModelError(f"not a model folder: {error}") from error
+    task = _task_of(path / MANIFEST_FILE, manifest, tasks)
     onnx_path = path / MODEL_FILE
     try:
         digest = file_sha256(onnx_path)
@@ -178,7 +170,7 @@ def open_model_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path}: {error}") from error
     if digest != manifest.sha256:
         raise ModelError(f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}")
-    return ModelFolder(path, manifest, labels)
+    return ModelFolder(path, manifest, labels, task)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -190,6 +182,16 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
+    try:
+        task = spec_of(manifest.task, tasks)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error} - at `$.task`") from error
+    if manifest.output.calibration and not task.calibrates:
+        raise ModelError(f"{path}: a model for {task.name} is not calibrated - at `$.output.calibration`")
+    return task
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""Pixels to input tensor, and the geometry that leads boxes back to the frame."""
+"""A picture to a network's input tensor, and the transform that leads boxes back to the picture."""
 
 import functools
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize
 from spillover.common.types import FloatArray, Image
 
@@ -17,48 +17,28 @@ _CV2_FILTER = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Where the frame lies in the input tensor: `input_xy = frame_xy * scale + offset`, in pixels."""
-
-    scale_x: float
-    scale_y: float
-    offset_x: float
-    offset_y: float
-    frame_width: int
-    frame_height: int
-
-    def to_frame(self, xyxy: FloatArray) -> FloatArray:
-        """Boxes (N, 4) from input pixels to frame pixels, clipped to the frame."""
-        scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
-        offset = np.array([self.offset_x, self.offset_y] * 2, np.float32)
-        limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
-        boxes: FloatArray = np.clip((xyxy - offset) / scale, 0, limit)
-        return boxes
-
-
-def preprocess(image: Image, spec: Input) -> tuple[FloatArray, Geometry]:
+def preprocess(image: Image, spec: Input) -> tuple[FloatArray, FrameTransform]:
     """Turn a BGR picture (H, W, 3) uint8 into one float32 input tensor without the batch axis.
 
-    Returns the tensor, (3, height, width) or (height, width, 3) by `spec.layout`, and its geometry.
+    Returns the tensor, (3, height, width) or (height, width, 3) by `spec.layout`, and the transform to it.
     """
-    placed, geometry = _place(image, spec)
-    return _to_tensor(placed, spec), geometry
+    placed, transform = _place(image, spec)
+    return _to_tensor(placed, spec), transform
 
 
-def _place(image: Image, spec: Input) -> tuple[Image, Geometry]:
+def _place(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
     height, width = image.shape[:2]
     match spec.resize:
         case Resize.STRETCH:
             scaled = _resize(image, spec.width, spec.height, spec.interpolation)
-            return scaled, Geometry(spec.width / width, spec.height / height, 0, 0, width, height)
+            return scaled, FrameTransform.resize((width, height), (spec.width, spec.height))
         case Resize.CENTRE_CROP:
             return _centre_crop(image, spec)
         case Resize.LETTERBOX | Resize.LETTERBOX_CENTRE:
             return _letterbox(image, spec)
 
 
-def _letterbox(image: Image, spec: Input) -> tuple[Image, Geometry]:
+def _letterbox(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
     height, width = image.shape[:2]
     ratio = min(spec.height / height, spec.width / width)
     new_width, new_height = max(1, int(width * ratio)), max(1, int(height * ratio))
@@ -68,10 +48,10 @@ def _letterbox(image: Image, spec: Input) -> tuple[Image, Geometry]:
     top = (spec.height - new_height) // 2 if centred else 0
     canvas = np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8)
     canvas[top : top + new_height, left : left + new_width] = scaled
-    return canvas, Geometry(new_width / width, new_height / height, left, top, width, height)
+    return canvas, FrameTransform(new_width / width, new_height / height, left, top, width, height)
 
 
-def _centre_crop(image: Image, spec: Input) -> tuple[Image, Geometry]:
+def _centre_crop(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
     """Cut first, resize after: the same pixels as resize-then-crop, without computing those thrown away."""
     height, width = image.shape[:2]
     ratio = max(spec.height / height, spec.width / width) / spec.crop_fraction
@@ -80,8 +60,8 @@ def _centre_crop(image: Image, spec: Input) -> tuple[Image, Geometry]:
     left, top = (width - crop_width) // 2, (height - crop_height) // 2
     crop = image[top : top + crop_height, left : left + crop_width]
     scaled = _resize(crop, spec.width, spec.height, spec.interpolation)
-    scale_x, scale_y = spec.width / crop_width, spec.height / crop_height
-    return scaled, Geometry(scale_x, scale_y, -left * scale_x, -top * scale_y, width, height)
+    shrunk = FrameTransform.resize((crop_width, crop_height), (spec.width, spec.height))
+    return scaled, FrameTransform.crop((width, height), left, top).compose(shrunk)
 
 
 def _resize(image: Image, width: int, height: int, interpolation: Interpolation) -> Image:

@@ -15,9 +15,10 @@ import numpy as np
 import onnxruntime as ort
 
 from spillover.common.errors import ModelError
-from spillover.common.model.decoders import HEADS, decoder_for
+from spillover.common.geometry import FrameTransform
+from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import Layout, ModelFolder, open_model_folder
-from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.model.preprocess import preprocess
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
@@ -42,7 +43,7 @@ class Model:
         config = config or SessionConfig()
         self.folder = folder
         self.manifest = folder.manifest
-        self._decoder = decoder_for(folder.manifest)
+        self._decoder = decoder_for(folder.manifest, folder.task)
         self.session = open_session(folder.onnx_path, config)
         self._input_name, self.fixed_batch_size = self._check_input()
         self._output_names = [output.name for output in self.session.get_outputs()]
@@ -64,8 +65,8 @@ class Model:
         """The execution providers that ONNX Runtime really uses."""
         return tuple(self.session.get_providers())
 
-    def prepare(self, image: Image) -> tuple[FloatArray, Geometry]:
-        """Turn a BGR picture into one input tensor (no batch axis) and the geometry that leads back."""
+    def prepare(self, image: Image) -> tuple[FloatArray, FrameTransform]:
+        """Turn a BGR picture into one input tensor (no batch axis) and where the picture lies in it."""
         return preprocess(image, self.manifest.input)
 
     def run(self, batch: FloatArray) -> list[FloatArray]:
@@ -82,18 +83,18 @@ class Model:
         parts = [self._run_padded(batch[start : start + size], size) for start in range(0, len(batch), size)]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
-    def decode(self, outputs: Sequence[FloatArray], index: int, geometry: Geometry) -> Prediction:
+    def decode(self, outputs: Sequence[FloatArray], index: int, transform: FrameTransform) -> Prediction:
         """Decode picture `index` of a batch's outputs. Raises ModelError when the shapes do not fit."""
-        return self._decoder([output[index] for output in outputs], self.manifest, geometry)
+        return self._decoder([output[index] for output in outputs], transform)
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """Prepare, run and decode one BGR picture."""
         start = time.perf_counter()
-        tensor, geometry = self.prepare(image)
+        tensor, transform = self.prepare(image)
         prepared = time.perf_counter()
         outputs = self.run(tensor[None])
         ran = time.perf_counter()
-        prediction = self.decode(outputs, 0, geometry)
+        prediction = self.decode(outputs, 0, transform)
         done = time.perf_counter()
         return prediction, StepTimings(prepared - start, ran - prepared, done - ran)
 
@@ -131,8 +132,7 @@ class Model:
         Raises:
             ModelError: the labels are of another number, so every name after the gap would be wrong.
         """
-        head = HEADS[self.manifest.output.decoder]
-        count = head.class_count(self.session.get_outputs()[0].shape[1:])
+        count = self._decoder.head.class_count(self.session.get_outputs()[0].shape[1:])
         named = len(self.folder.labels)
         if named and count is not None and named != count:
             raise ModelError(

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from spillover.common.errors import InvalidInputError
-from spillover.common.types import Classification, Detections, ModelId, Prediction
+from spillover.common.errors import InvalidInputError, UnsupportedError
+from spillover.common.tasks import TASKS, Tasks, spec_for
+from spillover.common.types import ModelId, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 
 MAX_NAME = 256
@@ -134,8 +133,12 @@ def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:
             )
 
 
-def reply_to_pb(reply: InferenceReply, max_classes: int = 0) -> pb.InferReply:
-    """Wire form of a reply; a classification is cut to the best `max_classes` (0: all)."""
+def reply_to_pb(reply: InferenceReply, max_classes: int = 0, tasks: Tasks = TASKS) -> pb.InferReply:
+    """Wire form of a reply; a classification is cut to the best `max_classes` (0: all).
+
+    Raises:
+        UnsupportedError: the protocol has no field for predictions of this task.
+    """
     message = pb.InferReply(
         frame_id=reply.frame_id,
         model=pb.ModelRef(name=reply.model.name, version=reply.model.version),
@@ -146,20 +149,21 @@ def reply_to_pb(reply: InferenceReply, max_classes: int = 0) -> pb.InferReply:
             total_us=_microseconds(reply.timings.total_s),
         ),
     )
-    match reply.prediction:
-        case Classification(class_id=class_id, probability=probability):
-            top = slice(max_classes or None)
-            message.classification.class_id.extend(class_id[top].tolist())
-            message.classification.probability.extend(probability[top].tolist())
-        case Detections(xyxy=xyxy, confidence=confidence, class_id=class_id):
-            message.detections.SetInParent()
-            message.detections.xyxy.extend(xyxy.ravel().tolist())
-            message.detections.confidence.extend(confidence.tolist())
-            message.detections.class_id.extend(class_id.tolist())
+    _write_prediction(message, reply.prediction.best(max_classes), tasks)
     return message
 
 
-def reply_from_pb(message: pb.InferReply) -> InferenceReply:
+def _write_prediction(message: pb.InferReply, prediction: Prediction, tasks: Tasks) -> None:
+    task = spec_for(prediction, tasks)
+    if not task.wire_field:
+        raise UnsupportedError(f"the protocol has no field for {task.name}; ask for the network's tensors")
+    field = getattr(message, task.wire_field)
+    field.SetInParent()  # so that no boxes are "no boxes", not "no answer"
+    for name, column in task.columns_of(prediction).items():
+        getattr(field, name).extend(column.ravel().tolist())
+
+
+def reply_from_pb(message: pb.InferReply, tasks: Tasks = TASKS) -> InferenceReply:
     """Value of a reply. A server may be wrong, or not ours: nothing in it is believed before it is checked.
 
     Raises:
@@ -170,7 +174,7 @@ def reply_from_pb(message: pb.InferReply) -> InferenceReply:
     return InferenceReply(
         frame_id=message.frame_id,
         model=ModelId(message.model.name, message.model.version),
-        prediction=_prediction_from_pb(message),
+        prediction=_prediction_from_pb(message, tasks),
         timings=ServerTimings(
             decode_s=message.timings.decode_us / 1e6,
             queue_s=message.timings.queue_us / 1e6,
@@ -180,37 +184,16 @@ def reply_from_pb(message: pb.InferReply) -> InferenceReply:
     )
 
 
-def _prediction_from_pb(message: pb.InferReply) -> Prediction:
-    match message.WhichOneof("prediction"):
-        case "classification":
-            return _classification_from_pb(message.classification)
-        case "detections":
-            return _detections_from_pb(message.detections)
-        case _:
-            raise InvalidInputError("reply carries no prediction")
-
-
-def _classification_from_pb(message: pb.Classification) -> Classification:
-    class_id = np.array(message.class_id, np.int32)
-    probability = np.array(message.probability, np.float32)
-    if len(class_id) != len(probability) or not len(class_id):
-        raise InvalidInputError(f"reply has {len(class_id)} classes and {len(probability)} probabilities")
-    if not np.isfinite(probability).all():
-        raise InvalidInputError("reply has a probability that is not a number")
-    return Classification(class_id, probability)
-
-
-def _detections_from_pb(message: pb.Detections) -> Detections:
-    count = len(message.confidence)
-    if len(message.xyxy) != 4 * count or len(message.class_id) != count:
-        raise InvalidInputError(
-            f"reply has {count} confidences, {len(message.class_id)} classes, {len(message.xyxy)} coordinates"
-        )
-    xyxy = np.array(message.xyxy, np.float32).reshape(count, 4)
-    confidence = np.array(message.confidence, np.float32)
-    if not (np.isfinite(xyxy).all() and np.isfinite(confidence).all()):
-        raise InvalidInputError("reply has a box or confidence that is not a number")
-    return Detections(xyxy, confidence, np.array(message.class_id, np.int32))
+def _prediction_from_pb(message: pb.InferReply, tasks: Tasks) -> Prediction:
+    field = message.WhichOneof("prediction")
+    for task in tasks.values():
+        if field and task.wire_field == field:
+            columns = getattr(message, field)
+            prediction: Prediction = task.from_columns(
+                {name: getattr(columns, name) for name in task.columns}
+            )
+            return prediction
+    raise InvalidInputError("reply carries no prediction")
 
 
 def _microseconds(seconds: float) -> int:

@@ -4,7 +4,6 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from spillover.common.model.manifest import Task
 from spillover.common.model.session import Model
 from spillover.edge.assembly.device import report_threshold
 from spillover.edge.camera.camera import Camera
@@ -48,19 +47,13 @@ def build_camera_stream(
 
 
 def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
-    task, threshold = model.manifest.task, report_threshold(config, model)
-    redact = build_redaction(
-        config.redaction,
-        model.folder.labels,
-        detects=task is Task.DETECTION,
-        class_count=model.class_count,
-    )
+    task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
-        redact=redact,
+        redact=build_redaction(config.redaction, model.folder.labels, task, model.class_count),
         crops=ScoreSettings(threshold, config.policy.band) if crops else None,
     )
 

@@ -10,8 +10,8 @@ from spillover.edge.assembly.policy import build_policy
 from spillover.edge.assembly.sinks import build_outlets
 from spillover.edge.config import EdgeConfig
 from spillover.edge.device import Device, Reporting, Run
-from spillover.edge.inference.multi_view import MultiViewPredictor
-from spillover.edge.inference.predictor import GuardedPredictor, Predictor
+from spillover.edge.inference.multi_view import build_multi_view
+from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.gain import EdgeSide
@@ -43,7 +43,9 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, edge_error)
     rescue = offload.forwarder.store_encoded if offload.forwarder else None
     return Device(
-        predictor=GuardedPredictor(_multi_view(config, backbone or model)),
+        predictor=GuardedPredictor(
+            build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
+        ),
         policy=policy,
         auditor=auditor,
         deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),
@@ -55,7 +57,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
 def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
     draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
     edge = EdgeSide.of(model.manifest, config.model.multi_view)
-    return build_policy(config, model.manifest.task, threshold, draw, edge)
+    return build_policy(config, model.folder.task, threshold, draw, edge)
 
 
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
@@ -64,8 +66,3 @@ def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     outlets = Outlets(sinks, run.on_end)
     opened.callback(outlets.discard)
     return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put))
-
-
-def _multi_view(config: EdgeConfig, plain: Predictor) -> Predictor:
-    look = config.model.multi_view
-    return MultiViewPredictor(plain, look.below, look.zoom) if look else plain

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.exit import load_exit_info
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import Task
 from spillover.common.model.session import Model
-from spillover.common.types import Classification, Detections
+from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import measured_fidelity
 from spillover.edge.config import EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.device import Offload, Reporting, Run
@@ -47,9 +47,9 @@ def build_offload(
         if run.record_link:
             raise ConfigError("mode: edge_only has no link to record")
         return Offload(NoUplink())
-    task = model.manifest.task
+    task = model.folder.task
     fidelity = measured_fidelity(config.policy)
-    _check_variants(config.uplink.variants, fidelity, detects=task is Task.DETECTION)
+    _check_variants(config.uplink.variants, fidelity, task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
     encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads)
@@ -62,13 +62,13 @@ def build_offload(
 
 
 def _check_variants(
-    variants: Sequence[PictureVariant], measured: Mapping[str, float], *, detects: bool
+    variants: Sequence[PictureVariant], measured: Mapping[str, float], task: TaskSpec[Any]
 ) -> None:
-    if detects and any(variant.square for variant in variants):
-        raise ConfigError("uplink.variants: square leaves out what a detector has to see")
+    if task.locates and any(variant.square for variant in variants):
+        raise ConfigError(f"uplink.variants: square leaves out what a model for {task.name} has to see")
     crops = [variant for variant in variants if variant.crop]
-    if crops and not detects:
-        raise ConfigError("uplink.variants: crop is cut around boxes, and a classifier gives none")
+    if crops and not task.crops:
+        raise ConfigError(f"uplink.variants: crop is merged with boxes, and {task.name} gives none")
     # Crops are small and often keep little: believed to keep all, they would be all that is ever sent.
     if any(variant.fidelity is None and variant.name not in measured for variant in crops):
         raise ConfigError("uplink.variants: a crop needs `fidelity`, or a gain file of `lab fit --variants`")
@@ -92,7 +92,7 @@ def _meter(config: EdgeConfig, metrics: Metrics) -> ByteMeter | None:
 
 def _uplink(
     config: EdgeConfig,
-    task: Task,
+    task: TaskSpec[Any],
     encoder: PayloadEncoder,
     tensors: TensorEncoder | None,
     costs: PayloadCostModel,
@@ -109,9 +109,8 @@ def _uplink(
         from spillover.edge.uplink.oip import OipWire  # generated code that others do not need
 
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
-    expects = Classification if task is Task.CLASSIFICATION else Detections
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
-    uplink = GrpcUplink(config.uplink, encoder, wire, expects, ledger)
+    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger)
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_days_left)
     return uplink

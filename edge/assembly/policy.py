@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
 from spillover.edge.policy.base import Draw, Rule
@@ -22,14 +23,17 @@ from spillover.edge.policy.chain import (
     ScoreThreshold,
 )
 from spillover.edge.policy.gain import EdgeSide, GainModel
-from spillover.edge.policy.scores import SCORERS, ScoreSettings
+from spillover.edge.policy.scores import ScoreSettings, scorers_for
 
 EXPECTED_GAIN = "expected_gain"
-_AUTO = {Task.CLASSIFICATION: "max_softmax", Task.DETECTION: "near_threshold"}
 
 
 def build_policy(
-    config: EdgeConfig, task: Task, report_threshold: float, draw: Draw, edge: EdgeSide | None = None
+    config: EdgeConfig,
+    task: TaskSpec[Any],
+    report_threshold: float,
+    draw: Draw,
+    edge: EdgeSide | None = None,
 ) -> Policy:
     """The policy of this mode for a model of this task; its rules apply in the order of `policy.chain`.
 
@@ -59,26 +63,26 @@ def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
 
 
 def _score(
-    config: PolicyConfig, task: Task, report_threshold: float, edge: EdgeSide | None
+    config: PolicyConfig, task: TaskSpec[Any], report_threshold: float, edge: EdgeSide | None
 ) -> Callable[[Prediction], float | None]:
     if config.kind == EXPECTED_GAIN:
         return _gain_model(config.gain_file, task, edge).gain
-    fitting = [name for name, scorer in SCORERS.items() if scorer.task is task]
-    name = _AUTO[task] if config.kind == "auto" else config.kind
+    fitting = scorers_for(task.name)
+    name = task.scorer if config.kind == "auto" else config.kind
     if name not in fitting:
         raise ConfigError(
-            f"policy.kind is {config.kind!r}; for a model of task {task.value} it may be auto, "
+            f"policy.kind is {config.kind!r}; for a model of task {task.name} it may be auto, "
             f"{EXPECTED_GAIN}, {', '.join(fitting)}"
         )
-    return partial(SCORERS[name], settings=ScoreSettings(report_threshold, config.band))
+    return partial(fitting[name], settings=ScoreSettings(report_threshold, config.band))
 
 
-def _gain_model(gain_file: str, task: Task, edge: EdgeSide | None) -> GainModel:
+def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
     if not gain_file:
         raise ConfigError("policy.kind is 'expected_gain': policy.gain_file must name what `lab fit` wrote")
     model = GainModel.load(Path(gain_file))
-    if model.file.task is not task:
-        raise ConfigError(f"policy.gain_file {gain_file}: is for {model.file.task.value}, not {task.value}")
+    if model.file.task != task.name:
+        raise ConfigError(f"policy.gain_file {gain_file}: is for {model.file.task}, not {task.name}")
     if edge is not None:
         model.check_fits(edge)
     return model

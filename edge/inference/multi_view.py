@@ -1,26 +1,40 @@
-"""A second look: parts of the picture, larger, merged into the answer.
+"""Multi-view inference: the model also runs on enlarged parts of the picture, and the answers are merged.
 
-A classifier in doubt looks again at the middle, and answers with the mean (test-time augmentation, as the
-averaged crops of Krizhevsky et al., NeurIPS 2012): one more inference for the share of frames in doubt.
+A classifier that is unsure runs again on the middle, and the answer is the mean (test-time augmentation, as
+the averaged crops of Krizhevsky et al., NeurIPS 2012): one more inference for each unsure frame.
 
-A detector looks again at the middle, and at both ends of an oblong picture, as squares, where small objects
-are larger and nothing is squeezed (sliced inference: Akyol et al., ICIP 2022): three more inferences a frame.
-Boxes of one object are fused: their mean place, and more confidence the more of the looks agree (weighted
+A detector runs again on the middle, and on both ends of an oblong picture, as squares, where small objects
+are larger and nothing is squeezed (sliced inference: Akyol et al., ICIP 2022): up to three more inferences a
+frame. Boxes of one object are fused: their mean place, and more confidence the more views agree (weighted
 boxes fusion: Solovyev et al., Image and Vision Computing 2021).
 
-Both move the local answer and the confidence that the policy judges by.
+Both change the local answer and the confidence that the policy decides by.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.agreement import pairwise_iou
-from spillover.common.model.decoders.detection import suppress
+from spillover.common.errors import ConfigError
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.session import StepTimings
-from spillover.common.types import Classification, Detections, FloatArray, Image, ModelId, Prediction
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION, pairwise_iou, suppress
+from spillover.common.types import (
+    NO_BOXES,
+    Classification,
+    Detections,
+    FloatArray,
+    Image,
+    ModelId,
+    Prediction,
+)
+from spillover.edge.config import MultiViewConfig
 from spillover.edge.inference.predictor import Predictor
 
 SAME_BOX_IOU = 0.6
@@ -32,18 +46,16 @@ LEAST_OBLONG = 1.1
 
 Rect = tuple[int, int, int, int]
 Mask = npt.NDArray[np.bool_]
+Look = Callable[[Predictor, MultiViewConfig, Image], tuple[Prediction, StepTimings]]
 
 
 class MultiViewPredictor:
-    """A model that looks again: a classifier where its best class is below `below`, a detector always.
+    """A model that looks again, as `LOOKS` says for its task."""
 
-    `zoom` is the share of each side that a classifier sees again.
-    """
-
-    def __init__(self, model: Predictor, below: float, zoom: float) -> None:
+    def __init__(self, model: Predictor, config: MultiViewConfig, look: Look) -> None:
         self._model = model
-        self._below = below
-        self._zoom = zoom
+        self._config = config
+        self._look = look
 
     @property
     def model_id(self) -> ModelId:
@@ -52,26 +64,48 @@ class MultiViewPredictor:
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """Answer one BGR picture; the timings hold all looks. Raises ModelError."""
-        first, steps = self._model.predict(image)
-        if isinstance(first, Detections):
-            return self._look_at_parts(image, first, steps)
-        if first.confidence >= self._below:
-            return first, steps
-        second, more = self._model.predict(centre(image, self._zoom))
-        assert isinstance(second, Classification)  # noqa: S101 - the same model
-        return averaged(first, second), _sum(steps, more)
+        return self._look(self._model, self._config, image)
 
-    def _look_at_parts(
-        self, image: Image, first: Detections, steps: StepTimings
-    ) -> tuple[Prediction, StepTimings]:
-        height, width = image.shape[:2]
-        looks, parts = [first], [(0, 0, width, height), *end_squares(width, height), middle(width, height)]
-        for left, top, right, bottom in parts[1:]:
-            found, more = self._model.predict(image[top:bottom, left:right])
-            assert isinstance(found, Detections)  # noqa: S101 - the same model
-            looks.append(uncut(found, (left, top, right, bottom), width, height))
-            steps = _sum(steps, more)
-        return fused(looks, parts, width, height), steps
+
+def look_at_centre(model: Predictor, config: MultiViewConfig, image: Image) -> tuple[Prediction, StepTimings]:
+    """A classifier's: again where its best class is below `below`, at the middle, `zoom` of each side."""
+    first, steps = model.predict(image)
+    if first.top_confidence >= config.below:
+        return first, steps
+    second, more = model.predict(centre(image, config.zoom))
+    return averaged(CLASSIFICATION.own(first), CLASSIFICATION.own(second)), _sum(steps, more)
+
+
+def look_at_parts(model: Predictor, config: MultiViewConfig, image: Image) -> tuple[Prediction, StepTimings]:
+    """A detector's: always at the whole and at its parts."""
+    del config
+    height, width = image.shape[:2]
+    parts = [(0, 0, width, height), *end_squares(width, height), middle(width, height)]
+    first, steps = model.predict(image)
+    looks = [DETECTION.own(first)]
+    for left, top, right, bottom in parts[1:]:
+        found, more = model.predict(image[top:bottom, left:right])
+        looks.append(uncut(DETECTION.own(found), (left, top, right, bottom), width, height))
+        steps = _sum(steps, more)
+    return fused(looks, parts, width, height), steps
+
+
+LOOKS: Mapping[str, Look] = MappingProxyType(
+    {CLASSIFICATION.name: look_at_centre, DETECTION.name: look_at_parts}
+)
+
+
+def build_multi_view(config: MultiViewConfig | None, model: Predictor, task: TaskSpec[Any]) -> Predictor:
+    """The model as it looks by `config`; None looks once.
+
+    Raises:
+        ConfigError: models of this task cannot look again.
+    """
+    if config is None:
+        return model
+    if task.name not in LOOKS:
+        raise ConfigError(f"model.multi_view: is for {' and '.join(LOOKS)}, not for {task.name}")
+    return MultiViewPredictor(model, config, LOOKS[task.name])
 
 
 def centre(image: Image, zoom: float) -> Image:
@@ -109,10 +143,8 @@ def middle(width: int, height: int) -> Rect:
 
 def uncut(found: Detections, part: Rect, width: int, height: int) -> Detections:
     """Boxes found in a part, in pixels of the whole, without those that the part's border cuts."""
-    left, top = part[:2]
-    xyxy = found.xyxy + np.array([left, top, left, top], np.float32)
-    whole = shows(part, xyxy, width, height)
-    return Detections(xyxy[whole], found.confidence[whole], found.class_id[whole])
+    found = found.in_frame(FrameTransform.crop((width, height), *part[:2]))
+    return found[shows(part, found.xyxy, width, height)]
 
 
 def shows(part: Rect, xyxy: FloatArray, width: int, height: int) -> Mask:
@@ -144,7 +176,7 @@ def fused(
     xyxy, confidence, class_id, look = xyxy[order], confidence[order], class_id[order], look[order]
     surest = suppress(xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2], class_id, SAME_BOX_IOU)
     if not surest.size:
-        return Detections(xyxy, confidence, class_id)
+        return NO_BOXES
     same = pairwise_iou(xyxy[surest], xyxy) >= SAME_BOX_IOU
     same &= class_id[surest][:, None] == class_id[None, :]
     same[np.arange(surest.size), surest] = True
@@ -159,8 +191,7 @@ def fused(
         shown += (sure > 0) | shows(part, xyxy[surest], width, height)
     agreed = ((confidence[surest] + weight / shown) / 2).astype(np.float32)
     place = (total / np.maximum(weight, 1e-9)[:, None]).astype(np.float32)
-    kept = np.argsort(-agreed, kind="stable")[:most]
-    return Detections(place[kept], agreed[kept], class_id[surest][kept])
+    return Detections(place, agreed, class_id[surest])[np.argsort(-agreed, kind="stable")[:most]]
 
 
 def _sum(steps: StepTimings, more: StepTimings) -> StepTimings:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.types import Detections, Image, Prediction
+from spillover.common.types import Image, Prediction
 
 Thumbnail = npt.NDArray[np.uint8]
 
@@ -49,10 +49,11 @@ UNSEEN = Surroundings()
 def watch(
     scene: Scene, image: Image, prediction: Prediction, report_threshold: float, now_s: float
 ) -> tuple[Scene, Surroundings]:
-    """Take one frame in; for a classifier nothing is looked at."""
-    if not isinstance(prediction, Detections):
+    """Take one frame in; where the task gives no boxes nothing is looked at."""
+    boxes = prediction.boxes
+    if boxes is None:
         return scene, UNSEEN
-    sees = bool((prediction.confidence >= report_threshold).any())
+    sees = bool((boxes.confidence >= report_threshold).any())
     small = thumbnail(image)
     lost = not sees and now_s - scene.boxes_seen_s <= LOST_S
     surroundings = Surroundings(changed_share(scene.thumbnail, small), lost, not sees)

@@ -16,15 +16,17 @@ difference of a small one's is that of proxy-tuning (Liu et al., COLM 2024).
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Image, Prediction
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
@@ -123,26 +125,26 @@ class LastAnswerCorrector:
             self._scene += changed_share(self._seen, seen) > self._config.max_change
             self._seen = seen
             newest, scene = self._newest, self._scene
-        if newest is None or newest.scene != scene or not isinstance(prediction, Classification):
+        if newest is None or newest.scene != scene:
             return Corrected(prediction)
         if captured_s - newest.captured_s > self._config.max_age_s:
             return Corrected(prediction)
-        if similarity(prediction, newest.edge) < self._config.min_similarity:
+        own = CLASSIFICATION.own(prediction)
+        if similarity(own, newest.edge) < self._config.min_similarity:
             return Corrected(prediction)
-        shown = carried(prediction, newest.edge, newest.cloud, self._config.weight)
+        shown = carried(own, newest.edge, newest.cloud, self._config.weight)
         return Corrected(shown, newest.frame_id)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
         """Note that a frame goes to the cloud; its reply, late ones too, goes to the returned function."""
-        if not isinstance(prediction, Classification):
-            return _ignore
+        own = CLASSIFICATION.own(prediction)
         with self._lock:
             self._sent_s = max(self._sent_s, captured_s)
             scene = self._scene
 
         def on_reply(outcome: CallOutcome) -> None:
-            if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, Classification):
-                self._answered(CloudReference(frame_id, captured_s, prediction, outcome.prediction, scene))
+            if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, type(own)):
+                self._answered(CloudReference(frame_id, captured_s, own, outcome.prediction, scene))
             else:
                 self._failed(captured_s)
 
@@ -161,17 +163,23 @@ class LastAnswerCorrector:
                 self._sent_s = self._newest.captured_s if self._newest else -math.inf
 
 
-def build_temporal(config: TemporalConfig | None, task: Task) -> TemporalCorrector:
+_CORRECTORS: Mapping[str, Callable[[TemporalConfig], TemporalCorrector]] = MappingProxyType(
+    {CLASSIFICATION.name: LastAnswerCorrector}
+)
+"""By task. An earlier frame's boxes are where things were then, so there is none for detection."""
+
+
+def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> TemporalCorrector:
     """The corrector that `edge.yaml` asks for.
 
     Raises:
-        ConfigError: the model is a detector.
+        ConfigError: there is none for models of this task.
     """
     if config is None:
         return NoCorrection()
-    if task is not Task.CLASSIFICATION:
-        raise ConfigError("temporal: is for classifiers; an earlier frame's boxes are where things were then")
-    return LastAnswerCorrector(config)
+    if task.name not in _CORRECTORS:
+        raise ConfigError(f"temporal: is for {' and '.join(_CORRECTORS)}, not for {task.name}")
+    return _CORRECTORS[task.name](config)
 
 
 def similarity(now: Classification, then: Classification) -> float:

@@ -1,1 +1,1 @@
-"""What leaves the device: picture variants, crops, features, tensors, with redaction before all of them."""
+"""What leaves the device: picture variants, crops, features and tensors; redaction comes before each."""

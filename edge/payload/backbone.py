@@ -7,18 +7,19 @@ from collections import deque
 from dataclasses import dataclass
 
 from spillover.common.errors import ModelError
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.exit import ExitInfo
-from spillover.common.model.preprocess import Geometry
 from spillover.common.model.session import Model, StepTimings
 from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BackboneFeatures:
-    """Features of one picture, without batch axis, in the order of the cut's tensors; and its geometry."""
+    """Features of one picture, and where the picture lies in the network's input."""
 
     tensors: list[FloatArray]
-    geometry: Geometry
+    """Without batch axis, in the order of the cut's tensors."""
+    transform: FrameTransform
 
 
 class BackboneWithFeatures:
@@ -49,12 +50,12 @@ class BackboneWithFeatures:
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """Answer one BGR picture and keep its features. Raises ModelError."""
         started_s = time.perf_counter()
-        tensor, geometry = self._model.prepare(image)
+        tensor, transform = self._model.prepare(image)
         prepared_s = time.perf_counter()
         outputs = self._model.run(tensor[None])
         ran_s = time.perf_counter()
-        prediction = self._model.decode(outputs, 0, geometry)
-        features = BackboneFeatures([outputs[place][0] for place in self._places], geometry)
+        prediction = self._model.decode(outputs, 0, transform)
+        features = BackboneFeatures([outputs[place][0] for place in self._places], transform)
         with self._lock:
             self._kept.append((weakref.ref(image), features))
         done_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Packs a frame for the way to the cloud, whether it leaves at once or waits on the disk first."""
+"""Encodes a frame in the form in which it is sent, at once or after waiting on the disk."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ class PayloadEncoder:
     """Encodes frames as the configuration says. Thread-safe.
 
     `encoders` are the heads by the names of their cuts, or the one for tensors. With payload `features_only`
-    nothing else than features can be packed, whoever asks.
+    every frame is encoded as features, whatever form is asked for.
     """
 
     def __init__(
@@ -75,15 +75,12 @@ class PayloadEncoder:
             option = self._usual
         variant = self._variants.get(option)
         crop = crop if variant and variant.crop else None
-        height, width = frame.image.shape[:2]
         return EncodedFrame(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
             boot_id=self._boot_id,
             sequence=frame.sequence,
             captured_unix_s=frame.captured_unix_s,
-            frame_width=width,
-            frame_height=height,
             payload=encode_variant(frame.image, variant, crop.region if crop else None)
             if variant
             else self._encoders[option].encode(frame.image),
@@ -106,12 +103,12 @@ def encode_variant(image: Image, variant: PictureVariant, region: Region | None 
 
 
 def usual_variant(config: UplinkConfig) -> PictureVariant:
-    """The picture that is sent where nothing speaks for a smaller one."""
+    """The picture that is sent unless the policy chooses a smaller one."""
     return PictureVariant(jpeg_quality=config.jpeg_quality, longest_side=config.longest_side)
 
 
 def as_it_waits(encoded_frame: EncodedFrame) -> EncodedFrame:
-    """A parcel that was to be sent at once, as it goes to the disk; a tensor becomes a picture."""
+    """A frame that could not be sent, in the form in which it waits: a tensor becomes a picture."""
     if not isinstance(encoded_frame.payload, EncodedTensor):
         return encoded_frame
     return replace(encoded_frame, payload=encoded_frame.payload.picture(), option=PICTURE)

@@ -58,12 +58,12 @@ class FeatureEncoder:
         """
         known = self._backbone.recall(image) if self._backbone else None
         if known is not None:
-            features, geometry = known.tensors, known.geometry
+            features, transform = known.tensors, known.transform
         else:
-            tensor, geometry = preprocess(image, self._input)
+            tensor, transform = preprocess(image, self._input)
             features = self._run(tensor)
         data = encode_features(features, self._quantizers)
-        return EncodedFeatures(data, self.cut.head_sha256, geometry)
+        return EncodedFeatures(data, self.cut.head_sha256, transform)
 
     def _is_head(self, info: ExitInfo) -> bool:
         return info.head_sha256 == self.cut.head_sha256 and list(info.features) == self._tensors

@@ -6,12 +6,14 @@ hidden. The frame itself stays as it is; what leaves is a copy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from spillover.common.errors import ConfigError
-from spillover.common.types import Detections, Frame, Image, Prediction
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.types import Frame, Image, Prediction
 from spillover.edge.config import RedactionConfig, RedactionStyle
 
 Redact = Callable[[Frame, Prediction], Frame]
@@ -21,7 +23,10 @@ _BLOCKS = 6
 
 
 def build_redaction(
-    config: RedactionConfig | None, labels: Sequence[str], *, detects: bool, class_count: int | None = None
+    config: RedactionConfig | None,
+    labels: Sequence[str],
+    task: TaskSpec[Any],
+    class_count: int | None = None,
 ) -> Redact | None:
     """The function that hides what `config` names; None where there is nothing to hide.
 
@@ -32,7 +37,7 @@ def build_redaction(
     """
     if config is None:
         return None
-    if not detects:
+    if not task.locates:
         raise ConfigError(
             "redaction: the edge's model gives no boxes; use a detector, or remove this section"
         )
@@ -41,13 +46,13 @@ def build_redaction(
     style, margin = config.style, config.margin
 
     def redact(frame: Frame, prediction: Prediction) -> Frame:
-        if not isinstance(prediction, Detections):
+        if (seen := prediction.boxes) is None:
             raise ConfigError("redaction: the model gave no boxes")
-        boxes = prediction.xyxy[np.isin(prediction.class_id, hidden)]
+        boxes = seen[np.isin(seen.class_id, hidden)]
         if not len(boxes):
             return frame
         image = frame.image.copy()
-        for x0, y0, x1, y1 in boxes.tolist():
+        for x0, y0, x1, y1 in boxes.xyxy.tolist():
             grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
             _hide(image, (x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y), style)
         return replace(frame, image=image)

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spillover.common.config import load_config
 from spillover.common.errors import ConfigError, InvalidInputError, SpilloverError
 from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
-from spillover.common.model.decoders import decoder_for
+from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import MANIFEST_FILE, Manifest, Task
-from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.model.manifest import MANIFEST_FILE, Manifest
+from spillover.common.model.preprocess import preprocess
+from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import FloatArray, Image
 from spillover.common.wire.tensors import DTYPES, Tensor
 from spillover.edge.config import OipConfig, TensorType, UplinkConfig
@@ -28,18 +30,18 @@ _MAX_PIXELS = 100_000_000
 
 
 class TensorEncoder:
-    """Prepares frames as the network's manifest says. Thread-safe.
+    """Prepares frames as the manifest of the network says, which is for `task`. Thread-safe.
 
     Raises:
-        ConfigError: the manifest cannot be used, gives other predictions than the edge's model (`task`), or
-            its tensor does not fit the configured datatype or message size.
+        ConfigError: the manifest cannot be used, is for another task than the edge's model, or its tensor
+            does not fit the configured datatype or message size.
     """
 
-    def __init__(self, config: UplinkConfig, oip: OipConfig, task: Task) -> None:
-        self.manifest = read_manifest(oip.manifest)
+    def __init__(self, config: UplinkConfig, oip: OipConfig, task: TaskSpec[Any]) -> None:
+        self.manifest, self.decoder = read_manifest(oip.manifest, task)
         self._picture = partial(encode_jpeg, quality=config.jpeg_quality, longest_side=config.longest_side)
         self._dtype = DTYPES[oip.datatype.value]
-        _check(self.manifest, oip, task)
+        _check_datatype(self.manifest, oip)
         spec = self.manifest.input
         size = self._encode(np.zeros((spec.height, spec.width, 3), np.uint8)).tensor.nbytes
         if size >= config.max_message_bytes:
@@ -52,7 +54,7 @@ class TensorEncoder:
         return self._encode(image)
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """What is to be sent for a parcel, which may have waited on the disk as a picture.
+        """The same frame as a tensor; it may have waited on the disk as a picture.
 
         Raises:
             InvalidInputError: it holds no picture, or a damaged one.
@@ -64,12 +66,12 @@ class TensorEncoder:
                 raise InvalidInputError("features cannot be sent with uplink.protocol: oip")
             case EncodedImage() as picture:
                 made = self._encode(decode_jpeg(picture.data, _MAX_PIXELS), lambda: picture)
-                geometry = _through(picture, made.geometry, encoded_frame)
-                return replace(encoded_frame, payload=replace(made, geometry=geometry), option=TENSOR)
+                transform = picture.transform.compose(made.transform)
+                return replace(encoded_frame, payload=replace(made, transform=transform), option=TENSOR)
 
     def _encode(self, image: Image, picture: Callable[[], EncodedImage] | None = None) -> EncodedTensor:
-        values, geometry = preprocess(image, self.manifest.input)
-        return EncodedTensor(self._cast(values)[None], geometry, picture or partial(self._picture, image))
+        values, transform = preprocess(image, self.manifest.input)
+        return EncodedTensor(self._cast(values)[None], transform, picture or partial(self._picture, image))
 
     def _cast(self, values: FloatArray) -> Tensor:
         if self._dtype.kind == "u":
@@ -77,37 +79,21 @@ class TensorEncoder:
         return values.astype(self._dtype, copy=False)
 
 
-def read_manifest(name: str) -> Manifest:
-    """The manifest that `uplink.oip.manifest` names. Raises ConfigError."""
+def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecoder]:
+    """The manifest that `uplink.oip.manifest` names, and its decoder. Raises ConfigError."""
     path = Path(name).expanduser()
     try:
         manifest = load_config(path if path.is_file() else find_model_folder(path) / MANIFEST_FILE, Manifest)
-        decoder_for(manifest)
+        if manifest.task != task.name:
+            raise ConfigError(f"{manifest.name} does {manifest.task}, the edge's model {task.name}")
+        return manifest, decoder_for(manifest, task)
     except SpilloverError as error:
         raise ConfigError(f"uplink.oip.manifest: {error}") from error
-    return manifest
 
 
-def _check(manifest: Manifest, oip: OipConfig, task: Task) -> None:
-    if manifest.task is not task:
-        raise ConfigError(
-            f"uplink.oip.manifest: {manifest.name} does {manifest.task.value}, the edge's model {task.value}"
-        )
+def _check_datatype(manifest: Manifest, oip: OipConfig) -> None:
     spec = manifest.input
     if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):
         raise ConfigError(
             f"uplink.oip.datatype: UINT8 takes plain pixels, but {manifest.name} normalises them (mean, std)"
         )
-
-
-def _through(picture: EncodedImage, inner: Geometry, encoded_frame: EncodedFrame) -> Geometry:
-    """From the frame to the tensor, by way of a picture that is a part of the frame or smaller than it."""
-    scale_x, scale_y = picture.scale_x * inner.scale_x, picture.scale_y * inner.scale_y
-    return Geometry(
-        scale_x,
-        scale_y,
-        inner.offset_x - picture.offset_x * scale_x,
-        inner.offset_y - picture.offset_y * scale_y,
-        encoded_frame.frame_width,
-        encoded_frame.frame_height,
-    )

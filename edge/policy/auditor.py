@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.common.agreement import agreement
 from spillover.common.log import get_logger
+from spillover.common.tasks import agreement
 from spillover.common.types import Result
 from spillover.edge.uplink.outcome import CloudAnswer
 

@@ -5,7 +5,10 @@ gain that the workbench measured: for a classification the probability that the 
 edge is; for a detection how much better its boxes' confidences are, see `lab.pairs.fit.targets`.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -15,7 +18,10 @@ import numpy.typing as npt
 from spillover.common.config import Section
 from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
-from spillover.common.model.manifest import Manifest, Task
+from spillover.common.model.manifest import Manifest
+from spillover.common.tasks import spec_of
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.config import MultiViewConfig
 
@@ -55,7 +61,7 @@ class EdgeSide(Section, frozen=True):
 class GainFile(Section, frozen=True):
     """What `lab fit` writes: gain = bias + weights . (features - mean) / scale."""
 
-    task: Task
+    task: str
     edge: EdgeSide
     cloud_model: str
     classes: Annotated[int, msgspec.Meta(gt=0)]
@@ -75,6 +81,18 @@ class GainFile(Section, frozen=True):
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSettings:
+    """What features depend on besides the prediction; each task uses its part."""
+
+    classes: int
+    temperature: float
+    class_weight: Features
+    """Of detections, (classes,): what a box of each class counts."""
+    seen_from: float
+    """Of detections: boxes of less confidence are not seen."""
+
+
 class GainModel:
     """Predicts the gain of one picture; same task and classes as the model it was fitted for.
 
@@ -86,8 +104,14 @@ class GainModel:
         self.file = file
         self._name = name
         self._mean, self._scale = np.array(file.mean), np.array(file.scale)
-        self._weights, self._class_weight = np.array(file.weights), np.array(file.class_weight)
-        size = len(self.features(_nothing(file.task)))
+        self._weights = np.array(file.weights)
+        self._settings = FeatureSettings(
+            file.classes, file.temperature, np.array(file.class_weight), file.edge.confidence_threshold
+        )
+        if file.task not in FEATURES:
+            known = ", ".join(FEATURES)
+            raise ConfigError(f"{name}: no gain is known for {file.task}, only for {known} - at `$.task`")
+        size = len(self.features(spec_of(file.task).blank()))
         if not len(file.mean) == len(file.scale) == len(file.weights) == size:
             raise ConfigError(f"{name}: for {file.edge.model}, its lists must have {size} numbers each")
 
@@ -122,18 +146,7 @@ class GainModel:
 
     def features(self, prediction: Prediction) -> Features:
         """The features that the weights belong to."""
-        file = self.file
-        seen_from = file.edge.confidence_threshold
-        return features_of(prediction, file.classes, file.temperature, self._class_weight, seen_from)
-
-
-def features_of(
-    prediction: Prediction, classes: int, temperature: float, class_weight: Features, seen_from: float
-) -> Features:
-    """Features of either kind of prediction."""
-    if isinstance(prediction, Classification):
-        return classification_features(prediction, classes, temperature)
-    return detection_features(prediction, class_weight, seen_from)
+        return FEATURES[self.file.task](prediction, self._settings)
 
 
 def classification_features(prediction: Classification, classes: int, temperature: float) -> Features:
@@ -199,8 +212,14 @@ def _told(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _nothing(task: Task) -> Prediction:
-    """A prediction that says nothing."""
-    if task is Task.CLASSIFICATION:
-        return Classification(np.zeros(1, np.int32), np.ones(1, np.float32))
-    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+FEATURES: Mapping[str, Callable[[Prediction, FeatureSettings], Features]] = MappingProxyType(
+    {
+        CLASSIFICATION.name: lambda prediction, settings: classification_features(
+            CLASSIFICATION.own(prediction), settings.classes, settings.temperature
+        ),
+        DETECTION.name: lambda prediction, settings: detection_features(
+            DETECTION.own(prediction), settings.class_weight, settings.seen_from
+        ),
+    }
+)
+"""By task; for one that is not here there is no `expected_gain`."""

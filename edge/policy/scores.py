@@ -1,6 +1,7 @@
 """Scores of a prediction: how much the cloud's answer could add, and where in the frame it could.
 
-A higher score is always more to gain. The workbench draws its curves from the same table of scorers.
+A higher score is always more to gain. The workbench draws its curves from the same table of scorers; a task
+without a scorer there is scored by `doubt`.
 """
 
 import math
@@ -11,8 +12,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.model.manifest import Task
-from spillover.common.types import Classification, Detections, Image, Prediction, Region
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import Detections, Image, Prediction, Region
 
 MARGIN = 0.2
 """Widens a region by this share of itself, on every side: what is around a thing helps to tell it."""
@@ -37,9 +39,9 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A named score; `task` says for which predictions it means something."""
+    """A named score; `task` names the task whose predictions it is for."""
 
-    task: Task
+    task: str
     function: Callable[[Prediction, ScoreSettings], float | None]
 
     def __call__(self, prediction: Prediction, settings: ScoreSettings | None = None) -> float | None:
@@ -49,36 +51,41 @@ class Scorer:
 
 def max_softmax(prediction: Prediction, _: ScoreSettings) -> float:
     """`1 - p1` (Hendrycks and Gimpel, arXiv 1610.02136)."""
-    probability = _classification(prediction).probability
+    probability = CLASSIFICATION.own(prediction).probability
     return 1.0 - float(probability[0])
 
 
 def margin(prediction: Prediction, _: ScoreSettings) -> float:
     """`1 - (p1 - p2)`: best versus second best (Joshi et al., CVPR 2009)."""
-    probability = _classification(prediction).probability
+    probability = CLASSIFICATION.own(prediction).probability
     second = float(probability[1]) if probability.size > 1 else 0.0
     return 1.0 - (float(probability[0]) - second)
 
 
 def entropy(prediction: Prediction, _: ScoreSettings) -> float:
     """Shannon entropy over `log K`, so 0..1 whatever the number of classes K."""
-    probability = _classification(prediction).probability
+    probability = CLASSIFICATION.own(prediction).probability
     if probability.size < 2:
         return 0.0
     positive = probability[probability > 0].astype(np.float64)
     return float(-(positive * np.log(positive)).sum() / np.log(probability.size))
 
 
+def doubt(prediction: Prediction, _: ScoreSettings) -> float:
+    """One less the confidence of the surest part: for tasks without a score of their own."""
+    return 1.0 - prediction.top_confidence
+
+
 def mean_score(prediction: Prediction, settings: ScoreSettings) -> float | None:
     """`1 - mean confidence` of the reported boxes; None without any."""
-    confidence = _detections(prediction).confidence
+    confidence = DETECTION.own(prediction).confidence
     reported = confidence[confidence >= settings.report_threshold]
     return 1.0 - float(reported.mean()) if reported.size else None
 
 
 def near_threshold(prediction: Prediction, settings: ScoreSettings) -> float | None:
     """Number of boxes within `band` of the report threshold; None without boxes in or above the band."""
-    detections = _detections(prediction)
+    detections = DETECTION.own(prediction)
     if not (detections.confidence >= settings.report_threshold - settings.band).any():
         return None
     return float(np.count_nonzero(doubtful(detections, settings)))
@@ -95,10 +102,8 @@ def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSetting
 
     None without such a box, and where the region would be nearly the whole frame.
     """
-    if not isinstance(prediction, Detections):
-        return None
-    boxes = prediction.xyxy[doubtful(prediction, settings)]
-    if not len(boxes):
+    seen = prediction.boxes
+    if seen is None or not len(boxes := seen[doubtful(seen, settings)].xyxy):
         return None
     height, width = image.shape[:2]
     least = math.ceil(LEAST_SIDE * min(height, width))
@@ -121,20 +126,16 @@ def _widened(low: float, high: float, least: int, limit: int) -> tuple[int, int]
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType(
     {
-        "max_softmax": Scorer(Task.CLASSIFICATION, max_softmax),
-        "margin": Scorer(Task.CLASSIFICATION, margin),
-        "entropy": Scorer(Task.CLASSIFICATION, entropy),
-        "mean_score": Scorer(Task.DETECTION, mean_score),
-        "near_threshold": Scorer(Task.DETECTION, near_threshold),
+        "max_softmax": Scorer(CLASSIFICATION.name, max_softmax),
+        "margin": Scorer(CLASSIFICATION.name, margin),
+        "entropy": Scorer(CLASSIFICATION.name, entropy),
+        "mean_score": Scorer(DETECTION.name, mean_score),
+        "near_threshold": Scorer(DETECTION.name, near_threshold),
     }
 )
 
 
-def _classification(prediction: Prediction) -> Classification:
-    assert isinstance(prediction, Classification)  # noqa: S101 - `Scorer.task` is checked when a policy is built
-    return prediction
-
-
-def _detections(prediction: Prediction) -> Detections:
-    assert isinstance(prediction, Detections)  # noqa: S101 - `Scorer.task` is checked when a policy is built
-    return prediction
+def scorers_for(task: str) -> Mapping[str, Scorer]:
+    """The scores for a task's predictions, by name."""
+    fitting = {name: scorer for name, scorer in SCORERS.items() if scorer.task == task}
+    return fitting or {"doubt": Scorer(task, doubt)}

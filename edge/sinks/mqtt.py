@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
-from spillover.common.types import Classification, Result
+from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.discovery import announcements
@@ -136,21 +136,14 @@ class MqttSink:
 
 def _state(result: Result) -> bytes:
     """What a dashboard shows of a camera: few values, always the same keys."""
-    prediction = result.prediction
-    if isinstance(prediction, Classification):
-        objects, confidence = 1, prediction.confidence
-        best = int(prediction.class_id[0]) if len(prediction.class_id) else -1
-    else:
-        objects = len(prediction)
-        confidence = float(prediction.confidence[0]) if objects else 0.0
-        best = int(prediction.class_id[0]) if objects else -1
+    prediction, boxes = result.prediction, result.prediction.boxes
     return msgspec.json.encode(
         {
             "frame_id": result.frame_id,
             "answered_by": result.answered_by.value,
-            "class_id": best,
-            "confidence": round(confidence, 4),
-            "objects": objects,
+            "class_id": prediction.top_class,
+            "confidence": round(prediction.top_confidence, 4),
+            "objects": 1 if boxes is None else len(boxes),
             "total_s": round(result.timings.total_s, 4),
         }
     )

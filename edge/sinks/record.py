@@ -11,9 +11,10 @@
                   "region": null, "audit": null, "degraded": false, "is_probe": false},
      "error": "", "carried_from": ""}
 
-A detector's record has `boxes` in place of `classes`; `null` means "not this task", an empty list "nothing
-seen". Times are in seconds, boxes in pixels of the frame. `audit` is `{"would_keep": true}` or `false` for a
-frame that was drawn for an audit, `region` is `[left, top, right, bottom]` where a crop was sent.
+Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
+a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
+boxes in pixels of the frame. `audit` is `{"would_keep": true}` or `false` for a frame that was drawn for an
+audit, `region` is `[left, top, right, bottom]` where a crop was sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +22,11 @@ from dataclasses import fields
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from spillover.common.types import Classification, Decision, Detections, FloatArray, ModelId, Result, Timings
+from spillover.common.tasks import TASKS, Tasks, spec_for
+from spillover.common.types import Decision, ModelId, Result, Timings
 from spillover.edge.results.delivery import Event
 
-TOP_CLASSES = 5
 _STAGES = tuple(field.name for field in fields(Timings))
 
 
@@ -55,7 +55,10 @@ class BoxRecord(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One line of a JSON lines sink. `msgspec.json.decode(line, type=Record)` reads it back."""
+    """One line of a JSON lines sink. `msgspec.json.decode(line, type=Record)` reads it back.
+
+    Rows of tasks that have no field here are passed over.
+    """
 
     frame_id: str
     """Camera, start of the daemon and number: unique."""
@@ -103,56 +106,34 @@ def is_event(line: bytes) -> bool:
     return line.startswith(b'{"event":')
 
 
-def record_encoder(labels: Sequence[str]) -> Encode:
+def record_encoder(labels: Sequence[str], tasks: Tasks = TASKS) -> Encode:
     """A function from a result to its JSON, without a line's end; `labels` names the classes, or is empty."""
     encoder = msgspec.json.Encoder()
 
     def encode(result: Result) -> bytes:
-        return encoder.encode(to_record(result, labels))
+        return encoder.encode(to_record(result, labels, tasks))
 
     return encode
 
 
-def to_record(result: Result, labels: Sequence[str]) -> Record:
+def to_record(result: Result, labels: Sequence[str], tasks: Tasks = TASKS) -> dict[str, Any]:
     """Plain numbers and text from a result, rounded to what they can mean."""
-    prediction = result.prediction
-    return Record(
-        frame_id=result.frame_id,
-        camera_id=result.camera_id,
-        sequence=result.sequence,
-        source=result.source,
-        captured_unix_s=round(result.captured_unix_s, 6),
-        answered_by=result.answered_by.value,
-        revision=result.revision,
-        model=result.model,
-        classes=_classes(prediction, labels) if isinstance(prediction, Classification) else None,
-        boxes=_boxes(prediction, labels) if isinstance(prediction, Detections) else None,
-        timings=Timings(*(round(getattr(result.timings, name), 6) for name in _STAGES)),
-        payload_bytes=result.payload_bytes,
-        decision=result.decision,
-        error=result.error,
-        carried_from=result.carried_from,
-    )
-
-
-def _classes(prediction: Classification, labels: Sequence[str]) -> list[ClassRecord]:
-    class_id = prediction.class_id[:TOP_CLASSES].tolist()
-    probability = _rounded(prediction.probability[:TOP_CLASSES], 6)
-    return list(map(ClassRecord, class_id, probability, _names(class_id, labels)))
-
-
-def _boxes(prediction: Detections, labels: Sequence[str]) -> list[BoxRecord]:
-    class_id = prediction.class_id.tolist()
-    confidence = _rounded(prediction.confidence, 6)
-    return list(map(BoxRecord, _rounded(prediction.xyxy, 2), confidence, class_id, _names(class_id, labels)))
-
-
-def _names(class_id: Sequence[int], labels: Sequence[str]) -> list[str | None]:
-    count = len(labels)
-    return [labels[c] if 0 <= c < count else None for c in class_id]
-
-
-def _rounded(values: FloatArray, decimals: int) -> list[Any]:
-    """Round a whole array in double precision: one by one it costs ten times as much."""
-    rounded: list[Any] = np.round(values.astype(np.float64), decimals).tolist()
-    return rounded
+    task = spec_for(result.prediction, tasks)
+    rows = {one.record_key: None for one in tasks.values()}
+    return {
+        "frame_id": result.frame_id,
+        "camera_id": result.camera_id,
+        "sequence": result.sequence,
+        "source": result.source,
+        "captured_unix_s": round(result.captured_unix_s, 6),
+        "answered_by": result.answered_by.value,
+        "revision": result.revision,
+        "model": result.model,
+        **rows,
+        task.record_key: task.rows(result.prediction, labels),
+        "timings": Timings(*(round(getattr(result.timings, name), 6) for name in _STAGES)),
+        "payload_bytes": result.payload_bytes,
+        "decision": result.decision,
+        "error": result.error,
+        "carried_from": result.carried_from,
+    }

@@ -12,8 +12,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from spillover.common.errors import InvalidInputError
-from spillover.common.model.decoders import decoder_for
-from spillover.common.types import Classification, FloatArray, ModelId, Prediction
+from spillover.common.types import FloatArray, ModelId
 from spillover.common.wire.conversion import InferenceReply, ServerTimings
 from spillover.common.wire.oip import reply_from_pb, request_to_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
@@ -33,10 +32,8 @@ class OipWire:
     def __init__(self, config: UplinkConfig, oip: OipConfig, encoder: TensorEncoder) -> None:
         self._oip = oip
         self._encoder = encoder
-        self._manifest = encoder.manifest
-        self._decode = decoder_for(self._manifest)
-        self._model = ModelId(config.model_name or self._manifest.name, config.model_version)
-        self._max_classes = config.max_classes or None
+        self._model = ModelId(config.model_name or encoder.manifest.name, config.model_version)
+        self._max_classes = config.max_classes
 
     def method(self, channel: grpc.Channel) -> "Method":
         """See `Wire`."""
@@ -65,19 +62,13 @@ class OipWire:
             raise TypeError(f"a reply of type {type(message).__name__}")
         reply = reply_from_pb(message)
         outputs = [_row(name, reply.outputs.get(name)) for name in self._oip.outputs]
-        prediction = self._decode(outputs, self._manifest, _tensor_of(encoded_frame).geometry)
+        prediction = self._encoder.decoder(outputs, _tensor_of(encoded_frame).transform)
         return InferenceReply(
             frame_id=reply.request_id or encoded_frame.frame_id,
             model=ModelId(reply.model_name or self._model.name, reply.model_version or self._model.version),
-            prediction=self._cut(prediction),
+            prediction=prediction.best(self._max_classes),
             timings=ServerTimings(),
         )
-
-    def _cut(self, prediction: Prediction) -> Prediction:
-        if not isinstance(prediction, Classification):
-            return prediction
-        best = slice(self._max_classes)
-        return Classification(prediction.class_id[best], prediction.probability[best])
 
 
 def _tensor_of(encoded_frame: EncodedFrame) -> EncodedTensor:

@@ -6,13 +6,14 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from spillover.common.errors import SourceError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.lab.data.coco import read_instances
 from spillover.lab.data.pictures import ArrayPicture, FilePicture, Picture
 
@@ -28,6 +29,7 @@ Labels = npt.NDArray[np.int64]
 class ClassLabels:
     """The true class of each picture, int64 (N,), and where known its place in the labels, for errors."""
 
+    task: ClassVar = CLASSIFICATION.name
     class_id: Labels
     where: tuple[str, ...] = ()
 
@@ -39,6 +41,7 @@ class CocoTruth:
     A category's id counts as the model's class; `lab.pairs.evaluate.classes` renumbers the categories.
     """
 
+    task: ClassVar = DETECTION.name
     instances: Mapping[str, Any]
     image_ids: tuple[int, ...]
 
@@ -52,9 +55,9 @@ class LabelledSet:
     truth: ClassLabels | CocoTruth
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """The task that the labels judge."""
-        return Task.CLASSIFICATION if isinstance(self.truth, ClassLabels) else Task.DETECTION
+        return self.truth.task
 
     def part(self, numbers: Sequence[int]) -> "LabelledSet":
         """The numbered pictures alone, in that order."""

@@ -13,7 +13,7 @@ import msgspec
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.temporal import build_temporal
@@ -49,7 +49,7 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
         raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
 
 
-def check_fits(edge: EdgeConfig, mode: str, task: Task) -> None:
+def check_fits(edge: EdgeConfig, mode: str, task: TaskSpec[Any]) -> None:
     """Check that policy and temporal correction are for the model's task. Raises ConfigError."""
     try:
         build_temporal(edge.temporal, task)

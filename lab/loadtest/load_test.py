@@ -134,13 +134,13 @@ class LoadTest:
             prepare_pair(console=self._console)
         config = self._config
         tasks = [
-            open_model_folder(find_model_folder(name)).manifest.task
+            open_model_folder(find_model_folder(name)).task
             for name in (config.edge_model, config.cloud_model)
         ]
         if tasks[0] is not tasks[1]:
             raise ConfigError(
                 f"edge_model and cloud_model do not belong together: {config.edge_model} is for "
-                f"{tasks[0].value}, {config.cloud_model} for {tasks[1].value}"
+                f"{tasks[0].name}, {config.cloud_model} for {tasks[1].name}"
             )
         swept = with_swept_modes(config, config.sweep) if config.sweep else config
         modes = [*modes_used(config, self._settings.only), *(m for m in swept.modes if m not in config.modes)]

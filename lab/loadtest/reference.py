@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from spillover.common.agreement import agreement
 from spillover.common.errors import SourceError
-from spillover.common.model.manifest import Task
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Prediction
+from spillover.common.tasks import agreement
+from spillover.common.types import NO_BOXES, Prediction
 from spillover.edge.camera.open import open_source
-from spillover.edge.payload.crops import NO_BOXES
 from spillover.lab.data.labelled import (
     COCO_FILE,
     IMAGES_FOLDER,
     LABELS_FILE,
+    ClassLabels,
     LabelledSet,
     open_labelled_set,
 )
@@ -52,9 +51,10 @@ class Reference:
     def change_share(self) -> float | None:
         """Share of the pictures, from the second on, where the cloud's best class is not the one before.
 
-        None for detections, and for a single picture. It bounds the use of one frame's answer for the next.
+        None where answers say where things are, and for a single picture. It bounds the use of one frame's
+        answer for the next.
         """
-        best = [int(p.class_id[0]) for p in self.cloud if isinstance(p, Classification)]
+        best = [prediction.top_class for prediction in self.cloud if prediction.boxes is None]
         if len(best) < 2:
             return None
         return float(np.mean(np.diff(best) != 0))
@@ -79,7 +79,7 @@ class Reference:
         for number in sorted(frames):
             record = frames[number].first
             answers.setdefault(self.order[record.source], prediction_of(record))
-        if self.labels.task is Task.CLASSIFICATION:
+        if isinstance(self.labels.truth, ClassLabels):
             return accuracy_of(self.labels.part(list(answers)).truth, list(answers.values()))
         boxes = [answers.get(index, NO_BOXES) for index in range(len(self.labels.pictures))]
         return accuracy_of(self.labels.truth, boxes)

@@ -7,9 +7,13 @@ class and IoU >= 0.5, best confidence first; twice the confidence matched over a
 coefficient).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from spillover.common.agreement import MATCH_IOU, pairwise_iou
+from spillover.common.tasks import spec_for
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION, MATCH_IOU, pairwise_iou
 from spillover.common.types import Classification, Detections, Prediction
 
 
@@ -22,24 +26,30 @@ def fidelity(whole: Sequence[Prediction], coded: Sequence[Prediction]) -> float:
 
 def fidelity_terms(whole: Prediction, coded: Prediction) -> tuple[float, float]:
     """What one picture adds to the numerator and to the denominator of the fidelity."""
-    match whole, coded:
-        case Classification(), Classification():
-            same = whole.class_id == coded.class_id[0]
-            return float(whole.probability[same].sum()), whole.confidence
-        case Detections(), Detections():
-            total = float(whole.confidence.sum() + coded.confidence.sum())
-            return 2 * matched_confidence(whole, coded), total
-        case _:
-            raise TypeError("predictions of two tasks cannot be compared")
+    task = spec_for(whole)
+    if task.name not in _TERMS:
+        return task.agreement(whole, task.own(coded), 0.0), 1.0
+    return _TERMS[task.name](whole, task.own(coded))
 
 
 def lossless_term(whole: Prediction) -> float:
     """What a picture adds to both where coding loses nothing."""
-    match whole:
-        case Classification():
-            return whole.confidence
-        case Detections():
-            return 2 * float(whole.confidence.sum())
+    return fidelity_terms(whole, whole)[1]
+
+
+def _class_terms(whole: Classification, coded: Classification) -> tuple[float, float]:
+    same = whole.class_id == coded.class_id[0]
+    return float(whole.probability[same].sum()), whole.top_confidence
+
+
+def _box_terms(whole: Detections, coded: Detections) -> tuple[float, float]:
+    total = float(whole.confidence.sum() + coded.confidence.sum())
+    return 2 * matched_confidence(whole, coded), total
+
+
+_TERMS: Mapping[str, Callable[[Any, Any], tuple[float, float]]] = MappingProxyType(
+    {CLASSIFICATION.name: _class_terms, DETECTION.name: _box_terms}
+)
 
 
 def matched_confidence(whole: Detections, coded: Detections) -> float:

@@ -13,7 +13,7 @@ import onnx
 
 from spillover.common.errors import ModelError
 from spillover.common.images import encode_jpeg
-from spillover.common.model.manifest import Layout, ModelFolder, Task, file_sha256, open_model_folder
+from spillover.common.model.manifest import Layout, ModelFolder, file_sha256, open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import (
@@ -25,6 +25,8 @@ from spillover.common.model.split import (
     tail_path,
     write_split_plan,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture, evenly_spread
 from spillover.lab.models.profile.timing import interleaved_medians, network_run, profile_plan
@@ -37,7 +39,7 @@ from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph,
 from spillover.lab.terminal import Progress
 
 MAX_CUTS = 8
-DEFAULT_LOSS = {Task.CLASSIFICATION: 0.01, Task.DETECTION: 0.05}
+DEFAULT_LOSS = {CLASSIFICATION.name: 0.01, DETECTION.name: 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ class _Workshop:
     def _max_loss(self) -> float:
         if self.options.max_loss is not None:
             return self.options.max_loss
-        return DEFAULT_LOSS[self.folder.manifest.task]
+        return DEFAULT_LOSS.get(self.folder.task.name, 0.01)
 
 
 def _install(scratch: Path, folder: Path, plan: SplitPlan) -> None:

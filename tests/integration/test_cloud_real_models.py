@@ -13,11 +13,11 @@ from spillover.common.model.manifest import (
     Manifest,
     Output,
     Resize,
-    Task,
     file_sha256,
     write_manifest,
 )
 from spillover.common.model.session import Model
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.wire.conversion import reply_from_pb
 from tests.support.serving import CALL_S, cloud_config, request_for, serving, stub_of
 
@@ -41,7 +41,7 @@ def repository(shared_dir, tmp_path_factory):
             Manifest(
                 name=name,
                 version="1",
-                task=Task.DETECTION,
+                task=DETECTION.name,
                 sha256=file_sha256(folder / MODEL_FILE),
                 input=INPUTS[name],
                 output=Output(decoder=name),

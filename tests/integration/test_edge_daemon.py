@@ -160,7 +160,7 @@ def test_a_detector_that_carries_is_refused(bench: Bench) -> None:
     """`temporal` in the configuration of a detector is an error, before anything starts."""
     bench.model = centre_detector(bench.folder / "models")
     bench.paint("red")
-    with pytest.raises(ConfigError, match="temporal: is for classifiers"):
+    with pytest.raises(ConfigError, match="temporal: is for classification"):
         Daemon(msgspec.convert(bench.config(temporal={}), EdgeConfig))
 
 

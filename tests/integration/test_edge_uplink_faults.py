@@ -10,7 +10,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from spillover.common.model.preprocess import Geometry
+from spillover.common.geometry import FrameTransform
 from spillover.common.types import Image
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import PayloadKind, SplitConfig, UplinkConfig
@@ -95,7 +95,7 @@ class Cut:
     def encode(self, image: Image) -> EncodedFeatures:
         """Not the picture's."""
         height, width = image.shape[:2]
-        return EncodedFeatures(b"features", "0" * 64, Geometry(1.0, 1.0, 0.0, 0.0, width, height))
+        return EncodedFeatures(b"features", "0" * 64, FrameTransform(1.0, 1.0, 0.0, 0.0, width, height))
 
 
 class Bench:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import EncodedImage
 from spillover.common.types import (
     Action,
     AnsweredBy,
@@ -13,6 +15,7 @@ from spillover.common.types import (
     Result,
     Timings,
 )
+from spillover.edge.payload.types import EncodedFrame
 
 
 def classification(*probability: float) -> Classification:
@@ -31,6 +34,12 @@ def frame(sequence: int = 0, captured_monotonic_s: float = 0.0, size: tuple[int,
     """A grey frame of `size` (height, width)."""
     image = np.full((*size, 3), 128, np.uint8)
     return Frame(image, f"cam-boot-{sequence}", sequence, "cam", captured_monotonic_s, 1.7e9)
+
+
+def encoded(frame_id: str = "f", sequence: int = 0) -> EncodedFrame:
+    """A frame of 64x48 pixels as a picture of half its sides, which nothing decodes."""
+    picture = EncodedImage(b"jpeg", FrameTransform(0.5, 0.5, 0, 0, 64, 48))
+    return EncodedFrame(frame_id, "cam", "b", sequence, 1.7e9, picture)
 
 
 def result(frame_id: str = "f") -> Result:

@@ -12,10 +12,11 @@ from spillover.common.model.manifest import (
     Input,
     Manifest,
     Output,
-    Task,
     file_sha256,
     write_manifest,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 
 SIDE = 16
 """Height and width that the tiny vision models take."""
@@ -111,7 +112,7 @@ def centre_detector(
         Manifest(
             name=name,
             version=version,
-            task=Task.DETECTION,
+            task=DETECTION.name,
             sha256=file_sha256(folder / MODEL_FILE),
             input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
             output=Output(decoder="yolov8"),
@@ -166,7 +167,7 @@ def describe_classifier(folder: Path, name: str, version: str, std: float = 255.
     manifest = Manifest(
         name=name,
         version=version,
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         sha256=file_sha256(folder / MODEL_FILE),
         input=Input(height=SIDE, width=SIDE, std=(std, std, std)),
         output=Output(decoder="logits"),

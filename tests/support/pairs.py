@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.model.manifest import Task
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.policy.gain import EdgeSide
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
@@ -31,7 +30,7 @@ def classifications(count: int) -> tuple[list[Prediction], list[Prediction], npt
     return edge, cloud, truth.astype(np.int64)
 
 
-def pair(task: Task, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
+def pair(task: str, edge: list[Prediction], cloud: list[Prediction], truth: ClassLabels | CocoTruth) -> Pair:
     """A pair over pictures that nobody looks at."""
     pictures = tuple(ArrayPicture(str(i), np.full((1, 1, 3), i % 256, np.uint8)) for i in range(len(edge)))
     return Pair(task, SIDE, "c@1", 3, edge, edge, edge, cloud, LabelledSet("set", pictures, truth))

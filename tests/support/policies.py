@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from spillover.common.model.manifest import Task
-from spillover.common.types import Decision, Detections, Prediction
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.types import Decision, Prediction
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode, ModelConfig, SpoolConfig, TemporalConfig
 from spillover.edge.config.policy import PolicyConfig
@@ -17,7 +19,7 @@ REPORT_THRESHOLD = 0.5
 
 def policy_of(
     mode: Mode = Mode.HYBRID,
-    task: Task = Task.CLASSIFICATION,
+    task: TaskSpec[Any] = CLASSIFICATION,
     draw: float | Callable[[], float] = 0.5,
     *,
     spool_from: float | None = None,
@@ -40,6 +42,7 @@ def policy_of(
 
 def decide(policy: Policy, prediction: Prediction, context: Context) -> Decision:
     """Decide on a prediction in a context that leaves it out."""
-    empty = isinstance(prediction, Detections) and not (prediction.confidence >= REPORT_THRESHOLD).any()
+    boxes = prediction.boxes
+    empty = boxes is not None and not len(boxes.above(REPORT_THRESHOLD))
     surroundings = replace(context.surroundings, empty=empty)
     return policy.decide(replace(context, score=policy.score(prediction), surroundings=surroundings))

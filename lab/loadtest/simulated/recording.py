@@ -7,11 +7,11 @@ from pathlib import Path
 
 from spillover.common.errors import SourceError
 from spillover.common.model.locate import find_model_folder
-from spillover.common.types import Decision, Frame
+from spillover.common.types import NO_BOXES, Decision, Frame
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
 from spillover.edge.config import PayloadKind, UplinkConfig
-from spillover.edge.payload.crops import NO_BOXES, Crop
+from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor

@@ -25,10 +25,10 @@ from spillover.common.model.manifest import (
     ModelFolder,
     Output,
     Resize,
-    Task,
     file_sha256,
     open_model_folder,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.lab.files import package_file, write_json
 from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
 from spillover.lab.models.folder import NO_DIGEST, building, finish
@@ -192,7 +192,7 @@ def _manifest(weights: Weights) -> Manifest:
     return Manifest(
         name=f"efficientnet-lite{weights.lite}",
         version="1",
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         input=_input(weights),
         output=Output(decoder="logits"),
         sha256=NO_DIGEST,

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from spillover.common.errors import ModelError
-from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize, Task
+from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.lab.files import package_file
 
 # Channel statistics of ImageNet on values 0..255 (torchvision.transforms).
@@ -32,7 +34,7 @@ class Preset:
     names of ImageNet, which an installable package carries.
     """
 
-    task: Task
+    task: str
     decoder: str
     input: Mapping[str, Any]
     labels: str = ""
@@ -48,7 +50,7 @@ class Preset:
 
 
 _YOLOV8 = Preset(
-    Task.DETECTION,
+    DETECTION.name,
     "yolov8",
     {"std": BYTE_STD, "resize": Resize.LETTERBOX_CENTRE},
     COCO,
@@ -58,33 +60,33 @@ _YOLOV8 = Preset(
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "yolox": Preset(
-            Task.DETECTION,
+            DETECTION.name,
             "yolox",
             {"colour": Colour.BGR, "resize": Resize.LETTERBOX},
             COCO,
             "YOLOX export with undecoded outputs",
         ),
         "fastestdet": Preset(
-            Task.DETECTION, "fastestdet", {"colour": Colour.BGR, "std": BYTE_STD}, COCO, "FastestDet"
+            DETECTION.name, "fastestdet", {"colour": Colour.BGR, "std": BYTE_STD}, COCO, "FastestDet"
         ),
         "yolov8": _YOLOV8,
         "yolo11": _YOLOV8,
         "cifar-resnet8": Preset(
-            Task.CLASSIFICATION,
+            CLASSIFICATION.name,
             "softmax",
             {"layout": Layout.NHWC, "interpolation": Interpolation.AREA},
             CIFAR10,
             "ResNet-8 of MLPerf Tiny, CIFAR-10",
         ),
         "cifar-resnet56": Preset(
-            Task.CLASSIFICATION,
+            CLASSIFICATION.name,
             "logits",
             {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "interpolation": Interpolation.AREA},
             CIFAR10,
             "ResNet-56, CIFAR-10",
         ),
         "imagenet": Preset(
-            Task.CLASSIFICATION,
+            CLASSIFICATION.name,
             "logits",
             {
                 "mean": IMAGENET_MEAN,

@@ -13,7 +13,6 @@ from pathlib import Path
 import onnx
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
@@ -54,10 +53,10 @@ def excluded_nodes(graph: onnx.GraphProto, patterns: Sequence[str]) -> set[str]:
     return excluded
 
 
-def sensitive_nodes(graph: onnx.GraphProto, task: Task) -> set[str]:
-    """Names of the nodes that stay float by default."""
+def sensitive_nodes(graph: onnx.GraphProto, *, locates: bool) -> set[str]:
+    """Names of the nodes that stay float by default; more where the answers say where things are."""
     stem = {node.name for node in _reach(graph, forward=True) if node.op_type in WEIGHTED}
-    if task is Task.CLASSIFICATION:
+    if not locates:
         return stem
     tail = {node.name for node in _reach(graph, forward=False)}
     return stem | tail | {n.name for n in graph.node if n.op_type not in WEIGHTED or is_depthwise(n)}

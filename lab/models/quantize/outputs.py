@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from spillover.common.agreement import agreement
 from spillover.common.model.manifest import ModelFolder
 from spillover.common.model.session import Model
+from spillover.common.tasks import agreement
 from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.cost import ONE_THREAD

@@ -19,6 +19,7 @@ from onnxruntime.quantization import (
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.model.manifest import Manifest
+from spillover.common.tasks import spec_of
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.calibration import PictureReader, chunk_of
 from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
@@ -69,7 +70,7 @@ def quantize_onnx(
             model = _simplified(source, simplified)
             float_nodes = excluded_nodes(model.graph, recipe.exclude)
             if recipe.keep_sensitive_float:
-                float_nodes |= sensitive_nodes(model.graph, manifest.task)
+                float_nodes |= sensitive_nodes(model.graph, locates=spec_of(manifest.task).locates)
             chunk = len(pictures) if recipe.method is Method.MINMAX else chunk_of(model.graph, len(pictures))
             pictures = pictures[: len(pictures) // chunk * chunk]
             reader = PictureReader(pictures, model.graph.input[0].name, manifest.input, progress)

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spillover.common.errors import ModelError, SourceError
+from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import ModelFolder, open_model_folder
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
-
-# Of a head's output (batch first): the axis that holds the class scores, and what else lies on it.
-_DETECTION_HEADS = {"yolox": (-1, 5), "fastestdet": (1, 5), "yolov8": (1, 4)}
 
 
 def judging(data: LabelledSet, *models: Path) -> LabelledSet:
@@ -28,8 +25,8 @@ def judging(data: LabelledSet, *models: Path) -> LabelledSet:
     """
     folders = [open_model_folder(path) for path in models]
     for folder in folders:
-        if (task := folder.manifest.task) is not data.task:
-            raise ModelError(f"{folder.path}: its task is {task.value}, the labels are for {data.task.value}")
+        if (task := folder.task.name) != data.task:
+            raise ModelError(f"{folder.path}: its task is {task}, the labels are for {data.task}")
     if isinstance(data.truth, CocoTruth):
         return replace(data, truth=_renumbered(data.name, data.truth, folders))
     for folder in folders:
@@ -42,12 +39,8 @@ def class_count(folder: ModelFolder) -> int | None:
     import onnx
 
     graph = onnx.load(folder.onnx_path, load_external_data=False).graph
-    shape = [axis.dim_value for axis in graph.output[0].type.tensor_type.shape.dim]
-    if folder.manifest.output.decoder in _DETECTION_HEADS:
-        axis, others = _DETECTION_HEADS[folder.manifest.output.decoder]
-        count = shape[axis] - others if len(shape) == (4 if axis == 1 and others == 5 else 3) else 0
-    else:
-        count = prod(shape[1:]) if len(shape) > 1 else 0
+    shape = [axis.dim_value or None for axis in graph.output[0].type.tensor_type.shape.dim]
+    count = decoder_for(folder.manifest, folder.task).head.class_count(shape[1:]) or 0
     return count if count > 0 else len(folder.labels) or None
 
 

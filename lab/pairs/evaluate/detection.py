@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.types import Detections, Prediction
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import Prediction
 from spillover.lab.data.labelled import CocoTruth
 
 MAX_DETECTIONS = 100
@@ -123,11 +124,9 @@ def _results(
     judged = frozenset(categories)
     results = []
     for image_id, prediction in zip(truth.image_ids, predictions, strict=True):
-        assert isinstance(prediction, Detections)  # noqa: S101 - the caller has compared the tasks
-        xywh = np.concatenate(
-            [prediction.xyxy[:, :2], prediction.xyxy[:, 2:] - prediction.xyxy[:, :2]], axis=1
-        )
-        rows = zip(xywh.tolist(), prediction.confidence.tolist(), prediction.class_id.tolist(), strict=True)
+        found = DETECTION.own(prediction)
+        xywh = np.concatenate([found.xyxy[:, :2], found.xyxy[:, 2:] - found.xyxy[:, :2]], axis=1)
+        rows = zip(xywh.tolist(), found.confidence.tolist(), found.class_id.tolist(), strict=True)
         results += [
             {"image_id": image_id, "category_id": class_id, "bbox": bbox, "score": score}
             for bbox, score, class_id in rows

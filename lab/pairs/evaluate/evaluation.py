@@ -9,9 +9,9 @@ import numpy as np
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import Manifest, open_model_folder
-from spillover.common.types import Detections, Prediction
+from spillover.common.types import Prediction
 from spillover.edge.policy.gain import EdgeSide, GainModel
-from spillover.edge.policy.scores import SCORERS, Scorer, ScoreSettings
+from spillover.edge.policy.scores import Scorer, ScoreSettings, scorers_for
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.accuracy_curve import Curve, curve_by_score, oracle_curve, random_curve
 from spillover.lab.pairs.evaluate.classes import judging
@@ -108,17 +108,9 @@ def scorers_of(manifest: Manifest, report_threshold: float | None = None) -> dic
     settings = ScoreSettings(lowest if report_threshold is None else report_threshold)
 
     def as_seen(scorer: Scorer) -> Scorer:
-        return Scorer(scorer.task, lambda prediction, _: scorer(_from(prediction, lowest), settings))
+        return Scorer(scorer.task, lambda prediction, _: scorer(prediction.above(lowest), settings))
 
-    return {name: as_seen(scorer) for name, scorer in SCORERS.items() if scorer.task is manifest.task}
-
-
-def _from(prediction: Prediction, confidence: float) -> Prediction:
-    """Without the boxes below `confidence`."""
-    if not isinstance(prediction, Detections):
-        return prediction
-    above = prediction.confidence >= confidence
-    return Detections(prediction.xyxy[above], prediction.confidence[above], prediction.class_id[above])
+    return {name: as_seen(scorer) for name, scorer in scorers_for(manifest.task).items()}
 
 
 def score_all(

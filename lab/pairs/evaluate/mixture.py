@@ -1,12 +1,13 @@
 """Accuracy of a mixture: some pictures answered by the cloud, the rest by the edge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.types import Classification, Prediction
+from spillover.common.types import Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.detection import BoxMixture, mean_average_precision
 
@@ -74,6 +75,12 @@ class ClassMixture:
         return self.cloud_right.astype(np.float64) - self.edge_right
 
 
+MIXTURES: Mapping[str, Callable[..., Mixture]] = MappingProxyType(
+    {ClassLabels.task: ClassMixture, CocoTruth.task: BoxMixture}
+)
+"""How answers of each task are judged."""
+
+
 def mixture_of(
     truth: ClassLabels | CocoTruth,
     edge: Sequence[Prediction],
@@ -81,9 +88,7 @@ def mixture_of(
     plain: Sequence[Prediction] | None = None,
 ) -> Mixture:
     """The mixture for these labels; `plain` holds the edge model's own answers where they differ."""
-    if isinstance(truth, ClassLabels):
-        return ClassMixture(truth, edge, cloud, plain)
-    return BoxMixture(truth, edge, cloud, plain)
+    return MIXTURES[truth.task](truth, edge, cloud, plain)
 
 
 def accuracy_of(truth: ClassLabels | CocoTruth, predictions: Sequence[Prediction]) -> float:
@@ -95,6 +100,6 @@ def accuracy_of(truth: ClassLabels | CocoTruth, predictions: Sequence[Prediction
 
 def correct(truth: ClassLabels, predictions: Sequence[Prediction]) -> Sent:
     """Whether each prediction's best class is the true one, (N,)."""
-    best = [p.class_id[0] for p in predictions if isinstance(p, Classification)]
+    best = [p.top_class for p in predictions]
     right: Sent = np.array(best) == truth.class_id
     return right

@@ -17,9 +17,10 @@ from spillover.common.home import cache_home
 from spillover.common.model.manifest import ModelFolder, open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Detections, Prediction
+from spillover.common.tasks import TASKS, spec_for
+from spillover.common.types import Prediction
 from spillover.edge.config import MultiViewConfig
-from spillover.edge.inference.multi_view import MultiViewPredictor
+from spillover.edge.inference.multi_view import build_multi_view
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.terminal import Progress
 
@@ -53,7 +54,7 @@ def predict_all(
     if cached and (known := _cached(store, len(data.pictures))) is not None:
         return known
     model = Model(opened, SessionConfig(threads=threads))
-    predict = MultiViewPredictor(model, views.below, views.zoom).predict if views else model.predict
+    predict = build_multi_view(views, model, opened.task).predict
     predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
     if cached:
         save_predictions(store, predictions)
@@ -63,9 +64,10 @@ def predict_all(
 def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions of one kind to an .npz, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fields = [_fields(prediction) for prediction in predictions]
-    arrays = {name: np.concatenate([f[name] for f in fields]) for name in fields[0]}
-    counts = np.array([len(f["class_id"]) for f in fields])
+    task = spec_for(predictions[0])
+    fields = [task.columns_of(prediction) for prediction in predictions]
+    arrays = {name: np.concatenate([f[name] for f in fields]) for name in task.columns}
+    counts = np.array([len(f[next(iter(task.columns))]) for f in fields])
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, counts=counts, **arrays)
     write_atomic(path, content.getvalue())
@@ -76,28 +78,27 @@ def load_predictions(path: Path) -> list[Prediction]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         ends = np.cumsum(arrays["counts"])[:-1]
         parts = {name: np.split(arrays[name], ends) for name in arrays.files if name != "counts"}
-    if "xyxy" in parts:
-        boxes = zip(parts["xyxy"], parts["confidence"], parts["class_id"], strict=True)
-        return [Detections(*fields) for fields in boxes]
-    classes = zip(parts["class_id"], parts["probability"], strict=True)
-    return [Classification(*fields) for fields in classes]
+    task = next(task for task in TASKS.values() if task.columns.keys() == parts.keys())
+    rows = zip(*(parts[name] for name in task.columns), strict=True)
+    return [task.prediction(*arrays) for arrays in rows]
 
 
 def _cached(store: Path, count: int) -> list[Prediction] | None:
     """The cached predictions for `count` pictures; None where there are none, or they are damaged."""
     try:
         predictions = load_predictions(store)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        StopIteration,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return None
     return predictions if len(predictions) == count else None
-
-
-def _fields(prediction: Prediction) -> dict[str, np.ndarray]:
-    match prediction:
-        case Detections(xyxy, confidence, class_id):
-            return {"xyxy": xyxy, "confidence": confidence, "class_id": class_id}
-        case Classification(class_id, probability):
-            return {"class_id": class_id, "probability": probability}
 
 
 def seeing_all(folder: ModelFolder) -> ModelFolder:

@@ -12,6 +12,7 @@ from scipy.special import expit
 from spillover.common.errors import ModelError
 from spillover.common.model.calibration import Calibration, log_odds
 from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Prediction
 from spillover.lab.pairs.evaluate.mixture import Floats
 from spillover.lab.pairs.fit.matching import match, overlaps
@@ -72,8 +73,8 @@ def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) ->
 
 
 def boxes_of(predictions: Sequence[Prediction]) -> list[Detections]:
-    """The predictions that are boxes: all, of a detector."""
-    return [p for p in predictions if isinstance(p, Detections)]
+    """The predictions as boxes. Raises TypeError for those of another task."""
+    return [DETECTION.own(prediction) for prediction in predictions]
 
 
 def confidence_of_same(edge: Detections, cloud: Detections) -> Floats:

@@ -9,10 +9,9 @@ import msgspec
 import numpy as np
 
 from spillover.common.errors import SourceError
-from spillover.common.model.manifest import Task
 from spillover.common.types import Prediction
 from spillover.edge.policy.gain import GainFile, GainModel
-from spillover.edge.policy.scores import SCORERS, ScoreSettings
+from spillover.edge.policy.scores import ScoreSettings, scorers_for
 from spillover.lab.pairs.evaluate.accuracy_curve import (
     Curve,
     Interval,
@@ -117,12 +116,12 @@ def gain_file(pair: Pair, estimation: Estimation, quantiles: tuple[float, ...] =
         edge=pair.edge,
         cloud_model=pair.cloud_model,
         classes=pair.classes,
-        temperature=fitted.temperature,
+        temperature=fitted.settings.temperature,
         mean=tuple(ridge.mean.tolist()),
         scale=tuple(ridge.scale.tolist()),
         weights=tuple(ridge.weights.tolist()),
         bias=ridge.bias,
-        class_weight=tuple(fitted.class_weight.tolist()),
+        class_weight=tuple(fitted.settings.class_weight.tolist()),
         pictures=len(pair.edge_predictions),
         data_sha256=data_digest(pair.data),
         gain_quantiles=quantiles,
@@ -130,12 +129,11 @@ def gain_file(pair: Pair, estimation: Estimation, quantiles: tuple[float, ...] =
 
 
 def baselines(
-    task: Task, predictions: Sequence[Prediction], report_threshold: float
+    task: str, predictions: Sequence[Prediction], report_threshold: float
 ) -> list[tuple[str, Floats]]:
     """Scores that need no fitting, as a daemon with this report threshold computes them."""
     settings = ScoreSettings(report_threshold)
-    scorers = [(name, scorer) for name, scorer in SCORERS.items() if scorer.task is task]
-    return [(name, score_all(scorer, predictions, settings)) for name, scorer in scorers]
+    return [(name, score_all(scorer, predictions, settings)) for name, scorer in scorers_for(task).items()]
 
 
 def write_gain_file(path: Path, file: GainFile) -> None:

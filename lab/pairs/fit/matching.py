@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.agreement import pairwise_iou
+from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import Detections, FloatArray
 from spillover.lab.data.labelled import CocoTruth
 from spillover.lab.pairs.evaluate.mixture import Floats

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task, open_model_folder
-from spillover.common.types import Classification, Prediction
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.tasks import spec_for, spec_of
+from spillover.common.types import Prediction
 from spillover.edge.config import MultiViewConfig
 from spillover.edge.policy.gain import EdgeSide
 from spillover.lab.data.labelled import LabelledSet
@@ -23,7 +24,7 @@ from spillover.lab.terminal import Progress
 class Pair:
     """Two models' predictions over one set, with the names that go into the gain file."""
 
-    task: Task
+    task: str
     edge: EdgeSide
     cloud_model: str
     classes: int
@@ -98,11 +99,11 @@ def calibrated(pair: Pair) -> Pair:
     """The pair with the edge put on the cloud's scale, each picture by a fit to other pictures.
 
     Raises:
-        ConfigError: it is a pair of classifiers.
+        ConfigError: models of this task are not calibrated.
         ModelError: the cloud's confidences do not rise with the edge's.
     """
-    if pair.task is not Task.DETECTION:
-        raise ConfigError("only detectors are calibrated on one another; classifiers have a temperature")
+    if not spec_of(pair.task).calibrates:
+        raise ConfigError(f"models for {pair.task} are not calibrated on one another, only detectors are")
     calibration = fit_calibration(pair.uncalibrated, pair.cloud_predictions)
     reported = calibration.apply(np.array([pair.plain_threshold], np.float32))
     return replace(
@@ -120,6 +121,5 @@ def _classes(folder: Path, predictions: Sequence[Prediction]) -> int:
     labels = open_model_folder(folder).labels
     if labels:
         return len(labels)
-    if isinstance(predictions[0], Classification):
-        return int(predictions[0].class_id.size)
-    return 1 + max((int(p.class_id.max()) for p in predictions if p.class_id.size), default=0)
+    named = [spec_for(p).columns_of(p)["class_id"] for p in predictions]
+    return 1 + max((int(class_id.max()) for class_id in named if class_id.size), default=0)

@@ -1,17 +1,16 @@
-"""The targets of the fit: how much each picture gains when the cloud answers it.
+"""The targets of the fit: how much each picture gains when the cloud answers it."""
 
-A target is called with the numbers of some pictures and computes their gains from these pictures alone, so
-that the others stay unseen.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Detections, Prediction
-from spillover.edge.policy.gain import tempered
+from spillover.edge.policy.gain import FeatureSettings, tempered
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.mixture import Floats, Indices, Mixture
 from spillover.lab.pairs.fit.calibrate import boxes_of, confidence_of_same
@@ -21,6 +20,18 @@ TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 TEACHER_CONFIDENCE = 0.3
 TEMPERATURE_PICTURES = 400
 """Enough to fit one number."""
+
+
+class Target(Protocol):
+    """Gains of some pictures, computed from these pictures alone, so that the others stay unseen."""
+
+    def __call__(self, pictures: Indices) -> Floats:
+        """Gains (M,) of `pictures` (M,)."""
+        ...
+
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """`settings` with the parameters of the features that are fitted on `pictures`."""
+        ...
 
 
 class ClassGain:
@@ -45,6 +56,11 @@ class ClassGain:
         gains: Floats = (self._rewards[pictures] + believed) / 2
         return gains
 
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """With the temperature at which the edge's probabilities fit the labels."""
+        temperature = fit_temperature([self._edge[i] for i in pictures], self._truth.class_id[pictures])
+        return replace(settings, temperature=temperature)
+
 
 class BoxGain:
     """How much better the cloud's confidences are than the edge's, box by box.
@@ -67,6 +83,10 @@ class BoxGain:
             self._worth(boxes, objects, list(map(confidence_of_same, boxes, cloud_boxes)))
             for boxes in (edge_boxes, cloud_boxes)
         )
+
+    def fitted(self, settings: FeatureSettings, pictures: Indices) -> FeatureSettings:
+        """With the weights of the classes."""
+        return replace(settings, class_weight=self.class_weight(pictures))
 
     def class_weight(self, pictures: Indices) -> Floats:
         """The weight of a box of each class, (classes,): about 1 for a class as frequent as the mean."""
@@ -93,7 +113,7 @@ class BoxGain:
         return worth
 
 
-def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.int64]) -> float:
+def fit_temperature(predictions: Sequence[Classification], class_id: npt.NDArray[np.int64]) -> float:
     """The temperature with the least negative log-likelihood of the true classes (Guo et al., ICML 2017)."""
     few = np.unique(np.linspace(0, len(predictions) - 1, TEMPERATURE_PICTURES).astype(np.intp))
     losses = [
@@ -104,7 +124,7 @@ def fit_temperature(predictions: Sequence[Prediction], class_id: npt.NDArray[np.
 
 
 def _classified(predictions: Sequence[Prediction]) -> list[Classification]:
-    return [p for p in predictions if isinstance(p, Classification)]
+    return [CLASSIFICATION.own(prediction) for prediction in predictions]
 
 
 def _believed(edge: Classification, cloud: Classification, temperature: float) -> float:
@@ -114,37 +134,54 @@ def _believed(edge: Classification, cloud: Classification, temperature: float) -
     return float(probability[0] - probability[same].sum())
 
 
-def _loss(prediction: Prediction, class_id: int, temperature: float) -> float:
-    assert isinstance(prediction, Classification)  # noqa: S101 - the caller knows the task
+def _loss(prediction: Classification, class_id: int, temperature: float) -> float:
     probability = tempered(prediction.probability, temperature)
     return -float(np.log(np.maximum(probability[prediction.class_id == class_id], 1e-12)).sum())
 
 
-def taught_by(task: Task, cloud: Sequence[Prediction], classes: int) -> ClassLabels | CocoTruth:
-    """The cloud's answers in the place of labels; boxes count from confidence 0.3 up."""
-    if task is Task.CLASSIFICATION:
-        return ClassLabels(np.array([p.class_id[0] for p in cloud], np.int64))
+def _taught_classes(cloud: Sequence[Prediction], classes: int) -> ClassLabels:
+    del classes
+    return ClassLabels(np.array([prediction.top_class for prediction in cloud], np.int64))
+
+
+def _taught_boxes(cloud: Sequence[Prediction], classes: int) -> CocoTruth:
+    """Boxes of confidence 0.3 and more."""
     annotations: list[dict[str, object]] = []
-    for image_id, prediction in enumerate(cloud):
-        assert isinstance(prediction, Detections)  # noqa: S101 - the caller knows the task
-        for xyxy, confidence, class_id in zip(
-            prediction.xyxy.tolist(), prediction.confidence, prediction.class_id.tolist(), strict=True
-        ):
-            if confidence >= TEACHER_CONFIDENCE:
-                width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image_id,
-                        "category_id": class_id,
-                        "bbox": [xyxy[0], xyxy[1], width, height],
-                        "area": width * height,
-                        "iscrowd": 0,
-                    }
-                )
+    for image_id, answer in enumerate(boxes_of(cloud)):
+        boxes = answer.above(TEACHER_CONFIDENCE)
+        for xyxy, class_id in zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), strict=True):
+            width, height = xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": class_id,
+                    "bbox": [xyxy[0], xyxy[1], width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                }
+            )
     instances = {
         "images": [{"id": i} for i in range(len(cloud))],
         "annotations": annotations,
         "categories": [{"id": i, "name": str(i)} for i in range(classes)],
     }
     return CocoTruth(instances, tuple(range(len(cloud))))
+
+
+TARGETS: Mapping[str, Callable[..., Target]] = MappingProxyType(
+    {
+        ClassLabels.task: lambda truth, mixture, edge, cloud, _: ClassGain(truth, edge, cloud, mixture),
+        CocoTruth.task: lambda truth, _, edge, cloud, classes: BoxGain(truth, edge, cloud, classes),
+    }
+)
+"""By task; from truth, mixture, the edge's and the cloud's predictions, and the number of classes."""
+
+_TAUGHT: Mapping[str, Callable[[Sequence[Prediction], int], ClassLabels | CocoTruth]] = MappingProxyType(
+    {ClassLabels.task: _taught_classes, CocoTruth.task: _taught_boxes}
+)
+
+
+def taught_by(task: str, cloud: Sequence[Prediction], classes: int) -> ClassLabels | CocoTruth:
+    """The cloud's answers in the place of labels."""
+    return _TAUGHT[task](cloud, classes)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.agreement import agreement
 from spillover.common.images import EncodedImage, decode_jpeg
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
+from spillover.common.tasks import agreement
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Image, Prediction
 from spillover.edge.config import PictureVariant
 from spillover.edge.payload.crops import Crop, crop_of
@@ -65,10 +66,7 @@ class Doubts:
 
     def reported(self, number: int) -> Detections:
         """The boxes that the edge reports."""
-        boxes = self.predictions[number]
-        assert isinstance(boxes, Detections)  # noqa: S101 - crops are of a detector's pictures
-        reported = boxes.confidence >= self.settings.report_threshold
-        return Detections(boxes.xyxy[reported], boxes.confidence[reported], boxes.class_id[reported])
+        return DETECTION.own(self.predictions[number]).above(self.settings.report_threshold)
 
 
 def measure_variants(
@@ -98,7 +96,7 @@ def measure_variants(
                 continue
             sent = encode_variant(image, variant, crop.region if crop and variant.crop else None)
             prediction, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
-            answer = _in_frame(prediction, image, sent, crop if variant.crop else None)
+            answer = _in_frame(prediction, sent, crop if variant.crop else None)
             usual = answer if usual is None else usual
             sizes[row, column], fidelity[row, column] = len(sent.data), agreement(answer, usual)
         if doubts and crop and usual is not None:
@@ -123,8 +121,7 @@ def _row(
     return replace(row, edge_agrees=float(by_edge[there].mean()), usual_bytes=float(usual[there].mean()))
 
 
-def _in_frame(prediction: Prediction, image: Image, sent: EncodedImage, crop: Crop | None) -> Prediction:
+def _in_frame(prediction: Prediction, sent: EncodedImage, crop: Crop | None) -> Prediction:
     """The answer in the frame's pixels, a crop's merged with the boxes around it, as the edge gives it."""
-    height, width = image.shape[:2]
-    encoded = EncodedFrame("", "", "", 0, 0.0, width, height, sent, rest=crop.rest if crop else None)
+    encoded = EncodedFrame("", "", "", 0, 0.0, sent, rest=crop.rest if crop else None)
     return encoded.in_frame_pixels(prediction)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from spillover.common.errors import ConfigError, SourceError
-from spillover.common.model.manifest import Task
-from spillover.common.types import AnsweredBy, Classification, Prediction
+from spillover.common.tasks import spec_for
+from spillover.common.types import AnsweredBy, Prediction
 from spillover.edge.policy.gain import GainModel
 from spillover.edge.policy.scores import SCORERS, Scorer, ScoreSettings
 from spillover.edge.sinks.record import Record
@@ -30,9 +30,9 @@ def rescore_by(policy: str, records: Sequence[Record], report_threshold: float) 
 
     def rescore(record: Record) -> float:
         prediction = _prediction(record, edge)
-        task = Task.CLASSIFICATION if isinstance(prediction, Classification) else Task.DETECTION
-        if task is not scorer.task:
-            raise ConfigError(f"policy {policy} is for {scorer.task.value}, the log holds {task.value}s")
+        task = spec_for(prediction).name
+        if task != scorer.task:
+            raise ConfigError(f"policy {policy} is for {scorer.task}, the log holds {task}s")
         return scorer(prediction, settings) or 0.0
 
     return rescore

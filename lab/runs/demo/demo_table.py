@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from spillover.common.agreement import agreement
+from spillover.common.tasks import agreement
 from spillover.common.types import Prediction
 from spillover.edge.sinks.record import Record
 from spillover.lab.records import prediction_of

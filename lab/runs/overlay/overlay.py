@@ -2,23 +2,22 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 
 from spillover.common.errors import SourceError
+from spillover.common.tasks import spec_for
+from spillover.common.tasks.drawing import WHITE, Colour, Pen, caption, draw_text
 from spillover.common.types import Image
 from spillover.edge.camera.source import Picture, Source
-from spillover.edge.sinks.record import BoxRecord, Record
+from spillover.edge.sinks.record import Record
 from spillover.lab.data.pictures import camera_pictures
-
-Colour = tuple[int, int, int]
+from spillover.lab.records import prediction_of
 
 COLOURS: dict[str, Colour] = {"edge": (0, 140, 255), "cloud": (60, 180, 40), "edge_degraded": (40, 40, 230)}
 """BGR, by who answered."""
-_WHITE: Colour = (255, 255, 255)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _QUALITY = 90
 
 
@@ -78,44 +77,22 @@ def _write(path: Path, picture: Picture, record: Record) -> None:
 def draw(image: Image, record: Record) -> Image:
     """A copy of a BGR frame with boxes, labels, and a line with the ending, its reason and the best class."""
     picture = image.copy()
-    colour = COLOURS.get(record.answered_by, _WHITE)
+    prediction = prediction_of(record)
+    task = spec_for(prediction)
+    names = {row.class_id: row.label for row in getattr(record, task.record_key)}
+
+    def name(class_id: int) -> str:
+        return names.get(class_id) or str(class_id)
+
     # Letters grow with the picture, so that they can be read at whatever size it is shown.
-    scale = max(0.35, min(1.2, picture.shape[0] / 1100))
-    # The best boxes last, so that they lie on top.
-    for box in reversed(record.boxes or []):
-        _draw_box(picture, box, colour, scale)
-    _text(picture, (0, 0), headline(record), colour, 1.2 * scale)
+    pen = Pen(COLOURS.get(record.answered_by, WHITE), scale=max(0.35, min(1.2, picture.shape[0] / 1100)))
+    task.draw(picture, prediction, name, pen)
+    words = "  ".join(filter(None, [headline(record), caption(prediction, name)]))
+    draw_text(picture, (0, 0), words, replace(pen, scale=1.2 * pen.scale))
     return picture
 
 
 def headline(record: Record) -> str:
-    """Number, ending, reason and model, in ASCII: OpenCV's font has no other letters."""
+    """Number, ending, reason and model."""
     late = " (late)" if record.revision else ""
-    parts = [f"#{record.sequence}", record.answered_by + late, record.decision.reason, str(record.model)]
-    if record.classes:
-        best = record.classes[0]
-        parts.append(f"{best.label or best.class_id} {best.probability:.2f}")
-    return "  ".join(parts).encode("ascii", "replace").decode()
-
-
-def _draw_box(picture: Image, box: BoxRecord, colour: Colour, scale: float) -> None:
-    left, top, right, bottom = (round(edge) for edge in box.xyxy)
-    cv2.rectangle(picture, (left, top), (right, bottom), colour, max(1, round(3 * scale)), cv2.LINE_AA)
-    label = f"{box.label or box.class_id} {box.confidence:.2f}".encode("ascii", "replace").decode()
-    height = _size(label, scale)[1]
-    _text(picture, (left, top - height if top >= height else top), label, colour, scale)
-
-
-def _text(picture: Image, at: tuple[int, int], text: str, colour: Colour, scale: float) -> None:
-    """White on a filled box whose left upper corner is `at`, or further left where the picture ends."""
-    width, height = _size(text, scale)
-    left, top = max(0, min(at[0], picture.shape[1] - width)), at[1]
-    cv2.rectangle(picture, (left, top), (left + width, top + height), colour, cv2.FILLED)
-    base = (left + height // 6, top + height - height // 4)
-    cv2.putText(picture, text, base, _FONT, scale, _WHITE, max(1, round(2 * scale)), cv2.LINE_AA)
-
-
-def _size(text: str, scale: float) -> tuple[int, int]:
-    (width, height), below = cv2.getTextSize(text, _FONT, scale, max(1, round(2 * scale)))
-    padded = height + below + max(2, height // 3)
-    return width + padded // 3, padded
+    return f"#{record.sequence}  {record.answered_by}{late}  {record.decision.reason}  {record.model}"

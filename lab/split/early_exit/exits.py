@@ -17,7 +17,7 @@ from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, open_split_plan
-from spillover.common.types import Classification, FloatArray, Prediction
+from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.folder import building, finish
 from spillover.lab.models.profile.timing import interleaved_medians, network_run
@@ -196,7 +196,7 @@ class _Samples:
         ]
         whole = [self.answers[i] for i in numbers]
         same = np.array([_same(a, b) for a, b in zip(whole, answers, strict=True)])
-        sure = [answer.confidence for answer in answers if isinstance(answer, Classification)]
+        sure = [answer.top_confidence for answer in answers if answer.boxes is None]
         return Exit(name, skip, fidelity(whole, answers), float(same.mean()), _when_sent(same, sure))
 
     def exit_network(self, candidate: Exit) -> onnx.ModelProto:

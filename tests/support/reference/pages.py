@@ -107,7 +107,7 @@ def _load() -> str:
 
 
 def _model() -> str:
-    rows = ((f"`{name}`", p.task.value, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
+    rows = ((f"`{name}`", p.task, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
     return page(
         "model.yaml",
         _MODEL,

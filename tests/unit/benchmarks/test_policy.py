@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.policy.policy_report import write_report
 from benchmarks.policy.rules import budget_rows, risk_rows
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Prediction
 from spillover.edge.policy.gain import EdgeSide
 from spillover.lab.data.labelled import ClassLabels, LabelledSet
@@ -36,7 +36,7 @@ def test_the_risk_stays_below_alpha_on_average() -> None:
     ]
     picture = ArrayPicture("p", np.zeros((1, 1, 3), np.uint8))
     data = LabelledSet("set", (picture,) * 400, ClassLabels(np.zeros(400, np.int64)))
-    pair = Pair(Task.CLASSIFICATION, EdgeSide("e@1", "0" * 64, 0.1), "c@1", 2, says, says, says, says, data)
+    pair = Pair(CLASSIFICATION.name, EdgeSide("e@1", "0" * 64, 0.1), "c@1", 2, says, says, says, says, data)
     rows = risk_rows(pair, wrong)
     assert len(rows) >= 2
     for row in rows:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from spillover.common.agreement import agreement, pairwise_iou
+from spillover.common.tasks import agreement
+from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import Classification, Detections
 
 

@@ -11,22 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.common.errors import ModelError
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.calibration import Calibration
-from spillover.common.model.decoders import DECODERS, decoder_for
+from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import (
     Colour,
     Input,
     Manifest,
     Output,
     Resize,
-    Task,
     file_sha256,
     write_manifest,
 )
-from spillover.common.model.preprocess import Geometry
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import Classification, Detections
+from spillover.common.tasks import TASKS
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import Classification, Detections, Prediction
 
 CLASSES = 4
 Box = tuple[float, float, float, float, float, int]
@@ -37,14 +38,20 @@ def manifest(decoder: str, **output: float) -> Manifest:
     return Manifest(
         name="tiny",
         version="1",
-        task=Task.DETECTION,
+        task=DETECTION.name,
         input=Input(height=64, width=96),
         output=Output(decoder=decoder, **output),  # type: ignore[arg-type]
         sha256="0" * 64,
     )
 
 
-WHOLE = Geometry(1, 1, 0, 0, 96, 64)
+WHOLE = FrameTransform(1, 1, 0, 0, 96, 64)
+
+
+def decoded(decoder: str, output: np.ndarray, **settings: float) -> Prediction:
+    """What the decoder of that name says of one output."""
+    task = next(task for task in TASKS.values() if decoder in task.heads)
+    return decoder_for(manifest(decoder, **settings), task)([output], WHOLE)
 
 
 def iou(a: Box, b: Box) -> float:
@@ -100,7 +107,7 @@ def test_yolox_is_the_papers_formula(seed: int) -> None:
         centre = (row[0] + x) * stride, (row[1] + y) * stride
         size = math.exp(row[2]) * stride, math.exp(row[3]) * stride
         boxes.append(centred(*centre, *size, [row[4] * score for score in row[5:]]))
-    found = DECODERS["yolox"]([rows], manifest("yolox", confidence_threshold=0.3), WHOLE)
+    found = decoded("yolox", rows, confidence_threshold=0.3)
     agree(found, suppressed(boxes, 0.3, 0.45))
 
 
@@ -117,7 +124,7 @@ def test_fastestdet_is_its_authors_formula(seed: int) -> None:
             centre = (math.tanh(o[1]) + x) / 6 * 96, (math.tanh(o[2]) + y) / 4 * 64
             size = 96 / (1 + math.exp(-o[3])), 64 / (1 + math.exp(-o[4]))
             boxes.append(centred(*centre, *size, [o[0] ** 0.6 * score**0.4 for score in o[5:]]))
-    found = DECODERS["fastestdet"]([planes], manifest("fastestdet", confidence_threshold=0.4), WHOLE)
+    found = decoded("fastestdet", planes, confidence_threshold=0.4)
     agree(found, suppressed(boxes, 0.4, 0.45))
 
 
@@ -128,7 +135,7 @@ def test_yolov8_boxes_are_final(seed: int) -> None:
     planes = random.uniform(0, 1, (4 + CLASSES, 50)).astype(np.float32)
     planes[:4] = random.uniform(4, 60, (4, 50))
     boxes = [centred(*column[:4], column[4:]) for column in planes.T.tolist()]
-    found = DECODERS["yolov8"]([planes], manifest("yolov8", confidence_threshold=0.5), WHOLE)
+    found = decoded("yolov8", planes, confidence_threshold=0.5)
     agree(found, suppressed(boxes, 0.5, 0.45))
 
 
@@ -159,7 +166,7 @@ def test_suppression_keeps_classes_apart(raw: list[tuple[float, float, float, fl
     near = [(iou(a, b), a, b) for a in boxes for b in boxes if a is not b and a[5] == b[5]]
     if any(abs(value - 0.45) < 1e-3 for value, _, _ in near):
         return  # too close to the threshold for float32
-    found = DECODERS["yolov8"]([planes], manifest("yolov8", confidence_threshold=0.0005), WHOLE)
+    found = decoded("yolov8", planes, confidence_threshold=0.0005)
     agree(found, suppressed(boxes, 0.0005, 0.45))
 
 
@@ -167,7 +174,7 @@ def test_a_damaged_networks_numbers_do_not_get_out() -> None:
     """NaN and infinity in the output never reach a box."""
     rows = np.full((8 * 12 + 4 * 6 + 2 * 3, 9), np.nan, np.float32)
     rows[:50] = 1e30
-    found = DECODERS["yolox"]([rows], manifest("yolox"), WHOLE)
+    found = decoded("yolox", rows)
     assert np.isfinite(found.xyxy).all()
 
 
@@ -176,7 +183,7 @@ def test_at_most_max_detections_come_out() -> None:
     planes = np.full((5, 300), 1, np.float32)
     planes[0] = np.arange(300) * 3
     planes[4] = np.linspace(0.3, 0.9, 300)
-    found = DECODERS["yolov8"]([planes], manifest("yolov8", max_detections=7), WHOLE)
+    found = decoded("yolov8", planes, max_detections=7)
     assert len(found) == 7
     assert found.confidence[0] == pytest.approx(0.9)
 
@@ -186,19 +193,21 @@ def test_at_most_max_detections_come_out() -> None:
 def test_an_output_of_another_head_is_the_models_fault(decoder: str, shape: tuple[int, ...]) -> None:
     """A shape that does not fit is a ModelError, never an index error."""
     with pytest.raises(ModelError, match="tiny"):
-        DECODERS[decoder]([np.zeros(shape, np.float32)], manifest(decoder), WHOLE)
+        decoded(decoder, np.zeros(shape, np.float32))
 
 
 def test_an_unknown_decoder_names_the_known_ones() -> None:
     """The error lists what may be written."""
-    with pytest.raises(ModelError, match=r"fastestdet.*softmax"):
-        decoder_for(manifest("psychic"))
+    with pytest.raises(
+        ModelError, match="'psychic' is unknown; for detection there are fastestdet, yolov8, yolox"
+    ):
+        decoder_for(manifest("psychic"), DETECTION)
 
 
 @given(st.lists(st.floats(-500, 500, width=32), min_size=1, max_size=20))
 def test_classes_come_by_descending_probability_and_sum_to_one(logits: list[float]) -> None:
     """Softmax of any logits is finite, sums to one and is sorted."""
-    found = DECODERS["logits"]([np.array(logits, np.float32)], manifest("logits"), WHOLE)
+    found = decoded("logits", np.array(logits, np.float32))
     assert isinstance(found, Classification)
     assert found.probability.sum() == pytest.approx(1, rel=1e-4)
     assert (np.diff(found.probability) <= 0).all()
@@ -242,7 +251,7 @@ def test_real_detectors_find_what_they_should(
     digest = file_sha256(tmp_path / "model.onnx")
     write_manifest(
         tmp_path,
-        Manifest(name="m", version="1", task=Task.DETECTION, input=spec, output=output, sha256=digest),
+        Manifest(name="m", version="1", task=DETECTION.name, input=spec, output=output, sha256=digest),
     )
     model = Model.load(tmp_path, SessionConfig(threads=2))
     folder = shared_dir / "data" / "coco-dev"
@@ -260,10 +269,8 @@ def test_a_calibrated_detector_tells_the_same_boxes_on_the_other_scale() -> None
     planes = random.uniform(0, 1, (5 + CLASSES, 4, 6)).astype(np.float32)
     planes[1:5] = random.normal(-1, 1, (4, 4, 6))
     calibration = Calibration(offset=-1.0, scale=2.0)
-    whole = DECODERS["fastestdet"]([planes], manifest("fastestdet", confidence_threshold=0.0), WHOLE)
-    told = DECODERS["fastestdet"](
-        [planes], manifest("fastestdet", confidence_threshold=0.4, calibration=calibration), WHOLE
-    )
+    whole = decoded("fastestdet", planes, confidence_threshold=0.0)
+    told = decoded("fastestdet", planes, confidence_threshold=0.4, calibration=calibration)
     assert isinstance(whole, Detections)
     assert isinstance(told, Detections)
     expected = calibration.apply(whole.confidence)

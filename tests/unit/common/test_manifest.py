@@ -6,17 +6,18 @@ import msgspec
 import pytest
 
 from spillover.common.errors import ModelError
-from spillover.common.model.decoders import HEADS, decoder_for
+from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import (
     Input,
     Manifest,
     Output,
-    Task,
     file_sha256,
     open_model_folder,
     write_manifest,
 )
 from spillover.common.model.session import Model
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from tests.support.models import colour_classifier
 
 
@@ -34,7 +35,7 @@ def manifest(folder: Path, **changes: object) -> Manifest:
     values: dict[str, object] = {
         "name": "tiny",
         "version": "1",
-        "task": Task.CLASSIFICATION,
+        "task": CLASSIFICATION.name,
         "input": Input(height=8, width=8),
         "output": Output(decoder="softmax"),
         "sha256": file_sha256(folder / "model.onnx"),
@@ -99,7 +100,7 @@ def test_a_zero_std_is_refused() -> None:
 def test_a_decoder_of_the_other_task_is_refused(folder: Path) -> None:
     """A classifier's outputs read as boxes would be nonsense: the error names decoder and task."""
     with pytest.raises(ModelError, match="'yolox' is for detection, but task is classification"):
-        decoder_for(manifest(folder, output=Output(decoder="yolox")))
+        decoder_for(manifest(folder, output=Output(decoder="yolox")), CLASSIFICATION)
 
 
 @pytest.mark.parametrize(("lines", "fits"), [(3, True), (2, False), (4, False)])
@@ -133,4 +134,5 @@ def test_the_number_of_classes_is_read_from_the_networks_shape(
     decoder: str, shape: list[object], count: int | None
 ) -> None:
     """For each kind of head; a length that the file leaves open is not guessed."""
-    assert HEADS[decoder].class_count(shape) == count
+    heads = CLASSIFICATION.heads | DETECTION.heads
+    assert heads[decoder].class_count(shape) == count

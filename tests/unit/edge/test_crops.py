@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.images import EncodedImage, decode_jpeg
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import EncodedImage, decode_jpeg, jpeg_size
 from spillover.common.types import Action, Decision, Detections, Region
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
-from spillover.edge.payload.crops import crop_of, merged
+from spillover.edge.payload.crops import crop_of
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
@@ -92,8 +93,8 @@ def test_an_answer_to_a_crop_is_put_beside_what_the_edge_saw_around_it():
     inside, astride, outside = (20, 20, 40, 40, 0.6), (90, 20, 130, 40, 0.5), (150, 0, 160, 10, 0.4)
     crop = crop_of(Region(10, 10, 100, 60), _boxes(inside, astride, outside))
     assert crop.rest.class_id.tolist() == [1, 2]
-    sent = EncodedImage(b"", 45, 25, 0.5, 0.5, 10, 10)
-    encoded_frame = EncodedFrame("f", "cam", "boot", 0, 0.0, 200, 100, sent, "crop", crop.rest)
+    sent = EncodedImage(b"", FrameTransform(0.5, 0.5, -5, -5, 200, 100))
+    encoded_frame = EncodedFrame("f", "cam", "boot", 0, 0.0, sent, "crop", crop.rest)
     told = encoded_frame.in_frame_pixels(_boxes((0, 0, 10, 10, 0.9), (5, 5, 10, 10, 0.45)))
     assert isinstance(told, Detections)
     np.testing.assert_allclose(told.confidence, [0.9, 0.5, 0.45, 0.4])
@@ -104,7 +105,7 @@ def test_an_answer_to_a_crop_is_put_beside_what_the_edge_saw_around_it():
 @given(_scenes(), _scenes())
 def test_nothing_is_lost_when_answers_are_merged(a, b):
     """Every box of either is there, by descending confidence."""
-    both = merged(a[2], b[2])
+    both = a[2].merged(b[2])
     assert len(both) == len(a[2]) + len(b[2])
     assert (np.diff(both.confidence) <= 0).all()
     rows = np.vstack([a[2].xyxy, b[2].xyxy])
@@ -116,8 +117,8 @@ def test_a_crop_is_encoded_at_the_scale_of_the_whole_picture():
     image = _frame(400, 200)
     image[50:150, 100:300] = 255
     sent = encode_variant(image, PictureVariant(95, 200, crop=True), Region(100, 50, 300, 150))
-    assert (sent.width, sent.height, sent.offset_x, sent.offset_y) == (100, 50, 100, 50)
-    assert (sent.scale_x, sent.scale_y) == (0.5, 0.5)
+    assert jpeg_size(sent.data) == (100, 50)
+    assert sent.transform == FrameTransform(0.5, 0.5, -50, -25, 400, 200)
     assert decode_jpeg(sent.data, 100_000).min() > 250
 
 

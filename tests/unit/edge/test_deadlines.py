@@ -8,13 +8,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from spillover.common.images import EncodedImage
 from spillover.common.types import AnsweredBy, Classification, ModelId, Result
-from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.deadlines import NO_ANSWER_IN_TIME, PROBE, DeadlineTable, PendingFrame
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
-from tests.support.edge_values import result
+from tests.support.edge_values import encoded, result
 from tests.support.slow_disk import Gate, returns
 
 DEADLINE_S = 1.0
@@ -26,7 +24,7 @@ ANSWER = CloudAnswer(
     server_decode_s=0.3,
     server_infer_s=0.4,
 )
-SENT = EncodedFrame("f", "cam", "b", 0, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
+SENT = encoded()
 
 
 class Bench:

@@ -4,17 +4,15 @@ import threading
 
 import pytest
 
-from spillover.common.images import EncodedImage
 from spillover.common.types import AnsweredBy, ModelId
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 from spillover.edge.uplink.call_status import CallStatus, DrainStep
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
-from tests.support.edge_values import classification, result
+from tests.support.edge_values import classification, encoded, result
 
 FREE = LinkState(in_flight=0, max_in_flight=4)
 ANSWER = CloudAnswer(classification(0.9, 0.1), ModelId("big", "7"), 0.1, 0.0, 0.0, 0.0, sent_bytes=4)
@@ -67,10 +65,7 @@ def spool(tmp_path):
 
 def _offer(number, value):
     frame_id = f"cam-b-{number}"
-    encoded_frame = EncodedFrame(
-        frame_id, "cam", "b", number, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5)
-    )
-    return Offer(value, frame_id, to_body(encoded_frame, result(frame_id)))
+    return Offer(value, frame_id, to_body(encoded(frame_id, number), result(frame_id)))
 
 
 def _drain(spool, uplink, rate=0.0):

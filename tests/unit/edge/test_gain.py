@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Classification, Detections, Prediction
 from spillover.edge.config import MultiViewConfig
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.gain import (
+    FEATURES,
     EdgeSide,
+    FeatureSettings,
     GainFile,
     GainModel,
     classification_features,
     detection_features,
-    features_of,
     tempered,
 )
 from tests.support.policies import decide, policy_of
@@ -32,10 +35,10 @@ WEIGHT = np.linspace(0.1, 2.0, CLASSES)
 
 
 @st.composite
-def predictions(draw: st.DrawFn, task: Task) -> Prediction:
+def predictions(draw: st.DrawFn, task: TaskSpec) -> Prediction:
     """Any prediction of a model with ten classes, cut short or empty as well."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if task is Task.CLASSIFICATION:
+    if task is CLASSIFICATION:
         count = draw(st.integers(1, CLASSES))
         probability = np.sort(rng.dirichlet(np.full(CLASSES, 0.2)))[::-1][:count]
         return Classification(
@@ -50,11 +53,11 @@ def predictions(draw: st.DrawFn, task: Task) -> Prediction:
     )
 
 
-def gain_file(task: Task) -> GainFile:
+def gain_file(task: TaskSpec) -> GainFile:
     """An estimator that is the sum of its features."""
     blank = (
         classification_features(Classification(np.zeros(1, np.int32), np.ones(1, np.float32)), CLASSES, 1.0)
-        if task is Task.CLASSIFICATION
+        if task is CLASSIFICATION
         else detection_features(
             Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)),
             WEIGHT,
@@ -63,7 +66,7 @@ def gain_file(task: Task) -> GainFile:
     )
     size = len(blank)
     return GainFile(
-        task=task,
+        task=task.name,
         edge=EdgeSide("e@1", "a" * 64, 0.1),
         cloud_model="c@1",
         classes=CLASSES,
@@ -78,14 +81,14 @@ def gain_file(task: Task) -> GainFile:
     )
 
 
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", [CLASSIFICATION, DETECTION])
 @given(data=st.data())
 @settings(deadline=None)
-def test_the_gain_is_the_formula_of_the_file(task: Task, data: st.DataObject) -> None:
+def test_the_gain_is_the_formula_of_the_file(task: TaskSpec, data: st.DataObject) -> None:
     """bias + weights . (features - mean) / scale, finite for every prediction."""  # noqa: D403 - a formula
     prediction = data.draw(predictions(task))
     model = GainModel(gain_file(task))
-    features = features_of(prediction, CLASSES, 1.5, WEIGHT, 0.1)
+    features = FEATURES[task.name](prediction, FeatureSettings(CLASSES, 1.5, WEIGHT, 0.1))
     assert np.isfinite(features).all()
     assert model.gain(prediction) == pytest.approx(0.5 + ((features - 0.25) / 2).sum(), rel=1e-6, abs=1e-6)
 
@@ -113,8 +116,8 @@ def test_temperature_divides_the_logits(logits: list[float], temperature: float)
     np.testing.assert_allclose(tempered(softmax, temperature), wanted / wanted.sum(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("task", list(Task))
-def test_a_written_file_is_read_back(tmp_path: Path, task: Task) -> None:
+@pytest.mark.parametrize("task", [CLASSIFICATION, DETECTION])
+def test_a_written_file_is_read_back(tmp_path: Path, task: TaskSpec) -> None:
     """The JSON of `lab fit` gives the same estimator."""
     path = tmp_path / "gain.json"
     path.write_bytes(msgspec.json.encode(gain_file(task)))
@@ -133,7 +136,7 @@ def test_a_written_file_is_read_back(tmp_path: Path, task: Task) -> None:
 def test_a_wrong_file_is_the_operators_fault(tmp_path: Path, change: dict[str, object], named: str) -> None:
     """The error names the key."""
     path = tmp_path / "gain.json"
-    whole = msgspec.to_builtins(gain_file(Task.CLASSIFICATION)) | change
+    whole = msgspec.to_builtins(gain_file(CLASSIFICATION)) | change
     path.write_text(json.dumps(whole))
     with pytest.raises(ConfigError, match=named):
         GainModel.load(path)
@@ -148,7 +151,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
 def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
     """`policy.kind: expected_gain` judges by the file, and the decision says the gain it expected."""
     path = tmp_path / "gain.json"
-    path.write_bytes(msgspec.json.encode(gain_file(Task.CLASSIFICATION)))
+    path.write_bytes(msgspec.json.encode(gain_file(CLASSIFICATION)))
     prediction = Classification(np.arange(3, dtype=np.int32), np.array([0.5, 0.3, 0.2], np.float32))
     gain = GainModel.load(path).gain(prediction)
     context = Context(time_left_s=1.0, link=LinkState(max_in_flight=4))
@@ -159,10 +162,10 @@ def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
         assert decision.expected_gain == pytest.approx(gain)
 
 
-@pytest.mark.parametrize(("name", "task"), [("", Task.CLASSIFICATION), ("gain.json", Task.DETECTION)])
-def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, task: Task) -> None:
+@pytest.mark.parametrize(("name", "task"), [("", CLASSIFICATION), ("gain.json", DETECTION)])
+def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, task: TaskSpec) -> None:
     """None named, or one for the other task."""
-    (tmp_path / "gain.json").write_bytes(msgspec.json.encode(gain_file(Task.CLASSIFICATION)))
+    (tmp_path / "gain.json").write_bytes(msgspec.json.encode(gain_file(CLASSIFICATION)))
     with pytest.raises(ConfigError, match="gain_file"):
         policy_of(task=task, kind="expected_gain", gain_file=str(tmp_path / name) if name else "")
 
@@ -179,7 +182,7 @@ def test_a_gain_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, tas
 )
 def test_a_gain_file_for_another_edge_is_refused(tmp_path: Path, key: str, other: object) -> None:
     """Its numbers mean nothing there; the error names the file and what differs."""
-    file = gain_file(Task.CLASSIFICATION)
+    file = gain_file(CLASSIFICATION)
     (tmp_path / "gain.json").write_bytes(msgspec.json.encode(file))
     keys = {"kind": "expected_gain", "gain_file": str(tmp_path / "gain.json")}
     policy_of(edge=file.edge, **keys)

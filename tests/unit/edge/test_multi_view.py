@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from spillover.common.model.session import Model, StepTimings
 from spillover.common.model.session_config import SessionConfig
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Classification, Detections, Image, ModelId, Prediction
+from spillover.edge.config import MultiViewConfig
 from spillover.edge.inference.multi_view import (
-    MultiViewPredictor,
     averaged,
+    build_multi_view,
     centre,
     end_squares,
     fused,
@@ -32,7 +35,7 @@ def test_a_sure_answer_is_given_at_once(model: Model) -> None:
     """At or above `below` the first look is the answer."""
     image = np.zeros((20, 20, 3), np.uint8)
     first = model.predict(image)[0]
-    again = MultiViewPredictor(model, below=0.7, zoom=0.5).predict(image)[0]
+    again = build_multi_view(MultiViewConfig(below=0.7, zoom=0.5), model, CLASSIFICATION).predict(image)[0]
     assert isinstance(first, Classification)
     assert isinstance(again, Classification)
     np.testing.assert_array_equal(first.probability, again.probability)
@@ -42,7 +45,7 @@ def test_a_doubtful_answer_is_the_mean_of_two_looks(model: Model) -> None:
     """The middle is bright, so the second look says otherwise; the answer lies between."""
     image = np.zeros((20, 20, 3), np.uint8)
     image[5:15, 5:15] = 255
-    look = MultiViewPredictor(model, below=0.9, zoom=0.5)
+    look = build_multi_view(MultiViewConfig(below=0.9, zoom=0.5), model, CLASSIFICATION)
     first, second = model.predict(image)[0], model.predict(image[5:15, 5:15])[0]
     answer = look.predict(image)[0]
     assert isinstance(first, Classification)
@@ -50,7 +53,7 @@ def test_a_doubtful_answer_is_the_mean_of_two_looks(model: Model) -> None:
     assert isinstance(answer, Classification)
     assert first.class_id[0] == 1
     assert second.class_id[0] == answer.class_id[0] == 0
-    assert answer.confidence == pytest.approx((second.probability[0] + first.probability[1]) / 2)
+    assert answer.top_confidence == pytest.approx((second.probability[0] + first.probability[1]) / 2)
     assert look.model_id == model.model_id
 
 
@@ -106,7 +109,7 @@ def test_a_detector_looks_at_parts_and_merges() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 150:180] = 255
     model = BrightSpots()
-    found, timings = MultiViewPredictor(model, 0.95, 0.8).predict(image)
+    found, timings = build_multi_view(MultiViewConfig(), model, DETECTION).predict(image)
     assert isinstance(found, Detections)
     assert model.shapes == [(100, 200), (100, 100), (100, 100), (70, 70)]
     np.testing.assert_allclose(found.xyxy, [[150, 40, 180, 60]])
@@ -118,7 +121,7 @@ def test_a_detector_looks_at_parts_and_merges() -> None:
 def test_a_square_picture_has_no_ends() -> None:
     """They are the whole; the middle alone is looked at again."""
     model = BrightSpots()
-    MultiViewPredictor(model, 0.95, 0.8).predict(np.zeros((100, 105, 3), np.uint8))
+    build_multi_view(MultiViewConfig(), model, DETECTION).predict(np.zeros((100, 105, 3), np.uint8))
     assert model.shapes == [(100, 105), (70, 70)]
 
 

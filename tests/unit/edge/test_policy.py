@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Decision, Prediction
 from spillover.edge.config import Mode
 from spillover.edge.link.estimator import LinkEstimate
@@ -42,7 +44,7 @@ def test_confident_frames_are_kept() -> None:
 )
 def test_empty_scenes_are_audited(draw: float, action: Action, reason: str) -> None:
     """A frame without detections is sent when the draw falls into the audit share: misses come to light."""
-    policy = policy_of(task=Task.DETECTION, draw=draw, empty_audit_share=0.02)
+    policy = policy_of(task=DETECTION, draw=draw, empty_audit_share=0.02)
     decision = decide(policy, detections(), FREE)
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.inputs["draw"] == draw
@@ -50,7 +52,7 @@ def test_empty_scenes_are_audited(draw: float, action: Action, reason: str) -> N
 
 def test_audit_share_is_the_share_that_is_sent() -> None:
     """Over many empty frames the share sent is the one asked for, within four standard deviations."""
-    policy = policy_of(task=Task.DETECTION, draw=random.Random(1).random, empty_audit_share=0.1)
+    policy = policy_of(task=DETECTION, draw=random.Random(1).random, empty_audit_share=0.1)
     sent = sum(decide(policy, detections(), FREE).action is Action.SEND_FRAME for _ in range(4000))
     assert abs(sent / 4000 - 0.1) < 4 * (0.1 * 0.9 / 4000) ** 0.5
 
@@ -113,9 +115,9 @@ def test_guard_leaves_kept_frames_alone() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "task"),
-    [("mean_score", Task.CLASSIFICATION), ("entropy", Task.DETECTION), ("x", Task.DETECTION)],
+    [("mean_score", CLASSIFICATION), ("entropy", DETECTION), ("x", DETECTION)],
 )
-def test_scorer_must_fit_the_task(kind: str, task: Task) -> None:
+def test_scorer_must_fit_the_task(kind: str, task: TaskSpec) -> None:
     """A scorer of the other task, or none at all, is a configuration error that names the choices."""
     with pytest.raises(ConfigError, match=r"policy\.kind.*auto"):
         policy_of(kind=kind, task=task)

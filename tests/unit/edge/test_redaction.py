@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ConfigError
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections
 from spillover.edge.config import RedactionConfig, RedactionStyle
 from spillover.edge.payload.redaction import build_redaction
@@ -31,9 +33,7 @@ def test_named_classes_are_hidden_and_nothing_else_is_touched(style):
     """Inside the box no detail is left; outside every pixel is as it was; the frame itself is not changed."""
     original = _noise()
     before = original.image.copy()
-    redact = build_redaction(
-        RedactionConfig(classes=("person",), style=style, margin=0.0), LABELS, detects=True
-    )
+    redact = build_redaction(RedactionConfig(classes=("person",), style=style, margin=0.0), LABELS, DETECTION)
     hidden = redact(original, _seen(0))
     assert np.array_equal(original.image, before)
     outside = np.ones(before.shape[:2], bool)
@@ -48,14 +48,14 @@ def test_named_classes_are_hidden_and_nothing_else_is_touched(style):
 def test_other_classes_stay():
     """A class that is not named is not hidden, and costs no copy."""
     original = _noise()
-    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, detects=True)
+    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
     assert redact(original, _seen(1)) is original
 
 
 def test_the_margin_widens_and_is_cut_at_the_border():
     """Boxes grow on every side, and those that reach beyond the picture do not fail."""
     redact = build_redaction(
-        RedactionConfig(classes=(0,), style=RedactionStyle.FILL, margin=1.0), LABELS, detects=True
+        RedactionConfig(classes=(0,), style=RedactionStyle.FILL, margin=1.0), LABELS, DETECTION
     )
     hidden = redact(_noise(), _seen(0)).image
     assert not hidden[0:64, 0:70].any()
@@ -65,9 +65,9 @@ def test_the_margin_widens_and_is_cut_at_the_border():
 def test_what_cannot_work_is_refused_at_the_start():
     """A classifier has no boxes, and an unknown label would hide nothing: both are errors, not silences."""
     with pytest.raises(ConfigError, match="no boxes"):
-        build_redaction(RedactionConfig(classes=("person",)), LABELS, detects=False)
+        build_redaction(RedactionConfig(classes=("person",)), LABELS, CLASSIFICATION)
     with pytest.raises(ConfigError, match="cat"):
-        build_redaction(RedactionConfig(classes=("cat",)), LABELS, detects=True)
+        build_redaction(RedactionConfig(classes=("cat",)), LABELS, DETECTION)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_what_cannot_work_is_refused_at_the_start():
 def test_a_number_that_is_no_class_is_refused(number, labels, count):
     """Whether labels or the network itself tell how many classes there are; below 0 there are never any."""
     with pytest.raises(ConfigError, match=f"no class {number}"):
-        build_redaction(RedactionConfig(classes=(number,)), labels, detects=True, class_count=count)
+        build_redaction(RedactionConfig(classes=(number,)), labels, DETECTION, class_count=count)
 
 
 def test_a_prediction_without_boxes_never_leaves_unhidden():
     """Were the model to answer something else, the frame would not be sent as it is."""
-    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, detects=True)
+    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
     with pytest.raises(ConfigError):
         redact(_noise(), classification(1.0))

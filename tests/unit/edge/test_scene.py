@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Image
 from spillover.edge.inference.scene import SIDE, UNSEEN, Scene, Surroundings, changed_share, thumbnail, watch
 from spillover.edge.link.state import LinkState
@@ -66,7 +66,7 @@ def test_an_empty_frame_gains_by_what_happens(
     surroundings: Surroundings, confidence: tuple[float, ...], reason: str
 ) -> None:
     """Only where no box is reported; the decision holds what was seen."""
-    policy = policy_of(task=Task.DETECTION, draw=0.99)
+    policy = policy_of(task=DETECTION, draw=0.99)
     context = Context(0.4, LinkState(max_in_flight=4), surroundings=surroundings)
     decision = decide(policy, detections(*confidence), context)
     assert decision.reason == reason

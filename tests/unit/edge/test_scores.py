@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification
 from spillover.edge.policy.scores import SCORERS, ScoreSettings
 from tests.support.edge_values import classification, detections
@@ -29,7 +29,7 @@ def test_classification_scores_are_in_range(weights: list[float]) -> None:
     probability = np.sort(np.array(weights) / sum(weights))[::-1].astype(np.float32)
     prediction = Classification(np.arange(len(weights), dtype=np.int32), probability)
     for scorer in SCORERS.values():
-        if scorer.task is Task.CLASSIFICATION:
+        if scorer.task == CLASSIFICATION.name:
             score = scorer(prediction)
             assert score is not None
             assert -1e-6 <= score <= 1 + 1e-6

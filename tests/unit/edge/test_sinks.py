@@ -57,6 +57,11 @@ def test_record_reads_back() -> None:
     assert record.timings == result().timings
 
 
+def test_record_has_the_keys_that_are_read_back() -> None:
+    """What is written and the structure that describes it name the same keys, in the same order."""
+    assert tuple(json.loads(ENCODE(result()))) == Record.__struct_fields__
+
+
 def test_lines_are_appended(tmp_path: Path) -> None:
     """Each result is one line, and a second run appends to the first."""
     path = tmp_path / "out.jsonl"

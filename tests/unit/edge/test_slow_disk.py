@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from spillover.common.images import EncodedImage
 from spillover.common.types import Frame, Result
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.deadlines import DeadlineTable
@@ -16,7 +15,7 @@ from spillover.edge.spool.record import BLOCK_BYTES
 from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure
-from tests.support.edge_values import result
+from tests.support.edge_values import encoded, result
 from tests.support.slow_disk import Gate, returns
 
 QUEUE = 4
@@ -43,8 +42,7 @@ class Bench:
         """Send frames that the link cannot take: each is answered at once and goes to the spool."""
         for number in range(FRAMES):
             frame_id = f"cam-b-{number}"
-            picture = EncodedImage(b"jpeg", 32, 24, 0.5, 0.5)
-            sent = EncodedFrame(frame_id, "cam", "b", number, 1.7e9, 64, 48, picture)
+            sent = encoded(frame_id, number)
             pending = self.table.register(result(frame_id), 0.0, 1.0)
             pending.complete(CallFailure(CallStatus.UNAVAILABLE, unsent=sent))
 

@@ -8,13 +8,11 @@ import threading
 import pytest
 
 from spillover.common.errors import InvalidInputError, ModelError
-from spillover.common.images import EncodedImage
-from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
 from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
-from tests.support.edge_values import frame, result
+from tests.support.edge_values import encoded, frame, result
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
 _LIMITS_OF_WRITER = SpoolLimits(max_bytes=1 << 20, max_age_s=1e6)
@@ -179,7 +177,7 @@ def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
 def test_a_frame_that_cannot_be_encoded_is_counted_and_the_next_is_spooled(tmp_path, error):
     """Neither a frame nor a head of a split network that fails ends the encoding thread."""
     spool, refusals = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored), []
-    picture = EncodedFrame("f1", "cam", "b", 1, 1.7e9, 64, 48, EncodedImage(b"jpeg", 32, 24, 0.5, 0.5))
+    picture = encoded("f1", 1)
     outcomes = [error, picture]
 
     def encode(frame):

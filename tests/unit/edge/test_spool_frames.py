@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from spillover.common.images import EncodedImage, encode_jpeg
-from spillover.common.model.preprocess import Geometry
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import EncodedImage, encode_jpeg, jpeg_size
 from spillover.common.types import (
+    NO_BOXES,
     Action,
     AnsweredBy,
     Classification,
@@ -14,17 +15,16 @@ from spillover.common.types import (
     Result,
     Timings,
 )
-from spillover.edge.payload.crops import NO_BOXES
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
 from spillover.edge.spool.frames import SpooledFrame, to_body
 from tests.support.edge_values import result
 
-FEATURES = EncodedFeatures(b"SF features", "ab" * 32, Geometry(0.5, 0.25, 3.5, 0.0, 640, 480))
-PICTURE = EncodedImage(b"a jpeg", 320, 240, 0.5, 0.4, 10, 20)
+FEATURES = EncodedFeatures(b"SF features", "ab" * 32, FrameTransform(0.5, 0.25, 3.5, 0.0, 640, 480))
+PICTURE = EncodedImage(b"a jpeg", FrameTransform(0.5, 0.4, -5, -8, 640, 480))
 
 
 def _parcel(payload):
-    return EncodedFrame("f1", "cam", "boot", 7, 1.5, 640, 480, payload, "form")
+    return EncodedFrame("f1", "cam", "boot", 7, 1.5, payload, "form")
 
 
 def _local():
@@ -51,7 +51,7 @@ def test_a_crop_comes_back_with_the_boxes_beside_it():
         ),
         NO_BOXES,
     ):
-        sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, 640, 480, PICTURE, "picture-q85-crop", rest)
+        sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, PICTURE, "picture-q85-crop", rest)
         back = SpooledFrame(to_body(sent, _local())).encoded_frame.rest
         assert back is not None
         for name in ("xyxy", "confidence", "class_id"):
@@ -60,7 +60,7 @@ def test_a_crop_comes_back_with_the_boxes_beside_it():
 
 
 def test_boxes_found_in_features_are_brought_back_to_the_frame():
-    """The geometry travelled with them: input pixels become frame pixels."""
+    """The transform travelled with them: input pixels become frame pixels."""
     encoded_frame = SpooledFrame(to_body(_parcel(FEATURES), _local())).encoded_frame
     found = Detections(
         np.array([[8.5, 10, 13.5, 20]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
@@ -73,9 +73,9 @@ def test_boxes_found_in_features_are_brought_back_to_the_frame():
 def test_boxes_of_a_shrunk_picture_lead_back_on_both_axes():
     """A flat frame loses more of one side to rounding; the whole picture is still the whole frame."""
     sent = encode_jpeg(np.zeros((5, 1000, 3), np.uint8), 85, longest_side=100)
-    encoded_frame = EncodedFrame("f", "cam", "b", 0, 0.0, 1000, 5, sent)
+    encoded_frame = EncodedFrame("f", "cam", "b", 0, 0.0, sent)
     whole = Detections(
-        np.array([[0, 0, sent.width, sent.height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+        np.array([[0, 0, *jpeg_size(sent.data)]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
     )
     for one in (encoded_frame, SpooledFrame(to_body(encoded_frame, result("f"))).encoded_frame):
         back = one.in_frame_pixels(whole)

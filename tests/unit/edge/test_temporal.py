@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Classification, ModelId
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.temporal import (
@@ -173,9 +173,9 @@ def test_answers_come_from_other_threads() -> None:
 
 def test_a_detector_cannot_carry() -> None:
     """Boxes of an earlier frame are elsewhere: an error names the key. Without it nothing is carried."""
-    with pytest.raises(ConfigError, match="temporal: is for classifiers"):
-        build_temporal(TemporalConfig(), Task.DETECTION)
-    nothing = build_temporal(None, Task.DETECTION)
+    with pytest.raises(ConfigError, match="temporal: is for classification"):
+        build_temporal(TemporalConfig(), DETECTION)
+    nothing = build_temporal(None, DETECTION)
     assert isinstance(nothing, NoCorrection)
     boxes = detections(0.9)
     assert nothing.correct(boxes, GREY, 0.0).prediction is boxes

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ConfigError, InvalidInputError
+from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
-from spillover.common.model.manifest import Colour, Input, Manifest, Output, Resize, Task, write_manifest
-from spillover.common.model.preprocess import Geometry, preprocess
+from spillover.common.model.manifest import Colour, Input, Manifest, Output, Resize, write_manifest
+from spillover.common.model.preprocess import preprocess
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections
 from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.encoder import PICTURE, TENSOR, PayloadEncoder, as_it_waits
@@ -25,9 +28,9 @@ NORMALISED = Input(height=8, width=8, mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.
 def make(tmp_path):
     """An encoder and its packer for a network of input `spec`; keys of `uplink.oip`, `also` beside it."""
 
-    def build(spec=NORMALISED, task=Task.CLASSIFICATION, also=None, **keys):
-        output = Output(decoder="softmax" if task is Task.CLASSIFICATION else "yolov8")
-        write_manifest(tmp_path, Manifest("big", "3", task, spec, output, sha256="0" * 64))
+    def build(spec=NORMALISED, task=CLASSIFICATION, also=None, **keys):
+        output = Output(decoder="softmax" if task is CLASSIFICATION else "yolov8")
+        write_manifest(tmp_path, Manifest("big", "3", task.name, spec, output, sha256="0" * 64))
         oip = {"manifest": str(tmp_path / "model.yaml"), "input": "x", "outputs": ["y"]} | keys
         config = msgspec.convert({"protocol": "oip", "oip": oip} | (also or {}), UplinkConfig)
         encoder = TensorEncoder(config, config.oip, task)
@@ -40,11 +43,11 @@ def test_a_frame_becomes_the_input_of_the_clouds_network(make):
     """The tensor is what the server's own preprocessing would have made, with the batch axis before it."""
     _, payload_encoder = make()
     one = frame()
-    expected, geometry = preprocess(one.image, NORMALISED)
+    expected, transform = preprocess(one.image, NORMALISED)
     encoded_frame = payload_encoder.pack(one)
     assert isinstance(encoded_frame.payload, EncodedTensor)
     np.testing.assert_array_equal(encoded_frame.payload.tensor, expected[None])
-    assert (encoded_frame.option, encoded_frame.payload.geometry) == (TENSOR, geometry)
+    assert (encoded_frame.option, encoded_frame.payload.transform) == (TENSOR, transform)
     assert len(encoded_frame.payload.data) == expected.nbytes
 
 
@@ -71,7 +74,7 @@ def test_a_tensor_waits_as_a_picture(make):
 
 @pytest.mark.parametrize("resize", list(Resize))
 def test_a_picture_that_has_waited_leads_back_to_the_frame(make, resize):
-    """Made from a shrunken picture, the geometry is that of the frame: boxes come out in its pixels."""
+    """Made from a shrunken picture, the transform is that of the frame: boxes come out in its pixels."""
     spec = Input(height=16, width=32, resize=resize, crop_fraction=0.8)
     encoder, payload_encoder = make(spec, also={"longest_side": 32})
     one = frame(size=(48, 64))
@@ -80,7 +83,7 @@ def test_a_picture_that_has_waited_leads_back_to_the_frame(make, resize):
     assert isinstance(direct, EncodedTensor)
     assert isinstance(sent.payload, EncodedTensor)
     assert sent.option == TENSOR
-    found, wanted = sent.payload.geometry, direct.geometry
+    found, wanted = sent.payload.transform, direct.transform
     in_input = np.array([[4, 3, 20, 12]], np.float32)
     np.testing.assert_allclose(found.to_frame(in_input), wanted.to_frame(in_input), atol=1.5)
     assert (found.frame_width, found.frame_height) == (64, 48)
@@ -94,7 +97,7 @@ def test_a_tensor_is_sent_as_it_is(make):
 
 
 def test_boxes_of_a_tensor_are_in_frame_pixels_already(make):
-    """The decoder has the geometry, so nothing is mapped a second time."""
+    """The decoder has the transform, so nothing is mapped a second time."""
     _, payload_encoder = make()
     boxes = Detections(np.array([[1, 2, 3, 4]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))
     assert payload_encoder.pack(frame()).in_frame_pixels(boxes) is boxes
@@ -104,7 +107,7 @@ def test_what_cannot_become_a_tensor_is_named(make):
     """Features from a time with another configuration, and a damaged picture, are refused for good."""
     encoder, payload_encoder = make()
     waiting = payload_encoder.pack_to_wait(frame())
-    features = EncodedFeatures(b"", "0" * 64, Geometry(1, 1, 0, 0, 64, 48))
+    features = EncodedFeatures(b"", "0" * 64, FrameTransform(1, 1, 0, 0, 64, 48))
     with pytest.raises(InvalidInputError, match="features"):
         encoder.refit(replace(waiting, payload=features))
     damaged = replace(encode_jpeg(frame().image, 90), data=b"\xff\xd8 and no more")
@@ -132,7 +135,7 @@ def test_the_clouds_network_must_do_what_the_edges_does(make, tmp_path):
     oip = {"manifest": str(tmp_path), "input": "x", "outputs": ["y"]}
     config = msgspec.convert({"protocol": "oip", "oip": oip}, UplinkConfig)
     with pytest.raises(ConfigError, match=r"uplink.oip.manifest: big does classification"):
-        TensorEncoder(config, config.oip, Task.DETECTION)
+        TensorEncoder(config, config.oip, DETECTION)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import SourceError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, open_labelled_set
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
@@ -34,7 +35,7 @@ def test_a_folder_with_labels_csv(folder: Path) -> None:
     """Pictures come in the order of the rows, in BGR, with their classes."""
     (folder / "labels.csv").write_text("file,class_index,name\n2.png,7,x\n0.png,3,y\n")
     data = open_labelled_set(folder)
-    assert data.task is Task.CLASSIFICATION
+    assert data.task == CLASSIFICATION.name
     assert isinstance(data.truth, ClassLabels)
     assert data.truth.class_id.tolist() == [7, 3]
     np.testing.assert_array_equal(data.pictures[0].image(), PIXELS[2][:, :, ::-1])
@@ -57,7 +58,7 @@ def test_coco_instances(folder: Path) -> None:
         json.dumps({"images": images, "annotations": [BOX], "categories": [{"id": 3, "name": "cat"}]})
     )
     data = open_labelled_set(folder)
-    assert data.task is Task.DETECTION
+    assert data.task == DETECTION.name
     assert isinstance(data.truth, CocoTruth)
     assert data.truth.image_ids == (9, 4)
     assert data.truth.instances["annotations"] == [

@@ -15,10 +15,11 @@ from spillover.common.model.manifest import (
     Layout,
     Manifest,
     Output,
-    Task,
     file_sha256,
     write_manifest,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
 from spillover.lab.pairs.evaluate.accuracy_curve import curve_by_score, oracle_curve, random_curve
@@ -205,7 +206,7 @@ def constant_model(folder: Path, answer: list[float]) -> Path:
     manifest = Manifest(
         name=folder.name,
         version="1",
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         input=Input(height=4, width=4, layout=Layout.NHWC),
         output=Output(decoder="logits"),
         sha256=file_sha256(folder / "model.onnx"),
@@ -284,7 +285,7 @@ def test_scores_are_those_of_the_daemon() -> None:
     manifest = Manifest(
         name="d",
         version="1",
-        task=Task.DETECTION,
+        task=DETECTION.name,
         input=Input(height=8, width=8),
         output=Output(decoder="yolox", confidence_threshold=0.3),
         sha256="0" * 64,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ModelError, SourceError
-from spillover.common.model.manifest import Task, open_model_folder, write_manifest
+from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.types import Detections
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
@@ -146,4 +146,3 @@ def test_the_number_of_classes_is_read_from_real_networks(
     wrap_onnx(source, target, PRESETS[preset], name="net", version="1", labels=[])
     folder = open_model_folder(target)
     assert class_count(folder) == count
-    assert folder.manifest.task in Task

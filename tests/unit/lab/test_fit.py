@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ModelError, SourceError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.edge.policy.gain import GainModel
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
@@ -72,7 +73,7 @@ def test_no_picture_is_scored_by_an_estimator_that_has_seen_it() -> None:
 def test_the_fit_learns_what_confidence_cannot_say(teacher: bool) -> None:
     """Where the edge is equally confident of right and wrong, knowing its weak class closes the gap."""
     edge, cloud, truth = classifications(300)
-    fit = fit_pair(pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)), Silent(), teacher=teacher)
+    fit = fit_pair(pair(CLASSIFICATION.name, edge, cloud, ClassLabels(truth)), Silent(), teacher=teacher)
     fitted = {p.offload: p.gap_share for p in fit.curves["expected_gain"]}
     baseline = {p.offload: p.gap_share for p in fit.curves["max_softmax"]}
     assert fitted[0.75] == pytest.approx(1.0)
@@ -95,7 +96,7 @@ def test_temperature_softens_a_model_that_is_too_sure() -> None:
 def test_the_gain_of_boxes_is_positive_where_the_cloud_sees_more() -> None:
     """A picture whose object only the cloud finds is worth sending; one that both find is not."""
     found, nothing = boxes([0.9]), boxes([])
-    truth = taught_by(Task.DETECTION, [found] * 6, 1)
+    truth = taught_by(DETECTION.name, [found] * 6, 1)
     assert isinstance(truth, CocoTruth)
     edge: list[Prediction] = [nothing, found, nothing, found, found, found]
     gains = BoxGain(truth, edge, [found] * 6, 1)(np.arange(6))
@@ -106,7 +107,7 @@ def test_the_gain_of_boxes_is_positive_where_the_cloud_sees_more() -> None:
 def test_classes_are_weighed_by_the_pictures_that_may_be_seen() -> None:
     """A class that the given pictures hold more of counts less; the others have no say."""
     says: list[Prediction] = [boxes([0.9], class_id=0), boxes([0.9], class_id=0), boxes([0.9], class_id=1)]
-    truth = taught_by(Task.DETECTION, says, 2)
+    truth = taught_by(DETECTION.name, says, 2)
     assert isinstance(truth, CocoTruth)
     gain = BoxGain(truth, says, says, 2)
     seen = gain.class_weight(np.arange(3))
@@ -153,7 +154,7 @@ def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
     """An edge that looks twice and is always right has closed the gap before anything is sent."""
     edge, cloud, truth = classifications(100)
     looked = Pair(
-        Task.CLASSIFICATION,
+        CLASSIFICATION.name,
         SIDE,
         "c@1",
         3,
@@ -161,7 +162,7 @@ def test_a_second_look_is_judged_against_the_gap_of_the_plain_edge() -> None:
         cloud,
         cloud,
         cloud,
-        pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)).data,
+        pair(CLASSIFICATION.name, edge, cloud, ClassLabels(truth)).data,
     )
     fit = fit_pair(looked, Silent())
     assert fit.edge_accuracy < 0.95
@@ -191,4 +192,4 @@ def test_too_few_pictures_are_refused() -> None:
     """With the name of the set and how many it takes."""
     edge, cloud, truth = classifications(9)
     with pytest.raises(SourceError, match="set: 9 pictures"):
-        fit_pair(pair(Task.CLASSIFICATION, edge, cloud, ClassLabels(truth)), Silent())
+        fit_pair(pair(CLASSIFICATION.name, edge, cloud, ClassLabels(truth)), Silent())

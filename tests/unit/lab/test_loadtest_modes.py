@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from spillover.common.errors import ConfigError, ModelError
-from spillover.common.model.manifest import Task, open_model_folder
+from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
+from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.common.tasks.detection import DETECTION
 from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
@@ -67,10 +69,10 @@ def test_a_mode_that_is_not_for_the_model_is_named() -> None:
     """A score of the other task, or a detector that carries: an error before an edge is started."""
     modes = config_for(odd={"policy": {"kind": "near_threshold"}}, carries={"temporal": {}})
     with pytest.raises(ConfigError, match=r"modes\.odd: policy\.kind"):
-        check_fits(edge_of(modes, "odd"), "odd", Task.CLASSIFICATION)
+        check_fits(edge_of(modes, "odd"), "odd", CLASSIFICATION)
     with pytest.raises(ConfigError, match=r"modes\.carries: temporal"):
-        check_fits(edge_of(modes, "carries"), "carries", Task.DETECTION)
-    check_fits(edge_of(modes, "carries"), "carries", Task.CLASSIFICATION)
+        check_fits(edge_of(modes, "carries"), "carries", DETECTION)
+    check_fits(edge_of(modes, "carries"), "carries", CLASSIFICATION)
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.common.types import AnsweredBy, Detections, Result
-from spillover.edge.sinks.record import Record, record_encoder, to_record
+from spillover.edge.sinks.record import Record, record_encoder
 from spillover.lab.runs.overlay.cli import overlay
 from spillover.lab.runs.overlay.overlay import COLOURS, Choice, chosen, draw
 from tests.support.edge_values import result
 
 BOX = (20, 40, 80, 100)
+ENCODE = record_encoder(["person"])
 
 
 def found(number: int, by: AnsweredBy = AnsweredBy.EDGE, revision: int = 0, source: str = "") -> Result:
@@ -33,7 +34,7 @@ def found(number: int, by: AnsweredBy = AnsweredBy.EDGE, revision: int = 0, sour
 
 def record(*arguments: object, **keys: object) -> Record:
     """As it stands in a file."""
-    return to_record(found(*arguments, **keys), ["person"])  # type: ignore[arg-type]
+    return msgspec.json.decode(ENCODE(found(*arguments, **keys)), type=Record)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("by", list(AnsweredBy))
@@ -65,8 +66,7 @@ def test_frames_of_a_video_are_found_by_number(tmp_path: Path) -> None:
     for level in (20, 120, 220):
         video.write(np.full((160, 200, 3), level, np.uint8))
     video.release()
-    encode = record_encoder(["person"])
-    (tmp_path / "r.jsonl").write_bytes(b"\n".join(encode(found(number)) for number in (0, 2)) + b"\n")
+    (tmp_path / "r.jsonl").write_bytes(b"\n".join(ENCODE(found(number)) for number in (0, 2)) + b"\n")
     arguments = ["--results", tmp_path / "r.jsonl", "--source", tmp_path / "v.avi", "--out", tmp_path / "out"]
     done = CliRunner().invoke(overlay, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0

@@ -7,8 +7,9 @@ from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
 from spillover.common.errors import ConfigError, ModelError
-from spillover.common.model.manifest import Layout, Task, open_model_folder
+from spillover.common.model.manifest import Layout, open_model_folder
 from spillover.common.model.session import Model
+from spillover.common.tasks.detection import DETECTION
 from spillover.lab.models.prepare.cli import import_model
 from spillover.lab.models.prepare.presets import PRESETS, read_labels
 
@@ -96,7 +97,7 @@ def test_every_preset_is_a_valid_description(name):
     """Each preset gives an input of the size asked for and, for detectors, the 80 names of COCO."""
     preset = PRESETS[name]
     assert preset.input_for(64, 96).width == 96
-    if preset.task is Task.DETECTION:
+    if preset.task == DETECTION.name:
         names = preset.label_names()
         assert (len(names), names[0], names[79]) == (80, "person", "toothbrush")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, SourceError
-from spillover.common.model.manifest import Task
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Decision, Detections, Region
 from spillover.edge.config import BudgetConfig, Mode, PayloadKind, PictureVariant
 from spillover.edge.inference.scene import Surroundings
@@ -122,7 +122,7 @@ def test_no_period_exceeds_the_budget(name: str) -> None:
 
 LINE = (
     '{"frame_id":"f-%d","camera_id":"c","sequence":%d,"source":"","captured_unix_s":%f,"answered_by":"edge",'
-    '"revision":0,"model":{"name":"m","version":"1"},"classes":[],"boxes":null,"timings":{},'
+    '"revision":0,"model":{"name":"m","version":"1"},"classes":[{"class_id":0,"probability":0.9}],"boxes":null,"timings":{},'
     '"payload_bytes":%d,"decision":{"action":"keep","reason":"confident","expected_gain":%f},"error":""}'
 )
 
@@ -247,7 +247,7 @@ def test_every_decision_follows_from_its_record(
     """Of detectors with every rule switched on, whatever the link; another decision would not follow."""
     policy = policy_of(
         mode,
-        Task.DETECTION,
+        DETECTION,
         draw,
         spool_from=spool_from,
         refresh_s=10.0,

@@ -11,12 +11,12 @@ from spillover.common.model.manifest import (
     Input,
     Manifest,
     Output,
-    Task,
     file_sha256,
     write_manifest,
 )
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.lab.split.plan import SplitOptions, split_model
 from spillover.lab.terminal import Silent
 from tests.support.splitting import SIDE, coloured_pictures
@@ -58,7 +58,7 @@ def _folder(tmp_path, nodes, inputs=None, outputs=None, weights=WEIGHTS):
     manifest = Manifest(
         name="odd",
         version="1",
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         sha256=file_sha256(folder / MODEL_FILE),
         input=Input(height=SIDE, width=SIDE, std=(64.0, 64.0, 64.0)),
         output=Output(decoder="logits"),

@@ -1,18 +1,21 @@
-"""Decoders of detectors: grids of raw boxes to class-wise suppressed detections."""
+"""Detection: grids of raw boxes become boxes by descending confidence, one for each thing that is seen."""
 
 import functools
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from spillover.common.errors import ModelError
-from spillover.common.model.manifest import Manifest
-from spillover.common.model.preprocess import Geometry
+from spillover.common.geometry import FrameTransform
+from spillover.common.tasks.base import Column, DecodeSettings, Head, TaskSpec
 from spillover.common.types import Detections, FloatArray, IntArray
 
 IndexArray = npt.NDArray[np.intp]
+
+MATCH_IOU = 0.5
 
 _YOLOX_STRIDES = (8, 16, 32)
 # More candidates than this before suppression are noise from a very low threshold; the best are kept.
@@ -21,19 +24,21 @@ _MAX_CANDIDATES = 1000
 _MAX_LOG_SIZE = 10.0
 
 
-def decode_yolox(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Geometry) -> Detections:
+def decode_yolox(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
     """YOLOX (arXiv 2107.08430) without decoding in the graph: rows [x, y, w, h, objectness, classes...].
 
     `xy = (o + cell) * stride`, `wh = exp(o) * stride`, score = objectness * class score, both in 0..1.
     """
-    rows = _expect(outputs[0], 2, manifest)
-    grid, stride = _yolox_grid(manifest.input.height, manifest.input.width)
+    rows = _expect(outputs[0], 2, settings)
+    grid, stride = _yolox_grid(settings.input_height, settings.input_width)
     if len(rows) != len(grid) or rows.shape[1] < 6:
         raise ModelError(
-            f"model {manifest.name}: output {rows.shape} does not fit yolox with {len(grid)} cells"
+            f"model {settings.model}: output {rows.shape} does not fit yolox with {len(grid)} cells"
         )
     # A score is never above its objectness: most cells are ruled out by one comparison.
-    hopeful = np.flatnonzero(rows[:, 4] >= manifest.output.network_threshold)
+    hopeful = np.flatnonzero(rows[:, 4] >= settings.threshold)
     rows, grid, stride = rows[hopeful], grid[hopeful], stride[hopeful]
     centre = (rows[:, :2] + grid) * stride
     size = np.exp(np.minimum(rows[:, 2:4], _MAX_LOG_SIZE)) * stride
@@ -41,49 +46,53 @@ def decode_yolox(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Ge
         centre,
         size,
         *_best_class(np.minimum(rows[:, 5:], 1) * np.minimum(rows[:, 4:5], 1)),
-        manifest,
-        geometry,
+        settings,
+        transform,
     )
 
 
-def decode_fastestdet(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Geometry) -> Detections:
+def decode_fastestdet(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
     """FastestDet: planes [objectness, dx, dy, w, h, classes...] over one grid.
 
     `centre = (tanh(d) + cell) / grid`, `size = sigmoid(o)` of the picture, score = objectness^0.6 *
     class^0.4 (the author's export).
     """
-    planes = _expect(outputs[0], 3, manifest)
+    planes = _expect(outputs[0], 3, settings)
     channels, grid_height, grid_width = planes.shape
     if channels < 6:
-        raise ModelError(f"model {manifest.name}: output {planes.shape} does not fit fastestdet")
+        raise ModelError(f"model {settings.model}: output {planes.shape} does not fit fastestdet")
     planes = planes.reshape(channels, -1)
     # Class scores are at most 1, so a score is never above objectness^0.6.
-    hopeful = np.flatnonzero(planes[0] >= manifest.output.network_threshold ** (1 / 0.6))
+    hopeful = np.flatnonzero(planes[0] >= settings.threshold ** (1 / 0.6))
     rows = planes[:, hopeful].T
     cell = np.stack([hopeful % grid_width, hopeful // grid_width], axis=1).astype(np.float32)
-    whole = np.array([manifest.input.width, manifest.input.height], np.float32)
+    whole = np.array([settings.input_width, settings.input_height], np.float32)
     cell_size = whole / np.array([grid_width, grid_height], np.float32)
     centre = ((np.tanh(rows[:, 1:3]) + cell) * cell_size).astype(np.float32, copy=False)
     size = _sigmoid(rows[:, 3:5]) * whole
     likeliest, class_id = _best_class(np.maximum(rows[:, 5:], 0))
     confidence = np.power(np.maximum(rows[:, 0], 0), np.float32(0.6)) * np.power(likeliest, np.float32(0.4))
-    return _select(centre, size, confidence, class_id, manifest, geometry)
+    return _select(centre, size, confidence, class_id, settings, transform)
 
 
-def decode_yolov8(outputs: Sequence[FloatArray], manifest: Manifest, geometry: Geometry) -> Detections:
+def decode_yolov8(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
     """YOLOv8/YOLO11 export: (4 + classes, cells) with boxes cx, cy, w, h in input pixels, scores final."""
-    planes = _expect(outputs[0], 2, manifest)
+    planes = _expect(outputs[0], 2, settings)
     if planes.shape[0] < 5:
-        raise ModelError(f"model {manifest.name}: output {planes.shape} does not fit yolov8")
-    hopeful = np.flatnonzero(planes[4:].max(axis=0) >= manifest.output.network_threshold)
+        raise ModelError(f"model {settings.model}: output {planes.shape} does not fit yolov8")
+    hopeful = np.flatnonzero(planes[4:].max(axis=0) >= settings.threshold)
     rows = planes[:, hopeful].T
-    return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 4:]), manifest, geometry)
+    return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 4:]), settings, transform)
 
 
-def _expect(output: FloatArray, axes: int, manifest: Manifest) -> FloatArray:
+def _expect(output: FloatArray, axes: int, settings: DecodeSettings) -> FloatArray:
     if output.ndim != axes:
         raise ModelError(
-            f"model {manifest.name}: decoder {manifest.output.decoder} needs {axes} axes a picture, "
+            f"model {settings.model}: decoder {settings.decoder} needs {axes} axes a picture, "
             f"the output has shape {output.shape}"
         )
     return output.astype(np.float32, copy=False)
@@ -116,20 +125,19 @@ def _select(
     size: FloatArray,
     confidence: FloatArray,
     class_id: IntArray,
-    manifest: Manifest,
-    geometry: Geometry,
+    settings: DecodeSettings,
+    transform: FrameTransform,
 ) -> Detections:
     """Threshold, class-wise non-maximum suppression, back to frame pixels, calibrated confidences."""
-    spec = manifest.output
     finite = np.isfinite(centre).all(axis=1) & np.isfinite(size).all(axis=1)
-    kept = np.flatnonzero(finite & (confidence >= spec.network_threshold))
+    kept = np.flatnonzero(finite & (confidence >= settings.threshold))
     kept = kept[np.argsort(-confidence[kept], kind="stable")][:_MAX_CANDIDATES]
     centre, size, confidence, class_id = centre[kept], size[kept], confidence[kept], class_id[kept]
     half = (np.maximum(size, 0) * 0.5).astype(np.float32, copy=False)
-    chosen = suppress(centre - half, half * 2, class_id, spec.iou_threshold)[: spec.max_detections]
+    chosen = suppress(centre - half, half * 2, class_id, settings.iou_threshold)[: settings.max_detections]
     xyxy = np.concatenate([centre[chosen] - half[chosen], centre[chosen] + half[chosen]], axis=1)
-    told = spec.calibration.apply(confidence[chosen]) if spec.calibration else confidence[chosen]
-    return Detections(geometry.to_frame(xyxy), told, class_id[chosen])
+    reported = settings.calibrate(confidence[chosen]) if settings.calibrate else confidence[chosen]
+    return Detections(transform.to_frame(xyxy), reported, class_id[chosen])
 
 
 def suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_threshold: float) -> IndexArray:
@@ -142,3 +150,62 @@ def suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_thres
     rank = np.linspace(1.0, 0.5, len(xywh), dtype=np.float32)
     chosen = cv2.dnn.NMSBoxesBatched(xywh, rank, class_id, 0.0, iou_threshold)  # type: ignore[arg-type]
     return np.sort(np.asarray(chosen, np.intp).reshape(-1))
+
+
+def matched_share(prediction: Detections, reference: Detections, confidence: float) -> float:
+    """F1 of the boxes of at least this confidence; 1 when neither side has any.
+
+    Boxes are matched one to one within a class at IoU >= 0.5, best confidence first (the matching of PASCAL
+    VOC, IJCV 2010).
+    """
+    prediction, reference = prediction.above(confidence), reference.above(confidence)
+    total = len(prediction) + len(reference)
+    return 2 * _matches(prediction, reference) / total if total else 1.0
+
+
+def pairwise_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union of boxes a (N, 4) and b (M, 4), as (N, M) float32."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area_a, area_b = (np.clip(x[:, 2:] - x[:, :2], 0, None).prod(axis=1) for x in (a, b))
+    union = area_a[:, None] + area_b[None, :] - shared
+    iou: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
+
+
+def _matches(prediction: Detections, reference: Detections) -> int:
+    iou = pairwise_iou(prediction.xyxy, reference.xyxy)
+    iou[prediction.class_id[:, None] != reference.class_id[None, :]] = 0
+    count = 0
+    for row in iou:  # by descending confidence, as Detections promises
+        best = int(row.argmax()) if row.size else -1
+        if best >= 0 and row[best] >= MATCH_IOU:
+            iou[:, best] = 0
+            count += 1
+    return count
+
+
+DETECTION = TaskSpec(
+    name="detection",
+    prediction=Detections,
+    heads=MappingProxyType(
+        {
+            "yolox": Head(decode_yolox, class_axis=1, other=5, axes=2),
+            "fastestdet": Head(decode_fastestdet, class_axis=0, other=5, axes=3),
+            "yolov8": Head(decode_yolov8, class_axis=0, other=4, axes=2),
+        }
+    ),
+    columns=MappingProxyType(
+        {
+            "xyxy": Column(np.float32, width=4, decimals=2),
+            "confidence": Column(np.float32, decimals=6),
+            "class_id": Column(np.int32),
+        }
+    ),
+    agreement=matched_share,
+    record_key="boxes",
+    wire_field="detections",
+    scorer="near_threshold",
+    calibrates=True,
+)

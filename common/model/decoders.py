@@ -1,0 +1,54 @@
+"""The decoder of a model: its head's, with what `model.yaml` says of the outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spillover.common.errors import ModelError
+from spillover.common.geometry import FrameTransform
+from spillover.common.model.manifest import Manifest
+from spillover.common.tasks import TASKS
+from spillover.common.tasks.base import DecodeSettings, Head, TaskSpec
+from spillover.common.types import FloatArray, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDecoder:
+    """Turns the outputs for one picture (no batch axis) into a prediction in pixels of the frame."""
+
+    head: Head[Any]
+    settings: DecodeSettings
+
+    def __call__(self, outputs: Sequence[FloatArray], transform: FrameTransform) -> Prediction:
+        """Decode; `transform` is from the frame to the input. Raises ModelError for another head's shapes."""
+        prediction: Prediction = self.head.decode(outputs, self.settings, transform)
+        return prediction
+
+
+def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
+    """The decoder that the manifest of a model of this task names.
+
+    Raises:
+        ModelError: there is none of that name, or it is one for another task.
+    """
+    name, output = manifest.output.decoder, manifest.output
+    if name not in task.heads:
+        other = next((other.name for other in TASKS.values() if name in other.heads), None)
+        known = ", ".join(sorted(task.heads))
+        why = (
+            f"for {other}, but task is {task.name}"
+            if other
+            else f"unknown; for {task.name} there are {known}"
+        )
+        raise ModelError(f"model {manifest.name}: output.decoder {name!r} is {why}")
+    settings = DecodeSettings(
+        model=manifest.name,
+        decoder=name,
+        input_width=manifest.input.width,
+        input_height=manifest.input.height,
+        threshold=output.network_threshold,
+        iou_threshold=output.iou_threshold,
+        max_detections=output.max_detections,
+        calibrate=output.calibration.apply if output.calibration else None,
+    )
+    return ModelDecoder(task.heads[name], settings)

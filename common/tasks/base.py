@@ -1,0 +1,187 @@
+"""What a task is: everything that the two sides and the workbench must know of one kind of prediction."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from spillover.common.errors import InvalidInputError
+from spillover.common.geometry import FrameTransform
+from spillover.common.tasks.drawing import Name, Pen, draw_boxes
+from spillover.common.types import FloatArray, Image, Prediction
+
+P = TypeVar("P", bound=Prediction)
+P_co = TypeVar("P_co", bound=Prediction, covariant=True)
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """What a decoder may know of its model: the parts of `model.yaml` that say what outputs mean."""
+
+    model: str
+    """The model's name, for errors."""
+    decoder: str
+    input_width: int
+    input_height: int
+    threshold: float
+    """On the network's own scale; parts of less confidence are left out."""
+    iou_threshold: float
+    """Boxes of one class that overlap more are one box."""
+    max_detections: int
+    calibrate: Callable[[FloatArray], FloatArray] | None = None
+    """From the network's confidences (N,) to those that are reported, in the same order."""
+
+
+class Decoder(Protocol[P_co]):
+    """Turns the outputs for one picture (no batch axis) into a prediction in pixels of the frame."""
+
+    def __call__(
+        self, outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform, /
+    ) -> P_co:
+        """Decode; `transform` is from the frame to the input. Raises ModelError for another head's shapes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Generic[P]):
+    """One way in which networks of a task give their answer: the decoder, and where the classes are.
+
+    In an output of `axes` axes (no batch axis; None: any number) `class_axis` is the one with the classes,
+    and `other` elements on it are none. Without a class axis every element of the output is a class.
+    """
+
+    decode: Decoder[P]
+    class_axis: int | None = None
+    other: int = 0
+    axes: int | None = None
+
+    def class_count(self, shape: Sequence[object]) -> int | None:
+        """Classes in a first output of this shape (no batch axis); None where the shape does not say."""
+        if self.axes is not None and len(shape) != self.axes:
+            return None
+        counted = shape if self.class_axis is None else [shape[self.class_axis]]
+        lengths = [length for length in counted if isinstance(length, int)]
+        return math.prod(lengths) - self.other if lengths and len(lengths) == len(counted) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One array of a prediction: `width` numbers for each thing that it names, in the order of confidence."""
+
+    dtype: type[np.generic]
+    width: int = 1
+    decimals: int = 0
+    """How far its numbers are rounded in a record."""
+
+    def array(self, values: npt.ArrayLike) -> Array:
+        """As (N,), or (N, width) where that is more than one. Raises ValueError where it does not divide."""
+        flat = np.asarray(values, self.dtype)
+        return flat.reshape(-1, self.width) if self.width > 1 else flat.reshape(-1)
+
+    def rounded(self, values: Array) -> list[Any]:
+        """For a record; a whole array in double precision at once, as one by one costs ten times as much."""
+        if values.dtype.kind == "f":
+            values = np.round(values.astype(np.float64), self.decimals)
+        rounded: list[Any] = values.tolist()
+        return rounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec(Generic[P]):
+    """One task. Its predictions are of type `prediction`, whose fields are the arrays named in `columns`.
+
+    From `columns` alone follow the form on the wire, in records and in the workbench's files.
+    """
+
+    name: str
+    """As `task` in model.yaml says it."""
+    prediction: type[P]
+    heads: Mapping[str, Head[P]]
+    """By the name that `output.decoder` in model.yaml gives; no two tasks share one."""
+    columns: Mapping[str, Column]
+    agreement: Callable[[P, P, float], float]
+    """How far the first says the same as the second, 0..1; parts below the given confidence do not count."""
+    record_key: str
+    """The key of a record under which its rows are."""
+    most_rows: int | None = None
+    """At most so many are recorded, the surest; None is all."""
+    least_rows: int = 0
+    """A prediction with fewer is none."""
+    wire_field: str = ""
+    """The field of `InferReply.prediction` in spillover.proto whose message has the columns as repeated
+    fields; empty where there is none: then only tensors can be asked for (`uplink.protocol: oip`)."""
+    scorer: str = "doubt"
+    """What `policy.kind: auto` is: a name in `edge.policy.scores.SCORERS`."""
+    calibrates: bool = False
+    """Whether its decoders apply `output.calibration`."""
+    draw: Callable[[Image, P, Name, Pen], None] = draw_boxes
+    """Draws a prediction into a BGR picture (H, W, 3), in place."""
+
+    @property
+    def locates(self) -> bool:
+        """Whether its predictions say where things are, as boxes."""
+        return self.prediction.boxes is not Prediction.boxes
+
+    @property
+    def crops(self) -> bool:
+        """Whether the answer to a part of a frame can be merged with boxes beside it."""
+        return self.prediction.merged is not Prediction.merged
+
+    def own(self, prediction: Prediction) -> P:
+        """A prediction as what this task's are. Raises TypeError for another task's."""
+        if not isinstance(prediction, self.prediction):
+            raise TypeError(f"a {type(prediction).__name__} is no prediction of task {self.name}")
+        return prediction
+
+    def blank(self) -> P:
+        """A prediction that says nothing: as few rows as there may be, of zeros."""
+        return self.from_columns({n: np.zeros(self.least_rows * c.width) for n, c in self.columns.items()})
+
+    def columns_of(self, prediction: P) -> dict[str, Array]:
+        """The arrays of a prediction by name; the first axis of each has the same length."""
+        return {name: getattr(prediction, name) for name in self.columns}
+
+    def from_columns(self, columns: Mapping[str, npt.ArrayLike]) -> P:
+        """The prediction of these arrays, which may be flat lists; nothing in them is believed unchecked.
+
+        Raises:
+            InvalidInputError: lengths do not fit, there are too few rows, or a number is not finite.
+        """
+        try:
+            arrays = {name: column.array(columns[name]) for name, column in self.columns.items()}
+        except ValueError as error:
+            raise InvalidInputError(f"{self.name}: {error}") from error
+        counts = {name: len(array) for name, array in arrays.items()}
+        if len(set(counts.values())) != 1 or min(counts.values()) < self.least_rows:
+            raise InvalidInputError(f"{self.name}: rows are {counts}, which fit no prediction")
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InvalidInputError(f"{self.name}: {name} has a value that is not a number")
+        return self.prediction(**arrays)
+
+    def rows(self, prediction: P, labels: Sequence[str] = ()) -> list[msgspec.Struct]:
+        """For JSON: one object a row, with its `label` where there are classes; null is an unknown one."""
+        lists = {
+            name: column.rounded(getattr(prediction, name)[: self.most_rows])
+            for name, column in self.columns.items()
+        }
+        if "class_id" in lists:
+            known = len(labels)
+            lists["label"] = [labels[c] if 0 <= c < known else None for c in lists["class_id"]]
+        return list(map(_row_type(*lists), *lists.values()))
+
+    def from_rows(self, rows: Sequence[Mapping[str, Any]]) -> P:
+        """The prediction that `rows` gave, of as many rows as were recorded. Raises InvalidInputError."""
+        return self.from_columns({name: [row[name] for row in rows] for name in self.columns})
+
+
+@functools.lru_cache(maxsize=32)
+def _row_type(*names: str) -> type[msgspec.Struct]:
+    """A structure is made ten times as fast as a dict, and a row is made for every box of every frame."""
+    return msgspec.defstruct("Row", names)

@@ -1,0 +1,66 @@
+"""Boxes and words drawn into a picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+
+from spillover.common.types import Image, Prediction
+
+Colour = tuple[int, int, int]
+Name = Callable[[int], str]
+"""The name of a class."""
+WHITE: Colour = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """A colour (BGR), and how large letters and lines are: 1 suits a picture of some 1,100 lines."""
+
+    colour: Colour
+    scale: float
+
+
+def draw_boxes(picture: Image, prediction: Prediction, name: Name, pen: Pen) -> None:
+    """The prediction's boxes with class and confidence, where it has any; the surest lie on top."""
+    boxes = prediction.boxes
+    if boxes is None:
+        return
+    rows = zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), boxes.confidence.tolist(), strict=True)
+    for xyxy, class_id, confidence in reversed(list(rows)):
+        left, top, right, bottom = map(round, xyxy)
+        cv2.rectangle(
+            picture, (left, top), (right, bottom), pen.colour, max(1, round(3 * pen.scale)), cv2.LINE_AA
+        )
+        label = f"{name(class_id)} {confidence:.2f}"
+        height = _size(label, pen.scale)[1]
+        draw_text(picture, (left, top - height if top >= height else top), label, pen)
+
+
+def caption(prediction: Prediction, name: Name) -> str:
+    """In words what a prediction without places says: the best class; empty where boxes can be drawn."""
+    return (
+        ""
+        if prediction.boxes is not None
+        else f"{name(prediction.top_class)} {prediction.top_confidence:.2f}"
+    )
+
+
+def draw_text(picture: Image, at: tuple[int, int], text: str, pen: Pen) -> None:
+    """White on a filled box whose left upper corner is `at`, or further left where the picture ends.
+
+    Letters beyond ASCII become question marks: OpenCV's font has no others.
+    """
+    text = text.encode("ascii", "replace").decode()
+    width, height = _size(text, pen.scale)
+    left, top = max(0, min(at[0], picture.shape[1] - width)), at[1]
+    cv2.rectangle(picture, (left, top), (left + width, top + height), pen.colour, cv2.FILLED)
+    base = (left + height // 6, top + height - height // 4)
+    cv2.putText(picture, text, base, _FONT, pen.scale, WHITE, max(1, round(2 * pen.scale)), cv2.LINE_AA)
+
+
+def _size(text: str, scale: float) -> tuple[int, int]:
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, max(1, round(2 * scale)))
+    padded = height + below + max(2, height // 3)
+    return width + padded // 3, padded
