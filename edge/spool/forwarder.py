@@ -20,6 +20,8 @@ from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, OnFate, OnRefused, Refusal, Spool, SpoolLimits
 from spillover.edge.uplink.base import Uplink
 
+_OPEN_S = 2.0
+"""How long the start waits for the spool's file; a disk that is slower opens it later."""
 _LAST_ANSWER_S = 2.0
 _QUEUED_FRAMES = 4
 """Frames that may wait to be encoded: they are raw, so each takes megabytes."""
@@ -109,9 +111,11 @@ class Forwarder:
         self._draining = Worker("spool-drain", self._drain.run, on_end)
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads; wait a moment for the file, so that a daemon that is ready can spool."""
         for worker in (self._writing, self._encoding, self._draining):
             worker.start()
+        if not self._spool.wait_until_open(_OPEN_S):
+            get_logger("spool").warning("the disk is slow: the spool is not open yet")
 
     def finish_delivery(self, deadline_s: float) -> None:
         """Deliver no more; wait a moment, at most until `deadline_s`, for the answer to the last record.
