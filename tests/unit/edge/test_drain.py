@@ -231,7 +231,8 @@ def test_the_rate_is_bounded(spool):
 
 def test_close_ends_the_thread(spool):
     """However long the pause."""
-    drain, _ = _drain(spool, Uplink(link=LinkState()))
+    full = LinkState(in_flight=4, max_in_flight=4)
+    drain, _ = _drain(spool, Uplink(link=full))
     thread = threading.Thread(target=drain.run)
     thread.start()
     drain.close()
