@@ -13,8 +13,10 @@ EXIT_USAGE = 2
 EXIT_CONFIG = 3
 EXIT_MODEL = 4
 EXIT_SOURCE = 5
+EXIT_HUNG = 7
+"""Stopped, but a part hung and was left behind; the log names it."""
 
-_EXIT_CODES: Mapping[type[SpilloverError], int] = {
+_EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,
     ModelError: EXIT_MODEL,
     SourceError: EXIT_SOURCE,
@@ -75,11 +77,17 @@ class LazyGroup(click.Group):
         "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, load test."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 5 camera or input.",
+    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 5 camera or input; "
+    "7 stopped, but a part hung.",
 )
 @click.version_option(package_name="spillover")
 def spillover() -> None:
     """Edge-cloud inference: a small model answers on the device, unsure frames spill over to the cloud."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a process that ends with `error`."""
+    return _EXIT_CODES.get(type(error), EXIT_FAILED)
 
 
 def run(command: click.Command, prog_name: str) -> None:
@@ -88,10 +96,10 @@ def run(command: click.Command, prog_name: str) -> None:
         command.main(prog_name=prog_name)
     except SpilloverError as error:
         click.echo(f"{prog_name}: {error}", err=True)
-        sys.exit(_EXIT_CODES.get(type(error), EXIT_FAILED))
+        sys.exit(exit_code(error))
     except OSError as error:  # a full disk, a file without permission: the system's sentence says enough
         click.echo(f"{prog_name}: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(exit_code(error))
 
 
 def main() -> None:

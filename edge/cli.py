@@ -1,24 +1,34 @@
 """The command `spillover edge`."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec.structs import replace
 
+from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, naming
 from spillover.common.log import configure_logging
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
+from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process, end_process_after
+
+if TYPE_CHECKING:
+    from spillover.edge.daemon import Daemon
 
 
 @click.group(
     invoke_without_command=True,
-    epilog="Exit codes: 0 the source ended, or SIGTERM/SIGINT; 1 failed; 2 wrong usage; 3 configuration; "
-    "4 model folder; 5 camera or input.",
+    epilog="SIGTERM or Ctrl-C stops within `stop_timeout_s`; a second one ends at once. "
+    "Exit codes: 0 the source ended, or a signal; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; "
+    "5 camera or input; 7 stopped, but a part hung: the log names it; 130 or 143 a second signal.",
 )
 @click.option(
     "-c",
@@ -72,9 +82,26 @@ def edge(
     with signals_to(_leave), naming(str(config_path), elsewhere):
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-        daemon = Daemon(config, record_link)
-        with signals_to(daemon.stop):
-            daemon.run()
+        _run(Daemon(config, record_link), config.stop_timeout_s)
+
+
+def _run(daemon: "Daemon", stop_timeout_s: float) -> None:
+    """Run it to its end, and let nothing that hangs keep the process beyond the limit."""
+    limit_s = stop_timeout_s + EXIT_LIMIT_S
+    guard = partial(end_process_after, limit_s, EXIT_HUNG, f"not ended {limit_s:g} s after the stop began")
+    with signals_to(daemon.stop, _end_at_once):
+        try:
+            daemon.run(on_stopping=guard)
+        finally:
+            if daemon.left_behind:
+                error = sys.exception()
+                code = exit_code(error) if error else EXIT_HUNG
+                end_process(code, "ended", left_behind=daemon.left_behind, error=repr(error))
+
+
+def _end_at_once(name: str) -> None:
+    """What a second signal does."""
+    end_process(128 + signal.Signals[name], "ended at once by a second signal", signal=name)
 
 
 def with_overrides(
@@ -96,11 +123,12 @@ def _leave(_reason: str) -> None:
 
 
 @contextmanager
-def signals_to(stop: Callable[[str], None]) -> Iterator[None]:
-    """Send SIGTERM and SIGINT to `stop` while the context lasts."""
+def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None = None) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT call `stop` with their name, from the second on `again`, if any."""
+    actions = chain([stop], repeat(again or stop))
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        stop(signal.Signals(number).name)
+        next(actions)(signal.Signals(number).name)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

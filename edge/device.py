@@ -10,7 +10,7 @@ from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.policy.chain import Policy
 from spillover.edge.results.deadlines import DeadlineTable
-from spillover.edge.runtime.worker import OnEnd
+from spillover.edge.runtime.parts import OnEnd
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.spool.forwarder import Forwarder
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics

@@ -68,7 +68,7 @@ def running(
     log_path: Path,
     *,
     python: str = sys.executable,
-    stop_within_s: float = 15.0,
+    stop_within_s: float = 30.0,
     prefix: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `spillover <arguments>` by interpreter `python` while the block lasts, its output in `log_path`.

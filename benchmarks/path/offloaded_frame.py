@@ -72,28 +72,25 @@ def _config(address: str, frames: int, out: Path) -> EdgeConfig:
 
 
 def _run_daemon(config: EdgeConfig, tracer: Tracer, out: Path) -> None:
-    """Run until the clip's frames are through; recording lasts from systemd's READY to its STOPPING."""
+    """Run until the clip's frames are through; recording lasts from systemd's READY to the stop."""
     path = str(out.resolve() / "notify")
     Path(path).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
         notify.settimeout(_LIMIT_S)
         os.environ["NOTIFY_SOCKET"] = path
-        listener = threading.Thread(target=_record_while_running, args=(notify, tracer), name="notify")
+        listener = threading.Thread(target=_record_from_ready, args=(notify, tracer), name="notify")
         listener.start()
         tracer.install()
-        Daemon(config).run()
+        Daemon(config).run(on_stopping=tracer.stop)
         tracer.stop()
         listener.join(_LIMIT_S)
 
 
-def _record_while_running(notify: socket.socket, tracer: Tracer) -> None:
+def _record_from_ready(notify: socket.socket, tracer: Tracer) -> None:
     while b"READY=1" not in notify.recv(4096):
         pass
     tracer.start()
-    while b"STOPPING=1" not in notify.recv(4096):
-        pass
-    tracer.stop()
 
 
 def _print(visits: list[Visit], folder: Path, console: Console) -> None:
@@ -113,9 +110,9 @@ def _print(visits: list[Visit], folder: Path, console: Console) -> None:
     console.print(
         f"goal: at most {GOAL_FILES} files of edge/ in the whole run, {len(whole.files)}: {verdict}"
     )
-    rare = [file for file in whole.files if file not in frame.files]
-    if rare:
-        console.print(f"beside that frame's: {', '.join(sorted(rare))}")
+    for file in sorted(set(whole.files) - set(frame.files)):
+        functions = {visit.function for visit in visits if visit.file == file}
+        console.print(f"beside that frame's: {file} ({', '.join(sorted(functions))})")
 
 
 def _print_frame(segment: list[Visit], route: Route, folder: Path, console: Console) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from spillover.common.types import Action
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.link.byte_budget import Budget
-from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.link.byte_budget import Budget, Tokens
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.budget import RankByBudget, RankRule
 from spillover.edge.policy.chain import (

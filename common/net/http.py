@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -79,6 +79,8 @@ class HttpServer:
     def stop(self, deadline_s: float) -> bool:
         """End by `deadline_s` (monotonic); open connections are cut. Tells whether the thread has ended."""
         self._stopping.set()
+        with suppress(OSError):  # wakes the thread at once, where the system allows it
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.cut(older_than_s=0.0)
         if self._thread.is_alive():
             self._thread.join(max(0.0, deadline_s - time.monotonic()))

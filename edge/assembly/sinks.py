@@ -6,9 +6,8 @@ from functools import partial
 
 from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
-from spillover.edge.sinks.base import Sink
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlet import Outlet
+from spillover.edge.sinks.outlets import Outlet, Sink
 from spillover.edge.sinks.record import record_encoder
 
 OnDropAt = Callable[[str, str], None]
@@ -29,7 +28,7 @@ def build_outlets(
             built = _build(sink, config, labels)
             opened.callback(built.close)
             outlets.append(
-                Outlet(built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
+                Outlet(name, built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
             )
         opened.pop_all()
     return outlets

@@ -66,8 +66,8 @@ class EdgeConfig(Section, frozen=True):
     """Where results go; any number of sinks."""
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint, such as 127.0.0.1:9464; empty: none."""
-    drain_timeout_s: NotNegative = 5.0
-    """On stop, seconds to wait for calls in flight."""
+    stop_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 20.0
+    """Seconds that the whole stop may take, from calls in flight to the last result; what hangs is left."""
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 

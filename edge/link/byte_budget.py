@@ -18,7 +18,6 @@ from spillover.common.files import write_atomic
 from spillover.common.home import cache_home
 from spillover.common.log import get_logger
 from spillover.edge.config import BudgetConfig, Period, UplinkConfig
-from spillover.edge.link.state import Tokens
 
 _log = get_logger("budget")
 
@@ -38,6 +37,24 @@ _SAVED_PARTS = 8
 def wire_bytes(message_bytes: float) -> float:
     """What a message takes of the link, rounded up; connections and pings are counted by `ByteMeter`."""
     return math.ceil(message_bytes * (1 + _FRAMING)) + CALL_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A byte budget at one moment; the default is none. Counted as `wire_bytes` does."""
+
+    left_bytes: float = math.inf
+    bucket_bytes: float = math.inf
+    refill_bytes_per_s: float = math.inf
+
+    @property
+    def level(self) -> float:
+        """Share of the bucket that is full; 1 without a budget."""
+        return self.left_bytes / self.bucket_bytes if math.isfinite(self.bucket_bytes) else 1.0
+
+
+UNLIMITED = Tokens()
+"""Without a budget every byte may leave."""
 
 
 @dataclass(frozen=True, slots=True)

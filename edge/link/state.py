@@ -1,10 +1,10 @@
 """The link at one moment: what the uplink and its estimator say of it to the policy."""
 
 import enum
-import math
 from dataclasses import dataclass
 
 from spillover.common.types import Action
+from spillover.edge.link.byte_budget import UNLIMITED, Tokens
 from spillover.edge.link.estimator import PRIOR, LinkEstimate
 
 
@@ -52,20 +52,6 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """A byte budget at one moment; the default is none. Counted as `byte_budget.wire_bytes` does."""
-
-    left_bytes: float = math.inf
-    bucket_bytes: float = math.inf
-    refill_bytes_per_s: float = math.inf
-
-    @property
-    def level(self) -> float:
-        """Share of the bucket that is full; 1 without a budget."""
-        return self.left_bytes / self.bucket_bytes if math.isfinite(self.bucket_bytes) else 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class LinkState:
     """What the uplink knows of itself and of the server at one moment."""
 
@@ -80,4 +66,4 @@ class LinkState:
     breaker_allows: bool = True
     """Whether a call may depart now: closed, or open and due for a probe."""
     view: LinkView = LinkView()
-    tokens: Tokens = Tokens()
+    tokens: Tokens = UNLIMITED

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from spillover.common.types import Action, Decision
-from spillover.edge.link.byte_budget import wire_bytes
-from spillover.edge.link.state import PayloadOption, Tokens
+from spillover.edge.link.byte_budget import Tokens, wire_bytes
+from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import UNRANKED, Context, Reason
 
 WINDOW = 500

@@ -1,1 +1,1 @@
-"""Threads, queues, stall detection, systemd, memory."""
+"""Threads, queues, how parts stop, and what concerns the process: systemd, stalls, memory, exit."""

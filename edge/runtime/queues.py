@@ -1,4 +1,4 @@
-"""A bounded queue between two threads. What happens when it is full is said once, by its maker."""
+"""A bounded queue between threads; its maker chooses what happens when it is full."""
 
 import enum
 import threading
@@ -6,6 +6,9 @@ from collections import deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_LOOK_UP_S = 1.0
+"""No wait is longer; what it waits for is then looked at again."""
 
 
 class WhenFull(enum.Enum):
@@ -20,7 +23,10 @@ class WhenFull(enum.Enum):
 
 
 class BoundedQueue(Generic[T]):
-    """At most `capacity` items, first in first out, between any number of threads."""
+    """At most `capacity` items, first in first out, between any number of threads.
+
+    `close` ends every wait, and the stop of its threads calls it.
+    """
 
     def __init__(self, capacity: int, when_full: WhenFull) -> None:
         self._items: deque[T] = deque()
@@ -38,7 +44,8 @@ class BoundedQueue(Generic[T]):
         """Add `item`; return what was dropped: None, an older item, or `item` itself (full, or closed)."""
         with self._filled:
             if self._when_full is WhenFull.BLOCK:
-                self._freed.wait_for(self._has_room_or_closed)
+                while not self._freed.wait_for(self._has_room_or_closed, _LOOK_UP_S):
+                    pass
             if self._closed:
                 return item
             dropped: T | None = None
@@ -51,12 +58,10 @@ class BoundedQueue(Generic[T]):
             return dropped
 
     def get(self) -> T | None:
-        """Wait for the oldest item and take it; None once the queue is closed and empty.
-
-        Whoever closes the queue ends the wait, so a consumer never waits for a producer that is gone.
-        """
+        """Wait for the oldest item and take it; None once the queue is closed and empty."""
         with self._filled:
-            self._filled.wait_for(lambda: self._items or self._closed)
+            while not self._filled.wait_for(lambda: self._items or self._closed, _LOOK_UP_S):
+                pass
             if not self._items:
                 return None
             item = self._items.popleft()

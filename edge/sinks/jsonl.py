@@ -37,6 +37,9 @@ class JsonLinesSink:
             self._waiting += b"\n"
         self._size = self._file.tell() if self._rotate_bytes else 0
 
+    def start(self) -> None:
+        """Nothing runs in the background."""
+
     def write(self, result: Result) -> None:
         """Hold one line."""
         self._line(self._encode(result))

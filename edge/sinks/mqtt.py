@@ -25,11 +25,12 @@ _log = get_logger("mqtt")
 
 _QOS = 1
 _CONFIRM_LIMIT_S = 1.0
+"""How long a flush waits for the broker, and the goodbye; both fit into the sinks' share of a stop."""
 ONLINE, OFFLINE = "online", "offline"
 
 
 class MqttSink:
-    """Publishes below `topic`/`device`; connects in the background and never waits for the broker.
+    """Publishes below `topic`/`device`; from `start` on it connects in the background.
 
     Raises:
         ConfigError: a file named in the configuration cannot be read.
@@ -52,7 +53,10 @@ class MqttSink:
         self._unconfirmed = 0
         self._fewer = threading.Condition()
         self._authenticate()
-        self._client.connect_async(config.host, config.port, keepalive=30)
+        self._client.connect_async(config.host, config.port, keepalive=30)  # only notes where
+
+    def start(self) -> None:
+        """Begin to connect, on the library's thread."""
         self._client.loop_start()
 
     def write(self, result: Result) -> None:
@@ -79,7 +83,7 @@ class MqttSink:
         if self._client.is_connected():
             farewell = self._send(f"{self._device_topic}/status", OFFLINE, retain=True)
             with suppress(RuntimeError, ValueError):  # the line just broke: the will says it
-                farewell.wait_for_publish(5.0)
+                farewell.wait_for_publish(_CONFIRM_LIMIT_S)
         self._client.disconnect()
         self._client.loop_stop()
         # The library closes its last sockets when its object dies, which callbacks to here would put off.

@@ -61,6 +61,9 @@ class SqliteSink:
         except sqlite3.Error as error:
             raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
 
+    def start(self) -> None:
+        """Nothing runs in the background."""
+
     def write(self, result: Result) -> None:
         """Hold it; it will take the place of the same revision of the same frame."""
         row = (

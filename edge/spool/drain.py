@@ -19,6 +19,8 @@ _log = get_logger("drain")
 
 _IDLE_S = 0.5
 """How long to wait when there is nothing to send, or no room for it."""
+_EMPTY_S = 60.0
+"""How long to wait for a record before looking again."""
 _SPARE_LEVEL = 0.5
 _TRIES = 3
 """After so many failures that may be its own fault a record is given up."""
@@ -57,13 +59,14 @@ class Drain:
 
     def run(self) -> None:
         """Body of the thread, until `close`."""
-        pause_s = _IDLE_S
+        pause_s = 0.0
         while not self._closing.wait(pause_s):
-            pause_s = self.step()
+            pause_s = self.step() if self._spool.wait_for_record(_EMPTY_S) else 0.0
 
     def close(self) -> None:
         """End after the record under way."""
         self._closing.set()
+        self._spool.release()
 
     def step(self) -> float:
         """Deliver one record if there is one and the link has room; seconds to wait before the next."""

@@ -13,13 +13,16 @@ from spillover.edge.config import SpoolConfig
 from spillover.edge.payload.encoder import as_it_waits
 from spillover.edge.payload.types import EncodedFrame, EncodedTensor
 from spillover.edge.results.delivery import DeliveryAck
+from spillover.edge.runtime.parts import OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
-from spillover.edge.runtime.worker import OnEnd, Worker
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
 from spillover.edge.spool.spool import Offer, OnFate, OnRefused, Refusal, Spool, SpoolLimits
 from spillover.edge.uplink.base import Uplink
 
+_OPEN_S = 2.0
+"""How long the start waits for the spool's file; a disk that is slower opens it later."""
+_LAST_ANSWER_S = 2.0
 _QUEUED_FRAMES = 4
 """Frames that may wait to be encoded: they are raw, so each takes megabytes."""
 
@@ -108,18 +111,27 @@ class Forwarder:
         self._draining = Worker("spool-drain", self._drain.run, on_end)
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads; wait a moment for the file, so that a daemon that is ready can spool."""
         for worker in (self._writing, self._encoding, self._draining):
             worker.start()
+        if not self._spool.wait_until_open(_OPEN_S):
+            get_logger("spool").warning("the disk is slow: the spool is not open yet")
 
-    def stop_draining(self, timeout_s: float) -> None:
-        """Stop delivering; a record in delivery is finished within `timeout_s` seconds or stays spooled."""
+    def finish_delivery(self, deadline_s: float) -> None:
+        """Deliver no more; wait a moment, at most until `deadline_s`, for the answer to the last record.
+
+        Without it the record stays on the disk.
+        """
         self._drain.close()
-        self._draining.join(timeout_s)
+        self._draining.wait(min(deadline_s, time.monotonic() + _LAST_ANSWER_S))
 
-    def close(self, timeout_s: float) -> None:
-        """Commit what was accepted and close the file; at most `timeout_s` seconds a thread."""
+    def stop(self, deadline_s: float) -> bool:
+        """Commit what was taken, close the file, end the threads; whether all ended by `deadline_s`."""
+        self._drain.close()
         self._intake.close()
-        self._encoding.join(timeout_s)
+        # What is still to be encoded must not take the time that the commit needs.
+        half_s = (time.monotonic() + deadline_s) / 2
+        encoded = self._encoding.ended_by(half_s)
         self._spool.close()
-        self._writing.join(timeout_s)
+        written = self._writing.ended_by(deadline_s)
+        return self._draining.ended_by(deadline_s) and encoded and written

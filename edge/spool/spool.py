@@ -22,7 +22,10 @@ from spillover.edge.spool.arena import Arena, Fate
 from spillover.edge.spool.record import Header
 
 _IDLE_S = 1.0
-"""How often the writer looks for expired records when nothing is offered."""
+"""How often the writer looks for expired records, and at a disk that failed, when nothing is offered."""
+_EMPTY_S = 60.0
+"""How long the writer waits for an offer when nothing is on the disk."""
+_NOT_OPEN = "not open yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
 
 
@@ -75,7 +78,7 @@ class SpoolState:
     expired: int = 0
     corrupt: int = 0
     syncs: int = 0
-    error: str = "not open yet"
+    error: str = _NOT_OPEN
     """Why the disk is not in use now; empty while it is."""
 
 
@@ -134,6 +137,9 @@ class Spool:
         self._retry_at_s = clock()
         self._published = self._counts
         """Replaced as a whole, so that it can be read while the disk works."""
+        self._changed = threading.Condition()
+        """Notified after each use of the disk; never held while the disk works."""
+        self._is_released = False
         self._closing = threading.Event()
         self._log = get_logger("spool")
 
@@ -178,6 +184,23 @@ class Spool:
         """The counters after the last use of the disk, at most a second old unless the disk is slow."""
         return self._published
 
+    def wait_until_open(self, timeout_s: float) -> bool:
+        """Wait for the first attempt to open the file; tell whether it was made within `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._published.error != _NOT_OPEN, timeout_s)
+
+    def wait_for_record(self, timeout_s: float) -> bool:
+        """Wait until there is a record to take, at most `timeout_s`; tell whether there is one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_released or self._published.pending > 0, timeout_s)
+            return self._published.pending > 0
+
+    def release(self) -> None:
+        """End every `wait_for_record`, now and later."""
+        with self._changed:
+            self._is_released = True
+            self._changed.notify_all()
+
     def run(self) -> None:
         """Body of the writer thread, until `close`; then commits what was offered and closes the file."""
         self.step([])  # opens the file now: records in it can be delivered before the first offer
@@ -221,9 +244,13 @@ class Spool:
         )
 
     def _collect(self) -> list[Offer]:
-        """Wait for an offer, then for those that arrive within the commit interval."""
+        """Wait for an offer, then for those that arrive within the commit interval.
+
+        An empty spool has no record that could expire, so that nothing runs until an offer comes.
+        """
+        state = self._published
         try:
-            first = self._offers.get(timeout=_IDLE_S)
+            first = self._offers.get(timeout=_IDLE_S if state.pending or state.error else _EMPTY_S)
         except queue.Empty:
             return []
         if first is None:
@@ -295,7 +322,10 @@ class Spool:
             except OSError as error:
                 self._pause(error)
             finally:
-                self._published = self._snapshot()
+                published = self._snapshot()
+                with self._changed:
+                    self._published = published
+                    self._changed.notify_all()
 
     def _pause(self, error: OSError) -> None:
         if not self._counts.error or self._retry_s == _RETRY_MIN_S:

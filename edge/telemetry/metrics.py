@@ -127,6 +127,11 @@ class Metrics:
         """A frame got its number."""
         self._captured.inc()
 
+    @property
+    def frames_captured(self) -> int:
+        """How often `captured` was called; asks nothing else, as `summary` asks the spool."""
+        return int(next(sample.value for family in self._captured.collect() for sample in family.samples))
+
     def dropped(self, reason: str, count: int = 1) -> None:
         """Frames will have no result."""
         self._dropped.labels(reason).inc(count)

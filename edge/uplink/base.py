@@ -36,8 +36,11 @@ class Uplink(Protocol):
         """Send a frame from the spool and wait for the outcome, about `timeout_s` seconds at most."""
         ...
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Wait until a frame may be sent, at most `timeout_s` seconds: for sources that set no pace."""
+    def wait_until_ready(self, timeout_s: float) -> bool:
+        """Wait until a frame may be sent, at most `timeout_s` seconds; tell whether it may.
+
+        For sources that set no pace.
+        """
         ...
 
     def stop(self, deadline_s: float) -> bool:
@@ -73,8 +76,10 @@ class NoUplink:
         del encoded_frame, timeout_s
         return CallFailure(CallStatus.NO_UPLINK)
 
-    def wait_until_ready(self, timeout_s: float) -> None:
+    def wait_until_ready(self, timeout_s: float) -> bool:
         """Return at once."""
+        del timeout_s
+        return True
 
     def stop(self, deadline_s: float) -> bool:
         """Nothing runs."""

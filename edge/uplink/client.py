@@ -100,9 +100,9 @@ class GrpcUplink:
         """Days until this device's certificate ends; not a number when it has none."""
         return self._caller.connections.credentials.days_left()
 
-    def wait_until_ready(self, timeout_s: float) -> None:
+    def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""
-        self._in_flight.wait_for_room(timeout_s)
+        return self._in_flight.wait_for_room(timeout_s)
 
     def send(
         self,

@@ -140,8 +140,8 @@ class InFlight:
         self._switch.notify()
         return state
 
-    def wait_for_room(self, timeout_s: float) -> None:
-        """Wait until below the cap and past any pushback, at most `timeout_s` seconds."""
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until below the cap and past any pushback, at most `timeout_s` seconds; whether it is so."""
         limit_s = self._clock() + timeout_s
         with self._changed:
             while True:
@@ -149,7 +149,7 @@ class InFlight:
                 quiet_s = max(0.0, self._pushback_until_s - now_s)
                 is_full = len(self._calls) >= self._limit.limit
                 if now_s >= limit_s or not (is_full or quiet_s):
-                    return
+                    return not (is_full or quiet_s)
                 self._changed.wait(limit_s - now_s if is_full else min(quiet_s, limit_s - now_s))
 
     def wait_until_empty(self, timeout_s: float) -> bool:

@@ -25,6 +25,7 @@ from spillover.lab.processes import ProcessFailedError, tail
 
 _POLL_S = 0.05
 _START_LIMIT_S = 90.0
+_STOP_LIMIT_S = 30.0
 
 
 def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def edges_running(
         for edge in edges:
             brake.hold(edge.process.pid)
         _wait_until_ready(edges)
-        stack.callback(_ask_to_stop, edges)
+        stack.callback(_stop, edges)
         yield edges
 
 
@@ -115,11 +116,15 @@ def _wait_until_ready(edges: Sequence[EdgeProcess]) -> None:
             time.sleep(_POLL_S)
 
 
-def _ask_to_stop(edges: Sequence[EdgeProcess]) -> None:
-    """SIGTERM for all at once, so that they drain side by side."""
+def _stop(edges: Sequence[EdgeProcess]) -> None:
+    """SIGTERM for all, so that they drain side by side; a second one would end them at once."""
     for edge in edges:
         if edge.process.poll() is None:
             edge.process.send_signal(signal.SIGTERM)
+    limit_s = time.monotonic() + _STOP_LIMIT_S
+    for edge in edges:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            edge.process.wait(max(0.0, limit_s - time.monotonic()))
 
 
 def _events(log: Path) -> list[dict[str, Any]]:

@@ -149,7 +149,6 @@ class Field:
             "uplink": {"address": self.link.address, **self._uplink},
             "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
             "sinks": [{"kind": "jsonl", "path": str(self.output)}],
-            "drain_timeout_s": 2.0,
         }
         self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 

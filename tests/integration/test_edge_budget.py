@@ -90,7 +90,7 @@ class Site:
             "uplink": {"address": address, "keepalive_s": SELDOM_S},
             "mode": "cloud_only",
             "deadline_s": A_MINUTE_S,
-            "drain_timeout_s": PATIENCE_S,
+            "stop_timeout_s": PATIENCE_S,
             "policy": {"budget": PER_DAY | {"state_file": str(self.state)}},
         }
         Daemon(msgspec.convert(values | sections, EdgeConfig)).run()

@@ -63,7 +63,7 @@ class Site:
             },
             "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
             "deadline_s": PATIENCE_S,
-            "drain_timeout_s": PATIENCE_S,
+            "stop_timeout_s": PATIENCE_S,
         }
         return Daemon(msgspec.convert(values | sections, EdgeConfig))
 

@@ -83,7 +83,7 @@ class Street:
             "uplink": {"address": address, "variants": variants},
             "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
             "deadline_s": A_MINUTE_S,
-            "drain_timeout_s": A_MINUTE_S,
+            "stop_timeout_s": A_MINUTE_S,
         }
         return Daemon(msgspec.convert(values, EdgeConfig))
 

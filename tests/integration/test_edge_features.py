@@ -64,7 +64,7 @@ class Site:
             "sinks": [{"kind": "jsonl", "path": str(output)}],
             "mode": "cloud_only",
             "deadline_s": A_MINUTE_S,
-            "drain_timeout_s": A_MINUTE_S,
+            "stop_timeout_s": A_MINUTE_S,
             "uplink": {
                 "address": address,
                 "payload": payload,

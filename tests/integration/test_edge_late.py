@@ -48,7 +48,7 @@ def _config(tmp_path: Path, pictures: Path, address: str, **sections: object) ->
         "spool": {"path": str(tmp_path / "spool.dat"), "max_mb": 2.0},
         "sinks": [{"kind": "jsonl", "path": str(tmp_path / "out.jsonl")}],
         "deadline_s": PATIENCE_S,
-        "drain_timeout_s": 5.0,
+        "stop_timeout_s": PATIENCE_S,
     }
     return msgspec.convert(base | sections, EdgeConfig)
 

@@ -52,7 +52,7 @@ class Bench:
             "sinks": [{"kind": "jsonl", "path": str(self.output)}],
             "uplink": {"address": address, "protocol": "oip", "oip": self.oip} | (uplink or {}),
             "deadline_s": PATIENCE_S,
-            "drain_timeout_s": 5.0,
+            "stop_timeout_s": PATIENCE_S,
         }
         return Daemon(msgspec.convert(base | sections, EdgeConfig))
 

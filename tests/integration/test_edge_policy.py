@@ -45,7 +45,7 @@ class Site:
             "uplink": {"address": address},
             "mode": "hybrid",
             "deadline_s": A_MINUTE_S,
-            "drain_timeout_s": PATIENCE_S,
+            "stop_timeout_s": PATIENCE_S,
         }
         daemon = Daemon(msgspec.convert(values | sections, EdgeConfig), record_link)
         daemon.run()

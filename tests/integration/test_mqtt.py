@@ -97,7 +97,9 @@ def broker(tmp_path):
 
 def _sink(broker, **keys):
     config = MqttConfig(host="127.0.0.1", port=broker.port, **keys)
-    return MqttSink(config, "pi", "cam", record_encoder(("cat", "dog")))
+    sink = MqttSink(config, "pi", "cam", record_encoder(("cat", "dog")))
+    sink.start()
+    return sink
 
 
 def test_results_come_with_qos_1_and_the_newest_state_is_retained(broker):

@@ -79,6 +79,48 @@ def fragile_classifier(repository: Path, failing: str, name: str = "fragile", ve
     return folder
 
 
+def endless_classifier(repository: Path, name: str = "endless", version: str = "1") -> Path:
+    """As `colour_classifier`, but on red it runs a loop of 2 ** 62 rounds, inside ONNX Runtime."""
+    flag = helper.make_tensor_value_info("go_on", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            flag,
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, [1, 3]),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, [1, 3]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"]),
+            helper.make_node("Gather", ["flat", "first"], ["red"], axis=1),
+            helper.make_node("Squeeze", ["red"], ["share"]),
+            helper.make_node("Mul", ["share", "many"], ["times"]),
+            helper.make_node("Cast", ["times"], ["rounds"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["rounds", "", "flat"], ["logits"], body=body),
+        ],
+        "endless",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [
+            numpy_helper.from_array(np.array(0, np.int64), "first"),
+            numpy_helper.from_array(np.array(2.0**62, np.float32), "many"),
+        ],
+    )
+    folder = save_network(graph, repository / name / version)
+    describe_classifier(folder, name, version)
+    return folder
+
+
 def centre_detector(
     repository: Path, name: str = "centre", version: str = "1", beside: Sequence[float] = ()
 ) -> Path:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
 from spillover.edge.inference.scene import Surroundings
+from spillover.edge.link.byte_budget import Tokens
 from spillover.edge.link.estimator import LinkEstimate
-from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget, RankDecision
 from spillover.edge.policy.chain import (

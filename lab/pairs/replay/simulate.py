@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spillover.common.types import Action
-from spillover.edge.link.byte_budget import Budget, TokenBucket, wire_bytes
+from spillover.edge.link.byte_budget import Budget, TokenBucket, Tokens, wire_bytes
 from spillover.edge.link.estimator import PRIOR, LinkEstimator, Transfer
-from spillover.edge.link.state import LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold

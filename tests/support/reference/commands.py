@@ -47,6 +47,7 @@ def exit_codes() -> str:
         0: "Done: the command has finished, the source has ended, or SIGTERM was obeyed.",
         cli.EXIT_FAILED: "Failed for another reason, which the last line on standard error says.",
         cli.EXIT_USAGE: "Wrong usage: an unknown command, option or argument.",
+        cli.EXIT_HUNG: "Stopped, but a part hung and was left behind; the log names it.",
         EXIT_GOAL_MISSED: "`spillover lab loadtest --strict`: a goal was missed, or a figure got worse.",
     }
     named = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}

@@ -231,9 +231,62 @@ def test_the_rate_is_bounded(spool):
 
 def test_close_ends_the_thread(spool):
     """However long the pause."""
-    drain, _ = _drain(spool, Uplink(link=LinkState()))
+    full = LinkState(in_flight=4, max_in_flight=4)
+    drain, _ = _drain(spool, Uplink(link=full))
     thread = threading.Thread(target=drain.run)
     thread.start()
     drain.close()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+class Asked(Uplink):
+    """Notes how many records the spool held whenever the link was asked for."""
+
+    def __init__(self, spool, *outcomes):
+        super().__init__(*outcomes)
+        self._spool = spool
+        self.pending = []
+        self.answered = threading.Event()
+
+    def link(self):
+        """Note the records."""
+        self.pending.append(self._spool.state().pending)
+        return super().link()
+
+    def deliver(self, encoded_frame, timeout_s):
+        """Give the outcome, and say so."""
+        self.answered.set()
+        return super().deliver(encoded_frame, timeout_s)
+
+
+def test_an_empty_spool_is_not_looked_at_until_a_record_comes_and_a_close_ends_the_wait(tmp_path):
+    """The thread asks for the link only while there is something to send."""
+    spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, _ignored, _ignored)
+    spool.step([])
+    uplink = Asked(spool, ANSWER)
+    drain, _ = _drain(spool, uplink)
+    thread = threading.Thread(target=drain.run)
+    thread.start()
+    spool.step([_offer(1, 1.0)])
+    assert uplink.answered.wait(30)
+    drain.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert uplink.pending
+    assert min(uplink.pending) == 1
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_drain_of_an_empty_spool_ends_when_it_is_closed(tmp_path, closed_first):
+    """Whether the close comes before the wait or during it."""
+    spool = Spool(tmp_path / "s", SpoolLimits(1 << 20, 100.0), lambda: 0.0, _ignored, _ignored)
+    drain, _ = _drain(spool, Uplink())
+    thread = threading.Thread(target=drain.run)
+    if closed_first:
+        drain.close()
+    thread.start()
+    drain.close()
+    spool.step([])  # what is published afterwards must not undo the wake
     thread.join(30)
     assert not thread.is_alive()

@@ -2,21 +2,25 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from spillover.common.errors import ConfigError
 from spillover.common.types import Classification, Result
+from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
-from spillover.edge.sinks.base import MemorySink
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlet import MAX_UNFLUSHED, Outlet
+from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
 from spillover.edge.sinks.record import Record, record_encoder
 from tests.support.edge_values import detections, result
+from tests.support.sinks import MemorySink
+from tests.support.stopping import wait_for_thread
 
 ENCODE = record_encoder(["cat", "dog"])
 
@@ -85,11 +89,13 @@ class StuckSink(MemorySink):
 
     def __init__(self) -> None:
         super().__init__()
+        self.entered = threading.Event()
         self.release = threading.Event()
         self.broken = False
 
     def write(self, result: Result) -> None:
         """Wait, then take or fail."""
+        self.entered.set()
         assert self.release.wait(30)
         if self.broken:
             raise OSError(28, "No space left on device")
@@ -106,7 +112,7 @@ def running(outlet: Outlet) -> threading.Thread:
 def test_slow_sink_drops_and_counts() -> None:
     """While a sink is stuck, `put` returns at once; what does not fit is counted, the rest is written."""
     sink, drops = StuckSink(), []
-    outlet = Outlet(sink, 4, drops.append)
+    outlet = Outlet("0:test", sink, 4, drops.append)
     thread = running(outlet)
     for index in range(20):
         outlet.put(result(f"f{index}"), DeliveryAck(1))
@@ -121,7 +127,7 @@ def test_slow_sink_drops_and_counts() -> None:
 def test_lost_events_are_counted_apart_from_results() -> None:
     """What a full queue turns away is told by its kind, so that results and losses add up to the frames."""
     sink, drops, event_drops = StuckSink(), [], []
-    outlet = Outlet(sink, 1, drops.append, event_drops.append)
+    outlet = Outlet("0:test", sink, 1, drops.append, event_drops.append)
     outlet.put(result("kept"), DeliveryAck(1))
     outlet.put(Event(EventKind.BREAKER, 0.0), DeliveryAck(1))
     outlet.put(result("lost"), DeliveryAck(1))
@@ -134,7 +140,7 @@ def test_a_sink_without_a_single_result_is_known(broken: bool, lost: bool) -> No
     sink = StuckSink()
     sink.release.set()
     sink.broken = broken
-    outlet = Outlet(sink, 10, lambda _: None)
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
     outlet.put(Event(EventKind.STARTED, 0.0), DeliveryAck(1))
     assert not outlet.lost_everything
     outlet.put(result("f"), DeliveryAck(1))
@@ -149,13 +155,13 @@ def test_failing_sink_goes_on() -> None:
     sink, drops = StuckSink(), []
     sink.release.set()
     sink.broken = True
-    outlet = Outlet(sink, 10, drops.append)
+    outlet = Outlet("0:test", sink, 10, drops.append)
     outlet.put(result("lost"), DeliveryAck(1))
     outlet.close()
     running(outlet).join(30)
     assert drops == ["write failed"]
     sink.broken = False
-    again = Outlet(sink, 10, drops.append)
+    again = Outlet("0:test", sink, 10, drops.append)
     again.put(result("kept"), DeliveryAck(1))
     again.close()
     running(again).join(30)
@@ -178,7 +184,7 @@ class FullSink(MemorySink):
 def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
     """A sink whose disk is full has taken the result; it is safe when the disk has room again, not before."""
     sink, drops, ack = FullSink(), [], DeliveryAck(1)
-    outlet = Outlet(sink, 10, drops.append)
+    outlet = Outlet("0:test", sink, 10, drops.append)
     thread = running(outlet)
     outlet.put(result("a"), ack)
     assert ack.wait(0.0) is None
@@ -194,7 +200,7 @@ def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
 def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
     """So many results are held and no more; at the end all of them are lost, counted, and told."""
     sink, drops = FullSink(), []
-    outlet = Outlet(sink, 2 * MAX_UNFLUSHED, drops.append)
+    outlet = Outlet("0:test", sink, 2 * MAX_UNFLUSHED, drops.append)
     receipts = [DeliveryAck(1) for _ in range(MAX_UNFLUSHED + 10)]
     for number, ack in enumerate(receipts):
         outlet.put(result(f"f{number}"), ack)
@@ -218,3 +224,42 @@ def test_one_sink_that_has_it_is_enough() -> None:
     none.complete(stored=False)
     assert none.wait(0.0) is False
     assert DeliveryAck(0).wait(0.0) is True
+
+
+def test_a_sink_that_hangs_is_named_and_the_others_have_everything() -> None:
+    """At the stop the hung sink alone is left behind, what it has not is counted, the other is done."""
+    stuck, healthy, drops = StuckSink(), MemorySink(), []
+    beside = Outlet("1:memory", healthy, 10, lambda _: None)
+    outlets = Outlets([Outlet("0:stuck", stuck, 10, drops.append), beside], lambda _: None)
+    outlets.start()
+    acks = [outlets.put(result(f"f{number}")) for number in range(3)]
+    assert stuck.entered.wait(30)
+    beside.close()
+    wait_for_thread("sink 1:memory")
+    with capture_logs() as log:
+        assert not outlets.stop(time.monotonic())
+    assert [line["part"] for line in log] == ["sink 0:stuck"]
+    assert (len(healthy.results), healthy.closed) == (3, True)
+    assert {ack.wait(0.0) for ack in acks} == {True}
+    assert drops == ["stopped", "stopped"]  # the first is in the sink's hands
+    assert outlets.lost_everything == ["0:stuck"]
+    stuck.release.set()
+    assert outlets.stop(time.monotonic() + 30)
+
+
+def test_sinks_that_were_never_started_are_closed() -> None:
+    """A daemon that could not be built lets go of its sinks without starting them."""
+    sink = MemorySink()
+    Outlets([Outlet("0:memory", sink, 10, lambda _: None)], lambda _: None).discard()
+    assert sink.closed
+
+
+def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
+    """Building one leaves the process with the threads that it had; it can be closed as it is."""
+    pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
+    from spillover.edge.sinks.mqtt import MqttSink
+
+    before = threading.enumerate()
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", "cam", ENCODE)
+    assert threading.enumerate() == before
+    sink.close()

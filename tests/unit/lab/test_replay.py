@@ -18,9 +18,10 @@ from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Decision, Detections, Region
 from spillover.edge.config import BudgetConfig, Mode, PayloadKind, PictureVariant
 from spillover.edge.inference.scene import Surroundings
+from spillover.edge.link.byte_budget import Tokens
 from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
-from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption, Tokens
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Reason
 from spillover.edge.policy.chain import first_obstacle
 from spillover.lab.loadtest.simulated.fleet import policy_of_wanted_frames

@@ -1,0 +1,31 @@
+"""A sink that keeps results in memory."""
+
+from spillover.common.types import Result
+from spillover.edge.results.delivery import Event
+
+
+class MemorySink:
+    """Keeps everything in lists; `closed` tells whether it was let go."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.events: list[Event] = []
+        self.closed = False
+
+    def start(self) -> None:
+        """Nothing runs in the background."""
+
+    def write(self, result: Result) -> None:
+        """Append it."""
+        self.results.append(result)
+
+    def tell(self, event: Event) -> None:
+        """Append it."""
+        self.events.append(event)
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
