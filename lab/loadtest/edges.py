@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
