@@ -53,7 +53,7 @@ class BatchingConfig(Section, frozen=True):
 
 
 class ExecutorConfig(Section, frozen=True):
-    """The threads that decode pictures and predictions."""
+    """The threads that decode pictures and predictions, and unpack what is large."""
 
     workers: NonNegativeInt = 0
     """Number of threads; 0: one per core."""
@@ -144,7 +144,7 @@ class SecurityConfig(Section, frozen=True):
         if not (self.proves_callers or self.allow_anonymous_network):
             raise ValueError(
                 f"{key}: {address} can be reached from the network: set security.tls.client_ca or "
-                "security.tokens_file, or security.allow_anonymous_network: true to answer everybody"
+                "security.tokens_file, or security.allow_anonymous_network: true to answer all callers"
             )
 
 
@@ -187,8 +187,8 @@ class CloudConfig(Section, frozen=True):
     """Who may connect, who they are, and what they may do."""
     metrics: Address | None = "127.0.0.1:9464"
     """`host:port` of the Prometheus endpoint; null: none."""
-    drain_timeout_s: PositiveSeconds = 10.0
-    """On stop, seconds to wait for calls in flight."""
+    stop_timeout_s: PositiveSeconds = 15.0
+    """On stop, seconds until the process ends. Calls in flight have 80 % of it; what hangs is left behind."""
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 

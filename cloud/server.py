@@ -1,31 +1,37 @@
-"""The server's life: startup, serving, and an ordered drain. What is started last is stopped first."""
+"""The server's life: startup, serving, and an ordered stop. What is started last is stopped first."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
+from spillover.cloud.models.loader import OpenModel, open_entry
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
+from spillover.cloud.rpc.parsing import MessageParser
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.stopping import StopBudget, finished_by
+from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
-from spillover.common.net.http import metrics_endpoint
+from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -41,6 +47,15 @@ FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADE
 
 _MAX_NOT_TAKEN_UP = 16_384
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
+_COUNT_S = 0.05
+"""So long before the drain's limit the calls are counted that it is going to cut off."""
+_LOADING_THREADS = 4
+
+# Shares of the time for a stop by when its steps have ended.
+_DRAINED, _CUT_OFF, _UNLOADED, _IDLE, _STOPPED = 0.8, 0.85, 0.9, 0.95, 1.0
+
+Stopping = Callable[[], StopBudget]
+"""The budget of the stop, which begins with the first call of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,102 +78,158 @@ class Running:
         await self.registry.reload(config)
 
 
-async def serve(config: CloudConfig, stop: asyncio.Event, on_ready: Callable[[Running], None]) -> None:
-    """Serve until `stop` is set, then drain. Raises ConfigError or ModelError when it cannot start."""
-    async with running(config) as server:
-        on_ready(server)
-        await stop.wait()
+class _StoppedEarlyError(Exception):
+    """The server was asked to stop before it was ready."""
 
 
-@asynccontextmanager
-async def running(config: CloudConfig) -> AsyncIterator[Running]:
-    """A server from its first model to its last answer."""
+async def serve(
+    config: CloudConfig,
+    stop: asyncio.Event,
+    on_ready: Callable[[Running], None],
+    open_model: OpenModel = open_entry,
+) -> list[str]:
+    """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
+
+    Raises:
+        ConfigError, ModelError: it cannot start.
+    """
+    stopping = cache(lambda: StopBudget(config.stop_timeout_s))
+    try:
+        async with AsyncExitStack() as stack:
+            on_ready(await _start(config, stop, open_model, stack, stopping))
+            await stop.wait()
+    except _StoppedEarlyError:
+        pass
+    return stopping().left_behind
+
+
+async def _start(
+    config: CloudConfig, stop: asyncio.Event, open_model: OpenModel, stack: AsyncExitStack, stopping: Stopping
+) -> Running:
+    """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
     security = Security(config, metrics)
-    with (
-        _metrics_endpoint(config, metrics, security) as metrics_address,
-        ThreadPoolExecutor(config.executor.workers or os.cpu_count(), "decode") as executor,
-    ):
-        async with _loaded(config, metrics) as registry:
-            rate = RateLimiter(config.limits)
-            dataplane = Dataplane(registry, executor, rate, metrics.repeated)
-            wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify)
-            async with _listening(config, dataplane, wrapper, security) as address:
-                yield Running(address, metrics_address, registry, metrics, rate, config)
-
-
-def _metrics_endpoint(
-    config: CloudConfig, metrics: Metrics, security: Security
-) -> AbstractContextManager[str | None]:
-    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
-    guards = config.metrics and security.guards(config.metrics)
-    return metrics_endpoint(
-        config.metrics,
-        metrics.registry,
-        key="metrics",
-        context=security.http_context,
-        admit=security.admit_http if guards else None,
+    metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
+    workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
+    loaders = Workers("models", _LOADING_THREADS)
+    stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
+    registry = Registry(Repository(config.models.repository_path), config, metrics, loaders, open_model)
+    stack.push_async_callback(_stop_models, registry, stopping)
+    await _unless_stopped(stop, registry.load_all())
+    rate = RateLimiter(config.limits)
+    dataplane = Dataplane(registry, workers, rate, metrics.repeated)
+    parser = MessageParser(config.limits, workers, metrics)
+    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
+    server = grpc.aio.server(
+        interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
     )
+    draining = asyncio.Event()
+    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
+        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining), server
+    )
+    address = await stack.enter_async_context(
+        _listening(server, config.listen, wrapper, security, draining, stopping)
+    )
+    return Running(address, metrics_address, registry, metrics, rate, config)
+
+
+async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
+    """Await `starting`; raise _StoppedEarlyError when `stop` is set before it has ended."""
+    task, stopped = asyncio.ensure_future(starting), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        raise _StoppedEarlyError
+    await task
 
 
 @asynccontextmanager
-async def _loaded(config: CloudConfig, metrics: Metrics) -> AsyncIterator[Registry]:
-    registry = Registry(Repository(config.models.repository_path), config, metrics)
+async def _metrics_page(
+    config: CloudConfig, metrics: Metrics, security: Security, stopping: Stopping
+) -> AsyncIterator[str | None]:
+    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
+    if not config.metrics:
+        yield None
+        return
+    page = HttpServer(
+        config.metrics,
+        {"/metrics": make_wsgi_app(metrics.registry)},
+        key="metrics",
+        context=security.http_context,
+        admit=security.admit_http if security.guards(config.metrics) else None,
+    )
+    page.start()
     try:
-        await registry.load_all()
-        yield registry
+        yield page.address
     finally:
-        await registry.close()
+        if not page.stop(stopping().until(_STOPPED)):
+            stopping().left_behind.append("the metrics page")
+
+
+async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
+    for names in await asyncio.gather(*(pool.stop(stopping().until(_IDLE)) for pool in pools)):
+        stopping().left_behind.extend(names)
+
+
+async def _stop_models(registry: Registry, stopping: Stopping) -> None:
+    stopping().left_behind.extend(await registry.stop(stopping().until(_UNLOADED)))
 
 
 @asynccontextmanager
 async def _listening(
-    config: CloudConfig, dataplane: Dataplane, wrapper: CallWrapper, security: Security
+    server: grpc.aio.Server,
+    listen: str,
+    wrapper: CallWrapper,
+    security: Security,
+    draining: asyncio.Event,
+    stopping: Stopping,
 ) -> AsyncIterator[str]:
     log = get_logger("server")
-    server = grpc.aio.server(interceptors=security.interceptors, options=channel_options(config.limits))
     healthy = Health()
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper), server)
-    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, config.limits, draining), server
-    )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, config.listen, security.server_credentials())
+    address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
         yield address
     finally:
         draining.set()
+        budget = stopping()
         await healthy.stop()
-        log.info("draining", in_flight=wrapper.in_flight, limit_s=config.drain_timeout_s)
-        dropped = await _drain(server, wrapper, config.drain_timeout_s)
+        log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * _DRAINED)
+        dropped = await _drain(server, wrapper, budget)
         log.info("stopped", dropped=dropped)
 
 
-async def _drain(server: grpc.aio.Server, wrapper: CallWrapper, limit_s: float) -> int:
+async def _drain(server: grpc.aio.Server, wrapper: CallWrapper, budget: StopBudget) -> int:
     """Accept nothing more, answer what is in flight; returns how many calls were cut off at the limit.
 
-    gRPC cancels calls that have come and are not taken up when it stops. So no answer leaves, and no client
-    that waits for one sends more, until all are taken up and the connections have been told to end.
+    gRPC cancels calls that have arrived and that the event loop has not taken up when it stops. So answers
+    are held, and clients that wait for them send nothing more, until all calls are taken up and each
+    connection has got its GOAWAY.
     """
+    until_s = budget.until(_DRAINED)
     with wrapper.holding_answers():
-        await _taken_up(wrapper)
-        stopping = asyncio.ensure_future(server.stop(limit_s))
+        await finished_by(until_s, _taken_up(wrapper))
+        stopping = asyncio.ensure_future(server.stop(max(0.0, until_s - time.monotonic())))
         await asyncio.wait({stopping}, timeout=_QUIET_S)
-    done, _ = await asyncio.wait({stopping}, timeout=limit_s - 0.05 if limit_s > 0.1 else limit_s)
-    dropped = 0 if done else wrapper.in_flight
-    await stopping
+    if await finished_by(until_s - _COUNT_S, stopping):
+        return 0
+    dropped = wrapper.in_flight
+    get_logger("server").warning("calls and clients that hang are cut off", calls=dropped)
+    if not await finished_by(budget.until(_CUT_OFF), stopping):
+        budget.left_behind.append("connections")
     return dropped
 
 
 async def _taken_up(wrapper: CallWrapper) -> None:
-    """Wait until no further call has come for a moment; under a load that never pauses, not for long.
+    """Wait until no further call has arrived for a moment, at most half a second.
 
-    Several times in a row, because a process that got no processor time has seen no calls either.
+    Several moments in a row, because a process that got no processor time has seen no calls either.
     """
     quiet = 0
     for _ in range(_MAX_TIMES):
@@ -186,7 +257,7 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
-        # Calls that the event loop has not taken up yet. Beyond gRPC's own 1000 it cancels whoever comes.
+        # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
         ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),
     ]

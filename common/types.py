@@ -19,6 +19,8 @@ Image = npt.NDArray[np.uint8]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+Tensor = npt.NDArray[np.generic]
+"""An input or output of a network, of any dtype; text is an array of `str` objects, as ONNX has it."""
 Chosen = slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 

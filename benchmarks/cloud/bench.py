@@ -22,9 +22,9 @@ from benchmarks.cloud.networks import NETWORKS, NetworkSpec, write_networks
 from benchmarks.cloud.triton import triton
 from spillover.common.errors import InvalidInputError
 from spillover.common.model.manifest import MODEL_FILE
-from spillover.common.model.session import open_session
+from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import FloatArray
+from spillover.common.types import Tensor
 
 STARTS: Mapping[str, Start] = {"spillover": spillover, "triton": triton, "mlserver": mlserver}
 RAW = "raw"
@@ -108,17 +108,17 @@ def _start(
     return contenders, missing
 
 
-def _expected(repository: Path) -> dict[str, FloatArray]:
+def _expected(repository: Path) -> dict[str, Tensor]:
     """What each network answers for its sample, computed here."""
     config = SessionConfig(providers=("CPUExecutionProvider",))
     answers = {}
     for spec in NETWORKS.values():
-        session = open_session(repository / spec.name / "1" / MODEL_FILE, config)
-        answers[spec.name] = session.run(["OUTPUT0"], {"INPUT0": spec.sample()})[0]
+        runtime = open_runtime(repository / spec.name / "1" / MODEL_FILE, config)
+        (answers[spec.name],) = runtime.run([spec.sample()])
     return answers
 
 
-def _check_values(one: Contender, expected: Mapping[str, FloatArray], tolerance: float) -> None:
+def _check_values(one: Contender, expected: Mapping[str, Tensor], tolerance: float) -> None:
     """A server that answers other values, or none, is not measured: the comparison would be of nothing."""
     for name, values in expected.items():
         try:

@@ -54,14 +54,11 @@ class Engine:
 
 def why_no_cuda() -> str:
     """Why nothing can be run on CUDA here; empty when it can."""
-    import onnxruntime as ort
+    from spillover.common.model.runtimes.onnxruntime import available_providers
 
-    if _CUDA not in ort.get_available_providers():
+    if _CUDA not in available_providers():
         return _why_no_provider()
-    used = _provider_in_use()
-    return (
-        "" if used == _CUDA else f"onnxruntime falls back to {used}: its CUDA or cuDNN libraries do not load"
-    )
+    return "" if _runs_on_gpu() else "onnxruntime does not use it: its CUDA or cuDNN libraries do not load"
 
 
 def _why_no_provider() -> str:
@@ -73,13 +70,14 @@ def _why_no_provider() -> str:
     return "this onnxruntime has no CUDA; `make bench-gpu` installs one that has"
 
 
-def _provider_in_use() -> str:
+def _runs_on_gpu() -> bool:
     from benchmarks.cloud.networks import NETWORKS, write_networks
     from spillover.common.model.manifest import MODEL_FILE
-    from spillover.common.model.session import open_session
+    from spillover.common.model.runtimes.base import Device as Kind
+    from spillover.common.model.runtimes.onnxruntime import open_runtime
 
     spec = NETWORKS["identity"]
     with tempfile.TemporaryDirectory(prefix="bench-cloud-") as folder:
         write_networks(Path(folder), [spec])
-        session = open_session(Path(folder) / spec.name / "1" / MODEL_FILE, Engine(1, Device.CUDA).session())
-    return str(session.get_providers()[0])
+        runtime = open_runtime(Path(folder) / spec.name / "1" / MODEL_FILE, Engine(1, Device.CUDA).session())
+    return runtime.device is Kind.GPU

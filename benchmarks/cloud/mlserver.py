@@ -12,7 +12,10 @@ from benchmarks.cloud.environments import environment
 from benchmarks.cloud.networks import NETWORKS, NetworkSpec
 from spillover.common.model.manifest import MODEL_FILE
 
-_RUNTIME = """import onnxruntime as ort
+_RUNTIME = """import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceResponse

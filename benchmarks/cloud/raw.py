@@ -13,18 +13,16 @@ import numpy as np
 
 from benchmarks.cloud.engine import Device, Engine
 from benchmarks.cloud.networks import NETWORKS
-from spillover.cloud.executors.io_binding import bound_runner
-from spillover.cloud.executors.local import Network
 from spillover.common.model.manifest import MODEL_FILE
-from spillover.common.model.session import open_session
-from spillover.common.types import FloatArray, ModelId
+from spillover.common.model.runtimes.onnxruntime import open_runtime
+from spillover.common.types import FloatArray
 
 Run = Callable[[FloatArray], object]
 
 
 def main(repository: Path, engine: Engine) -> None:
     """Serve measurements until standard input ends."""
-    runs_of = {name: _runner(repository / name / "1" / MODEL_FILE, name, engine) for name in NETWORKS}
+    runs_of = {name: _runner(repository / name / "1" / MODEL_FILE, engine) for name in NETWORKS}
     for line in sys.stdin:
         name, batch, seconds = line.split()
         rows, run = np.repeat(NETWORKS[name].sample(), int(batch), axis=0), runs_of[name]
@@ -35,13 +33,10 @@ def main(repository: Path, engine: Engine) -> None:
         print(runs * int(batch) / (now_s - start_s), flush=True)  # noqa: T201 - its answer
 
 
-def _runner(path: Path, name: str, engine: Engine) -> Run:
-    """On CUDA with the copies there and back, by IO binding as the server does it."""
-    session = open_session(path, engine.session())
-    bound = bound_runner(session, Network(ModelId(name, "1"), session).inputs)
-    if bound is not None:
-        return lambda rows: bound.run([rows], pads=False)
-    return lambda rows: session.run(["OUTPUT0"], {"INPUT0": rows})
+def _runner(path: Path, engine: Engine) -> Run:
+    """On CUDA with the copies there and back, as the server does it."""
+    runtime = open_runtime(path, engine.session())
+    return lambda rows: runtime.run([rows])
 
 
 if __name__ == "__main__":

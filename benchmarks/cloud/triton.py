@@ -31,6 +31,7 @@ _MODEL = """import os
 import sys
 
 sys.path.append({site!r})
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils

@@ -1,1 +1,1 @@
-"""What runs a batch: networks on a device, and what their runs cost."""
+"""What runs a batch: a Protocol, and its implementations."""

@@ -1,69 +1,32 @@
-"""An ONNX network as tensors in, tensors out: its signature, and how many rows one run may take."""
+"""An executor over a runtime in this process."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-import onnxruntime as ort
-
-from spillover.cloud.executors.io_binding import bound_runner, padded_sizes
+from spillover.cloud.executors.base import NetworkSpecs
 from spillover.cloud.executors.latency import LatencyModel
 from spillover.common.errors import ModelError
-from spillover.common.types import ModelId
-from spillover.common.wire.tensors import DTYPES, Tensor
+from spillover.common.model.runtimes.base import Device, Runtime, TensorSpec
+from spillover.common.types import ModelId, Tensor
 
-# ONNX Runtime's names of element types -> the Open Inference Protocol's.
-_DATATYPES = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": "BYTES",
-}
+_MAX_PADDED_ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output. `shape` has -1 where any length will do; the batch axis leads."""
+class LocalExecutor:
+    """Owns one runtime, and runs it on the thread of the caller.
 
-    name: str
-    datatype: str
-    dtype: np.dtype[np.generic]
-    shape: tuple[int, ...]
-
-
-class Network:
-    """One ONNX Runtime session, which several threads may run at once.
-
-    `batchable`: the first axis of every input and output is the batch and has no fixed length, so requests
-    can be joined. `fixed_rows`: the first axis has this one length everywhere; else None.
-
-    Raises:
-        ModelError: an input or output is of a kind that cannot be served.
+    On a GPU a batch is filled up to a power of two: cuDNN searches for its quickest convolutions at each new
+    shape, and a batcher would show it every number of rows.
     """
 
-    def __init__(self, model_id: ModelId, session: ort.InferenceSession) -> None:
-        self.model_id = model_id
-        self.session = session
-        self.inputs = tuple(_spec(arg, model_id) for arg in session.get_inputs())
-        self.outputs = tuple(_spec(arg, model_id) for arg in session.get_outputs())
-        first = {spec.shape[0] if spec.shape else None for spec in (*self.inputs, *self.outputs)}
-        self.batchable = first == {-1} and bool(self.inputs)
-        only = first.pop() if len(first) == 1 else None
-        self.fixed_rows = only if only is not None and only > 0 else None
-        self.costs = LatencyModel()
-        self._input_names = [spec.name for spec in self.inputs]
-        self._output_names = [spec.name for spec in self.outputs]
-        self._bound = bound_runner(session, self.inputs)
+    def __init__(self, model_id: ModelId, runtime: Runtime) -> None:
+        self.specs = NetworkSpecs.of(runtime.inputs, runtime.outputs)
+        self.device = runtime.device
+        self.platform = runtime.platform
+        self.latency = LatencyModel()
+        self._model_id = model_id
+        self._runtime = runtime
 
     def warm_up(self, runs: int, rows: int = 2) -> None:
         """Run on zeros: one row, and where there is a batch axis `rows`, two or more. Learns what runs cost.
@@ -74,54 +37,52 @@ class Network:
         Raises:
             ModelError: it cannot be run.
         """
-        shapes = [spec.shape[1:] if self.batchable else spec.shape for spec in self.inputs]
+        specs = self.specs
+        shapes = [spec.shape[1:] if specs.batchable else spec.shape for spec in specs.inputs]
         if any(length < 0 for shape in shapes for length in shape):
             return
-        many = max(rows, 2)
-        if self._bound and self.batchable:
-            for size in padded_sizes(many):  # what is slow the first time is slow now
-                self.run([_zeros(spec, (size, *spec.shape[1:])) for spec in self.inputs])
-        self.costs = LatencyModel(many)
+        many = self.run_rows(max(rows, 2))
+        counts = range(1, many + 1) if self.device is Device.GPU else (1,)
+        for size in sorted({self.run_rows(count) for count in counts}):
+            self._run_zeros(size)  # what is slow the first time is slow now
+        self.latency = LatencyModel(many)
         for size in (1, many) * runs:  # in turns, so that what disturbs one disturbs the other
-            if self.batchable:
-                outputs = self.run([_zeros(spec, (size, *spec.shape[1:])) for spec in self.inputs])
-                self.batchable = all(len(output) == size for output in outputs)
-            else:
-                self.run([_zeros(spec, spec.shape) for spec in self.inputs])
+            outputs = self._run_zeros(size)
+            if specs.batchable and any(len(output) != size for output in outputs):
+                self.specs = replace(specs, batchable=False)
+                return
 
-    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run whole tensors, in the order of `inputs`; the outputs come in the order of `outputs`.
+    def run_rows(self, rows: int) -> int:
+        """The rows that a run of `rows` is filled up to: a fixed number, or on a GPU a power of two."""
+        if self.device is Device.GPU and self.specs.batchable:
+            return padded_rows(rows)
+        return self.specs.fixed_rows or rows
 
-        Raises:
-            ModelError: ONNX Runtime fails.
-        """
+    def run(self, batch: Sequence[Tensor]) -> list[Tensor]:
+        """Run one tensor for each input; the outputs come in the order of `specs`. Raises ModelError."""
         start_s = time.perf_counter()
         try:
-            outputs = self._bound.run(inputs, pads=self.batchable) if self._bound else self._run(inputs)
-        except Exception as error:
-            raise ModelError(f"model {self.model_id}: ONNX Runtime failed: {error}") from error
-        rows = len(inputs[0]) if self.batchable else 1
-        self.costs.learn(rows, time.perf_counter() - start_s)
+            outputs = self._runtime.run(batch)
+        except ModelError as error:
+            raise ModelError(f"model {self._model_id}: {error}") from error
+        rows = len(batch[0]) if self.specs.batchable else 1
+        self.latency.learn(rows, time.perf_counter() - start_s)
         return outputs
 
-    def named(self, outputs: Sequence[Tensor], wanted: Sequence[str] = ()) -> dict[str, Tensor]:
-        """What `run` gave, by name: all of it, or `wanted` alone, in that order."""
-        named = dict(zip(self._output_names, outputs, strict=True))
-        return {name: named[name] for name in wanted} if wanted else named
+    def stop(self, deadline_s: float) -> bool:
+        """Free the network. Nothing here waits."""
+        del deadline_s
+        self._runtime.close()
+        return True
 
-    def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        feed = dict(zip(self._input_names, inputs, strict=True))
-        outputs: list[Tensor] = self.session.run(self._output_names, feed)
-        return outputs
-
-
-def _zeros(spec: TensorSpec, shape: tuple[int, ...]) -> Tensor:
-    return np.full(shape, "", np.object_) if spec.dtype.hasobject else np.zeros(shape, spec.dtype)
+    def _run_zeros(self, rows: int) -> list[Tensor]:
+        return self.run([_zeros(spec, rows if self.specs.batchable else None) for spec in self.specs.inputs])
 
 
-def _spec(arg: ort.NodeArg, model_id: ModelId) -> TensorSpec:
-    if arg.type not in _DATATYPES:
-        raise ModelError(f"model {model_id}: {arg.name} is of type {arg.type}, which cannot be served")
-    datatype = _DATATYPES[arg.type]
-    shape = tuple(length if isinstance(length, int) else -1 for length in arg.shape)
-    return TensorSpec(arg.name, datatype, DTYPES[datatype], shape)
+def padded_rows(rows: int) -> int:
+    """The next power of two, as far as that pays; larger requests are taken as they are."""
+    return 1 << (rows - 1).bit_length() if 0 < rows <= _MAX_PADDED_ROWS else rows
+
+
+def _zeros(spec: TensorSpec, rows: int | None) -> Tensor:
+    return spec.zeros(spec.shape if rows is None else (rows, *spec.shape[1:]))

@@ -1,1 +1,1 @@
-"""Models on disk, and the steps before and after their networks: repository, loader, vision, tails."""
+"""Models on disk, and the adapters around their networks."""

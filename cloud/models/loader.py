@@ -1,23 +1,25 @@
 """From the disk into memory: open a version, check it, warm it. Takes seconds, so it runs on a thread."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from spillover.cloud.config import BatchingConfig, CloudConfig
-from spillover.cloud.executors.local import Network
+from spillover.cloud.executors.base import Executor
+from spillover.cloud.executors.local import LocalExecutor
 from spillover.cloud.models.repository import Entry
 from spillover.cloud.models.tails import Tail, open_tails
 from spillover.cloud.models.vision import Vision
 from spillover.common.errors import ModelError
-from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
-from spillover.common.model.session import Model, open_session
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE, open_model_folder
+from spillover.common.model.runtimes.onnxruntime import open_runtime
+from spillover.common.model.session import PictureAdapter
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import SPLIT_FILE
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """All that decides what a loaded version is like: loading again from an equal one changes nothing."""
+    """Everything that determines a loaded version; equal specs load equal models."""
 
     session: SessionConfig
     batching: BatchingConfig
@@ -28,7 +30,7 @@ class LoadSpec:
 
 
 def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
-    """The recipe for `entry` as its files and the configuration are now. Raises ModelError when they go."""
+    """The spec of `entry` by its files and the configuration of now. Raises ModelError without files."""
     names = (MODEL_FILE, MANIFEST_FILE, SPLIT_FILE)
     paths = [path for name in names if (path := entry.path / name).is_file()]
     try:
@@ -42,27 +44,35 @@ def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A version in memory, not serving yet: its network, what stands around it, its tails by head digest."""
+    """A version in memory, not serving yet: its executor, its adapter, its tails by head digest."""
 
-    network: Network
+    executor: Executor
     vision: Vision | None = None
     tails: Mapping[str, Tail] = field(default_factory=dict)
 
 
+OpenModel = Callable[[Entry, LoadSpec], OpenedModel]
+"""Opens a version. Where another kind of executor comes in."""
+
+
 def open_entry(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
-    """Open and warm a version; one without a manifest has no vision part.
+    """Open and warm a version on this machine; one without a manifest has no vision part.
 
     Raises:
         ModelError: it is broken, or is not what its folders say.
     """
+    session, rows = load_spec.session, load_spec.batching.max_batch_size
     if not entry.has_manifest:
-        network = Network(entry.model_id, open_session(entry.path / MODEL_FILE, load_spec.session))
-        network.warm_up(load_spec.session.warm_up_runs, load_spec.batching.max_batch_size)
-        return OpenedModel(network)
-    model = Model.load(entry.path, load_spec.session)
-    if model.model_id != entry.model_id:
-        raise ModelError(f"{entry.path}: model.yaml says {model.model_id}; the folders say {entry.model_id}")
-    network = Network(entry.model_id, model.session)
-    network.warm_up(1, load_spec.batching.max_batch_size)
-    tails = open_tails(model, load_spec.session) if load_spec.tails else {}
-    return OpenedModel(network, Vision(model, load_spec.max_pixels), tails)
+        executor = LocalExecutor(entry.model_id, open_runtime(entry.path / MODEL_FILE, session))
+        executor.warm_up(session.warm_up_runs, rows)
+        return OpenedModel(executor)
+    folder = open_model_folder(entry.path)
+    if folder.model_id != entry.model_id:
+        raise ModelError(f"{entry.path}: model.yaml says {folder.model_id}; the folders say {entry.model_id}")
+    executor = LocalExecutor(entry.model_id, open_runtime(folder.onnx_path, session))
+    pictures = PictureAdapter(folder, executor.specs.inputs, executor.specs.outputs)
+    executor.warm_up(1, rows)
+    for _ in range(session.warm_up_runs):
+        pictures.try_out(executor.run)
+    tails = open_tails(pictures, session) if load_spec.tails else {}
+    return OpenedModel(executor, Vision(pictures, load_spec.max_pixels), tails)

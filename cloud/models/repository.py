@@ -44,6 +44,10 @@ class Repository:
             return []
         return model_versions(self.root / name)
 
+    def all_versions(self) -> list[ModelId]:
+        """Every version of every model, sorted."""
+        return [ModelId(name, version) for name in self.names() for version in self.versions(name)]
+
     def find(self, name: str, version: str = "") -> Entry:
         """The entry for `name`, its newest version when none is said.
 

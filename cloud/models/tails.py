@@ -3,26 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spillover.cloud.executors.local import Network
+from spillover.cloud.executors.base import Executor
+from spillover.cloud.executors.local import LocalExecutor
 from spillover.common.errors import InvalidInputError
 from spillover.common.features.codec import decode_features
 from spillover.common.geometry import FrameTransform
-from spillover.common.model.session import Model, open_session
+from spillover.common.model.runtimes.onnxruntime import open_runtime
+from spillover.common.model.session import PictureAdapter
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
-from spillover.common.types import Prediction
-from spillover.common.wire.tensors import Tensor
+from spillover.common.types import Prediction, Tensor
 
 
 class TailAdapter:
-    """Stands around the tail of one cut, as `cloud.models.vision.Vision` does around a whole network."""
+    """The adapter of the tail of one cut: coded features in."""
 
-    def __init__(self, model: Model, cut: Cut) -> None:
-        self._model = model
+    def __init__(self, pictures: PictureAdapter, cut: Cut) -> None:
+        self._pictures = pictures
         self._cut = cut
-        spec = model.manifest.input
+        spec = pictures.manifest.input
         # The edge knows where the frame lies in the network's input and takes the boxes from there.
-        self._geometry = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
+        self._transform = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
 
     def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
         """Coded features to one row of each of the tail's inputs.
@@ -35,36 +36,36 @@ class TailAdapter:
         shapes = [tensor.shape for tensor in tensors]
         if shapes != [seam.shape for seam in self._cut.seams]:
             raise InvalidInputError(f"features have shapes {shapes}, not those of cut {self._cut.name}")
-        return tuple(tensor[None] for tensor in tensors), self._geometry
+        return tuple(tensor[None] for tensor in tensors), self._transform
 
-    def decode(self, outputs: list[Tensor], geometry: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
         """One row of outputs to a prediction in pixels of the network's input. Raises ModelError."""
-        return self._model.decode(outputs, 0, geometry)  # type: ignore[arg-type]  # the plan says float32
+        return self._pictures.decode(outputs, 0, transform)  # type: ignore[arg-type]  # the plan says float32
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """A tail in memory, not serving yet."""
 
-    network: Network
-    front: TailAdapter
+    executor: Executor
+    adapter: TailAdapter
 
 
-def open_tails(model: Model, session: SessionConfig) -> Mapping[str, Tail]:
+def open_tails(pictures: PictureAdapter, session: SessionConfig) -> Mapping[str, Tail]:
     """The tails of a model by the digests of their heads; none when the model has not been split.
 
     Raises:
         ModelError: the split plan is of another network, or a tail is missing, damaged or cannot be run.
     """
-    if not has_split_plan(model.folder.path):
+    if not has_split_plan(pictures.folder.path):
         return {}
-    plan = open_split_plan(model.folder)
-    return {cut.head_sha256: _open_tail(model, cut, session) for cut in plan.cuts}
+    plan = open_split_plan(pictures.folder)
+    return {cut.head_sha256: _open_tail(pictures, cut, session) for cut in plan.cuts}
 
 
-def _open_tail(model: Model, cut: Cut, session: SessionConfig) -> Tail:
-    path = tail_path(model.folder.path, cut.name)
+def _open_tail(pictures: PictureAdapter, cut: Cut, session: SessionConfig) -> Tail:
+    path = tail_path(pictures.folder.path, cut.name)
     check_digest(path, cut.tail_sha256)
-    network = Network(model.model_id, open_session(path, session))
-    network.warm_up(1)
-    return Tail(network, TailAdapter(model, cut))
+    executor = LocalExecutor(pictures.model_id, open_runtime(path, session))
+    executor.warm_up(1)
+    return Tail(executor, TailAdapter(pictures, cut))

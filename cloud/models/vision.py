@@ -6,45 +6,44 @@ from typing import Protocol
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import decode_jpeg
 from spillover.common.model.manifest import Manifest
-from spillover.common.model.session import Model
-from spillover.common.types import Prediction
-from spillover.common.wire.tensors import Tensor
+from spillover.common.model.session import PictureAdapter
+from spillover.common.types import Prediction, Tensor
 
 
 class Adapter(Protocol):
-    """What stands around a network: a payload in, a prediction out. Called on the threads of the executor."""
+    """Pre- and post-processing around a network: a payload in, a prediction out. Called on threads."""
 
     def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
-        """A payload to one row of each input, and the geometry of what was sent. Raises InvalidInputError."""
+        """A payload to one row of each input, and where what was sent lies in it. Raises InvalidInputError."""
         ...
 
-    def decode(self, outputs: list[Tensor], geometry: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
         """One row of outputs to a prediction in pixels of what was sent. Raises ModelError."""
         ...
 
 
 class Vision:
-    """What happens before and after the network, both on the threads of the executor."""
+    """The adapter of a whole network: JPEGs in."""
 
-    def __init__(self, model: Model, max_pixels: int) -> None:
-        self._model = model
+    def __init__(self, pictures: PictureAdapter, max_pixels: int) -> None:
+        self._pictures = pictures
         self._max_pixels = max_pixels
 
     @property
     def manifest(self) -> Manifest:
         """What `model.yaml` says."""
-        return self._model.manifest
+        return self._pictures.manifest
 
     def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
-        """A JPEG to one row of input (1, ...) and the geometry that leads back.
+        """A JPEG to one row of input (1, ...) and where the picture lies in it.
 
         Raises:
             TooLargeError: more pixels than allowed; known from the header, before decoding.
             InvalidInputError: empty, not a JPEG, or cut short.
         """
-        tensor, geometry = self._model.prepare(decode_jpeg(payload, self._max_pixels))
-        return (tensor[None],), geometry
+        tensor, transform = self._pictures.prepare(decode_jpeg(payload, self._max_pixels))
+        return (tensor[None],), transform
 
-    def decode(self, outputs: list[Tensor], geometry: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
         """One row of outputs to a prediction in pixels of the picture that was sent. Raises ModelError."""
-        return self._model.decode(outputs, 0, geometry)  # type: ignore[arg-type]  # the manifest says float32
+        return self._pictures.decode(outputs, 0, transform)  # type: ignore[arg-type]  # the manifest says float32

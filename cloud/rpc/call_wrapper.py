@@ -1,6 +1,6 @@
 """Where gRPC ends: identity, deadline, errors, trailing metadata and counting, for every method.
 
-Servicers hand their work to `CallWrapper.answer` and stay free of all that.
+Servicers pass their work to `CallWrapper.handle` and deal with none of it.
 """
 
 import asyncio
@@ -8,13 +8,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-import grpc.aio
+import grpc
 
-from spillover.cloud.rpc.identity import AnyContext, Identify, peer_host
+from spillover.cloud.rpc.handlers import AnyContext
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
-from spillover.cloud.serving.call import Call
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ForbiddenError, SpilloverError
 from spillover.common.log import get_logger
@@ -27,10 +27,33 @@ _LOAD_HINT_AGE_S = 0.01
 T = TypeVar("T")
 
 
-class CallWrapper:
-    """Wraps the work of every method of every servicer."""
+class Identify(Protocol):
+    """Finds out the proven identity of a caller: where certificates and tokens come in."""
 
-    def __init__(self, metrics: Metrics, load: Callable[[], float], identify: Identify) -> None:
+    def __call__(self, context: AnyContext) -> str:
+        """The device's proven name, empty when nothing is proven. Raises SpilloverError to refuse."""
+        ...
+
+
+def nobody_proven(context: AnyContext) -> str:
+    """Without transport security nothing is proven."""
+    del context
+    return ""
+
+
+class CallWrapper:
+    """Wraps the work of every method of every servicer.
+
+    `load` gives how full the server is; `is_large` whether the running call's request is a large one.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        load: Callable[[], float],
+        identify: Identify,
+        is_large: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.in_flight = 0
         self.calls = 0
         """How many have come since the start."""
@@ -42,6 +65,7 @@ class CallWrapper:
         self._load_hint = ""
         self._load_hint_until_s = 0.0
         self._identify = identify
+        self._is_large = is_large
         self._log = get_logger("boundary")
 
     async def handle(
@@ -91,7 +115,7 @@ class CallWrapper:
         """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
         self.in_flight += 1
         self.calls += 1
-        status = grpc.StatusCode.CANCELLED  # what it is when the client leaves
+        status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
         try:
             answer = await work(self._call(context, claimed_device))
         except SpilloverError as error:
@@ -117,14 +141,14 @@ class CallWrapper:
         proven = self._identify(context)
         if proven and claimed_device and claimed_device != proven:
             raise ForbiddenError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
-        device = proven or claimed_device or peer_host(context)
-        return Call(device, math.inf if left_s is None else now_s + left_s, now_s)
+        device = proven or claimed_device or context.peer().rpartition(":")[0]  # without its port
+        return Call(device, math.inf if left_s is None else now_s + left_s, self._is_large())
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())
 
     def _fresh_load_hint(self) -> str:
-        """The load, asked for anew after a moment: with many models, asking at every answer costs."""
+        """The load, computed anew after a moment: with many models, computing it at every answer costs."""
         now_s = time.monotonic()
         if now_s >= self._load_hint_until_s:
             self._load_hint = f"{self._load():.3f}"

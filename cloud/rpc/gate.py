@@ -1,4 +1,4 @@
-"""The gate that every call passes when callers must prove who they are: a grpc.aio interceptor."""
+"""Authentication and authorisation of every call: a grpc.aio interceptor."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 import grpc.aio
 
-from spillover.cloud.rpc.handlers import Handler, wrapped
-from spillover.cloud.rpc.identity import AnyContext
+from spillover.cloud.rpc.handlers import AnyContext, Handler, wrapped
 from spillover.cloud.rpc.status import details_of, status_of
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
@@ -21,14 +20,14 @@ _LOG_INTERVAL_S = 1.0
 _MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
-"""How callers prove who they are; None where they cannot, and all are anonymous."""
+"""How callers prove their identity; None: all are anonymous."""
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Refuses who has no identity (UNAUTHENTICATED) or not the permission (PERMISSION_DENIED).
+    """Refuses callers without identity (UNAUTHENTICATED) or permission (PERMISSION_DENIED).
 
-    Without certificates the headers decide, so a stranger's message is never read. With them the handshake
-    has turned strangers away, and what is left to check is known when the method begins.
+    Without certificates the headers decide, so the message of a refused caller is never read. With
+    certificates the handshake has authenticated the caller, and the role is checked when the method begins.
     """
 
     def __init__(self, credentials: Credentials, roles: Roles, metrics: Metrics) -> None:

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import grpc
+import grpc.aio
 
-from spillover.cloud.rpc.identity import AnyContext
+AnyContext = grpc.aio.ServicerContext[Any, Any]
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs alone

@@ -1,7 +1,7 @@
-"""gRPC's health service, with watchers that hold up nothing.
+"""gRPC's health service, with watchers that cannot keep the server from stopping.
 
-The `Watch` of grpcio-health-checking never ends by itself, and holds a lock while it writes: one watcher that
-does not read, and anybody may watch, would keep the server from stopping.
+The `Watch` of grpcio-health-checking never ends by itself, and holds a lock while it writes. Any caller may
+watch, and one watcher that does not read would be enough.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from spillover.cloud.rpc.identity import AnyContext
+from spillover.cloud.rpc.handlers import AnyContext
 
 _TELL_S = 0.2
 
@@ -37,9 +37,9 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc, name-defined]  # 
         watch.result()
 
     async def stop(self) -> None:
-        """Say NOT_SERVING of everything, to watchers too, and end them."""
+        """Set NOT_SERVING for everything, tell the watchers, and end their calls."""
         telling = asyncio.ensure_future(self.enter_graceful_shutdown())
-        await asyncio.wait({telling, *self._watches}, timeout=_TELL_S if self._watches else None)
+        await asyncio.wait({telling, *self._watches}, timeout=_TELL_S)
         for watch in self._watches:
             watch.cancel()
-        await telling
+        await asyncio.wait({telling}, timeout=_TELL_S)

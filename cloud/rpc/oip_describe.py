@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from spillover.cloud.executors.local import TensorSpec
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.telemetry.statistics import Statistics, Total
 from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.runtimes.base import Device, TensorSpec
+from spillover.common.types import ModelId
 from spillover.common.wire.pb import open_inference_pb2 as pb
+from spillover.common.wire.tensors import DATATYPES
 
-PLATFORM, BACKEND = "onnxruntime_onnx", "onnxruntime"
 EXTENSIONS = (
     "binary_tensor_data",
     "model_configuration",
@@ -31,31 +32,32 @@ def server_metadata() -> pb.ServerMetadataResponse:
 
 def model_metadata(loaded: ServedModel, versions: Iterable[str]) -> pb.ModelMetadataResponse:
     """Inputs and outputs as they are sent, with the batch axis."""
+    executor = loaded.executor
     return pb.ModelMetadataResponse(
         name=loaded.model_id.name,
         versions=versions,
-        platform=PLATFORM,
-        inputs=[_tensor_metadata(spec) for spec in loaded.network.inputs],
-        outputs=[_tensor_metadata(spec) for spec in loaded.network.outputs],
+        platform=executor.platform,
+        inputs=[_tensor_metadata(spec) for spec in executor.specs.inputs],
+        outputs=[_tensor_metadata(spec) for spec in executor.specs.outputs],
     )
 
 
 def model_config(loaded: ServedModel) -> pb.ModelConfigResponse:
     """How the model is run; `dims` are without the batch axis where requests are joined."""
-    batching, network = loaded.batching, loaded.network
+    batching, executor, specs = loaded.batching, loaded.executor, loaded.executor.specs
     skip = 1 if loaded.max_batch_size else 0
-    on_gpu = "CUDAExecutionProvider" in network.session.get_providers()
+    on_gpu = executor.device is Device.GPU
     kind = pb.ModelInstanceGroup.KIND_GPU if on_gpu else pb.ModelInstanceGroup.KIND_CPU
     config = pb.ModelConfig(
         name=loaded.model_id.name,
-        platform=PLATFORM,
-        backend=BACKEND,
+        platform=executor.platform,
+        backend=executor.platform.partition("_")[0],
         max_batch_size=loaded.max_batch_size,
         input=[
-            pb.ModelInput(name=s.name, data_type=_data_type(s), dims=s.shape[skip:]) for s in network.inputs
+            pb.ModelInput(name=s.name, data_type=_data_type(s), dims=s.shape[skip:]) for s in specs.inputs
         ],
         output=[
-            pb.ModelOutput(name=s.name, data_type=_data_type(s), dims=s.shape[skip:]) for s in network.outputs
+            pb.ModelOutput(name=s.name, data_type=_data_type(s), dims=s.shape[skip:]) for s in specs.outputs
         ],
         instance_group=[
             pb.ModelInstanceGroup(name=loaded.model_id.name, kind=kind, count=batching.instances)
@@ -92,16 +94,11 @@ def model_statistics(loaded: ServedModel) -> pb.ModelStatistics:
     )
 
 
-def repository_index(registry: Registry, *, ready_only: bool) -> pb.RepositoryIndexResponse:
-    """Every version on disk or in memory, and whether it answers."""
+def repository_index(registry: Registry, on_disk: Iterable[ModelId]) -> pb.RepositoryIndexResponse:
+    """Every version in memory or among those `on_disk`, and whether it answers."""
     loaded = {(one.model_id.name, one.model_id.version) for one in registry.models()}
-    on_disk = {
-        (name, version)
-        for name in registry.repository.names()
-        for version in registry.repository.versions(name)
-    }
     response = pb.RepositoryIndexResponse()
-    for name, number in sorted(loaded if ready_only else loaded | on_disk):
+    for name, number in sorted(loaded | {(one.name, one.version) for one in on_disk}):
         ready = (name, number) in loaded
         response.models.add(
             name=name,
@@ -113,11 +110,14 @@ def repository_index(registry: Registry, *, ready_only: bool) -> pb.RepositoryIn
 
 
 def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
-    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+    return pb.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=DATATYPES[spec.dtype], shape=spec.shape
+    )
 
 
 def _data_type(spec: TensorSpec) -> pb.DataType.ValueType:
-    return pb.DataType.Value(_CONFIG_TYPE.get(spec.datatype, f"TYPE_{spec.datatype}"))
+    datatype = DATATYPES[spec.dtype]
+    return pb.DataType.Value(_CONFIG_TYPE.get(datatype, f"TYPE_{datatype}"))
 
 
 def _duration(total: Total) -> pb.StatisticDuration:

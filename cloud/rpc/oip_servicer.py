@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc import oip_describe
 from spillover.cloud.rpc.call_wrapper import CallWrapper
-from spillover.cloud.rpc.identity import AnyContext
+from spillover.cloud.rpc.handlers import AnyContext
 from spillover.cloud.rpc.oip_stream import answer_stream
 from spillover.cloud.rpc.status import status_of
-from spillover.cloud.serving.call import Call
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.dataplane import Dataplane
-from spillover.common.errors import InvalidInputError, NotFoundError, UnavailableError
+from spillover.cloud.serving.workers import LOOP_ELEMENTS, Workers, is_large
+from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeError, UnavailableError
 from spillover.common.wire.oip import ElementLimits, reply_to_pb, request_from_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
-from spillover.common.wire.tensors import TensorReply
+from spillover.common.wire.tensors import TensorReply, TensorRequest
 
 T = TypeVar("T")
 
@@ -25,17 +27,26 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The standard service; see proto/open_inference.proto."""
 
     def __init__(
-        self, dataplane: Dataplane, wrapper: CallWrapper, limits: LimitsConfig, draining: asyncio.Event
+        self,
+        dataplane: Dataplane,
+        wrapper: CallWrapper,
+        workers: Workers,
+        limits: LimitsConfig,
+        draining: asyncio.Event,
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
         self._wrapper = wrapper
+        self._workers = workers
         self._elements = ElementLimits(limits.max_tensor_elements, limits.max_unpacked_elements)
+        self._elements_on_loop = ElementLimits(
+            limits.max_tensor_elements, min(limits.max_unpacked_elements, LOOP_ELEMENTS)
+        )
         self._max_stream_requests = limits.max_stream_requests
         self._draining = draining
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
-        """Whoever answers lives."""
+        """A server that answers is live."""
         return await self._plain(context, "ServerLive", lambda: pb.ServerLiveResponse(live=True))
 
     async def ServerReady(
@@ -101,11 +112,13 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryIndexRequest, context: AnyContext
     ) -> pb.RepositoryIndexResponse:
         """What is on disk and what of it is loaded."""
-        return await self._plain(
-            context,
-            "RepositoryIndex",
-            lambda: oip_describe.repository_index(self._registry, ready_only=request.ready),
-        )
+
+        async def work(_: Call) -> pb.RepositoryIndexResponse:
+            listing = self._registry.repository.all_versions
+            on_disk = [] if request.ready else await self._workers.run("listing of the repository", listing)
+            return oip_describe.repository_index(self._registry, on_disk)
+
+        return await self._wrapper.handle(context, "RepositoryIndex", work)
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: AnyContext
@@ -136,7 +149,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         reply, _ = await self._wrapper.handle(
             context, "ModelInfer", self._infer(request), queue_wait_s=lambda answer: answer[1]
         )
-        return reply_to_pb(reply)
+        return reply
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: AnyContext
@@ -145,7 +158,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
 
         async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
             reply, _ = await self._wrapper.run(context, "ModelStreamInfer", self._infer(request))
-            return reply_to_pb(reply)
+            return reply
 
         answers = answer_stream(request_iterator, infer, self._max_stream_requests, self._draining)
         try:
@@ -154,11 +167,26 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         except UnavailableError as error:
             await context.abort(status_of(error), str(error))
 
-    def _infer(self, request: pb.ModelInferRequest) -> Callable[[Call], Awaitable[tuple[TensorReply, float]]]:
-        async def work(call: Call) -> tuple[TensorReply, float]:
-            return await self._dataplane.infer_tensors(request_from_pb(request, self._elements), call)
+    def _infer(
+        self, request: pb.ModelInferRequest
+    ) -> Callable[[Call], Awaitable[tuple[pb.ModelInferResponse, float]]]:
+        async def work(call: Call) -> tuple[pb.ModelInferResponse, float]:
+            tensors = await self._unpacked(request, call)
+            reply, queue_s = await self._dataplane.infer_tensors(tensors, call)
+            return await self._packed(reply), queue_s
 
         return work
+
+    async def _unpacked(self, request: pb.ModelInferRequest, call: Call) -> TensorRequest:
+        if not call.is_large:
+            with suppress(TooLargeError):  # for the event loop, or altogether: a thread finds out
+                return request_from_pb(request, self._elements_on_loop)
+        return await self._workers.run("unpacking of tensors", request_from_pb, request, self._elements)
+
+    async def _packed(self, reply: TensorReply) -> pb.ModelInferResponse:
+        return await self._workers.run_if(
+            is_large(reply.outputs.values()), "packing of tensors", reply_to_pb, reply
+        )
 
     async def _plain(self, context: AnyContext, method: str, ask: Callable[[], T]) -> T:
         """A method that waits for nothing."""

@@ -1,10 +1,11 @@
 """spillover.v1.Spillover over gRPC: each method converts, asks the data plane, converts back."""
 
 from spillover.cloud.rpc.call_wrapper import CallWrapper
-from spillover.cloud.rpc.identity import AnyContext
-from spillover.cloud.serving.call import Call
+from spillover.cloud.rpc.handlers import AnyContext
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.dataplane import Dataplane
-from spillover.common.wire.conversion import InferenceReply, reply_to_pb, request_from_pb
+from spillover.cloud.serving.workers import Workers
+from spillover.common.wire.conversion import reply_to_pb, request_from_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
@@ -12,24 +13,23 @@ from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 class SpilloverServicer(pb_grpc.SpilloverServicer):
     """Our own service; see proto/spillover.proto."""
 
-    def __init__(self, dataplane: Dataplane, wrapper: CallWrapper) -> None:
+    def __init__(self, dataplane: Dataplane, wrapper: CallWrapper, workers: Workers) -> None:
         self._dataplane = dataplane
         self._wrapper = wrapper
+        self._workers = workers
 
     async def Infer(self, request: pb.InferRequest, context: AnyContext) -> pb.InferReply:
         """Answer one frame."""
 
-        async def work(call: Call) -> InferenceReply:
-            return await self._dataplane.infer(request_from_pb(request), call)
+        async def work(call: Call) -> tuple[pb.InferReply, float]:
+            asked = await self._workers.run_if(call.is_large, "reading of a frame", request_from_pb, request)
+            reply = await self._dataplane.infer(asked, call)
+            return reply_to_pb(reply, request.max_classes), reply.timings.queue_s
 
-        reply = await self._wrapper.handle(
-            context,
-            "Infer",
-            work,
-            claimed_device=request.device_id,
-            queue_wait_s=lambda reply: reply.timings.queue_s,
+        reply, _ = await self._wrapper.handle(
+            context, "Infer", work, claimed_device=request.device_id, queue_wait_s=lambda answer: answer[1]
         )
-        return reply_to_pb(reply, request.max_classes)
+        return reply
 
     async def ListModels(self, request: pb.ListModelsRequest, context: AnyContext) -> pb.ListModelsReply:
         """List the loaded vision models."""

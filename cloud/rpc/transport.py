@@ -42,7 +42,7 @@ class ServerTls:
         return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, mutual)
 
     def http_context(self) -> ssl.SSLContext:
-        """The same for the standard library's sockets, to be asked for before each connection."""
+        """The same for sockets of the standard library. Call it before each connection."""
         return self._http.get()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:

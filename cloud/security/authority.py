@@ -1,7 +1,7 @@
 """A private certificate authority in a folder: who it has vouched for, and whom it no longer vouches for.
 
     ca.crt      what the other side is given to check certificates with
-    ca.key      the one secret of the folder; who has it can be anybody
+    ca.key      the one secret of the folder; with it any identity can be forged
     crl.pem     the revocation list (RFC 5280)
     issued/     a copy of every certificate, by serial number
 
@@ -157,7 +157,7 @@ class Authority:
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A private key as unencrypted PKCS #8: a daemon has nobody who could type a password."""
+    """A private key as unencrypted PKCS #8: a daemon cannot type a password."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -56,7 +56,7 @@ class Certificates:
         self._peer = lru_cache(_MAX_REMEMBERED)(read_peer)
 
     def caller(self, auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
-        """Who the handshake has verified. Raises UnauthenticatedError: nobody, expired since, or revoked."""
+        """The caller that the handshake verified. Raises UnauthenticatedError: none, expired, or revoked."""
         pem = next(iter(auth_context.get(PEM_CERTIFICATE, ())), None)
         if pem is None:
             raise UnauthenticatedError("this server wants a client certificate")

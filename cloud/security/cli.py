@@ -53,7 +53,7 @@ def certs() -> None:
     "--name", default="Spillover CA", show_default=True, help="What the CA is called in certificates."
 )
 def init(folder: Path, name: str) -> None:
-    """Make the certificate authority. Keep the folder off the network: who has its ca.key can be anybody."""
+    """Make the certificate authority. Keep the folder off the network: its ca.key can forge any identity."""
     Authority.create(folder, name)
     click.echo(
         f"{folder / CA_CERTIFICATE}: give it to servers (security.tls.client_ca) and devices (uplink.tls.ca)"

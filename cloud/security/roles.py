@@ -62,7 +62,7 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         _OIP + "RepositoryModelUnload": Permission.CONTROL,
     }
 )
-"""Method -> permission. A method that is not here is refused to everybody."""
+"""Method -> permission. A method that is missing here is refused."""
 
 
 DEFAULT_ROLES: Mapping[str, tuple[Permission, ...]] = MappingProxyType(
@@ -86,5 +86,5 @@ class Roles:
         if needed is Permission.OPEN or needed in self._allowed.get(caller.role, ()):
             return
         who = f"{caller.name!r} ({caller.role})" if caller.name else "a caller who proves no identity"
-        what = needed.value if needed else "a method that nobody may call"
+        what = needed.value if needed else "a method that no role may call"
         raise ForbiddenError(f"{who} may not call {method}: it needs {what}")

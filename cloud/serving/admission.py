@@ -1,13 +1,15 @@
-"""Who may come in: a bounded number of requests, a fair share and a rate for each device, deadlines in reach.
+"""Admission control: bounded queue, fair share and rate per device, early refusal of calls without time.
 
 All of it is decided before the request has cost anything but the reading of its bytes. Everything here runs
 on the event loop, so there are no locks.
 """
 
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from spillover.cloud.config import BatchingConfig, LimitsConfig
 from spillover.common.errors import DeadlineExpiredError, OverloadedError
@@ -17,8 +19,22 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.01, 5.0
 _MAX_DEVICES = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What admission and batching need of a call, whatever its transport.
+
+    `device` is the caller's proven identity, else what it says of itself, else its address. `expires_s` is
+    the end of the call in `time.monotonic()` seconds, infinite without a deadline. `is_large`: its request is
+    too large to be converted on the event loop.
+    """
+
+    device: str = ""
+    expires_s: float = math.inf
+    is_large: bool = False
+
+
 class Admission:
-    """The door of one model."""
+    """Admits requests to one model."""
 
     def __init__(self, config: BatchingConfig) -> None:
         self._max_pending = config.max_pending

@@ -1,42 +1,41 @@
 """From a request to a reply, whatever the transport: admit, decode, batch, run, decode the answer."""
 
-import asyncio
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from prometheus_client import Counter
 
-from spillover.cloud.serving.admission import RateLimiter
-from spillover.cloud.serving.call import Call
+from spillover.cloud.models.vision import Adapter
+from spillover.cloud.serving.admission import Call, RateLimiter
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reply_cache import ReplyCache, key_of
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.signature import bind_inputs
+from spillover.cloud.serving.workers import LOOP_BYTES, Workers
 from spillover.common.errors import InvalidInputError
+from spillover.common.geometry import FrameTransform
+from spillover.common.types import Tensor
 from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
 from spillover.common.wire.tensors import TensorReply, TensorRequest
-
-T = TypeVar("T")
 
 _UNSAID_PRIORITY = 2**63
 """After every priority that a request can name."""
 
 
 class Dataplane:
-    """Answers requests for pictures and for tensors. `executor` runs what would hold up the event loop.
+    """Answers requests for pictures and for tensors. `workers` run what would hold up the event loop.
 
     `repeated` counts the requests that are answered from memory.
     """
 
-    def __init__(self, registry: Registry, executor: Executor, rate: RateLimiter, repeated: Counter) -> None:
+    def __init__(self, registry: Registry, workers: Workers, rate: RateLimiter, repeated: Counter) -> None:
         self.registry = registry
-        self._executor = executor
+        self._workers = workers
         self._rate = rate
-        self._answered = ReplyCache()
+        self._replies = ReplyCache()
         self._repeated = repeated
 
     @property
@@ -64,19 +63,23 @@ class Dataplane:
         due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
         self._rate.spend(call.device)
         loaded = self.registry.get(request.model_name, request.model_version)
+        payload = request.features.data if request.features else request.jpeg
         key = key_of(request, call.device, loaded.model_id)
-        if (known := self._answered.get(key)) is not None:
+        if self._replies.knows(key) and (known := self._replies.get(key, await self._checksum(payload))):
             self._repeated.inc()
             return replace(known, frame_id=request.frame_id)
-        front, runner = loaded.route(request.features)
-        payload = request.features.data if request.features else request.jpeg
+        adapter, runner = loaded.route(request.features)
         with loaded.in_use(), runner.answering(call):
-            inputs, geometry = await self._on_thread(lambda: front.prepare(payload))
+            inputs, transform, checksum = await self._workers.run(
+                f"decoding for {loaded.model_id}", _prepare, adapter, payload, key is not None
+            )
             decode_s = time.monotonic() - started_s
             runner.decoded(decode_s)
             batched = await runner.run(inputs, 1, call, due_s=due_s)
             ran_s = time.monotonic()
-            prediction = await self._on_thread(lambda: front.decode(batched.outputs, geometry))
+            prediction = await self._workers.run(
+                f"reading of outputs of {loaded.model_id}", adapter.decode, batched.outputs, transform
+            )
             done_s = time.monotonic()
             runner.statistics.answered(
                 input_s=decode_s,
@@ -86,7 +89,7 @@ class Dataplane:
             )
         timings = ServerTimings(decode_s, batched.queue_s, batched.infer_s, done_s - started_s)
         reply = InferenceReply(request.frame_id, loaded.model_id, prediction, timings)
-        self._answered.remember(key, reply)
+        self._replies.remember(key, checksum, reply)
         return reply
 
     async def infer_tensors(self, request: TensorRequest, call: Call) -> tuple[TensorReply, float]:
@@ -99,7 +102,7 @@ class Dataplane:
         started_s = time.monotonic()
         self._rate.spend(call.device)
         loaded = self.registry.get(_named(request), request.model_version)
-        inputs, rows = bind_inputs(loaded.network, request)
+        inputs, rows = bind_inputs(loaded.executor.specs, request)
         arranged_s = time.monotonic()
         if request.timeout_s is not None:
             call = replace(call, expires_s=min(call.expires_s, arranged_s + request.timeout_s))
@@ -107,7 +110,7 @@ class Dataplane:
         with loaded.answering(call):
             batched = await loaded.run(inputs, rows, call, due_s=call.expires_s, priority=priority)
             ran_s = time.monotonic()
-            outputs = loaded.network.named(batched.outputs, request.outputs)
+            outputs = loaded.executor.specs.named(batched.outputs, request.outputs)
             loaded.statistics.answered(
                 input_s=arranged_s - started_s,
                 queue_s=batched.queue_s,
@@ -117,8 +120,16 @@ class Dataplane:
         reply = TensorReply(loaded.model_id.name, loaded.model_id.version, outputs, request.request_id)
         return reply, batched.queue_s
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _checksum(self, payload: bytes) -> int:
+        return await self._workers.run_if(len(payload) > LOOP_BYTES, "checksum", zlib.crc32, payload)
+
+
+def _prepare(
+    adapter: Adapter, payload: bytes, remembered: bool
+) -> tuple[Sequence[Tensor], FrameTransform, int]:
+    """One row of input, its transform, and the payload's checksum where the reply is to be remembered."""
+    inputs, transform = adapter.prepare(payload)
+    return inputs, transform, zlib.crc32(payload) if remembered else 0
 
 
 def _named(request: TensorRequest) -> str:

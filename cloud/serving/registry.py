@@ -1,36 +1,54 @@
-"""Models in memory: which versions are loaded, which one answers, and when an old one may go.
+"""Models in memory: which versions are loaded, which one answers, and when an old one is stopped.
 
 `cloud.models.repository` knows what is on disk. A version is put into the table only when it is loaded and
 warm, and is taken out before it is stopped; so at every moment each request finds a version that answers.
 """
 
 import asyncio
+import time
 
 from spillover.cloud.config import CloudConfig
-from spillover.cloud.models.loader import LoadSpec, load_spec_of, open_entry
+from spillover.cloud.models.loader import LoadSpec, OpenModel, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.serving.served_model import ServedModel
+from spillover.cloud.serving.stopping import StopBudget, finished_by
+from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError, ModelError, NotFoundError
+from spillover.common.errors import ConfigError, ModelError, NotFoundError, UnavailableError
 from spillover.common.log import get_logger
 from spillover.common.model.locate import version_key
 from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.types import ModelId
 
 
 class Registry:
-    """The loaded models. Belongs to the event loop; one change at a time, and none holds up a request."""
+    """The loaded models. Belongs to the event loop; one change at a time, and none holds up a request.
 
-    def __init__(self, repository: Repository, config: CloudConfig, metrics: Metrics) -> None:
+    `workers` are the threads that load and free networks, by `open_model`.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        config: CloudConfig,
+        metrics: Metrics,
+        workers: Workers,
+        open_model: OpenModel = open_entry,
+    ) -> None:
         self.repository = repository
         self.default = ""
         """The name that answers requests without one; empty when there is none."""
         self._config = config
         self._metrics = metrics
+        self._workers = workers
+        self._open_model = open_model
         self._loaded: dict[str, dict[str, ServedModel]] = {}
-        self._recipes: dict[ServedModel, LoadSpec] = {}
+        self._specs: dict[ServedModel, LoadSpec] = {}
         self._failures: dict[tuple[str, str], str] = {}
         self._changing = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], ModelId] = {}
+        self._hanging: set[ModelId] = set()
+        self._stopped = False
         self._log = get_logger("registry")
 
     def models(self) -> list[ServedModel]:
@@ -41,7 +59,7 @@ class Registry:
 
     @property
     def load_share(self) -> float:
-        """How full the fullest model is: 0 idle, 1 refusing. Asked for at every answer."""
+        """How full the fullest model is: 0 idle, 1 refusing."""
         share = 0.0
         for versions in self._loaded.values():
             for loaded in versions.values():
@@ -53,7 +71,7 @@ class Registry:
         return sorted(self._loaded.get(name, ()), key=version_key)
 
     def reason(self, name: str, version: str) -> str:
-        """Why a version on disk is not loaded: the last failure, or that nobody asked for it."""
+        """Why a version on disk is not loaded: the last failure, or `unloaded`."""
         return self._failures.get((name, version), "unloaded")
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
@@ -81,8 +99,7 @@ class Registry:
             ConfigError: `models.load` or `models.default` names what is not there, or nothing is.
             ModelError: one of them cannot be loaded.
         """
-        wanted = self._wanted()
-        if not wanted:
+        if not (wanted := self._wanted()):
             raise ConfigError(
                 f"models.repository: {self.repository.root} has no <name>/<version>/{MODEL_FILE}"
             )
@@ -96,21 +113,22 @@ class Registry:
     async def reload(self, config: CloudConfig) -> None:
         """Follow a changed configuration and changed files; what has not changed is not touched.
 
-        A version that cannot be loaded is logged, and what answered in its place goes on.
+        A version that cannot be loaded is logged, and the one loaded before it keeps answering.
         """
-        self._config = config
-        wanted = self._wanted()
-        for name, version in wanted:
+        async with self._changing:
+            self._config = config
+            wanted = self._wanted()
+            for name, version in wanted:
+                try:
+                    await self._load_if_changed(name, version)
+                except (NotFoundError, ModelError) as error:
+                    self._log.error("not reloaded, what was loaded stays", model=name, error=str(error))
+            for name in [name for name in self._loaded if name not in dict(wanted)]:
+                self._drop(name)
             try:
-                await self._load_if_changed(name, version)
-            except (NotFoundError, ModelError) as error:
-                self._log.error("not reloaded, what was loaded stays", model=name, error=str(error))
-        for name in [name for name in self._loaded if name not in dict(wanted)]:
-            await self.unload(name)
-        try:
-            self._choose_default()
-        except ConfigError as error:
-            self._log.error("default model stays", default=self.default, error=str(error))
+                self._choose_default()
+            except ConfigError as error:
+                self._log.error("default model stays", default=self.default, error=str(error))
 
     async def load(self, name: str, version: str = "") -> ServedModel:
         """Load and warm a version, then let it answer; the same version loaded before is replaced.
@@ -118,30 +136,10 @@ class Registry:
         Raises:
             NotFoundError: it is not in the repository.
             ModelError: it is broken; what was loaded stays.
+            UnavailableError: the server has stopped meanwhile.
         """
         async with self._changing:
-            entry = self.repository.find(name, version)
-            key = (name, entry.model_id.version)
-            load_spec = load_spec_of(entry, self._config)
-            try:
-                opened = await asyncio.to_thread(open_entry, entry, load_spec)
-            except ModelError as error:
-                self._failures[key] = str(error)
-                raise
-            self._failures.pop(key, None)
-            metrics = self._metrics.of_model(entry.model_id)
-            loaded = ServedModel(entry.model_id, opened, load_spec.batching, metrics)
-            versions = self._loaded.setdefault(name, {})
-            replaced = versions.get(key[1])
-            versions[key[1]] = loaded
-            self._recipes[loaded] = load_spec
-            if replaced:
-                self._retire(replaced)
-            self._count()
-            self._log.info(
-                "loaded", model=str(entry.model_id), providers=loaded.network.session.get_providers()
-            )
-            return loaded
+            return await self._load(name, version)
 
     async def swap(self, name: str) -> None:
         """Load the newest version on disk; when it answers, unload the versions before it.
@@ -149,11 +147,13 @@ class Registry:
         Raises:
             NotFoundError: it is not in the repository.
             ModelError: it is broken; what was loaded stays and answers.
+            UnavailableError: the server has stopped meanwhile.
         """
-        newest = (await self.load(name)).model_id.version
-        for version in self.versions(name):
-            if version != newest:
-                await self.unload(name, version)
+        async with self._changing:
+            newest = (await self._load(name)).model_id.version
+            for version in self.versions(name):
+                if version != newest:
+                    self._drop(name, version)
 
     async def unload(self, name: str, version: str = "") -> None:
         """Take a version out of the table; without a version, all of them. What is in flight is answered.
@@ -163,28 +163,78 @@ class Registry:
         """
         async with self._changing:
             self.get(name, version)
-            versions = self._loaded[name]
-            gone = [versions.pop(one) for one in ([version] if version else list(versions))]
-            if not versions:
-                del self._loaded[name]
-            for loaded in gone:
-                self._retire(loaded)
-            self._count()
+            self._drop(name, version)
 
-    async def close(self) -> None:
-        """Stop every model and wait until all are stopped."""
+    async def stop(self, deadline_s: float) -> list[str]:
+        """Stop every model; names what has not ended by `deadline_s`: a run, or a request.
+
+        Does not wait for a change that is under way: what that loads is not served any more.
+        """
+        self._stopped = True
         for name in list(self._loaded):
-            await self.unload(name)
-        await asyncio.gather(*self._retiring)
+            self._drop(name, by_s=deadline_s)
+        await finished_by(deadline_s, *self._retiring)
+        return sorted(f"a run of {model}" for model in {*self._hanging, *self._retiring.values()})
+
+    async def _load(self, name: str, version: str = "") -> ServedModel:
+        entry = self.repository.find(name, version)
+        key = (name, entry.model_id.version)
+        load_spec = load_spec_of(entry, self._config)
+        try:
+            opened = await self._workers.run(
+                f"loading of {entry.model_id}", self._open_model, entry, load_spec
+            )
+        except ModelError as error:
+            self._failures[key] = str(error)
+            raise
+        if self._stopped:
+            raise UnavailableError("the server is stopping")
+        self._failures.pop(key, None)
+        metrics = self._metrics.of_model(entry.model_id)
+        loaded = ServedModel(entry.model_id, opened, load_spec.batching, metrics)
+        versions = self._loaded.setdefault(name, {})
+        replaced = versions.get(key[1])
+        versions[key[1]] = loaded
+        self._specs[loaded] = load_spec
+        if replaced:
+            self._retire(replaced)
+        self._count()
+        self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value)
+        return loaded
 
     async def _load_if_changed(self, name: str, version: str) -> None:
         entry = self.repository.find(name, version)
         loaded = self._loaded.get(name, {}).get(entry.model_id.version)
-        if not loaded or self._recipes[loaded] != load_spec_of(entry, self._config):
-            loaded = await self.load(name, entry.model_id.version)
+        if not loaded or self._specs[loaded] != load_spec_of(entry, self._config):
+            loaded = await self._load(name, entry.model_id.version)
         for other in self.versions(name):
             if (name, other) not in self._wanted() and other != loaded.model_id.version:
-                await self.unload(name, other)
+                self._drop(name, other)
+
+    def _drop(self, name: str, version: str = "", by_s: float | None = None) -> None:
+        """Take one version, or all, out of the table. They stop when those who use them are answered."""
+        versions = self._loaded[name]
+        for gone in [version] if version else list(versions):
+            self._retire(versions.pop(gone), by_s)
+        if not versions:
+            del self._loaded[name]
+        self._count()
+
+    def _retire(self, loaded: ServedModel, by_s: float | None = None) -> None:
+        del self._specs[loaded]
+        task = asyncio.create_task(self._stop_when_unused(loaded, by_s))
+        self._retiring[task] = loaded.model_id
+        task.add_done_callback(self._retiring.pop)
+
+    async def _stop_when_unused(self, loaded: ServedModel, by_s: float | None) -> None:
+        budget = StopBudget(self._config.stop_timeout_s if by_s is None else by_s - time.monotonic())
+        if not await finished_by(budget.until(0.8), loaded.unused.wait()):
+            self._log.warning("stopping while in use", model=str(loaded.model_id), users=loaded.users)
+        if await loaded.stop(budget.until(1), self._workers):
+            self._log.info("unloaded", model=str(loaded.model_id))
+        else:
+            self._hanging.add(loaded.model_id)
+            self._log.error("left behind while a run of it hangs", model=str(loaded.model_id))
 
     def _wanted(self) -> list[tuple[str, str]]:
         """Names and versions to load; an empty version is the newest."""
@@ -199,21 +249,6 @@ class Registry:
         wanted = self._wanted()
         only = wanted[0][0] if wanted and (self._config.models.load or len(wanted) == 1) else ""
         self.default = named or only
-
-    def _retire(self, loaded: ServedModel) -> None:
-        """Stop a version that has left the table, once those who found it there have their answers."""
-        del self._recipes[loaded]
-        task = asyncio.create_task(self._stop_when_unused(loaded))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _stop_when_unused(self, loaded: ServedModel) -> None:
-        try:
-            await asyncio.wait_for(loaded.unused.wait(), self._config.drain_timeout_s)
-        except TimeoutError:
-            self._log.warning("stopping while in use", model=str(loaded.model_id), users=loaded.users)
-        await loaded.stop()
-        self._log.info("unloaded", model=str(loaded.model_id))
 
     def _count(self) -> None:
         self._metrics.loaded_models.set(len(self.models()))

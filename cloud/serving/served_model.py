@@ -1,4 +1,4 @@
-"""One version in memory: its network, its vision part if it has one, its door, its batcher, its figures."""
+"""One version in memory: its executor, adapter, admission, batcher and figures."""
 
 import asyncio
 import time
@@ -10,15 +10,15 @@ from spillover.cloud.config import BatchingConfig
 from spillover.cloud.models.loader import OpenedModel
 from spillover.cloud.models.tails import TailAdapter
 from spillover.cloud.models.vision import Adapter, Vision
-from spillover.cloud.serving.admission import Admission
+from spillover.cloud.serving.admission import Admission, Call
 from spillover.cloud.serving.batching import Batched, Batcher, Work
-from spillover.cloud.serving.call import Call
+from spillover.cloud.serving.stopping import finished_by
+from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import ModelMetrics
 from spillover.cloud.telemetry.statistics import Statistics
 from spillover.common.errors import NotFoundError, SplitMismatchError
-from spillover.common.types import ModelId
+from spillover.common.types import ModelId, Tensor
 from spillover.common.wire.conversion import Features
-from spillover.common.wire.tensors import Tensor
 
 
 class ServedModel:
@@ -32,7 +32,7 @@ class ServedModel:
         metrics: ModelMetrics,
     ) -> None:
         self.model_id = model_id
-        self.network = opened.network
+        self.executor = opened.executor
         self.batching = batching
         self.admission = Admission(batching)
         self.statistics = Statistics()
@@ -41,9 +41,11 @@ class ServedModel:
         self.unused.set()
         self._vision = opened.vision
         self._metrics = metrics
-        self._batcher = Batcher(opened.network, batching, self)
+        self._batcher = Batcher(opened.executor, batching, self)
         self._tails = {
-            head: ServedTail(tail.front, ServedModel(model_id, OpenedModel(tail.network), batching, metrics))
+            head: ServedTail(
+                tail.adapter, ServedModel(model_id, OpenedModel(tail.executor), batching, metrics)
+            )
             for head, tail in opened.tails.items()
         }
 
@@ -55,7 +57,7 @@ class ServedModel:
         return self._vision
 
     def route(self, features: Features | None) -> "tuple[Adapter, ServedModel]":
-        """What answers a picture (None) or features: the front of a network, and the one who runs it.
+        """What answers a picture (None) or features: an adapter, and the model that admits and runs.
 
         Raises:
             NotFoundError: the model takes tensors alone.
@@ -68,7 +70,7 @@ class ServedModel:
                 f"model {self.model_id} has no tail for head {features.head_sha256[:12]}; "
                 f"{len(self._tails)} of its heads are known here; send the picture"
             )
-        return tail.front, tail.runner
+        return tail.adapter, tail.runner
 
     @property
     def load(self) -> float:
@@ -85,7 +87,7 @@ class ServedModel:
     @property
     def max_batch_size(self) -> int:
         """Most rows that requests are joined to; 0 when the first axis is no batch axis."""
-        return self.batching.max_batch_size if self.network.batchable else 0
+        return self.batching.max_batch_size if self.executor.specs.batchable else 0
 
     @contextmanager
     def answering(self, call: Call) -> Iterator[None]:
@@ -124,11 +126,15 @@ class ServedModel:
         work = Work(inputs, rows, future, call.device, priority, due_s, call.expires_s)
         return await self._batcher.run(work)
 
-    async def stop(self) -> None:
-        """Finish what is queued, then end the threads of the batchers."""
-        for tail in self._tails.values():
-            await tail.runner.stop()
-        await self._batcher.stop()
+    async def stop(self, deadline_s: float, workers: Workers) -> bool:
+        """Finish what is queued and free the networks; False when a run hangs beyond `deadline_s`."""
+        tails = [tail.runner.stop(deadline_s, workers) for tail in self._tails.values()]
+        if not all(await asyncio.gather(self._batcher.stop(deadline_s), *tails)):
+            return False
+        freeing = asyncio.ensure_future(
+            workers.run(f"freeing of {self.model_id}", self.executor.stop, deadline_s)
+        )
+        return await finished_by(deadline_s, freeing) and freeing.result()
 
     def decoded(self, seconds: float) -> None:
         """A request's payload took `seconds` to become a tensor."""
@@ -143,7 +149,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ServedTail:
-    """The tail of one cut: what stands around it, and what admits, batches and runs."""
+    """The tail of one cut: its adapter, and what admits, batches and runs."""
 
-    front: TailAdapter
+    adapter: TailAdapter
     runner: ServedModel

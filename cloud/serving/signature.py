@@ -2,27 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 
-from spillover.cloud.executors.local import Network, TensorSpec
+from spillover.cloud.executors.base import NetworkSpecs
 from spillover.common.errors import InvalidInputError
-from spillover.common.wire.tensors import DATATYPES, Tensor, TensorRequest
+from spillover.common.model.runtimes.base import TensorSpec
+from spillover.common.types import Tensor
+from spillover.common.wire.tensors import DATATYPES, TensorRequest
 
 
-def bind_inputs(network: Network, request: TensorRequest) -> tuple[list[Tensor], int]:
+def bind_inputs(specs: NetworkSpecs, request: TensorRequest) -> tuple[list[Tensor], int]:
     """The inputs in the network's order, and their number of rows (1 when there is no batch axis).
 
     Raises:
         InvalidInputError: an input is missing, unknown or of another kind, or an output is unknown.
     """
-    _check_names("input", request.inputs, network.inputs)
-    _check_names("output", request.outputs, network.outputs)
+    _check_names("input", request.inputs, specs.inputs)
+    _check_names("output", request.outputs, specs.outputs)
     inputs = []
-    for spec in network.inputs:
+    for spec in specs.inputs:
         if spec.name not in request.inputs:
             raise InvalidInputError(f"input {spec.name!r} is missing")
         tensor = request.inputs[spec.name]
         _check_tensor(tensor, spec)
         inputs.append(tensor)
-    return inputs, _rows(network, inputs)
+    return inputs, _rows(specs, inputs)
 
 
 def _check_names(kind: str, given: Iterable[str], specs: Sequence[TensorSpec]) -> None:
@@ -35,7 +37,7 @@ def _check_names(kind: str, given: Iterable[str], specs: Sequence[TensorSpec]) -
 def _check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
     if tensor.dtype != spec.dtype:
         raise InvalidInputError(
-            f"input {spec.name!r} is {DATATYPES[tensor.dtype]}, the model takes {spec.datatype}"
+            f"input {spec.name!r} is {DATATYPES[tensor.dtype]}, the model takes {DATATYPES[spec.dtype]}"
         )
     fits = tensor.ndim == len(spec.shape) and all(
         want in (-1, have) for have, want in zip(tensor.shape, spec.shape, strict=True)
@@ -46,9 +48,9 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
         )
 
 
-def _rows(network: Network, inputs: Sequence[Tensor]) -> int:
-    if not network.batchable:
-        return network.fixed_rows or 1
+def _rows(specs: NetworkSpecs, inputs: Sequence[Tensor]) -> int:
+    if not specs.batchable:
+        return specs.fixed_rows or 1
     rows = {len(tensor) for tensor in inputs}
     if len(rows) != 1 or 0 in rows:
         raise InvalidInputError(f"inputs have {sorted(rows)} rows; all need the same number, at least 1")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spillover.common.errors import InvalidInputError, TooLargeError, UnsupportedError
+from spillover.common.types import Tensor
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.tensors import (
     DATATYPES,
-    Tensor,
     TensorReply,
     TensorRequest,
     dtype_of,
@@ -33,6 +33,10 @@ _LISTS: Mapping[str, tuple[str, npt.DTypeLike]] = {
     "FP64": ("fp64_contents", np.float64),
     "BYTES": ("bytes_contents", np.object_),
 }
+
+
+_PIECE = 16_384
+"""Elements that are converted in one call of NumPy, which holds the interpreter lock: under 1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
             _refuse_extensions(one.name, one.parameters)
         shape = tuple(one.shape)
         if raw:
-            if one.contents.ByteSize():  # MLServer leaves an empty one beside raw bytes
+            if one.contents.ListFields():  # MLServer leaves an empty one beside raw bytes
                 raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
             tensors[one.name] = tensor_from_raw(one.name, one.datatype, shape, raw[index])
         else:
@@ -154,11 +158,19 @@ def _from_contents(
         raise InvalidInputError(f"input {name!r}: shape {list(shape)} is {count} elements, got {len(values)}")
     if dtype.hasobject:
         return tensor_from_bytes_elements(name, shape, list(values))
-    array = np.array(values, list_dtype)
+    array = _array(values, list_dtype)
     cast = array.astype(dtype).reshape(shape)
     if (cast.ravel() != array).any() and dtype.kind in "iu":
         raise InvalidInputError(f"input {name!r}: a value does not fit {datatype}")
     return cast
+
+
+def _array(values: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:  # noqa: ANN401 - a repeated field
+    """A repeated field as an array, piece by piece, so that other threads can run in between."""
+    array = np.empty(len(values), dtype)
+    for start in range(0, len(values), _PIECE):
+        array[start : start + _PIECE] = values[start : start + _PIECE]
+    return array
 
 
 def _refuse_extensions(name: str, parameters: Mapping[str, pb.InferParameter]) -> None:

@@ -7,12 +7,9 @@ from math import prod
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
 from spillover.common.errors import InvalidInputError
-
-Tensor = npt.NDArray[np.generic]
-"""An array of any of `DTYPES`; BYTES is an array of `str` objects, which is what ONNX strings are."""
+from spillover.common.types import Tensor
 
 _MAX_AXES = 32
 """As many as every version of numpy takes."""

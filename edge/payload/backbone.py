@@ -35,7 +35,7 @@ class BackboneWithFeatures:
     def __init__(self, model: Model, info: ExitInfo, memory: int) -> None:
         self._model = model
         self.info = info
-        outputs = [output.name for output in model.session.get_outputs()]
+        outputs = [spec.name for spec in model.outputs]
         if missing := set(info.features) - set(outputs):
             raise ModelError(f"model {model.model_id}: exit.yaml names outputs {missing}, it has {outputs}")
         self._places = [outputs.index(name) for name in info.features]

@@ -9,7 +9,7 @@ from spillover.common.features.codec import encode_features
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.preprocess import preprocess
-from spillover.common.model.session import open_session
+from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, head_path, open_split_plan
 from spillover.common.types import FloatArray, Image
@@ -18,7 +18,7 @@ from spillover.edge.payload.types import EncodedFeatures
 
 
 class FeatureEncoder:
-    """Runs the head of one cut. Thread-safe, as ONNX Runtime's sessions are.
+    """Runs the head of one cut. Thread-safe, as runtimes are.
 
     `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `backbone`
     that is this very head, features that it still has are taken from there.
@@ -39,13 +39,13 @@ class FeatureEncoder:
         path = head_path(folder, cut)
         check_digest(path, self.cut.head_sha256)
         self._input = opened.manifest.input
-        self._session = open_session(path, session or SessionConfig())
-        self._input_name = self._session.get_inputs()[0].name
+        self._runtime = open_runtime(path, session or SessionConfig())
         self._quantizers = [seam.quantizer for seam in self.cut.seams]
         self._tensors = [seam.tensor for seam in self.cut.seams]
-        found = [output.name for output in self._session.get_outputs()]
+        found = [spec.name for spec in self._runtime.outputs]
         if sorted(found) != sorted(self._tensors):
             raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
+        self._places = [found.index(name) for name in self._tensors]
         self._backbone = backbone if backbone and self._is_head(backbone.info) else None
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 
@@ -70,7 +70,7 @@ class FeatureEncoder:
 
     def _run(self, tensor: FloatArray) -> list[FloatArray]:
         try:
-            outputs = self._session.run(self._tensors, {self._input_name: tensor[None]})
-        except Exception as error:
-            raise ModelError(f"head of cut {self.cut.name}: ONNX Runtime failed: {error}") from error
-        return [output[0] for output in outputs]
+            outputs = self._runtime.run([tensor[None]])
+        except ModelError as error:
+            raise ModelError(f"head of cut {self.cut.name}: {error}") from error
+        return [outputs[place][0] for place in self._places]

@@ -19,8 +19,8 @@ from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import MANIFEST_FILE, Manifest
 from spillover.common.model.preprocess import preprocess
 from spillover.common.tasks.base import TaskSpec
-from spillover.common.types import FloatArray, Image
-from spillover.common.wire.tensors import DTYPES, Tensor
+from spillover.common.types import FloatArray, Image, Tensor
+from spillover.common.wire.tensors import DTYPES
 from spillover.edge.config import OipConfig, TensorType, UplinkConfig
 from spillover.edge.payload.encoder import TENSOR
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor

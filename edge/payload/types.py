@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
-from spillover.common.types import Detections, Prediction
-from spillover.common.wire.tensors import Tensor
+from spillover.common.types import Detections, Prediction, Tensor
 
 
 @dataclass(frozen=True, slots=True)

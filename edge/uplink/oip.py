@@ -12,12 +12,12 @@ import numpy as np
 from google.protobuf.message import Message
 
 from spillover.common.errors import InvalidInputError
-from spillover.common.types import FloatArray, ModelId
+from spillover.common.types import FloatArray, ModelId, Tensor
 from spillover.common.wire.conversion import InferenceReply, ServerTimings
 from spillover.common.wire.oip import reply_from_pb, request_to_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from spillover.common.wire.tensors import Tensor, TensorRequest
+from spillover.common.wire.tensors import TensorRequest
 from spillover.edge.config import OipConfig, UplinkConfig
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.payload.types import EncodedFrame, EncodedTensor

@@ -9,7 +9,7 @@ import onnx
 from onnx.utils import Extractor
 
 from spillover.common.errors import ModelError
-from spillover.common.model.session import open_session
+from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import FloatArray
 
@@ -48,15 +48,13 @@ class Half:
     """A head or tail in memory: named tensors in, tensors out, in a fixed order; one picture at a time."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        self.session = open_session(path, SessionConfig(threads=threads))
-        self.input_names = [value.name for value in self.session.get_inputs()]
-        self.output_names = [value.name for value in self.session.get_outputs()]
+        self._runtime = open_runtime(path, SessionConfig(threads=threads))
+        self.inputs = self._runtime.inputs
+        self.output_names = [spec.name for spec in self._runtime.outputs]
 
     def run(self, tensors: Sequence[FloatArray]) -> list[FloatArray]:
-        """Tensors (1, ...) in the order of `input_names` to tensors in the order of `output_names`."""
-        feed = dict(zip(self.input_names, tensors, strict=True))
-        outputs: list[FloatArray] = self.session.run(self.output_names, feed)
-        return outputs
+        """Tensors (1, ...) in the order of `inputs` to tensors in the order of `output_names`."""
+        return self._runtime.run(tensors)  # type: ignore[return-value]  # cuts are float32
 
 
 def largest_difference(whole: Sequence[FloatArray], parts: Sequence[FloatArray]) -> float:

@@ -173,7 +173,7 @@ def test_those_who_watch_the_health_are_told_and_do_not_hold_up_the_end(tmp_path
     """A watcher sees SERVING, then NOT_SERVING, then the end of its call."""
     identity(tmp_path)
     with ExitStack() as stack:
-        with serving(cloud_config(tmp_path, drain_timeout_s=600)) as server:
+        with serving(cloud_config(tmp_path, stop_timeout_s=600)) as server:
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=CALL_S)
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
@@ -194,7 +194,7 @@ def test_an_open_stream_does_not_hold_up_the_end(tmp_path):
         left_open.wait(CALL_S)
 
     with ExitStack() as stack:
-        with serving(cloud_config(tmp_path, drain_timeout_s=600)) as server:
+        with serving(cloud_config(tmp_path, stop_timeout_s=600)) as server:
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             answers = oip_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(requests(), timeout=CALL_S)
             assert not next(answers).error_message

@@ -66,12 +66,17 @@ def test_without_a_boot_id_nothing_is_remembered(stub):
 
 
 def test_memory_is_bounded_and_forgets_the_longest_unused():
-    """Beyond its capacity the reply that was asked for longest ago goes."""
+    """Beyond its capacity the frame that was asked for longest ago goes, and of a frame the oldest reply."""
     answered = ReplyCache(2)
     reply = InferenceReply("f", ModelId("m", "1"), classification(1.0), ServerTimings())
-    keys = [("dev", "b", "c", number, "m@1", 0) for number in range(3)]
-    answered.remember(keys[0], reply)
-    answered.remember(keys[1], reply)
-    assert answered.get(keys[0]) is reply
-    answered.remember(keys[2], reply)
-    assert [answered.get(key) is not None for key in keys] == [True, False, True]
+    keys = [("dev", "b", "c", number, "m@1") for number in range(3)]
+    answered.remember(keys[0], 7, reply)
+    answered.remember(keys[1], 7, reply)
+    assert answered.get(keys[0], 7) is reply
+    assert answered.get(keys[0], 8) is None
+    answered.remember(keys[2], 7, reply)
+    assert [answered.knows(key) for key in keys] == [True, False, True]
+    for checksum in range(100):
+        answered.remember(keys[2], checksum, reply)
+    known = [checksum for checksum in range(100) if answered.get(keys[2], checksum)]
+    assert known == [96, 97, 98, 99]

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from spillover.cloud.executors.local import Network
+from spillover.cloud.executors.local import LocalExecutor
 from spillover.common.features.codec import encode_features
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
@@ -105,7 +105,7 @@ def test_frames_of_one_cut_are_answered_together_and_not_mixed_up(folder, plan, 
     requests = [_request(cut, _features_of(folder, cut, image)) for image in images]
     alone = [stub.Infer(request, timeout=CALL_S).classification.class_id[0] for request in requests]
     rows = []
-    monkeypatch.setattr(Network, "run", _noting_rows(Network.run, rows))
+    monkeypatch.setattr(LocalExecutor, "run", _noting_rows(LocalExecutor.run, rows))
     batching = {"max_batch_size": len(requests), "max_queue_delay_s": 5.0}
     config = cloud_config(folder.parent.parent, batching=batching)
     with serving(config) as server, stub_of(server) as together:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
+from spillover.common.types import Tensor
 from spillover.common.wire.oip import reply_to_pb, request_from_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
-from spillover.common.wire.tensors import Tensor, TensorReply, TensorRequest
+from spillover.common.wire.tensors import TensorReply, TensorRequest
 from tests.support.scripted_cloud import PATIENCE_S
 
 Reply = pb.ModelInferResponse

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from spillover.cloud.config import CloudConfig
+from spillover.cloud.models.loader import OpenModel, open_entry
 from spillover.cloud.server import Running, serve
 from spillover.common.images import encode_jpeg
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -32,12 +33,18 @@ def cloud_config(repository: object, **changes: object) -> CloudConfig:
 
 
 @contextmanager
-def serving(config: CloudConfig) -> Iterator[Running]:
-    """A server that answers while inside; errors of its start are raised here."""
+def serving(
+    config: CloudConfig, open_model: OpenModel = open_entry, hanging: Sequence[str] = ()
+) -> Iterator[Running]:
+    """A server that answers while inside; errors of its start are raised here.
+
+    `hanging` is what it must leave behind at its end, by name: by default nothing.
+    """
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     ready = threading.Event()
     found: list[Running] = []
+    left_behind: list[str] = []
     errors: list[BaseException] = []
 
     def on_ready(server: Running) -> None:
@@ -46,7 +53,7 @@ def serving(config: CloudConfig) -> Iterator[Running]:
 
     def run() -> None:
         try:
-            loop.run_until_complete(serve(config, stop, on_ready))
+            left_behind.extend(loop.run_until_complete(serve(config, stop, on_ready, open_model)))
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             errors.append(error)
         finally:
@@ -66,6 +73,7 @@ def serving(config: CloudConfig) -> Iterator[Running]:
         thread.join(60)
     if errors:
         raise errors[0]
+    assert left_behind == list(hanging)
 
 
 @contextmanager

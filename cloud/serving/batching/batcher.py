@@ -1,57 +1,36 @@
 """The threads that take batches from the queue and run them.
 
-Threads and not tasks: ONNX Runtime releases the interpreter lock while it computes, so an instance can start
+Threads and not tasks: an executor releases the interpreter lock while it computes, so an instance can start
 its next batch at once, without waiting for its turn on the event loop. Results go back to the loop in one
-call a batch. Nothing a client does reaches these threads: a cancelled future is skipped, never set.
+call a batch. A client that leaves does not disturb these threads: a cancelled future is skipped, never set.
 """
 
 import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.executors.latency import LatencyModel
+from spillover.cloud.executors.base import Executor
 from spillover.cloud.serving.batching.buffers import BatchBuffers
-from spillover.cloud.serving.batching.queue import FairQueue
+from spillover.cloud.serving.batching.queue import Batched, FairQueue, Work
 from spillover.cloud.serving.batching.window import BatchWindow
-from spillover.cloud.serving.batching.work import Batched, Work
+from spillover.cloud.serving.stopping import finished_by
+from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.common.errors import DeadlineExpiredError, ModelError, SpilloverError, UnavailableError
-from spillover.common.wire.tensors import Tensor
+from spillover.common.types import Tensor
 
 Answer = Batched | SpilloverError
 Deliver = Callable[[list[tuple[Work, Answer]], int, float], None]
 
 _HANDING_OVER_S = 150e-6
-"""What two changes of thread cost on a busy server. A run that is over sooner is run where it is."""
-
-
-class Runner(Protocol):
-    """What runs a batch: ONNX Runtime in this process, or another server behind the same method."""
-
-    @property
-    def batchable(self) -> bool:
-        """Whether rows of several requests may be joined."""
-        ...
-
-    @property
-    def fixed_rows(self) -> int | None:
-        """The one number of rows that a run must have, None when there is no such number."""
-        ...
-
-    @property
-    def costs(self) -> LatencyModel:
-        """What its runs cost."""
-        ...
-
-    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run tensors and return tensors; called from several threads. Raises ModelError."""
-        ...
+"""What two changes of thread cost on a busy server. A shorter run stays on the event loop."""
 
 
 class Observer(Protocol):
-    """Who wants to know of each batch; called on the event loop."""
+    """Receives the figures of each batch; called on the event loop."""
 
     def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
         """A batch of `rows` took `infer_s`; its requests had waited `queue_s`."""
@@ -59,24 +38,30 @@ class Observer(Protocol):
 
 
 class Batcher:
-    """Runs one model's work. Make it on the event loop; `submit` and `stop` belong there too."""
+    """Runs one model's work. Make it on the event loop; `run` and `stop` belong there too."""
 
-    def __init__(self, runner: Runner, config: BatchingConfig, observer: Observer) -> None:
-        self._runner = runner
+    def __init__(self, executor: Executor, config: BatchingConfig, observer: Observer) -> None:
+        self._executor = executor
         self._config = config
         self._observer = observer
-        self._max_rows = config.max_batch_size if runner.batchable else runner.fixed_rows or 1
+        specs = executor.specs
+        self._max_rows = config.max_batch_size if specs.batchable else specs.fixed_rows or 1
+        self._loop_rows = specs.rows_within(LOOP_BYTES)
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue()
         self._arrived_s = 0.0
         self._waking_rows = 1
         self._changed = threading.Condition()
         self._stopping = False
-        self._threads = [
+        self._running: dict[int, list[Work]] = {}
+        """What each thread runs now."""
+        self._left = config.instances
+        self._ended = asyncio.Event()
+        threads = [
             threading.Thread(target=self._serve, name=f"batcher-{number}", daemon=True)
             for number in range(config.instances)
         ]
-        for thread in self._threads:
+        for thread in threads:
             thread.start()
 
     async def run(self, work: Work) -> Batched:
@@ -97,35 +82,64 @@ class Batcher:
                 if self._queue.rows >= self._waking_rows:
                     self._changed.notify()
         if here:
-            self._run([work], BatchBuffers(self._max_rows, self._runner.fixed_rows), self._on_loop)
+            self._run([work], BatchBuffers(self._max_rows, self._executor.run_rows), self._on_loop)
         return await work.future
 
     def _runs_here(self, work: Work) -> bool:
-        """Whether to run `work` on the event loop: nobody is before it, and handing it over costs more."""
-        if self._queue.rows or self._config.max_queue_delay_s:
-            return False
-        return self._runner.costs.expected_s(work.rows) < _HANDING_OVER_S
+        """Whether to run `work` on the event loop: it is surely short, and handing it over would cost more.
 
-    async def stop(self) -> None:
-        """Finish what is queued, then end the threads."""
+        Only the shapes make that sure: a network with another free axis than the batch may take seconds.
+        """
+        if work.rows > self._loop_rows or self._queue.rows or self._config.max_queue_delay_s:
+            return False
+        latency = self._executor.latency
+        return latency.recently_short and latency.expected_s(work.rows) < _HANDING_OVER_S
+
+    async def stop(self, deadline_s: float) -> bool:
+        """Finish what is queued, then end the threads.
+
+        False when a run has not ended by `deadline_s`, in `time.monotonic()` seconds: its thread is left
+        behind, and the requests that wait for it fail with UnavailableError.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+        if await finished_by(deadline_s, self._ended.wait()):
+            return True
+        self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        with self._changed:
+            waiting = [work for batch in self._running.values() for work in batch]
+            while len(self._queue):
+                batch, dead = self._queue.take(1, time.monotonic())
+                waiting += batch + dead
+        error = UnavailableError("the model was stopped while a run of it hung")
+        self._on_loop([(work, error) for work in waiting], 0, 0.0)
 
     def _serve(self) -> None:
-        buffers = BatchBuffers(self._max_rows, self._runner.fixed_rows)
-        returning = BatchWindow(self._runner.costs, self._max_rows)
+        self._run_batches()
+        self._call_on_loop(self._thread_ended)
+
+    def _thread_ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._ended.set()
+
+    def _run_batches(self) -> None:
+        buffers = BatchBuffers(self._max_rows, self._executor.run_rows)
+        returning = BatchWindow(self._executor.latency, self._max_rows)
 
         def deliver(answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
             returning.answered(rows, self._queue.rows)  # before any of them can be back
             self._deliver(answers, rows, infer_s)
 
         while (batch := self._next_batch(returning)) is not None:
+            self._running[threading.get_ident()] = batch
             if batch:
                 self._run(batch, buffers, deliver)
-                del batch  # an idle instance must not hold the last batch in memory
+            self._running[threading.get_ident()] = batch = []  # an idle instance must not hold the last batch
 
     def _next_batch(self, returning: BatchWindow) -> list[Work] | None:
         """Wait for work; None when there is none and the batcher stops."""
@@ -170,10 +184,10 @@ class Batcher:
         started_s = time.monotonic()
         rows = sum(work.rows for work in batch)
         try:
-            outputs = self._runner.run(buffers.join(batch))
+            outputs = self._executor.run(buffers.join(batch))
             infer_s = time.monotonic() - started_s
             answers = [
-                Batched(part, started_s - work.submitted_s, infer_s, rows)
+                Batched(part, started_s - work.submitted_s, infer_s)
                 for work, part in zip(batch, self._split(outputs, batch), strict=True)
             ]
         except Exception as error:  # noqa: BLE001 - whatever a network raises, the thread must live
@@ -183,7 +197,7 @@ class Batcher:
 
     def _split(self, outputs: list[Tensor], batch: Sequence[Work]) -> list[list[Tensor]]:
         """Each request's rows of the outputs; a lone request that filled the run has them as they are."""
-        if len(batch) == 1 and self._runner.fixed_rows in (None, batch[0].rows):
+        if len(batch) == 1 and self._executor.run_rows(batch[0].rows) == batch[0].rows:
             return [outputs]
         parts, start = [], 0
         for work in batch:
@@ -203,12 +217,16 @@ class Batcher:
         deliver([(batch[0], known)], 0, 0.0)
 
     def _deliver(self, answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
-        self._loop.call_soon_threadsafe(self._on_loop, answers, rows, infer_s)
+        self._call_on_loop(self._on_loop, answers, rows, infer_s)
+
+    def _call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped without this thread
+            self._loop.call_soon_threadsafe(callback, *args)
 
     def _on_loop(self, answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
         for work, answer in answers:
             if work.future.done():
-                continue  # its client has left; to set it would raise
+                continue  # its client has left
             if isinstance(answer, Batched):
                 work.future.set_result(answer)
             else:

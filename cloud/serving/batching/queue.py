@@ -1,14 +1,58 @@
-"""The order in which waiting work is run: round robin over devices, then priority, then due time.
+"""What waits for a batch, and in which order: round robin over devices, then priority, then due time.
 
-Round robin, so that a device which sends much delays itself and not the others; and a priority orders only a
-device's own requests, so that it is no way past anybody else.
+Round robin, so that a device which sends much delays itself and not the others. A priority orders only a
+device's own requests, so that it cannot overtake another device's.
 """
 
+import asyncio
 import heapq
+import math
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spillover.cloud.serving.batching.work import Work
+from spillover.common.types import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batched:
+    """The rows of one request out of a batch.
+
+    `queue_s` is from submission to the start of the run; `infer_s` is the run of the whole batch.
+    """
+
+    outputs: list[Tensor]
+    queue_s: float
+    infer_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Inputs of one request, all with the same number of `rows` on their first axis.
+
+    Times are `time.monotonic()` seconds. `due_s` orders a device's requests: an answer after it is late but
+    still wanted. `expires_s` is the end of the call: then the work is skipped. `priority` orders before
+    `due_s`, smaller first.
+    """
+
+    inputs: Sequence[Tensor]
+    rows: int
+    future: "asyncio.Future[Batched]"
+    device: str = ""
+    priority: int = 0
+    due_s: float = math.inf
+    expires_s: float = math.inf
+    submitted_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def signature(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes without the batch axis: only equal ones can share a batch."""
+        return tuple(tensor.shape[1:] for tensor in self.inputs)
+
+    def is_dead(self, now_s: float) -> bool:
+        """Whether its call has ended."""
+        return self.future.cancelled() or now_s >= self.expires_s
 
 
 @dataclass(order=True, slots=True)
@@ -57,13 +101,6 @@ class FairQueue:
             else:
                 passed_over.add(device)
         return batch, dead
-
-    def drain(self) -> list[Work]:
-        """Remove and return everything."""
-        works = [item.work for heap in self._heaps.values() for item in heap]
-        self._heaps.clear()
-        self.rows = 0
-        return works
 
     def _next_device(self, passed_over: set[str]) -> str | None:
         return next((device for device in self._heaps if device not in passed_over), None)

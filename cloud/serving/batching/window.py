@@ -1,9 +1,9 @@
 """How long an instance waits for the clients that it has just answered.
 
-A client that sends one request after the other comes back as soon as it has its answer. An instance that
-takes the first one back runs it alone and the others behind it: two runs where one would do. Where a run
-costs much beside its rows (the weights are read once for each), it pays to wait until they are back. A lone
-client is never delayed: it is all that is waited for, and it is there.
+A client that sends one request after the other sends the next as soon as it has its answer. An instance that
+runs the first of them at once runs the others behind it: two runs where one would do. Where a run costs much
+beside its rows (the weights are read once for each), waiting for all of them pays. A lone client is never
+delayed: there is nothing else to wait for.
 """
 
 import time
@@ -19,14 +19,14 @@ On the weight-bound network of `make bench-cloud` 4 took .86/.94/.85 of the proc
 
 
 class BatchWindow:
-    """The rows of one instance's last batch, on their way back. Times are `time.monotonic()` seconds."""
+    """The rows of one instance's last batch, whose clients may send again. Times are `time.monotonic()` s."""
 
-    def __init__(self, costs: LatencyModel, max_rows: int) -> None:
-        self._costs = costs
+    def __init__(self, latency: LatencyModel, max_rows: int) -> None:
+        self._latency = latency
         self._max_rows = max_rows
         self._answered_s = 0.0
         self.rows = 1
-        """As many waiting rows are worth a run at once."""
+        """With so many rows waiting, a run begins at once."""
 
     def answered(self, rows: int, waiting: int) -> None:
         """A batch of `rows` was answered, `waiting` rows came meanwhile."""
@@ -34,13 +34,13 @@ class BatchWindow:
         self._answered_s = time.monotonic()
 
     def wait_budget_s(self, rows: int, arrived_s: float) -> float:
-        """How much longer to wait for a row more when there are `rows`, the newest since `arrived_s`.
+        """Seconds to keep waiting while `rows` wait, the newest since `arrived_s`.
 
-        Between two of them by what a run costs beside its rows, for all of them by what a full run costs.
+        Bounded for each row by what a run costs beside its rows, and in all by what a full run costs.
         """
-        overhead_s = self._costs.overhead_s
+        overhead_s = self._latency.overhead_s
         if rows >= self.rows or not overhead_s:
             return 0.0
-        full_s = self._costs.expected_s(self._max_rows)
+        full_s = self._latency.expected_s(self._max_rows)
         until_s = min(arrived_s + _PATIENCE * overhead_s, self._answered_s + _PATIENCE * full_s)
         return until_s - time.monotonic()

@@ -10,7 +10,7 @@ import numpy as np
 
 from spillover.common.errors import ModelError
 from spillover.common.model.manifest import ModelFolder
-from spillover.common.model.session import open_session
+from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import DeviceProfile, SplitPlan, head_path, tail_path
 
@@ -39,14 +39,12 @@ def profile_plan(
 
 def network_run(path: Path, threads: int) -> Callable[[], object]:
     """A call that runs the network at `path` once, on zeros and one picture. Raises ModelError."""
-    session = open_session(path, SessionConfig(threads=threads))
-    feed = {}
-    for value in session.get_inputs():
-        shape = [1 if not isinstance(axis, int) else axis for axis in value.shape]
-        if value.type != "tensor(float)":
-            raise ModelError(f"{path}: input {value.name} is {value.type}, not float")
-        feed[value.name] = np.zeros(shape, np.float32)
-    return lambda: session.run(None, feed)
+    runtime = open_runtime(path, SessionConfig(threads=threads))
+    for spec in runtime.inputs:
+        if spec.dtype != np.float32:
+            raise ModelError(f"{path}: input {spec.name} is {spec.dtype}, not float32")
+    inputs = [spec.zeros(tuple(1 if axis < 0 else axis for axis in spec.shape)) for spec in runtime.inputs]
+    return lambda: runtime.run(inputs)
 
 
 def interleaved_medians(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import onnx
-from onnxruntime.quantization import CalibrationDataReader
 
 from spillover.common.model.manifest import Input
 from spillover.common.model.preprocess import preprocess
@@ -14,8 +13,10 @@ from spillover.lab.terminal import Progress
 HISTOGRAM_BUDGET_BYTES = 256 * 1024**2
 
 
-class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
+class PictureReader:
     """Feeds pictures to a calibrator as input tensors (1, ...), reading each when its turn comes.
+
+    ONNX Runtime takes any object with these methods for a `CalibrationDataReader`.
 
     ONNX Runtime's histogram methods keep every activation of every picture until the end of a range;
     `set_range` sets short ranges, after which they update the histograms and free the activations.

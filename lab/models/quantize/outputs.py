@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-import onnxruntime as ort
 
 from spillover.common.model.manifest import ModelFolder
+from spillover.common.model.runtimes.onnxruntime import CPU, open_runtime
 from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
 from spillover.common.types import FloatArray, Prediction
 from spillover.lab.data.pictures import Picture
@@ -73,7 +75,8 @@ def compare_answers(
         SourceError: a picture cannot be read.
     """
     float_model, int8_model = (Model(seeing_all(f), ONE_THREAD) for f in (float_folder, int8_folder))
-    exact = _exact_session(int8_folder)
+    # Not optimised, a quantised layer runs as dequantise, float layer, quantise: no sum overflows.
+    exact = open_runtime(int8_folder.onnx_path, SessionConfig(providers=(CPU,)), optimise=False)
     everywhere, here, unsaturated = RelativeError(), RelativeError(), RelativeError()
     float_predictions, int8_predictions = [], []
     for index, picture in enumerate(progress.track(pictures, "comparing")):
@@ -84,7 +87,7 @@ def compare_answers(
         everywhere.add(float_out, int8_out)
         if index < EXACT_PICTURES:
             here.add(float_out, int8_out)
-            unsaturated.add(float_out, exact.run(None, {exact.get_inputs()[0].name: tensor[None]}))
+            unsaturated.add(float_out, cast("list[FloatArray]", exact.run([tensor[None]])))
     agreements = [agreement(a, b) for a, b in zip(int8_predictions, float_predictions, strict=True)]
     return Answers(
         float_predictions,
@@ -94,11 +97,3 @@ def compare_answers(
         unsaturated.value,
         here.value,
     )
-
-
-def _exact_session(folder: ModelFolder) -> ort.InferenceSession:
-    """Without graph optimisation a quantised layer runs as dequantise, float layer, quantise: no overflow."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(folder.onnx_path), options, providers=["CPUExecutionProvider"])

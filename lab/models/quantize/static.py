@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnxruntime.quantization import (
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quant_pre_process,
-    quantize_static,
-)
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.model.manifest import Manifest
+from spillover.common.model.runtimes.onnxruntime import quantization_tools
 from spillover.common.tasks import spec_of
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.calibration import PictureReader, chunk_of
@@ -29,12 +23,9 @@ from spillover.lab.terminal import Progress
 # Per-channel QuantizeLinear begins with opset 13; 17 is what this project writes.
 MIN_OPSET, TARGET_OPSET = 13, 17
 
-_METHODS = {
-    Method.MINMAX: CalibrationMethod.MinMax,
-    Method.PERCENTILE: CalibrationMethod.Percentile,
-    Method.ENTROPY: CalibrationMethod.Entropy,
-}
-_ACTIVATIONS = {Activations.U8: QuantType.QUInt8, Activations.S8: QuantType.QInt8}
+# ONNX Runtime's names.
+_METHODS = {Method.MINMAX: "MinMax", Method.PERCENTILE: "Percentile", Method.ENTROPY: "Entropy"}
+_ACTIVATIONS = {Activations.U8: "QUInt8", Activations.S8: "QInt8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +80,7 @@ def _simplified(source: Path, target: Path) -> onnx.ModelProto:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < MIN_OPSET:
         model = onnx.version_converter.convert_version(model, TARGET_OPSET)
-    quant_pre_process(model, str(target))
+    quantization_tools().quant_pre_process(model, str(target))
     simplified = onnx.load(target)
     name_nodes(simplified)
     onnx.save(simplified, target)
@@ -99,7 +90,7 @@ def _simplified(source: Path, target: Path) -> onnx.ModelProto:
 def _extra_options(graph: onnx.GraphProto, float_nodes: set[str], recipe: Recipe) -> dict[str, Any]:
     if recipe.seven_bit is not SevenBit.DENSE:
         return {}
-    narrow = {"quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": True}
+    narrow = {"quant_type": quantization_tools().QuantType.QInt8, "symmetric": True, "reduce_range": True}
     return {
         "TensorQuantOverrides": {
             weight: [narrow | {"axis": axis}] for weight, axis in dense_weights(graph, float_nodes).items()
@@ -115,18 +106,19 @@ def _quantize(
     float_nodes: list[str],
     options: dict[str, Any],
 ) -> None:
+    tools = quantization_tools()
     # The histogram methods print to standard output, which belongs to this command's own report.
     with contextlib.redirect_stdout(io.StringIO()):
-        quantize_static(
+        tools.quantize_static(
             source,
             target,
             reader,
-            quant_format=QuantFormat.QDQ,
-            activation_type=_ACTIVATIONS[recipe.activations],
-            weight_type=QuantType.QInt8,
+            quant_format=tools.QuantFormat.QDQ,
+            activation_type=tools.QuantType[_ACTIVATIONS[recipe.activations]],
+            weight_type=tools.QuantType.QInt8,
             per_channel=True,
             reduce_range=recipe.seven_bit is SevenBit.ALL,
-            calibrate_method=_METHODS[recipe.method],
+            calibrate_method=tools.CalibrationMethod[_METHODS[recipe.method]],
             nodes_to_exclude=float_nodes,
             extra_options=options,
         )

@@ -1,22 +1,22 @@
-"""The batcher with real networks: right rows to everyone, whatever the others do."""
+"""The batcher: right rows to everyone, whatever the others do, and nothing long on the event loop."""
 
 import asyncio
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from spillover.cloud.config import BatchingConfig
-from spillover.cloud.executors.latency import LatencyModel
-from spillover.cloud.executors.local import Network
+from spillover.cloud.executors.latency import SHORT_S
 from spillover.cloud.serving.batching import Batcher, Work
+from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.common.errors import ModelError, UnavailableError
-from spillover.common.model.manifest import MODEL_FILE
-from spillover.common.model.session import open_session
-from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import ModelId
+from tests.support.executors import ToyExecutor, known_to_be_quick, local_executor
 from tests.support.models import identity
+
+A_MINUTE_S = 60.0
 
 
 class Seen:
@@ -30,29 +30,18 @@ class Seen:
         self.rows.append(rows)
 
 
-class Gated:
-    """The real network, held at a gate until the test opens it, so that requests pile up behind."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self.gate, self.reached = threading.Event(), threading.Event()
-        self.batchable, self.fixed_rows = network.batchable, network.fixed_rows
-        self.costs = LatencyModel()  # nobody knows: so it is never run on the event loop
-
-    def run(self, inputs):
-        """Run once the gate is open; a row of -1 is an error, as a bad index would be."""
-        self.reached.set()
-        assert self.gate.wait(60)
-        if (inputs[0] == -1).any():
-            raise ModelError("a row of -1")
-        return self._network.run(inputs)
-
-
 @pytest.fixture
 def network(tmp_path):
     """A real identity network."""
-    path = identity(tmp_path) / MODEL_FILE
-    return Network(ModelId("identity", "1"), open_session(path, SessionConfig(threads=1)))
+    return local_executor(identity(tmp_path))
+
+
+@pytest.fixture
+def gated():
+    """An executor that is held until the test opens its gate, so that requests pile up behind."""
+    executor = ToyExecutor()
+    executor.gate.clear()
+    return executor
 
 
 def _work(value: float, rows: int = 1, **fields) -> Work:
@@ -60,22 +49,27 @@ def _work(value: float, rows: int = 1, **fields) -> Work:
     return Work((tensor,), rows, asyncio.get_running_loop().create_future(), **fields)
 
 
-async def _check(batcher: Batcher, value: float, rows: int = 1) -> None:
+async def _check(batcher: Batcher, value: float, rows: int = 1, factor: float = 2.0) -> None:
     answer = await batcher.run(_work(value, rows))
-    np.testing.assert_array_equal(answer.outputs[0], np.full((rows, 4), value, np.float32))
+    np.testing.assert_array_equal(answer.outputs[0], np.full((rows, 4), factor * value, np.float32))
 
 
-def test_waiting_requests_share_a_batch_and_get_their_own_rows(network):
+def _soon() -> float:
+    """A deadline that no stop in these tests comes near."""
+    return time.monotonic() + A_MINUTE_S
+
+
+def test_waiting_requests_share_a_batch_and_get_their_own_rows(gated):
     """What waits behind a running batch goes together, at most max_batch_size rows; each gets its values."""
 
     async def scenario() -> list[int]:
-        seen, gated = Seen(), Gated(network)
+        seen = Seen()
         batcher = Batcher(gated, BatchingConfig(max_batch_size=8), seen)
         asks = [asyncio.create_task(_check(batcher, value, 1 + value % 3)) for value in range(12)]
         await asyncio.sleep(0)  # all are queued now
         gated.gate.set()
         await asyncio.gather(*asks)
-        await batcher.stop()
+        await batcher.stop(_soon())
         return seen.rows
 
     rows = asyncio.run(scenario())
@@ -91,35 +85,57 @@ def test_a_lone_request_waits_for_nobody(network):
         seen = Seen()
         batcher = Batcher(network, BatchingConfig(max_batch_size=8), seen)
         for value in range(3):
-            await _check(batcher, value)
-        await batcher.stop()
+            await _check(batcher, value, factor=1)
+        await batcher.stop(_soon())
         return seen.rows
 
     assert asyncio.run(scenario()) == [1, 1, 1]
 
 
-def test_a_run_shorter_than_handing_it_over_stays_on_the_loop(network):
-    """A network known to be quick is run by whoever asks; one that is not, by an instance's thread."""
-    threads: list[int] = []
-
-    class Watched(Gated):
-        def run(self, inputs):
-            threads.append(threading.get_ident())
-            return super().run(inputs)
+def _threads(executor: ToyExecutor, *shapes: tuple[int, ...]) -> list[bool]:
+    """Of requests of these shapes, one after the other, which were run on the event loop."""
 
     async def scenario() -> None:
-        watched = Watched(network)
-        watched.costs.learn(1, 1e-4)
-        watched.costs.learn(2, 2e-4)
-        watched.gate.set()
-        batcher = Batcher(watched, BatchingConfig(), Seen())
-        await _check(batcher, 1)
-        await _check(batcher, 2, rows=3)
-        await batcher.stop()
+        batcher = Batcher(executor, BatchingConfig(max_batch_size=8), Seen())
+        for shape in shapes:
+            future = asyncio.get_running_loop().create_future()
+            await batcher.run(Work((np.ones(shape, np.float32),), shape[0], future))
+        await batcher.stop(_soon())
 
     asyncio.run(scenario())
-    assert threads[0] == threading.get_ident()
-    assert threads[1] != threading.get_ident()
+    assert [run.shape for run in executor.runs] == list(shapes)
+    return [run.thread == threading.get_ident() for run in executor.runs]
+
+
+def test_a_run_shorter_than_handing_it_over_stays_on_the_loop():
+    """A network known to be quick is run where the request is; one that is not, by an instance's thread."""
+    executor = ToyExecutor()
+    executor.latency.learn(1, 1e-4)
+    executor.latency.learn(2, 2e-4)
+    assert _threads(executor, (1, 4), (3, 4)) == [True, False]
+
+
+def test_a_network_with_another_free_axis_never_runs_on_the_loop():
+    """However quick its runs have been: the next input may be long, and take seconds."""
+    executor = known_to_be_quick(ToyExecutor((-1, -1)))
+    assert _threads(executor, (1, 1), (1, 4), (2, 1)) == [False] * 3
+
+
+@pytest.mark.parametrize("shape", [(-1, 4), (2, -1), (-1, 4, -1), (-1,)])
+def test_rows_and_bytes_on_the_loop_are_bounded(shape):
+    """Where shapes are fixed, inputs and outputs of a run on the loop have at most LOOP_BYTES together."""
+    executor = known_to_be_quick(ToyExecutor(shape))
+    fixed = [4 if length < 0 else length for length in shape[1:]]
+    rows = LOOP_BYTES // (2 * 4 * int(np.prod(fixed)))
+    on_loop = _threads(executor, (1, *fixed), (rows + 1, *fixed))
+    assert on_loop == [-1 not in shape[1:] and shape[0] == -1, False]
+
+
+def test_a_network_that_was_slow_lately_does_not_run_on_the_loop():
+    """One slow run, in whatever way it came about, and the next runs are on a thread."""
+    executor = known_to_be_quick(ToyExecutor())
+    executor.latency.learn(1, 2 * SHORT_S)
+    assert _threads(executor, (1, 4)) == [False]
 
 
 def test_a_preferred_size_ends_the_wait(network):
@@ -129,18 +145,17 @@ def test_a_preferred_size_ends_the_wait(network):
         seen = Seen()
         config = BatchingConfig(max_batch_size=8, max_queue_delay_s=3600, preferred_sizes=(2,))
         batcher = Batcher(network, config, seen)
-        await asyncio.gather(_check(batcher, 1), _check(batcher, 2))
-        await batcher.stop()
+        await asyncio.gather(_check(batcher, 1, factor=1), _check(batcher, 2, factor=1))
+        await batcher.stop(_soon())
         return seen.rows
 
     assert asyncio.run(scenario()) == [2]
 
 
-def test_one_bad_request_costs_the_others_nothing(network):
+def test_one_bad_request_costs_the_others_nothing(gated):
     """A request that makes the network fail gets the error; those in its batch get their answers."""
 
     async def scenario() -> None:
-        gated = Gated(network)
         batcher = Batcher(gated, BatchingConfig(max_batch_size=8), Seen())
         first = asyncio.create_task(_check(batcher, 0))
         bad = asyncio.create_task(_check(batcher, -1))
@@ -150,7 +165,7 @@ def test_one_bad_request_costs_the_others_nothing(network):
         await asyncio.gather(first, *good)
         with pytest.raises(ModelError, match="a row of -1"):
             await bad
-        await batcher.stop()
+        await batcher.stop(_soon())
 
     asyncio.run(scenario())
 
@@ -163,7 +178,7 @@ def test_clients_that_leave_at_any_moment_hurt_nobody(network):
         batcher = Batcher(network, BatchingConfig(max_batch_size=8, instances=2), Seen())
 
         async def one(value: int) -> bool:
-            ask = asyncio.create_task(_check(batcher, value))
+            ask = asyncio.create_task(_check(batcher, value, factor=1))
             if rng.random() < 1 / 3:
                 for _ in range(rng.randrange(6)):
                     await asyncio.sleep(0)
@@ -175,38 +190,55 @@ def test_clients_that_leave_at_any_moment_hurt_nobody(network):
             return True
 
         answered = sum(await asyncio.gather(*map(one, range(2000))))
-        await _check(batcher, 1)
-        await batcher.stop()
+        await _check(batcher, 1, factor=1)
+        await batcher.stop(_soon())
         return answered
 
     assert asyncio.run(scenario()) >= 1000
 
 
-def test_stop_finishes_what_is_queued_and_takes_nothing_more(network):
+def test_stop_finishes_what_is_queued_and_takes_nothing_more(gated):
     """What was accepted before stop is answered; what comes after is refused."""
 
     async def scenario() -> None:
-        gated = Gated(network)
         batcher = Batcher(gated, BatchingConfig(max_batch_size=1), Seen())
         asks = [asyncio.create_task(_check(batcher, value)) for value in range(5)]
         await asyncio.sleep(0)
-        stopping = asyncio.create_task(batcher.stop())
+        stopping = asyncio.create_task(batcher.stop(_soon()))
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError):
             await _check(batcher, 9)
         gated.gate.set()
-        await asyncio.gather(stopping, *asks)
+        await asyncio.gather(*asks)
+        assert await stopping
 
     asyncio.run(scenario())
 
 
-def test_clients_that_come_back_share_their_next_run(network):
+def test_a_run_that_hangs_is_left_behind(gated):
+    """At the deadline `stop` returns False, and every request fails, the running and the queued alike."""
+
+    async def scenario() -> None:
+        batcher = Batcher(gated, BatchingConfig(max_batch_size=1), Seen())
+        asks = [asyncio.create_task(_check(batcher, value)) for value in range(3)]
+        assert await asyncio.to_thread(gated.reached.wait, A_MINUTE_S)
+        assert not await batcher.stop(time.monotonic())
+        for ask in asks:
+            with pytest.raises(UnavailableError, match="hung"):
+                await ask
+        gated.gate.set()  # what comes then is for nobody
+        assert await batcher.stop(_soon())
+
+    asyncio.run(scenario())
+
+
+def test_clients_that_come_back_share_their_next_run(gated):
     """With a run that costs an hour beside its rows, three that wait are not run without the one answered."""
 
     async def scenario() -> list[int]:
-        seen, gated = Seen(), Gated(network)
-        gated.costs.learn(1, 3600)
-        gated.costs.learn(2, 3600)
+        seen = Seen()
+        gated.latency.learn(1, 3600)
+        gated.latency.learn(2, 3600)
         batcher = Batcher(gated, BatchingConfig(max_batch_size=8), seen)
         first = asyncio.create_task(_check(batcher, 0))
         assert await asyncio.to_thread(gated.reached.wait, 60)
@@ -215,7 +247,7 @@ def test_clients_that_come_back_share_their_next_run(network):
         gated.gate.set()
         await first
         await asyncio.gather(_check(batcher, 0), *others)
-        await batcher.stop()
+        await batcher.stop(_soon())
         return seen.rows
 
     assert asyncio.run(scenario()) == [1, 4]

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from spillover.cloud.rpc.call_wrapper import CallWrapper
-from spillover.cloud.rpc.identity import nobody_proven
-from spillover.cloud.serving.call import Call
+from spillover.cloud.rpc.call_wrapper import CallWrapper, nobody_proven
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.telemetry.metrics import Metrics
 
 

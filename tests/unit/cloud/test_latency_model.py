@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from spillover.cloud.executors.latency import LatencyModel
+from spillover.cloud.executors.latency import SHORT_S, LatencyModel
 from spillover.cloud.serving.batching.window import BatchWindow
 
 A_MINUTE = 60.0
@@ -74,3 +74,33 @@ def test_who_does_not_come_back_is_given_up():
     stale = BatchWindow(_costs(0.0, 0.0), max_rows=8)
     stale.answered(8, waiting=0)
     assert stale.wait_budget_s(3, time.monotonic()) <= 0
+
+
+def _until_short_again(costs: LatencyModel) -> int:
+    """Runs of 1 ms until recent runs count as short."""
+    runs = 0
+    while not costs.recently_short:
+        costs.learn(1, 1e-3)
+        runs += 1
+    return runs
+
+
+def test_a_slow_run_bars_a_network_for_longer_each_time():
+    """64 short runs after the first slow one, then 128, ...: a network whose time depends on values."""
+    costs = LatencyModel()
+    assert costs.recently_short
+    waits = []
+    for _ in range(4):
+        costs.learn(1, 2 * SHORT_S)
+        waits.append(_until_short_again(costs))
+    assert waits == [64, 128, 256, 512]
+
+
+def test_a_slow_run_while_barred_starts_the_wait_anew():
+    """Only short runs one after the other count."""
+    costs = LatencyModel()
+    costs.learn(1, 2 * SHORT_S)
+    for _ in range(63):
+        costs.learn(1, 1e-3)
+    costs.learn(5, 2 * SHORT_S)
+    assert _until_short_again(costs) == 128

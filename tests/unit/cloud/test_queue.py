@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.cloud.serving.batching.queue import FairQueue
-from spillover.cloud.serving.batching.work import Work
+from spillover.cloud.serving.batching.queue import FairQueue, Work
 
 
 @pytest.fixture(scope="module")

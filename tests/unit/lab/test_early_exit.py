@@ -58,7 +58,7 @@ def test_an_exit_answers_and_gives_the_features_of_its_trunk(split_folder, tmp_p
     assert (info.head_sha256, info.features) == (cut.head_sha256, (cut.seams[0].tensor,))
     model = Model.load(tmp_path / "exit", SessionConfig(threads=1))
     tensor, _ = model.prepare(coloured_pictures(1)[0].image())
-    names = [output.name for output in model.session.get_outputs()]
+    names = [spec.name for spec in model.outputs]
     features = dict(zip(names, model.run(tensor[None]), strict=True))[cut.seams[0].tensor]
     head = Half(head_path(split_folder, cut.name), threads=1)
     assert features == pytest.approx(head.run([tensor[None]])[0], abs=1e-5)

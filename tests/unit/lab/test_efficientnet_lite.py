@@ -1,7 +1,7 @@
 """EfficientNet-Lite as ONNX: its shapes, names, padding and folded batch norms, on weights made here."""
 
 import numpy as np
-import onnxruntime as ort
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +13,7 @@ from spillover.lab.models.prepare.efficientnet_lite import (
     build_efficientnet_lite,
     same_padding,
 )
+from spillover.lab.split.extract import Half
 
 SIZE = 33  # odd, so that SAME padding is one-sided somewhere
 
@@ -64,12 +65,13 @@ def test_scaling_gives_the_published_depth_and_width(lite, count, last):
     assert made[-1].channels_out == last
 
 
-def test_the_batch_axis_is_dynamic_and_pictures_do_not_mix(network):
+def test_the_batch_axis_is_dynamic_and_pictures_do_not_mix(network, tmp_path):
     """A batch of three gives the logits of its three pictures."""
-    session = ort.InferenceSession(network.SerializeToString())
+    onnx.save(network, tmp_path / "lite.onnx")
+    half = Half(tmp_path / "lite.onnx")
     pictures = np.random.default_rng(1).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
-    (together,) = session.run(None, {"image": pictures})
-    alone = [session.run(None, {"image": picture[None]})[0][0] for picture in pictures]
+    (together,) = half.run([pictures])
+    alone = [half.run([picture[None]])[0][0] for picture in pictures]
     assert together.shape == (3, 10)
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
 
@@ -82,15 +84,15 @@ def test_nodes_are_named_by_block_and_write_tensors_of_that_name(network):
     assert all(list(node.output) == [node.name] for node in network.graph.node)
 
 
-def test_a_folded_norm_computes_what_convolution_and_norm_compute(network, state):
+def test_a_folded_norm_computes_what_convolution_and_norm_compute(network, state, tmp_path):
     """The stem's output equals padding, convolution, normalisation written out in numpy."""
     stem_only = type(network)()
     stem_only.CopyFrom(network)
     stem_only.graph.output[0].name = "stem/conv"
     del stem_only.graph.output[0].type.tensor_type.shape.dim[:]
-    session = ort.InferenceSession(stem_only.SerializeToString())
+    onnx.save(stem_only, tmp_path / "stem.onnx")
     picture = np.random.default_rng(2).normal(size=(3, SIZE, SIZE)).astype(np.float32)
-    (found,) = session.run(None, {"image": picture[None]})
+    (found,) = Half(tmp_path / "stem.onnx").run([picture[None]])
 
     before, after, out = same_padding(SIZE, 3, 2)
     padded = np.pad(picture, ((0, 0), (before, after), (before, after)))

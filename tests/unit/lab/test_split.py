@@ -75,7 +75,7 @@ def _check_every_candidate(path, scratch):
     network = load_network(path)
     graph = activation_graph(network)
     whole = Half(path, threads=1)
-    shape = [1 if not isinstance(n, int) else n for n in whole.session.get_inputs()[0].shape]
+    shape = [1 if n < 0 else n for n in whole.inputs[0].shape]
     picture = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
     expected = whole.run([picture])
     candidates = candidate_cuts(graph, find_cuts(graph, 3))
