@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -89,6 +89,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
+
+bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
+	$(BIN)/python -m benchmarks loop-lag
 
 bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
 	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/python -m benchmarks cloud --device cuda \

@@ -13,6 +13,10 @@ from spillover.lab.processes import terminable
     commands_at={
         "edge": ("edge.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
         "cloud": ("cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
+        "loop-lag": (
+            "cloud.loop_lag:bench_loop_lag",
+            "Lag of the server's event loop under hostile requests.",
+        ),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
