@@ -25,7 +25,15 @@ from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.registry import Registry
-from spillover.cloud.serving.stopping import StopBudget, finished_by
+from spillover.cloud.serving.stopping import (
+    CUT_OFF,
+    DRAINED,
+    IDLE,
+    STOPPED,
+    UNLOADED,
+    StopBudget,
+    finished_by,
+)
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
@@ -50,9 +58,6 @@ _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
-
-# Shares of the time for a stop by when its steps have ended.
-_DRAINED, _CUT_OFF, _UNLOADED, _IDLE, _STOPPED = 0.8, 0.85, 0.9, 0.95, 1.0
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -164,17 +169,17 @@ async def _metrics_page(
     try:
         yield page.address
     finally:
-        if not page.stop(stopping().until(_STOPPED)):
+        if not page.stop(stopping().until(STOPPED)):
             stopping().left_behind.append("the metrics page")
 
 
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
-    for names in await asyncio.gather(*(pool.stop(stopping().until(_IDLE)) for pool in pools)):
+    for names in await asyncio.gather(*(pool.stop(stopping().until(IDLE)) for pool in pools)):
         stopping().left_behind.extend(names)
 
 
 async def _stop_models(registry: Registry, stopping: Stopping) -> None:
-    stopping().left_behind.extend(await registry.stop(stopping().until(_UNLOADED)))
+    stopping().left_behind.extend(await registry.stop(stopping().until(UNLOADED)))
 
 
 @asynccontextmanager
@@ -200,7 +205,7 @@ async def _listening(
         draining.set()
         budget = stopping()
         await healthy.stop()
-        log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * _DRAINED)
+        log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * DRAINED)
         dropped = await _drain(server, wrapper, budget)
         log.info("stopped", dropped=dropped)
 
@@ -212,7 +217,7 @@ async def _drain(server: grpc.aio.Server, wrapper: CallWrapper, budget: StopBudg
     are held, and clients that wait for them send nothing more, until all calls are taken up and each
     connection has got its GOAWAY.
     """
-    until_s = budget.until(_DRAINED)
+    until_s = budget.until(DRAINED)
     with wrapper.holding_answers():
         await finished_by(until_s, _taken_up(wrapper))
         stopping = asyncio.ensure_future(server.stop(max(0.0, until_s - time.monotonic())))
@@ -221,7 +226,7 @@ async def _drain(server: grpc.aio.Server, wrapper: CallWrapper, budget: StopBudg
         return 0
     dropped = wrapper.in_flight
     get_logger("server").warning("calls and clients that hang are cut off", calls=dropped)
-    if not await finished_by(budget.until(_CUT_OFF), stopping):
+    if not await finished_by(budget.until(CUT_OFF), stopping):
         budget.left_behind.append("connections")
     return dropped
 

@@ -20,10 +20,10 @@ from spillover.common.model.manifest import (
     Input,
     Manifest,
     Output,
-    Task,
     file_sha256,
     write_manifest,
 )
+from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Tensor
 from spillover.common.wire.oip import request_to_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
@@ -62,7 +62,7 @@ def write_networks(repository: Path) -> None:
     description = Manifest(
         name="colour",
         version="1",
-        task=Task.CLASSIFICATION,
+        task=CLASSIFICATION.name,
         sha256=file_sha256(folder / MODEL_FILE),
         input=Input(height=16, width=16),
         output=Output(decoder="logits"),

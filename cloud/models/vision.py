@@ -14,7 +14,7 @@ class Adapter(Protocol):
     """Pre- and post-processing around a network: a payload in, a prediction out. Called on threads."""
 
     def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
-        """A payload to one row of each input, and where what was sent lies in it. Raises InvalidInputError."""
+        """A payload to one row of each input, and where the picture lies in it. Raises InvalidInputError."""
         ...
 
     def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:

@@ -11,7 +11,7 @@ from spillover.cloud.config import CloudConfig
 from spillover.cloud.models.loader import LoadSpec, OpenModel, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.serving.served_model import ServedModel
-from spillover.cloud.serving.stopping import StopBudget, finished_by
+from spillover.cloud.serving.stopping import DRAINED, STOPPED, StopBudget, finished_by
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError, ModelError, NotFoundError, UnavailableError
@@ -228,9 +228,9 @@ class Registry:
 
     async def _stop_when_unused(self, loaded: ServedModel, by_s: float | None) -> None:
         budget = StopBudget(self._config.stop_timeout_s if by_s is None else by_s - time.monotonic())
-        if not await finished_by(budget.until(0.8), loaded.unused.wait()):
+        if not await finished_by(budget.until(DRAINED), loaded.unused.wait()):
             self._log.warning("stopping while in use", model=str(loaded.model_id), users=loaded.users)
-        if await loaded.stop(budget.until(1), self._workers):
+        if await loaded.stop(budget.until(STOPPED), self._workers):
             self._log.info("unloaded", model=str(loaded.model_id))
         else:
             self._hanging.add(loaded.model_id)

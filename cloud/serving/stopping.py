@@ -5,6 +5,10 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
+DRAINED, CUT_OFF, UNLOADED, IDLE, STOPPED = 0.8, 0.85, 0.9, 0.95, 1.0
+"""Shares of the time by when the steps have ended: the last answers, the calls that had none, the models, the
+threads, the metrics page."""
+
 
 @dataclass(frozen=True, slots=True)
 class StopBudget:

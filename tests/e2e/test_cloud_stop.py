@@ -84,8 +84,9 @@ def count_for_ever(channel):
     ("columns", "names"),
     [
         ("L", "left behind, since it hangs .*a run of counting@1"),
-        # Of fixed shape, and quick so far: it runs on the event loop, which hangs with it.
-        (1, "not stopped in time .*the event loop"),
+        # Of fixed shape, and quick so far: it runs on the event loop, which hangs with it; unless this machine
+        # is so busy that a run of the warm-up took long.
+        (1, "not stopped in time .*the event loop|left behind, since it hangs .*a run of counting@1"),
     ],
 )
 def test_a_run_that_never_ends_does_not_keep_the_process(tmp_path, columns, names):

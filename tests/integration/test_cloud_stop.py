@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.cloud.models.loader import OpenedModel, open_entry
 from spillover.cloud.server import serve
@@ -19,12 +20,20 @@ from tests.support.executors import Serving, ToyExecutor, named_repository
 from tests.support.models import colour_classifier
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
+pytestmark = pytest.mark.slow
 LIMIT_S = 2.0
 
 
 def _infer(channel, model):
     request = request_to_pb(TensorRequest(model, {"INPUT0": np.ones((1, 4), np.float32)}))
     return pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer.future(request, timeout=CALL_S)
+
+
+def _open_when_draining(channel, gate):
+    """Open the gate when the server says that it stops."""
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=CALL_S)
+    next(told for told in watch if told.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+    gate.set()
 
 
 def test_a_run_that_hangs_is_left_behind_and_others_are_answered(tmp_path):
@@ -40,7 +49,9 @@ def test_a_run_that_hangs_is_left_behind_and_others_are_answered(tmp_path):
             lost, kept = _infer(channel, "hangs"), _infer(channel, "slow")
             assert hangs.reached.wait(CALL_S)
             assert slow.reached.wait(CALL_S)
-            threading.Timer(0.2, slow.gate.set).start()
+            watcher = threading.Thread(target=_open_when_draining, args=(channel, slow.gate))
+            watcher.start()
+        watcher.join(CALL_S)
         assert kept.result(CALL_S).model_name == "slow"
         assert lost.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
     assert slow.stopped
