@@ -1,7 +1,6 @@
 """The command `spillover cloud`."""
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -10,16 +9,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from spillover.cloud.config import CloudConfig
-from spillover.common.cli import EXIT_FAILED, LazyGroup
+from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
 from spillover.common.files import write_atomic
-from spillover.common.log import configure_logging, get_logger
+from spillover.common.log import configure_logging, end_process, get_logger
 
 if TYPE_CHECKING:
     from spillover.cloud.server import Running
@@ -47,7 +46,7 @@ _LAST_RESORT_S = 1.0
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="SIGTERM or Ctrl-C drains: no new calls, those in flight are answered, and the process ends "
     "within `stop_timeout_s` with exit code 0. SIGHUP reads the configuration again and loads what changed. "
-    "Other exit codes: 1 failed, or left behind what hung; 2 wrong usage; 3 configuration; 4 model folder.",
+    "Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 7 left behind what hung.",
 )
 @click.option(
     "-c",
@@ -110,7 +109,7 @@ async def _serve_until_signalled(
         if ready_file:
             ready_file.unlink(missing_ok=True)
     if left_behind:
-        _end_now("left behind, since it hangs", left_behind)
+        end_process(EXIT_HUNG, "ended", left_behind=left_behind)
 
 
 class Signals:
@@ -141,14 +140,7 @@ class Signals:
         with suppress(RuntimeError):  # the loop is closed: the process is ending anyway
             self._stop()
         time.sleep(self._limit_s)
-        _end_now("not stopped in time", ["the event loop"])
-
-
-def _end_now(why: str, what: list[str]) -> NoReturn:
-    """End the process at once: one of its threads hangs, and would be waited for."""
-    get_logger("server").error(why, what=what)
-    sys.stderr.flush()
-    os._exit(EXIT_FAILED)
+        end_process(EXIT_HUNG, f"not ended {self._limit_s:g} s after the stop began: the event loop hangs")
 
 
 async def _reload(server: "Running", config_path: Path | None) -> None:

@@ -1,9 +1,15 @@
-"""Logging: structlog to standard error, one event a line, for people or (`json`) for machines."""
+"""Logging: structlog to standard error, one event a line, for people or (`json`) for machines; last words."""
 
 import logging
+import os
 import sys
+import threading
+from typing import NoReturn
 
 import structlog
+
+_LAST_WORDS_S = 1.0
+"""How long the last words may take: the program that reads the log may hang as well."""
 
 
 def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
@@ -30,6 +36,19 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose events carry `component=name`."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(component=name)
     return logger
+
+
+def end_process(code: int, why: str, **fields: object) -> NoReturn:
+    """Log `why` and end now: no thread is waited for, nothing is cleaned up. May run in a signal handler."""
+
+    def say() -> None:
+        get_logger("process").error(why, exit_code=code, **fields)
+
+    # On a thread: the one that a signal interrupted may hold the log's lock.
+    last_words = threading.Thread(target=say, daemon=True)
+    last_words.start()
+    last_words.join(_LAST_WORDS_S)
+    os._exit(code)
 
 
 def _unchanged(

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, naming
-from spillover.common.log import configure_logging
+from spillover.common.log import configure_logging, end_process
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
-from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process, end_process_after
+from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
 
 if TYPE_CHECKING:
     from spillover.edge.daemon import Daemon

@@ -7,12 +7,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
 
-from spillover.common.log import get_logger
+from spillover.common.log import end_process
 
-LOG_LIMIT_S = 1.0
-"""How long the last words may take: whatever reads the log may hang as well."""
 EXIT_LIMIT_S = 3.0
 """What a process may take to end once its parts have stopped or were left behind."""
 
@@ -87,19 +84,6 @@ def release_free_memory() -> None:
     """
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-
-
-def end_process(code: int, why: str, **fields: object) -> NoReturn:
-    """Log `why` and end now: no thread is waited for, nothing is cleaned up. May run in a signal handler."""
-
-    def say() -> None:
-        get_logger("edge").error(why, exit_code=code, **fields)
-
-    # On a thread: the one that a signal interrupted may hold the log's lock.
-    last_words = threading.Thread(target=say, daemon=True)
-    last_words.start()
-    last_words.join(LOG_LIMIT_S)
-    os._exit(code)
 
 
 def end_process_after(limit_s: float, code: int, why: str) -> None:
