@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from spillover.cloud.config import LimitsConfig
@@ -18,7 +17,7 @@ from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeEr
 from spillover.common.wire.oip import ElementLimits, reply_to_pb, request_from_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
-from spillover.common.wire.tensors import TensorReply, TensorRequest
+from spillover.common.wire.tensors import TensorRequest
 
 T = TypeVar("T")
 
@@ -171,22 +170,25 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelInferRequest
     ) -> Callable[[Call], Awaitable[tuple[pb.ModelInferResponse, float]]]:
         async def work(call: Call) -> tuple[pb.ModelInferResponse, float]:
-            tensors = await self._unpacked(request, call)
+            if (tensors := self._unpacked_here(request, call)) is None:
+                tensors = await self._workers.run(
+                    "unpacking of tensors", request_from_pb, request, self._elements
+                )
             reply, queue_s = await self._dataplane.infer_tensors(tensors, call)
-            return await self._packed(reply), queue_s
+            if is_large(reply.outputs.values()):
+                return await self._workers.run("packing of tensors", reply_to_pb, reply), queue_s
+            return reply_to_pb(reply), queue_s
 
         return work
 
-    async def _unpacked(self, request: pb.ModelInferRequest, call: Call) -> TensorRequest:
-        if not call.is_large:
-            with suppress(TooLargeError):  # for the event loop, or altogether: a thread finds out
-                return request_from_pb(request, self._elements_on_loop)
-        return await self._workers.run("unpacking of tensors", request_from_pb, request, self._elements)
-
-    async def _packed(self, reply: TensorReply) -> pb.ModelInferResponse:
-        return await self._workers.run_if(
-            is_large(reply.outputs.values()), "packing of tensors", reply_to_pb, reply
-        )
+    def _unpacked_here(self, request: pb.ModelInferRequest, call: Call) -> TensorRequest | None:
+        """The request's value; None when it is too large for the event loop, or altogether."""
+        if call.is_large:
+            return None
+        try:
+            return request_from_pb(request, self._elements_on_loop)
+        except TooLargeError:
+            return None
 
     async def _plain(self, context: AnyContext, method: str, ask: Callable[[], T]) -> T:
         """A method that waits for nothing."""

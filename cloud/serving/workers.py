@@ -55,9 +55,11 @@ class Workers:
 
 def is_large(tensors: Iterable[Tensor]) -> bool:
     """Whether packing these would hold up the event loop."""
-    return any(
-        tensor.size > LOOP_ELEMENTS or sum(len(str(text)) for text in tensor.flat) > LOOP_BYTES
-        if tensor.dtype.hasobject
-        else tensor.nbytes > LOOP_BYTES
-        for tensor in tensors
-    )
+    for tensor in tensors:
+        if not tensor.dtype.hasobject:
+            large = tensor.nbytes > LOOP_BYTES
+        else:
+            large = tensor.size > LOOP_ELEMENTS or sum(len(str(text)) for text in tensor.flat) > LOOP_BYTES
+        if large:
+            return True
+    return False

@@ -27,10 +27,10 @@ class BatchBuffers:
         The tensors are valid until the next call.
         """
         first = batch[0]
+        if len(batch) == 1 and self._run_rows(first.rows) == first.rows:
+            return first.inputs
         rows = sum(work.rows for work in batch)
         size = self._run_rows(rows)
-        if len(batch) == 1 and size == rows:
-            return first.inputs
         buffers = self._buffers_for(first, max(size, self._run_rows(self._max_rows)))
         for index, buffer in enumerate(buffers):
             start = 0
