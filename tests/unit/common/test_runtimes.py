@@ -57,7 +57,7 @@ def bound(echo):
     [
         "spillover.edge.assembly.daemon",
         "spillover.cloud.server",
-        "spillover.lab.models.quantize.run",
+        "spillover.lab.models.quantize.quantization",
         "spillover.lab.models.profile.timing",
         "spillover.lab.split.plan",
     ],
