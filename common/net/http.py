@@ -9,13 +9,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from spillover.common.errors import ConfigError, ForbiddenError, UnauthenticatedError
@@ -28,8 +27,6 @@ SILENCE_LIMIT_S = 10.0
 """How long a client may send or take nothing; a TLS handshake counts."""
 REQUEST_LIMIT_S = 30.0
 """How long a request may take in all, so that a client that drips bytes does not hold its place."""
-STOP_LIMIT_S = 2.0
-"""How long the end of `metrics_endpoint` waits for the server's thread."""
 _POLL_S = 0.2
 
 Admit = Callable[[str, bytes | None], None]
@@ -94,31 +91,6 @@ class HttpServer:
         while not self._stopping.is_set():
             self._server.handle_request()
             self._server.cut(older_than_s=REQUEST_LIMIT_S)
-
-
-@contextmanager
-def metrics_endpoint(
-    address: str | None,
-    registry: CollectorRegistry,
-    *,
-    key: str,
-    context: Callable[[], ssl.SSLContext | None] = lambda: None,
-    admit: Admit | None = None,
-) -> Iterator[str | None]:
-    """Serve `registry` at `/metrics` while inside; gives the bound address. No address serves nothing.
-
-    Raises:
-        ConfigError: the address cannot be listened on.
-    """
-    if not address:
-        yield None
-        return
-    server = HttpServer(address, {"/metrics": make_wsgi_app(registry)}, key=key, context=context, admit=admit)
-    server.start()
-    try:
-        yield server.address
-    finally:
-        server.stop(time.monotonic() + STOP_LIMIT_S)
 
 
 def _routed(routes: Mapping[str, WSGIApplication]) -> WSGIApplication:
