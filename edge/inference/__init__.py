@@ -1,1 +1,1 @@
-"""From pixels to the edge's own prediction: the model, several views of a picture, temporal correction."""
+"""From pixels to the edge's own prediction: the model, multi-view inference, temporal correction."""

@@ -1,14 +1,15 @@
 """Multi-view inference: the model also runs on enlarged parts of the picture, and the answers are merged.
 
-A classifier that is unsure runs again on the middle, and the answer is the mean (test-time augmentation, as
-the averaged crops of Krizhevsky et al., NeurIPS 2012): one more inference for each unsure frame.
+A classifier that is unsure runs again on the middle of the picture, and the answer is the mean (test-time
+augmentation, as the averaged crops of Krizhevsky et al., NeurIPS 2012): one more inference for each unsure
+frame.
 
-A detector runs again on the middle, and on both ends of an oblong picture, as squares, where small objects
-are larger and nothing is squeezed (sliced inference: Akyol et al., ICIP 2022): up to three more inferences a
-frame. Boxes of one object are fused: their mean place, and more confidence the more views agree (weighted
-boxes fusion: Solovyev et al., Image and Vision Computing 2021).
+A detector runs again on a square in the middle, and on a square at both ends of an oblong picture. Small
+objects are larger there and the aspect ratio is kept (sliced inference: Akyol et al., ICIP 2022): up to three
+more inferences a frame. Boxes of one object are fused: their position is the mean, and their confidence grows
+with the number of views that agree (weighted boxes fusion: Solovyev et al., Image and Vision Computing 2021).
 
-Both change the local answer and the confidence that the policy decides by.
+Both change the local answer and the confidence on which the policy decides.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +41,9 @@ from spillover.edge.inference.predictor import Predictor
 SAME_BOX_IOU = 0.6
 CUT_MARGIN_PX = 4
 MIDDLE = 0.7
-"""Of the shorter side, for detectors."""
+"""Side of the middle square for detectors, as a share of the picture's shorter side."""
 LEAST_OBLONG = 1.1
-"""Below this ratio of sides a square shows hardly anything that the whole picture does not."""
+"""Below this aspect ratio the end squares show almost nothing that the whole picture does not."""
 
 Rect = tuple[int, int, int, int]
 Mask = npt.NDArray[np.bool_]
@@ -50,7 +51,7 @@ Look = Callable[[Predictor, MultiViewConfig, Image], tuple[Prediction, StepTimin
 
 
 class MultiViewPredictor:
-    """A model that looks again, as `LOOKS` says for its task."""
+    """A model that runs on several views of a picture, as `LOOKS` defines for its task."""
 
     def __init__(self, model: Predictor, config: MultiViewConfig, look: Look) -> None:
         self._model = model
@@ -59,16 +60,16 @@ class MultiViewPredictor:
 
     @property
     def model_id(self) -> ModelId:
-        """The model's own."""
+        """Name and version of the wrapped model."""
         return self._model.model_id
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
-        """Answer one BGR picture; the timings hold all looks. Raises ModelError."""
+        """Answer one BGR picture; the timings cover all views. Raises ModelError."""
         return self._look(self._model, self._config, image)
 
 
 def look_at_centre(model: Predictor, config: MultiViewConfig, image: Image) -> tuple[Prediction, StepTimings]:
-    """A classifier's: again where its best class is below `below`, at the middle, `zoom` of each side."""
+    """For classifiers: run again on the middle (`zoom` a side) if the best probability is under `below`."""
     first, steps = model.predict(image)
     if first.top_confidence >= config.below:
         return first, steps
@@ -77,7 +78,7 @@ def look_at_centre(model: Predictor, config: MultiViewConfig, image: Image) -> t
 
 
 def look_at_parts(model: Predictor, config: MultiViewConfig, image: Image) -> tuple[Prediction, StepTimings]:
-    """A detector's: always at the whole and at its parts."""
+    """For detectors: always run on the whole picture and on its parts."""
     del config
     height, width = image.shape[:2]
     parts = [(0, 0, width, height), *end_squares(width, height), middle(width, height)]
@@ -96,10 +97,10 @@ LOOKS: Mapping[str, Look] = MappingProxyType(
 
 
 def build_multi_view(config: MultiViewConfig | None, model: Predictor, task: TaskSpec[Any]) -> Predictor:
-    """The model as it looks by `config`; None looks once.
+    """The model with the views that `config` asks for; with None the model itself.
 
     Raises:
-        ConfigError: models of this task cannot look again.
+        ConfigError: models of this task have no multi-view inference.
     """
     if config is None:
         return model
@@ -109,7 +110,7 @@ def build_multi_view(config: MultiViewConfig | None, model: Predictor, task: Tas
 
 
 def centre(image: Image, zoom: float) -> Image:
-    """The middle of a picture, `zoom` of each side, at least one pixel."""
+    """The middle of a picture, `zoom` of each side and at least one pixel."""
     height, width = image.shape[:2]
     crop_height, crop_width = max(1, round(height * zoom)), max(1, round(width * zoom))
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
@@ -117,7 +118,7 @@ def centre(image: Image, zoom: float) -> Image:
 
 
 def averaged(first: Classification, second: Classification) -> Classification:
-    """The mean of two answers of one model, by descending probability."""
+    """The mean of two answers of one model, sorted by descending probability."""
     mean = np.zeros(first.class_id.size, np.float32)
     for look in (first, second):
         mean[look.class_id] += look.probability / np.float32(2)
@@ -126,7 +127,7 @@ def averaged(first: Classification, second: Classification) -> Classification:
 
 
 def end_squares(width: int, height: int) -> Iterator[Rect]:
-    """Left, top, right, bottom of the squares at both ends of the longer side; none in a squarish picture."""
+    """Left, top, right, bottom of the squares at both ends of the longer side; none if nearly square."""
     side = min(width, height)
     if max(width, height) < LEAST_OBLONG * side:
         return
@@ -135,20 +136,20 @@ def end_squares(width: int, height: int) -> Iterator[Rect]:
 
 
 def middle(width: int, height: int) -> Rect:
-    """Left, top, right, bottom of the square in the middle that a detector looks at."""
+    """Left, top, right, bottom of the middle square on which a detector runs."""
     side = max(1, int(MIDDLE * min(width, height)))
     left, top = (width - side) // 2, (height - side) // 2
     return (left, top, left + side, top + side)
 
 
 def uncut(found: Detections, part: Rect, width: int, height: int) -> Detections:
-    """Boxes found in a part, in pixels of the whole, without those that the part's border cuts."""
+    """Boxes found in a part, in pixels of the whole picture, without boxes that the part's border cuts."""
     found = found.in_frame(FrameTransform.crop((width, height), *part[:2]))
     return found[shows(part, found.xyxy, width, height)]
 
 
 def shows(part: Rect, xyxy: FloatArray, width: int, height: int) -> Mask:
-    """Which boxes (N, 4) a part of the picture shows without cutting them, (N,)."""
+    """Which boxes (N, 4) lie wholly inside a part of the picture, as a mask (N,)."""
     left, top, right, bottom = part
     low = [left + CUT_MARGIN_PX if left > 0 else -np.inf, top + CUT_MARGIN_PX if top > 0 else -np.inf]
     high = [
@@ -163,10 +164,10 @@ def shows(part: Rect, xyxy: FloatArray, width: int, height: int) -> Mask:
 def fused(
     looks: Sequence[Detections], parts: Sequence[Rect], width: int, height: int, most: int = 100
 ) -> Detections:
-    """One box for all that overlap the surest of them, the `most` confident of these.
+    """One box for each group that overlaps its most confident box; at most `most`, by confidence.
 
-    Its place is their mean, by confidence. Its confidence is the mean of the surest look's and of the mean
-    over all looks that show the place, where one that found nothing counts 0.
+    The position is the mean weighted by confidence. The confidence is the mean of two numbers: that of the
+    most confident view, and the mean over all views that show the place (a view without the box counts 0).
     """
     xyxy = np.concatenate([look.xyxy for look in looks])
     confidence = np.concatenate([look.confidence for look in looks])

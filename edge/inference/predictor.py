@@ -1,4 +1,4 @@
-"""What the pipeline needs of a model; and a guard: a model that fails on a frame costs that frame alone."""
+"""The model interface that the pipeline uses, and a wrapper that limits a model failure to its frame."""
 
 from typing import Protocol
 
@@ -13,11 +13,11 @@ _log = get_logger("model")
 
 
 class Predictor(Protocol):
-    """What the pipeline needs of a model; `common.model.session.Model` is one."""
+    """A model as the pipeline uses it; `common.model.session.Model` is one."""
 
     @property
     def model_id(self) -> ModelId:
-        """Name and version."""
+        """Name and version of the model."""
         ...
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
@@ -26,7 +26,7 @@ class Predictor(Protocol):
 
 
 class GuardedPredictor:
-    """Predicts as `model` does; every failure is a ModelError, logged once a streak. For one thread."""
+    """Runs `model` and turns every failure into a ModelError; logs once per streak. For one thread."""
 
     def __init__(self, model: Predictor) -> None:
         self._model = model
@@ -35,16 +35,16 @@ class GuardedPredictor:
 
     @property
     def model_id(self) -> ModelId:
-        """Name and version."""
+        """Name and version of the wrapped model."""
         return self._model.model_id
 
     @property
     def never_answered(self) -> bool:
-        """Whether there were frames, and it failed on every one."""
+        """Whether the model got frames and failed on all of them."""
         return bool(self._failed_in_a_row and not self._answered)
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
-        """Answer one BGR picture. Raises ModelError, out of memory included."""
+        """Answer one BGR picture. Raises ModelError, also when memory runs out."""
         try:
             answer = self._model.predict(image)
         except (ModelError, MemoryError, cv2.error) as error:

@@ -1,6 +1,6 @@
-"""Signals for frames without detections: motion in the scene, and objects that were lost a moment ago.
+"""Signals for frames without detections: scene motion and recently lost objects.
 
-Pure functions; the state is a value that is handed in and out.
+Pure functions; callers pass the state in and get the new state back.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ Thumbnail = npt.NDArray[np.uint8]
 
 SIDE = 64
 SAMPLED = 2 * SIDE
-"""Pixels a side that a thumbnail is made from: enough against noise, few enough to cost 40 us."""
+"""Pixels a side that are read for a thumbnail: enough to average out noise, in about 40 us."""
 CHANGED = 20
-"""Grey levels from which a pixel of the thumbnail counts as changed."""
+"""Minimum change in grey levels for a thumbnail pixel to count as changed."""
 LOST_S = 1.0
-"""So long after the last box its absence is worth a question."""
+"""Seconds after the last box during which its absence counts as a lost object."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What is remembered of the frames before."""
+    """State kept from the frames before."""
 
     thumbnail: Thumbnail | None = None
     boxes_seen_s: float = -np.inf
@@ -32,24 +32,24 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a frame shows besides its prediction."""
+    """Signals of one frame besides its prediction."""
 
     motion: float = 0.0
-    """Share of the thumbnail's pixels that changed since the frame before."""
+    """Share of the thumbnail's pixels that changed since the previous frame."""
     lost_track: bool = False
-    """Boxes were reported within the last second, and now none is."""
+    """There were boxes within the last second, and this frame has none."""
     empty: bool = False
-    """A detector reported no box."""
+    """A detector reported no boxes."""
 
 
 UNSEEN = Surroundings()
-"""What is known of a frame that was not looked at."""
+"""Signals of a frame that was not examined."""
 
 
 def watch(
     scene: Scene, image: Image, prediction: Prediction, report_threshold: float, now_s: float
 ) -> tuple[Scene, Surroundings]:
-    """Take one frame in; where the task gives no boxes nothing is looked at."""
+    """Update the scene with one frame; frames of tasks without boxes are not examined."""
     boxes = prediction.boxes
     if boxes is None:
         return scene, UNSEEN
@@ -61,14 +61,14 @@ def watch(
 
 
 def thumbnail(image: Image) -> Thumbnail:
-    """A BGR picture (H, W, 3) as 64 x 64 grey levels: single pixels, then means of 2 x 2."""
+    """A BGR picture (H, W, 3) as 64 x 64 grey levels: pixels are sampled, then averaged 2 x 2."""
     sampled = cv2.resize(image, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
     grey = cv2.cvtColor(sampled, cv2.COLOR_BGR2GRAY)
     return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def changed_share(before: Thumbnail | None, now: Thumbnail) -> float:
-    """Share of the pixels that differ by 20 grey levels and more; 0 without a picture before."""
+    """Share of the pixels that differ by at least 20 grey levels; 0 without an earlier picture."""
     if before is None:
         return 0.0
     return float(np.count_nonzero(cv2.absdiff(before, now) >= CHANGED)) / now.size

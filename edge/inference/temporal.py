@@ -1,17 +1,17 @@
 """Temporal correction: the cloud's answer to an earlier frame corrects the edge's answer to this one.
 
-A camera shows nearly the same scene for a while, so an answer of the cloud is worth something for the frames
-that follow. With C the cloud's answer to an earlier frame, E' the edge's to that same frame and E the edge's
-now, what is shown is
+A camera shows nearly the same scene for a while, so a cloud answer also helps with the frames that follow.
+With C the cloud's answer to an earlier frame, E' the edge's answer to that same frame and E the edge's answer
+now, the result is
 
     log p = log C + w (log E - log E') + constant
 
-The cloud says what the scene is; the edge says only what has changed since, as its own habits stand in both
-E and E' and cancel. The weight w is small, as the edge's differences are mostly noise.
+The cloud's answer describes the scene. The edge only contributes the change since then: its systematic errors
+are in both E and E' and cancel. The weight w is small, because the edge's differences are mostly noise.
 
-To reuse a server's answer on the device until the next comes is the idea of Glimpse (Chen et al., SenSys
-2015) and of FoggyCache (Guo et al., MobiCom 2018); to move a large model's log-probabilities by the
-difference of a small one's is that of proxy-tuning (Liu et al., COLM 2024).
+Glimpse (Chen et al., SenSys 2015) and FoggyCache (Guo et al., MobiCom 2018) reuse a server's answer on the
+device until the next one arrives. Proxy-tuning (Liu et al., COLM 2024) shifts a large model's
+log-probabilities by the difference of a small one's.
 """
 
 import math
@@ -33,67 +33,70 @@ from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 LEAST = 1e-7
-"""Probabilities below count as this: a class that one side rules out must not rule out everything."""
+"""Smaller probabilities are raised to this: a class that one side rules out must not rule out everything."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudReference:
-    """A frame that the cloud has answered, and what the edge said of it."""
+    """A frame that the cloud has answered, with the edge's own answer to it."""
 
     frame_id: str
     captured_s: float
-    """Monotonic."""
+    """Time of capture, in monotonic seconds."""
     edge: Classification
     cloud: Classification
     scene: int = 0
-    """Number of the scene, counted by the cuts before it."""
+    """Number of the scene, counted by scene changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corrected:
-    """What a frame's local result shows; `carried_from` is the frame whose answer corrected it, or empty."""
+    """The local result of a frame.
+
+    `carried_from` is the id of the frame whose cloud answer corrected it, or empty.
+    """
 
     prediction: Prediction
     carried_from: str = ""
 
 
 OnReply = Callable[[CallOutcome], None]
-"""Gets the outcome of one frame's call, once, on any thread."""
+"""Receives the outcome of one frame's call, once, on any thread."""
 
 
 class TemporalCorrector(Protocol):
-    """Corrects the edge's answers by the cloud's newest one."""
+    """Corrects the edge's answers with the cloud's newest answer."""
 
     def since_last_offload_s(self, captured_s: float) -> float:
-        """Age of the newest frame whose answer is here or under way; infinite without one."""
+        """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
         ...
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """What to show of a frame captured at `captured_s` (monotonic); call it for every frame."""
+        """The result for a frame captured at `captured_s` (monotonic); call it for every frame."""
         ...
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
-        """Note that a frame goes to the cloud; its reply, late ones too, goes to the returned function."""
+        """Note that a frame is sent; the returned function must receive its outcome, even a late one."""
         ...
 
 
 class NoCorrection:
-    """Shows the edge's own answers."""
+    """Returns the edge's answers unchanged."""
 
     def since_last_offload_s(self, captured_s: float) -> float:
-        """No answer is kept."""
+        """Infinite, because no cloud answer is kept."""
         del captured_s
         return math.inf
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """The prediction as it is."""
+        """The prediction unchanged."""
         del image, captured_s
         return Corrected(prediction)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
-        """Replies change nothing."""
+        """A function that ignores the outcome."""
         del frame_id, captured_s, prediction
         return _ignore
 
@@ -103,7 +106,7 @@ def _ignore(outcome: CallOutcome) -> None:
 
 
 class LastAnswerCorrector:
-    """Corrects by the newest answer, as `TemporalConfig` says. Thread-safe; for classifiers."""
+    """Corrects with the newest cloud answer, as `TemporalConfig` says. Thread-safe; for classifiers."""
 
     def __init__(self, config: TemporalConfig) -> None:
         self._config = config
@@ -114,12 +117,12 @@ class LastAnswerCorrector:
         self._scene = 0
 
     def since_last_offload_s(self, captured_s: float) -> float:
-        """Age of the newest frame whose answer is here or under way; infinite without one."""
+        """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
         with self._lock:
             return captured_s - self._sent_s
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """Correct the prediction where the newest answer is fresh and of the same scene."""
+        """Correct the prediction if the newest answer is fresh and of the same scene."""
         seen = thumbnail(image)
         with self._lock:
             self._scene += changed_share(self._seen, seen) > self._config.max_change
@@ -136,7 +139,7 @@ class LastAnswerCorrector:
         return Corrected(shown, newest.frame_id)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
-        """Note that a frame goes to the cloud; its reply, late ones too, goes to the returned function."""
+        """Note that a frame is sent; the returned function must receive its outcome, even a late one."""
         own = CLASSIFICATION.own(prediction)
         with self._lock:
             self._sent_s = max(self._sent_s, captured_s)
@@ -151,13 +154,13 @@ class LastAnswerCorrector:
         return on_reply
 
     def _answered(self, answer: CloudReference) -> None:
-        """Keep an answer, unless it is to an older frame than the newest one kept."""
+        """Keep an answer unless a newer frame's answer is already kept."""
         with self._lock:
             if self._newest is None or answer.captured_s >= self._newest.captured_s:
                 self._newest = answer
 
     def _failed(self, captured_s: float) -> None:
-        """Where the newest frame sent gets no answer, ages count from the last answered one again."""
+        """If the newest sent frame gets no answer, the age counts from the last answered frame again."""
         with self._lock:
             if captured_s == self._sent_s:
                 self._sent_s = self._newest.captured_s if self._newest else -math.inf
@@ -166,14 +169,14 @@ class LastAnswerCorrector:
 _CORRECTORS: Mapping[str, Callable[[TemporalConfig], TemporalCorrector]] = MappingProxyType(
     {CLASSIFICATION.name: LastAnswerCorrector}
 )
-"""By task. An earlier frame's boxes are where things were then, so there is none for detection."""
+"""Corrector of each task. Detection has none: boxes of an earlier frame show where objects were then."""
 
 
 def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> TemporalCorrector:
     """The corrector that `edge.yaml` asks for.
 
     Raises:
-        ConfigError: there is none for models of this task.
+        ConfigError: models of this task have no corrector.
     """
     if config is None:
         return NoCorrection()
@@ -183,7 +186,7 @@ def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> Tempor
 
 
 def similarity(now: Classification, then: Classification) -> float:
-    """Bhattacharyya's coefficient of two answers of the edge, 0..1: 1 says that they are the same."""
+    """Bhattacharyya coefficient of two answers of the edge, 0..1; 1 means that they are equal."""
     count = _class_count(now, then)
     return float(min(1.0, np.sqrt(_dense(now, count) * _dense(then, count)).sum()))
 
@@ -191,10 +194,10 @@ def similarity(now: Classification, then: Classification) -> float:
 def carried(
     now: Classification, then: Classification, cloud: Classification, weight: float
 ) -> Classification:
-    """The cloud's answer to an earlier frame, moved by what the edge has seen change since.
+    """The cloud's answer to an earlier frame, shifted by the change that the edge has seen since.
 
-    `now` and `then` are the edge's answers to this frame and to that one. Classes that the cloud's list
-    leaves out share what its probabilities leave of 1. Gives every class, by descending probability.
+    `now` and `then` are the edge's answers to this frame and to that one. Classes missing from the cloud's
+    list share its remaining probability. Returns every class, by descending probability.
     """
     count = _class_count(now, then, cloud)
     log_p = np.log(_dense(cloud, count)) + weight * (np.log(_dense(now, count)) - np.log(_dense(then, count)))
@@ -211,7 +214,7 @@ def _class_count(*answers: Classification) -> int:
 def _dense(answer: Classification, count: int) -> Floats:
     """Probabilities by class (count,), at least `LEAST`.
 
-    Classes that are not listed share the rest evenly, but none has more than the least that is listed.
+    Unlisted classes share the remaining probability evenly, each at most the smallest listed probability.
     """
     unlisted = count - answer.class_id.size
     rest = max(0.0, 1.0 - float(answer.probability.sum())) / unlisted if unlisted else 0.0

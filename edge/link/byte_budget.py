@@ -1,7 +1,7 @@
-"""A budget of bytes that is never overspent, not over a restart either.
+"""A byte budget that is never overspent, not even across restarts.
 
-Time is handed in, in seconds of any clock that never goes back while the process runs. The time between two
-runs earns nothing: the wall clock, which alone could tell it, may be wrong.
+Callers pass the time in seconds of a clock that never goes back while the process runs. The time between two
+runs adds no bytes, because only the wall clock could measure it and the wall clock may be wrong.
 """
 
 import math
@@ -22,26 +22,27 @@ from spillover.edge.config import BudgetConfig, Period, UplinkConfig
 _log = get_logger("budget")
 
 CALL_BYTES = 500
-"""Headers of one call, both ways."""
+"""Headers of one call, both directions together."""
 CONNECTION_BYTES, TLS_BYTES = 2_000, 12_000
-"""At most what making a connection takes, or trying to, both ways: TCP and HTTP/2, and two chains of
-certificates."""
+"""Upper bound for one connection attempt, both directions: TCP and HTTP/2, then TLS with two certificate
+chains.
+"""
 PING_BYTES = 300
-"""At most what a keep-alive ping takes: two HTTP/2 frames in two packets, encrypted, and their receipts."""
+"""Upper bound for a keep-alive ping: two encrypted HTTP/2 frames in two packets, with their TCP ACKs."""
 _FRAMING = 0.05
 """TCP/IP headers (52 bytes in 1500), TLS records and HTTP/2 frames."""
 _SAVED_PARTS = 8
-"""The file is written when an eighth of a bucket was spent, not for every frame."""
+"""The file is written once for each eighth of a bucket that is spent, not for every frame."""
 
 
 def wire_bytes(message_bytes: float) -> float:
-    """What a message takes of the link, rounded up; connections and pings are counted by `ByteMeter`."""
+    """Bytes that a message puts on the link, rounded up; `ByteMeter` counts connections and pings."""
     return math.ceil(message_bytes * (1 + _FRAMING)) + CALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A byte budget at one moment; the default is none. Counted as `wire_bytes` does."""
+    """A byte budget at one moment, counted as by `wire_bytes`. The default is "no budget"."""
 
     left_bytes: float = math.inf
     bucket_bytes: float = math.inf
@@ -54,7 +55,7 @@ class Tokens:
 
 
 UNLIMITED = Tokens()
-"""Without a budget every byte may leave."""
+"""The state without a byte budget: every message may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,15 @@ class Budget:
 
     @property
     def refill_bytes_per_s(self) -> float:
-        """A full bucket and a period of this are together the budget, so that no window exceeds it."""
+        """Bytes added per second.
+
+        A full bucket plus one period of refill equals the budget, so no window exceeds it.
+        """
         return (self.bytes_per_period - self.bucket_bytes) / self.period_s
 
 
 class TokenBucket:
-    """Bytes that may be sent now. Begins with what an earlier run has left: a restart earns nothing."""
+    """Bytes that may be sent now. Starts with the balance of the previous run, so a restart adds no bytes."""
 
     def __init__(self, budget: Budget, now_s: float, left_bytes: float = 0.0) -> None:
         self._budget = budget
@@ -99,12 +103,15 @@ class TokenBucket:
         return self._tokens
 
     def owe(self, payload_bytes: float, now_s: float) -> float:
-        """Spend bytes that have left unasked, though none be there: the next ones pay; what is left."""
+        """Charge bytes already sent.
+
+        The balance may go negative; later refills repay it. Returns the balance.
+        """
         self._tokens = self.available(now_s) - payload_bytes
         return self._tokens
 
     def take(self, payload_bytes: float, now_s: float) -> bool:
-        """Spend the bytes if they are there; all or nothing."""
+        """Spend the bytes if the balance covers all of them; tell whether it did."""
         if payload_bytes > self.available(now_s):
             return False
         self._tokens -= payload_bytes
@@ -112,10 +119,10 @@ class TokenBucket:
 
 
 class SavedTokens:
-    """A small file that holds how many bytes a next run may begin with.
+    """A small file that holds the balance with which the next run starts.
 
     Raises:
-        ConfigError: the file cannot be written, or is none of ours.
+        ConfigError: the file cannot be written, or is not a budget file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,7 +140,7 @@ class SavedTokens:
             raise ConfigError(f"policy.budget.state_file {path}: cannot be written: {error}") from error
 
     def save(self, left_bytes: float) -> None:
-        """Replace the file; when this returns, the disk has it. Raises OSError."""
+        """Replace the file and sync it to disk before returning. Raises OSError."""
         write_atomic(self._path, msgspec.json.encode(_Saved(left_bytes)))
         self.left_bytes = left_bytes
 
@@ -143,10 +150,10 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class ByteMeter:
-    """The bucket that every call and every connection is paid from. Thread-safe.
+    """The token bucket that pays for every call and every connection. Thread-safe.
 
-    What one connection takes, `connection_bytes`, is held back: a call may end one that has to be made again.
-    The file never says more than is left: it is written before bytes leave that it promises to a next run.
+    It reserves `connection_bytes` for one connection attempt, because a call may fail and need a new
+    connection. The saved balance is lowered on disk before bytes are sent, so a crash can never overspend.
     """
 
     def __init__(
@@ -161,35 +168,38 @@ class ByteMeter:
         self._clock = clock
         self._saved = saved
         self._paying = threading.Lock()
-        """Held by those who pay, which may take as long as the disk does."""
+        """Held while paying, which may take as long as a disk write."""
         self._lock = threading.Lock()
-        """Guards the bucket; never held while the disk works, so that `tokens` does not wait."""
+        """Guards the bucket; never held during a disk write, so `tokens` does not wait for the disk."""
         self._bucket = TokenBucket(budget, clock(), saved.left_bytes if saved else 0.0)
         self._charged_bytes = 0.0
 
     @property
     def connection_bytes(self) -> float:
-        """What one attempt to connect is charged."""
+        """The charge for one connection attempt."""
         return self._connection_bytes
 
     @property
     def charged_bytes(self) -> float:
-        """All that was paid for."""
+        """All bytes charged so far in this run."""
         return self._charged_bytes
 
     def tokens(self) -> Tokens:
-        """What may leave now."""
+        """The balance now."""
         with self._lock:
             left_bytes = max(0.0, self._bucket.available(self._clock()) - self._connection_bytes)
         bucket_bytes = self._budget.bucket_bytes - self._connection_bytes
         return Tokens(left_bytes, bucket_bytes, self._budget.refill_bytes_per_s)
 
     def fits(self, message_bytes: float) -> bool:
-        """Whether a message of that size can ever leave."""
+        """Whether the bucket is large enough to ever send a message of this size."""
         return wire_bytes(message_bytes) <= self._budget.bucket_bytes - self._connection_bytes
 
     def take(self, message_bytes: float) -> bool:
-        """Pay for a message that is about to leave; all or nothing. May write to the disk."""
+        """Charge a message before it is sent, fully or not at all; may write to disk.
+
+        Tells whether it was charged.
+        """
         size, now_s = wire_bytes(message_bytes), self._clock()
         with self._paying:
             with self._lock:
@@ -201,7 +211,7 @@ class ByteMeter:
                 return self._bucket.take(size, now_s)
 
     def connecting(self) -> None:
-        """Pay for an attempt to connect, whether somebody is there or not. May write to the disk."""
+        """Charge one connection attempt, whether or not it succeeds. May write to disk."""
         with self._paying:
             with self._lock:
                 self._charged_bytes += self._connection_bytes
@@ -209,7 +219,7 @@ class ByteMeter:
             self._save_before(left_bytes)
 
     def close(self) -> None:
-        """Leave what is left to the next run."""
+        """Save the balance for the next run."""
         if self._saved is None:
             return
         with self._lock:
@@ -220,7 +230,7 @@ class ByteMeter:
             _log.error("what is left of the byte budget is not saved", error=str(error))
 
     def _save_before(self, left_bytes: float) -> bool:
-        """Lower what the file says ahead of the spending, in steps; raise it when it is far behind."""
+        """Lower the saved balance in steps before spending; raise it when it is far too low."""
         part = self._budget.bucket_bytes / _SAVED_PARTS
         if self._saved is None or self._saved.left_bytes <= left_bytes <= self._saved.left_bytes + 3 * part:
             return True
@@ -233,36 +243,37 @@ class ByteMeter:
 
 
 class Unmetered:
-    """Stands for a `ByteMeter` where no byte budget is configured: everything may leave, nothing is paid."""
+    """A `ByteMeter` for daemons without a byte budget: every message may be sent and nothing is charged."""
 
     connection_bytes = 0.0
 
     def tokens(self) -> Tokens:
-        """No limit."""
+        """The balance of an unlimited budget."""
         return Tokens()
 
     def fits(self, message_bytes: float) -> bool:
-        """Always."""
+        """True: a message of any size may be sent."""
         del message_bytes
         return True
 
     def take(self, message_bytes: float) -> bool:
-        """Always."""
+        """True, without charging anything."""
         del message_bytes
         return True
 
     def connecting(self) -> None:
-        """Nothing is paid."""
+        """Connection attempts cost nothing here."""
 
     def close(self) -> None:
-        """Nothing is saved."""
+        """There is no balance to save."""
 
 
 def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> ByteMeter:
-    """The meter of a configuration; what keep-alive pings take is set aside from the beginning.
+    """Build the meter of a configuration; the cost of keep-alive pings is deducted from the budget up front.
 
     Raises:
-        ConfigError: its file cannot be used, or pings and a connection alone would spend the budget.
+        ConfigError: the budget file cannot be used, or pings and one connection alone would exceed the
+            budget.
     """
     pings = math.ceil(PING_BYTES * config.per.seconds / uplink.keepalive_s)
     if pings > config.bytes / 2:

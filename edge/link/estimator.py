@@ -1,4 +1,4 @@
-"""What the link can carry now, learnt from every call, and whether an answer can be back in time."""
+"""Estimates the link from every call, to predict whether an answer can be back before the deadline."""
 
 import math
 from collections import deque
@@ -10,25 +10,27 @@ import numpy.typing as npt
 WINDOW_S = 20.0
 SAMPLES = 64
 FAINT = 0.05
-"""Weight of each of two points on the prior's line, against 1 for a call.
+"""Weight of two pseudo-samples from the prior (a call weighs 1).
 
-Where all calls are of one size, they say how its time is made up."""
+They make the fit well-posed when all calls have one size.
+"""
 RATE_QUANTILE = 0.25
-"""The delivery rate is one that three of four recent transfers reached."""
+"""The rate estimate is this quantile: three of four recent transfers were at least as fast."""
 DEVIATION_GAIN = 0.25
-"""RFC 6298's beta."""
+"""Beta of RFC 6298."""
 DEVIATIONS = 3.0
 PROBE_AFTER_S = 2.0
 PROBE_BACKOFF = 1.5
 PROBE_AFTER_MAX_S = 20.0
 HEALED = 0.5
-"""The first call in time after late ones, if it took less than this share of what was expected, shows another
-link: what was learnt of the old one is forgotten."""
+"""When the first in-time call after late ones takes less than this share of the predicted time, the link has
+changed, and the samples of the old link are discarded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEstimate:
-    """The link as it seems: seconds, and bytes per second."""
+    """An estimate of the link, in seconds and bytes per second."""
 
     rtt_s: float
     rate_bytes_per_s: float
@@ -37,7 +39,7 @@ class LinkEstimate:
     server_infer_s: float
 
     def latency_s(self, payload_bytes: float, encode_s: float) -> float:
-        """From now to the answer: encode + bytes / rate + RTT + queue + inference + 3 deviations."""
+        """Predicted time to the answer: encode + bytes / rate + RTT + queue + inference + 3 deviations."""
         return (
             encode_s
             + payload_bytes / self.rate_bytes_per_s
@@ -51,15 +53,16 @@ class LinkEstimate:
 PRIOR = LinkEstimate(
     rtt_s=0.05, rate_bytes_per_s=10e6 / 8, deviation_s=0.0, server_queue_s=0.0, server_infer_s=0.0
 )
-"""Believed before the first call: 50 ms and 10 Mbit/s."""
+"""Assumed before the first call: 50 ms and 10 Mbit/s."""
 _PRIOR_BYTES = (0.0, 50_000.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One call: when it ended, what it carried, how long the network alone had it.
+    """One call: when it ended, how many bytes it carried, and its network time.
 
-    `payload_bytes` counts what was still under way before it as well: the link had to carry that first.
+    `payload_bytes` includes bytes of earlier calls that were still queued, because the link carried them
+    first.
     """
 
     ended_s: float
@@ -68,12 +71,11 @@ class Transfer:
 
 
 class LinkEstimator:
-    """Fed by every call; forgets what is older than 20 s.
+    """Learns from every call and forgets calls older than 20 s.
 
-    The round-trip floor is where the line of least squares through (bytes, seconds) meets zero bytes,
-    bounded by the quickest call. The rate is a low quantile of what recent transfers reached above that
-    floor, each weighing as much as its size squared; what is left is the residual, whose mean deviation
-    follows RFC 6298.
+    A least-squares line through (bytes, seconds) gives the round-trip floor at zero bytes, bounded by the
+    quickest call. The rate is a low quantile of the rates that recent transfers reached above that floor,
+    each weighted by its size squared. The residual is the rest; its mean deviation follows RFC 6298.
     """
 
     def __init__(self) -> None:
@@ -89,7 +91,10 @@ class LinkEstimator:
     def answered(
         self, transfer: Transfer, server_queue_s: float, server_infer_s: float, *, in_time: bool
     ) -> None:
-        """A call came back, in time or late. One in time lets the next probe come soon."""
+        """Add a call that was answered, in time or late.
+
+        An in-time answer lets the next probe follow soon.
+        """
         if in_time:
             self._probe_after_s = PROBE_AFTER_S
         self._queue_s = server_queue_s
@@ -99,28 +104,28 @@ class LinkEstimator:
         self._learn(transfer, in_time=in_time)
 
     def timed_out(self, transfer: Transfer) -> None:
-        """A call was given up: its network time was at least so long."""
+        """Add a call that was abandoned; its network time is a lower bound."""
         self._learn(transfer, in_time=False)
 
     def estimate(self, now_s: float) -> LinkEstimate | None:
-        """The link at `now_s`; None while nothing recent is known."""
+        """The estimate at `now_s`; None without recent calls."""
         while self._transfers and self._transfers[0].ended_s < now_s - WINDOW_S:
             self._transfers.popleft()
             self._floor_and_rate = None
         if not self._transfers:
             return None
-        # Every frame asks, and only a call changes the answer.
+        # Every frame reads the estimate, but only calls change it, so it is cached.
         if self._floor_and_rate is None:
             self._floor_and_rate = _floor_and_rate(self._transfers)
         rtt_s, rate = self._floor_and_rate
         return LinkEstimate(rtt_s, rate, self._deviation_s, self._queue_s, self._infer_s)
 
     def may_probe(self, now_s: float) -> bool:
-        """Whether to send a frame although it looks too late: without calls nothing is learnt."""
+        """Whether to send a frame although its answer looks too late: only calls update the estimate."""
         return now_s - self._last_try_s >= self._probe_after_s
 
     def tried(self, now_s: float, *, probe: bool) -> None:
-        """A frame was sent; probes in a row become rarer."""
+        """Note a sent frame; consecutive probes become rarer."""
         self._last_try_s = now_s
         longer_s = min(PROBE_AFTER_MAX_S, self._probe_after_s * PROBE_BACKOFF)
         self._probe_after_s = longer_s if probe else PROBE_AFTER_S
@@ -134,7 +139,7 @@ class LinkEstimator:
             residual_s = abs(transfer.network_s - expected_s)
             self._deviation_s += DEVIATION_GAIN * (residual_s - self._deviation_s)
         else:
-            # As RFC 6298 begins: half of the first measurement.
+            # RFC 6298 starts with half of the first measurement.
             self._deviation_s = transfer.network_s / 2
         self._transfers.append(transfer)
         self._floor_and_rate = None
@@ -144,7 +149,7 @@ class LinkEstimator:
 def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
     size = np.array([t.payload_bytes for t in transfers])
     seconds = np.array([t.network_s for t in transfers])
-    # The prior says how calls of one size are made up, not how long they take.
+    # The prior splits the time of equally large calls into its parts; it does not set their total.
     scale = float((seconds / [PRIOR.latency_s(x, 0.0) for x in size]).min())
     faint = [scale * PRIOR.latency_s(x, 0.0) for x in _PRIOR_BYTES]
     x, y = np.append(size, _PRIOR_BYTES), np.append(seconds, faint)
@@ -152,13 +157,13 @@ def _floor_and_rate(transfers: deque[Transfer]) -> tuple[float, float]:
     mean_x, mean_y = np.average(x, weights=weight), np.average(y, weights=weight)
     slope = max(0.0, float(weight @ ((x - mean_x) * (y - mean_y)) / (weight @ (x - mean_x) ** 2)))
     floor_s = float(np.clip(mean_y - slope * mean_x, 0.0, seconds.min()))
-    # A small call's time is all round trip: it says of the rate what it weighs in a line, its size squared.
+    # Small calls are mostly round trip, so a rate sample weighs as in a line fit: by its size squared.
     rates = x / np.maximum(y - floor_s, 1e-4)
     return floor_s, max(1.0, _quantile(rates, weight * x**2, RATE_QUANTILE))
 
 
 def _quantile(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], share: float) -> float:
-    """The value below which `share` of the weight lies."""
+    """Weighted quantile: the value below which `share` of the weight lies."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(reached, share * reached[-1])])

@@ -1,4 +1,4 @@
-"""What a frame costs in each form, learnt from the frames that were sent, and what the link can carry."""
+"""What a frame costs in each form, learnt from sent frames, and what the link can carry."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from spillover.edge.link.state import LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_variant
 
 REFUSED_S = 60.0
-"""How long a cut is not used after the server had no tail for it."""
+"""How long a cut is not used after the server reported that it has no matching tail."""
 SAMPLES = 15
-"""A form's seconds are the median of so many recent calls: one that the machine held up must not decide."""
+"""Each form's times are medians of this many recent calls, so that one delayed call has no effect."""
 EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
-"""Of so many frames sent one goes in a form that was not tried for long; more while it was hardly tried."""
+"""One sent frame in so many uses a form that was not used for long; more often until it has samples."""
 NEAR = 1.3
-"""Only forms are tried again that are predicted to take at most this much more than the quickest."""
+"""Only forms with a predicted time up to this many times the quickest one's are explored."""
 _SMOOTHING = 0.2
 _PICTURES = frozenset({Action.SEND_FRAME, Action.SEND_CROPS})
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
@@ -29,9 +29,9 @@ _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
 
 @dataclass(frozen=True, slots=True)
 class PayloadCost:
-    """One form: bytes, seconds on this device and on the server; of the recent calls that used it.
+    """Recent cost of one form: bytes, seconds on the device, and seconds on the server.
 
-    The bytes of a crop are those that the whole frame would have: a crop has its share of them.
+    For a crop the bytes are those of a whole frame; `cut_to` scales them by the crop's share.
     """
 
     action: Action
@@ -43,15 +43,15 @@ class PayloadCost:
     made_s: tuple[float, ...] = ()
     served_s: tuple[float, ...] = ()
     made_at: int = 0
-    """Which frame sent was the last in this form, counted from 1."""
+    """Number of the last frame sent in this form, counted from 1."""
 
     @property
     def known(self) -> bool:
-        """Whether a frame was encoded in this form; until then its bytes are a guess."""
+        """Whether a frame was ever encoded in this form; until then the bytes are a guess."""
         return bool(self.made_s)
 
     def made(self, payload_bytes: float, make_s: float, number: int) -> "PayloadCost":
-        """After frame `number` was encoded in it."""
+        """The cost after frame `number` was encoded in this form."""
         recent = (*self.made_s, make_s)[-SAMPLES:]
         size = self.payload_bytes + _SMOOTHING * (payload_bytes - self.payload_bytes)
         return replace(
@@ -63,15 +63,15 @@ class PayloadCost:
         )
 
     def cut_to(self, crop_share: float) -> "PayloadCost":
-        """What a crop of that share of the frame costs; other forms are of the whole frame."""
+        """The cost for a crop of that share of the frame; forms of the whole frame are unchanged."""
         return self.of_bytes(self.payload_bytes * crop_share) if self.action is Action.SEND_CROPS else self
 
     def of_bytes(self, payload_bytes: float) -> "PayloadCost":
-        """What one frame of that size costs."""
+        """The cost with the given size of one frame."""
         return replace(self, payload_bytes=payload_bytes)
 
     def served(self, server_s: float) -> "PayloadCost":
-        """After the server answered one."""
+        """The cost after one more call took `server_s` seconds on the server."""
         recent = (*self.served_s, server_s)[-SAMPLES:]
         return replace(self, server_s=median_low(recent), served_s=recent)
 
@@ -81,9 +81,9 @@ def picture_forms(
     variants: Sequence[PictureVariant],
     measured: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, PayloadCost]:
-    """The usual picture, believed to be 50 kB, and the smaller variants.
+    """The usual picture, assumed to be 50 kB, and the smaller variants.
 
-    `measured` says what they keep where the configuration does not.
+    `measured` gives each variant's fidelity where the configuration does not.
     """
     by_name = {PICTURE: usual} | {variant.name: variant for variant in variants}
     unit = _PICTURE_BYTES / _relative_size(usual)
@@ -96,7 +96,7 @@ def picture_forms(
 
 
 def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
-    """Features, believed to cost what the split plan says."""
+    """Features of each cut, with the costs that the split plan predicts."""
     return {
         cut.name: PayloadCost(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity)
         for cut in cuts
@@ -112,25 +112,27 @@ def _action(variant: PictureVariant) -> Action:
 
 
 def _relative_size(variant: PictureVariant) -> float:
-    """Bytes up to a factor, as photographs of 1280 pixels have them: a guess until a frame was encoded."""
+    """Bytes up to a constant factor, from photographs 1280 pixels wide: a guess until a frame is encoded."""
     side = min(1280, variant.longest_side or 1280)
     return side * side * (0.05 + 0.4 * (variant.jpeg_quality / 100) ** 3)
 
 
 ObserveLink = Callable[[float, float], None]
-"""Takes what a call shows of the link: bytes a second (0: none come through), round trip in s; may block."""
+"""Receives one sample of the link: rate in bytes per second (0: no call succeeds) and round trip in seconds.
+It may block.
+"""
 
 
 def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
-    """Ignore it: no trace is recorded."""
+    """Ignore the sample, because no trace is recorded."""
     del rate_bytes_per_s, rtt_s
 
 
 class PayloadCostModel:
-    """The forms to choose from, the link, and what a form would cost on it now. Thread-safe.
+    """The available forms, the link estimate, and each form's predicted cost. Thread-safe.
 
-    With `features` a picture is there to choose only while the server refuses every cut, with `features_only`
-    never: the caller leaves it out of `forms`.
+    With payload `features` a picture is available only while the server refuses every cut. With
+    `features_only` it never is: the caller leaves it out of `forms`.
     """
 
     def __init__(
@@ -151,13 +153,13 @@ class PayloadCostModel:
         self._forms = dict(forms)
 
     def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0) -> LinkView:
-        """The link, and every form that may be used with its predicted latency.
+        """The link estimate, and every usable form with its predicted latency.
 
-        `crop_share` is the share of the frame that a crop would have; 0: there is none to be cut.
+        `crop_share` is the share of the frame that a crop would show; 0 means that no crop is possible.
         """
         with self._lock:
             now_s = self._clock()
-            # What is known grows old and is still the best guess; a probe will tell.
+            # An old estimate is still the best guess; the next probe updates it.
             self._estimate = self._link.estimate(now_s) or self._estimate
             estimate = replace(self._estimate, server_queue_s=server_queue_s)
             options = tuple(
@@ -177,11 +179,14 @@ class PayloadCostModel:
             return LinkView(estimate, options, self._bytes_in_flight, self._link.may_probe(now_s))
 
     def options(self) -> tuple[PayloadOption, ...]:
-        """Every form that may be used, with its predicted latency."""
+        """Every usable form with its predicted latency."""
         return self.view().options
 
     def made(self, name: str, payload_bytes: int, make_s: float, crop_share: float = 1.0) -> None:
-        """A frame was encoded in that form; the sizes of pictures that never were keep their ratio to it."""
+        """Note that a frame was encoded in that form.
+
+        Picture variants that were never encoded keep their assumed size ratio to it.
+        """
         with self._lock:
             form = self._forms.get(name)
             if form is None:
@@ -207,16 +212,16 @@ class PayloadCostModel:
             return self._bytes_in_flight
 
     def landed(self, payload_bytes: int) -> None:
-        """Register the end of a call that `departed` counted, however it ended."""
+        """Register the end, with any outcome, of a call that `departed` counted."""
         with self._lock:
             self._bytes_in_flight -= payload_bytes
 
     def answered(
         self, name: str, carried_bytes: int, network_s: float, server_s: float, *, in_time: bool = True
     ) -> None:
-        """A call in that form was answered: the time of the network alone, and the server's own.
+        """Note an answered call in that form: its network time and its server time.
 
-        `carried_bytes` is what `departed` gave.
+        `carried_bytes` is the return value of `departed`.
         """
         with self._lock:
             self._link.answered(
@@ -225,39 +230,39 @@ class PayloadCostModel:
             seen = self._seen(carried_bytes, network_s)
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = form.served(server_s)
-        self._observe(*seen)  # not under the lock: it may write to a disk
+        self._observe(*seen)  # not under the lock: it may write to disk
 
     def timed_out(self, carried_bytes: int, waited_s: float) -> None:
-        """A call was given up after so long."""
+        """Note a call that was abandoned after `waited_s` seconds."""
         self._observe(0.0, 0.0)
         with self._lock:
             self._link.timed_out(Transfer(self._clock(), carried_bytes, waited_s))
 
     def unreachable(self) -> None:
-        """A call found no server: the trace shows a link that carries nothing, and the estimate stays."""
+        """Note a call that could not connect: the trace gets rate 0, the estimate does not change."""
         self._observe(0.0, 0.0)
 
     def refused(self, name: str) -> None:
-        """The server has no tail for that cut."""
+        """Note that the server has no tail for that cut."""
         with self._lock:
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
 
     def _seen(self, carried_bytes: int, network_s: float) -> tuple[float, float]:
-        """Bytes a second and round trip of one call."""
+        """One call's rate in bytes per second and its round trip in seconds."""
         known = self._link.estimate(self._clock()) or PRIOR
         rtt_s = min(known.rtt_s, network_s)
         return carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s
 
     def _latency_s(self, estimate: LinkEstimate, form: PayloadCost) -> float:
-        # What is under way is before this frame on the link.
+        # Bytes already queued on the link are sent before this frame.
         through = replace(estimate, server_infer_s=form.server_s)
         return through.latency_s(form.payload_bytes + self._bytes_in_flight, form.make_s)
 
     def _with_due(self, options: tuple[PayloadOption, ...]) -> tuple[PayloadOption, ...]:
-        """Now and then marks one option as due to be tried: what is never used is never known better.
+        """Mark one option as due from time to time: only use gives a form new measurements.
 
-        It is the one that was used longest ago, of those that seem no worse than `NEAR` times the quickest.
+        It is the least recently used option among those within `NEAR` times the quickest.
         """
         if len(options) < 2:
             return options
@@ -293,7 +298,7 @@ def build_payload_costs(
     observe: ObserveLink = unobserved,
     measured: Mapping[str, float] = MappingProxyType({}),
 ) -> PayloadCostModel:
-    """The cost model of what this configuration can send; `measured` is that of `picture_forms`."""
+    """The cost model of what this configuration can send; `measured` is passed to `picture_forms`."""
     if config.protocol is UplinkProtocol.OIP:
         tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)

@@ -1,4 +1,4 @@
-"""The link at one moment: what the uplink and its estimator say of it to the policy."""
+"""The state of the link at one moment, which the uplink and its estimator give to the policy."""
 
 import enum
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from spillover.edge.link.estimator import PRIOR, LinkEstimate
 
 
 class BreakerPhase(enum.Enum):
-    """Whether calls may depart; see `edge.uplink.limits.Breaker`."""
+    """Whether calls may start; see `edge.uplink.limits.Breaker`."""
 
     CLOSED = "closed"
     HALF_OPEN = "half_open"
@@ -18,10 +18,10 @@ class BreakerPhase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PayloadOption:
-    """One form in which a frame may be sent now: a picture, or the features of one cut.
+    """One form in which a frame can be sent now: a picture variant, or the features of one cut.
 
-    `latency_s` is predicted from the decision to the answer; `fidelity` is the share of the cloud's answers
-    that this form keeps (1: all).
+    `latency_s` is the predicted time from the decision to the answer. `fidelity` is the share of the cloud's
+    answers that this form preserves (1: all).
     """
 
     name: str
@@ -30,40 +30,40 @@ class PayloadOption:
     latency_s: float
     fidelity: float
     encode_s: float = 0.0
-    """The part of `latency_s` that making this form takes on the device."""
+    """Part of `latency_s`: encoding on the device."""
     server_s: float = 0.0
-    """The part of `latency_s` that the server takes to answer it."""
+    """Part of `latency_s`: processing on the server."""
     measured: bool = True
-    """False while no frame was ever made in this form: then `payload_bytes` is a guess."""
+    """False until a frame was encoded in this form; `payload_bytes` is then a guess."""
     due: bool = False
-    """To be taken, if it is good enough, although another is predicted to be quicker: so that it is known."""
+    """Prefer this option over quicker ones if its fidelity suffices, so that its cost is measured again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
-    """The link as it seems, and the forms that a frame may be sent in now."""
+    """The link estimate, and the forms in which a frame can be sent now."""
 
     estimate: LinkEstimate = PRIOR
     options: tuple[PayloadOption, ...] = ()
-    """The usual form first; empty where nothing is known of any."""
+    """The usual form first; empty when no form is known."""
     bytes_in_flight: float = 0.0
     may_probe: bool = True
-    """Whether to send a frame although it looks too late: without calls nothing is learnt."""
+    """Whether to send a frame although its answer looks too late: only calls update the estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What the uplink knows of itself and of the server at one moment."""
+    """The state of the uplink and of the server at one moment."""
 
     in_flight: int = 0
-    """Frames handed over whose call has not ended."""
+    """Frames handed to the uplink whose call has not ended."""
     max_in_flight: int = 0
     pushback_left_s: float = 0.0
-    """Seconds for which the server has asked not to be called; 0 when it has not."""
+    """Seconds left of the pause that the server asked for; 0 without one."""
     server_queue_wait_s: float = 0.0
-    """The server's own estimate, from the trailing metadata of its latest answer."""
+    """The server's own estimate in seconds, from the trailing metadata of its latest answer."""
     breaker: BreakerPhase = BreakerPhase.CLOSED
     breaker_allows: bool = True
-    """Whether a call may depart now: closed, or open and due for a probe."""
+    """Whether a call may start now: the breaker is closed, or open and due for a probe."""
     view: LinkView = LinkView()
     tokens: Tokens = UNLIMITED

@@ -1,7 +1,7 @@
-"""What the link was like during a run, as a CSV that `spillover lab replay --link` plays again.
+"""Records the link during a run as a CSV file, which `spillover lab replay --link` replays.
 
-Columns: `at_s` since the first call, `rate_bytes_per_s` (0 while calls time out or find nobody), `rtt_s`. A
-line holds until the next; the last one says where the record ends.
+Columns: `at_s` since the first call, `rate_bytes_per_s` (0 while calls time out or cannot connect), `rtt_s`.
+A row holds until the next one; the last row marks the end of the recording.
 """
 
 import csv
@@ -13,11 +13,11 @@ from spillover.common.errors import ConfigError
 
 COLUMNS = ("at_s", "rate_bytes_per_s", "rtt_s")
 STEP_S = 0.5
-"""Lines are at least so far apart; of calls in between the last one counts."""
+"""Minimum interval between rows, in seconds; of the calls in between only the last is written."""
 
 
 class LinkRecorder:
-    """Writes as calls end. Thread-safe.
+    """Writes one row per call, at most one per `STEP_S`. Thread-safe.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -39,7 +39,7 @@ class LinkRecorder:
         self._last: tuple[float, float] | None = None
 
     def note(self, rate_bytes_per_s: float, rtt_s: float) -> None:
-        """A call ended."""
+        """Add the sample of a call that has ended."""
         with self._lock:
             if self._file.closed:
                 return
@@ -52,7 +52,7 @@ class LinkRecorder:
                 self._write(now_s - self._began_s, *self._last)
 
     def close(self) -> None:
-        """Say where the record ends."""
+        """Write the row that marks the end of the recording, and close the file."""
         with self._lock:
             if self._began_s is not None and self._last is not None:
                 ends_s = max(self._clock() - self._began_s, self._written_s + STEP_S)
