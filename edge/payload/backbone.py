@@ -1,4 +1,4 @@
-"""An early exit as the edge's model: its backbone's features are kept, so sending them is free."""
+"""An early exit as the edge's model: it keeps its backbone's features, so sending them needs no more run."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BackboneFeatures:
-    """Features of one picture, and where the picture lies in the network's input."""
+    """Features of one picture, and the transform from the picture to the network's input."""
 
     tensors: list[FloatArray]
     """Without batch axis, in the order of the cut's tensors."""
@@ -23,13 +23,13 @@ class BackboneFeatures:
 
 
 class BackboneWithFeatures:
-    """Answers like the model that it wraps, and remembers the features of the last `memory` pictures.
+    """Answers as the wrapped model does, and keeps the features of the last `memory` pictures.
 
-    A picture is known again by being the same array: a copy with something hidden in it is another picture,
-    and its features are never those of the original. Thread-safe.
+    Pictures are compared by array identity: a redacted copy is another picture and never gets the features of
+    the original. Thread-safe.
 
     Raises:
-        ModelError: the network has not the outputs that `info` names.
+        ModelError: the network lacks outputs that `info` names.
     """
 
     def __init__(self, model: Model, info: ExitInfo, memory: int) -> None:
@@ -44,7 +44,7 @@ class BackboneWithFeatures:
 
     @property
     def model_id(self) -> ModelId:
-        """The model's own."""
+        """Name and version of the wrapped model."""
         return self._model.model_id
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
@@ -62,6 +62,6 @@ class BackboneWithFeatures:
         return prediction, StepTimings(prepared_s - started_s, ran_s - prepared_s, done_s - ran_s)
 
     def recall(self, image: Image) -> BackboneFeatures | None:
-        """The features of that very picture, if it is among the last."""
+        """The features of that very array; None if it is not among the last `memory` pictures."""
         with self._lock:
             return next((features for kept, features in self._kept if kept() is image), None)

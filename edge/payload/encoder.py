@@ -1,4 +1,4 @@
-"""Encodes a frame in the form in which it is sent, at once or after waiting on the disk."""
+"""Encodes a frame in the form in which it is sent, now or later from the spool."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +14,11 @@ from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedT
 
 PICTURE = "picture"
 TENSOR = "tensor"
-"""Names of the forms that are no cut's features."""
+"""Names of the forms that are not a cut's features."""
 
 
 class Encoder(Protocol):
-    """Makes one form of a frame."""
+    """Encodes a frame in one form."""
 
     def encode(self, image: Image) -> Payload:
         """Encode a BGR picture (H, W, 3)."""
@@ -31,8 +31,8 @@ NO_ENCODERS: Mapping[str, Encoder] = MappingProxyType({})
 class PayloadEncoder:
     """Encodes frames as the configuration says. Thread-safe.
 
-    `encoders` are the heads by the names of their cuts, or the one for tensors. With payload `features_only`
-    every frame is encoded as features, whatever form is asked for.
+    `encoders` maps the name of each cut to its head, or holds the one tensor encoder. With payload
+    `features_only` every frame is encoded as features, whichever form is requested.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class PayloadEncoder:
         return self._config.payload is not PayloadKind.FEATURES_ONLY
 
     def check_may_leave(self, encoded_frame: EncodedFrame) -> None:
-        """Raises InvalidInputError for a picture where none may leave.
+        """Raises InvalidInputError for a picture where pixels may not leave the device.
 
-        It was spooled under a configuration that is no longer in force.
+        Such a picture was spooled under an earlier configuration.
         """
         if not self.pictures_allowed and not isinstance(encoded_frame.payload, EncodedFeatures):
             raise InvalidInputError("a picture may not leave this device: uplink.payload is features_only")
 
     def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
-        """Encode in the form `option`, or in the usual one; takes milliseconds.
+        """Encode in the form `option`, or in the usual form if it is empty; takes milliseconds.
 
-        `crop` is what a form that cuts one out sends; without it that form is of the whole frame.
+        `crop` is sent by forms that cut one out; without it, such a form encodes the whole frame.
 
         Raises:
             InvalidInputError: the frame cannot be encoded.
@@ -89,12 +89,12 @@ class PayloadEncoder:
         )
 
     def pack_to_wait(self, frame: Frame) -> EncodedFrame:
-        """Encode for the disk: as `pack`, but a picture in place of a tensor of many times its size."""
+        """Encode for the spool: as `pack`, but with a picture instead of the much larger tensor."""
         return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
 
 def encode_variant(image: Image, variant: PictureVariant, region: Region | None = None) -> EncodedImage:
-    """The picture in the form of this variant; a `region` is shrunk as much as the whole would be."""
+    """The picture in the form of this variant; a `region` is scaled by the same factor as the whole frame."""
     longest_side = variant.longest_side
     if region and longest_side:
         longest_side = max(1, round(longest_side * max(region.width, region.height) / max(image.shape[:2])))
@@ -103,12 +103,12 @@ def encode_variant(image: Image, variant: PictureVariant, region: Region | None 
 
 
 def usual_variant(config: UplinkConfig) -> PictureVariant:
-    """The picture that is sent unless the policy chooses a smaller one."""
+    """The picture variant that is sent unless the policy chooses a smaller one."""
     return PictureVariant(jpeg_quality=config.jpeg_quality, longest_side=config.longest_side)
 
 
 def as_it_waits(encoded_frame: EncodedFrame) -> EncodedFrame:
-    """A frame that could not be sent, in the form in which it waits: a tensor becomes a picture."""
+    """An unsent frame in the form in which it is spooled: a tensor becomes a picture."""
     if not isinstance(encoded_frame.payload, EncodedTensor):
         return encoded_frame
     return replace(encoded_frame, payload=encoded_frame.payload.picture(), option=PICTURE)

@@ -1,4 +1,4 @@
-"""The head of a split network on the edge: a frame in, coded features out. No pixels leave through here."""
+"""The head of a split network on the edge: encodes a frame as features. No pixels leave the device here."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from spillover.edge.payload.types import EncodedFeatures
 class FeatureEncoder:
     """Runs the head of one cut. Thread-safe, as runtimes are.
 
-    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. With a `backbone`
-    that is this very head, features that it still has are taken from there.
+    `folder` is the cloud's model folder with its split, `cut` a name in its split.yaml. If `backbone` equals
+    this head, the features that it still holds are reused.
 
     Raises:
         ModelError: the folder has no such cut, or the head is damaged or does not fit the plan.
@@ -50,7 +50,7 @@ class FeatureEncoder:
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 
     def encode(self, image: Image) -> EncodedFeatures:
-        """Preprocess a BGR frame, run the head, code what comes out.
+        """Preprocess a BGR frame, run the head, and encode its outputs.
 
         Raises:
             ModelError: the head fails.

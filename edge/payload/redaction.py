@@ -1,7 +1,7 @@
-"""Hides people, or whatever the operator names, in every picture before it leaves the device.
+"""Hides people, or other classes that the operator names, in every picture before it leaves the device.
 
-The boxes are the local model's own, all of them down to its lowest confidence: what it does not see is not
-hidden. The frame itself stays as it is; what leaves is a copy.
+It hides the local model's boxes, down to the lowest confidence. An object that the model misses is not
+hidden. Redaction works on a copy; the frame itself is unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from spillover.edge.config import RedactionConfig, RedactionStyle
 Redact = Callable[[Frame, Prediction], Frame]
 
 _BLOCKS = 6
-"""A blurred box keeps this many colours along its longer side: shape and colour of a coat, no face."""
+"""Colours that a blurred box keeps along its longer side: a coat's colour remains, a face does not."""
 
 
 def build_redaction(
@@ -28,12 +28,12 @@ def build_redaction(
     task: TaskSpec[Any],
     class_count: int | None = None,
 ) -> Redact | None:
-    """The function that hides what `config` names; None where there is nothing to hide.
+    """The function that hides the classes that `config` names; None if it names none.
 
-    `class_count` is how many classes the model has, if known.
+    `class_count` is the number of the model's classes, if known.
 
     Raises:
-        ConfigError: the model gives no boxes, or a class is none of the model's.
+        ConfigError: the model gives no boxes, or does not have a named class.
     """
     if config is None:
         return None
@@ -61,7 +61,7 @@ def build_redaction(
 
 
 def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:
-    """A number that the model may give; one that it never gives would hide nothing, in silence."""
+    """The number of a class that the model can predict; any other class would silently hide nothing."""
     if isinstance(name, int):
         if name < 0 or (count is not None and name >= count):
             known = f"0 to {count - 1}" if count is not None else "counted from 0"
@@ -73,7 +73,7 @@ def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:
 
 
 def _hide(image: Image, xyxy: tuple[float, float, float, float], style: RedactionStyle) -> None:
-    """Overwrite a box in place; it is widened to whole pixels and cut to the picture."""
+    """Overwrite a box in place, rounded outwards to whole pixels and clipped to the picture."""
     height, width = image.shape[:2]
     x0, y0 = max(0, int(np.floor(xyxy[0]))), max(0, int(np.floor(xyxy[1])))
     x1, y1 = min(width, int(np.ceil(xyxy[2]))), min(height, int(np.ceil(xyxy[3])))

@@ -1,6 +1,6 @@
-"""Pictures to the tensor that the cloud's network takes, for servers that take no pictures.
+"""Turns pictures into the input tensor of the cloud's network, for servers that accept no pictures.
 
-Only `model.yaml` of that network is read here, never the network: a device need not hold what it sends to.
+Only the network's `model.yaml` is read, so the device does not need the network itself.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,16 @@ from spillover.edge.payload.encoder import TENSOR
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
 
 _MAX_PIXELS = 100_000_000
-"""Of a picture that waited on this device's own disk."""
+"""Limit for a picture from this device's own spool."""
 
 
 class TensorEncoder:
-    """Prepares frames as the manifest of the network says, which is for `task`. Thread-safe.
+    """Prepares frames as the network's manifest says; the manifest must be for `task`. Thread-safe.
 
     Raises:
         ConfigError: the manifest cannot be used, is for another task than the edge's model, or its tensor
-            does not fit the configured datatype or message size.
+            does
+            not fit the configured datatype or message size.
     """
 
     def __init__(self, config: UplinkConfig, oip: OipConfig, task: TaskSpec[Any]) -> None:
@@ -50,11 +51,11 @@ class TensorEncoder:
             )
 
     def encode(self, image: Image) -> EncodedTensor:
-        """A BGR frame to one row of input, (1, 3, H, W) or (1, H, W, 3) by the manifest."""
+        """A BGR frame as one row of input: (1, 3, H, W) or (1, H, W, 3), as the manifest says."""
         return self._encode(image)
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """The same frame as a tensor; it may have waited on the disk as a picture.
+        """The same frame as a tensor; a spooled frame may hold a picture instead.
 
         Raises:
             InvalidInputError: it holds no picture, or a damaged one.

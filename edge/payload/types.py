@@ -10,7 +10,7 @@ from spillover.common.types import Detections, Prediction, Tensor
 
 @dataclass(frozen=True, slots=True)
 class EncodedFeatures:
-    """Features of one frame, and where it lies in the input of the network they come from; no pixels."""
+    """Encoded features plus the transform that maps reply boxes to frame pixels. Contains no pixels."""
 
     data: bytes
     head_sha256: str
@@ -19,9 +19,9 @@ class EncodedFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedTensor:
-    """One frame as a network's input (1, ...), and where it lies in it.
+    """One frame as a network's input (1, ...), and the transform from the frame to it.
 
-    `picture` makes a JPEG of what the tensor was made from: a tensor that has to wait waits as that.
+    `picture()` gives the same frame as JPEG; the spool stores that instead of the larger tensor.
     """
 
     tensor: Tensor
@@ -30,7 +30,7 @@ class EncodedTensor:
 
     @property
     def data(self) -> memoryview:
-        """The tensor's bytes."""
+        """The tensor's bytes, without a copy."""
         return self.tensor.data.cast("B")
 
 
@@ -39,10 +39,10 @@ Payload = EncodedImage | EncodedFeatures | EncodedTensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedFrame:
-    """What leaves the device for one frame, now or later: the payload, and what a reply to it needs.
+    """The payload of one frame, sent now or later, and what is needed to read the reply.
 
-    `option` names the form of the payload, as `PayloadOption.name` does. `rest` is None but for a crop: the
-    edge's boxes beside it, as `edge.payload.crops.Crop` has them.
+    `option` names the form of the payload, as `PayloadOption.name` does. `rest` is only set for a crop: the
+    edge's boxes outside it, as in `edge.payload.crops.Crop`.
     """
 
     frame_id: str
@@ -55,9 +55,9 @@ class EncodedFrame:
     rest: Detections | None = None
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
-        """The answer in pixels of the frame; that to a crop together with the edge's boxes beside it.
+        """The answer in pixels of the frame; a crop's answer gets the edge's boxes outside the crop added.
 
-        What was decoded from the outputs for a tensor is in pixels of the frame already.
+        Answers decoded from a tensor's outputs are already in pixels of the frame.
         """
         if not isinstance(self.payload, EncodedTensor):
             prediction = prediction.in_frame(self.payload.transform)

@@ -1,1 +1,1 @@
-"""Which frames go to the cloud: pure functions; clock readings and random numbers are handed in."""
+"""Which frames go to the cloud: pure functions; clock readings and random numbers are arguments."""

@@ -1,8 +1,8 @@
-"""What the edge knows of its own mistakes: random audits, and a threshold that follows them.
+"""Estimates the edge's error rate from random audits, and adapts the threshold to it.
 
-An audit is a frame sent whatever the policy says, drawn at random from all frames, so that its label (the
-cloud's answer) is an unbiased sample. The cloud's answer stands for the truth: what both get wrong stays
-unseen. A frame is kept while its score is below the threshold.
+An audit is a frame drawn at random from all frames and sent whatever the policy decides, so its label (the
+cloud's answer) is an unbiased sample. The cloud's answer counts as the truth: errors that both share stay
+undetected. A frame is kept while its score is below the threshold.
 """
 
 import math
@@ -21,11 +21,11 @@ from spillover.edge.uplink.outcome import CloudAnswer
 _log = get_logger("audits")
 
 LOG_EVERY = 50
-"""Audits between two lines of the log."""
+"""Audits between two log lines."""
 _FINITE = 1e9
-"""In place of infinity, which JSON does not have."""
+"""Replaces infinity, which JSON does not have."""
 WINDOW = 500
-"""Audits that an estimate is made from, and scores that the threshold is a quantile of."""
+"""Audits per estimate, and scores whose quantile is the threshold."""
 STEP = 0.02
 _Z = 1.96
 
@@ -41,7 +41,7 @@ class ErrorEstimate:
 
 
 class Auditor:
-    """Counts the edge's mistakes in audited frames, and moves the threshold by them. Thread-safe.
+    """Counts the edge's errors in audited frames and adapts the threshold to them. Thread-safe.
 
     An answer agrees from `agree_from` up (1 or 0 for classes, F1 of boxes of at least `report_threshold`).
     With `max_error` the threshold moves so that the share of frames kept and wrong stays there. `observe`
@@ -65,21 +65,21 @@ class Auditor:
 
     @property
     def threshold(self) -> float | None:
-        """From which score frames are sent; None leaves it to the configuration."""
+        """The score from which frames are sent; None means that the configured threshold applies."""
         if self._risk is None:
             return None
         with self._lock:
             return min(_FINITE, max(-_FINITE, self._risk.threshold))
 
     def decided(self, local: Result) -> None:
-        """A frame was decided on."""
+        """Note the local result of a frame after the policy's decision."""
         score = local.decision.score
         if self._risk is not None and score is not None:
             with self._lock:
                 self._risk.saw(score)
 
     def answered(self, local: Result, answer: CloudAnswer) -> None:
-        """The cloud has answered a frame that was sent; only audits count."""
+        """Note the cloud's answer to a frame; only audits count."""
         mark = local.decision.audit
         if mark is None:
             return
@@ -98,14 +98,14 @@ class Auditor:
                 self.tell(estimate)
 
     def close(self) -> None:
-        """Say the last estimate."""
+        """Log the last estimate."""
         with self._lock:
             estimate = self._errors.estimate()
         if estimate is not None:
             self.tell(estimate)
 
     def tell(self, estimate: ErrorEstimate) -> None:
-        """Into the log."""
+        """Log an estimate."""
         _log.info(
             "edge error",
             kept_and_wrong=round(estimate.error, 4),
@@ -117,11 +117,11 @@ class Auditor:
 
 
 class AuditedRisk:
-    """Moves the threshold so that the risk stays at `alpha` while the world drifts.
+    """Adapts the threshold so that the risk stays at `alpha` while the data drifts.
 
     After each audit the kept share q changes by step * (alpha - loss), as in adaptive conformal inference
     (Gibbs and Candes, NeurIPS 2021), and the threshold is the q-quantile of the last scores. The mean loss
-    over T audits is then within 1 / (step T) of `alpha`, however the frames are distributed.
+    over T audits is then within 1 / (step T) of `alpha`, for any sequence of frames.
     """
 
     def __init__(self, alpha: float, kept_share: float = 0.5, step: float = STEP) -> None:
@@ -131,12 +131,12 @@ class AuditedRisk:
         self._scores: deque[float] = deque(maxlen=WINDOW)
 
     def saw(self, score: float) -> None:
-        """Note the score of any frame."""
+        """Add the score of any frame to the window."""
         self._scores.append(score)
 
     @property
     def threshold(self) -> float:
-        """Frames with a lower score may be kept; -inf until scores are known."""
+        """Frames with a lower score may be kept; -inf without scores."""
         if not self._scores or self._kept_share <= 0:
             return -math.inf
         if self._kept_share >= 1:
@@ -144,19 +144,19 @@ class AuditedRisk:
         return float(np.quantile(self._scores, self._kept_share))
 
     def audited(self, *, loss: bool) -> None:
-        """A frame that was drawn at random was kept and wrong, or not."""
+        """Update the kept share after one audit; `loss` is whether the frame was kept and wrong."""
         moved = self._kept_share + self._step * (self._alpha - loss)
         self._kept_share = min(1.0 + self._step, max(-self._step, moved))
 
 
 class ErrorWindow:
-    """The last 500 audits: what the daemon reports of itself."""
+    """The last 500 audits, from which the daemon reports its error rate."""
 
     def __init__(self) -> None:
         self._losses: deque[bool] = deque(maxlen=WINDOW)
 
     def add(self, *, loss: bool) -> None:
-        """One audited frame was kept and wrong, or not."""
+        """Add one audit; `loss` is whether the frame was kept and wrong."""
         self._losses.append(loss)
 
     def estimate(self) -> ErrorEstimate | None:
@@ -166,7 +166,7 @@ class ErrorWindow:
 
 
 def wilson(events: int, count: int) -> ErrorEstimate:
-    """Share of `events` in `count` with its 95 % interval; right for few events as well."""
+    """Share of `events` in `count` with its 95 % interval, which is valid for few events too."""
     share, z2 = events / count, _Z * _Z
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))

@@ -1,4 +1,4 @@
-"""What the rules of the policy read and give back: a context, a decision, and the reasons for it."""
+"""What the rules of the policy read and return: a context, a decision, and its reason."""
 
 import enum
 import math
@@ -12,11 +12,11 @@ from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
 
 Draw = Callable[[], float]
-"""Gives the next random number, uniform in [0, 1). Handed in, so that a run can be repeated."""
+"""Returns the next random number, uniform in [0, 1). An argument, so that a run can be repeated."""
 
 
 class Reason(enum.StrEnum):
-    """Why a frame is kept or sent; these strings are in logs and records, so they stay as they are."""
+    """Why a frame is kept or sent. Logs and records contain these strings, so they must not change."""
 
     MODE = "mode"
     SCORE = "score>=threshold"
@@ -39,15 +39,18 @@ class Reason(enum.StrEnum):
 
 
 NEEDS_WHOLE = frozenset({Reason.AUDIT, Reason.EMPTY_AUDIT, Reason.MOTION, Reason.LOST_TRACK})
-"""Such a frame is sent for what the edge may have missed, so a crop around what it saw is not enough."""
+"""Reasons to send a frame for objects that the edge may have missed: a crop around its boxes would not do."""
 
 UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
-"""Reasons to send that have no gain to rank by."""
+"""Reasons to send without a gain by which the frame could be ranked."""
 
 PUT_OFF: Mapping[str, Reason] = MappingProxyType(
     {Reason.AUDIT: Reason.AUDIT_PUT_OFF, Reason.REFRESH: Reason.REFRESH_PUT_OFF}
 )
-"""Only chance or the clock asked for the cloud here: the frame may stay, and its result is not degraded."""
+"""Audits and refreshes are optional.
+
+If the link blocks them, the frame is kept and not marked edge_degraded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +58,25 @@ class Context:
     """Everything that the rules read about one frame and its moment."""
 
     time_left_s: float
-    """Until the frame's deadline."""
+    """Seconds until the frame's deadline."""
     link: LinkState
     now_s: float = 0.0
-    """Monotonic seconds, for rules that count by time."""
+    """Monotonic seconds, for rules that depend on time."""
     score: float | None = None
-    """What the scorer makes of the prediction; None where it has nothing to judge by."""
+    """The scorer's score of the prediction; None if the prediction has nothing to score."""
     threshold: float | None = None
-    """Set by audits; None leaves it to the configuration."""
+    """Set by audits; None means that the configured threshold applies."""
     surroundings: Surroundings = UNSEEN
     region: Region | None = None
-    """What a crop would show of the frame; None where no crop can be sent."""
+    """The region of the frame that a crop would show; None if no crop can be sent."""
     since_last_offload_s: float = math.inf
-    """Age of the newest frame that was sent and whose answer corrects the frames after it."""
+    """Age in seconds of the newest frame that was sent and whose answer corrects later frames."""
 
 
 class Rule(Protocol):
-    """One step of the policy: takes the decision so far, and returns it unchanged or changed.
+    """One step of the policy: takes the decision so far and returns it, changed or not.
 
-    The same decision, context and draws give the same result; a rule that ranks frames has state of its own.
+    The same decision, context and draws give the same result; only rules that rank frames have state.
     """
 
     def __call__(self, decision: Decision, context: Context) -> Decision:

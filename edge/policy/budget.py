@@ -11,11 +11,11 @@ from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import UNRANKED, Context, Reason
 
 WINDOW = 500
-"""Frames that a frame is ranked among."""
+"""Number of recent frames among which a frame is ranked."""
 
 
 class Rank:
-    """Where a value stands among the last ones: 1 is above all of them, 0 below."""
+    """Rank of a value among the last ones: 1 is above all of them, 0 below."""
 
     def __init__(self, window: int = WINDOW) -> None:
         self._window = window
@@ -30,7 +30,7 @@ class Rank:
         return (low + high) / 2 / len(self._sorted)
 
     def add(self, value: float) -> None:
-        """Take the value into the window."""
+        """Add the value to the window."""
         if len(self._order) == self._window:
             del self._sorted[bisect_left(self._sorted, self._order.popleft())]
         self._order.append(value)
@@ -39,7 +39,7 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class RankDecision:
-    """Whether a frame ranks high enough, and the numbers that decided it."""
+    """Whether a frame ranks high enough, and the numbers behind it."""
 
     send: bool
     rank: float
@@ -51,9 +51,9 @@ class RankDecision:
 class RankRule:
     """Send iff u >= 1 - 2 r n / b and the frame fits: u its rank by gain per byte, n tokens of a bucket b.
 
-    r is the share of the offered bytes that the budget pays for. A half-full bucket sends exactly the best r;
-    a full one twice as many, an empty one none. Only the order of scores matters, so a drift of their scale
-    changes nothing.
+    r is the share of the offered bytes that the budget can pay for. A half-full bucket sends exactly the best
+    r, a full one twice as many, an empty one none. Only the order of scores matters, so drift of their scale
+    has no effect.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class RankRule:
         self._offered_bytes = 0.0
 
     def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> RankDecision:
-        """Judge one frame; called for every frame, for those that are kept as well."""
+        """Judge one frame; call it for every frame, kept ones included."""
         value = gain / max(payload_bytes, 1.0)
         rank = self._rank.of(value)
         self._rank.add(value)
@@ -79,7 +79,7 @@ class RankRule:
             self._offered_bytes -= self._offered.popleft()[1]
 
     def _share(self, refill_bytes_per_s: float) -> float:
-        """Refill over the rate at which bytes have been offered; 1 until there is a rate."""
+        """Refill rate divided by the rate of offered bytes; 1 until that rate is known."""
         elapsed_s = self._offered[-1][0] - self._offered[0][0]
         offered = self._offered_bytes - self._offered[0][1]
         if elapsed_s <= 0 or offered <= 0:
@@ -88,25 +88,25 @@ class RankRule:
 
 
 Judge = Callable[[float, float, Tokens, float], RankDecision]
-"""As `RankRule.judge`: gain, bytes, tokens, seconds."""
+"""Same signature as `RankRule.judge`: gain, bytes, tokens, seconds."""
 
 
 class RankByBudget:
-    """Keeps what would be sent while other frames gain more per byte of the budget.
+    """Keeps a frame that would be sent while other frames gain more per byte of the budget.
 
-    Audits are not ranked, nor is mode `cloud_only`: they take what there is.
+    Audits and mode `cloud_only` are not ranked: they use whatever the budget has left.
     """
 
     def __init__(self, judge: Judge | None = None) -> None:
         self._judge = judge or RankRule().judge
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Rank the frame, and say how many bytes of the budget it needs."""
+        """Rank the frame, and set the bytes of the budget that it needs."""
         option = _option(decision, context.link.view.options)
         size = wire_bytes(option.payload_bytes if option else 0.0)
         tokens = context.link.tokens
         verdict = self._judge(decision.expected_gain, size, tokens, context.now_s)
-        # What was never made, or seems to exceed the bucket, is tried: sizes are learnt by making them.
+        # Sizes are only learnt by encoding: try forms never encoded, or estimated above the bucket.
         needed = min(size, tokens.bucket_bytes) if option and option.measured else 0.0
         inputs = decision.inputs | {
             "rank": verdict.rank,
@@ -125,6 +125,6 @@ class RankByBudget:
 
 
 def _option(decision: Decision, options: Sequence[PayloadOption]) -> PayloadOption | None:
-    """The form that was chosen, or the usual one."""
+    """The chosen form, or the usual one."""
     by_name = {option.name: option for option in options}
     return by_name.get(decision.payload, options[0] if options else None)

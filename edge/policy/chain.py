@@ -1,6 +1,6 @@
-"""The policy: its rules in the order in which they apply, and the list that says so at the end.
+"""The rules of the policy, and at the end the list that fixes their order.
 
-Only the rank by budget has a file of its own, `edge.policy.budget`.
+Only ranking by budget has a file of its own, `edge.policy.budget`.
 """
 
 import math
@@ -16,15 +16,15 @@ from spillover.edge.policy.base import NEEDS_WHOLE, PUT_OFF, Context, Draw, Reas
 from spillover.edge.policy.budget import RankByBudget
 
 FULL_MOTION = 0.05
-"""Share of the picture that has to change for all of the gain of motion."""
+"""Share of the picture that must change for motion to give its full gain."""
 FIDELITY_TOLERANCE = 0.02
-"""Options that keep this much less than the best are as good; the quickest of them is taken."""
+"""Options whose fidelity is this close to the best count as equal; the quickest of them is chosen."""
 NEVER_S = 1e9
-"""In place of infinity, which JSON does not have."""
+"""Replaces infinity, which JSON does not have."""
 BREAKER_LEVEL = MappingProxyType(
     {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 0.5, BreakerPhase.OPEN: 1.0}
 )
-"""The breaker's phase as a decision's input `breaker`."""
+"""The breaker's phase as the decision's input `breaker`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class EmptyRules:
 class ScoreThreshold:
     """Sends frames whose score reaches the threshold.
 
-    A missed object leaves no box behind that a score could be computed from. So a frame without reported
-    boxes gains by what moves in it and by what was there a moment ago; and where the scorer finds nothing to
-    judge by, a random share is sent all the same.
+    A missed object leaves no box from which a score could be computed. So a frame without reported boxes
+    gains by motion in the scene and by recently lost objects; if there is nothing to score, a random share is
+    sent.
     """
 
     def __init__(self, threshold: float, empty: EmptyRules, draw: Draw) -> None:
@@ -50,7 +50,7 @@ class ScoreThreshold:
         self._draw = draw
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Send by score; without one, send a share at random."""
+        """Send by score; without a score, send a random share."""
         threshold = self._threshold if context.threshold is None else context.threshold
         alarms = self._alarms(context.surroundings)
         total = (context.score or 0.0) + sum(alarms.values())
@@ -70,7 +70,7 @@ class ScoreThreshold:
         )
 
     def _alarms(self, seen: Surroundings) -> dict[Reason, float]:
-        """Gains of a frame without reported boxes, by what speaks for them."""
+        """Gains of a frame without reported boxes, by their reason."""
         if not seen.empty:
             return {}
         gains = {
@@ -98,15 +98,15 @@ class ScoreThreshold:
 
 
 class ChoosePayload:
-    """Says in which form a frame is sent: the quickest of those that are good enough and in time."""
+    """Chooses the form in which a frame is sent: the quickest that is good enough and in time."""
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Choose for a frame that is to be sent; leave any other as it is."""
+        """Choose a form for a frame that is to be sent; return any other decision unchanged."""
         return in_form(decision, context)
 
 
 def in_form(decision: Decision, context: Context) -> Decision:
-    """A decision to send, with the form that suits the moment; any other decision as it is."""
+    """A decision to send, with the form that suits the moment; any other decision unchanged."""
     everything = context.link.view.options
     whole = decision.reason in NEEDS_WHOLE
     options = [option for option in everything if not (whole and option.action is Action.SEND_CROPS)]
@@ -127,11 +127,11 @@ def in_form(decision: Decision, context: Context) -> Decision:
 def choose_payload(
     options: Sequence[PayloadOption], time_left_s: float, left_bytes: float = math.inf
 ) -> PayloadOption:
-    """The quickest option among those that keep nearly as much as the best which is in time.
+    """The quickest option among those in time whose fidelity is close to the best of them.
 
-    `left_bytes` is what a byte budget has left; options that it does not cover count only if it covers none.
-    When none is in time the quickest of all is taken: its answer may still come as a revision. An option that
-    is due to be tried goes before quicker ones, but never before better ones, nor when it would be late.
+    `left_bytes` is the balance of the byte budget; options that exceed it only count if all do. If no option
+    is in time, the quickest one is chosen: its answer may still come as a revision. An option that is due to
+    be tried precedes quicker ones, but not options of higher fidelity, and never when it would be late.
     """
     options = [option for option in options if wire_bytes(option.payload_bytes) <= left_bytes] or options
     in_time = [option for option in options if option.latency_s <= time_left_s]
@@ -143,7 +143,7 @@ def choose_payload(
 
 
 def _option_inputs(options: Sequence[PayloadOption]) -> dict[str, float]:
-    """Every number of every form, so that the choice can be made again; flags only where they are set."""
+    """Every number of every form, so that the choice can be replayed; flags only where they are set."""
     inputs: dict[str, float] = {}
     for option in options:
         name = option.name
@@ -163,7 +163,7 @@ def _option_inputs(options: Sequence[PayloadOption]) -> dict[str, float]:
 
 
 class Refresh:
-    """Sends what would be kept once the newest frame that was sent is `refresh_s` seconds old.
+    """Sends a frame that would be kept once the newest sent frame is `refresh_s` seconds old.
 
     A cloud answer that corrects later frames has to be fresh.
     """
@@ -172,7 +172,7 @@ class Refresh:
         self._refresh_s = refresh_s
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Send by the clock."""
+        """Send if the newest sent frame is too old."""
         since_s = min(context.since_last_offload_s, NEVER_S)
         inputs = decision.inputs | {"since_last_offload_s": since_s, "refresh_s": self._refresh_s}
         if decision.action is not Action.KEEP or since_s < self._refresh_s:
@@ -184,7 +184,7 @@ class Refresh:
 class Audit:
     """Marks a random share of all frames, and sends those of them that would be kept.
 
-    Drawn whatever the other rules say, so that the edge's mistakes can be counted without bias.
+    The draw does not depend on other rules, so it gives an unbiased estimate of the edge's error rate.
     """
 
     def __init__(self, share: float, draw: Draw) -> None:
@@ -192,7 +192,7 @@ class Audit:
         self._draw = draw
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Draw, mark and send."""
+        """Draw; mark and send the frame if it is drawn."""
         draw = self._draw()
         decision = replace(
             decision, inputs=decision.inputs | {"audit_draw": draw, "audit_share": self._share}
@@ -207,17 +207,17 @@ class Audit:
 
 
 class LinkGuard:
-    """Turns "send" into "keep" or "spool" while the link cannot take the frame, and says why.
+    """Turns "send" into "keep" or "spool" while the link cannot take the frame, and gives the reason.
 
-    With `spool_from` a frame whose expected gain reaches it waits on the disk for a late answer, and so does
-    every audit of an empty frame; without it nothing does.
+    With `spool_from`, frames whose expected gain reaches it wait in the spool for a late answer, as does
+    every audit of an empty frame; without it no frame does.
     """
 
     def __init__(self, spool_from: float | None = None) -> None:
         self._spool_from = spool_from
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
-        """Let the frame go, or hold it back for the first obstacle."""
+        """Let the frame pass, or hold it back for the first obstacle."""
         link = context.link
         inputs = decision.inputs | {"breaker": BREAKER_LEVEL[link.breaker]}
         if decision.action is Action.KEEP:
@@ -262,7 +262,7 @@ class LinkGuard:
 
 
 def first_obstacle(decision: Decision, context: Context) -> Reason | None:
-    """The first of the things that forbid the call now; None where nothing does."""
+    """The first reason why the call may not start now; None if there is none."""
     link, left_s = context.link, context.time_left_s
     obstacles = {
         Reason.NO_TIME: left_s <= 0,
@@ -270,14 +270,14 @@ def first_obstacle(decision: Decision, context: Context) -> Reason | None:
         Reason.BREAKER_OPEN: not link.breaker_allows,
         Reason.IN_FLIGHT_CAP: link.in_flight >= link.max_in_flight,
         Reason.TOO_SLOW: decision.predicted_latency_s > left_s and not _probes(link),
-        # The uplink pays for what leaves; this only spares it the encoding.
+        # The uplink charges the budget; this check only avoids encoding in vain.
         Reason.OVER_BUDGET: decision.needed_bytes > link.tokens.left_bytes,
     }
     return next((reason for reason, forbids in obstacles.items() if forbids), None)
 
 
 def _probes(link: LinkState) -> bool:
-    """Whether a frame may leave to find out how fast the link is now."""
+    """Whether a frame may be sent to measure the link again."""
     return link.breaker is not BreakerPhase.CLOSED or (link.view.may_probe and not link.in_flight)
 
 
@@ -286,26 +286,26 @@ ORDER: tuple[type[Rule], ...] = (
     ChoosePayload,  # in which form would the frame be sent
     RankByBudget,  # do other frames gain more per byte of the budget
     Refresh,  # is the last answer that corrects later frames too old
-    Audit,  # is the frame drawn to compare both answers
+    Audit,  # is the frame drawn for an audit
     LinkGuard,  # can the link take it now
 )
-"""The order of the rules, written here alone. Daemon, replay and simulated edges all follow it."""
+"""The order of the rules, defined only here. Daemon, replay and simulated edges all use it."""
 
 KEEP_ALL = Decision(Action.KEEP, Reason.MODE)
 SEND_ALL = Decision(Action.SEND_FRAME, Reason.MODE)
-"""What a mode decides before the first rule: `edge_only` has no rule, `cloud_only` does not score."""
+"""The decision before the first rule in some modes: `edge_only` has no rules, `cloud_only` no score."""
 
 
 def no_score(prediction: Prediction) -> None:
-    """The score of modes that decide without one."""
+    """None, for modes that decide without a score."""
     del prediction
 
 
 class Policy:
     """Decides on one frame at a time: `start`, changed by each of `rules` in `ORDER`.
 
-    `score` reads a prediction and gives how much the cloud's answer could add, or None; the rules themselves
-    see numbers only.
+    `score` maps a prediction to how much the cloud's answer could add, or None; the rules themselves see only
+    numbers.
 
     Raises:
         ValueError: a rule is not one of `ORDER`.
@@ -322,7 +322,10 @@ class Policy:
         self.score = score
 
     def decide(self, context: Context) -> Decision:
-        """Keep or send, and why. Called for every frame: rules that rank learn from those that stay, too."""
+        """Keep or send, and why.
+
+        Called for every frame, because ranking rules also learn from kept frames.
+        """
         decision = self._start
         for rule in self._rules:
             decision = rule(decision, context)

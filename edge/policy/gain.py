@@ -29,9 +29,9 @@ Features = npt.NDArray[np.float64]
 
 TOP = 5
 FEW_CLASSES = 100
-"""Up to so many classes each has features of its own; for more there are never enough pictures."""
+"""Up to this many classes, each has its own features; with more there are too few pictures for each."""
 RUNS = 20
-"""Of neighbouring class numbers: with many classes, what stands for the kind of thing that is seen."""
+"""Groups of neighbouring class numbers, which replace classes when there are many."""
 COUNTED = (0.03, 0.1, 0.3)
 _TINY = 1e-6
 
@@ -39,21 +39,21 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class EdgeSide(Section, frozen=True):
-    """What predicts on the edge: a gain that was fitted to one of these means nothing for another."""
+    """The edge's model and settings: a gain fitted to one model is not valid for another."""
 
     model: str
     """`name@version`."""
     sha256: str
-    """Of the network."""
+    """SHA-256 of the network."""
     confidence_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    """Detections: boxes of less confidence are not seen."""
+    """Detection: boxes of lower confidence are ignored."""
     calibration: Calibration | None = None
-    """Detections: `output.calibration` of its model.yaml."""
+    """Detection: `output.calibration` of the model's model.yaml."""
     multi_view: MultiViewConfig | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, multi_view: MultiViewConfig | None = None) -> "EdgeSide":
-        """An edge with the model of this manifest."""
+        """The settings of an edge with the model of this manifest."""
         output, name = manifest.output, f"{manifest.name}@{manifest.version}"
         return cls(name, manifest.sha256, output.confidence_threshold, output.calibration, multi_view)
 
@@ -72,29 +72,29 @@ class GainFile(Section, frozen=True):
     bias: float
     pictures: int
     data_sha256: str
-    """Of the pictures it was fitted on, so that nobody scores it on the same ones by mistake."""
+    """SHA-256 of the pictures it was fitted on, so that it is not evaluated on the same ones by mistake."""
     class_weight: tuple[float, ...] = ()
-    """Detections: what a box of each class counts."""
+    """Detection: weight of a box of each class."""
     fidelity: dict[str, float] = msgspec.field(default_factory=dict)
-    """By name of the picture variant, the share of the cloud's answers that stay as they are."""
+    """Picture variant -> share of the cloud's answers that it leaves unchanged."""
     gain_quantiles: tuple[float, ...] = ()
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureSettings:
-    """What features depend on besides the prediction; each task uses its part."""
+    """Inputs of the features besides the prediction; each task uses some of them."""
 
     classes: int
     temperature: float
     class_weight: Features
-    """Of detections, (classes,): what a box of each class counts."""
+    """Detection, (classes,): weight of a box of each class."""
     seen_from: float
-    """Of detections: boxes of less confidence are not seen."""
+    """Detection: boxes of lower confidence are ignored."""
 
 
 class GainModel:
-    """Predicts the gain of one picture; same task and classes as the model it was fitted for.
+    """Predicts the gain of one picture; needs the task and classes of the model it was fitted for.
 
     Raises:
         ConfigError: the file's lists do not fit its features.
@@ -126,10 +126,10 @@ class GainModel:
             raise ConfigError(f"{path}: not a gain file: {error}") from error
 
     def check_fits(self, edge: EdgeSide) -> None:
-        """Refuse an edge that differs from the one that this was fitted to.
+        """Refuse an edge that differs from the one that the file was fitted to.
 
         Raises:
-            ConfigError: naming the file and the first key that differs.
+            ConfigError: names the file and the first key that differs.
         """
         for key in EdgeSide.__struct_fields__:
             fitted, found = getattr(self.file.edge, key), getattr(edge, key)
@@ -145,17 +145,17 @@ class GainModel:
         return float(z @ self._weights) + self.file.bias
 
     def features(self, prediction: Prediction) -> Features:
-        """The features that the weights belong to."""
+        """The features to which the weights apply."""
         return FEATURES[self.file.task](prediction, self._settings)
 
 
 def classification_features(prediction: Classification, classes: int, temperature: float) -> Features:
-    """The shape of the distribution at `temperature` (Guo et al., ICML 2017), and with few classes, which.
+    """Shape of the distribution at `temperature` (Guo et al., ICML 2017); with few classes also the class.
 
-    With more than 100 classes the best probability, the margin, the entropy, and the sums over 20 equal
-    runs of class numbers: ImageNet's order follows WordNet, so that a run is birds, or dogs. Otherwise the
+    With more than 100 classes: the best probability, the margin, the entropy, and the sums over 20 equal
+    groups of class numbers (ImageNet's order follows WordNet, so a group is birds, or dogs). Otherwise: the
     top five probabilities and their logarithms, margin in both, entropy, sum of squares, the probability of
-    each class, and the best one as one-hot.
+    each class, and the best class as one-hot.
     """
     probability = tempered(prediction.probability, temperature)
     top = np.zeros(TOP)
@@ -170,12 +170,12 @@ def classification_features(prediction: Classification, classes: int, temperatur
 
 
 def detection_features(prediction: Detections, class_weight: Features, seen_from: float) -> Features:
-    """How many boxes, how doubtful they are, and how rare what they show is.
+    """Number of boxes, their uncertainty, and the rarity of their classes.
 
     Mean average precision weighs classes alike, so a box of a rare class is worth more: `class_weight`
     (classes,) says how much. Logarithms of the sums of c, c(1-c) and c^2 and of weighted counts from three
-    confidences up; roots of the weighted sums of c and c(1-c). Boxes of classes without a weight count
-    nothing, nor do those below `seen_from`.
+    confidences up; roots of the weighted sums of c and c(1-c). Boxes of classes without a weight are ignored,
+    as are those below `seen_from`.
     """
     known = (prediction.class_id < class_weight.size) & (prediction.confidence >= seen_from)
     c, class_id = prediction.confidence[known].astype(np.float64), prediction.class_id[known]
@@ -186,7 +186,7 @@ def detection_features(prediction: Detections, class_weight: Features, seen_from
 
 
 def tempered(probability: npt.NDArray[np.floating], temperature: float) -> Features:
-    """The softmax as it would be if logits were divided by `temperature`."""
+    """The softmax that results if the logits are divided by `temperature`."""
     scaled = np.log(np.maximum(probability.astype(np.float64), 1e-12)) / temperature
     exponent = np.exp(scaled - scaled.max())
     softened: Features = exponent / exponent.sum()
@@ -222,4 +222,4 @@ FEATURES: Mapping[str, Callable[[Prediction, FeatureSettings], Features]] = Mapp
         ),
     }
 )
-"""By task; for one that is not here there is no `expected_gain`."""
+"""Feature function of each task; other tasks have no `expected_gain`."""

@@ -1,7 +1,7 @@
-"""Scores of a prediction: how much the cloud's answer could add, and where in the frame it could.
+"""Scores of a prediction: how much the cloud's answer could add, and in which region of the frame.
 
-A higher score is always more to gain. The workbench draws its curves from the same table of scorers; a task
-without a scorer there is scored by `doubt`.
+A higher score always means more to gain. The workbench draws its curves from the same table of scorers; tasks
+without a scorer use `doubt`.
 """
 
 import math
@@ -17,11 +17,13 @@ from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Image, Prediction, Region
 
 MARGIN = 0.2
-"""Widens a region by this share of itself, on every side: what is around a thing helps to tell it."""
+"""Widens a region by this share on every side, because context helps to recognise an object."""
 LEAST_SIDE = 0.5
-"""Of the frame's shorter side; in a smaller region things would look larger than any in training did."""
+"""Minimum side of a region, as a share of the frame's shorter side; in a smaller one objects would look
+larger than in training.
+"""
 MOST_SHARE = 0.7
-"""Of the frame's pixels; a larger region saves too little for what is lost beside it."""
+"""Maximum region, as a share of the frame's pixels; a larger one saves too little for what it loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class ScoreSettings:
     """Numbers that scores of detections depend on.
 
     Boxes count as detected from `report_threshold` up; `band` is the distance from it within which a box is
-    in doubt. Boxes below the report threshold are there to be seen only when the model's own
-    `confidence_threshold` is lower.
+    doubtful. There are boxes below the report threshold only if the model's own `confidence_threshold` is
+    lower.
     """
 
     report_threshold: float = 0.5
@@ -39,13 +41,13 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A named score; `task` names the task whose predictions it is for."""
+    """A named score; `task` names the task whose predictions it scores."""
 
     task: str
     function: Callable[[Prediction, ScoreSettings], float | None]
 
     def __call__(self, prediction: Prediction, settings: ScoreSettings | None = None) -> float | None:
-        """The score, or None where there is nothing in the picture to judge by."""
+        """The score, or None if the prediction has nothing to score."""
         return self.function(prediction, settings or ScoreSettings())
 
 
@@ -72,7 +74,7 @@ def entropy(prediction: Prediction, _: ScoreSettings) -> float:
 
 
 def doubt(prediction: Prediction, _: ScoreSettings) -> float:
-    """One less the confidence of the surest part: for tasks without a score of their own."""
+    """`1 - c` with c the highest confidence, for tasks without a scorer."""
     return 1.0 - prediction.top_confidence
 
 
@@ -98,9 +100,9 @@ def doubtful(detections: Detections, settings: ScoreSettings) -> npt.NDArray[np.
 
 
 def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSettings) -> Region | None:
-    """The region around the boxes in doubt, those that `near_threshold` counts, within the frame (H, W, 3).
+    """The region around the doubtful boxes that `near_threshold` counts, within the frame (H, W, 3).
 
-    None without such a box, and where the region would be nearly the whole frame.
+    None without such a box, and if the region would be nearly the whole frame.
     """
     seen = prediction.boxes
     if seen is None or not len(boxes := seen[doubtful(seen, settings)].xyxy):
@@ -114,7 +116,7 @@ def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSetting
 
 
 def _widened(low: float, high: float, least: int, limit: int) -> tuple[int, int]:
-    """The stretch with its margins, at least so long, moved and cut to lie within 0 and `limit`."""
+    """The interval with its margins, at least `least` long, moved and clipped to lie within 0 and `limit`."""
     grow = max(MARGIN * (high - low), (least - (high - low)) / 2)
     begin, end = math.floor(low - grow), math.ceil(high + grow)
     if begin < 0:
