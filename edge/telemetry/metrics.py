@@ -1,7 +1,7 @@
-"""What happens to frames: counted for Prometheus and for the log, and reported to the sinks.
+"""Counts frame events for Prometheus and for the log, and reports them to the sinks.
 
 Every captured frame ends once: `frames_captured` is the sum of `frames` over the endings and `frames_dropped`
-over the reasons, plus the few that are still in process.
+over the reasons, plus the few frames in process.
 """
 
 import enum
@@ -28,7 +28,7 @@ Put = Callable[[Result | Event], DeliveryAck]
 
 
 class FrameEvents:
-    """Counts what every stage reports and passes it on to the sinks by `put`. Thread-safe; never blocks."""
+    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks."""
 
     def __init__(self, metrics: "Metrics", put: Put) -> None:
         self._metrics = metrics
@@ -39,7 +39,7 @@ class FrameEvents:
         self.late(result)
 
     def late(self, result: Result) -> DeliveryAck:
-        """A spooled frame got its revision; the spool forgets the frame once a sink has stored that."""
+        """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
         return self._put(result)
 
@@ -53,7 +53,7 @@ class FrameEvents:
         self.emit(EventKind.DROPPED, frame_id=frame.frame_id, sequence=frame.sequence, reason=reason)
 
     def unreadable(self) -> None:
-        """A picture was damaged, so there is no frame of it."""
+        """A picture was damaged, so it gives no frame."""
         self._metrics.unreadable()
 
     def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
@@ -66,16 +66,16 @@ class FrameEvents:
         self._metrics.call(status, payload_bytes, kind)
 
     def breaker(self, phase: BreakerPhase) -> None:
-        """The circuit breaker changed its phase."""
+        """A call ended without evidence about the link; a probe is repeated after an equal pause."""
         self._metrics.breaker(phase)
         self.emit(EventKind.BREAKER, phase=phase.value)
 
     def spooled(self, fate: Fate, frame_id: str) -> None:
-        """The spool accepted a frame, or a frame left it; the spool itself counts them."""
+        """The spool accepted a frame, or a frame left it; the spool counts these itself."""
         self.emit(EventKind.SPOOL, frame_id=frame_id, fate=fate.value)
 
     def refused(self, refusal: Refusal) -> None:
-        """The spool did not accept a frame that is worth a late answer."""
+        """The spool refused a frame that should get a late answer."""
         self._metrics.spool_refused(refusal)
 
     def emit(self, kind: EventKind, **fields: str | int | float) -> None:
@@ -86,7 +86,7 @@ class FrameEvents:
 class Metrics:
     """The counters of one daemon, in a registry of their own. Thread-safe.
 
-    Labels of what is counted for every frame are looked up once: a lookup costs more than a count.
+    Label lookups for per-frame counters are done once, because a lookup costs more than a count.
     """
 
     def __init__(self) -> None:
@@ -124,24 +124,27 @@ class Metrics:
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
 
     def captured(self) -> None:
-        """A frame got its number."""
+        """Count a captured frame."""
         self._captured.inc()
 
     @property
     def frames_captured(self) -> int:
-        """How often `captured` was called; asks nothing else, as `summary` asks the spool."""
+        """How often `captured` was called.
+
+        Reads only this counter, while `summary` also reads the spool's.
+        """
         return int(next(sample.value for family in self._captured.collect() for sample in family.samples))
 
     def dropped(self, reason: str, count: int = 1) -> None:
-        """Frames will have no result."""
+        """Count frames that get no result."""
         self._dropped.labels(reason).inc(count)
 
     def unreadable(self) -> None:
-        """A picture was skipped."""
+        """Count a picture that could not be read."""
         self._unreadable.inc()
 
     def result(self, result: Result) -> None:
-        """A result was given."""
+        """Count a revision, or a first result with its latency."""
         if result.revision:
             self._revisions.inc()
             return
@@ -149,29 +152,29 @@ class Metrics:
         self._latency[result.answered_by].observe(result.timings.total_s)
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
-        """A frame handed to the uplink came to its end."""
+        """Count the end of a call to the cloud, and its bytes."""
         self._calls.labels(status).inc()
         if payload_bytes:
             self._bytes.labels(kind).inc(payload_bytes)
 
     def breaker(self, phase: BreakerPhase) -> None:
-        """The breaker changed."""
+        """Set the breaker's phase."""
         _mark(self._breaker, phase)
 
     def camera(self, state: CameraState) -> None:
-        """The camera's state changed."""
+        """Set the camera's state."""
         _mark(self._camera, state)
 
     def spool_refused(self, refusal: Refusal) -> None:
-        """The spool did not accept a frame."""
+        """Count a frame that the spool refused."""
         self._spool_refused.labels(refusal.value).inc()
 
     def watch_spool(self, state: Callable[[], SpoolState]) -> None:
-        """Ask `state` for the spool's counters whenever the metrics are read."""
+        """Read the spool's counters from `state` on each scrape."""
         self.registry.register(SpoolCollector(state))
 
     def watch_certificate(self, days_left: Callable[[], float]) -> None:
-        """Ask `days_left` for the days until the device's certificate ends whenever the metrics are read."""
+        """Read the days until the device's certificate expires from `days_left` on each scrape."""
         gauge = Gauge(
             f"{_PREFIX}certificate_days_left",
             "Days until this device's certificate ends.",
@@ -180,25 +183,25 @@ class Metrics:
         gauge.set_function(days_left)
 
     def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
-        """Ask for what is left of the byte budget, and what was charged to it, whenever metrics are read."""
+        """Read the byte budget's balance and the bytes charged to it on each scrape."""
         text = "Bytes that may leave now."
         Gauge(f"{_PREFIX}budget_left_bytes", text, registry=self.registry).set_function(left_bytes)
         text = "Bytes charged to the budget, headers and connections included."
         Gauge(f"{_PREFIX}budget_charged_bytes", text, registry=self.registry).set_function(charged_bytes)
 
     def edge_error(self, estimate: ErrorEstimate) -> None:
-        """An audit was answered."""
+        """Set the error estimate, which an answered audit has changed."""
         bounds = (estimate.error, estimate.low, estimate.high)
         for bound, value in zip(_BOUNDS, bounds, strict=True):
             self._edge_error.labels(bound).set(value)
         self._audits.inc()
 
     def result_dropped(self, sink: str, reason: str) -> None:
-        """A sink did not get a result."""
+        """Count a result that a sink did not get."""
         self._results_dropped.labels(sink, reason).inc()
 
     def event_dropped(self, sink: str, reason: str) -> None:
-        """A sink did not get an event."""
+        """Count an event that a sink did not get."""
         self._events_dropped.labels(sink, reason).inc()
 
     def summary(self) -> dict[str, int]:
@@ -230,7 +233,7 @@ def _key(name: str, labels: dict[str, str]) -> str:
 
 
 class SpoolCollector(Collector):
-    """The spool's counters, all of one moment: `state` is read once a scrape, so they always add up.
+    """The spool's counters, all of one moment: `state` is read once per scrape, so the sums always match.
 
     `recovered` plus the fate `accepted` is the sum of the other fates plus `pending`.
     """

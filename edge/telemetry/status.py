@@ -1,4 +1,4 @@
-"""What a running daemon has counted, read from its metrics endpoint, with the sums that must hold."""
+"""A running daemon's counters, read from its metrics endpoint, with the sums that must hold."""
 
 import urllib.error
 import urllib.request
@@ -24,17 +24,17 @@ class Status:
 
     captured: int
     avoided: int
-    """Answered by the edge alone: nothing was sent."""
+    """Frames answered by the edge alone: nothing was sent."""
     on_time: int
-    """Answered by the cloud within the deadline."""
+    """Frames answered by the cloud within the deadline."""
     degraded: int
-    """Answered by the edge although the cloud's answer was wanted."""
+    """Frames answered by the edge although the policy asked for the cloud."""
     dropped: dict[str, int]
     under_way: int
     late: int
-    """Cloud answers that came as revisions."""
+    """Cloud answers that arrived as revisions."""
     attempted: int
-    """Frames handed to the uplink, those from the disk included."""
+    """Frames given to the uplink, those from the spool included."""
     sent: int
     """Calls that left the device, second tries included."""
     failed: dict[str, int]
@@ -46,24 +46,24 @@ class Status:
     spool_fates: dict[str, int]
     spool_refused: dict[str, int]
     results_lost: int
-    """Results that a sink did not take."""
+    """Results that a sink did not accept."""
     breaker: str
     camera: str
     audits: int = 0
     edge_error: dict[str, float] = field(default_factory=dict)
     """Share of all frames kept and wrong: `estimate`, `low` and `high`; empty before the first audit."""
     budget_left_bytes: float | None = None
-    """What the byte budget would let leave now; None without one."""
+    """Balance of the byte budget in bytes; None without one."""
     budget_charged_bytes: float | None = None
     balances: bool = field(default=True)
-    """Whether both sums hold; frames that are between two counters at the moment are allowed for."""
+    """Whether both sums hold, apart from frames that are between two counters at the moment."""
 
 
 def read_status(address: str) -> Status:
-    """Ask the daemon whose endpoint is at `address`, `host:port`.
+    """Read the status from the metrics endpoint at `address`, `host:port`.
 
     Raises:
-        UnavailableError: nobody answers there.
+        UnavailableError: no server answers there.
     """
     try:
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as page:
@@ -74,7 +74,7 @@ def read_status(address: str) -> Status:
 
 
 def to_status(text: str) -> Status:
-    """The status that a page of metrics tells."""
+    """Parse the text of a metrics page."""
     numbers = _Numbers(text)
     endings = numbers.by("frames_total", "ending")
     dropped = numbers.by("frames_dropped_total", "reason")
@@ -115,7 +115,7 @@ def to_status(text: str) -> Status:
 
 
 def to_text(status: Status) -> str:
-    """For people."""
+    """Format the status for people."""
     on_time_share = status.on_time / max(1, status.captured)
     lines = [
         f"frames     {status.captured} captured = {status.avoided} edge + {status.on_time} cloud in time "
@@ -170,19 +170,19 @@ class _Numbers:
         ]
 
     def one(self, name: str) -> int:
-        """A number without labels; 0 when it is not there."""
+        """A number without labels; 0 if it is absent."""
         return int(next((value for known, _, value in self._samples if known == name), 0))
 
     def maybe(self, name: str) -> float | None:
-        """A number without labels, if it is there."""
+        """A number without labels; None if it is absent."""
         return next((value for known, _, value in self._samples if known == name), None)
 
     def labelled(self, name: str, label: str) -> dict[str, float]:
-        """Numbers by the value of a label, as they are."""
+        """Numbers by the value of a label, unrounded."""
         return {labels[label]: value for known, labels, value in self._samples if known == name}
 
     def by(self, name: str, label: str) -> dict[str, int]:
-        """Numbers by the value of a label; zeros are left out."""
+        """Numbers by the value of a label, without zeros."""
         return {
             labels.get(label, ""): int(value)
             for known, labels, value in self._samples
@@ -190,9 +190,9 @@ class _Numbers:
         }
 
     def sum(self, name: str) -> int:
-        """All samples of a name together."""
+        """Sum of all samples of a name."""
         return sum(int(value) for known, _, value in self._samples if known == name)
 
     def state(self, name: str, label: str) -> str:
-        """The label's value whose sample is 1."""
+        """The label value whose sample is 1; `unknown` without one."""
         return next((labels[label] for known, labels, v in self._samples if known == name and v), "unknown")

@@ -1,1 +1,1 @@
-"""The way to the cloud: one channel, one unary call a frame."""
+"""The uplink to the cloud: one channel, one unary call per frame."""

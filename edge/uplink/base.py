@@ -1,4 +1,4 @@
-"""What an uplink is, and the one for a daemon without a cloud."""
+"""The uplink interface, and an implementation for a daemon without a cloud."""
 
 from typing import Protocol
 
@@ -11,10 +11,10 @@ from spillover.edge.uplink.outcome import CallFailure, CallOutcome, ReplyHandler
 
 
 class Uplink(Protocol):
-    """Takes frames to the cloud. Only `deliver`, `wait_until_ready` and `stop` block. Thread-safe."""
+    """Sends frames to the cloud. Only `deliver`, `wait_until_ready` and `stop` block. Thread-safe."""
 
     def link(self, crop_share: float = 0.0) -> LinkState:
-        """What is known about the link now; `crop_share` is that of `PayloadCostModel.view`."""
+        """The state of the link now; `crop_share` is passed to `PayloadCostModel.view`."""
         ...
 
     def send(
@@ -27,35 +27,35 @@ class Uplink(Protocol):
     ) -> None:
         """Encode and send `frame`; `handler` is completed exactly once, whatever happens. Never raises.
 
-        `deadline_s` is on the clock of `time.monotonic`. `option` names the form to send, empty the usual
-        one; `crop` is what a form that cuts out a crop sends.
+        `deadline_s` is on the clock of `time.monotonic`. `option` names the form to send, or is empty for the
+        usual one; `crop` is the crop for forms that send one.
         """
         ...
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
-        """Send a frame from the spool and wait for the outcome, about `timeout_s` seconds at most."""
+        """Send a frame from the spool and wait for the outcome, at most about `timeout_s` seconds."""
         ...
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Wait until a frame may be sent, at most `timeout_s` seconds; tell whether it may.
+        """Wait at most `timeout_s` seconds until a frame may be sent; tell whether it may.
 
-        For sources that set no pace.
+        For sources without a frame rate, such as folders and files.
         """
         ...
 
     def stop(self, deadline_s: float) -> bool:
-        """Cancel what is under way; tell whether everything ended by `deadline_s` (`time.monotonic`).
+        """Cancel calls in flight; tell whether everything ended by `deadline_s` (`time.monotonic`).
 
-        What has not ended is left behind and named in the log. A frame sent afterwards fails at once.
+        Parts that have not ended are abandoned and logged by name. Frames sent after `stop` fail at once.
         """
         ...
 
 
 class NoUplink:
-    """Mode `edge_only`: every frame fails at once. It keeps gRPC out of the process."""
+    """The uplink of mode `edge_only`: every frame fails at once. It keeps gRPC out of the process."""
 
     def link(self, crop_share: float = 0.0) -> LinkState:
-        """Nothing in flight, no room."""
+        """A link with no calls in flight and no room for any."""
         del crop_share
         return LinkState()
 
@@ -67,21 +67,21 @@ class NoUplink:
         option: str = "",
         crop: Crop | None = None,
     ) -> None:
-        """Fail at once."""
+        """Complete `handler` with the failure NO_UPLINK."""
         del frame, deadline_s, option, crop
         handler.complete(CallFailure(CallStatus.NO_UPLINK))
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
-        """Fail at once."""
+        """Return the failure NO_UPLINK."""
         del encoded_frame, timeout_s
         return CallFailure(CallStatus.NO_UPLINK)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Return at once."""
+        """Return at once: frames fail without waiting."""
         del timeout_s
         return True
 
     def stop(self, deadline_s: float) -> bool:
-        """Nothing runs."""
+        """True: there is nothing to stop."""
         del deadline_s
         return True

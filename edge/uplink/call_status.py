@@ -1,12 +1,12 @@
-"""How a call to the cloud can end without an answer, and what each end means: one table for the edge."""
+"""The ways in which a call can end without an answer, and what each implies: one table for the edge."""
 
 import enum
 from dataclasses import dataclass
 
 OK = "ok"
-"""Label of an answered call where calls are counted by their status."""
+"""Metrics label of an answered call."""
 RETRIED = "retried"
-"""Label of a call that failed and was made a second time; the second one has its own status."""
+"""Metrics label of a call that failed and was repeated; the second call has its own status."""
 
 
 class LinkSignal(enum.Enum):
@@ -15,14 +15,14 @@ class LinkSignal(enum.Enum):
     GOOD = "good"
     BAD = "bad"
     NOTHING = "nothing"
-    """The call never left, or the server is merely full: `grpc-retry-pushback-ms` covers that."""
+    """The call was never sent, or the server is only full: `grpc-retry-pushback-ms` handles that."""
 
 
 class DrainStep(enum.Enum):
     """What the spool does with a record whose delivery failed."""
 
     WAIT = "wait"
-    """Nothing was learnt about the record: deliver it later, as often as needed."""
+    """The failure does not concern the record: deliver it later, any number of times."""
     COUNT_TRY = "count_try"
     """Deliver it later, at most three times in all."""
     GIVE_UP = "give_up"
@@ -31,15 +31,18 @@ class DrainStep(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What one status means. The defaults are those of a server that failed to answer this frame."""
+    """What one status implies. The defaults are for a server that failed to answer this frame."""
 
     link: LinkSignal = LinkSignal.BAD
     retry_later: bool = False
-    """The same frame may be answered another time, so it may wait in the spool."""
+    """The same frame may be answered later, so it may wait in the spool."""
     never_left: bool = False
-    """Not a byte of the frame left the device."""
+    """No byte of the frame left the device."""
     operator_must_fix: bool = False
-    """It repeats until a configuration is changed. `edge.uplink.channel` explains a refused identity."""
+    """The failure repeats until a configuration changes.
+
+    `edge.uplink.channel` explains a rejected identity.
+    """
     drain: DrainStep = DrainStep.COUNT_TRY
 
 
@@ -48,19 +51,19 @@ _WAIT, _GIVE_UP = DrainStep.WAIT, DrainStep.GIVE_UP
 
 
 class CallStatus(enum.Enum):
-    """Why a call has no answer; the values are labels of metrics and begin `Result.error`."""
+    """Why a call has no answer; values are metrics labels and the first word of `Result.error`."""
 
     means: Meaning
 
-    # gRPC's statuses, by its names.
+    # gRPC's statuses, by gRPC's names.
     CANCELLED = "cancelled", Meaning(link=_NOTHING, retry_later=True, drain=_WAIT)
     UNKNOWN = "unknown", Meaning(retry_later=True)
     INVALID_ARGUMENT = "invalid_argument", Meaning(operator_must_fix=True, drain=_GIVE_UP)
     DEADLINE_EXCEEDED = "deadline_exceeded", Meaning(retry_later=True, drain=_WAIT)
-    # The model's name is a fault of a configuration, here or there: mending it must not find an empty spool.
+    # A wrong model name is a configuration fault on one side; spooled frames must survive until it is fixed.
     NOT_FOUND = "not_found", Meaning(retry_later=True, operator_must_fix=True, drain=_WAIT)
     ALREADY_EXISTS = "already_exists", Meaning()
-    # An identity is renewed some day; the frames of the meantime must not be lost.
+    # Identities get renewed; frames from before the renewal must not be lost.
     PERMISSION_DENIED = "permission_denied", Meaning(retry_later=True, drain=_WAIT)
     UNAUTHENTICATED = "unauthenticated", Meaning(retry_later=True, drain=_WAIT)
     RESOURCE_EXHAUSTED = "resource_exhausted", Meaning(link=_NOTHING, retry_later=True)
@@ -73,38 +76,38 @@ class CallStatus(enum.Enum):
     UNAVAILABLE = "unavailable", Meaning(retry_later=True, drain=_WAIT)
     DATA_LOSS = "data_loss", Meaning()
 
-    # The edge's own.
+    # The edge's own statuses.
     BAD_REPLY = "bad_reply", Meaning(retry_later=True, operator_must_fix=True)
-    """The server's answer is malformed, for another frame, or of another task."""
+    """The server's reply is malformed, for another frame, or of another task."""
     NO_ANSWER_IN_TIME = "no_answer_in_time", Meaning(retry_later=True, drain=_WAIT)
-    """Calls under way have missed their deadline and none has ended yet."""
+    """Calls in flight have missed their deadline, and none has ended yet."""
     STOPPED = "stopped", Meaning(link=_NOTHING, retry_later=True, drain=_WAIT)
-    """The uplink was stopped before the answer came."""
+    """The uplink stopped before the answer arrived."""
     EDGE_FAULT = "edge_fault", Meaning(link=_NOTHING, retry_later=True)
-    """This program failed after the call had begun; the log has the traceback."""
+    """The edge's own code failed after the call had started; the log has the traceback."""
     NOT_SENT = "not_sent", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
-    """The frame could not be encoded, or the call not be begun."""
+    """The frame could not be encoded, or the call could not be started."""
     NO_TIME_LEFT = "no_time_left", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
     """The deadline passed before the frame was encoded."""
     OVER_BUDGET = "over_budget", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
-    """The byte budget does not cover the message now."""
+    """The message exceeds the byte budget's balance now."""
     EXCEEDS_BUCKET = (
         "exceeds_bucket",
         Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP),
     )
-    """The byte budget will never cover a message of this size."""
+    """The message is larger than the byte budget's bucket, so it can never be sent."""
     TOO_LARGE = (
         "too_large",
         Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP),
     )
     """The message is larger than `uplink.max_message_bytes`."""
     UNFIT = "unfit", Meaning(link=_NOTHING, never_left=True, operator_must_fix=True, drain=_GIVE_UP)
-    """The service does not take this payload, or it may not leave the device."""
+    """The service does not accept this payload, or the payload may not leave the device."""
     NO_UPLINK = "no_uplink", Meaning(link=_NOTHING, never_left=True, drain=_WAIT)
-    """Mode `edge_only`."""
+    """Mode `edge_only` has no uplink."""
 
     def __new__(cls, label: str, means: Meaning) -> "CallStatus":
-        """Make the label the member's value."""
+        """Create the member with the label as its value."""
         member = object.__new__(cls)
         member._value_ = label
         member.means = means

@@ -1,4 +1,4 @@
-"""The channel to the cloud and what proves who calls: TLS and token, both following their files."""
+"""The channel to the cloud and its credentials, TLS and token, which are reloaded when their files change."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.tls_diagnosis import explain
 
 if TYPE_CHECKING:
-    # Loads a library that an uplink in the clear need not carry.
+    # Loads a library that an uplink without TLS does not need.
     from spillover.common.net.tls import KeyPair
     from spillover.edge.uplink.protocol import Method
 
@@ -33,11 +33,11 @@ MethodOf = Callable[[grpc.Channel], "Method"]
 
 
 class ConnectMeter:
-    """Calls `attempted` for each attempt of one channel to connect, and `lost` when one has failed.
+    """Calls `attempted` for each connection attempt of one channel, and `lost` when an attempt has failed.
 
-    gRPC reports a channel's states late and may skip short ones, so an attempt is known by any state that it
-    leads to. A channel that has failed tries again by itself, at times that no state shows (gRPC proposal
-    A62: it stays in TRANSIENT_FAILURE until it is READY): where attempts are paid for it must not be kept.
+    gRPC reports channel states late and may skip short ones, so an attempt is inferred from any state that
+    follows it. A failed channel reconnects by itself, at times that no state shows (gRPC proposal A62: it
+    stays in TRANSIENT_FAILURE until it is READY). Where attempts are charged, such a channel must be dropped.
     Thread-safe.
     """
 
@@ -54,16 +54,16 @@ class ConnectMeter:
         return self._state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     def watch(self, channel: grpc.Channel) -> None:
-        """Follow this channel's states, on a thread of gRPC's."""
+        """Follow this channel's states, on a gRPC thread."""
         channel.subscribe(self.changed)
 
     def called(self) -> None:
-        """A call begins on the channel, which connects for it if need be."""
+        """Note that a call starts on the channel, which connects if necessary."""
         with self._lock:
             self._unseen |= self._state not in _TRYING
 
     def changed(self, state: grpc.ChannelConnectivity) -> None:
-        """The channel has a new state."""
+        """Note the channel's new state."""
         with self._lock:
             skipped = state in _TRIED and self._state is not grpc.ChannelConnectivity.CONNECTING
             begins = state is grpc.ChannelConnectivity.CONNECTING or skipped
@@ -75,7 +75,7 @@ class ConnectMeter:
             self._lost()
 
     def closed(self) -> None:
-        """The channel is closed; an attempt that a call has caused and no state has shown counts now."""
+        """Note that the channel is closed; an attempt by a call that no state has shown is counted now."""
         with self._lock:
             unseen, self._unseen = self._unseen, False
         if unseen:
@@ -83,22 +83,22 @@ class ConnectMeter:
 
 
 class Unwatched:
-    """Stands for a `ConnectMeter` where attempts cost nothing: gRPC may keep its channel and try again."""
+    """A `ConnectMeter` for attempts that cost nothing: gRPC may keep its channel and reconnect by itself."""
 
     failed = False
 
     def watch(self, channel: grpc.Channel) -> None:
-        """Do not: it would cost a thread."""
+        """Do not follow the channel's states, because that would cost a thread."""
 
     def called(self) -> None:
-        """Nothing to count."""
+        """Calls are not counted, because attempts cost nothing."""
 
     def closed(self) -> None:
-        """Nothing to count."""
+        """No attempt is left to count."""
 
 
 class Connection:
-    """One channel, with the number of calls on it: it is not closed under them."""
+    """One channel and the number of its calls; it is not closed while calls are running."""
 
     def __init__(self, channel: grpc.Channel, method: "Method", meter: ConnectMeter | Unwatched) -> None:
         self.method = method
@@ -122,11 +122,11 @@ class Connection:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it found no server, where attempts are counted."""
+        """Whether the last attempt found no server; False where attempts are not counted."""
         return self._meter.failed
 
     def close(self) -> None:
-        """Cancel what is under way."""
+        """Close the channel, which cancels its calls."""
         self._channel.close()
         self._meter.closed()
 
@@ -136,10 +136,10 @@ class Connection:
 
 
 class Connections:
-    """Gives the connection for the next call: a new one when certificates have changed.
+    """Gives the connection for the next call; makes a new one when certificates have changed.
 
-    `method_of` picks the method that is called on a channel; `meter` makes the meter of each new channel.
-    All methods belong to one thread. Raises ConfigError as `Credentials` does.
+    `method_of` returns the method to call on a channel; `meter` makes the meter of each new channel. All
+    methods must run on one thread. Raises ConfigError as `Credentials` does.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Connections:
         self.credentials.remind()
 
     def current(self) -> Connection:
-        """The connection for a call that begins now."""
+        """The connection for a call that starts now."""
         if self.credentials.renewed():
             self._retired.append(self._current)
             self._current = self._open()
@@ -166,16 +166,19 @@ class Connections:
         return self._current
 
     def renew(self) -> None:
-        """Connect anew, at once: the connection has been found dead, and its calls with it.
+        """Replace the connection at once, because it is dead and its calls have failed.
 
-        A connection into silence is known to be dead only after minutes, and one that was refused waits out
-        its back-off; a new channel connects when the breaker lets the next probe through.
+        gRPC notices a silent connection only after minutes, and waits out a back-off after a refused one. A
+        new channel connects as soon as the breaker allows the next probe.
         """
         self._current.close()
         self._current = self._open()
 
     def drop_failed(self) -> None:
-        """Keep no channel that would try again by itself, unpaid; calls still under way may end."""
+        """Drop a failed channel, which would reconnect by itself without being charged.
+
+        Its calls may still end.
+        """
         if self._current.has_failed:
             self._retired.append(self._current)
             self._current = self._open()
@@ -185,11 +188,11 @@ class Connections:
 
     @property
     def has_retired(self) -> bool:
-        """Whether a connection waits for its last calls."""
+        """Whether a replaced connection waits for its last calls."""
         return bool(self._retired)
 
     def close(self) -> None:
-        """Close every connection; their calls are cancelled."""
+        """Close every connection, which cancels its calls."""
         for connection in (*self._retired, self._current):
             connection.close()
 
@@ -209,12 +212,12 @@ class _TlsFiles:
 
 
 class Credentials:
-    """The certificates and the token of this device, which follow their files.
+    """The certificates and the token of this device, reloaded when their files change.
 
-    All methods but `note_failure` and `days_left` belong to one thread.
+    All methods except `note_failure` and `days_left` must run on one thread.
 
     Raises:
-        ConfigError: a file cannot be read at first, or certificate and key do not belong together.
+        ConfigError: a file cannot be read at first, or certificate and key do not match.
     """
 
     def __init__(self, config: UplinkConfig) -> None:
@@ -229,7 +232,7 @@ class Credentials:
         self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)
 
     def renewed(self) -> bool:
-        """Take over changed certificates; tell whether there are any, which need a new channel."""
+        """Load changed certificates; tell whether there were any, which require a new channel."""
         if self._tls is None or (fresh := self._tls.get()) is self._in_use:
             return False
         self._in_use = fresh
@@ -248,16 +251,16 @@ class Credentials:
         return grpc.secure_channel(address, credentials, [*options, *override])
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a call that begins now carries beside its message."""
+        """The metadata of a call that starts now."""
         return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
 
     def days_left(self) -> float:
-        """Days until the device's certificate ends; not a number when it has none."""
+        """Days until the device's certificate expires; NaN without one."""
         device = self._in_use.device if self._in_use else None
         return device.days_left(_now()) if device else float("nan")
 
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
-        """Log why a call failed when it is a matter of identity; the same advice once in ten minutes."""
+        """Log advice for a call that failed because of an identity; the same advice once in ten minutes."""
         if status in _REFUSALS:
             advice = f"the server does not accept this device's identity: {details}"
         elif status is grpc.StatusCode.UNAVAILABLE and self._in_use:
@@ -271,7 +274,7 @@ class Credentials:
             _log.error("no secure connection", because=advice)
 
     def remind(self) -> None:
-        """Once a day, and after a change, say so if the certificate ends soon or does not hold now."""
+        """Log, once a day and after each change, if the certificate expires soon or is not valid now."""
         now_s = time.monotonic()
         if now_s < self._remind_at_s:
             return
@@ -286,8 +289,9 @@ class Credentials:
 def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
     """Options of the channel (names: grpc_types.h of gRPC core).
 
-    A ping oftener than the server permits ends the connection: the server is to allow one every 10 s without
-    data. Retries are off, because only the edge knows whether a second try can still meet the deadline.
+    A server closes connections that ping more often than it permits; it must permit one ping every 10 s
+    without data. Retries are off, because only the edge knows whether a second try can still meet the
+    deadline.
     """
     return [
         ("grpc.keepalive_time_ms", round(config.keepalive_s * 1000)),
@@ -295,13 +299,13 @@ def channel_options(config: UplinkConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 500),
-        # Despite its name, the least time that one attempt to connect is given; the default is 20 s.
+        # Despite its name, the minimum time for one connection attempt; the default is 20 s.
         ("grpc.min_reconnect_backoff_ms", 3000),
         ("grpc.max_reconnect_backoff_ms", round(config.reconnect_backoff_max_s * 1000)),
         ("grpc.max_send_message_length", config.max_message_bytes),
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.enable_retries", 0),
-        # Otherwise a new channel would share the dead connection of the one that it replaces.
+        # Without this, a new channel would share the dead connection of the channel that it replaces.
         ("grpc.use_local_subchannel_pool", 1),
     ]
 

@@ -1,11 +1,11 @@
-"""The gRPC uplink: one long-lived channel; frames are encoded, and calls begun, on a thread of their own.
+"""The gRPC uplink: one long-lived channel; a thread of its own encodes frames and starts calls.
 
     send --> _encode --> _start --> _done --> _finish
                 ^           ^         |
                 |           +- retry -+
-                +- a picture for features that the server has no tail for
+                +- a picture if the server has no tail for the features
 
-A step ends the frame's call by returning its outcome, or by raising; it returns None where a later step will.
+A step ends the frame's call by returning an outcome or raising; it returns None if a later step will end it.
 """
 
 import random
@@ -40,37 +40,37 @@ if TYPE_CHECKING:
 _log = get_logger("uplink")
 
 GRACE_S = 5.0
-"""How much longer than its call `deliver` waits for the outcome."""
+"""Seconds by which `deliver` may wait longer than its call lasts."""
 _SPARE_WORK = 16
-"""What may wait for the encoding thread beside the calls in flight: channels to renew or to drop."""
+"""Queue places of the encoding thread beside calls in flight, for channels to renew or drop."""
 
 _Step = Callable[..., CallOutcome | None]
 
 
 @dataclass(slots=True, eq=False)
 class _PendingCall:
-    """One frame on its way: its place in flight and the handler that waits for the outcome."""
+    """One frame in the uplink: its call in flight and the handler that waits for the outcome."""
 
     call: Call
     handler: ReplyHandler
     give_up_s: float
-    """When an answer is no longer awaited (monotonic)."""
+    """Time after which no answer is awaited (monotonic)."""
     frame: Frame | None = None
-    """None for a frame from the spool, which was encoded before."""
+    """None for a frame from the spool, which is already encoded."""
     encoded_frame: EncodedFrame | None = None
     attempt: Attempt | None = None
-    """The call that was begun for it last."""
+    """The last call that was started for it."""
     _unsettled: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self) -> bool:
-        """Tell whether this is the first time."""
+        """Mark the call as settled; tell whether it was not settled before."""
         return self._unsettled.acquire(blocking=False)
 
 
 class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
-    `expects` is the kind of prediction that the edge's model gives; answers of another kind are refused.
+    `expects` is the prediction type of the edge's model; answers of another type are rejected.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class GrpcUplink:
         self._caller = Caller(config, wire, expects, connections)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
-        """What is known about the link now, and the forms that a frame may be sent in."""
+        """The state of the link now, and the forms in which a frame can be sent."""
         return self._ledger.link(self._in_flight.state(), crop_share)
 
     def certificate_days_left(self) -> float:
-        """Days until this device's certificate ends; not a number when it has none."""
+        """Days until this device's certificate expires; NaN without one."""
         return self._caller.connections.credentials.days_left()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Wait until in-flight cap and server's pushback allow a call, at most `timeout_s` seconds."""
+        """Wait at most `timeout_s` seconds until the in-flight cap and the server's pushback allow a call."""
         return self._in_flight.wait_for_room(timeout_s)
 
     def send(
@@ -112,7 +112,10 @@ class GrpcUplink:
         option: str = "",
         crop: Crop | None = None,
     ) -> None:
-        """Hand `frame` to the encoding thread. The cap is the policy's to respect; this only counts."""
+        """Pass `frame` to the encoding thread.
+
+        The policy enforces the in-flight cap; this method only counts.
+        """
         give_up_s = deadline_s + self._caller.config.late_answer_window_s
         pending = _PendingCall(Call(deadline_s), handler, give_up_s, frame)
         self._advance(pending, self._begin, self._encode, frame, option, crop)
@@ -127,7 +130,7 @@ class GrpcUplink:
         return reply.wait(timeout_s + GRACE_S)
 
     def stop(self, deadline_s: float) -> bool:
-        """Encode what waits, for the spool; cancel every call; tell whether all ended by `deadline_s`."""
+        """Encode queued frames for the spool, cancel every call; tell whether all ended by `deadline_s`."""
         self._stopping.set()
         ended = {"encoding thread": self._thread.stop(deadline_s)}
         self._caller.connections.close()
@@ -138,7 +141,7 @@ class GrpcUplink:
         return all(ended.values())
 
     def _advance(self, pending: _PendingCall, step: _Step, *arguments: object) -> None:
-        """Run one step of a frame's way, on any thread: it raises no exception."""
+        """Run one step for a frame, on any thread. Never raises."""
         try:
             with self._settling(pending):
                 outcome = step(pending, *arguments)
@@ -149,7 +152,7 @@ class GrpcUplink:
 
     @contextmanager
     def _settling(self, pending: _PendingCall) -> Iterator[None]:
-        """Finish `pending` with a failure if anything raises inside."""
+        """Finish `pending` with a failure if the body raises."""
         try:
             yield
         except BaseException as error:
@@ -188,7 +191,7 @@ class GrpcUplink:
         return self._start(pending, encoded_frame)
 
     def _start(self, pending: _PendingCall, encoded_frame: EncodedFrame) -> CallOutcome | None:
-        """Begin the call; `_done` runs at its end."""
+        """Start the call; `_done` runs when it ends."""
         if self._stopping.is_set():
             return CallFailure(CallStatus.NOT_SENT, "stopped")
         time_left_s = pending.call.deadline_s - time.monotonic()
@@ -210,7 +213,7 @@ class GrpcUplink:
         return None
 
     def _done(self, pending: _PendingCall, attempt: Attempt, rpc: "Rpc") -> CallOutcome | None:
-        """On a thread of gRPC's: read how the call ended and learn from it; another call may follow."""
+        """Read how the call ended and learn from it; may start another call. Runs on a gRPC thread."""
         now_s = time.monotonic()
         if self._caller.connections.has_retired:
             self._drop_failed()
@@ -238,14 +241,14 @@ class GrpcUplink:
         return replace(outcome, pushed_back=pushed_back)
 
     def _may_retry(self, pending: _PendingCall) -> bool:
-        """Whether a call that failed at once may be made again: where it can be in time, within a budget."""
+        """Whether a call that failed at once may be repeated: in time, and within the retry budget."""
         if pending.call.probe or self._stopping.is_set():
             return False
         time_left_s = pending.call.deadline_s - time.monotonic()
         return self._retries.take(time_left_s, self._in_flight.usual_s)
 
     def _may_send_picture(self, pending: _PendingCall, refused: Attempt) -> bool:
-        """Whether a picture may take the place of refused features: pixels may leave, there is time left."""
+        """Whether to send a picture in place of rejected features: pixels may leave and there is time."""
         if pending.frame is None or self._stopping.is_set() or not refused.has_features:
             return False
         return self._payload_encoder.pictures_allowed and time.monotonic() < pending.call.deadline_s
@@ -253,18 +256,18 @@ class GrpcUplink:
     def _call_again(
         self, pending: _PendingCall, label: str, failure: CallFailure, step: _Step, *arguments: object
     ) -> CallOutcome | None:
-        """Count a call that failed, and let another one take its place."""
+        """Count a failed call and start another one in its place."""
         self._ledger.count(label, failure, pending.attempt, late=pending.frame is None)
         pending.attempt = None
         return self._hand_over(pending, step, *arguments)
 
     def _finish(self, pending: _PendingCall, outcome: CallOutcome) -> None:
-        """Complete the handler, then free the place: a thread that waits for room finds the result given."""
+        """Complete the handler, then release the call's place: waiting threads find the result done."""
         if not pending.settle():
             return
         if isinstance(outcome, CallFailure) and outcome.status.means.retry_later:
             outcome = replace(outcome, unsent=pending.encoded_frame)
-        with ExitStack() as at_end:  # every part of the end comes, whichever raises
+        with ExitStack() as at_end:  # runs every callback even if one raises
             at_end.callback(self._leave, pending.call, outcome)
             at_end.callback(self._ledger.ended, outcome, pending.attempt, late=pending.frame is None)
             pending.handler.complete(outcome)
@@ -275,12 +278,12 @@ class GrpcUplink:
             self._thread.hand(self._caller.connections.renew)
 
     def _drop_failed(self) -> None:
-        """On the thread that connections belong to."""
+        """Drop failed channels, on the thread that owns the connections."""
         self._thread.hand(self._caller.connections.drop_failed)
 
 
 class _EncodingThread:
-    """Runs work in the order in which it comes. Daemonic: work that hangs does not keep the process alive."""
+    """Runs work in order of arrival. A daemon thread: hanging work does not keep the process alive."""
 
     def __init__(self, capacity: int) -> None:
         self._queue: BoundedQueue[Callable[[], None]] = BoundedQueue(capacity, WhenFull.DROP_NEWEST)
@@ -288,14 +291,14 @@ class _EncodingThread:
         self._starting = threading.Lock()
 
     def hand(self, work: Callable[[], None]) -> bool:
-        """Run `work` when its turn comes; tell whether it will: not after `stop`, nor when too much waits."""
+        """Queue `work`; tell whether it will run: not after `stop`, nor when the queue is full."""
         with self._starting:
             if self._thread.ident is None:
                 self._thread.start()
         return self._queue.put(work) is None
 
     def stop(self, deadline_s: float) -> bool:
-        """Take no more; tell whether everything that was taken is done by `deadline_s`."""
+        """Accept no more work; tell whether all accepted work is done by `deadline_s`."""
         self._queue.close()
         with self._starting:
             if self._thread.ident is None:

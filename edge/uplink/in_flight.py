@@ -1,4 +1,4 @@
-"""The calls in flight: their cap, the breaker that they drive, and what the server last said about itself."""
+"""The calls in flight: their cap, the breaker that they drive, and the server's latest hints."""
 
 import threading
 from collections import deque
@@ -17,17 +17,17 @@ MAX_PUSHBACK_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call, whose answer is worth having until `deadline_s`. Guarded by the lock of its `InFlight`."""
+    """One call, whose answer is useful until `deadline_s`. Guarded by the lock of its `InFlight`."""
 
     deadline_s: float
     probe: bool = False
-    """It tries whether the way is open again."""
+    """The call tests whether the server can be reached again."""
     missed: bool = False
-    """Its deadline passed while it was in flight, which counts as its failure."""
+    """The deadline passed while the call was in flight; this counted as its failure."""
 
 
 class _BreakerSwitch:
-    """The breaker of an `InFlight`, whose lock guards all but `notify`."""
+    """The breaker of an `InFlight`, whose lock guards everything except `notify`."""
 
     def __init__(
         self, rule: BreakerRule, draw: Callable[[], float], on_phase: Callable[[BreakerPhase], None]
@@ -39,13 +39,13 @@ class _BreakerSwitch:
         self._reporting = threading.Lock()
 
     def start(self, now_s: float) -> bool:
-        """Start a call; tell whether it is a probe."""
+        """Note the start of a call; tell whether it is a probe."""
         was_open = self.breaker.phase is BreakerPhase.OPEN
         self._become(self.breaker.started(now_s))
         return was_open and self.breaker.phase is BreakerPhase.HALF_OPEN
 
     def judge(self, call: Call, link_signal: LinkSignal, now_s: float) -> None:
-        """Take the end of a call into account."""
+        """Update the breaker with the end of a call."""
         match link_signal:
             case LinkSignal.GOOD:
                 self._become(self.breaker.succeeded())
@@ -55,9 +55,10 @@ class _BreakerSwitch:
                 self._become(self.breaker.undecided(now_s, self._draw(), probe=call.probe))
 
     def notify(self) -> None:
-        """Report new phases in their order; one thread at a time does, for the others too.
+        """Report new phases in order; only one thread at a time reports, also for the other threads.
 
-        It looks again after it has let go, so that nothing is left that another thread added meanwhile.
+        It checks the queue again after releasing the lock, because another thread may have added a phase
+        meanwhile.
         """
         while self._unreported and self._reporting.acquire(blocking=False):
             try:
@@ -73,10 +74,10 @@ class _BreakerSwitch:
 
 
 class InFlight:
-    """Thread-safe state behind `LinkState`.
+    """The thread-safe state behind `LinkState`.
 
-    `clock` gives monotonic seconds, `draw` uniform numbers in [0, 1). `on_phase` gets the breaker's new
-    phases, outside the lock: it may be slow without holding up others.
+    `clock` gives monotonic seconds, `draw` uniform numbers in [0, 1). `on_phase` receives the breaker's new
+    phases outside the lock, so it may be slow without blocking other threads.
     """
 
     def __init__(
@@ -96,14 +97,14 @@ class InFlight:
         self._server_queue_wait_s = 0.0
 
     def start(self, call: Call) -> None:
-        """Count one call, and note in it whether it is a probe."""
+        """Count one call, and mark it if it is a probe."""
         with self._changed:
             call.probe = self._switch.start(self._clock())
             self._calls.add(call)
         self._switch.notify()
 
     def finish(self, call: Call, link_signal: LinkSignal) -> bool:
-        """Count one call less; tell whether this was a probe that failed."""
+        """Remove one call from the count; tell whether it was a probe that failed."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)
@@ -115,17 +116,17 @@ class InFlight:
         return call.probe and (call.missed or link_signal is LinkSignal.BAD)
 
     def observe_latency(self, seconds: float) -> None:
-        """Take into account how long an answer took from the start of its call: moves the cap."""
+        """Adapt the cap to one call's time from start to answer."""
         with self._changed:
             self._limit.answered(seconds)
 
     @property
     def usual_s(self) -> float:
-        """How long answers take; 0 before the first one."""
+        """Moving mean of the answers' latency in seconds; 0 before the first one."""
         return self._limit.usual_s
 
     def state(self) -> LinkState:
-        """What is known now."""
+        """The state now."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)
@@ -141,7 +142,7 @@ class InFlight:
         return state
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until below the cap and past any pushback, at most `timeout_s` seconds; whether it is so."""
+        """Wait at most `timeout_s` seconds until below the cap and past any pushback; tell whether it is."""
         limit_s = self._clock() + timeout_s
         with self._changed:
             while True:
@@ -153,14 +154,14 @@ class InFlight:
                 self._changed.wait(limit_s - now_s if is_full else min(quiet_s, limit_s - now_s))
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; tell whether that came within `timeout_s` seconds."""
+        """Wait at most `timeout_s` seconds until no call is in flight; tell whether none is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._calls, timeout_s)
 
     def note_hints(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
         """Read the server's hints from trailing metadata; tell whether it asks for a pause.
 
-        What is not a finite number of at least 0 is passed over.
+        Values that are not finite numbers of at least 0 are ignored.
         """
         hints = {key: number for key, value in metadata if (number := _number(value)) is not None}
         pushback_ms = hints.get(PUSHBACK_KEY, 0.0)
@@ -171,7 +172,7 @@ class InFlight:
         return pushback_ms > 0
 
     def _note_misses(self, now_s: float) -> None:
-        """Count a deadline that passes in silence when it passes, not when the call is given up at last."""
+        """Count calls past their deadline as failures now, not only when they are finally abandoned."""
         for call in sorted(self._calls, key=lambda call: call.deadline_s):
             if not call.missed and now_s > call.deadline_s:
                 call.missed = True

@@ -1,4 +1,4 @@
-"""What calls cost and teach: bytes paid, link and payload costs learnt, ends counted and put in the log."""
+"""Bookkeeping of calls: bytes charged, link and payload costs learnt, outcomes counted and logged."""
 
 import threading
 from collections.abc import Callable
@@ -21,13 +21,13 @@ LATE = "late"
 
 
 class UplinkObserver(Protocol):
-    """What counts the calls; no method may block."""
+    """Receives counts of calls; no method may block."""
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count a call that ended with `status`: a `CallStatus` value, `ok` or `retried`.
 
-        `payload_bytes` left the device in it; `kind` is `picture`, `features` or `tensor`, or `late` for a
-        frame from the spool.
+        The call sent `payload_bytes`; `kind` is `picture`, `features` or `tensor`, or `late` for a frame from
+        the spool.
         """
         ...
 
@@ -38,28 +38,28 @@ class UplinkObserver(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One call that was begun for a frame."""
+    """One call that was started for a frame."""
 
     encoded_frame: EncodedFrame
     started_s: float
     queued_bytes: int = 0
     """Bytes on the link up to and including this call's, when it started."""
     on_link: bool = False
-    """Its bytes are counted as under way."""
+    """Whether its bytes count as queued on the link."""
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of the payload."""
+        """Size of the payload in bytes."""
         return len(self.encoded_frame.payload.data)
 
     @property
     def has_features(self) -> bool:
-        """Whether the payload is no picture of the frame but features."""
+        """Whether the payload is features, not a picture."""
         return isinstance(self.encoded_frame.payload, EncodedFeatures)
 
 
 class CallLedger:
-    """Accounts for every call: what it pays, what it teaches, how it ended. Thread-safe."""
+    """Charges, learns from and counts every call. Thread-safe."""
 
     def __init__(
         self, payload_costs: PayloadCostModel, meter: ByteMeter | Unmetered, observer: UplinkObserver
@@ -70,17 +70,20 @@ class CallLedger:
         self._alerts = OperatorAlerts()
 
     def link(self, calls: LinkState, crop_share: float) -> LinkState:
-        """What is known about the calls, with the forms that a frame may be sent in and the byte budget."""
+        """The state of the calls, with the available forms and the byte budget."""
         view = self._payload_costs.view(calls.server_queue_wait_s, crop_share)
         return replace(calls, view=view, tokens=self._meter.tokens())
 
     def encoded(self, encoded_frame: EncodedFrame, encode_s: float, crop_share: float) -> None:
-        """A frame was encoded; `crop_share` is the share of it that the payload shows."""
+        """Note an encoded frame; `crop_share` is the share of the frame that the payload shows."""
         size = len(encoded_frame.payload.data)
         self._payload_costs.made(encoded_frame.option, size, encode_s, crop_share)
 
     def pay(self, message_bytes: int) -> CallFailure | None:
-        """Pay for a message from the byte budget; the failure if it cannot. May write to the disk."""
+        """Charge a message to the byte budget; return the failure if the budget refuses.
+
+        May write to disk.
+        """
         if self._meter.take(message_bytes):
             return None
         fits = self._meter.fits(message_bytes)
@@ -88,11 +91,11 @@ class CallLedger:
         return CallFailure(status, f"{message_bytes} bytes")
 
     def connect_meter(self, lost: Callable[[], None]) -> ConnectMeter | Unwatched:
-        """What counts the attempts to connect of one channel, if they are paid for."""
+        """The meter for one channel's connection attempts, if they are charged."""
         return ConnectMeter(self._meter.connecting, lost) if self._meter.connection_bytes else Unwatched()
 
     def started(self, attempt: Attempt, time_left_s: float) -> None:
-        """A call has begun."""
+        """Note that a call has started."""
         attempt.queued_bytes = self._payload_costs.departed(
             attempt.encoded_frame.option, attempt.payload_bytes, time_left_s
         )
@@ -114,7 +117,7 @@ class CallLedger:
             self._payload_costs.refused(option)
 
     def count(self, label: str, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
-        """Count the end of one call, with the bytes that left in it; without an attempt none did."""
+        """Count the end of one call with its sent bytes; without an attempt nothing was sent."""
         if attempt is not None and attempt.on_link:
             attempt.on_link = False
             self._payload_costs.landed(attempt.payload_bytes)
@@ -123,25 +126,25 @@ class CallLedger:
         self._observer.call(label, payload_bytes, LATE if late else _kind(attempt))
 
     def ended(self, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
-        """A frame's last call has ended, or was never begun."""
+        """Note that a frame's last call has ended, or was never started."""
         self._alerts.ended(outcome)
         label = outcome.status.value if isinstance(outcome, CallFailure) else OK
         self.count(label, outcome, attempt, late=late)
 
     def fault(self, step: str) -> None:
-        """A step of the uplink has raised; called where the exception is handled."""
+        """Log a step of the uplink that raised; call it while handling the exception."""
         self._alerts.fault(step)
 
     def breaker_turned(self, phase: BreakerPhase) -> None:
-        """The breaker has a new phase."""
+        """Note the breaker's new phase."""
         self._alerts.turned(phase)
         self._observer.breaker(phase)
 
 
 class OperatorAlerts:
-    """Logs what a person has to mend for the cloud to answer, each status once until a call succeeds again.
+    """Logs faults that an operator must fix, each status once until a call succeeds again.
 
-    Thread-safe. An outage is logged when the breaker opens: a single lost call is not worth a line.
+    Thread-safe. An outage is logged when the breaker opens; a single lost call is not logged.
     """
 
     def __init__(self) -> None:
@@ -151,7 +154,7 @@ class OperatorAlerts:
         self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
 
     def ended(self, outcome: CallOutcome) -> None:
-        """A call has ended."""
+        """Note the end of a call."""
         with self._lock:
             if isinstance(outcome, CloudAnswer):
                 self._logged.clear()
@@ -164,14 +167,14 @@ class OperatorAlerts:
         _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
 
     def fault(self, step: str) -> None:
-        """A step has raised: log the traceback of the exception that is being handled."""
+        """Log the traceback of the exception that is being handled, which a step raised."""
         with self._lock:
             is_first = self._is_first(step)
         if is_first:
             _log.exception("a fault of this program in the uplink", step=step)
 
     def turned(self, phase: BreakerPhase) -> None:
-        """The breaker has a new phase; half open is still the same outage."""
+        """Log the breaker's new phase; half open still belongs to the same outage."""
         with self._lock:
             begins = phase is BreakerPhase.OPEN and not self._paused
             if phase is not BreakerPhase.HALF_OPEN:

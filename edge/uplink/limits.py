@@ -1,4 +1,4 @@
-"""What bounds the calls to the cloud: the circuit breaker, the cap on calls in flight, the retry budget."""
+"""Limits of the calls to the cloud: the circuit breaker, the in-flight cap, the retry budget."""
 
 import math
 import threading
@@ -9,7 +9,7 @@ from spillover.edge.link.state import BreakerPhase
 
 @dataclass(frozen=True, slots=True)
 class BreakerRule:
-    """When to open and how long to pause."""
+    """When the breaker opens and how long it pauses."""
 
     failure_limit: int = 5
     pause_min_s: float = 0.5
@@ -18,20 +18,19 @@ class BreakerRule:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """The circuit breaker at one moment: after many failures in a row calls pause, then single probes go.
+    """The circuit breaker at one moment: after many consecutive failures calls pause, then single probes run.
 
         CLOSED --limit failures in a row--> OPEN --pause over, one call starts--> HALF_OPEN
         HALF_OPEN --probe succeeds--> CLOSED        HALF_OPEN --probe fails--> OPEN, with twice the pause
 
-    A value with pure transitions (M. Nygard, "Release It!", 2007): the clock's seconds and the jitter's draw
-    are handed in. The pause is bounded by a few seconds, because every frame that could have been sent
-    meanwhile waits for its end.
+    A value with pure transitions (M. Nygard, "Release It!", 2007): the time in seconds and the random draw
+    for the jitter are arguments. The pause is at most a few seconds, because no frame is sent until it ends.
     """
 
     rule: BreakerRule = BreakerRule()
     phase: BreakerPhase = BreakerPhase.CLOSED
     failures: int = 0
-    """In a row, while closed."""
+    """Consecutive failures while closed."""
     pause_s: float = 0.0
     retry_at_s: float = 0.0
 
@@ -46,27 +45,30 @@ class Breaker:
                 return False
 
     def started(self, now_s: float) -> "Breaker":
-        """A call has started; it is the probe if the result is HALF_OPEN and this was not."""
+        """The breaker after a call has started; the call is the probe if this turns OPEN into HALF_OPEN."""
         if self.phase is BreakerPhase.OPEN and self.allows(now_s):
             return replace(self, phase=BreakerPhase.HALF_OPEN)
         return self
 
     def succeeded(self) -> "Breaker":
-        """A call, whichever it was, was answered in time: close."""
+        """The breaker after any call was answered in time: closed."""
         return Breaker(self.rule)
 
     def failed(self, now_s: float, draw: float, *, probe: bool) -> "Breaker":
-        """A call failed or missed its deadline; `draw`, uniform in [0, 1), spreads many edges' probes."""
+        """The breaker after a call failed or missed its deadline.
+
+        `draw`, uniform in [0, 1), spreads the probes of many edges over time.
+        """
         if self.phase is BreakerPhase.CLOSED:
             if self.failures + 1 < self.rule.failure_limit:
                 return replace(self, failures=self.failures + 1)
             return self._opened(now_s, draw, self.rule.pause_min_s)
         if self.phase is BreakerPhase.HALF_OPEN and probe:
             return self._opened(now_s, draw, min(2 * self.pause_s, self.rule.pause_max_s))
-        return self  # a straggler from before it opened tells nothing new
+        return self  # a late failure of a call from before it opened
 
     def undecided(self, now_s: float, draw: float, *, probe: bool) -> "Breaker":
-        """A call ended and says nothing about the link: a probe is repeated, after the same pause."""
+        """A call ended without evidence about the link; a probe is repeated after an equal pause."""
         if self.phase is BreakerPhase.HALF_OPEN and probe:
             return self._opened(now_s, draw, self.pause_s)
         return self
@@ -77,10 +79,10 @@ class Breaker:
 
 
 class InFlightLimit:
-    """How many calls may be in flight: fewer when latency grows over its long-term mean, else slowly more.
+    """How many calls may be in flight: fewer when latency rises above its long-term mean, else slowly more.
 
     The gradient limit of Netflix's concurrency-limits: towards limit * clamp(1.5 long / short, 0.5, 1) +
-    sqrt(limit), a fifth of the way each call.
+    sqrt(limit), a fifth of the way per call.
     """
 
     def __init__(self, initial: float = 4.0, maximum: float = 64.0) -> None:
@@ -88,18 +90,18 @@ class InFlightLimit:
         self._maximum = maximum
         self._long_s: float | None = None
         self.usual_s = 0.0
-        """How long answers take, a moving mean; 0 before the first one."""
+        """Moving mean of the answers' latency in seconds; 0 before the first one."""
 
     @property
     def limit(self) -> int:
-        """Calls in flight at most; at least 1."""
+        """Maximum number of calls in flight; at least 1."""
         return max(1, int(self._limit))
 
     def answered(self, latency_s: float) -> int:
-        """Take one call's latency into account and return the new limit."""
+        """Update with one call's latency; returns the new limit."""
         self.usual_s = 0.8 * self.usual_s + 0.2 * latency_s if self.usual_s else latency_s
         long_s = latency_s if self._long_s is None else self._long_s + (latency_s - self._long_s) / 100
-        # After a recovery the long mean must not stay far above what is real now.
+        # After a recovery the long-term mean must not stay far above the current latency.
         self._long_s = min(long_s, 2 * latency_s)
         gradient = min(1.0, max(0.5, 1.5 * self._long_s / max(latency_s, 1e-6)))
         wanted = self._limit * gradient + math.sqrt(self._limit)
@@ -108,10 +110,10 @@ class InFlightLimit:
 
 
 class RetryBudget:
-    """Whether a failed call may be made once more: at any moment retries <= `share` x calls. Thread-safe.
+    """Whether a failed call may be repeated once: at any moment retries <= `share` x calls. Thread-safe.
 
-    So a failing server never gets more than 1.2 times the traffic (the "retry budget" of Finagle, and of
-    gRPC's retry throttling, proposal A6).
+    So a failing server gets at most 1.2 times the traffic (the "retry budget" of Finagle, and of gRPC's retry
+    throttling, proposal A6).
     """
 
     def __init__(self, share: float = 0.2) -> None:
@@ -126,7 +128,7 @@ class RetryBudget:
             self._calls += 1
 
     def take(self, time_left_s: float, expected_s: float) -> bool:
-        """Spend one retry if one is left and its answer, usually `expected_s` away, can still be in time."""
+        """Spend one retry if one is left and its answer, expected in `expected_s`, can still be in time."""
         with self._lock:
             if time_left_s <= expected_s or self._retries + 1 > self._share * self._calls:
                 return False

@@ -1,8 +1,8 @@
-"""An uplink to any server of the Open Inference Protocol v2: a tensor there, the network's raw outputs back.
+"""The wire protocol of any Open Inference Protocol v2 server: sends a tensor, gets the network's raw outputs.
 
-https://github.com/kserve/open-inference-protocol says what the messages mean. The protocol has no field for
-a frame's deadline, for which the gRPC deadline stands, and none for the server's times, so that all of the
-round trip counts as network.
+https://github.com/kserve/open-inference-protocol defines the messages. The protocol has no field for a
+frame's deadline, so the gRPC deadline takes its place. It has none for the server's times either, so the
+whole round trip counts as network time.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OipWire:
-    """A `Wire`: inference.GRPCInferenceService/ModelInfer."""
+    """A `Wire` for inference.GRPCInferenceService/ModelInfer."""
 
     def __init__(self, config: UplinkConfig, oip: OipConfig, encoder: TensorEncoder) -> None:
         self._oip = oip
@@ -36,15 +36,15 @@ class OipWire:
         self._max_classes = config.max_classes
 
     def method(self, channel: grpc.Channel) -> "Method":
-        """See `Wire`."""
+        """The stub of ModelInfer on `channel`."""
         return GRPCInferenceServiceStub(channel).ModelInfer  # type: ignore[return-value]  # narrower messages
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """See `Wire`: pictures that have waited become tensors."""
+        """Convert a spooled picture to a tensor. Raises InvalidInputError if the frame holds no picture."""
         return self._encoder.refit(encoded_frame)
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
-        """See `Wire`."""
+        """A ModelInfer request with one tensor; `time_left_s` is not sent."""
         del time_left_s  # the protocol has no field for it
         return request_to_pb(
             TensorRequest(
@@ -57,7 +57,7 @@ class OipWire:
         )
 
     def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
-        """See `Wire`; boxes are in pixels of the frame already."""
+        """Decode the network's outputs; boxes are already in pixels of the frame."""
         if not isinstance(message, pb.ModelInferResponse):
             raise TypeError(f"a reply of type {type(message).__name__}")
         reply = reply_from_pb(message)
@@ -78,7 +78,7 @@ def _tensor_of(encoded_frame: EncodedFrame) -> EncodedTensor:
 
 
 def _row(name: str, output: Tensor | None) -> FloatArray:
-    """The row of an output for the one picture. A server may be wrong, so everything is checked."""
+    """The output's row for the one picture. A server may be wrong, so everything is checked."""
     if output is None:
         raise InvalidInputError(f"reply has no output {name!r} (uplink.oip.outputs)")
     if output.dtype.kind not in "fiu" or not output.ndim or len(output) != 1:

@@ -1,4 +1,4 @@
-"""How a call to the cloud ends, and who receives that."""
+"""The outcomes of a call to the cloud, and the handler that receives them."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from spillover.common.types import ModelId, Prediction
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
 
-# Texts of gRPC core (client_channel and resolver) for a call that found no connection to leave by.
+# Messages of gRPC core (client_channel and resolver) for a call that found no connection.
 _NO_CONNECTION = re.compile("failed to connect to all addresses|[Nn]ame resolution|DNS resolution|DNS query")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudAnswer:
-    """The cloud's prediction for one frame, boxes already in pixels of the frame, and where the time went."""
+    """The cloud's prediction for one frame, boxes already in pixels of the frame, and the call's timings."""
 
     prediction: Prediction
     model: ModelId
@@ -24,23 +24,23 @@ class CloudAnswer:
     server_decode_s: float
     server_infer_s: float
     sent_bytes: int = 0
-    """Payload of the call that was answered."""
+    """Payload bytes of the answered call."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """Why there will be no answer; `detail` is free text."""
+    """Why there is no answer; `detail` is free text."""
 
     status: CallStatus
     detail: str = ""
     unsent: EncodedFrame | None = None
-    """The frame, where the same one may be answered another time."""
+    """The frame, if the same one may be answered later."""
     pushed_back: bool = False
-    """The server named a time to come back: it is full, and has nothing against the frame."""
+    """The server asked for a pause: it is full and would accept the frame later."""
 
     @property
     def never_left(self) -> bool:
-        """Whether not a byte of the frame was sent, for want of a connection too."""
+        """Whether no byte of the frame was sent, also because there was no connection."""
         if self.status is CallStatus.UNAVAILABLE:
             return _NO_CONNECTION.search(self.detail) is not None
         return self.status.means.never_left
@@ -53,35 +53,35 @@ CallOutcome = CloudAnswer | CallFailure
 
 
 class ReplyHandler(Protocol):
-    """Receives what becomes of one frame that was handed to the uplink, from any thread."""
+    """Receives the outcome of one frame that was given to the uplink. Called from any thread."""
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Note the payload that is about to leave, and the seconds that encoding took."""
+        """Note the payload that will be sent, and the seconds spent encoding it."""
         ...
 
     def fall_back(self, option: str, reason: str) -> None:
-        """Note that a picture of the form `option` leaves in place of the features, and why."""
+        """Note that a picture of the form `option` replaces the features, and why."""
         ...
 
     def complete(self, outcome: CallOutcome) -> None:
-        """Take the outcome; called exactly once."""
+        """Receive the outcome; called exactly once."""
         ...
 
 
 class BlockingReply:
-    """A `ReplyHandler` for a caller that waits, as the spool's drain does with frames encoded before."""
+    """A `ReplyHandler` for a caller that waits, such as the spool's drain, which sends encoded frames."""
 
     def __init__(self) -> None:
         self._outcome: SimpleQueue[CallOutcome] = SimpleQueue()
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
-        """Nothing to note."""
+        """Ignored: a spooled frame's size is already known."""
 
     def fall_back(self, option: str, reason: str) -> None:
-        """Nothing to note: there is no other form of a frame that waited."""
+        """Nothing to note: a spooled frame has no other form."""
 
     def complete(self, outcome: CallOutcome) -> None:
-        """Hand the outcome to `wait`."""
+        """Pass the outcome to `wait`."""
         self._outcome.put(outcome)
 
     def wait(self, timeout_s: float) -> CallOutcome:

@@ -1,4 +1,4 @@
-"""The services that an uplink can call, which differ in their messages, and one call to them."""
+"""The services that an uplink can call, which differ in their messages, and a single call to one of them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -24,35 +24,35 @@ from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 
-if TYPE_CHECKING:  # generic in the stubs alone
+if TYPE_CHECKING:  # generic only in the stubs
     Method = grpc.UnaryUnaryMultiCallable[Message, Message]
     Rpc = grpc.CallFuture[Message]
 
 MAX_DETAIL = 200
-"""Characters of a server's text that are passed on."""
+"""Maximum number of characters kept of a server's error text."""
 
 
 class Wire(Protocol):
-    """One service. Thread-safe."""
+    """The messages of one service. Thread-safe."""
 
     def method(self, channel: grpc.Channel) -> "Method":
-        """Give the method to call."""
+        """The stub of the service's method on `channel`."""
         ...
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """Change a frame, which may have been in the spool, to what the service takes.
+        """Convert a frame, possibly from the spool, to what the service accepts.
 
         Raises:
-            InvalidInputError: the service does not take this payload.
+            InvalidInputError: the service does not accept this payload.
         """
         ...
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
-        """Make the message for a frame that `refit` gave."""
+        """The request message for a frame that `refit` returned."""
         ...
 
     def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
-        """Read the answer to `encoded_frame`, boxes as `EncodedFrame.in_frame_pixels` takes them.
+        """Read the answer to `encoded_frame`, boxes in the pixels that `EncodedFrame.in_frame_pixels` takes.
 
         Raises:
             InvalidInputError, ModelError: the message is not a valid answer.
@@ -61,22 +61,22 @@ class Wire(Protocol):
 
 
 class SpilloverWire:
-    """spillover.v1.Spillover/Infer: pictures or features there, predictions back."""
+    """A `Wire` for spillover.v1.Spillover/Infer: sends pictures or features, gets predictions."""
 
     def __init__(self, config: UplinkConfig, device_id: str) -> None:
         self._config = config
         self._device_id = device_id
 
     def method(self, channel: grpc.Channel) -> "Method":
-        """See `Wire`."""
+        """The stub of Infer on `channel`."""
         return SpilloverStub(channel).Infer  # type: ignore[return-value]  # its messages are narrower
 
     def refit(self, encoded_frame: EncodedFrame) -> EncodedFrame:
-        """See `Wire`: every frame can be sent as it is."""
+        """The frame unchanged: pictures and features are sent as they are."""
         return encoded_frame
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
-        """See `Wire`."""
+        """An InferRequest with the picture or the features."""
         payload = encoded_frame.payload
         return request_to_pb(
             InferenceRequest(
@@ -98,7 +98,7 @@ class SpilloverWire:
         )
 
     def reply(self, message: Message, encoded_frame: EncodedFrame) -> InferenceReply:
-        """See `Wire`."""
+        """Read an InferReply; boxes are in pixels of the sent picture."""
         del encoded_frame
         if not isinstance(message, pb.InferReply):
             raise TypeError(f"a reply of type {type(message).__name__}")
@@ -107,7 +107,7 @@ class SpilloverWire:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The server: begins calls on the current connection, and reads how they ended."""
+    """Starts calls on the current connection, and reads how they ended."""
 
     config: UplinkConfig
     wire: Wire
@@ -115,7 +115,7 @@ class Caller:
     connections: Connections
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
-        """Give the failure for a message that is too large to be sent."""
+        """The failure for a message above the size limit; None for any other."""
         limit = self.config.max_message_bytes
         if message_bytes <= limit:
             return None
@@ -123,7 +123,7 @@ class Caller:
         return CallFailure(CallStatus.TOO_LARGE, detail)
 
     def call(self, request: Message, timeout_s: float) -> "Rpc":
-        """Begin a call. Belongs to the encoding thread, as `connections` do."""
+        """Start a call. Must run on the encoding thread, which owns `connections`."""
         connection = self.connections.current()
         metadata = self.connections.credentials.metadata()
         rpc: Rpc = connection.method.future(request, timeout=timeout_s, metadata=metadata)
@@ -131,7 +131,7 @@ class Caller:
         return rpc
 
     def outcome(self, rpc: "Rpc", encoded_frame: EncodedFrame, round_trip_s: float) -> CallOutcome:
-        """Read the end of a call that took `round_trip_s` seconds. A reply is not trusted."""
+        """Read the end of a call that took `round_trip_s` seconds. The reply is validated, not trusted."""
         code, details = rpc.code(), rpc.details() or ""
         if code is not grpc.StatusCode.OK:
             self.connections.credentials.note_failure(code, details)

@@ -1,6 +1,6 @@
-"""What a person should do about a failed handshake: gRPC's own text names the symptom, seldom the cause.
+"""Advice for a failed TLS handshake: gRPC's own text names the symptom, seldom the cause.
 
-On a device without a battery clock the usual cause is the clock, so it is always named.
+On a device without a battery clock a wrong clock is the usual cause, so the advice always mentions it.
 """
 
 import re
@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Loads a library that an uplink in the clear need not carry.
+    # Loads a library that an uplink without TLS does not need.
     from spillover.common.net.tls import KeyPair
 
-# Pattern in the texts of OpenSSL and gRPC -> the likely cause; the first that matches is given.
+# Pattern in the texts of OpenSSL and gRPC -> the likely cause; the first match is used.
 _CAUSES = (
     (
         "not yet valid",
@@ -33,7 +33,7 @@ _CAUSES = (
 
 
 def explain(details: str, device: "KeyPair | None", now: datetime) -> str | None:
-    """The likely cause of a failed call, from gRPC's `details`; None when it does not look like TLS.
+    """The likely cause of a failed call, from gRPC's `details`; None if it does not look like TLS.
 
     `device` is the device's certificate if it has one, `now` the device's clock.
     """
