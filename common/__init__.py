@@ -1,1 +1,1 @@
-"""What edge and cloud agree on: values, wire, models, configuration, errors. Imports neither side."""
+"""What edge and cloud share: values, wire format, models, configuration, errors. Imports neither side."""

@@ -1,4 +1,4 @@
-"""The command `spillover`: edge, cloud, lab. A side's code is imported when it is asked for, never before."""
+"""The command `spillover`: edge, cloud, lab. It imports a side's code only when its command runs."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Typed configuration: a YAML file in, a frozen msgspec structure out, errors that name file and key."""
+"""Typed configuration: reads YAML into a frozen msgspec structure; errors name the file and the key."""
 
 import math
 from collections.abc import Iterator, Sequence

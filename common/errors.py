@@ -1,6 +1,6 @@
-"""The few errors of the project. Each class says whose fault it is; none knows of gRPC.
+"""The project's errors. Each class says whose fault it is; none depends on gRPC.
 
-`cloud.rpc.status` holds the one table from these to gRPC statuses; `common.cli` the one to exit codes.
+`cloud.rpc.status` maps them to gRPC statuses, `common.cli` to exit codes.
 """
 
 

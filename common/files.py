@@ -1,4 +1,4 @@
-"""The one atomic write: a file is replaced whole or not at all, and the disk has it when the call returns."""
+"""The one atomic write: replaces a file completely or not at all, and syncs it to disk before returning."""
 
 import os
 import secrets

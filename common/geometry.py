@@ -1,4 +1,4 @@
-"""Where a frame lies in a crop, a smaller picture or a network's input made of it, and the way back."""
+"""The transform between a frame and a crop, smaller picture or network input made from it, both ways."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Where prepared models and downloads live: one cache folder, named by `$SPILLOVER_HOME` or by habit."""
+"""Location of prepared models and downloads: one cache folder, set by `$SPILLOVER_HOME` or a default."""
 
 import os
 import sys

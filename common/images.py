@@ -1,6 +1,6 @@
-"""JPEG in and out, with the header read before a single pixel is decoded.
+"""Encodes and decodes JPEG, and checks the header before decoding any pixel.
 
-Any JPEG becomes BGR: greyscale is repeated, CMYK converted. An EXIF orientation is obeyed, so that the model
+Any JPEG becomes BGR: greyscale is repeated, CMYK converted. EXIF orientation is applied, so that the model
 sees the picture upright as people do; boxes are then in pixels of the upright picture.
 """
 

@@ -1,7 +1,7 @@
-"""The values that travel: Frame -> Prediction -> Decision -> Result.
+"""The values that pass through the stages: Frame -> Prediction -> Decision -> Result.
 
-Every stage takes one of these and gives the next. They are frozen; nothing downstream can change what a
-stage upstream has said. protobuf never appears here: only `common.wire.conversion` reads both.
+Every stage takes one of these and returns the next. They are frozen, so a later stage cannot change them.
+protobuf never appears here: only `common.wire.conversion` reads both.
 """
 
 import abc

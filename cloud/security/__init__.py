@@ -1,1 +1,1 @@
-"""Who may do what: transport security, identities from certificates or tokens, roles, and the private CA."""
+"""Security: TLS, identities from certificates or tokens, roles, and the private CA."""

@@ -1,12 +1,12 @@
-"""A private certificate authority in a folder: who it has vouched for, and whom it no longer vouches for.
+"""A private certificate authority in a folder: what it has issued, and what it has revoked.
 
     ca.crt      what the other side is given to check certificates with
     ca.key      the one secret of the folder; with it any identity can be forged
     crl.pem     the revocation list (RFC 5280)
     issued/     a copy of every certificate, by serial number
 
-Certificates begin long before they are made. The start protects nothing here, and a computer without a
-battery clock, such as a Raspberry Pi, wakes up in the past and would refuse a certificate of today.
+Certificates are backdated by a year. The start date protects nothing here, and a computer without a battery
+clock, such as a Raspberry Pi, boots with a date in the past and would refuse a certificate of today.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,13 +28,13 @@ from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
 CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
 CA_DAYS = 3650
 CRL_DAYS = 3650
-"""A list is replaced when something is revoked, not by the calendar: its promise lasts as long as the CA."""
+"""A list is replaced when something is revoked, not by the calendar, so it stays valid as long as the CA."""
 BACKDATED = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One certificate of the authority."""
+    """One certificate that the authority has issued."""
 
     certificate: x509.Certificate
     subject: Subject
@@ -42,20 +42,20 @@ class Issued:
 
     @property
     def days_left(self) -> float:
-        """Days until it ends, negative after."""
+        """Days until it expires; negative afterwards."""
         return (self.certificate.not_valid_after_utc - utc_now()).total_seconds() / 86400
 
     @property
     def is_good(self) -> bool:
-        """Neither expired nor revoked."""
+        """Whether it is neither expired nor revoked."""
         return self.days_left > 0 and not self.revoked
 
 
 class Authority:
-    """The authority of one folder.
+    """The certificate authority of one folder.
 
     Raises:
-        ConfigError: there is none in the folder, or its files are damaged.
+        ConfigError: the folder has no authority, or its files are damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,7 +68,10 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, name: str) -> "Authority":
-        """Make an authority called `name` in a new folder. Raises ConfigError when it has one already."""
+        """Make an authority called `name` in a new folder.
+
+        Raises ConfigError if the folder has one already.
+        """
         make_folder(folder)
         with locked(folder):
             if (folder / CA_KEY).exists():
@@ -85,9 +88,9 @@ class Authority:
     def issue(
         self, subject: Subject, days: float, public_key: ec.EllipticCurvePublicKey | None = None
     ) -> tuple[bytes, bytes]:
-        """Vouch for `subject`; returns the certificate and its new private key, PEM.
+        """Issue a certificate for `subject`; returns it and its new private key, both PEM.
 
-        With a `public_key` of the subject's own making there is no private key to return: it is empty.
+        If `public_key` is given, the subject has its own private key, and the returned key is empty.
         """
         key = None if public_key else ec.generate_private_key(ec.SECP256R1())
         start, end = _validity(days)
@@ -104,7 +107,7 @@ class Authority:
         return pem, key_pem(key) if key else b""
 
     def issued(self) -> list[Issued]:
-        """Every certificate, by name, oldest first. Raises ConfigError: the revocation list is damaged."""
+        """Every certificate, by name, oldest first. Raises ConfigError if the revocation list is damaged."""
         revoked = {entry.serial_number for entry in self._revocations()}
         found = [
             load_certificates(read_file(path, "authority"), f"authority: {path}")[0]
@@ -114,17 +117,17 @@ class Authority:
         return sorted(known, key=lambda one: (one.subject.name, one.certificate.not_valid_after_utc))
 
     def newest(self, name: str) -> Issued:
-        """The certificate of `name` that lasts longest. Raises NotFoundError when there is none."""
+        """The certificate of `name` that expires last. Raises NotFoundError if there is none."""
         found = [one for one in self.issued() if one.subject.name == name]
         if not found:
             raise NotFoundError(f"no certificate of {name!r} was issued in {self.folder}")
         return found[-1]
 
     def revoke(self, name: str, serial: int | None = None) -> list[Issued]:
-        """Take back every certificate of `name`, or the one with that serial; returns those that were good.
+        """Revoke every certificate of `name`, or the one with that serial; returns those that were valid.
 
         Raises:
-            NotFoundError: there is none to take back.
+            NotFoundError: there is none to revoke.
         """
         with locked(self.folder):
             good = [

@@ -1,4 +1,4 @@
-"""X.509 as this project uses it (RFC 5280): one CA, below it servers and clients, all ECDSA on P-256."""
+"""Builds X.509 certificates (RFC 5280): one CA, which signs servers and clients, all ECDSA on P-256."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from spillover.common.errors import ConfigError
 
 SERVER = "server"
-"""The role of a server: its certificate cannot be used to call, and no other can be used to serve."""
+"""The role of a server: its certificate cannot be used to call, and only it can be used to serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who a certificate is about. `hosts` are the DNS names and IP addresses of a server."""
+    """The subject of a certificate. `hosts` are the DNS names and IP addresses of a server."""
 
     name: str
     role: str
@@ -69,7 +69,7 @@ def leaf_certificate(
 
 
 def read_subject(certificate: x509.Certificate) -> Subject:
-    """Who a certificate of `leaf_certificate` is about."""
+    """Read the subject of a certificate that `leaf_certificate` made."""
     values = {attribute.oid: str(attribute.value) for attribute in certificate.subject}
     role = values.get(NameOID.ORGANIZATIONAL_UNIT_NAME, SERVER)
     try:
@@ -103,7 +103,7 @@ def revocation_list(
 
 
 def load_ec_key(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
-    """A private key on an elliptic curve. Raises ConfigError when it is another kind."""
+    """A private key on an elliptic curve. Raises ConfigError for any other kind."""
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path} is not a key on an elliptic curve")
@@ -111,10 +111,10 @@ def load_ec_key(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def load_request(path: Path) -> ec.EllipticCurvePublicKey:
-    """The public key of a signing request (PKCS #10, PEM); what else it asks for is not believed.
+    """The public key of a signing request (PKCS #10, PEM); everything else in the request is ignored.
 
     Raises:
-        ConfigError: it cannot be read, is damaged, or its key is not one on P-256 or P-384.
+        ConfigError: it cannot be read, is damaged, or its key is not on P-256 or P-384.
     """
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())

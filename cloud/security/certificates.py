@@ -1,11 +1,11 @@
-"""Identities from client certificates, and the ones that have been revoked.
+"""Identities from client certificates, and the check for revoked ones.
 
-gRPC's Python servers check a certificate's chain, dates and purpose in the handshake, but know no revocation
-lists. So revocation is checked here, on every call: a revoked device is refused at its next call, also on a
-connection that it has already. For the same reason dates are checked again: a connection, or a resumed
-TLS session, may outlive the certificate it was opened with.
+gRPC's Python servers check a certificate's chain, dates and purpose in the handshake, but do not support
+revocation lists. So revocation is checked here on every call: a revoked device is refused at its next call,
+even on an open connection. Dates are checked again for the same reason: a connection, or a resumed TLS
+session, may outlive its certificate.
 
-The name is the subject's common name, the role its organizational unit; without one it is `device`.
+The name is the subject's common name. The role is its organizational unit, or `device` without one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from spillover.common.net.tls import load_certificates, utc_now
 
 DEVICE = "device"
 PEM_CERTIFICATE = "x509_pem_cert"
-"""Key of gRPC's authentication context: the client's verified certificate."""
+"""Key of the client's verified certificate in gRPC's authentication context."""
 _MAX_REMEMBERED = 4096
 
 Revoked = frozenset[tuple[x509.Name, int]]
@@ -34,7 +34,7 @@ Revoked = frozenset[tuple[x509.Name, int]]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is read from one client certificate."""
+    """The identity and validity in one client certificate."""
 
     caller: Caller
     issuer: x509.Name
@@ -43,10 +43,10 @@ class Peer:
 
 
 class Certificates:
-    """Finds out who a verified client certificate belongs to; follows the file of revocations, if any.
+    """Identifies callers by their verified client certificates; reloads the revocation list, if any.
 
     Raises:
-        ConfigError: `crl` is named and cannot be read, or no CA in `client_ca` has signed it.
+        ConfigError: `crl` is configured and cannot be read, or no CA in `client_ca` has signed it.
     """
 
     def __init__(self, client_ca: Path, crl: Path | None) -> None:
@@ -69,7 +69,7 @@ class Certificates:
 
 
 def read_peer(pem: bytes) -> Peer:
-    """The identity in a certificate. Raises UnauthenticatedError when it has none, or is damaged."""
+    """The identity in a certificate. Raises UnauthenticatedError if it has none or is damaged."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         issuer, subject = certificate.issuer, certificate.subject
@@ -83,7 +83,9 @@ def read_peer(pem: bytes) -> Peer:
 
 
 def read_revoked(crl: Path, client_ca: Path) -> Revoked:
-    """What a revocation list (RFC 5280, PEM) takes back; one past its next update still holds, and is logged.
+    """The certificates that a revocation list (RFC 5280, PEM) revokes.
+
+    An outdated list, past its next update, still holds, and is logged.
 
     Raises:
         ConfigError: it cannot be read, is no list, or is not signed by a CA of `client_ca`.

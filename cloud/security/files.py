@@ -1,4 +1,4 @@
-"""Files that only their owner may read, replaced whole or not at all."""
+"""Files that only their owner may read, written atomically."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from spillover.common.files import PRIVATE, PUBLIC, write_atomic
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a secret: mode 0600 from its first byte on. Readers see the old file or the new, never a part.
+    """Write a secret atomically, with mode 0600 from its first byte on.
 
     Raises:
         ConfigError: it cannot be written.
@@ -25,7 +25,7 @@ def write_public(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that its owner alone may enter, if it is not there. Raises ConfigError."""
+    """Make a folder that only its owner may enter, unless it exists. Raises ConfigError."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -34,7 +34,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the folder meanwhile: two that revoke must not undo each other.
+    """Lock the folder against other processes, so that two revocations do not overwrite each other.
 
     Raises:
         ConfigError: there is no such folder.

@@ -1,4 +1,4 @@
-"""The one table of what a method needs, and the check of a caller's role against it."""
+"""The table of the permission that each method needs, and the check of a caller's role against it."""
 
 import enum
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ from types import MappingProxyType
 from spillover.common.errors import ForbiddenError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""What a device, a person or a role may be called."""
+"""Valid names of devices, people and roles."""
 ANONYMOUS = "anonymous"
-"""The role of callers who prove nothing, where such are admitted."""
+"""The role of callers without credentials, where those are admitted."""
 
 
 class Permission(enum.Enum):
-    """What a role may be allowed."""
+    """A permission that a role may have."""
 
     OPEN = "open"
-    """What everybody may do; never configured."""
+    """Allowed to everybody; never configured."""
     INFER = "infer"
-    """Ask models, and about models."""
+    """Run models, and read their metadata."""
     CONTROL = "control"
     """Load and unload models."""
     METRICS = "metrics"
@@ -28,7 +28,7 @@ class Permission(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A proven identity: the device's or person's name, and its role. An anonymous one has no name."""
+    """A verified identity: the device's or person's name, and its role. An anonymous caller has no name."""
 
     name: str
     role: str
@@ -40,7 +40,7 @@ _OWN = "/spillover.v1.Spillover/"
 
 NEEDED: Mapping[str, Permission] = MappingProxyType(
     {
-        # Probes of orchestrators and load balancers carry no identity. They learn only that the server lives.
+        # Probes of orchestrators and load balancers carry no identity. They learn only that the server is up.
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,
         "/grpc.health.v1.Health/List": Permission.OPEN,
@@ -75,7 +75,7 @@ DEFAULT_ROLES: Mapping[str, tuple[Permission, ...]] = MappingProxyType(
 
 
 class Roles:
-    """Which permissions a role has."""
+    """Which permissions each role has."""
 
     def __init__(self, allowed: Mapping[str, tuple[Permission, ...]]) -> None:
         self._allowed = {role: frozenset(permissions) for role, permissions in allowed.items()}

@@ -1,8 +1,8 @@
-"""Bearer tokens: made here, kept as hashes, checked in constant time.
+"""Bearer tokens: generated here, stored as hashes, compared in constant time.
 
 A token is `<name>~<secret>`, the secret 256 random bits, sent as `authorization: Bearer <token>` (RFC 6750).
-The file holds SHA-256 of the secret: a slow hash protects secrets that people choose, and adds nothing to one
-that cannot be guessed.
+The file stores SHA-256 of the secret. A slow hash would add nothing: it protects secrets that people choose,
+and this one cannot be guessed.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ HEADER = "authorization"
 
 
 class Token(Section, frozen=True, omit_defaults=True):
-    """What is kept of one token."""
+    """The stored part of one token."""
 
     name: Name
     role: Name
@@ -37,19 +37,22 @@ class Token(Section, frozen=True, omit_defaults=True):
 
 
 class TokenFile(Section, frozen=True):
-    """The whole file. Two tokens of one name are both good, so that one can be replaced without a gap."""
+    """The whole file. Two tokens of one name are both valid, so that one can be replaced without a gap."""
 
     tokens: tuple[Token, ...] = ()
 
 
 class Tokens:
-    """Finds out who a token belongs to; follows its file. Raises ConfigError when that cannot be read."""
+    """Identifies callers by their tokens; reloads the file when it changes.
+
+    Raises ConfigError if unreadable.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = Reloading([path], lambda: _by_name(load_config(path, TokenFile)))
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who sent this metadata. Raises UnauthenticatedError, which does not say how near it was."""
+        """The caller that sent this metadata. Raises UnauthenticatedError, which reveals no details."""
         scheme, _, token = _header(metadata).partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthenticatedError("this server wants `authorization: Bearer <token>`")
@@ -64,10 +67,10 @@ class Tokens:
 
 
 def add_token(path: Path, name: str, role: str, days: float | None) -> str:
-    """Make a token for `name`, add its hash to the file, and return the token: it is not kept anywhere.
+    """Make a token for `name`, add its hash to the file, and return the token, which is stored nowhere.
 
     Raises:
-        ConfigError: the file is no file of tokens, or the name or role has characters it must not.
+        ConfigError: the file is not a token file, or the name or role has invalid characters.
     """
     secret = secrets.token_urlsafe(32)
     expires = None if days is None else utc_now() + timedelta(days=days)
@@ -82,7 +85,7 @@ def add_token(path: Path, name: str, role: str, days: float | None) -> str:
 
 
 def revoke_tokens(path: Path, name: str) -> int:
-    """Take every token of `name` out of the file; returns how many. Raises ConfigError like `add_token`."""
+    """Remove every token of `name` from the file; returns how many. Raises ConfigError like `add_token`."""
     with locked(path.parent):
         tokens = read_tokens(path)
         kept = tuple(token for token in tokens if token.name != name)
@@ -92,7 +95,7 @@ def revoke_tokens(path: Path, name: str) -> int:
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
-    """What the file holds; nothing when it is not there yet. Raises ConfigError."""
+    """The tokens in the file; empty if it does not exist yet. Raises ConfigError."""
     return load_config(path, TokenFile).tokens if path.exists() else ()
 
 

@@ -2,12 +2,12 @@
 
 Clip and uniform quantisation to a few levels, then entropy coding, without training: R. A. Cohen, H. Choi and
 I. V. Bajic, "Lightweight compression of neural network feature tensors for collaborative intelligence" (ICME
-2020). In place of their CABAC stands deflate (RFC 1951) over packed symbols: it is in every Python, and its
-decoder can be given a bound.
+2020). Deflate (RFC 1951) over packed symbols replaces their CABAC: every Python has it, and its decoder's
+output can be bounded.
 
 Layout, little-endian, version 1:
 
-    magic "SF" | version u8 | tensors u8 | crc32 u32 of all that follows
+    magic "SF" | version u8 | tensors u8 | crc32 u32 of everything that follows
     for each tensor: flags u8 | levels u8 | axes u8 | axis u16 ... | low f32 | high f32
                      | [1] low u8 x channels, high u8 x channels | [2] order u16 x channels
     one raw deflate stream: the packed symbols of all tensors in turn
@@ -47,7 +47,7 @@ _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 
 @dataclass(frozen=True, slots=True)
 class _Coding:
-    """How one tensor's symbols were made: all that its part of the header says."""
+    """One tensor's part of the header: how its symbols were made."""
 
     shape: tuple[int, ...]
     levels: int
@@ -66,7 +66,7 @@ class _Coding:
 
 
 def encode_features(tensors: Sequence[FloatArray], quantizers: Sequence[Quantizer]) -> bytes:
-    """Code float32 tensors without batch axis, (C, ...) each, one quantiser a tensor.
+    """Encode float32 tensors (C, ...) without batch axis, with one quantiser per tensor.
 
     Raises:
         InvalidInputError: a value is not a number, or a tensor does not fit its quantiser or the format.
@@ -85,11 +85,11 @@ def encode_features(tensors: Sequence[FloatArray], quantizers: Sequence[Quantize
 
 
 def decode_features(data: bytes, max_elements: int) -> list[FloatArray]:
-    """The tensors in `data`. Allocates in proportion to `max_elements`, whatever the sender claims.
+    """The tensors in `data`. Memory is bounded by `max_elements`, whatever the sender claims.
 
     Raises:
-        TooLargeError: the header promises more than `max_elements` elements in all.
-        InvalidInputError: damaged, cut short, of another version, or not features.
+        TooLargeError: the header claims more than `max_elements` elements in all.
+        InvalidInputError: damaged, truncated, of another version, or not features.
     """
     if len(data) < _HEADER.size:
         raise InvalidInputError(f"features are cut short: {len(data)} bytes")
@@ -115,7 +115,7 @@ def _coding(tensor: FloatArray, q: Quantizer) -> _Coding:
         raise InvalidInputError(f"the quantiser is for another number of channels than {tensor.shape[0]}")
     if not np.isfinite(tensor).all():
         raise InvalidInputError("a feature is not a number")
-    # The clip as the wire's float32 says it, so that both sides compute with the same figures.
+    # The clip rounded to the wire's float32, so that both sides compute with the same numbers.
     low, high = float(np.float32(q.low)), float(np.float32(q.high))
     channels = channel_bytes(q) if q.channel_low else None
     return _Coding(tensor.shape, q.levels, low, high, channels, q.order, q.predict)
@@ -141,7 +141,7 @@ def _deflate(plain: bytes, strategy: int) -> bytes:
 def _inflate(stream: memoryview, size: int) -> bytes:
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        # One byte more than is right, so that a stream that goes on is seen; never more than that.
+        # Allow one byte more than expected, to detect a stream that is too long.
         plain = decompressor.decompress(stream, size + 1)
     except zlib.error as error:
         raise InvalidInputError(f"features are damaged: {error}") from error
@@ -203,7 +203,7 @@ def _read_codings(body: memoryview, count: int) -> tuple[list[_Coding], int]:
 
 
 def _read_coding(body: memoryview, start: int) -> tuple[_Coding, int]:
-    """One tensor's header and where the next begins. Raises struct.error or ValueError."""
+    """One tensor's header, and the offset of the next one. Raises struct.error or ValueError."""
     flags, levels, axes = struct.unpack_from("<BBB", body, start)
     if flags >= 8 or levels < 2 or not 1 <= axes <= MAX_AXES:
         raise ValueError(f"flags {flags}, levels {levels}, axes {axes}")

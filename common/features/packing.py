@@ -1,9 +1,9 @@
-"""Several small symbols in one byte, so that a byte-wise Huffman code can spend less than a bit on one.
+"""Several small symbols in one byte, so that a byte-wise Huffman code can use less than a bit per symbol.
 
-A Huffman code spends at least one bit a symbol. Read as the digits of a number in base `levels`, the five
-symbols 0..2 or the two symbols 0..15 that fit one byte become one symbol of the code, which then follows the
-joint distribution of neighbours. Deflate's Huffman code on such bytes came out below the entropy of single
-symbols on every network tried, and beside zstd's slowest level (docs/measurements/split.md).
+A Huffman code uses at least one bit per symbol. The symbols that fit one byte (five of 0..2, or two of 0..15)
+are read as digits of a number in base `levels` and become one symbol of the code, which then follows the
+joint distribution of neighbours. On every network tried, deflate's Huffman code on such bytes came out below
+the entropy of single symbols, and close to zstd's slowest level (docs/measurements/split.md).
 """
 
 from functools import cache
@@ -22,12 +22,12 @@ def symbols_per_byte(levels: int) -> int:
 
 
 def packed_size(count: int, levels: int) -> int:
-    """Bytes for `count` symbols."""
+    """Number of bytes for `count` symbols."""
     return -(-count // symbols_per_byte(levels))
 
 
 def pack(symbols: Symbols, levels: int) -> bytes:
-    """Symbols of any shape, in memory order, as bytes; the last byte is filled up with zeros."""
+    """Symbols of any shape as bytes, in memory order; the last byte is padded with zeros."""
     per_byte = symbols_per_byte(levels)
     padded = np.zeros(packed_size(symbols.size, levels) * per_byte, np.uint8)
     padded[: symbols.size] = symbols.ravel()
@@ -40,7 +40,7 @@ def pack(symbols: Symbols, levels: int) -> bytes:
 
 
 def unpack(data: bytes, count: int, levels: int) -> Symbols | None:
-    """The first `count` symbols in `data`, or None where a byte stands for no symbols."""
+    """The first `count` symbols in `data`; None if a byte is not a valid group of symbols."""
     numbers = np.frombuffer(data, np.uint8)
     if numbers.size and int(numbers.max()) >= levels ** symbols_per_byte(levels):
         return None

@@ -1,4 +1,4 @@
-"""Clip a tensor and round it to a few uniform levels; the way back is a table."""
+"""Clips a tensor and rounds it to a few uniform levels; the inverse is a table."""
 
 from typing import Annotated
 
@@ -18,19 +18,19 @@ class Quantizer(Section, frozen=True):
     """Uniform quantiser: values are clipped to [low, high] and rounded to the nearest of `levels` points."""
 
     levels: Annotated[int, msgspec.Meta(ge=2, le=MAX_LEVELS)]
-    """Number of points."""
+    """Number of levels."""
     low: float
-    """The lowest point."""
+    """The lowest level."""
     high: float
-    """The highest point."""
+    """The highest level."""
     channel_low: tuple[float, ...] = ()
-    """With `channel_high`: a clip of each channel's own, within [low, high], sent as one byte each."""
+    """With `channel_high`: a separate clip for each channel, within [low, high], sent as one byte each."""
     channel_high: tuple[float, ...] = ()
-    """See `channel_low`."""
+    """Upper end of each channel's clip; see `channel_low`."""
     order: tuple[int, ...] = ()
-    """A permutation of the channels; it changes only how well the entropy coder does."""
+    """A permutation of the channels; it only affects the size of the entropy-coded features."""
     predict: bool = False
-    """Code each channel as its difference, modulo `levels`, from the one before it in that order."""
+    """Code each channel as its difference, modulo `levels`, from the previous one in that order."""
 
     def __post_init__(self) -> None:
         if not is_clip(self.low, self.high):
@@ -47,7 +47,7 @@ def is_clip(low: float, high: float) -> bool:
 
 
 def channel_bytes(quantizer: Quantizer) -> tuple[Symbols, Symbols]:
-    """Each channel's clip as two bytes on [low, high], rounded outwards so that rounding cuts nothing off."""
+    """Each channel's clip as two bytes on [low, high], rounded outwards so that no value is cut off."""
     width = quantizer.high - quantizer.low
     low = (np.asarray(quantizer.channel_low) - quantizer.low) / width * 255
     high = (np.asarray(quantizer.channel_high) - quantizer.low) / width * 255
@@ -60,9 +60,9 @@ def channel_bytes(quantizer: Quantizer) -> tuple[Symbols, Symbols]:
 def scale_of(
     low: float, high: float, levels: int, channels: tuple[Symbols, Symbols] | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Offset and step of the levels: scalars, or (C,) when `channels` holds each channel's clip as bytes.
+    """Offset and step of the levels: scalars, or (C,) if `channels` holds each channel's clip as bytes.
 
-    Both sides compute them here from what is on the wire, so they agree to the last bit.
+    Both sides compute them here from the bytes on the wire, so the results are identical to the last bit.
     """
     if channels is None:
         first, last = np.asarray(low), np.asarray(high)
@@ -72,7 +72,7 @@ def scale_of(
 
 
 def quantize(tensor: FloatArray, offset: FloatArray, step: FloatArray, levels: int) -> Symbols:
-    """The nearest level of every element, uint8, same shape; a channel whose clip has no width gives 0."""
+    """The nearest level of every element, uint8, same shape; a channel with an empty clip gives 0."""
     inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
     scaled = (tensor - _per_channel(offset, tensor.ndim)) * _per_channel(inverse, tensor.ndim)
     np.rint(scaled, out=scaled)
@@ -80,7 +80,7 @@ def quantize(tensor: FloatArray, offset: FloatArray, step: FloatArray, levels: i
 
 
 def dequantize(symbols: Symbols, offset: FloatArray, step: FloatArray) -> FloatArray:
-    """The values that the levels stand for, float32, same shape."""
+    """The values of the levels, float32, same shape."""
     values: FloatArray = symbols * _per_channel(step, symbols.ndim) + _per_channel(offset, symbols.ndim)
     return values
 

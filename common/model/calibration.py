@@ -1,8 +1,8 @@
-"""Confidence on another scale: a monotone map of log-odds (Platt, 1999), so that no order of boxes changes.
+"""Maps confidences to another scale: a monotone map of log-odds (Platt, 1999), which keeps the boxes' order.
 
 Two detectors' confidences mean different things: a box of 0.5 from one may be right four times as often as a
-box of 0.5 from the other. Where both answer, boxes of frames that stay would outrank better boxes of frames
-that are sent. `spillover lab fit --calibrate` fits the map that puts the edge's on the cloud's scale.
+box of 0.5 from the other. Where both answer, boxes of kept frames would outrank better boxes of sent frames.
+`spillover lab fit --calibrate` fits the map from the edge's scale to the cloud's.
 """
 
 import math
@@ -26,12 +26,12 @@ class Calibration(Section, frozen=True):
     """Multiplies the log-odds."""
 
     def apply(self, confidence: FloatArray) -> FloatArray:
-        """Calibrated confidences, float32, any shape; in the same order as those given."""
+        """Calibrated confidences, float32, same shape; their order is preserved."""
         calibrated: FloatArray = _expit(self.offset + self.scale * log_odds(confidence)).astype(np.float32)
         return calibrated
 
     def undo(self, confidence: float) -> float:
-        """The network's own confidence that becomes this one; 0 and 1 stay what they are."""
+        """The network's own confidence that maps to this one; 0 and 1 are unchanged."""
         if not 0.0 < confidence < 1.0:
             return confidence
         odds = (math.log(confidence / (1.0 - confidence)) - self.offset) / self.scale

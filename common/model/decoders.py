@@ -1,4 +1,4 @@
-"""The decoder of a model: its head's, with what `model.yaml` says of the outputs."""
+"""The decoder of a model: the decoder of its head, with the output settings of `model.yaml`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ class ModelDecoder:
     settings: DecodeSettings
 
     def __call__(self, outputs: Sequence[FloatArray], transform: FrameTransform) -> Prediction:
-        """Decode; `transform` is from the frame to the input. Raises ModelError for another head's shapes."""
+        """Decode; `transform` maps the frame to the input.
+
+        Raises ModelError if the outputs' shapes do not fit.
+        """
         prediction: Prediction = self.head.decode(outputs, self.settings, transform)
         return prediction
 
@@ -29,7 +32,7 @@ def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
     """The decoder that the manifest of a model of this task names.
 
     Raises:
-        ModelError: there is none of that name, or it is one for another task.
+        ModelError: no decoder has that name, or it is for another task.
     """
     name, output = manifest.output.decoder, manifest.output
     if name not in task.heads:

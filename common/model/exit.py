@@ -1,7 +1,7 @@
-"""A network that answers early and also gives its backbone's features: the keys of `exit.yaml`.
+"""A network that answers early and also returns its backbone's features: the keys of `exit.yaml`.
 
-Written by `spillover lab early-exit`. Such a network's outputs are those of the whole network, then the
-tensors of one cut: whoever has run it need not run that cut's head.
+`spillover lab early-exit` writes it. The outputs are those of the whole network, then the tensors of one cut,
+so after running it that cut's head need not run.
 """
 
 from pathlib import Path
@@ -19,13 +19,13 @@ class ExitInfo(Section, frozen=True):
     """The whole of `exit.yaml`, which `spillover lab early-exit` writes."""
 
     head_sha256: Digest
-    """SHA-256 of the head that the backbone equals."""
+    """SHA-256 of the head that equals the backbone."""
     features: tuple[str, ...]
-    """The outputs that hold its features."""
+    """The outputs that hold the backbone's features."""
 
 
 def load_exit_info(folder: Path) -> ExitInfo | None:
-    """What the folder says of its backbone; None when the model is no early exit. Raises ModelError."""
+    """The folder's `exit.yaml`; None if the model is not an early exit. Raises ModelError."""
     path = folder / EXIT_FILE
     if not path.is_file():
         return None
@@ -36,5 +36,5 @@ def load_exit_info(folder: Path) -> ExitInfo | None:
 
 
 def write_exit_info(folder: Path, info: ExitInfo) -> None:
-    """Write `exit.yaml`."""
+    """Write `exit.yaml` to the model folder."""
     (folder / EXIT_FILE).write_bytes(msgspec.yaml.encode(msgspec.to_builtins(info)))

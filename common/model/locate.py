@@ -1,4 +1,4 @@
-"""From what a person writes to a model folder: a path, or the name of a prepared model."""
+"""Finds a model folder from a path or from the name of a prepared model."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,13 @@ from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 
 
 def find_model_folder(name: str | Path) -> Path:
-    """The folder that `name` means.
+    """The folder that `name` refers to.
 
-    A path to a model folder; a path to a folder of versions, of which the newest is taken; or either of them
+    A path to a model folder; a path to a folder of versions, of which the newest is used; or either of them
     below the cache folder of prepared models, as in `efficientnet-lite2` or `efficientnet-lite2/1`.
 
     Raises:
-        ModelError: there is none; the text says where it was looked for.
+        ModelError: there is no such folder; the text lists the places searched.
     """
     path = Path(name).expanduser()
     for place in (path, models_home() / path):

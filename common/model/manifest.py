@@ -1,4 +1,7 @@
-"""A model on disk: a folder with `model.onnx` and `model.yaml`. This file holds the keys of `model.yaml`."""
+"""A model on disk: a folder with `model.onnx` and `model.yaml`.
+
+This file defines the keys of `model.yaml`.
+"""
 
 import enum
 import hashlib
@@ -44,7 +47,7 @@ class Resize(enum.Enum):
     LETTERBOX = "letterbox"
     """Keep the aspect ratio, place the picture top left, pad with `pad_value` (YOLOX)."""
     LETTERBOX_CENTRE = "letterbox_centre"
-    """The same, with the picture in the middle (Ultralytics)."""
+    """As `letterbox`, with the picture in the middle (Ultralytics)."""
     CENTRE_CROP = "centre_crop"
     """Scale the shorter side to size / `crop_fraction` and cut out the middle (ImageNet evaluation)."""
 
@@ -84,7 +87,7 @@ class Input(Section, frozen=True):
     """Each channel is divided by it."""
 
     def __post_init__(self) -> None:
-        """Refuse a division by 0."""
+        """Refuse a `std` of 0."""
         if not all(self.std):
             raise ValueError("std must not be 0")
 
@@ -95,7 +98,7 @@ class Output(Section, frozen=True):
     decoder: str
     """`softmax` (the output holds probabilities), `logits`, `yolox`, `fastestdet` or `yolov8`."""
     confidence_threshold: Fraction = 0.25
-    """Detection: boxes of less confidence are dropped; on the calibrated scale if there is a calibration."""
+    """Detection: boxes of lower confidence are dropped; on the calibrated scale if there is a calibration."""
     iou_threshold: Fraction = 0.45
     """Detection: of two boxes of one class that overlap more, the less confident one is dropped."""
     max_detections: PositiveInt = 100
@@ -114,7 +117,7 @@ class Manifest(Section, frozen=True):
     """The whole of `model.yaml`."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-    """Name of the model, as requests and results have it."""
+    """Name of the model in requests and results."""
     version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     """Version of the model."""
     task: str
@@ -124,7 +127,7 @@ class Manifest(Section, frozen=True):
     output: Output
     """How output tensors become a prediction."""
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-    """SHA-256 of `model.onnx`; another file is refused."""
+    """SHA-256 of `model.onnx`; a file with another digest is refused."""
     labels: str = ""
     """A file in the same folder with one class name a line, line 1 for class 0; empty: no names."""
     description: str = ""
@@ -142,17 +145,17 @@ class ModelFolder:
 
     @property
     def onnx_path(self) -> Path:
-        """Where the network is."""
+        """Path of `model.onnx`."""
         return self.path / MODEL_FILE
 
     @property
     def model_id(self) -> ModelId:
-        """Name and version."""
+        """Name and version from the manifest."""
         return ModelId(self.manifest.name, self.manifest.version)
 
 
 def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
-    """Read and check the model folder at `path`, whose model is for one of `tasks`.
+    """Read and check the model folder at `path`; its task must be one of `tasks`.
 
     Raises:
         ModelError: a file is absent, the manifest is not valid, or the digest differs.

@@ -1,4 +1,4 @@
-"""A picture to a network's input tensor, and the transform that leads boxes back to the picture."""
+"""A picture as a network's input tensor, and the transform that maps boxes back to the picture."""
 
 import functools
 import math
@@ -52,7 +52,7 @@ def _letterbox(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
 
 
 def _centre_crop(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
-    """Cut first, resize after: the same pixels as resize-then-crop, without computing those thrown away."""
+    """Crop first, then resize: the same pixels as resize-then-crop, without computing discarded ones."""
     height, width = image.shape[:2]
     ratio = max(spec.height / height, spec.width / width) / spec.crop_fraction
     crop_width = min(width, max(1, round(spec.width / ratio)))
@@ -75,12 +75,12 @@ def _resize(image: Image, width: int, height: int, interpolation: Interpolation)
 
 
 def _resize_bicubic_antialias(image: Image, width: int, height: int) -> Image:
-    """Bicubic whose kernel widens with the shrink factor, as in Pillow; OpenCV's alone aliases.
+    """Bicubic with a kernel that widens with the shrink factor, as in Pillow; OpenCV's own aliases.
 
     A separable filter with the widened kernel, then OpenCV's bicubic to sample it. Against Pillow on
     photographs shrunk to 160..260 pixels: 0.5-0.7 grey levels apart on average, 3-4 at the 99th percentile
-    (OpenCV's area mean: 1.4 and 8), in a third of Pillow's time. A large picture is first reduced by an
-    area mean, but never below 1.5 times the wanted size, where it would show.
+    (OpenCV's area mean: 1.4 and 8), in a third of Pillow's time. A large picture is first reduced by an area
+    mean, but never below 1.5 times the target size, where the difference would be visible.
     """
     factor = int(min(image.shape[1] / width, image.shape[0] / height) / 1.5)
     if factor >= 2:

@@ -1,4 +1,4 @@
-"""How ONNX Runtime is to run a model; apart from the session, so that a configuration loads no runtime."""
+"""How ONNX Runtime runs a model; apart from the session, so that reading a configuration loads no runtime."""
 
 from typing import Annotated
 

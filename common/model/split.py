@@ -1,7 +1,7 @@
-"""How a model may be cut in two: the keys of `split.yaml` in a model folder, and the files beside it.
+"""How a model may be split in two: the keys of `split.yaml` in a model folder, and the files beside it.
 
-Written by `spillover lab split`, read by both sides: the edge runs a head, the cloud the tail that belongs to
-it. A head is known by its digest, so that a tail of another version never answers it.
+`spillover lab split` writes it and both sides read it: the edge runs a head, the cloud the matching tail. A
+head is identified by its digest, so that a tail of another version never answers it.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ class Seam(Section, frozen=True):
     """One tensor that crosses a cut."""
 
     tensor: str
-    """Its name in the network."""
+    """Name of the tensor in the network."""
     shape: tuple[Annotated[int, msgspec.Meta(gt=0)], ...]
-    """Its shape without the batch axis."""
+    """Shape of the tensor without the batch axis."""
     quantizer: Quantizer
-    """How it is coded."""
+    """How the tensor is quantised."""
 
 
 class Cut(Section, frozen=True):
@@ -41,7 +41,7 @@ class Cut(Section, frozen=True):
     name: Name
     """Name of the cut, for `uplink.split.cuts` and `--cut`."""
     seams: Annotated[tuple[Seam, ...], msgspec.Meta(min_length=1)]
-    """The tensors that cross it."""
+    """The tensors that cross the cut."""
     head_sha256: Digest
     """SHA-256 of the head's ONNX file."""
     tail_sha256: Digest
@@ -49,23 +49,23 @@ class Cut(Section, frozen=True):
     feature_bytes: Positive
     """Mean size of a coded frame on the calibration pictures."""
     fidelity: float
-    """Share of the whole network's answers that was kept there."""
+    """Share of the whole network's answers that the split network gives too, on those pictures."""
     head_int8: bool = False
     """Whether the head's weights are 8-bit, except for its first layer."""
 
     @property
     def elements(self) -> int:
-        """Elements that cross the cut for one frame."""
+        """Number of elements that cross the cut for one frame."""
         return sum(_product(seam.shape) for seam in self.seams)
 
     @property
     def bits_per_element(self) -> float:
-        """What an element costs on the wire, all headers included."""
+        """Bits per element on the wire, all headers included."""
         return self.feature_bytes * 8 / self.elements
 
 
 class DeviceProfile(Section, frozen=True):
-    """Times on one device."""
+    """Times of the network and its parts on one device."""
 
     device: str
     """Name of the device."""
@@ -76,7 +76,7 @@ class DeviceProfile(Section, frozen=True):
     tail_s: Mapping[str, Positive]
     """Seconds of each cut's tail, by the cut's name."""
     head_sha256: Mapping[str, Digest] = {}
-    """Digests of the heads that were measured; a cut of the same name may have been made again since."""
+    """Digests of the measured heads; a cut of the same name may have been made again since."""
 
 
 class SplitPlan(Section, frozen=True):
@@ -90,7 +90,7 @@ class SplitPlan(Section, frozen=True):
     """The devices that `spillover lab profile` has measured."""
 
     def cut(self, name: str) -> Cut:
-        """The cut of that name. Raises ModelError."""
+        """The cut called `name`. Raises ModelError if there is none."""
         for cut in self.cuts:
             if cut.name == name:
                 return cut
@@ -99,25 +99,25 @@ class SplitPlan(Section, frozen=True):
 
 
 def head_path(folder: Path, cut: str) -> Path:
-    """Where the head of a cut is, below the model folder."""
+    """Path of a cut's head below the model folder."""
     return folder / SPLIT_FOLDER / f"{cut}.head.onnx"
 
 
 def tail_path(folder: Path, cut: str) -> Path:
-    """Where the tail of a cut is, below the model folder."""
+    """Path of a cut's tail below the model folder."""
     return folder / SPLIT_FOLDER / f"{cut}.tail.onnx"
 
 
 def has_split_plan(folder: Path) -> bool:
-    """Whether the model folder has been split."""
+    """Whether the model folder has a `split.yaml`."""
     return (folder / SPLIT_FILE).is_file()
 
 
 def open_split_plan(folder: ModelFolder) -> SplitPlan:
-    """Read the plan of a model folder.
+    """Read the split plan of a model folder.
 
     Raises:
-        ModelError: it is absent, not valid, or was made for another network than is in the folder.
+        ModelError: it is absent, not valid, or was made for a network other than the folder's.
     """
     if not has_split_plan(folder.path):
         raise ModelError(f"{folder.path}: there is no split plan; `spillover lab split` makes one")
@@ -133,12 +133,12 @@ def open_split_plan(folder: ModelFolder) -> SplitPlan:
 
 
 def write_split_plan(folder: Path, plan: SplitPlan) -> None:
-    """Write `split.yaml`, whole or not at all."""
+    """Write `split.yaml` atomically."""
     write_atomic(folder / SPLIT_FILE, msgspec.yaml.encode(msgspec.to_builtins(plan)))
 
 
 def check_digest(path: Path, digest: str) -> None:
-    """Raises ModelError: the file is absent, or is not the one that the plan names."""
+    """Raises ModelError if the file is absent or its digest differs from the plan's."""
     try:
         found = file_sha256(path)
     except OSError as error:

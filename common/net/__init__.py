@@ -1,1 +1,1 @@
-"""The network's small parts: TLS key pairs, files that are read again when they change, addresses."""
+"""Network utilities: TLS key pairs, files that are reloaded when they change, addresses, one HTTP server."""

@@ -1,15 +1,15 @@
-"""Addresses: their parts, and what of them can be reached from where."""
+"""Splits addresses, and tells which of them are reachable only from this machine."""
 
 import ipaddress
 import re
 
-# RFC 3986's host and port; before them gRPC's name of a resolver may stand, as in dns:///host:port.
+# Host and port of RFC 3986, optionally after the name of a gRPC resolver, as in dns:///host:port.
 _HOST_PORT = re.compile(r"(?:[a-z0-9]+:(?://[^/]*/)?)?(?:\[[0-9a-fA-F:.]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 _MAX_PORT = 65535
 
 
 def is_loopback(address: str) -> bool:
-    """Whether gRPC's `address`, such as `host:port` or `unix:path`, can only be reached from this machine."""
+    """Whether gRPC's `address`, such as `host:port` or `unix:path`, is only reachable from this machine."""
     if address.startswith("unix:"):
         return True
     host = address.rpartition(":")[0].rpartition("/")[2].strip("[]")
@@ -20,18 +20,18 @@ def is_loopback(address: str) -> bool:
 
 
 def split_host_port(address: str) -> tuple[str, int]:
-    """Host without the brackets of IPv6, and port. Raises ValueError where there is no port."""
+    """Host without IPv6 brackets, and port. Raises ValueError if there is no port."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def with_port(address: str, port: int) -> str:
-    """`address` with another port, as when port 0 was bound and became a real one."""
+    """`address` with another port, for example the real one after binding port 0."""
     return f"{address.rpartition(':')[0]}:{port}"
 
 
 def check_host_port(key: str, address: str) -> None:
-    """Raise ValueError when `address`, the value of `key`, is neither `host:port` nor a Unix socket."""
+    """Raise ValueError if `address`, the value of `key`, is neither `host:port` nor a Unix socket."""
     if address.startswith("unix:"):
         return
     found = _HOST_PORT.fullmatch(address)

@@ -1,8 +1,7 @@
-"""One small HTTP server for pages that people and scrapers read: metrics now, status pages later.
+"""A small HTTP server for pages that people and scrapers read: metrics now, status pages later.
 
-It is WSGI over the standard library, one thread a request. What faces a network is bounded: so many
-connections at once, so long a client may be silent, so long a request may take in all. TLS and roles are
-handed in, so that both sides of the project use the same server.
+It is WSGI over the standard library, one thread per request. The number of connections, a client's silence
+and a request's total time are bounded. TLS and roles are arguments, so both sides use the same server.
 """
 
 import socket
@@ -24,7 +23,7 @@ from spillover.common.net.addresses import split_host_port, with_port
 MAX_CONNECTIONS = 8
 """Requests served at once; further connections are closed."""
 SILENCE_LIMIT_S = 10.0
-"""How long a client may send or take nothing; a TLS handshake counts."""
+"""Seconds for which a client may send or receive nothing, TLS handshake included."""
 REQUEST_LIMIT_S = 30.0
 """How long a request may take in all, so that a client that drips bytes does not hold its place."""
 _POLL_S = 0.2
@@ -42,8 +41,8 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 class HttpServer:
     """Serves `routes` (path to WSGI application) at `address` from `start` to `stop`; other paths are 404.
 
-    `key` names the configuration's key in errors. `context` gives the TLS context of the next connection, or
-    None for plain HTTP. `admit` is asked before each request. `clock` gives monotonic seconds.
+    `key` names the configuration's key in errors. `context` returns the TLS context of the next connection,
+    or None for plain HTTP. `admit` is called before each request. `clock` gives monotonic seconds.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -70,13 +69,13 @@ class HttpServer:
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     def start(self) -> None:
-        """Serve on a thread of its own."""
+        """Serve on a separate thread."""
         self._thread.start()
 
     def stop(self, deadline_s: float) -> bool:
-        """End by `deadline_s` (monotonic); open connections are cut. Tells whether the thread has ended."""
+        """End by `deadline_s` (monotonic) and close open connections. Tells whether the thread has ended."""
         self._stopping.set()
-        with suppress(OSError):  # wakes the thread at once, where the system allows it
+        with suppress(OSError):  # wakes the thread at once, if the system supports it
             self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.cut(older_than_s=0.0)
         if self._thread.is_alive():
@@ -104,7 +103,7 @@ def _routed(routes: Mapping[str, WSGIApplication]) -> WSGIApplication:
 
 
 def _guarded(app: WSGIApplication, admit: Admit) -> WSGIApplication:
-    """`app` for callers whom `admit` lets pass."""
+    """`app` behind `admit`: callers that it rejects get 401 or 403."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -134,7 +133,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingWSGIServer):
-    """One thread a request, within the limits; `cut` closes connections that take too long."""
+    """One thread per request, within the limits; `cut` closes connections that take too long."""
 
     timeout = _POLL_S
 
@@ -153,7 +152,7 @@ class _Server(ThreadingWSGIServer):
         super().__init__(address, _Handler)
 
     def cut(self, older_than_s: float) -> None:
-        """Shut down connections that have been open for so many seconds; their threads then end."""
+        """Shut down connections older than `older_than_s` seconds, which ends their threads."""
         limit_s = self._clock() - older_than_s
         with self._lock:
             old = [connection for connection, since_s in self._since_s.items() if since_s <= limit_s]
@@ -161,22 +160,22 @@ class _Server(ThreadingWSGIServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # the client was quicker
+                continue  # the client closed it first
 
     def server_bind(self) -> None:
-        """Bind without a look-up of this host's name, which may take long and is not needed."""
+        """Bind without looking up this host's name, which may be slow and is not needed."""
         super(WSGIServer, self).server_bind()
         self.setup_environ()
 
     def get_request(self) -> tuple[Any, Any]:
-        """A connection; the thread that serves it does the handshake."""
+        """Accept a connection; the thread that serves it does the handshake."""
         connection, address = super().get_request()
         if context := self._context():
             connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
-        """Serve where there is a place."""
+        """Serve the connection if there is a free place; else close it."""
         with self._lock:
             has_place = len(self._since_s) < MAX_CONNECTIONS
             if has_place:
@@ -187,7 +186,7 @@ class _Server(ThreadingWSGIServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
-        """Serve, and give the place back."""
+        """Serve the connection, then release its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -195,4 +194,4 @@ class _Server(ThreadingWSGIServer):
                 del self._since_s[request]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
-        """A client that breaks off or fails its handshake is no event."""
+        """Ignore clients that disconnect or fail the handshake."""

@@ -12,14 +12,14 @@ T = TypeVar("T")
 _log = get_logger("reload")
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Of each file its modification time, size and inode; None where there is none."""
+"""For each file its modification time, size and inode; None if it does not exist."""
 
 
 class Reloading(Generic[T]):
-    """A value that follows its files.
+    """A value that is reloaded when its files change.
 
-    A change that cannot be read leaves the old value in place and is logged once: files that belong together
-    are replaced one after the other, and half a change must not stop a process that works.
+    An unreadable change keeps the old value and is logged once: files that belong together are replaced one
+    after the other, and half a change must not stop a running process.
 
     Raises:
         ConfigError: the first reading fails.
@@ -32,9 +32,9 @@ class Reloading(Generic[T]):
         self._value = read()
 
     def get(self) -> T:
-        """The value as of now; costs one `stat` a file, so it may be asked for on every call."""
+        """The current value; costs one `stat` per file, so it may be read on every call."""
         if (stamp := self._stamp()) != self._seen:
-            # Taken before reading, so that a change in between is seen the next time.
+            # Taken before reading, so that a later change is seen next time.
             self._seen = stamp
             try:
                 self._value = self._read()

@@ -1,4 +1,4 @@
-"""What both sides must know of TLS: key pairs checked before they are used, and how long they hold."""
+"""TLS key pairs for both sides: checked before use, with their validity."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _SOON_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate (PEM, with its intermediates if it has any), its private key, and when it holds."""
+    """A certificate (PEM, with any intermediates), its private key, and its period of validity."""
 
     certificate_pem: bytes
     key_pem: bytes
@@ -23,11 +23,11 @@ class KeyPair:
     valid_until: datetime
 
     def days_left(self, now: datetime) -> float:
-        """Days until the certificate ends, negative after."""
+        """Days until the certificate expires; negative afterwards."""
         return (self.valid_until - now).total_seconds() / 86400
 
     def ends_soon(self, now: datetime) -> bool:
-        """Whether it is time to renew it: a month is left, or less."""
+        """Whether the certificate should be renewed: it expires within a month."""
         return self.days_left(now) < _SOON_DAYS
 
 
@@ -35,7 +35,7 @@ def load_key_pair(certificate: Path, key: Path, section: str) -> KeyPair:
     """Read a certificate and its key; `section` is the configuration key that holds both names.
 
     Raises:
-        ConfigError: a file cannot be read, is not PEM, or the two do not belong together.
+        ConfigError: a file cannot be read, is not PEM, or the two do not match.
     """
     certificate_pem = read_file(certificate, f"{section}.certificate")
     key_pem = read_file(key, f"{section}.key")
@@ -50,7 +50,7 @@ def load_key_pair(certificate: Path, key: Path, section: str) -> KeyPair:
 
 
 def load_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
-    """The certificates of a PEM file, called `name` in the error. Raises ConfigError when there is none."""
+    """The certificates of a PEM file, called `name` in the error. Raises ConfigError if there is none."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
@@ -58,5 +58,5 @@ def load_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
 
 
 def utc_now() -> datetime:
-    """The wall clock. Certificates are its one use: nothing that is timed depends on it."""
+    """The wall clock. Used only for certificates: no timing depends on it."""
     return datetime.now(UTC)

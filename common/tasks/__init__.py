@@ -1,7 +1,7 @@
-"""All that differs between tasks: one file for each, and one line in `TASKS`.
+"""Everything that differs between tasks: one file and one line in `TASKS` for each.
 
-A task is looked up by its name in `model.yaml`, or by the type of a prediction. To add one, write its
-prediction type and its `TaskSpec` in a file beside these.
+A task is found by its name in `model.yaml`, or by the type of a prediction. To add one, write its prediction
+type and its `TaskSpec` in a file beside these.
 """
 
 from collections.abc import Mapping

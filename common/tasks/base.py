@@ -1,4 +1,4 @@
-"""What a task is: everything that the two sides and the workbench must know of one kind of prediction."""
+"""The task interface: what the two sides and the workbench need for one kind of prediction."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Classification: a vector of scores becomes classes by descending probability."""
+"""Classification: turns a vector of scores into classes, sorted by descending probability."""
 
 from collections.abc import Sequence
 from types import MappingProxyType

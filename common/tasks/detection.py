@@ -1,4 +1,4 @@
-"""Detection: grids of raw boxes become boxes by descending confidence, one for each thing that is seen."""
+"""Detection: turns grids of raw boxes into one box per object, sorted by descending confidence."""
 
 import functools
 from collections.abc import Sequence

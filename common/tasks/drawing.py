@@ -1,4 +1,4 @@
-"""Boxes and words drawn into a picture."""
+"""Draws boxes and text into a picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

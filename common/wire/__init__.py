@@ -1,1 +1,1 @@
-"""What travels: protobuf messages to values and back, tensors, and the generated code."""
+"""The wire format: conversions between protobuf messages and values, tensors, and the generated code."""

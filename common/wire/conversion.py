@@ -1,4 +1,4 @@
-"""Between the wire and the values: the only hand-written file that reads both protobuf and `common.types`."""
+"""Converts between protobuf and `common.types`; the only hand-written file that reads both."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from spillover.common.types import ModelId, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 
 MAX_NAME = 256
-"""Most characters of a frame's, device's, camera's or model's name on the wire."""
+"""Maximum number of characters of a frame's, device's, camera's or model's name on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One frame as the server sees it. Empty strings mean "not said"; `time_left_s` None is "no limit".
+    """One frame as the server receives it. Empty strings mean "not given"; `time_left_s` None is "no limit".
 
-    The frame comes as a JPEG, or as features when those are not None.
+    The payload is a JPEG, or features if those are not None.
     """
 
     jpeg: bytes = b""
@@ -52,7 +52,7 @@ class ServerTimings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceReply:
-    """One answer as the edge sees it; boxes in pixels of the picture that was sent."""
+    """One answer as the edge receives it; boxes in pixels of the sent picture."""
 
     frame_id: str
     model: ModelId
@@ -61,7 +61,7 @@ class InferenceReply:
 
 
 def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
-    """Wire form of a request."""
+    """Encode a request as protobuf."""
     time_left_s = request.time_left_s
     message = pb.InferRequest(
         frame_id=request.frame_id,
@@ -85,10 +85,10 @@ def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
 
 
 def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
-    """Value of a request.
+    """Decode a request.
 
     Raises:
-        InvalidInputError: no payload, or of a kind or format this version does not know.
+        InvalidInputError: no payload, or of a kind or format that this version does not know.
     """
     _check_names(message)
     jpeg, features = _payload_from_pb(message)
@@ -109,7 +109,7 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
 
 
 def _check_names(message: pb.InferRequest) -> None:
-    """Names are kept (for fair shares, rates, repeated requests), so their length has a bound."""
+    """Raises InvalidInputError for a long name: names are stored (fair shares, rates, repeated requests)."""
     names = (message.frame_id, message.device_id, message.camera_id, message.boot_id)
     if (longest := max(map(len, (*names, message.model.name, message.model.version)))) > MAX_NAME:
         raise InvalidInputError(f"a name has {longest} characters; the limit is {MAX_NAME}")
@@ -134,7 +134,7 @@ def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:
 
 
 def reply_to_pb(reply: InferenceReply, max_classes: int = 0, tasks: Tasks = TASKS) -> pb.InferReply:
-    """Wire form of a reply; a classification is cut to the best `max_classes` (0: all).
+    """Encode a reply; a classification is cut to the best `max_classes` (0: all).
 
     Raises:
         UnsupportedError: the protocol has no field for predictions of this task.
@@ -158,16 +158,17 @@ def _write_prediction(message: pb.InferReply, prediction: Prediction, tasks: Tas
     if not task.wire_field:
         raise UnsupportedError(f"the protocol has no field for {task.name}; ask for the network's tensors")
     field = getattr(message, task.wire_field)
-    field.SetInParent()  # so that no boxes are "no boxes", not "no answer"
+    field.SetInParent()  # so that an answer without boxes differs from no answer
     for name, column in task.columns_of(prediction).items():
         getattr(field, name).extend(column.ravel().tolist())
 
 
 def reply_from_pb(message: pb.InferReply, tasks: Tasks = TASKS) -> InferenceReply:
-    """Value of a reply. A server may be wrong, or not ours: nothing in it is believed before it is checked.
+    """Decode a reply. A server may be faulty or foreign, so every field is checked.
 
     Raises:
-        InvalidInputError: no prediction, no model, lists whose lengths do not fit, or numbers that are not.
+        InvalidInputError: no prediction, no model, lists of different lengths, or numbers that are not
+            finite.
     """
     if not message.model.name:
         raise InvalidInputError("reply names no model")

@@ -1,4 +1,4 @@
-"""Between the Open Inference Protocol's messages and tensor values, for the server and for a client."""
+"""Converts between Open Inference Protocol messages and tensor values, for the server and for a client."""
 
 import sys
 from collections.abc import Mapping
@@ -41,19 +41,19 @@ _PIECE = 16_384
 
 @dataclass(frozen=True, slots=True)
 class ElementLimits:
-    """Most elements of all inputs of a request, and of those among them that are unpacked one by one."""
+    """Maximum number of elements of all inputs of a request, and of those that are unpacked one by one."""
 
     total: int = sys.maxsize
     unpacked: int = sys.maxsize
 
 
 def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = ElementLimits()) -> TensorRequest:
-    """Value of a request; tensors that came raw are not copied again.
+    """Decode a request; raw tensors are not copied again.
 
     Raises:
-        TooLargeError: the shapes promise more elements than `limits`; known before any is read.
-        UnsupportedError: shared memory, or a classification of an output.
-        InvalidInputError: a tensor whose bytes, shape and datatype do not fit.
+        TooLargeError: the shapes claim more elements than `limits`; checked before any is read.
+        UnsupportedError: shared memory, or classification of an output.
+        InvalidInputError: a tensor's bytes, shape and datatype do not match.
     """
     _check_elements(message, limits)
     inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
@@ -71,7 +71,7 @@ def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = Eleme
 
 
 def request_to_pb(request: TensorRequest) -> pb.ModelInferRequest:
-    """Wire form of a request, tensors raw."""
+    """Encode a request; tensors are sent raw."""
     message = pb.ModelInferRequest(
         model_name=request.model_name, model_version=request.model_version, id=request.request_id
     )
@@ -88,7 +88,7 @@ def request_to_pb(request: TensorRequest) -> pb.ModelInferRequest:
 
 
 def reply_to_pb(reply: TensorReply) -> pb.ModelInferResponse:
-    """Wire form of a reply, tensors raw."""
+    """Encode a reply; tensors are sent raw."""
     message = pb.ModelInferResponse(
         model_name=reply.model_name, model_version=reply.model_version, id=reply.request_id
     )
@@ -99,13 +99,13 @@ def reply_to_pb(reply: TensorReply) -> pb.ModelInferResponse:
 
 
 def reply_from_pb(message: pb.ModelInferResponse) -> TensorReply:
-    """Value of a reply. Raises InvalidInputError when its tensors do not fit their descriptions."""
+    """Decode a reply. Raises InvalidInputError if its tensors do not match their descriptions."""
     outputs = _tensors(message.outputs, message.raw_output_contents, "raw_output_contents")
     return TensorReply(message.model_name, message.model_version, outputs, message.id)
 
 
 def datatype_of(tensor: Tensor) -> str:
-    """The protocol's name for an array's dtype. Raises InvalidInputError when it has none."""
+    """The protocol's name for an array's dtype. Raises InvalidInputError if it has none."""
     try:
         return DATATYPES[tensor.dtype]
     except KeyError:

@@ -12,7 +12,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.types import Tensor
 
 _MAX_AXES = 32
-"""As many as every version of numpy takes."""
+"""The number of axes that every version of numpy supports."""
 _MAX_ELEMENTS = 2**56
 
 DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
@@ -39,10 +39,10 @@ DATATYPES: Mapping[np.dtype[np.generic], str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorRequest:
-    """One request for a network: named arrays in, named arrays out.
+    """One request to a network: named arrays in, named arrays out.
 
-    `outputs` empty means all. `priority` 1 comes first, 0 is "not said" and comes last. `timeout_s` None is
-    no limit beside the call's own.
+    Empty `outputs` means all. `priority` 1 comes first; 0 means "not given" and comes last. `timeout_s` None
+    sets no limit beside the call's own.
     """
 
     model_name: str
@@ -56,7 +56,7 @@ class TensorRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorReply:
-    """The answer to a `TensorRequest`."""
+    """The answer to a `TensorRequest`: named arrays."""
 
     model_name: str
     model_version: str
@@ -65,7 +65,7 @@ class TensorReply:
 
 
 def dtype_of(datatype: str) -> np.dtype[np.generic]:
-    """The numpy dtype of a protocol datatype. Raises InvalidInputError when there is none of that name."""
+    """The numpy dtype of a protocol datatype. Raises InvalidInputError for an unknown name."""
     try:
         return DTYPES[datatype]
     except KeyError:
@@ -73,10 +73,10 @@ def dtype_of(datatype: str) -> np.dtype[np.generic]:
 
 
 def tensor_from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Tensor:
-    """An array over `raw` without copying it; BYTES alone is unpacked.
+    """An array over `raw` without copying it; only BYTES is unpacked.
 
     Raises:
-        InvalidInputError: unknown datatype, or `raw` has not the length that the shape asks for.
+        InvalidInputError: unknown datatype, or the length of `raw` does not match the shape.
     """
     dtype = dtype_of(datatype)
     count = element_count(name, shape)
@@ -90,12 +90,12 @@ def tensor_from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes
 
 
 def tensor_from_bytes_elements(name: str, shape: tuple[int, ...], elements: list[bytes]) -> Tensor:
-    """A BYTES array from its elements. Raises InvalidInputError on a wrong count or what is not UTF-8."""
+    """A BYTES array from its elements. Raises InvalidInputError for a wrong count or invalid UTF-8."""
     return _strings(name, elements, shape, element_count(name, shape))
 
 
 def tensor_to_raw(tensor: Tensor) -> bytes:
-    """Raw protocol bytes of an array."""
+    """An array as the protocol's raw bytes."""
     if tensor.dtype.hasobject:
         encoded = [str(element).encode() for element in tensor.flat]
         return b"".join(struct.pack("<I", len(element)) + element for element in encoded)
@@ -103,7 +103,7 @@ def tensor_to_raw(tensor: Tensor) -> bytes:
 
 
 def element_count(name: str, shape: tuple[int, ...]) -> int:
-    """Number of elements. Raises InvalidInputError for a shape that no array has."""
+    """Number of elements. Raises InvalidInputError for an impossible shape."""
     if len(shape) > _MAX_AXES:
         raise InvalidInputError(f"input {name!r} has {len(shape)} axes; the limit is {_MAX_AXES}")
     if any(length < 0 for length in shape):
@@ -115,10 +115,10 @@ def element_count(name: str, shape: tuple[int, ...]) -> int:
 
 
 def unpack_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
-    """Split raw BYTES into `count` elements: each is a little-endian uint32 length, then so many bytes.
+    """Split raw BYTES into `count` elements: each is a little-endian uint32 length and that many bytes.
 
     Raises:
-        InvalidInputError: a length leads past the end, or there are more elements.
+        InvalidInputError: a length points past the end, or there are more elements.
     """
     elements: list[bytes] = []
     position, end = 0, len(raw)
