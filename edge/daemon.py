@@ -1,4 +1,4 @@
-"""The daemon: its parts are started in order and stopped in the reverse order, within one limit."""
+"""The daemon: starts its parts in order and stops them in reverse order, within one time limit."""
 
 import os
 import secrets

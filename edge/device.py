@@ -1,4 +1,4 @@
-"""What all cameras of a device share: model, policy, the way to the cloud, deadlines, sinks."""
+"""The parts that all cameras of a device share: model, policy, uplink, deadlines, sinks."""
 
 from dataclasses import dataclass
 from pathlib import Path

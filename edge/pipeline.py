@@ -1,4 +1,4 @@
-"""The way of one frame: infer -> decide -> answer at once, or offload."""
+"""Processes one frame: infer -> decide -> answer at once, or offload."""
 
 import time
 from collections.abc import Callable

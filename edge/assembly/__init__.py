@@ -1,1 +1,1 @@
-"""From configuration to parts: the one place that constructs."""
+"""Builds the parts of a daemon from its configuration; nothing else constructs them."""

@@ -1,4 +1,4 @@
-"""What one camera has for itself, built on the parts that a device shares."""
+"""Builds the parts of one camera on top of the parts that the device shares."""
 
 import os
 from contextlib import ExitStack

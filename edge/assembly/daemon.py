@@ -1,4 +1,4 @@
-"""A daemon's parts, from its configuration: one device, and the camera that it serves."""
+"""Builds a daemon's parts from its configuration: one device and the camera that it serves."""
 
 from contextlib import ExitStack
 

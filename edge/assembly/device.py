@@ -1,4 +1,4 @@
-"""The parts that all cameras of a device share, built in the order in which they need each other."""
+"""Builds the parts that all cameras of a device share, in the order of their dependencies."""
 
 import random
 import time

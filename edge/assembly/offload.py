@@ -1,4 +1,4 @@
-"""The way to the cloud, built from the configuration: what encodes, pays, calls, and waits on the disk."""
+"""Builds the path to the cloud from the configuration: payload encoder, byte budget, uplink, spool."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From configuration to policy."""
+"""Builds the policy from the configuration."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""From configuration to sinks. A sink's library is imported only where that sink is configured."""
+"""Builds the sinks from the configuration. It imports a sink's library only if that sink is configured."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""The capture thread: reads a source at its pace, numbers the frames and notes when each was captured."""
+"""The capture thread: reads a source at its frame rate, numbers the frames and notes their capture times."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""A folder of images, or one image, as a camera."""
+"""A camera source that reads a folder of images, or one image."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The one place that knows every kind of source: from the string in the configuration to an open source."""
+"""Opens the source that the configuration's string describes; the only module that knows every kind."""
 
 import re
 from pathlib import Path

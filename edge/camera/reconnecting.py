@@ -1,7 +1,7 @@
 """A live source that reconnects when it is lost or frozen, and reports its state.
 
-A stream is lost when it ends or cannot be read. It is frozen when exactly the same picture arrives again and
-again, as from an encoder that hangs: a real sensor has noise in every picture.
+A stream is lost when it ends or cannot be read. It is frozen when the same picture arrives repeatedly, pixel
+for pixel, as from an encoder that hangs: a real sensor has noise in every picture.
 """
 
 import threading

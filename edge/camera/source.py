@@ -1,4 +1,4 @@
-"""The protocol of sources of pictures, and the states of a camera."""
+"""The interface of picture sources, and the states of a camera."""
 
 import enum
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Video files, capture devices and network streams, all through OpenCV."""
+"""Sources for video files, capture devices and network streams, all through OpenCV."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Where frames come from."""
+"""The keys of the camera: where frames come from."""
 
 import enum
 from typing import Annotated

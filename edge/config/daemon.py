@@ -1,4 +1,4 @@
-"""The whole of `edge.yaml`."""
+"""The top-level keys of `edge.yaml`."""
 
 import enum
 from pathlib import Path

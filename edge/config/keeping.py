@@ -1,4 +1,4 @@
-"""Pictures that leave the device or wait on its disk: redaction and spool."""
+"""The keys of redaction and of the spool: pictures that leave the device or wait on its disk."""
 
 import enum
 from typing import Annotated

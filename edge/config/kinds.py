@@ -1,4 +1,4 @@
-"""Kinds of values that more than one section has."""
+"""Types of values that several sections share."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The model that answers first."""
+"""The keys of the local model, which answers first."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Which frames are worth the cloud, and what may leave the device."""
+"""The keys of the policy: which frames are sent to the cloud, and what may leave the device."""
 
 import enum
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Where results go."""
+"""The keys of the sinks: where results go."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""How frames reach the cloud, and in which form."""
+"""The keys of the uplink: how frames reach the cloud, and in which form."""
 
 import enum
 from typing import Annotated

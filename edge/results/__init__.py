@@ -1,1 +1,1 @@
-"""One first result a frame by its deadline, and the acknowledgement that a sink has stored it."""
+"""Gives each frame one first result by its deadline, and acknowledges results that a sink has stored."""

@@ -1,8 +1,8 @@
-"""The promise of the edge: exactly one first result per frame, by its deadline, whatever the link does.
+"""The edge's promise: exactly one first result per frame, by its deadline, in any state of the link.
 
-A sent frame is pending here. Its first result is the cloud's if the answer arrives in time; otherwise it is
-the local one, marked EDGE_DEGRADED, at the deadline or as soon as the call has failed. A cloud answer after
-that is a revision of the same frame.
+A sent frame is pending here. If the cloud's answer arrives in time, it is the first result. Otherwise the
+first result is the local one, marked EDGE_DEGRADED, at the deadline or as soon as the call has failed. A
+cloud answer after that is a revision of the same frame.
 
     pending --answer---> done (cloud, revision 0)
     pending --failure--> done (edge_degraded)

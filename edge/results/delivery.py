@@ -1,4 +1,4 @@
-"""What sinks receive beside results, events, and how they acknowledge both."""
+"""The items that sinks receive, results and events, and their delivery acknowledgements."""
 
 import enum
 import threading

@@ -1,1 +1,1 @@
-"""Threads, queues, how parts stop, and what concerns the process: systemd, stalls, memory, exit."""
+"""Threads, queues, the order of stopping, and the process: systemd, stalls, memory, exit."""

@@ -1,4 +1,4 @@
-"""Threads that say how they ended, and the order and the limit in which the parts of a daemon stop."""
+"""Threads that report how they ended, and stopping a daemon's parts in order and within one time limit."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""The process: its messages to systemd, whether its work stalls, its free memory, its end by force."""
+"""The process: messages to systemd, stall detection, free memory, forced exit."""
 
 import ctypes
 import os

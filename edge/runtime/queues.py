@@ -1,4 +1,4 @@
-"""A bounded queue between threads; its maker chooses what happens when it is full."""
+"""A bounded queue between threads; its constructor sets what happens when it is full."""
 
 import enum
 import threading

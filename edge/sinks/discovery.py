@@ -1,4 +1,4 @@
-"""What Home Assistant is told, so that a camera shows up there by itself (MQTT discovery)."""
+"""Messages that make a camera appear in Home Assistant by itself (MQTT discovery)."""
 
 import msgspec
 

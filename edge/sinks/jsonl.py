@@ -1,4 +1,4 @@
-"""JSON lines, appended to a file or written to standard output."""
+"""Writes JSON lines to the end of a file or to standard output."""
 
 import os
 import sys

@@ -1,6 +1,7 @@
-"""Results and events to an MQTT broker, QoS 1; docs/reference/sinks.md names the topics.
+"""Sends results and events to an MQTT broker, QoS 1; docs/reference/sinks.md names the topics.
 
-The broker may be away: messages wait in memory up to a bound, and the library reconnects with growing pauses.
+While the broker is unreachable, messages wait in memory up to a limit, and the library reconnects after
+growing pauses.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Sinks, each behind a bounded queue and a thread of its own: a slow one holds up nothing else."""
+"""Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""Delivers spooled frames: the most valuable first, one at a time, where live frames leave room."""
+"""Delivers spooled frames, the most valuable first, one at a time, when live frames leave room."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which blocks of the arena are free: first fit over sorted, merged extents."""
+"""Tracks the free blocks of the arena: first fit over sorted, merged extents."""
 
 import bisect
 

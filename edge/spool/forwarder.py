@@ -1,4 +1,4 @@
-"""The spool with its threads, which the daemon builds when `spool` is configured; and the way into it."""
+"""The spool with its threads, and its input; the daemon builds it when `spool` is configured."""
 
 import time
 from collections.abc import Callable

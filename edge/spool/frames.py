@@ -1,4 +1,4 @@
-"""What is spooled for a frame: what leaves the device, and what its late result needs besides."""
+"""Encodes a spooled frame: its payload, and the rest that its late result needs."""
 
 from typing import Any
 
