@@ -123,7 +123,7 @@ class SecurityConfig(Section, frozen=True):
     """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
     def __post_init__(self) -> None:
-        """Refuse two sources of identity."""
+        """Refuse client certificates and tokens together, because both identify the caller."""
         if self.tokens_file and self.tls and self.tls.client_ca:
             raise ValueError("tls.client_ca and tokens_file both say who a caller is; set one of them")
 

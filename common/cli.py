@@ -14,7 +14,7 @@ EXIT_CONFIG = 3
 EXIT_MODEL = 4
 EXIT_SOURCE = 5
 EXIT_HUNG = 7
-"""Stopped, but a part hung and was left behind; the log names it."""
+"""Exit code after a stop in which a part hung and was abandoned; the log names it."""
 
 _EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,

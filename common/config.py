@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every configuration structure: immutable, and a mistyped key is an error, not a silence."""
+    """Base of every configuration structure: immutable, and an unknown key is an error."""
 
 
 def load_config(path: Path, kind: type[T]) -> T:
@@ -23,8 +23,9 @@ def load_config(path: Path, kind: type[T]) -> T:
 
     Raises:
         ConfigError: the file is absent, not YAML, a key is unknown, missing or out of range, or a number is
-            infinite or none at all: no range would catch what compares as false to everything. The text
-            names the file and the path of the key, as in ``edge.yaml: Expected `float` <= 1.0 - at
+            infinite or NaN (which no range check would catch, because it compares as false to everything).
+            The
+            text names the file and the path of the key, as in ``edge.yaml: Expected `float` <= 1.0 - at
             `$.policy.threshold` ``.
     """
     try:

@@ -5,7 +5,7 @@
 
 
 class SpilloverError(Exception):
-    """Root of every error this project raises on purpose; its text is one sentence for a person."""
+    """Root of all errors that this project raises on purpose; the text is one sentence for a person."""
 
 
 class ConfigError(SpilloverError):
@@ -37,23 +37,23 @@ class NotFoundError(SpilloverError):
 
 
 class SplitMismatchError(SpilloverError):
-    """The sender's fault: features of a head whose tail is not loaded here; the picture would be answered."""
+    """The sender's fault: features of a head whose tail is not loaded here; a picture would work."""
 
 
 class UnauthenticatedError(SpilloverError):
-    """The sender's fault: it has not proven who it is, or its proof has expired or been revoked."""
+    """The sender's fault: no valid proof of identity, or it has expired or been revoked."""
 
 
 class ForbiddenError(SpilloverError):
-    """The sender's fault: it is known, and may not do this."""
+    """The sender's fault: its identity is known, but its role does not allow this."""
 
 
 class DeadlineExpiredError(SpilloverError):
-    """Nobody's fault: the time for an answer passed, or will have passed before one can be computed."""
+    """Neither side's fault: the time for an answer has passed, or will pass before one can be computed."""
 
 
 class OverloadedError(SpilloverError):
-    """The server's fault, for now: its queue is full. `retry_after_s` is when to come back, in seconds."""
+    """The server's fault, temporarily: its queue is full. Retry after `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -61,4 +61,4 @@ class OverloadedError(SpilloverError):
 
 
 class UnavailableError(SpilloverError):
-    """The server's fault, for now: it is starting or stopping."""
+    """The server's fault, temporarily: it is starting or stopping."""

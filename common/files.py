@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 PRIVATE, PUBLIC = 0o600, 0o644
-"""Modes of files for their owner alone, and for everybody to read."""
+"""Modes of files that only their owner may read, and of files that everybody may read."""
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:

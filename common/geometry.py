@@ -10,7 +10,7 @@ Boxes = npt.NDArray[np.float32]
 class FrameTransform(msgspec.Struct, frozen=True, array_like=True):
     """`sent_xy = frame_xy * scale + offset`, in pixels, with a scale and an offset for each axis.
 
-    Every crop, resize and letterbox is one of these, and so are several of them in a row.
+    Every crop, resize and letterbox is such a transform, and so is any sequence of them.
     """
 
     scale_x: float
@@ -32,7 +32,7 @@ class FrameTransform(msgspec.Struct, frozen=True, array_like=True):
         return cls(1.0, 1.0, -left, -top, *frame)
 
     def compose(self, then: "FrameTransform") -> "FrameTransform":
-        """This transform, then the one of what it makes; boxes lead back to this one's frame."""
+        """This transform followed by `then`; `to_frame` of the result maps to this transform's frame."""
         return FrameTransform(
             self.scale_x * then.scale_x,
             self.scale_y * then.scale_y,
@@ -43,12 +43,12 @@ class FrameTransform(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def to_sent(self, xyxy: Boxes) -> Boxes:
-        """Boxes (N, 4) float32 from pixels of the frame to pixels of what is made of it, not clipped."""
+        """Map boxes (N, 4) float32 from frame pixels to pixels of the derived picture, not clipped."""
         scale, offset = self._factors()
         return xyxy * scale + offset
 
     def to_frame(self, xyxy: Boxes) -> Boxes:
-        """Boxes (N, 4) float32 in pixels of what was made, back to pixels of the frame, clipped to it."""
+        """Map boxes (N, 4) float32 from pixels of the derived picture to the frame, clipped to it."""
         scale, offset = self._factors()
         limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
         boxes: Boxes = np.clip((xyxy - offset) / scale, 0, limit)

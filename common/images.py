@@ -21,7 +21,7 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A JPEG and how it came from the frame.
+    """A JPEG and the transform from the frame to it.
 
     The scales of both axes differ a little, because the sent sides are whole pixels.
     """
@@ -54,7 +54,7 @@ def encode_jpeg(
 
 
 def middle_square(image: Image) -> Region:
-    """The largest square in the middle; it may be a pixel more than square."""
+    """The largest square in the middle; one side may be a pixel longer."""
     height, width = image.shape[:2]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
@@ -65,14 +65,14 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Image:
     """Decode a JPEG into BGR (H, W, 3) uint8.
 
     Raises:
-        TooLargeError: the header promises more than `max_pixels`.
-        InvalidInputError: empty, not a JPEG, or cut short.
+        TooLargeError: the header claims more than `max_pixels`.
+        InvalidInputError: empty, not a JPEG, or truncated.
     """
     width, height, header_bytes = _read_header(data)
     if width * height > max_pixels:
         raise TooLargeError(f"picture is {width}x{height} pixels; the limit is {max_pixels} pixels in all")
     if data.rfind(b"\xff\xd9", header_bytes) < 0:
-        # OpenCV fills the missing part with grey and says nothing; a wrong answer is worse than none.
+        # OpenCV fills the missing part with grey without an error; a wrong answer is worse than none.
         raise InvalidInputError(f"JPEG is cut short: no end marker in {len(data)} bytes")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -94,7 +94,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _read_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height, and the header's own length in bytes (a thumbnail inside it is not the picture)."""
+    """Width, height, and the length of the header in bytes (a thumbnail inside it is skipped)."""
     if not data:
         raise InvalidInputError("picture is empty: 0 bytes")
     if data[:2] != b"\xff\xd8":

@@ -45,10 +45,10 @@ class Frame:
 
 
 class Prediction(abc.ABC):
-    """What a model says of one picture; each task in `common.tasks` has its own type.
+    """What a model predicts for one picture; each task in `common.tasks` has a type of its own.
 
-    These methods are all that the frame's path asks of a prediction. Those that need places, parts or
-    classes do nothing here: a type that has them overrides them.
+    The pipeline only uses these methods. Those that concern boxes, parts or classes do nothing here: types
+    that have them override them.
     """
 
     __slots__ = ()
@@ -56,35 +56,35 @@ class Prediction(abc.ABC):
     @property
     @abc.abstractmethod
     def top_confidence(self) -> float:
-        """The confidence of the surest part, 0..1; 0 where there is none."""
+        """The highest confidence of any part, 0..1; 0 without parts."""
 
     @property
     def top_class(self) -> int:
-        """The class of the surest part; -1 where there is none."""
+        """The class of the most confident part; -1 without parts."""
         return -1
 
     @property
     def boxes(self) -> "Detections | None":
-        """What it finds, as boxes; None for a kind that does not say where things are."""
+        """The predicted boxes; None for a task without boxes."""
         return None
 
     def above(self, confidence: float) -> Self:
-        """What is reported at this threshold: the parts of at least this confidence."""
+        """The parts of at least this confidence."""
         del confidence
         return self
 
     def best(self, count: int) -> Self:
-        """With at most this many classes, the best; 0 is all."""
+        """At most this many classes, the best ones; 0 is all."""
         del count
         return self
 
     def in_frame(self, transform: FrameTransform) -> Self:
-        """Brought from pixels of what was sent back to pixels of the frame."""
+        """The same prediction in pixels of the frame instead of pixels of what was sent."""
         del transform
         return self
 
     def merged(self, rest: "Detections") -> Self:
-        """The answer to a crop together with the boxes beside it; for tasks with `TaskSpec.crops`."""
+        """The answer to a crop joined with the boxes outside it; for tasks with `TaskSpec.crops`."""
         raise TypeError(f"a {type(self).__name__} cannot be merged with {len(rest)} boxes")
 
 
@@ -92,8 +92,8 @@ class Prediction(abc.ABC):
 class Classification(Prediction):
     """Classes by descending probability.
 
-    `class_id` int32 (K,), `probability` float32 (K,); K is the number of classes of the model, or fewer when
-    only the top of the list travelled.
+    `class_id` int32 (K,), `probability` float32 (K,); K is the number of the model's classes, or less if only
+    the best were sent.
     """
 
     class_id: IntArray
@@ -110,7 +110,7 @@ class Classification(Prediction):
         return int(self.class_id[0]) if self.class_id.size else -1
 
     def best(self, count: int) -> "Classification":
-        """The head of the list; 0 is all of it."""
+        """The `count` best classes; 0 is all."""
         return Classification(self.class_id[: count or None], self.probability[: count or None])
 
 
@@ -126,7 +126,7 @@ class Detections(Prediction):
     class_id: IntArray
 
     def __post_init__(self) -> None:
-        """Refuse arrays of different lengths: boxes would get each other's classes."""
+        """Refuse arrays of different lengths, which would assign classes to the wrong boxes."""
         count = len(self.confidence)
         if self.xyxy.shape != (count, 4) or len(self.class_id) != count:
             raise ValueError(
@@ -137,22 +137,22 @@ class Detections(Prediction):
         return len(self.confidence)
 
     def __getitem__(self, chosen: Chosen) -> "Detections":
-        """The boxes that a mask (N,), numbers or a slice choose, in that order."""
+        """The boxes that a mask (N,), indices or a slice select, in that order."""
         return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen])
 
     @property
     def top_confidence(self) -> float:
-        """The confidence of the surest box, 0 without one."""
+        """The confidence of the most confident box; 0 without boxes."""
         return float(self.confidence[0]) if len(self) else 0.0
 
     @property
     def top_class(self) -> int:
-        """The class of the surest box, -1 without one."""
+        """The class of the most confident box; -1 without boxes."""
         return int(self.class_id[0]) if len(self) else -1
 
     @property
     def boxes(self) -> "Detections":
-        """All of it."""
+        """These detections themselves."""
         return self
 
     def above(self, confidence: float) -> "Detections":
@@ -165,7 +165,7 @@ class Detections(Prediction):
         return replace(self, xyxy=transform.to_frame(self.xyxy))
 
     def merged(self, rest: "Detections") -> "Detections":
-        """The boxes of both, by descending confidence; of equal ones those of this answer first."""
+        """The boxes of both, by descending confidence; at equal confidence this answer's come first."""
         both = Detections(
             np.concatenate([self.xyxy, rest.xyxy]),
             np.concatenate([self.confidence, rest.confidence]),
@@ -203,16 +203,16 @@ class Region(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width of the region in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height of the region in pixels."""
         return self.bottom - self.top
 
     def share_of(self, image: Image) -> float:
-        """Of the pixels of a picture (H, W, 3) that it is a part of."""
+        """Share of the pixels of a picture (H, W, 3) that contains the region."""
         height, width = image.shape[:2]
         return float(self.width * self.height / (width * height))
 
@@ -258,12 +258,12 @@ class Decision:
 
 
 class AnsweredBy(enum.Enum):
-    """Whose prediction a result carries."""
+    """The origin of a result's prediction."""
 
     EDGE = "edge"
     CLOUD = "cloud"
     EDGE_DEGRADED = "edge_degraded"
-    """The edge's, although the policy wanted the cloud's: none came in time."""
+    """The edge's prediction, because the cloud's answer was wanted and did not arrive in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """Which model answered."""
+    """Name and version of a model."""
 
     name: str
     """Name in model.yaml."""
@@ -311,8 +311,8 @@ class ModelId:
 class Result:
     """One answer for one frame.
 
-    The first has `revision` 0 and comes by the frame's deadline, whatever the link does. A cloud answer that
-    comes later has the same `frame_id` and `revision` 1.
+    The first result has `revision` 0 and is emitted by the frame's deadline, in any state of the link. A
+    later cloud answer has the same `frame_id` and `revision` 1.
     """
 
     frame_id: str

@@ -100,7 +100,7 @@ def _run(daemon: "Daemon", stop_timeout_s: float) -> None:
 
 
 def _end_at_once(name: str) -> None:
-    """What a second signal does."""
+    """End the process at once, because a second signal has arrived."""
     end_process(128 + signal.Signals[name], "ended at once by a second signal", signal=name)
 
 

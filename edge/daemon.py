@@ -76,7 +76,7 @@ class Daemon:
 
     @property
     def metrics(self) -> Metrics:
-        """What was counted so far."""
+        """The counters since the daemon was built."""
         return self._device.reporting.metrics
 
     def stop(self, reason: str) -> None:
@@ -158,7 +158,7 @@ class Daemon:
             return ended.error
 
     def _work(self) -> None:
-        """Body of the pipeline's thread."""
+        """Process frames until the camera's queue closes; runs on the pipeline's thread."""
         fast = self._config.camera.pace is Pace.FAST
         while True:
             if fast:

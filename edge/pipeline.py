@@ -166,10 +166,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replies:
-    """The `edge.uplink.outcome.ReplyHandler` of a sent frame: what it is told goes on to all who wait for it.
-
-    A reply goes to `first`, so that the next frame is corrected by it, and then ends the pending frame.
-    """
+    """The `ReplyHandler` of a sent frame: passes each event on to everything that waits for the reply."""
 
     pending: PendingFrame
     first: Callable[[CallOutcome], None]

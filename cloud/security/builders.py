@@ -91,7 +91,7 @@ def revocation_list(
     updated: datetime,
     next_update: datetime,
 ) -> x509.CertificateRevocationList:
-    """A signed revocation list."""
+    """A revocation list of these entries, signed by the CA's key."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
     builder = builder.last_update(updated).next_update(next_update)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())

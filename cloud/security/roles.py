@@ -75,7 +75,7 @@ DEFAULT_ROLES: Mapping[str, tuple[Permission, ...]] = MappingProxyType(
 
 
 class Roles:
-    """Which permissions each role has."""
+    """The permissions of each role, as configured."""
 
     def __init__(self, allowed: Mapping[str, tuple[Permission, ...]]) -> None:
         self._allowed = {role: frozenset(permissions) for role, permissions in allowed.items()}

@@ -12,7 +12,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """All metrics of one server."""
+    """The Prometheus metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -70,7 +70,7 @@ class Metrics:
 
 
 class ModelMetrics:
-    """The histograms of one model."""
+    """The histograms of one model: decoding, queue and inference times, and rows per batch."""
 
     def __init__(self, decode: Histogram, queue: Histogram, infer: Histogram, rows: Histogram) -> None:
         self.decode = decode
@@ -79,7 +79,7 @@ class ModelMetrics:
         self._rows = rows
 
     def batch_done(self, rows: int, infer_s: float, queue_s: Sequence[float]) -> None:
-        """One batch ran."""
+        """Note one executed batch: its rows, its run time and each request's wait in seconds."""
         self._rows.observe(rows)
         self._infer.observe(infer_s)
         for wait_s in queue_s:

@@ -39,7 +39,7 @@ class Statistics:
     last_unix_ms: int = 0
 
     def batch_done(self, rows: int, infer_s: float) -> None:
-        """One run of `rows`."""
+        """Count one run of `rows` that took `infer_s` seconds."""
         self.rows += rows
         self.runs += 1
         self.batches[rows].add(infer_s)

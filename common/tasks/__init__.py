@@ -15,7 +15,7 @@ from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Prediction
 
 Tasks = Mapping[str, TaskSpec[Any]]
-"""By name."""
+"""Tasks by name."""
 
 
 def table_of(*tasks: TaskSpec[Any]) -> Tasks:
@@ -30,14 +30,14 @@ TASKS: Tasks = table_of(
 
 
 def spec_of(name: str, tasks: Tasks = TASKS) -> TaskSpec[Any]:
-    """The task of this name. Raises ModelError, which names those that there are."""
+    """The task of this name. Raises ModelError, which lists the known names."""
     if name not in tasks:
         raise ModelError(f"there is no task {name!r}; known are {', '.join(tasks)}")
     return tasks[name]
 
 
 def spec_for(prediction: Prediction, tasks: Tasks = TASKS) -> TaskSpec[Any]:
-    """The task that a prediction is of. Raises TypeError for a type of no task."""
+    """The task of a prediction. Raises TypeError for an unknown type."""
     for task in tasks.values():
         if type(prediction) is task.prediction:
             return task
@@ -47,7 +47,7 @@ def spec_for(prediction: Prediction, tasks: Tasks = TASKS) -> TaskSpec[Any]:
 def agreement(
     prediction: Prediction, reference: Prediction, *, confidence: float = 0.3, tasks: Tasks = TASKS
 ) -> float:
-    """How far `prediction` says the same as `reference`, 0..1; see `TaskSpec.agreement`.
+    """How well `prediction` agrees with `reference`, 0..1; see `TaskSpec.agreement`.
 
     Raises:
         TypeError: they are of different tasks.

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
-    """What a decoder may know of its model: the parts of `model.yaml` that say what outputs mean."""
+    """What a decoder may read of its model: the parts of `model.yaml` that define the outputs."""
 
     model: str
     """The model's name, for errors."""
@@ -30,12 +30,12 @@ class DecodeSettings:
     input_width: int
     input_height: int
     threshold: float
-    """On the network's own scale; parts of less confidence are left out."""
+    """Parts below this confidence, on the network's own scale, are dropped."""
     iou_threshold: float
-    """Boxes of one class that overlap more are one box."""
+    """Of two boxes of one class that overlap more, the less confident one is dropped."""
     max_detections: int
     calibrate: Callable[[FloatArray], FloatArray] | None = None
-    """From the network's confidences (N,) to those that are reported, in the same order."""
+    """Maps the network's confidences (N,) to reported ones, in the same order."""
 
 
 class Decoder(Protocol[P_co]):
@@ -44,16 +44,19 @@ class Decoder(Protocol[P_co]):
     def __call__(
         self, outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform, /
     ) -> P_co:
-        """Decode; `transform` is from the frame to the input. Raises ModelError for another head's shapes."""
+        """Decode; `transform` maps the frame to the input.
+
+        Raises ModelError if the outputs' shapes do not fit.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Head(Generic[P]):
-    """One way in which networks of a task give their answer: the decoder, and where the classes are.
+    """One output format of a task's networks: its decoder and the position of the classes.
 
     In an output of `axes` axes (no batch axis; None: any number) `class_axis` is the one with the classes,
-    and `other` elements on it are none. Without a class axis every element of the output is a class.
+    and `other` of its elements are not classes. Without a class axis every element of the output is a class.
     """
 
     decode: Decoder[P]
@@ -62,7 +65,7 @@ class Head(Generic[P]):
     axes: int | None = None
 
     def class_count(self, shape: Sequence[object]) -> int | None:
-        """Classes in a first output of this shape (no batch axis); None where the shape does not say."""
+        """Classes in a first output of this shape (no batch axis); None if the shape does not say."""
         if self.axes is not None and len(shape) != self.axes:
             return None
         counted = shape if self.class_axis is None else [shape[self.class_axis]]
@@ -72,20 +75,23 @@ class Head(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One array of a prediction: `width` numbers for each thing that it names, in the order of confidence."""
+    """One array of a prediction: `width` numbers for each row, by descending confidence."""
 
     dtype: type[np.generic]
     width: int = 1
     decimals: int = 0
-    """How far its numbers are rounded in a record."""
+    """Decimals to which its numbers are rounded in a record."""
 
     def array(self, values: npt.ArrayLike) -> Array:
-        """As (N,), or (N, width) where that is more than one. Raises ValueError where it does not divide."""
+        """The values as (N,), or (N, width) for a width above 1.
+
+        Raises ValueError if the length does not fit.
+        """
         flat = np.asarray(values, self.dtype)
         return flat.reshape(-1, self.width) if self.width > 1 else flat.reshape(-1)
 
     def rounded(self, values: Array) -> list[Any]:
-        """For a record; a whole array in double precision at once, as one by one costs ten times as much."""
+        """Rounded for a record; whole arrays in double precision: single values take ten times as long."""
         if values.dtype.kind == "f":
             values = np.round(values.astype(np.float64), self.decimals)
         rounded: list[Any] = values.tolist()
@@ -96,28 +102,28 @@ class Column:
 class TaskSpec(Generic[P]):
     """One task. Its predictions are of type `prediction`, whose fields are the arrays named in `columns`.
 
-    From `columns` alone follow the form on the wire, in records and in the workbench's files.
+    `columns` alone determines the form on the wire, in records and in the workbench's files.
     """
 
     name: str
-    """As `task` in model.yaml says it."""
+    """The value of `task` in model.yaml."""
     prediction: type[P]
     heads: Mapping[str, Head[P]]
-    """By the name that `output.decoder` in model.yaml gives; no two tasks share one."""
+    """By the value of `output.decoder` in model.yaml; no two tasks share one."""
     columns: Mapping[str, Column]
     agreement: Callable[[P, P, float], float]
-    """How far the first says the same as the second, 0..1; parts below the given confidence do not count."""
+    """How well the first agrees with the second, 0..1; parts below the given confidence do not count."""
     record_key: str
-    """The key of a record under which its rows are."""
+    """The key of a record that holds its rows."""
     most_rows: int | None = None
-    """At most so many are recorded, the surest; None is all."""
+    """Maximum number of rows in a record, the most confident ones; None is all."""
     least_rows: int = 0
-    """A prediction with fewer is none."""
+    """A prediction with fewer rows is invalid."""
     wire_field: str = ""
     """The field of `InferReply.prediction` in spillover.proto whose message has the columns as repeated
     fields; empty where there is none: then only tensors can be asked for (`uplink.protocol: oip`)."""
     scorer: str = "doubt"
-    """What `policy.kind: auto` is: a name in `edge.policy.scores.SCORERS`."""
+    """Meaning of `policy.kind: auto`: a name in `edge.policy.scores.SCORERS`."""
     calibrates: bool = False
     """Whether its decoders apply `output.calibration`."""
     draw: Callable[[Image, P, Name, Pen], None] = draw_boxes
@@ -125,22 +131,22 @@ class TaskSpec(Generic[P]):
 
     @property
     def locates(self) -> bool:
-        """Whether its predictions say where things are, as boxes."""
+        """Whether its predictions give positions, as boxes."""
         return self.prediction.boxes is not Prediction.boxes
 
     @property
     def crops(self) -> bool:
-        """Whether the answer to a part of a frame can be merged with boxes beside it."""
+        """Whether the answer to a part of a frame can be merged with boxes outside it."""
         return self.prediction.merged is not Prediction.merged
 
     def own(self, prediction: Prediction) -> P:
-        """A prediction as what this task's are. Raises TypeError for another task's."""
+        """The prediction as this task's type. Raises TypeError for another task's."""
         if not isinstance(prediction, self.prediction):
             raise TypeError(f"a {type(prediction).__name__} is no prediction of task {self.name}")
         return prediction
 
     def blank(self) -> P:
-        """A prediction that says nothing: as few rows as there may be, of zeros."""
+        """An empty prediction: as few rows as allowed, all zeros."""
         return self.from_columns({n: np.zeros(self.least_rows * c.width) for n, c in self.columns.items()})
 
     def columns_of(self, prediction: P) -> dict[str, Array]:
@@ -148,10 +154,10 @@ class TaskSpec(Generic[P]):
         return {name: getattr(prediction, name) for name in self.columns}
 
     def from_columns(self, columns: Mapping[str, npt.ArrayLike]) -> P:
-        """The prediction of these arrays, which may be flat lists; nothing in them is believed unchecked.
+        """The prediction of these arrays, which may be flat lists; every value is checked.
 
         Raises:
-            InvalidInputError: lengths do not fit, there are too few rows, or a number is not finite.
+            InvalidInputError: lengths do not match, there are too few rows, or a number is not finite.
         """
         try:
             arrays = {name: column.array(columns[name]) for name, column in self.columns.items()}
@@ -166,7 +172,7 @@ class TaskSpec(Generic[P]):
         return self.prediction(**arrays)
 
     def rows(self, prediction: P, labels: Sequence[str] = ()) -> list[msgspec.Struct]:
-        """For JSON: one object a row, with its `label` where there are classes; null is an unknown one."""
+        """For JSON: one object per row, with a `label` if the task has classes; null for an unknown one."""
         lists = {
             name: column.rounded(getattr(prediction, name)[: self.most_rows])
             for name, column in self.columns.items()
@@ -177,11 +183,14 @@ class TaskSpec(Generic[P]):
         return list(map(_row_type(*lists), *lists.values()))
 
     def from_rows(self, rows: Sequence[Mapping[str, Any]]) -> P:
-        """The prediction that `rows` gave, of as many rows as were recorded. Raises InvalidInputError."""
+        """The prediction from recorded `rows`, with as many rows as were recorded.
+
+        Raises InvalidInputError.
+        """
         return self.from_columns({name: [row[name] for row in rows] for name in self.columns})
 
 
 @functools.lru_cache(maxsize=32)
 def _row_type(*names: str) -> type[msgspec.Struct]:
-    """A structure is made ten times as fast as a dict, and a row is made for every box of every frame."""
+    """A structure is created ten times faster than a dict, and every box of every frame needs one."""
     return msgspec.defstruct("Row", names)

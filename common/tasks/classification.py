@@ -15,7 +15,7 @@ def decode_softmax(
     outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
 ) -> Classification:
     """The first output already holds probabilities (C,)."""
-    del transform  # a class has no place in the picture
+    del transform  # a class has no position in the picture
     return _ranked(_vector(outputs, settings))
 
 
@@ -30,7 +30,7 @@ def decode_logits(
 
 
 def same_class(prediction: Classification, reference: Classification, confidence: float) -> float:
-    """1 where the best classes are the same, else 0, whatever their probabilities."""
+    """1 if the best classes are equal, else 0; probabilities do not count."""
     del confidence
     return float(prediction.class_id[0] == reference.class_id[0])
 

@@ -141,12 +141,12 @@ def _select(
 
 
 def suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_threshold: float) -> IndexArray:
-    """Indices that survive class-wise suppression, in order; the boxes come by descending confidence."""
+    """Indices that survive class-wise suppression, in order; boxes come sorted by descending confidence."""
     if not len(corner):
         return np.empty(0, np.intp)
-    # OpenCV keeps classes apart by shifting each by the largest coordinate; that fails below zero.
+    # OpenCV separates classes by shifting each by the largest coordinate, which fails for negative ones.
     xywh = np.concatenate([corner - corner.min(axis=0), size], axis=1).astype(np.float64)
-    # Its own order of equal scores is not stable, so ranks stand in for them.
+    # OpenCV's order of equal scores is not stable, so ranks replace the scores.
     rank = np.linspace(1.0, 0.5, len(xywh), dtype=np.float32)
     chosen = cv2.dnn.NMSBoxesBatched(xywh, rank, class_id, 0.0, iou_threshold)  # type: ignore[arg-type]
     return np.sort(np.asarray(chosen, np.intp).reshape(-1))

@@ -9,7 +9,7 @@ from spillover.common.types import Image, Prediction
 
 Colour = tuple[int, int, int]
 Name = Callable[[int], str]
-"""The name of a class."""
+"""Maps a class to its name."""
 WHITE: Colour = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -23,7 +23,7 @@ class Pen:
 
 
 def draw_boxes(picture: Image, prediction: Prediction, name: Name, pen: Pen) -> None:
-    """The prediction's boxes with class and confidence, where it has any; the surest lie on top."""
+    """Draw the prediction's boxes, if any, with class and confidence; the most confident are on top."""
     boxes = prediction.boxes
     if boxes is None:
         return
@@ -39,7 +39,7 @@ def draw_boxes(picture: Image, prediction: Prediction, name: Name, pen: Pen) -> 
 
 
 def caption(prediction: Prediction, name: Name) -> str:
-    """In words what a prediction without places says: the best class; empty where boxes can be drawn."""
+    """A prediction without boxes in words: its best class. Empty for a prediction with boxes."""
     return (
         ""
         if prediction.boxes is not None
@@ -48,9 +48,9 @@ def caption(prediction: Prediction, name: Name) -> str:
 
 
 def draw_text(picture: Image, at: tuple[int, int], text: str, pen: Pen) -> None:
-    """White on a filled box whose left upper corner is `at`, or further left where the picture ends.
+    """Draw white text on a filled box whose upper left corner is `at`, moved left at the picture's edge.
 
-    Letters beyond ASCII become question marks: OpenCV's font has no others.
+    Letters beyond ASCII become question marks, because OpenCV's font has no others.
     """
     text = text.encode("ascii", "replace").decode()
     width, height = _size(text, pen.scale)

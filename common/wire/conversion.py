@@ -61,7 +61,7 @@ class InferenceReply:
 
 
 def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
-    """Encode a request as protobuf."""
+    """Encode a request as a protobuf message."""
     time_left_s = request.time_left_s
     message = pb.InferRequest(
         frame_id=request.frame_id,

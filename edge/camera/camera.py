@@ -23,7 +23,7 @@ class CameraObserver(Protocol):
     """Counts what a camera captures; `edge.telemetry.metrics.FrameEvents` implements it."""
 
     def captured(self) -> None:
-        """A frame got its number."""
+        """A frame was captured and numbered."""
         ...
 
     def dropped(self, frame: Frame, reason: str) -> None:

@@ -96,7 +96,7 @@ class ResilientSource:
         self._interrupted.set()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the source."""
         if self._source is not None:
             self._source.close()
             self._source = None

@@ -65,5 +65,5 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the file or device."""
+        """Release the file, device or connection."""
         ...

@@ -69,7 +69,7 @@ class VideoSource:
             )
 
     def close(self) -> None:
-        """Release the device or file."""
+        """Release the capture device or file in OpenCV."""
         self._capture.release()
 
 

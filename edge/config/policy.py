@@ -20,7 +20,7 @@ class Period(enum.Enum):
 
     @property
     def seconds(self) -> float:
-        """A month is 30 days."""
+        """Length of the period in seconds; a month counts as 30 days."""
         return {"minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0}[self.value]
 
 

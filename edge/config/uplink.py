@@ -24,7 +24,7 @@ class TlsConfig(Section, frozen=True):
     """The name in the server's certificate, if it is not the host of `address`."""
 
     def __post_init__(self) -> None:
-        """Refuse half a pair."""
+        """Refuse a certificate without its key, and a key without its certificate."""
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key belong together")
 
@@ -107,7 +107,7 @@ class PictureVariant(Section, frozen=True):
         return f"picture-q{self.jpeg_quality}{side}{part}"
 
     def __post_init__(self) -> None:
-        """Refuse both parts at once."""
+        """Refuse `square` and `crop` together."""
         if self.square and self.crop:
             raise ValueError("square is for classifiers, crop for detectors: a variant has one of them")
 

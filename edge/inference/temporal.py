@@ -91,7 +91,7 @@ class NoCorrection:
         return math.inf
 
     def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """The prediction unchanged."""
+        """Return the prediction unchanged, corrected by no frame."""
         del image, captured_s
         return Corrected(prediction)
 

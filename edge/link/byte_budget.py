@@ -185,7 +185,7 @@ class ByteMeter:
         return self._charged_bytes
 
     def tokens(self) -> Tokens:
-        """The balance now."""
+        """The balance at this moment."""
         with self._lock:
             left_bytes = max(0.0, self._bucket.available(self._clock()) - self._connection_bytes)
         bucket_bytes = self._budget.bucket_bytes - self._connection_bytes

@@ -105,7 +105,7 @@ class Auditor:
             self.tell(estimate)
 
     def tell(self, estimate: ErrorEstimate) -> None:
-        """Log an estimate."""
+        """Log an estimate of the error rate."""
         _log.info(
             "edge error",
             kept_and_wrong=round(estimate.error, 4),

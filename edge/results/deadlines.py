@@ -126,7 +126,7 @@ class DeadlineTable:
             return None
 
     def run(self) -> None:
-        """Watch the deadlines until `close`."""
+        """Emit local results as their deadlines pass, until `close`."""
         with self._changed:
             while not self._closed:
                 self._changed.wait(self.expire())

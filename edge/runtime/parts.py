@@ -44,7 +44,7 @@ class Worker:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread; call it once."""
         self._thread.start()
 
     def wait(self, deadline_s: float) -> None:

@@ -29,15 +29,15 @@ class Notifier:
         """systemd kills the daemon after so many seconds without `alive`; 0 is no watchdog."""
 
     def ready(self, status: str) -> None:
-        """Say that the daemon works."""
+        """Report to systemd that the daemon has started."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
-        """Feed the watchdog."""
+        """Reset systemd's watchdog timer."""
         self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self, why: str, limit_s: float) -> None:
-        """Say that the daemon stops, and why; systemd waits `limit_s` seconds even if its unit says less."""
+        """Report to systemd why the daemon stops, and extend its stop timeout to `limit_s` seconds."""
         self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(limit_s * 1e6)}\nSTATUS={why}")
 
     def _send(self, message: str) -> None:
@@ -55,7 +55,7 @@ class Notifier:
 class StallDetector:
     """Tells work that takes too long from waiting for work.
 
-    One thread works, another asks. `clock` gives monotonic seconds.
+    One thread works, another calls `hangs`. `clock` gives monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -64,7 +64,7 @@ class StallDetector:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Enclose one piece of work."""
+        """Marks the body as one piece of work."""
         self._busy_since_s = self._clock()
         try:
             yield
@@ -72,7 +72,7 @@ class StallDetector:
             self._busy_since_s = None
 
     def hangs(self, limit_s: float) -> bool:
-        """Whether the present piece of work has taken longer than `limit_s`."""
+        """Whether the current piece of work has taken longer than `limit_s` seconds."""
         since_s = self._busy_since_s
         return since_s is not None and self._clock() - since_s > limit_s
 

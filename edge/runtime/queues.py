@@ -81,7 +81,7 @@ class BoundedQueue(Generic[T]):
             self._freed.notify_all()
 
     def discard(self) -> list[T]:
-        """Drop everything queued; return it."""
+        """Remove and return everything in the queue."""
         with self._filled:
             dropped = list(self._items)
             self._items.clear()

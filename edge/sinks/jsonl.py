@@ -38,19 +38,19 @@ class JsonLinesSink:
         self._size = self._file.tell() if self._rotate_bytes else 0
 
     def start(self) -> None:
-        """Nothing runs in the background."""
+        """A file needs no background thread."""
 
     def write(self, result: Result) -> None:
-        """Hold one line."""
+        """Add a result to the lines that `flush` writes."""
         self._line(self._encode(result))
 
     def tell(self, event: Event) -> None:
-        """Hold one line."""
+        """Add an event to the lines that `flush` writes, if the sink is configured for events."""
         if self._events:
             self._line(encode_event(event))
 
     def flush(self) -> None:
-        """Hand over what is held; a line that a full disk took half of is completed the next time."""
+        """Write the waiting lines; a line of which a full disk took a part is completed next time."""
         while self._waiting:
             written = self._file.write(self._waiting)
             if written is None:

@@ -103,7 +103,7 @@ class MqttSink:
         return info
 
     def _confirmed(self, *_: object) -> None:
-        """Runs on the library's thread."""
+        """The broker confirmed a message; called on the library's thread."""
         self._count(-1)
 
     def _count(self, more: int) -> None:

@@ -31,24 +31,24 @@ class Sink(Protocol):
         ...
 
     def write(self, result: Result) -> None:
-        """Take one result."""
+        """Accept a result; `flush` stores or sends it."""
         ...
 
     def tell(self, event: Event) -> None:
-        """Take one event."""
+        """Accept an event; `flush` stores or sends it."""
         ...
 
     def flush(self) -> None:
-        """Put what was written where it can be seen."""
+        """Store or send everything accepted so far."""
         ...
 
     def close(self) -> None:
-        """Let go, started or not; what was not flushed is lost."""
+        """Release all resources, whether started or not; what was not flushed is lost."""
         ...
 
 
 def _uncounted(_reason: str) -> None:
-    """Counts no lost events."""
+    """Default for `on_event_drop`: lost events are not counted."""
 
 
 class Outlet:
@@ -150,7 +150,7 @@ class Outlet:
         return True
 
     def _fails(self, error: OSError) -> None:
-        """Logged once a streak."""
+        """Log a failing sink once until it works again."""
         if not self._failing:
             _log.error("sink fails", sink=self.name, error=str(error))
         self._failing = True

@@ -35,9 +35,9 @@ create view if not exists last_day as
 _DAY_S = 86400.0
 Row = tuple[str | int | float, ...]
 _LOCK_LIMIT_S = 2.0
-"""How long one flush waits for somebody else's lock."""
+"""Maximum seconds that one flush waits for another process's lock."""
 _PRUNE_EVERY = 1000
-"""Results between two looks for what is too old."""
+"""Results between two deletions of old rows."""
 
 
 class SqliteSink:
@@ -62,10 +62,10 @@ class SqliteSink:
             raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
 
     def start(self) -> None:
-        """Nothing runs in the background."""
+        """A database needs no background thread."""
 
     def write(self, result: Result) -> None:
-        """Hold it; it will take the place of the same revision of the same frame."""
+        """Hold the row; it replaces the same revision of the same frame."""
         row = (
             result.frame_id,
             result.revision,
@@ -83,12 +83,15 @@ class SqliteSink:
             self._prune(result.captured_unix_s)
 
     def tell(self, event: Event) -> None:
-        """Hold it."""
+        """Hold the event's row until `flush`."""
         row = (event.at_unix_s, event.kind.value, encode_event(event).decode())
         self._held.append(("insert into events values (?, ?, ?)", row))
 
     def flush(self) -> None:
-        """Write what is held. Raises OSError: the disk is full, or somebody else has locked the database."""
+        """Write the held rows.
+
+        Raises OSError: the disk is full, or another process has locked the database.
+        """
         try:
             with self._db:
                 for statement, row in self._held:
@@ -98,11 +101,11 @@ class SqliteSink:
         self._held.clear()
 
     def close(self) -> None:
-        """Let go."""
+        """Close the database; held rows are lost."""
         self._db.close()
 
     def _prune(self, now_unix_s: float) -> None:
-        """Old by the frames' own clock: where that jumps ahead rows go early, and the file stays small."""
+        """Delete old rows by the frames' clock: if it jumps ahead, rows go early and the file stays small."""
         oldest = (now_unix_s - self._keep_s,)
         self._held.append(("delete from results where captured_unix_s < ?", oldest))
         self._held.append(("delete from events where at_unix_s < ?", oldest))

@@ -39,7 +39,7 @@ from spillover.edge.spool.record import (
 
 
 class Fate(enum.Enum):
-    """What becomes of a record."""
+    """How a record entered or left the spool."""
 
     ACCEPTED = "accepted"
     ANSWERED = "answered"
@@ -74,7 +74,7 @@ class Contents:
     """Blocks that the records take."""
 
     def add(self, stored: Stored) -> None:
-        """Add a record."""
+        """Add a record to both indices."""
         self.by_id[stored.header.record_id] = stored
         bisect.insort(self.ranked, stored.rank)
         self.blocks += stored.header.blocks
@@ -209,7 +209,7 @@ class Arena:
         self._contents.unrank(self._contents.by_id[record_id])
 
     def unpin(self, record_id: int) -> None:
-        """Undo `pin`."""
+        """Make the record eligible for eviction and `best` again."""
         bisect.insort(self._contents.ranked, self._contents.by_id[record_id].rank)
 
     def read(self, record_id: int) -> bytes | None:
@@ -229,7 +229,7 @@ class Arena:
         return stored.header
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync the file to disk and close it."""
         try:
             os.fdatasync(self._file)
         finally:

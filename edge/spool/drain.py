@@ -30,7 +30,7 @@ _MAX_NOTED = 1024
 
 @dataclass(frozen=True, slots=True)
 class DrainLimits:
-    """See `edge.config.SpoolConfig`."""
+    """Limits on the drain's calls; `edge.config.SpoolConfig` explains the keys."""
 
     answer_timeout_s: float
     bytes_per_s: float

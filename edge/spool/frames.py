@@ -82,7 +82,7 @@ class SpooledFrame:
 
     @property
     def encoded_frame(self) -> EncodedFrame:
-        """What leaves the device."""
+        """The spooled frame as the uplink delivers it."""
         body = self._body
         return EncodedFrame(
             frame_id=body.frame_id,

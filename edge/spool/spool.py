@@ -84,7 +84,7 @@ class SpoolState:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A record that `take` returned."""
+    """A record that `take` returned and pinned."""
 
     record_id: int
     body: bytes

@@ -126,7 +126,7 @@ class InFlight:
         return self._limit.usual_s
 
     def state(self) -> LinkState:
-        """The state now."""
+        """The state of the calls, the breaker and the server's hints now."""
         with self._changed:
             now_s = self._clock()
             self._note_misses(now_s)

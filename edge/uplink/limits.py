@@ -123,7 +123,7 @@ class RetryBudget:
         self._retries = 0
 
     def count_call(self) -> None:
-        """Count a first try."""
+        """Count a call that is a first try."""
         with self._lock:
             self._calls += 1
 
