@@ -1,4 +1,4 @@
-"""Logging: structlog to standard error, one event a line, for people or (`json`) for machines; last words."""
+"""Logging: structlog to standard error, one event per line, for people or machines (`json`); forced exit."""
 
 import logging
 import os

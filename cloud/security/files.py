@@ -20,7 +20,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def write_public(path: Path, data: bytes) -> None:
-    """Write a file that all users may read, as atomically. Raises ConfigError."""
+    """Write a file that all users may read, atomically. Raises ConfigError."""
     _write(path, data, PUBLIC)
 
 

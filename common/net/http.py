@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 8
 SILENCE_LIMIT_S = 10.0
 """Seconds for which a client may send or receive nothing, TLS handshake included."""
 REQUEST_LIMIT_S = 30.0
-"""How long a request may take in all, so that a client that drips bytes does not hold its place."""
+"""Maximum seconds per request in all, so that a client that sends byte by byte does not keep its place."""
 _POLL_S = 0.2
 
 Admit = Callable[[str, bytes | None], None]

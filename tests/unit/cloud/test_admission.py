@@ -1,4 +1,4 @@
-"""Who may come in, and what those who may not are told."""
+"""Admission control: which calls are admitted, and the error that each refused call gets."""
 
 import math
 import time

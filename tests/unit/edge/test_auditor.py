@@ -78,7 +78,7 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
 
 
 def test_an_audit_that_cannot_leave_is_put_off() -> None:
-    """Nobody but chance wanted the cloud's answer: the frame is the edge's, not a degraded one."""
+    """An audit that the link blocks is optional: the result is the edge's, and not marked degraded."""
     policy = policy_of(draw=0.0, spool_from=0.0, audit_share=1.0)
     full = Context(0.4, LinkState(in_flight=4, max_in_flight=4))
     decision = decide(policy, classification(0.9, 0.1), full)
