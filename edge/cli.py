@@ -149,7 +149,7 @@ def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None 
 @click.option("--address", help="`host:port` of the metrics endpoint, in place of a configuration's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 def status(config_path: Path | None, address: str | None, *, as_json: bool) -> None:
-    """Say what a running daemon has counted, and whether its books balance.
+    """Show the counters of a running daemon, and whether their sums hold.
 
     Needs `metrics_address` in the daemon's configuration. Exit code 1 when no daemon answers there.
     """

@@ -109,19 +109,22 @@ class Authority:
     def issued(self) -> list[Issued]:
         """Every certificate, by name, oldest first. Raises ConfigError if the revocation list is damaged."""
         revoked = {entry.serial_number for entry in self._revocations()}
-        found = [
+        certificates = [
             load_certificates(read_file(path, "authority"), f"authority: {path}")[0]
             for path in (self.folder / ISSUED).glob("*.crt")
         ]
-        known = [Issued(one, builders.read_subject(one), one.serial_number in revoked) for one in found]
-        return sorted(known, key=lambda one: (one.subject.name, one.certificate.not_valid_after_utc))
+        issued = [
+            Issued(certificate, builders.read_subject(certificate), certificate.serial_number in revoked)
+            for certificate in certificates
+        ]
+        return sorted(issued, key=lambda item: (item.subject.name, item.certificate.not_valid_after_utc))
 
     def newest(self, name: str) -> Issued:
         """The certificate of `name` that expires last. Raises NotFoundError if there is none."""
-        found = [one for one in self.issued() if one.subject.name == name]
-        if not found:
+        issued = [item for item in self.issued() if item.subject.name == name]
+        if not issued:
             raise NotFoundError(f"no certificate of {name!r} was issued in {self.folder}")
-        return found[-1]
+        return issued[-1]
 
     def revoke(self, name: str, serial: int | None = None) -> list[Issued]:
         """Revoke every certificate of `name`, or the one with that serial; returns those that were valid.

@@ -114,5 +114,5 @@ def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevoca
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
-    found = name.get_attributes_for_oid(oid)
-    return str(found[0].value) if found else ""
+    attributes = name.get_attributes_for_oid(oid)
+    return str(attributes[0].value) if attributes else ""

@@ -58,12 +58,12 @@ class Tokens:
             raise UnauthenticatedError("this server wants `authorization: Bearer <token>`")
         name, _, secret = token.strip().rpartition("~")
         digest = _digest(secret)
-        found = [one for one in self._file.get().get(name, ()) if hmac.compare_digest(one.sha256, digest)]
-        if not found:
+        tokens = [each for each in self._file.get().get(name, ()) if hmac.compare_digest(each.sha256, digest)]
+        if not tokens:
             raise UnauthenticatedError("this token is not known here")
-        if found[0].expires is not None and found[0].expires <= utc_now():
+        if tokens[0].expires is not None and tokens[0].expires <= utc_now():
             raise UnauthenticatedError(f"the token of {name!r} has expired")
-        return Caller(found[0].name, found[0].role)
+        return Caller(tokens[0].name, tokens[0].role)
 
 
 def add_token(path: Path, name: str, role: str, days: float | None) -> str:

@@ -140,11 +140,11 @@ def write_split_plan(folder: Path, plan: SplitPlan) -> None:
 def check_digest(path: Path, digest: str) -> None:
     """Raises ModelError if the file is absent or its digest differs from the plan's."""
     try:
-        found = file_sha256(path)
+        actual = file_sha256(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
-    if found != digest:
-        raise ModelError(f"{path}: sha256 is {found}, but {SPLIT_FILE} says {digest}")
+    if actual != digest:
+        raise ModelError(f"{path}: sha256 is {actual}, but {SPLIT_FILE} says {digest}")
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -34,8 +34,8 @@ def check_host_port(key: str, address: str) -> None:
     """Raise ValueError if `address`, the value of `key`, is neither `host:port` nor a Unix socket."""
     if address.startswith("unix:"):
         return
-    found = _HOST_PORT.fullmatch(address)
-    if found is None:
+    parts = _HOST_PORT.fullmatch(address)
+    if parts is None:
         raise ValueError(f"{key}: {address!r} is not host:port, as in 192.0.2.7:50051 or [2001:db8::7]:50051")
-    if int(found[1]) > _MAX_PORT:
+    if int(parts[1]) > _MAX_PORT:
         raise ValueError(f"{key}: {address!r}: a port is at most {_MAX_PORT}")

@@ -116,18 +116,18 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
     if raw and len(raw) != len(described):
         raise InvalidInputError(f"{raw_field} has {len(raw)} elements for {len(described)} tensors")
     tensors: dict[str, Tensor] = {}
-    for index, one in enumerate(described):
-        if one.name in tensors:
-            raise InvalidInputError(f"tensor {one.name!r} comes twice")
-        if one.parameters:
-            _refuse_extensions(one.name, one.parameters)
-        shape = tuple(one.shape)
+    for index, tensor in enumerate(described):
+        if tensor.name in tensors:
+            raise InvalidInputError(f"tensor {tensor.name!r} comes twice")
+        if tensor.parameters:
+            _refuse_extensions(tensor.name, tensor.parameters)
+        shape = tuple(tensor.shape)
         if raw:
-            if one.contents.ListFields():  # MLServer leaves an empty one beside raw bytes
-                raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
-            tensors[one.name] = tensor_from_raw(one.name, one.datatype, shape, raw[index])
+            if tensor.contents.ListFields():  # MLServer leaves an empty tensor beside raw bytes
+                raise InvalidInputError(f"tensor {tensor.name!r} comes twice, raw and in typed contents")
+            tensors[tensor.name] = tensor_from_raw(tensor.name, tensor.datatype, shape, raw[index])
         else:
-            tensors[one.name] = _from_contents(one.name, one.datatype, shape, one.contents)
+            tensors[tensor.name] = _from_contents(tensor.name, tensor.datatype, shape, tensor.contents)
     return tensors
 
 

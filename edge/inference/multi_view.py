@@ -85,8 +85,8 @@ def look_at_parts(model: Predictor, config: MultiViewConfig, image: Image) -> tu
     first, steps = model.predict(image)
     looks = [DETECTION.own(first)]
     for left, top, right, bottom in parts[1:]:
-        found, more = model.predict(image[top:bottom, left:right])
-        looks.append(uncut(DETECTION.own(found), (left, top, right, bottom), width, height))
+        prediction, more = model.predict(image[top:bottom, left:right])
+        looks.append(uncut(DETECTION.own(prediction), (left, top, right, bottom), width, height))
         steps = _sum(steps, more)
     return fused(looks, parts, width, height), steps
 
@@ -142,10 +142,10 @@ def middle(width: int, height: int) -> Rect:
     return (left, top, left + side, top + side)
 
 
-def uncut(found: Detections, part: Rect, width: int, height: int) -> Detections:
+def uncut(detections: Detections, part: Rect, width: int, height: int) -> Detections:
     """Boxes found in a part, in pixels of the whole picture, without boxes that the part's border cuts."""
-    found = found.in_frame(FrameTransform.crop((width, height), *part[:2]))
-    return found[shows(part, found.xyxy, width, height)]
+    detections = detections.in_frame(FrameTransform.crop((width, height), *part[:2]))
+    return detections[shows(part, detections.xyxy, width, height)]
 
 
 def shows(part: Rect, xyxy: FloatArray, width: int, height: int) -> Mask:
@@ -172,7 +172,7 @@ def fused(
     xyxy = np.concatenate([look.xyxy for look in looks])
     confidence = np.concatenate([look.confidence for look in looks])
     class_id = np.concatenate([look.class_id for look in looks])
-    look = np.repeat(np.arange(len(looks)), [len(each) for each in looks])
+    look = np.repeat(np.arange(len(looks)), [len(detections) for detections in looks])
     order = np.argsort(-confidence, kind="stable")
     xyxy, confidence, class_id, look = xyxy[order], confidence[order], class_id[order], look[order]
     surest = suppress(xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2], class_id, SAME_BOX_IOU)

@@ -132,22 +132,22 @@ class LastAnswerCorrector:
             return Corrected(prediction)
         if captured_s - newest.captured_s > self._config.max_age_s:
             return Corrected(prediction)
-        own = CLASSIFICATION.own(prediction)
-        if similarity(own, newest.edge) < self._config.min_similarity:
+        edge = CLASSIFICATION.own(prediction)
+        if similarity(edge, newest.edge) < self._config.min_similarity:
             return Corrected(prediction)
-        shown = carried(own, newest.edge, newest.cloud, self._config.weight)
+        shown = carried(edge, newest.edge, newest.cloud, self._config.weight)
         return Corrected(shown, newest.frame_id)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
         """Note that a frame is sent; the returned function must receive its outcome, even a late one."""
-        own = CLASSIFICATION.own(prediction)
+        edge = CLASSIFICATION.own(prediction)
         with self._lock:
             self._sent_s = max(self._sent_s, captured_s)
             scene = self._scene
 
         def on_reply(outcome: CallOutcome) -> None:
-            if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, type(own)):
-                self._answered(CloudReference(frame_id, captured_s, own, outcome.prediction, scene))
+            if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, type(edge)):
+                self._answered(CloudReference(frame_id, captured_s, edge, outcome.prediction, scene))
             else:
                 self._failed(captured_s)
 

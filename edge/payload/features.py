@@ -42,10 +42,10 @@ class FeatureEncoder:
         self._runtime = open_runtime(path, session or SessionConfig())
         self._quantizers = [seam.quantizer for seam in self.cut.seams]
         self._tensors = [seam.tensor for seam in self.cut.seams]
-        found = [spec.name for spec in self._runtime.outputs]
-        if sorted(found) != sorted(self._tensors):
-            raise ModelError(f"{path}: gives {found}, split.yaml says {self._tensors}")
-        self._places = [found.index(name) for name in self._tensors]
+        outputs = [spec.name for spec in self._runtime.outputs]
+        if sorted(outputs) != sorted(self._tensors):
+            raise ModelError(f"{path}: gives {outputs}, split.yaml says {self._tensors}")
+        self._places = [outputs.index(name) for name in self._tensors]
         self._backbone = backbone if backbone and self._is_head(backbone.info) else None
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 

@@ -132,11 +132,11 @@ class GainModel:
             ConfigError: names the file and the first key that differs.
         """
         for key in EdgeSide.__struct_fields__:
-            fitted, found = getattr(self.file.edge, key), getattr(edge, key)
-            if fitted != found:
+            fitted, actual = getattr(self.file.edge, key), getattr(edge, key)
+            if fitted != actual:
                 raise ConfigError(
                     f"{self._name}: fitted to an edge whose {key} is {_told(fitted)}; here it is "
-                    f"{_told(found)}: fit it anew with `spillover lab fit`"
+                    f"{_told(actual)}: fit it anew with `spillover lab fit`"
                 )
 
     def gain(self, prediction: Prediction) -> float:
