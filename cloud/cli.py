@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
 from spillover.common.cli import EXIT_HUNG, LazyGroup
@@ -56,12 +58,21 @@ _LAST_RESORT_S = 1.0
     help="The configuration, YAML; examples/cloud.yaml explains every key. Without one, the defaults hold.",
 )
 @click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="In place of `models.load`: `name` or `name@version`, once for each; the first is the default.",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Write the bound address (host:port) here once the server answers; removed when it stops.",
 )
 @click.pass_context
-def cloud(context: click.Context, config_path: Path | None, ready_file: Path | None) -> None:
+def cloud(
+    context: click.Context, config_path: Path | None, models: tuple[str, ...], ready_file: Path | None
+) -> None:
     """Serve the full-precision models of a folder over gRPC.
 
     The folder is a tree <name>/<version>/ with model.onnx and model.yaml, as `spillover lab prepare`
@@ -69,14 +80,21 @@ def cloud(context: click.Context, config_path: Path | None, ready_file: Path | N
     """
     if context.invoked_subcommand:
         return
-    config = load_config(config_path, CloudConfig) if config_path else CloudConfig()
+    read = partial(_read_config, config_path, models)
+    config = read()
     configure_logging(config.log.level.value, as_json=config.log.json)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    asyncio.run(_serve_until_signalled(config, config_path, ready_file))
+    asyncio.run(_serve_until_signalled(config, read, ready_file))
+
+
+def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
+    """The configuration as it is now, with `--model` in place of `models.load`. Raises ConfigError."""
+    config = load_config(path, CloudConfig) if path else CloudConfig()
+    return replace(config, models=replace(config.models, load=models)) if models else config
 
 
 async def _serve_until_signalled(
-    config: CloudConfig, config_path: Path | None, ready_file: Path | None
+    config: CloudConfig, read: Callable[[], CloudConfig], ready_file: Path | None
 ) -> None:
     from spillover.cloud.server import Running, serve  # so that --help does not load ONNX Runtime
 
@@ -87,7 +105,7 @@ async def _serve_until_signalled(
 
     def reload() -> None:
         for server in servers:
-            task = loop.create_task(_reload(server, config_path))
+            task = loop.create_task(_reload(server, read))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -143,11 +161,11 @@ class Signals:
         end_process(EXIT_HUNG, f"not ended {self._limit_s:g} s after the stop began: the event loop hangs")
 
 
-async def _reload(server: "Running", config_path: Path | None) -> None:
+async def _reload(server: "Running", read: Callable[[], CloudConfig]) -> None:
     """On SIGHUP: a configuration with a fault is logged, and the one in force stays."""
     log = get_logger("server")
     try:
-        await server.reload(load_config(config_path, CloudConfig) if config_path else CloudConfig())
+        await server.reload(read())
     except SpilloverError as error:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
     else:

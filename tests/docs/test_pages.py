@@ -17,6 +17,7 @@ from spillover.edge.policy.base import Reason
 from spillover.edge.sinks.record import Record
 from spillover.lab.files import merged
 from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.models.prepare.pair import CLOUD_MODEL
 from tests.support.documents import PAGES, ROOT, Page
 from tests.support.dry_run import check_command, words_after
 from tests.support.reference.folders import with_folders
@@ -124,6 +125,12 @@ def test_the_smallest_edge_yaml_is_smallest() -> None:
     load_config(MINIMAL, EdgeConfig)
     assert len(text.splitlines()) == 6
     assert _keys(yaml.safe_load(text)) == _keys(required_keys(EdgeConfig))
+
+
+def test_the_front_page_serves_the_prepared_cloud_model() -> None:
+    """Three models are prepared; a server of all three has no default, and refuses that page's edge."""
+    commands = "\n".join(README.blocks("sh"))
+    assert f"spillover cloud --model {CLOUD_MODEL.parent.name} " in commands
 
 
 def test_the_front_page_shows_the_smallest_edge_yaml() -> None:

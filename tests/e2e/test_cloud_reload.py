@@ -9,7 +9,24 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.processes import cloud_process, wait_until
-from tests.support.serving import CALL_S
+from tests.support.serving import CALL_S, jpeg_of, request_for
+
+
+def test_model_of_the_command_line_answers_and_outlasts_sighup(tmp_path):
+    """`--model` takes the place of `models.load`: it alone is loaded, and answers calls that name none."""
+    colour_classifier(tmp_path)
+    centre_detector(tmp_path)
+    with (
+        cloud_process(tmp_path, "--model", "colour") as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        stub = pb_grpc.SpilloverStub(channel)
+        for _ in range(2):
+            answer = stub.Infer(request_for(jpeg_of((0, 0, 255))), timeout=CALL_S)
+            assert answer.model.name == "colour"
+            assert len(stub.ListModels(pb.ListModelsRequest(), timeout=CALL_S).models) == 1
+            process.send_signal(signal.SIGHUP)
+            assert any(" reloaded" in line for line in iter(process.stderr.readline, ""))
 
 
 def test_sighup_loads_and_unloads_what_the_configuration_now_says(tmp_path):

@@ -45,14 +45,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def cloud_process(folder: Path, **changes: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def cloud_process(
+    folder: Path, *options: str, **changes: object
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process on the models of `folder`, and its address; killed at the end if it still lives."""
     config = {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": str(folder)}} | changes
     (folder / "cloud.yaml").write_bytes(msgspec.yaml.encode(config))
     ready = folder / "ready"
     ready.unlink(missing_ok=True)  # left behind by a server that was killed
     process = subprocess.Popen(
-        [*SPILLOVER, "cloud", "-c", str(folder / "cloud.yaml"), "--ready-file", str(ready)],
+        [*SPILLOVER, "cloud", "-c", str(folder / "cloud.yaml"), "--ready-file", str(ready), *options],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"NO_COLOR": "1"},
