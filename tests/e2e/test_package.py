@@ -58,12 +58,14 @@ def test_the_installed_wheel_runs(built: Path, tmp_path: Path) -> None:
 
 
 def test_the_source_archive_holds_no_links(built: Path) -> None:
-    """It unpacks anywhere, and has all that a build and a test need."""
+    """It unpacks anywhere, and has all that a build and a test need: each folder whole."""
     archive = next(built.glob("*.tar.gz"))
     with tarfile.open(archive) as files:
         members = files.getmembers()
     assert not [member.name for member in members if member.issym() or member.islnk()]
-    assert {"proto", "tests", "Makefile"} <= {member.name.split("/")[1] for member in members}
+    names = {member.name.partition("/")[2] for member in members}
+    assert {"proto", "tests", "Makefile"} <= {name.split("/")[0] for name in names}
+    assert {"benchmarks/__main__.py", "benchmarks/cloud/cli.py", "benchmarks/policy/cli.py"} <= names
 
 
 def _wheel(built: Path) -> zipfile.ZipFile:
