@@ -83,16 +83,6 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels from a JPEG's header, by walking its segments (ITU-T T.81, B.1.1).
-
-    Raises:
-        InvalidInputError: empty, not a JPEG, or the header is cut short.
-    """
-    width, height, _ = _read_header(data)
-    return width, height
-
-
 def _read_header(data: bytes) -> tuple[int, int, int]:
     """Width, height, and the length of the header in bytes (a thumbnail inside it is skipped)."""
     if not data:

@@ -190,7 +190,6 @@ class Action(enum.Enum):
     """Sent as features."""
     SPOOL = "spool"
     """Answered here, and stored to be sent later."""
-    DROP = "drop"
 
 
 class Region(NamedTuple):

@@ -27,7 +27,6 @@ from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Tensor
 
 STARTS: Mapping[str, Start] = {"spillover": spillover, "triton": triton, "mlserver": mlserver}
-RAW = "raw"
 
 _FIRST_REQUESTS = 40
 _MAX_REQUESTS = 50_000

@@ -163,7 +163,7 @@ def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
 
 
 def _link() -> LinkState:
-    """A link with a ladder of three pictures and a budget."""
+    """A link with three picture variants and a budget."""
     options = tuple(
         PayloadOption(f"picture-{size}", Action.SEND_FRAME, size, 0.1 + size / 1e6, fidelity)
         for size, fidelity in ((50_000.0, 1.0), (25_000.0, 0.97), (8_000.0, 0.8))

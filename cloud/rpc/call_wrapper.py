@@ -66,7 +66,7 @@ class CallWrapper:
         self._load_hint_until_s = 0.0
         self._identify = identify
         self._is_large = is_large
-        self._log = get_logger("boundary")
+        self._log = get_logger("calls")
 
     async def handle(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ConfigError
-from spillover.common.images import decode_jpeg, jpeg_size
+from spillover.common.images import decode_jpeg
 from spillover.common.types import Action
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
@@ -19,6 +19,7 @@ from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record
 from spillover.lab.pairs.replay.remake import remake
 from spillover.lab.records import read_records
+from tests.support.jpeg import jpeg_size
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
 

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from spillover.common.images import jpeg_size
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.link.trace import LinkRecorder
@@ -16,6 +15,7 @@ from spillover.edge.sinks.record import Record
 from spillover.edge.telemetry.status import to_status
 from spillover.lab.pairs.replay.trace import read_trace
 from spillover.lab.records import read_records
+from tests.support.jpeg import jpeg_size
 from tests.support.models import SIDE, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, scripted_cloud
 

@@ -129,19 +129,19 @@ class Batcher:
 
     def _run_batches(self) -> None:
         buffers = BatchBuffers(self._max_rows, self._executor.run_rows)
-        returning = BatchWindow(self._executor.latency, self._max_rows)
+        window = BatchWindow(self._executor.latency, self._max_rows)
 
         def deliver(answers: list[tuple[Work, Answer]], rows: int, infer_s: float) -> None:
-            returning.answered(rows, self._queue.rows)  # before any of them can be back
+            window.answered(rows, self._queue.rows)  # before any of them can be back
             self._deliver(answers, rows, infer_s)
 
-        while (batch := self._next_batch(returning)) is not None:
+        while (batch := self._next_batch(window)) is not None:
             self._running[threading.get_ident()] = batch
             if batch:
                 self._run(batch, buffers, deliver)
             self._running[threading.get_ident()] = batch = []  # an idle instance must not hold the last batch
 
-    def _next_batch(self, returning: BatchWindow) -> list[Work] | None:
+    def _next_batch(self, window: BatchWindow) -> list[Work] | None:
         """Wait for work; None when there is none and the batcher stops."""
         with self._changed:
             while not self._queue.rows:
@@ -151,7 +151,7 @@ class Batcher:
             if self._config.max_queue_delay_s:
                 self._wait_for_more()
             else:
-                self._wait_for(returning)
+                self._wait_for(window)
             batch, dead = self._queue.take(self._max_rows, time.monotonic())
             if self._queue.rows:
                 self._changed.notify()  # another instance was perhaps not woken for them
@@ -170,11 +170,11 @@ class Batcher:
                 return
             self._changed.wait(left_s)
 
-    def _wait_for(self, returning: BatchWindow) -> None:
+    def _wait_for(self, window: BatchWindow) -> None:
         """Wait for the clients just answered, while they come and a run costs more than the wait."""
-        self._waking_rows = returning.rows  # not woken for each of them
+        self._waking_rows = window.rows  # not woken for each of them
         while not self._stopping:
-            left_s = returning.wait_budget_s(self._queue.rows, self._arrived_s)
+            left_s = window.wait_budget_s(self._queue.rows, self._arrived_s)
             if left_s <= 0:
                 break
             self._changed.wait(left_s)

@@ -59,7 +59,7 @@ class ExitReport:
 
     taken: Exit
     tried: tuple[Exit, ...]
-    trunk_s: float
+    backbone_s: float
     whole_s: float
 
 
@@ -96,7 +96,7 @@ def print_report(report: ExitReport) -> None:
     made = table(
         ("", "leads to", "ms behind the backbone", "keeps", "same answer", *sent),
         (_row(candidate, report) for candidate in report.tried),
-        title=f"Exits behind a backbone of {report.trunk_s * 1e3:.1f} ms",
+        title=f"Exits behind a backbone of {report.backbone_s * 1e3:.1f} ms",
         left=("leads to",),
     )
     console = open_console()
@@ -112,7 +112,7 @@ def _row(candidate: Exit, report: ExitReport) -> list[str]:
     return [
         "->" if candidate is report.taken else "",
         candidate.target,
-        f"{(candidate.seconds - report.trunk_s) * 1e3:.1f}",
+        f"{(candidate.seconds - report.backbone_s) * 1e3:.1f}",
         f"{candidate.fidelity:.3f}",
         f"{candidate.agreement:.3f}",
         *(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.geometry import FrameTransform
-from spillover.common.images import EncodedImage, decode_jpeg, jpeg_size
+from spillover.common.images import EncodedImage, decode_jpeg
 from spillover.common.types import Action, Decision, Detections, Region
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
@@ -24,6 +24,7 @@ from spillover.edge.policy.scores import (
     near_threshold,
 )
 from tests.support.edge_values import classification
+from tests.support.jpeg import jpeg_size
 
 SETTINGS = ScoreSettings(report_threshold=0.5, band=0.2)
 CROP = PictureVariant(85, crop=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.geometry import FrameTransform
-from spillover.common.images import decode_jpeg, jpeg_size
+from spillover.common.images import decode_jpeg
 from spillover.common.model.split import Cut, Seam
 from spillover.common.types import Action, Classification, Decision
 from spillover.edge.config import PayloadKind, PictureVariant
@@ -20,6 +20,7 @@ from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import ChoosePayload, choose_payload
+from tests.support.jpeg import jpeg_size
 from tests.support.slow_disk import Gate, returns
 
 NOTHING = Classification(np.zeros(1, np.int32), np.ones(1, np.float32))

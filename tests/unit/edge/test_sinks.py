@@ -214,7 +214,7 @@ def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
 
 
 def test_one_sink_that_has_it_is_enough() -> None:
-    """A receipt for several sinks is good with the first that kept it, and bad when none did."""
+    """An acknowledgement for several sinks is good with the first that kept it, and bad when none did."""
     one, none = DeliveryAck(2), DeliveryAck(2)
     one.complete(stored=False)
     assert one.wait(0.0) is None

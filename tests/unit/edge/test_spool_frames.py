@@ -3,7 +3,7 @@
 import numpy as np
 
 from spillover.common.geometry import FrameTransform
-from spillover.common.images import EncodedImage, encode_jpeg, jpeg_size
+from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.types import (
     NO_BOXES,
     Action,
@@ -18,6 +18,7 @@ from spillover.common.types import (
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
 from spillover.edge.spool.frames import SpooledFrame, to_body
 from tests.support.edge_values import result
+from tests.support.jpeg import jpeg_size
 
 FEATURES = EncodedFeatures(b"SF features", "ab" * 32, FrameTransform(0.5, 0.25, 3.5, 0.0, 640, 480))
 PICTURE = EncodedImage(b"a jpeg", FrameTransform(0.5, 0.4, -5, -8, 640, 480))
@@ -36,7 +37,7 @@ def _local():
 
 
 def test_pictures_and_features_come_back_from_the_disk_as_they_were():
-    """The same parcel, so that the late call is the one that would have been made."""
+    """The same frame, so that the late call is the one that would have been made."""
     for payload in (PICTURE, FEATURES):
         encoded_frame = SpooledFrame(to_body(_parcel(payload), _local())).encoded_frame
         assert encoded_frame.payload == payload

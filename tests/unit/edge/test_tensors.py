@@ -26,7 +26,7 @@ NORMALISED = Input(height=8, width=8, mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.
 
 @pytest.fixture
 def make(tmp_path):
-    """An encoder and its packer for a network of input `spec`; keys of `uplink.oip`, `also` beside it."""
+    """A payload encoder for a network of input `spec`, with keys of `uplink.oip` and `also` beside them."""
 
     def build(spec=NORMALISED, task=CLASSIFICATION, also=None, **keys):
         output = Output(decoder="softmax" if task is CLASSIFICATION else "yolov8")
