@@ -150,7 +150,7 @@ class DeadlineTable:
     def _complete(self, pending: PendingFrame, outcome: CallOutcome) -> None:
         """End a frame's call: emit what it still gets, then spool or audit it.
 
-        Whoever takes the frame out of the table completes it, so nothing happens twice.
+        The thread that takes the frame out of the table completes it, so nothing happens twice.
         """
         with self._changed:
             if pending not in self._pending:

@@ -61,7 +61,7 @@ class SimulatedBudget:
 
 
 class Sender(Protocol):
-    """Decides in simulated time, and hears what became of its calls."""
+    """Decides in simulated time, and learns how its calls ended."""
 
     def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
         """Whether to send the frame at `now_s`, with payloads of these sizes under way; a yes is acted on."""
