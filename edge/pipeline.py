@@ -160,8 +160,10 @@ class Pipeline:
         return redact(job.frame, job.prediction) if redact else job.frame
 
     def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
+        if decision.region is None:
+            return None
         boxes = job.prediction.above(self._camera.report_threshold).boxes
-        return crop_of(decision.region, boxes) if decision.region and boxes is not None else None
+        return crop_of(decision.region, boxes) if boxes is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

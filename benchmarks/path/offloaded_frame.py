@@ -83,7 +83,7 @@ def _run_daemon(config: EdgeConfig, tracer: Tracer, out: Path) -> None:
         listener.start()
         tracer.install()
         Daemon(config).run(on_stopping=tracer.stop)
-        tracer.stop()
+        tracer.uninstall()
         listener.join(_LIMIT_S)
 
 
