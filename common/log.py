@@ -42,13 +42,26 @@ def end_process(code: int, why: str, **fields: object) -> NoReturn:
     """Log `why` and end now: no thread is waited for, nothing is cleaned up. May run in a signal handler."""
 
     def say() -> None:
-        get_logger("process").error(why, exit_code=code, **fields)
+        config = structlog.get_config()
+        logger = structlog.wrap_logger(
+            _Unlocked(), processors=config["processors"], wrapper_class=config["wrapper_class"]
+        )
+        logger.error(why, component="process", exit_code=code, **fields)
 
-    # On a thread: the one that a signal interrupted may hold the log's lock.
+    # On a thread, as the program that reads the log may hang; and without the log's lock, as the thread that
+    # a signal interrupted may hold it.
     last_words = threading.Thread(target=say, daemon=True)
     last_words.start()
     last_words.join(_LAST_WORDS_S)
     os._exit(code)
+
+
+class _Unlocked:
+    """Writes lines where the log goes, without a lock; unconfigured, structlog prints to standard output."""
+
+    def error(self, line: str) -> None:
+        """Write one line."""
+        os.write(2 if structlog.is_configured() else 1, f"{line}\n".encode())
 
 
 def _unchanged(
