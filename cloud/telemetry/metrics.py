@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from spillover.cloud.telemetry.calls import CallEnd
 from spillover.common.types import ModelId
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -50,13 +51,15 @@ class Metrics:
             registry=registry,
         )
 
-    def answered(self, method: str, status: grpc.StatusCode) -> None:
+    def call_ended(self, end: CallEnd) -> None:
         """Count one call; on every call's path, so the children of the counter are looked up once."""
-        key = (method, status)
+        key = (end.method, end.status)
         child = self._answered.get(key)
         if child is None:
-            child = self._answered[key] = self.requests.labels(method, status.name)
+            child = self._answered[key] = self.requests.labels(end.method, end.status.name)
         child.inc()
+        if end.refusal:
+            self.rejected.labels(end.refusal).inc()
 
     def of_model(self, model_id: ModelId) -> "ModelMetrics":
         """The metrics of one model; versions of a model count together."""
