@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-import tests.attack.attempts  # fills the list
+import tests.attack.attempts  # noqa: F401 - fills the list
 from spillover.lab.processes import terminable
 from tests.attack.suite import ATTEMPTS, Attempt, Row, run
 from tests.attack.world import World

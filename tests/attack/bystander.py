@@ -1,10 +1,11 @@
 """A good device that keeps calling while others attack, in a process of its own.
 
-It behaves as a client should: it comes back when the server asks it to, and connects again when its connection is
-lost, within the deadline of the call. `python -m tests.attack.bystander` reads an `Identity` from its first line
-of input, and answers each further line with what has become of its calls since the line before.
+It behaves as a client should: it comes back when the server asks it to, and connects again when its
+connection is lost, within the deadline of the call. `python -m tests.attack.bystander` reads an `Identity` from
+its first line of input, and answers each further line with what has become of its calls since then.
 """
 
+import io
 import json
 import os
 import select
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -194,13 +196,12 @@ def _pause_s(error: Any) -> float:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    return Path(path).read_bytes()
 
 
 def main() -> None:
     """Call until the input ends."""
-    asked = open(sys.stdin.fileno(), "rb", buffering=0)  # noqa: SIM115 - until the end of the process
+    asked = io.FileIO(sys.stdin.fileno())  # unbuffered: what is read ahead, no `select` would tell of
     device = Device(Identity(**json.loads(asked.readline())))
     next_s = time.monotonic()
     while True:

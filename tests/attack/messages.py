@@ -30,7 +30,8 @@ def frame(jpeg: bytes = JPEG, **fields: object) -> bytes:
 
 def features(head_sha256: bytes, data: bytes) -> bytes:
     """An Infer request with features."""
-    return pb.InferRequest(features=pb.Features(head_sha256=head_sha256, data=data)).SerializeToString()
+    sent = pb.Features(head_sha256=head_sha256, data=data)
+    return pb.InferRequest(model=pb.ModelRef(name="residual"), features=sent).SerializeToString()
 
 
 def tensors(model: str, given: Mapping[str, Tensor] | Tensor) -> bytes:

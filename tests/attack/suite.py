@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ CALL_S = 20.0
 """How long an attempt waits for a status that must come."""
 ATTACKER = "127.0.0.66"
 """The address that attackers come from; loopback has 16 million more."""
-_SETTLE_S = 30.0
+_SETTLE_S = 15.0
 _MARGIN = 1.2
 _POLL_S = 0.1
 _CALLS_BESIDE = 3
@@ -98,7 +98,7 @@ class Scene:
         return connection
 
     def connect_many(self, count: int, who: str = WEAK, **options: object) -> list[Connection]:
-        """Up to so many connections; those that the server does not take are left out, and noted as closed."""
+        """Up to so many connections; those that the server does not take are noted as closed."""
         made = []
         for _ in range(count):
             try:
@@ -140,6 +140,14 @@ class Scene:
         """Note how each call has ended, or that it has not."""
         for stream in streams:
             self.saw(stream.status or STILL_OPEN)
+
+    def saw_each(
+        self, calls: Mapping[str, Stream], expects: Collection[str] = (), limit_s: float = CALL_S
+    ) -> None:
+        """Await calls that are under way side by side, and note how each ended, by what it was."""
+        self.pump(lambda: all(stream.status for stream in calls.values()), limit_s)
+        for what, stream in calls.items():
+            self.saw(stream.status or STILL_OPEN, expects, what)
 
     def require(self, holds: bool, what: str) -> None:
         """Make the row fail unless this holds."""
@@ -235,9 +243,7 @@ def run(one: Attempt, world: World, *, short: bool) -> Row:
     after = _settled(server)
     afterwards = server.good.answered(_CALLS_BESIDE) if not one.ends and server.alive else Calls(0, 0, {}, [])
     alive = server.alive
-    if one.ends:
-        world.stop()
-    return Row(
+    row = Row(
         name=one.name,
         sentence=one.sentence,
         mode=one.kind.mode.value,
@@ -256,11 +262,14 @@ def run(one: Attempt, world: World, *, short: bool) -> Row:
         good_afterwards=afterwards,
         seconds=seconds,
     )
+    if one.ends or row.failures:
+        world.stop()  # the next attempt is to find a server in good health
+    return row
 
 
 @contextmanager
 def broken_off(scene: Scene) -> Iterator[None]:
-    """An attempt that cannot go on, for want of a connection, is a row that fails and not the end of the suite."""
+    """Let an attempt that cannot go on, for want of a connection, fail and not end the suite."""
     try:
         yield
     except OSError as error:

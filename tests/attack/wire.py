@@ -14,8 +14,20 @@ from contextlib import suppress
 import grpc
 import hpack
 
-from tests.support.h2 import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, frame, setting
-from tests.support.h2 import INITIAL_WINDOW_SIZE, PING, settings as read_settings
+from tests.support.h2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PING,
+    PREFACE,
+    SETTINGS,
+    frame,
+    setting,
+)
+from tests.support.h2 import settings as read_settings
 
 PRIORITY, RST_STREAM, WINDOW_UPDATE, CONTINUATION = 2, 3, 8, 9
 ACK = 1
@@ -28,9 +40,21 @@ _CONNECT_S = 15.0
 
 STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 ERROR_NAMES = (
-    "NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED FRAME_SIZE_ERROR "
-    "REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM INADEQUATE_SECURITY HTTP_1_1_REQUIRED"
-).split()
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+)
 
 Header = tuple[str, str]
 

@@ -249,7 +249,7 @@ def client_tls(pki: Pki, name: str) -> ssl.SSLContext:
 
 
 def write_models(folder: Path, *, small: bool = False) -> None:
-    """Pictures (`colour`), tensors (`identity`, `wide`, `lookup`, `strings`), a split network (`residual`)."""
+    """Classifiers (`colour`, `fragile`), networks of tensors, and a split one (`residual`)."""
     colour_classifier(folder)
     identity(folder)
     if small:

@@ -11,6 +11,7 @@ from tests.attack.attempts import (
     operation,
     overload,
     pictures,
+    protocols,
     streams,
     tensors,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "operation",
     "overload",
     "pictures",
+    "protocols",
     "streams",
     "tensors",
 ]

@@ -35,7 +35,7 @@ def _bomb(encoding: str, megabytes: int) -> bytes:
 
 
 @attempt(Kind(), "RESOURCE_EXHAUSTED", *CUT_OFF)
-def a_message_of_100_MB(scene: Scene) -> None:
+def a_message_of_100_mb(scene: Scene) -> None:
     """A message of 100 MB is refused by its length."""
     connection = scene.connect()
     stream = scene.withhold(connection, INFER, 100 << 20, bytes(32 << 20))

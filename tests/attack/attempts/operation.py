@@ -5,12 +5,12 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-import numpy as np
 
 from tests.attack.attempts.bodies import PART
-from tests.attack.messages import CHECK, INFER, LOAD, load
+from tests.attack.messages import CHECK, INFER, LOAD, frame, load
 from tests.attack.suite import Scene, attempt
 from tests.attack.world import OPERATOR, STOP_S, Kind, Mode
 from tests.support.models import colour_classifier
@@ -61,7 +61,7 @@ def broken_reloads(scene: Scene) -> None:
     "DEADLINE_EXCEEDED",
 )
 def models_that_never_load(scene: Scene) -> None:
-    """A FIFO, a loop of 2 ^ 62 rounds without input, 10 ^ 10 laughs: refused in bounded time, good ones load."""
+    """A FIFO, a loop of 2 ^ 62 rounds, 10 ^ 10 laughs: refused in bounded time, and good models load."""
     models = scene.server.models
     (models / "fifo" / "1").mkdir(parents=True)
     os.mkfifo(models / "fifo" / "1" / "model.onnx")
@@ -82,8 +82,6 @@ def stop_while_attacked(scene: Scene) -> None:
     for _ in range(20):
         scene.withhold(connection, INFER, len(PART) + 1, PART)
     bomber = scene.connect()
-    from tests.attack.messages import frame
-
     for _ in range(4):
         bomber.call(INFER, frame(slow_jpeg(8_000)))
     scene.hold(2)
@@ -136,7 +134,5 @@ def endless_network() -> onnx.ModelProto:
 
 def laughs(depth: int) -> str:
     """YAML whose aliases stand for 10 ^ depth entries."""
-    lines = ['a0: &a0 ["ha"]']
-    for level in range(1, depth + 1):
-        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
-    return "\n".join(lines) + "\n"
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, depth + 1)]
+    return "\n".join(['a0: &a0 ["ha"]', *levels, ""])

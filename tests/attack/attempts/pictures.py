@@ -110,7 +110,7 @@ def segments_without_end(scene: Scene) -> None:
 
 @attempt(Kind(), *EITHER)
 def exif_of_all_kinds(scene: Scene) -> None:
-    """Orientations that do not exist, directories far away, 65535 entries, a directory that is its own next."""
+    """Orientations that do not exist, directories far away, of 65535 entries, or their own next."""
     scene.all_of(INFER, [frame(data) for data in jpegs.with_exif(JPEG)])
 
 

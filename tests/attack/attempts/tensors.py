@@ -16,7 +16,7 @@ SENDERS_FAULT = ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXH
 
 @attempt(Kind(), *SENDERS_FAULT)
 def tensors_made_by_hand(scene: Scene) -> None:
-    """Negative, overflowing and endless shapes, wrong types, lengths that lie, shared memory, huge timeouts."""
+    """Negative, overflowing and endless shapes, wrong types, lengths that lie, shared memory."""
     for shape in ([-1, 4], [0, 2**62], [2**62, 4], [2**63 - 1] * 3, [-(2**63)], [1] * 1000, [], [1, 5], [4]):
         scene.saw(scene.call(MODEL_INFER, _request(shape=shape)), what=str(shape[:4]))
     for datatype in ("", "fp32", "FP64", "BYTES", "BF16", "X" * 1000, "\0"):
@@ -96,10 +96,14 @@ def outputs_without_end(scene: Scene) -> None:
 def too_many_parts(scene: Scene) -> None:
     """Thousands of inputs, raw contents, parameters, outputs, unknown fields: below and above 64 kB."""
     asked = one_row()
-    for part in (b"\x2a\x00", b"\x3a\x00", b"\x32\x00", b"\x22\x03\x0a\x01k", b"\x32\x03\x0a\x01x"):
+    again = b"\x22\x03\x0a\x01k"
+    for part in (b"\x2a\x00", b"\x3a\x00", b"\x32\x00", again, b"\x32\x03\x0a\x01x"):
         for size in (20_000, 60_000, 400_000, LARGEST - 100):
-            scene.saw(scene.call(MODEL_INFER, asked + part * (size // len(part)), limit_s=60),
-                      (*SENDERS_FAULT, "OK") if part[0] == 0x22 else SENDERS_FAULT, f"{size} bytes of {part.hex()}")  # fmt: skip
+            status = scene.call(MODEL_INFER, asked + part * (size // len(part)), limit_s=60)
+            # A parameter that comes again takes the place of the one before: a map has each key once.
+            scene.saw(
+                status, {*SENDERS_FAULT, "OK"} if part is again else (), f"{size} bytes of {part.hex()}"
+            )
     deep = b""
     for _ in range(3000):
         deep = b"\x83\x01" + deep + b"\x84\x01"
@@ -125,7 +129,7 @@ def messages_that_stop_the_loop(scene: Scene) -> None:
 
 @attempt(Kind(), "INVALID_ARGUMENT")
 def data_that_the_network_refuses(scene: Scene) -> None:
-    """Numbers outside of a network's table, by a tensor and by a picture: the sender's fault, and few lines."""
+    """Numbers outside of a network's table: the sender's fault, and few lines in the log."""
     before = scene.server.log.stat().st_size
     outside = tensors("lookup", np.full((1, 4), 1e6, np.float32))
     for _ in range(scene.of(500, 60)):
