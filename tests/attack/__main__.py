@@ -42,7 +42,7 @@ def main() -> int:
         return 0
     allow_many_sockets()
     rows = []
-    with terminable(), World.created() as world:
+    with terminable(), World.created(front=bool(options.front)) as world:
         for one in chosen(options.only, short=options.short, front=options.front):
             rows.append(run(one, world, short=options.short))
             _say(console, rows[-1])

@@ -1,8 +1,8 @@
 """A good device that keeps calling while others attack, in a process of its own.
 
 It behaves as a client should: it comes back when the server asks it to, and connects again when its
-connection is lost, within the deadline of the call. `python -m tests.attack.bystander` reads an `Identity` from
-its first line of input, and answers each further line with what has become of its calls since then.
+connection is lost, within the deadline of the call. `python -m tests.attack.bystander` reads an `Identity`
+from its first line of input, and answers each further line with what has become of its calls since then.
 """
 
 import io
@@ -91,18 +91,25 @@ class Bystander:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         ) as process:
             try:
-                process.stdin.write(json.dumps(asdict(identity)) + "\n")
-                process.stdin.flush()
-                yield cls(process)
+                bystander = cls(process)
+                bystander.say(json.dumps(asdict(identity)))
+                yield bystander
             finally:
                 process.kill()
 
     def since(self) -> Calls:
         """What has become of the calls that ended since the last time; one that is under way is awaited."""
-        self._process.stdin.write("\n")
+        self.say("")
+        output = self._process.stdout
+        assert output is not None
+        assert select.select([output], [], [], _ANSWER_S)[0], "the good device hangs"
+        return msgspec.json.decode(output.readline(), type=Calls)
+
+    def say(self, line: str) -> None:
+        """Write a line of its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        assert select.select([self._process.stdout], [], [], _ANSWER_S)[0], "the good device hangs"
-        return msgspec.json.decode(self._process.stdout.readline(), type=Calls)
 
     def answered(self, count: int) -> Calls:
         """Wait until so many further calls have ended."""
@@ -127,7 +134,7 @@ class Device:
         """Connect for the first time."""
         self._picture = request_for(jpeg_of((0, 0, 255), 320, 240), device_id=self.identity.device)
         self._tensor = request_to_pb(TensorRequest("identity", {"INPUT0": np.ones((1, 4), np.float32)}))
-        self._metadata = [("spillover-device", self.identity.device)]
+        self._metadata: list[tuple[str, str | bytes]] = [("spillover-device", self.identity.device)]
         if self.identity.token:
             self._metadata.append(("authorization", f"Bearer {self.identity.token}"))
         self._number = 0
@@ -170,11 +177,11 @@ class Device:
     def _once(self, timeout_s: float) -> None:
         if self._number % _TENSORS_EVERY == 0:
             oip_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer(
-                self._tensor, timeout=timeout_s, metadata=self._metadata, wait_for_ready=True
+                self._tensor, timeout=timeout_s, metadata=tuple(self._metadata), wait_for_ready=True
             )
         else:
             pb_grpc.SpilloverStub(self._channel).Infer(
-                self._picture, timeout=timeout_s, metadata=self._metadata, wait_for_ready=True
+                self._picture, timeout=timeout_s, metadata=tuple(self._metadata), wait_for_ready=True
             )
 
     def _reconnect(self) -> None:

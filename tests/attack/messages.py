@@ -1,6 +1,7 @@
 """Paths of the methods, and the bytes of messages that are sent to them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ LARGEST = (16 << 20) - 4096
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 
 
-def frame(jpeg: bytes = JPEG, **fields: object) -> bytes:
+def frame(jpeg: bytes = JPEG, **fields: Any) -> bytes:
     """An Infer request with a picture."""
     return request_for(jpeg, **fields).SerializeToString()
 

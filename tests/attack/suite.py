@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tests.attack.bystander import Calls
-from tests.attack.wire import Connection, Header, Stream, framed, pump
-from tests.attack.world import MEMORY_BYTES, STRANGER, WEAK, Kind, Server, World
+from tests.attack.wire import Connection, Stream, pump
+from tests.attack.world import MEMORY_BYTES, WEAK, Kind, Server, World, memory
+from tests.support.h2 import Header, framed
 
 CALL_S = 20.0
 """How long an attempt waits for a status that must come."""
 ATTACKER = "127.0.0.66"
 """The address that attackers come from; loopback has 16 million more."""
+ENVOY_BYTES = 256 << 20
+"""`max_heap_size_bytes` of deploy/envoy."""
 _SETTLE_S = 15.0
 _MARGIN = 1.2
 _POLL_S = 0.1
@@ -25,6 +28,8 @@ _NAMED = 6
 
 STILL_OPEN = "no status yet"
 REFUSED_AT_ONCE = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "RST_REFUSED_STREAM", "RST_ENHANCE_YOUR_CALM"}
+ENVOY = {"HTTP_408", "HTTP_413", "HTTP_431", "HTTP_503", "HTTP_504", "UNAVAILABLE", "closed"}
+"""What a proxy may answer to anything that it does not like, in the server's place."""
 CUT_OFF = {"closed", "GOAWAY_NO_ERROR", "GOAWAY_ENHANCE_YOUR_CALM", "GOAWAY_PROTOCOL_ERROR"}
 
 
@@ -44,6 +49,9 @@ class Row(msgspec.Struct, kw_only=True):
     peak_mb: float
     after_mb: float
     bound_mb: float
+    front_peak_mb: float = 0.0
+    front_bound_mb: float = 0.0
+    """The same of the proxy in front, if there is one; its `memory_bytes` is its heap's limit."""
     good: Calls
     good_afterwards: Calls
     seconds: float
@@ -63,6 +71,8 @@ class Row(msgspec.Struct, kw_only=True):
                 found.append(f"the good device made no call {when}")
         if self.peak_mb > self.bound_mb:
             found.append(f"{self.peak_mb:.0f} MB passed the bound of {self.bound_mb:.0f} MB")
+        if self.front_peak_mb > self.front_bound_mb:
+            found.append(f"the proxy's {self.front_peak_mb:.0f} MB passed {self.front_bound_mb:.0f} MB")
         if self.after_mb > self.at_rest_mb * _MARGIN:
             found.append(f"{self.after_mb:.0f} MB were kept, {self.at_rest_mb:.0f} MB at rest")
         return found
@@ -87,7 +97,7 @@ class Scene:
 
     def connect(self, who: str = WEAK, **options: object) -> Connection:
         """A connection of the caller in the server's mode. Raises OSError."""
-        mode = self.server.kind.mode
+        mode = self.server.mode
         given: dict[str, object] = {
             "tls": self.world.client_tls(mode, who),
             "metadata": self.world.client_metadata(mode, who),
@@ -117,10 +127,7 @@ class Scene:
         limit_s: float = CALL_S,
     ) -> str:
         """How a unary call with this message ends."""
-        connection = self._caller(who)
-        stream = connection.call(path, message, more)
-        pump([connection], lambda: bool(stream.status), limit_s)
-        return stream.status or STILL_OPEN
+        return self.end_of(self._caller(who).call(path, message, more), limit_s)
 
     def all_of(
         self, path: str, messages: Sequence[bytes], *, who: str = WEAK, limit_s: float = CALL_S
@@ -132,7 +139,7 @@ class Scene:
     def saw(self, status: str, expects: Collection[str] = (), what: str = "") -> None:
         """Note what the attacker saw; anything but what is expected makes the row fail."""
         self.statuses[status] += 1
-        expected = expects or self.expects
+        expected = {*(expects or self.expects), *(ENVOY if self.world.front else ())}
         if status not in expected:
             self.unexpected[f"{what + ': ' if what else ''}{status}"] += 1
 
@@ -158,8 +165,30 @@ class Scene:
         """Move bytes on all connections until the condition holds."""
         return pump(self._connections, until, limit_s)
 
+    def end_of(self, stream: Stream, limit_s: float = CALL_S) -> str:
+        """How a call ends."""
+        self.pump(lambda: bool(stream.status), limit_s)
+        return stream.status or STILL_OPEN
+
+    def keep_calling(
+        self, path: str, bodies: Sequence[tuple[Connection, bytes]], under_way: int, seconds: float
+    ) -> None:
+        """Have so many calls under way on each connection at any time, and note how each ends."""
+        streams: list[list[Stream]] = [[] for _ in bodies]
+
+        def refill() -> bool:
+            for (connection, body), calls in zip(bodies, streams, strict=True):
+                for ended in [one for one in calls if one.status]:
+                    calls.remove(ended)
+                    self.saw(ended.status)
+                while len(calls) < under_way and not connection.ending:
+                    calls.append(connection.call(path, body))
+            return False
+
+        self.pump(refill, seconds)
+
     def hold(self, seconds: float) -> None:
-        """Go on for so long, and until the good device has made a few calls meanwhile."""
+        """Go on for so long."""
         self.pump(limit_s=seconds)
 
     def withhold(self, connection: Connection, path: str, size: int, part: bytes) -> Stream:
@@ -246,7 +275,7 @@ def run(one: Attempt, world: World, *, short: bool) -> Row:
     row = Row(
         name=one.name,
         sentence=one.sentence,
-        mode=one.kind.mode.value,
+        mode="envoy" if server.front else one.kind.mode.value,
         statuses=dict(scene.statuses),
         unexpected=[
             f"{count} x {what}" if count > 1 else what for what, count in scene.unexpected.most_common(_NAMED)
@@ -258,6 +287,8 @@ def run(one: Attempt, world: World, *, short: bool) -> Row:
         peak_mb=peak / 1e6,
         after_mb=after / 1e6,
         bound_mb=(server.at_rest + MEMORY_BYTES) * _MARGIN / 1e6,
+        front_peak_mb=memory(server.front)["VmHWM"] / 1e6 if server.front else 0.0,
+        front_bound_mb=(server.front_at_rest + ENVOY_BYTES) * _MARGIN / 1e6 if server.front else 0.0,
         good=good,
         good_afterwards=afterwards,
         seconds=seconds,
@@ -287,6 +318,3 @@ def _settled(server: Server) -> int:
                 break
             time.sleep(_POLL_S)
     return int(smallest) if smallest < math.inf else 0
-
-
-__all__ = ["ATTEMPTS", "STRANGER", "Attempt", "Row", "Scene", "attempt", "run"]

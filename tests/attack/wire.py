@@ -15,24 +15,30 @@ import grpc
 import hpack
 
 from tests.support.h2 import (
+    ACK,
+    CANCEL,
+    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
     GOAWAY,
     HEADERS,
     INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE,
     PING,
     PREFACE,
+    RST_STREAM,
     SETTINGS,
+    WINDOW_UPDATE,
+    Header,
     frame,
+    framed,
+    literal,
+    request_headers,
     setting,
 )
 from tests.support.h2 import settings as read_settings
 
-PRIORITY, RST_STREAM, WINDOW_UPDATE, CONTINUATION = 2, 3, 8, 9
-ACK = 1
-HEADER_TABLE_SIZE, MAX_FRAME_SIZE = 1, 5
-CANCEL = 8
 _DEFAULT_WINDOW = 65_535
 _LARGEST_WINDOW = 2**31 - 1
 _BUFFERED = 262_144
@@ -55,45 +61,6 @@ ERROR_NAMES = (
     "INADEQUATE_SECURITY",
     "HTTP_1_1_REQUIRED",
 )
-
-Header = tuple[str, str]
-
-
-def framed(message: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
-    """A message with gRPC's five bytes before it; `length` is a lie, if given."""
-    return bytes([compressed]) + (len(message) if length is None else length).to_bytes(4, "big") + message
-
-
-def literal(name: str, value: str) -> bytes:
-    """One header of an HPACK block, as a literal without indexing (RFC 7541, 6.2.2)."""
-    return b"\0" + _string(name.encode()) + _string(value.encode())
-
-
-def _string(data: bytes) -> bytes:
-    length, out = len(data), bytearray()
-    if length < 127:
-        out.append(length)
-    else:
-        out.append(127)
-        length -= 127
-        while length >= 128:
-            out.append(length & 127 | 128)
-            length >>= 7
-        out.append(length)
-    return bytes(out) + data
-
-
-def request_headers(path: str, more: Iterable[Header] = (), **replaced: str) -> list[Header]:
-    """The headers of a gRPC call; `method`, `scheme`, `content_type` and `te` may be replaced."""
-    return [
-        (":method", replaced.get("method", "POST")),
-        (":scheme", replaced.get("scheme", "http")),
-        (":path", path),
-        (":authority", "attack"),
-        ("te", replaced.get("te", "trailers")),
-        ("content-type", replaced.get("content_type", "application/grpc")),
-        *more,
-    ]
 
 
 class Stream:
@@ -177,7 +144,7 @@ class Connection:
 
     def open(self, path: str, more: Iterable[Header] = (), *, end: bool = False, **replaced: str) -> Stream:
         """Begin a call: its headers, with `metadata` and `more`."""
-        headers = request_headers(path, (*self.metadata, *more), **replaced)
+        headers = request_headers(path, (*self.metadata, *more))
         return self.open_block(b"".join(literal(name, value) for name, value in headers), end=end)
 
     def open_block(self, block: bytes, *, end: bool = False) -> Stream:
@@ -343,7 +310,7 @@ class Connection:
         self._block_stream = 0 if flags & END_HEADERS else number
         if self._block_stream:
             return
-        headers = dict(self._decoder.decode(self._block))
+        headers = {str(name): str(value) for name, value in self._decoder.decode(self._block)}
         if (status := headers.get("grpc-status")) is not None:
             self._finish(number, STATUS_NAMES.get(int(status), f"status {status}"))
         elif self._block_flags & END_STREAM and (code := headers.get(":status", "")):

@@ -5,11 +5,12 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from onnx import TensorProto
@@ -56,21 +57,25 @@ class Kind:
 
 @dataclass
 class Server:
-    """A server process that answers. Sizes are in bytes."""
+    """A server process that answers, perhaps through a proxy. Sizes are in bytes."""
 
     kind: Kind
+    mode: Mode
     process: subprocess.Popen[str]
+    front: int
+    """Process number of the proxy; 0: there is none."""
     address: tuple[str, int]
     metrics: tuple[str, int]
     models: Path
     log: Path
     good: Bystander
     at_rest: int = 0
+    front_at_rest: int = 0
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self.process.poll() is None
+        """Whether the process still runs, and the proxy if there is one."""
+        return self.process.poll() is None and (not self.front or memory(self.front)["VmRSS"] > 0)
 
     def resident(self) -> int:
         """Memory in use now; 0 when the process is gone."""
@@ -83,7 +88,8 @@ class Server:
     def forget_peak(self) -> None:
         """Begin a new peak (proc(5), clear_refs)."""
         if self.alive:
-            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+            for pid in filter(None, (self.process.pid, self.front)):
+                Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 def memory(pid: int) -> Mapping[str, int]:
@@ -102,19 +108,23 @@ def memory(pid: int) -> Mapping[str, int]:
 
 @dataclass
 class World:
-    """A folder with models, certificates and tokens, and at most one server at a time."""
+    """A folder with models, certificates and tokens, and at most one server at a time.
+
+    `front`: Envoy stands before each server, ends TLS and passes certificates on, in place of every mode.
+    """
 
     folder: Path
+    front: bool = False
     _server: Server | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _count: int = 0
 
     @classmethod
     @contextmanager
-    def created(cls) -> Iterator["World"]:
+    def created(cls, *, front: bool = False) -> Iterator["World"]:
         """A world in a temporary folder, which is gone at the end with all of its processes."""
         with tempfile.TemporaryDirectory(prefix="spillover-attack-") as folder:
-            world = cls(Path(folder))
+            world = cls(Path(folder), front)
             try:
                 yield world
             finally:
@@ -174,14 +184,14 @@ class World:
     @contextmanager
     def _started(self, kind: Kind) -> Iterator[Server]:
         self._count += 1
-        folder = self.folder / f"server-{self._count}"
+        folder = self.folder / f"{self._count}"
         folder.mkdir()
         models = folder / "models" if kind.own_models else self.models
         if kind.own_models:
             write_models(models, small=True)
-        ready, metrics = folder / "ready", free_port()
-        config = folder / "cloud.yaml"
-        config.write_bytes(msgspec.yaml.encode(self._config(kind, models, metrics)))
+        mode = Mode.MTLS if self.front else kind.mode
+        ready, metrics, config = folder / "ready", free_port(), folder / "cloud.yaml"
+        config.write_bytes(msgspec.yaml.encode(self._config(kind, mode, folder, models, metrics)))
         limited = ["sh", "-c", f'ulimit -n {kind.descriptors} && exec "$@"', "sh"]
         command = [*SPILLOVER, "cloud", "-c", str(config), "--ready-file", str(ready)]
         with (log := folder / "log").open("wb") as log_file:
@@ -189,12 +199,20 @@ class World:
                 [*(limited if kind.descriptors else []), *command], stderr=log_file, text=True
             )
         try:
-            wait_until(ready.exists, process)
-            address = split_host_port(ready.read_text(encoding="ascii"))
-            with Bystander.started(self._identity(kind.mode, address)) as good:
-                server = Server(kind, process, address, ("127.0.0.1", metrics), models, log, good)
+            _wait_for(ready, process, log)
+            with ExitStack() as stack:
+                address, front = ready.read_text(encoding="ascii"), 0
+                if self.front:
+                    envoy = stack.enter_context(_envoy(address, self.pki))
+                    address, front = envoy.address, envoy.process.pid
+                good = stack.enter_context(Bystander.started(self._identity(mode, address)))
+                pages = ("127.0.0.1", metrics)
+                server = Server(
+                    kind, mode, process, front, split_host_port(address), pages, models, log, good
+                )
                 good.answered(20)
                 server.at_rest = server.resident()
+                server.front_at_rest = memory(front)["VmRSS"] if front else 0
                 yield server
         finally:
             process.send_signal(signal.SIGTERM)
@@ -204,37 +222,52 @@ class World:
                 process.kill()
                 process.wait()
 
-    def _config(self, kind: Kind, models: Path, metrics: int) -> dict[str, object]:
+    def _config(self, kind: Kind, mode: Mode, folder: Path, models: Path, metrics: int) -> dict[str, object]:
         limits = {"memory_bytes": MEMORY_BYTES} | dict(kind.limits)
         from spillover.cloud.config import LimitsConfig  # TEMPORARY
 
         limits = {key: value for key, value in limits.items() if key in LimitsConfig.__struct_fields__}
         config: dict[str, object] = {
-            "listen": "127.0.0.1:0",
+            "listen": f"unix:{folder}/grpc" if self.front else "127.0.0.1:0",
             "metrics": f"127.0.0.1:{metrics}",
             "models": {"repository": str(models), "default": "colour"},
             "session": {"threads": 1},
             "limits": limits,
             "stop_timeout_s": STOP_S,
         }
-        if kind.mode is Mode.TOKEN:
+        if self.front:
+            config["security"] = {"forwarded": {"client_ca": str(self.pki.ca), "crl": str(self.pki.crl)}}
+        elif mode is Mode.TOKEN:
             assert self.tokens
             tls = self.pki.server_tls(mutual=False)
             config["security"] = {"tls": tls, "tokens_file": str(self.folder / "tokens.yaml")}
-        elif kind.mode is Mode.MTLS:
+        elif mode is Mode.MTLS:
             config["security"] = {"tls": self.pki.server_tls(mutual=True)}
         return config
 
-    def _identity(self, mode: Mode, address: tuple[str, int]) -> Identity:
-        host, port = address
+    def _identity(self, mode: Mode, address: str) -> Identity:
         return Identity(
-            address=f"{host}:{port}",
+            address=address,
             device=GOOD,
             ca="" if mode is Mode.PLAIN else str(self.pki.ca),
             certificate=str(self.pki.certificate(GOOD)) if mode is Mode.MTLS else "",
             key=str(self.pki.key(GOOD)) if mode is Mode.MTLS else "",
             token=self.tokens[GOOD] if mode is Mode.TOKEN else "",
         )
+
+
+def _wait_for(ready: Path, process: subprocess.Popen[str], log: Path) -> None:
+    try:
+        wait_until(ready.exists, process)
+    except AssertionError as error:
+        raise AssertionError(log.read_text(encoding="utf-8", errors="replace")[-2000:]) from error
+
+
+def _envoy(upstream: str, pki: Pki) -> AbstractContextManager[Any]:
+    from tests.support.envoy import envoy_in_front  # it wants the Python package that brings the binary
+
+    front: AbstractContextManager[Any] = envoy_in_front(upstream, pki)
+    return front
 
 
 @cache

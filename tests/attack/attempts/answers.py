@@ -5,8 +5,8 @@ import numpy as np
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import MODEL_INFER, MODEL_STREAM, WATCH, tensors
 from tests.attack.suite import STILL_OPEN, Scene, attempt
-from tests.attack.wire import framed
 from tests.attack.world import STRANGER, WIDE, Kind, Mode
+from tests.support.h2 import framed
 
 
 @attempt(Kind(fresh=True), *HELD, "OK")

@@ -6,8 +6,8 @@ from functools import cache
 
 from tests.attack.messages import CHECK, INFER, JPEG, LARGEST, MODEL_INFER, frame
 from tests.attack.suite import CUT_OFF, REFUSED_AT_ONCE, STILL_OPEN, Scene, attempt
-from tests.attack.wire import framed
 from tests.attack.world import MEMORY_BYTES, REVOKED, STRANGER, WEAK, Kind, Mode, memory
+from tests.support.h2 import framed
 
 HELD = (STILL_OPEN, "DEADLINE_EXCEEDED", "CANCELLED", "RST_CANCEL", *REFUSED_AT_ONCE, *CUT_OFF)
 """How a call may end whose body never comes: at any time, but neither well nor by the server's fault."""
@@ -23,8 +23,7 @@ def compression_bombs(scene: Scene) -> None:
             connection = scene.connect(STRANGER)
             stream = connection.open(path, [("grpc-encoding", encoding)])
             connection.data(stream, framed(_bomb(encoding, scene.of(1024, 64)), compressed=True), end=True)
-            scene.pump(lambda stream=stream: bool(stream.status))
-            scene.saw_all([stream])
+            scene.saw(scene.end_of(stream))
 
 
 @cache

@@ -1,13 +1,14 @@
 """Connections: too many, idle, never finished; descriptors; and the HTTP page beside them."""
 
 import socket
+import time
 from contextlib import ExitStack, suppress
 
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import INFER
 from tests.attack.suite import ATTACKER, CUT_OFF, STILL_OPEN, Scene, attempt
-from tests.attack.wire import HEADERS, frame, literal
 from tests.attack.world import STRANGER, Kind, Mode
+from tests.support.h2 import HEADERS, frame, literal
 
 KEPT = (STILL_OPEN, *CUT_OFF)
 _PAGE_S = 10.0
@@ -135,15 +136,15 @@ def _page_answers(scene: Scene, path: str) -> None:
 
 
 def _page(scene: Scene, path: str) -> str:
-    """How the page answers a good client, which tries again while it is refused, for the time of a probe."""
-    seen = "closed"
-    for _ in range(20):
+    """How the page answers a good client, which tries again while it is refused, as a probe does."""
+    end_s = time.monotonic() + 2 * _PAGE_S
+    while time.monotonic() < end_s:
         with suppress(OSError), _to_page(scene, "127.0.0.1") as client:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             if line := client.recv(65_536).partition(b"\r\n")[0].decode():
                 return "HTTP " + line.split()[1]
         scene.hold(0.5)
-    return seen
+    return "closed"
 
 
 def _to_page(scene: Scene, source: str = ATTACKER) -> socket.socket:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import CHECK, INFER
 from tests.attack.suite import CUT_OFF, STILL_OPEN, Scene, attempt
-from tests.attack.wire import (
+from tests.attack.wire import Connection
+from tests.attack.world import STRANGER, Kind, Mode
+from tests.support.h2 import (
     CANCEL,
     CONTINUATION,
     DATA,
@@ -15,12 +17,10 @@ from tests.attack.wire import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Connection,
     frame,
     literal,
     request_headers,
 )
-from tests.attack.world import STRANGER, Kind, Mode
 
 ENDED = (
     STILL_OPEN,
@@ -43,13 +43,13 @@ def continuation_flood(scene: Scene) -> None:
         number = connection.number()
         connection.send(frame(HEADERS, literal(":method", "POST"), 0, number))
         whole = frame(CONTINUATION, piece, 0, number)
-        _flood(scene, [connection], lambda whole=whole: whole * 50, scene.of(8, 2))
+        _flood(scene, [connection], whole * 50, scene.of(8, 2))
 
 
 @attempt(Kind(), *ENDED)
 def settings_flood(scene: Scene) -> None:
     """SETTINGS without end, each of which wants an answer that is not read."""
-    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], lambda: frame(SETTINGS) * 500, scene.of(8, 2))
+    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], frame(SETTINGS) * 500, scene.of(8, 2))
 
 
 @attempt(Kind(), *ENDED)
@@ -57,7 +57,7 @@ def ping_flood(scene: Scene) -> None:
     """PING without end."""
     for _ in range(scene.of(8, 2)):
         connection = scene.connect(STRANGER)
-        _flood(scene, [connection], lambda: frame(PING, bytes(8)) * 500, 1.0)
+        _flood(scene, [connection], frame(PING, bytes(8)) * 500, 1.0)
 
 
 @attempt(Kind(), *ENDED)
@@ -68,7 +68,7 @@ def window_and_priority_flood(scene: Scene) -> None:
         frame(PRIORITY, b"\0\0\0\0\1", 0, 1),
         frame(0xBE, b"x" * 16),
     ):
-        _flood(scene, [scene.connect(STRANGER)], lambda piece=piece: piece * 500, scene.of(4, 1))
+        _flood(scene, [scene.connect(STRANGER)], piece * 500, scene.of(4, 1))
 
 
 @attempt(Kind(), *ENDED)
@@ -76,7 +76,7 @@ def empty_data_flood(scene: Scene) -> None:
     """Empty DATA frames without end, on a call that is under way."""
     connection = scene.connect()
     stream = connection.open(INFER)
-    _flood(scene, [connection], lambda: frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 2))
+    _flood(scene, [connection], frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 2))
 
 
 @attempt(Kind(), *ENDED)
@@ -123,8 +123,8 @@ def too_many_streams(scene: Scene) -> None:
     scene.require(left <= 200, f"{left} streams of one connection are open at once")
 
 
-def _flood(scene: Scene, connections: list[Connection], made: Callable[[], bytes], seconds: float) -> None:
-    _flood_each(scene, connections, lambda _: made(), seconds)
+def _flood(scene: Scene, connections: list[Connection], made: bytes, seconds: float) -> None:
+    _flood_each(scene, connections, lambda _: made, seconds)
 
 
 def _flood_each(

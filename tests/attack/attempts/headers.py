@@ -3,8 +3,9 @@
 from tests.attack import messages
 from tests.attack.messages import CHECK, INFER, LIST_MODELS, LIVE
 from tests.attack.suite import CUT_OFF, STILL_OPEN, Scene, attempt
-from tests.attack.wire import CONTINUATION, HEADERS, frame, framed, literal, request_headers
+from tests.attack.wire import Connection
 from tests.attack.world import STRANGER, Kind
+from tests.support.h2 import CONTINUATION, HEADERS, frame, framed, literal, request_headers
 
 REFUSED = (
     "INVALID_ARGUMENT",
@@ -79,14 +80,18 @@ def large_metadata(scene: Scene) -> None:
     calls["5000 headers"] = [(f"x{number}", "y") for number in range(5000)]
     streams = {}
     for what, metadata in calls.items():
-        connection = scene.connect(STRANGER)
+        connection = scene.connect()
         # The limit is in the server's SETTINGS, and in force once they are acknowledged.
-        scene.pump(lambda connection=connection: connection.settled)
-        scene.hold(0.1)
+        _settle(scene, connection)
         streams[what] = connection.open(LIVE, metadata)
         connection.data(streams[what], framed(b""), end=True)
     scene.saw_each({"7000 bytes": streams.pop("7000 bytes")}, {"OK"})
     scene.saw_each(streams)
+
+
+def _settle(scene: Scene, connection: Connection) -> None:
+    scene.pump(lambda: connection.settled)
+    scene.hold(0.1)
 
 
 @attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", STILL_OPEN)
@@ -121,16 +126,19 @@ def methods_that_do_not_exist(scene: Scene) -> None:
     """Paths that are no methods, GET, other content types, no `te`."""
     paths = ("/", "", "*", "/x", messages.OWN, messages.OWN + "Nothing", "/a/b/c", "/" + "a" * 4000)
     calls = {path[:30]: scene.connect().call(path, b"") for path in paths}
-    for replaced in (
+    more: tuple[dict[str, str], ...] = (
         {"method": "GET"},
         {"method": "PUT"},
         {"content_type": "application/json"},
         {"te": "x"},
         {"scheme": "ftp"},
-    ):
+    )
+    for replaced in more:
+        headers = request_headers(LIST_MODELS, (), **replaced)
         connection = scene.connect()
-        stream = calls[str(replaced)] = connection.open(LIST_MODELS, **replaced)
+        stream = connection.open_block(b"".join(literal(name, value) for name, value in headers))
         connection.data(stream, framed(b""), end=True)
+        calls[str(replaced)] = stream
     scene.saw_each(calls)
 
 

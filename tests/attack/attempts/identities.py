@@ -2,21 +2,22 @@
 
 import ssl
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spillover.cloud.security.authority import CA_KEY, key_pem
+from spillover.cloud.security.builders import load_ec_key
 from spillover.cloud.security.roles import METRICS_PAGE, NEEDED, Permission
 from spillover.common.net.tls import utc_now
 from tests.attack.messages import INFER, JPEG, LIST_MODELS, frame
 from tests.attack.suite import CUT_OFF, Scene, attempt
-from tests.attack.wire import pump
+from tests.attack.wire import Stream
 from tests.attack.world import GOOD, OPERATOR, REVOKED, STRANGER, WEAK, Kind, Mode, World
 from tests.support.pki import Pki
 
@@ -27,10 +28,12 @@ MAY = {
     WEAK: {Permission.OPEN, Permission.INFER},
     OPERATOR: {Permission.OPEN, Permission.INFER, Permission.CONTROL, Permission.METRICS},
 }
+Case = tuple[x509.Name, ec.EllipticCurvePrivateKey, datetime, datetime, x509.ObjectIdentifier]
+"""Issuer, the key that signs, begin, end, and what the certificate is for."""
 _CUT = (*CUT_OFF, "RST_NO_ERROR")
 
 
-@attempt(Kind(Mode.TOKEN), *REFUSED)
+@attempt(Kind(Mode.TOKEN), *REFUSED, direct_only=True)
 def methods_by_role_with_tokens(scene: Scene) -> None:
     """Every method by a stranger, a revoked and a good device, and an operator."""
     _matrix(scene, (STRANGER, REVOKED, WEAK, OPERATOR))
@@ -42,7 +45,7 @@ def methods_by_role_with_certificates(scene: Scene) -> None:
     _matrix(scene, (REVOKED, WEAK, OPERATOR))
 
 
-@attempt(Kind(Mode.TOKEN), *REFUSED, "INVALID_ARGUMENT")
+@attempt(Kind(Mode.TOKEN), *REFUSED, "INVALID_ARGUMENT", direct_only=True)
 def claimed_identities_with_tokens(scene: Scene) -> None:
     """Another's name in the request or in metadata, another's secret, Basic, no tilde, unicode."""
     _claims(scene)
@@ -62,9 +65,7 @@ def claimed_identities_with_tokens(scene: Scene) -> None:
     values += ["Bearer " + "x" * 4000, "Bearer \xe9~\xe9"]
     for value in values:
         connection = scene.connect(STRANGER, metadata=(("authorization", value),))
-        stream = connection.call(LIST_MODELS, b"")
-        pump([connection], lambda stream=stream: bool(stream.status), 20)
-        scene.saw(stream.status or "no status yet", what=value[:24])
+        scene.saw(scene.end_of(connection.call(LIST_MODELS, b"")), what=value[:24])
 
 
 @attempt(Kind(Mode.MTLS), *REFUSED, "INVALID_ARGUMENT")
@@ -93,10 +94,8 @@ def _matrix(scene: Scene, callers: tuple[str, ...]) -> None:
             continue
         for who in callers:
             connection = scene.connect(who)
-            stream = connection.call(method, b"")
-            pump([connection], lambda stream=stream: bool(stream.status) or stream.received > 0, 20)
+            status = _admitted(scene, connection.call(method, b""))
             connection.close()
-            status = "OK" if stream.received else stream.status
             allowed = needed in MAY[who]
             scene.statuses["admitted" if status not in REFUSED else status] += 1
             is_right = (status not in {*REFUSED, "", *_CUT}) if allowed else status in {*REFUSED, *_CUT}
@@ -110,8 +109,13 @@ def _claims(scene: Scene) -> None:
     connection.metadata = tuple(one for one in connection.metadata if one[0] != "spillover-device")
     for name in (GOOD, "nobody", "x" * 300):
         stream = connection.call(INFER, frame(), [("spillover-device", name)])
-        pump([connection], lambda stream=stream: bool(stream.status), 20)
-        scene.saw(stream.status or "no status yet", what=f"metadata {name[:12]}")
+        scene.saw(scene.end_of(stream), what=f"metadata {name[:12]}")
+
+
+def _admitted(scene: Scene, stream: Stream) -> str:
+    """How a call ends, or `OK` once an answer has come: a watch goes on after it."""
+    scene.pump(lambda: bool(stream.status) or stream.received > 0)
+    return "OK" if stream.received else stream.status
 
 
 def _served(scene: Scene, context: ssl.SSLContext | None) -> str:
@@ -119,10 +123,9 @@ def _served(scene: Scene, context: ssl.SSLContext | None) -> str:
     plain = scene.world.client_tls(Mode.TOKEN)
     with suppress(OSError):
         connection = scene.connect(STRANGER, tls=context or plain)
-        stream = connection.call(LIST_MODELS, b"")
-        pump([connection], lambda: bool(stream.status), 20)
-        if stream.status not in {*REFUSED, *_CUT}:
-            return stream.status or "no status yet"
+        status = scene.end_of(connection.call(LIST_MODELS, b""))
+        if status not in {*REFUSED, *_CUT}:
+            return status
     return "refused"
 
 
@@ -131,22 +134,23 @@ def bad_certificates(world: World) -> dict[str, ssl.SSLContext]:
     pki, now = world.pki, utc_now()
     day = timedelta(days=1)
     client, server = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
-    ca_key = load_pem_private_key((pki.folder / CA_KEY).read_bytes(), None)
-    device_key = load_pem_private_key(pki.key(WEAK).read_bytes(), None)
+    ca_key = load_ec_key((pki.folder / CA_KEY).read_bytes(), pki.folder / CA_KEY)
+    device_key = load_ec_key(pki.key(WEAK).read_bytes(), pki.key(WEAK))
     issuer = x509.load_pem_x509_certificate(pki.ca.read_bytes()).subject
     device = x509.load_pem_x509_certificate(pki.certificate(WEAK).read_bytes()).subject
     other = ec.generate_private_key(ec.SECP256R1())
-    cases = {
+    cases: dict[str, Case] = {
         "expired": (issuer, ca_key, now - 2 * day, now - day, client),
         "not yet valid": (issuer, ca_key, now + day, now + 2 * day, client),
         "for servers": (issuer, ca_key, now - day, now + day, server),
         "of another CA": (issuer, other, now - day, now + day, client),
         "signed by a device": (device, device_key, now - day, now + day, client),
     }
-    return {name: _shown(pki, name.replace(" ", "-"), *case) for name, case in cases.items()}
+    return {name: _shown(pki, name.replace(" ", "-"), case) for name, case in cases.items()}
 
 
-def _shown(pki: Pki, name, issuer, key, start, end, purpose) -> ssl.SSLContext:
+def _shown(pki: Pki, name: str, case: Case) -> ssl.SSLContext:
+    issuer, key, start, end, purpose = case
     own = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name(
         [

@@ -5,11 +5,12 @@ from functools import cache
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 
 from tests.attack import jpegs
 from tests.attack.messages import INFER, JPEG, LARGEST, frame
 from tests.attack.suite import Scene, attempt
-from tests.attack.world import WEAK, Kind, Mode
+from tests.attack.world import Kind, Mode
 from tests.support.slow_jpeg import slow_jpeg
 
 SENDERS_FAULT = ("INVALID_ARGUMENT",)
@@ -79,13 +80,13 @@ def progressive_bombs(scene: Scene) -> None:
 def progressive_pictures_of_few_scans(scene: Scene) -> None:
     """Progressive JPEGs of as many scans as are allowed, by one device, as fast as they are answered."""
     picture = frame(slow_jpeg(90))
-    _flood(scene, picture, under_way=16, seconds=scene.of(20, 5))
+    scene.keep_calling(INFER, [(scene.connect(), picture)], 16, scene.of(20, 5))
 
 
 @attempt(Kind(Mode.TOKEN), *EITHER, *BUSY)
 def large_pictures(scene: Scene) -> None:
     """Honest pictures of 24 million pixels by one device, 32 under way; of 49 million, refused or decoded."""
-    _flood(scene, frame(_picture(6000, 4000)), under_way=32, seconds=scene.of(20, 5))
+    scene.keep_calling(INFER, [(scene.connect(), frame(_picture(6000, 4000)))], 32, scene.of(20, 5))
     scene.saw(scene.call(INFER, frame(_picture(7000, 7000)), limit_s=60))
 
 
@@ -121,20 +122,6 @@ def unusual_pictures(scene: Scene) -> None:
         scene.saw(scene.call(INFER, frame(_encoded(np.full(shape, 7, np.uint8)))), what=str(shape))
 
 
-def _flood(scene: Scene, picture: bytes, under_way: int, seconds: float) -> None:
-    connection = scene.connect(WEAK)
-    streams = [connection.call(INFER, picture) for _ in range(under_way)]
-
-    def again() -> bool:
-        for index, stream in enumerate(streams):
-            if stream.status:
-                scene.saw(stream.status)
-                streams[index] = connection.call(INFER, picture)
-        return False
-
-    scene.pump(again, seconds)
-
-
 @cache
 def _picture(width: int, height: int) -> bytes:
     """An honest picture with something on it."""
@@ -142,5 +129,5 @@ def _picture(width: int, height: int) -> bytes:
     return _encoded(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _encoded(picture: np.ndarray) -> bytes:
+def _encoded(picture: MatLike) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()

@@ -12,7 +12,7 @@ _SAID = (HTTP_1, b"SSH-2.0-x\r\n", bytes(range(256)) * 4, b"PRI * HTTP/2.0\r\n\r
 _MAX_LINES = 40
 
 
-@attempt(Kind(), "closed")
+@attempt(Kind(), "closed", direct_only=True)
 def other_protocols(scene: Scene) -> None:
     """HTTP/1.1, TLS, SSH and random bytes to the port in the clear."""
     for said in _SAID:

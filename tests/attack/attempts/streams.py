@@ -3,8 +3,8 @@
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import MODEL_STREAM, one_row
 from tests.attack.suite import Scene, attempt
-from tests.attack.wire import framed
 from tests.attack.world import Kind
+from tests.support.h2 import framed
 
 GOOD = framed(one_row())
 GARBAGE = framed(b"\xff\xff")
