@@ -11,7 +11,7 @@ import grpc
 from spillover.cloud.rpc.methods import Method
 from spillover.cloud.security.roles import ANONYMOUS, Caller
 from spillover.cloud.serving.admission import Call
-from spillover.cloud.serving.memory import Lease
+from spillover.cloud.serving.memory import Lease, Memory
 from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.cloud.telemetry.calls import CallEnd
 from spillover.common.errors import ForbiddenError
@@ -34,11 +34,13 @@ class ServedCall:
         self.task = asyncio.current_task()
         """The task of its handler."""
         self.lease: Lease | None = None
-        """What it has of the memory."""
+        """What it has of `memory`."""
+        self.memory: Memory | None = None
         self.started_s = time.monotonic()
         left_s = context.time_remaining()
         self.expires_s = math.inf if left_s is None else self.started_s + left_s
         self.caller = NOBODY
+        self.peer = context.peer()
         self.holder = self.device = self.named = ""
         self.received_bytes = self.sent_bytes = 0
         self.queue_wait_s = 0.0
@@ -50,9 +52,33 @@ class ServedCall:
         """Note who calls: proven to be `caller`, and `named` in the metadata. Raises ForbiddenError."""
         self.caller = caller
         self.named = named
-        self.holder = caller.name or self.context.peer()
+        self.holder = caller.name or self.peer
         self._check(named, DEVICE_KEY)
         self.device = caller.name or named
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the caller has proven a name."""
+        return bool(self.caller.name)
+
+    @property
+    def network(self) -> str:
+        """Whose turn it is among strangers: the address; of IPv6 the network of 64 bits that one site has."""
+        address = self.peer.rpartition(":")[0]
+        if not address.startswith("ipv6:"):
+            return address
+        return ":".join(address.removeprefix("ipv6:").replace("%5B", "").lstrip("[").split(":")[:4])
+
+    def charged_to(self, memory: Memory, lease: Lease) -> None:
+        """The call has this lease, in place of the one that it had."""
+        self.release()
+        self.memory, self.lease = memory, lease
+
+    def release(self) -> None:
+        """Give back what it has of the memory."""
+        if self.memory and self.lease:
+            self.memory.release(self.lease)
+        self.memory = self.lease = None
 
     def of_device(self, claimed: str) -> Call:
         """The call as admission sees it, of the device that the message names. Raises ForbiddenError."""
@@ -69,6 +95,7 @@ class ServedCall:
         one = copy.copy(self)
         one.started_s = time.monotonic()
         one.received_bytes = message_bytes
+        one.memory = one.lease = None
         return one
 
     def seen_by(self, method: Method) -> "AnyContext | ServedCall":
