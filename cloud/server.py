@@ -39,6 +39,7 @@ from spillover.cloud.serving.stopping import (
     StopBudget,
     finished_by,
 )
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
@@ -131,7 +132,11 @@ async def _start(
     receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
     stack.callback(writes.stop)
-    wrapper = CallWrapper(security.gate, receiver, room, writes, lambda: dataplane.load, metrics.call_ended)
+    trimmer = Trimmer(workers)
+    stack.callback(trimmer.stop)
+    wrapper = CallWrapper(
+        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, metrics.call_ended
+    )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
