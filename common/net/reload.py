@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from spillover.common.errors import ConfigError
+from spillover.common.files import read_regular
 from spillover.common.log import get_logger
 
 T = TypeVar("T")
+
+_MAX_BYTES = 16 * 1024 * 1024
+"""The longest file: a revocation list of 400 000 certificates."""
 
 _log = get_logger("reload")
 
@@ -49,9 +53,9 @@ class Reloading(Generic[T]):
 
 
 def read_file(path: Path, key: str) -> bytes:
-    """The content of the file that configuration key `key` names. Raises ConfigError naming both."""
+    """The content of the regular file that configuration key `key` names. Raises ConfigError naming both."""
     try:
-        return path.read_bytes()
+        return read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"{key}: cannot read {path}: {error.strerror or error}") from error
 
