@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -84,6 +84,49 @@ def _check_size(text: str) -> None:
             depth -= 1
         if depth > _MAX_DEPTH or nodes > _MAX_NODES:
             raise yaml.YAMLError(f"deeper than {_MAX_DEPTH} levels, or more than {_MAX_NODES} values")
+
+
+def faults_of(raw: object, kind: Any, where: str = "") -> Iterator[str]:  # noqa: ANN401 - any type
+    """Every mistake in `raw`, of which `msgspec.convert` to `kind` tells the first; `where` is its key path.
+
+    Sections are gone through key by key. What a section says of its keys together is looked at when each of
+    them is good.
+    """
+    if get_origin(kind) is dict and isinstance(raw, dict) and _section_in(get_args(kind)[1]):
+        for key, inner in raw.items():
+            yield from faults_of(inner, get_args(kind)[1], f"{where}.{key}")
+        return
+    section = _section_in(kind)
+    if not (section and isinstance(raw, dict)):
+        yield from _fault(raw, kind, where)
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(section)}
+    found = [f"Object contains unknown field `{key}`{_at(where)}" for key in raw if key not in fields]
+    for name, field in fields.items():
+        if name in raw:
+            found.extend(faults_of(raw[name], field.type, f"{where}.{name}"))
+        elif field.required:
+            found.append(f"Object missing required field `{name}`{_at(where)}")
+    yield from found or _fault(raw, kind, where)
+
+
+def _section_in(kind: Any) -> type[Section] | None:  # noqa: ANN401 - any type
+    """`kind` itself, or the section that it may be beside null."""
+    sections = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Section)]
+    plain = kind in sections or set(get_args(kind)) == {*sections, type(None)}
+    return sections[0] if len(sections) == 1 and plain else None
+
+
+def _fault(raw: object, kind: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - any type
+    try:
+        msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        yield f"{text}{_at(where + path.rstrip('`'))}"
+
+
+def _at(where: str) -> str:
+    return f" - at `${where}`" if where else ""
 
 
 @contextmanager

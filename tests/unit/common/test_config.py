@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.config import MAX_BYTES, Section, load_config, naming, parse_config
+from spillover.common.config import (
+    MAX_BYTES,
+    Section,
+    faults_of,
+    load_config,
+    naming,
+    parse_config,
+    parse_yaml,
+)
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.home import cache_home, models_home
 from spillover.common.net.addresses import check_host_port
@@ -60,6 +68,35 @@ def test_what_is_not_yaml_is_one_line(text: str) -> None:
     """The error fits a log, and names the file."""
     with pytest.raises(ConfigError, match=r"^t: not valid YAML: [^\n]+$"):
         parse_config(text, Outer, "t")
+
+
+def test_every_mistake_is_told_not_the_first_alone() -> None:
+    """Each with its key, in the words of `load_config`; what is good gives none."""
+    raw = parse_yaml("nome: y\ninner: {share: 2, shore: 1}\nname: 3", "t")
+    assert list(faults_of(raw, Outer)) == [
+        "Object contains unknown field `nome`",
+        "Object contains unknown field `shore` - at `$.inner`",
+        "Expected `float` <= 1.0 - at `$.inner.share`",
+        "Expected `str`, got `int` - at `$.name`",
+    ]
+    assert list(faults_of([], Outer)) == ["Expected `object`, got `array`"]
+    assert list(faults_of({}, Outer)) == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: st.dictionaries(st.sampled_from(["inner", "share", "name", "x"]), inner),
+    )
+)
+def test_there_are_mistakes_exactly_when_it_cannot_be_read(raw: object) -> None:
+    """Whatever is written: the list is empty when `load_config` takes it, and only then."""
+    try:
+        msgspec.convert(raw, Outer)
+    except msgspec.ValidationError:
+        assert list(faults_of(raw, Outer))
+    else:
+        assert not list(faults_of(raw, Outer))
 
 
 LAUGHS = "\n".join(
