@@ -155,12 +155,12 @@ def _check_tls(tls: TlsConfig, report: Report) -> None:
             report.facts.append(("certificate ends", f"{pair.valid_until:%Y-%m-%d} ({certificate})"))
     _check_exposure(f"{section}.key", key, report)
     if tls.client_ca:
-        _check_callers(tls, section, report)
+        _check_callers(section, tls.client_ca, tls.crl, report)
 
 
-def _check_callers(tls: TlsConfig, section: str, report: Report) -> None:
+def _check_callers(section: str, client_ca: str, crl: str, report: Report) -> None:
     """The CAs of callers, and the list of certificates that are taken back."""
-    path = Path(tls.client_ca).expanduser()
+    path = Path(client_ca).expanduser()
     with report.collecting():
         for one in load_certificates(read_file(path, f"{section}.client_ca"), f"{section}.client_ca: {path}"):
             if one.not_valid_after_utc <= utc_now():
@@ -168,9 +168,9 @@ def _check_callers(tls: TlsConfig, section: str, report: Report) -> None:
                     f"{section}.client_ca: {one.subject.rfc4514_string()} in {path} ended on "
                     f"{one.not_valid_after_utc:%Y-%m-%d}"
                 )
-        if tls.crl:
-            revoked = read_revoked(Path(tls.crl).expanduser(), path)
-            report.facts.append(("revoked certificates", f"{len(revoked)} in {tls.crl}"))
+        if crl:
+            revoked = read_revoked(Path(crl).expanduser(), path)
+            report.facts.append(("revoked certificates", f"{len(revoked)} in {crl}"))
         else:
             report.warnings.append(f"{section}.crl: not set, so no certificate can be revoked")
 
@@ -204,11 +204,12 @@ def _check_addresses(listen: str | None, metrics: str | None, report: Report) ->
 
 def _check_models(config: CloudConfig, report: Report) -> None:
     models, repository = config.models, Repository(config.models.repository_path)
-    wanted = repository.wanted(models.load)
+    wanted = models.load or repository.names()
     if not wanted:
         report.config.append(f"models.repository: {repository.root} has no <name>/<version>/{MODEL_FILE}")
     trials = Trials()
-    for name, version in wanted:
+    for one in wanted:
+        name, _, version = one.partition("@")
         with report.collecting():
             try:
                 entry = repository.find(name, version)
@@ -222,7 +223,7 @@ def _check_models(config: CloudConfig, report: Report) -> None:
             if opened.vision:
                 kind = f"{opened.vision.manifest.task}, {opened.executor.device.value}"
             report.facts.append((f"model {entry.model_id}", f"{kind}, {len(opened.tails)} tails"))
-    report.config.extend(_faults_of_default(models, [name for name, _ in wanted]))
+    report.config.extend(_faults_of_default(models, [one.partition("@")[0] for one in wanted]))
     for name in config.batching_of:
         if name not in repository.names():
             report.warnings.append(f"batching_of.{name}: the repository has no such model")

@@ -4,7 +4,6 @@ The repository knows what could be served; `cloud.serving.registry` knows what i
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,11 +83,6 @@ class Repository:
     def all_versions(self) -> list[ModelId]:
         """Every version of every model, sorted."""
         return [ModelId(name, version) for name in self.names() for version in self.versions(name)]
-
-    def wanted(self, load: Sequence[str]) -> list[tuple[str, str]]:
-        """Names and versions that `models.load` asks for, every name when empty; no version: the newest."""
-        parts = (one.partition("@") for one in load or self.names())
-        return [(name, version) for name, _, version in parts]
 
     def find(self, name: str, version: str = "") -> Entry:
         """The entry for `name`, its newest version when none is said.

@@ -24,6 +24,7 @@ from spillover.cloud.models.repository import Entry
 from spillover.cloud.models.trial import NOT_ON_CPU, PASSED, REFUSED, Order
 from spillover.common.errors import ModelError, UnavailableError
 from spillover.common.log import get_logger
+from spillover.common.model.split import has_split_plan
 
 # Isolated (-I), so that neither environment nor working folder add code. Imports are those of this process.
 _START = """
@@ -91,7 +92,8 @@ class Trials:
             why = f"not loaded and run once after {limit_s:g} s (models.load_timeout_s)"
         else:
             why = f"the process that tried it ended by {_name_of(code)}: {last_line or 'it said nothing'}"
-        raise ModelError(entry.hide_root(f"{entry.network_path}: {why}"))
+        path = entry.path if has_split_plan(entry.path) else entry.network_path  # it may have been a tail
+        raise ModelError(entry.hide_root(f"{path}: {why}"))
 
     @contextmanager
     def _child(self, entry: Entry, load_spec: LoadSpec) -> Iterator[subprocess.Popen[bytes]]:

@@ -240,7 +240,9 @@ class Registry:
 
     def _wanted(self) -> list[tuple[str, str]]:
         """Names and versions to load; an empty version is the newest."""
-        return self.repository.wanted(self._config.models.load)
+        wanted = self._config.models.load or self.repository.names()
+        parts = (one.partition("@") for one in wanted)
+        return [(name, version) for name, _, version in parts]
 
     def _choose_default(self) -> None:
         named = self._config.models.default

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -41,14 +42,19 @@ def endless_loop(repository: Path) -> None:
     )
 
 
-def huge_constant(repository: Path) -> None:
-    """A few bytes that ask for 100 GB."""
+def huge_constant(repository: Path, elements: int = 25 * 10**9) -> None:
+    """A few bytes that ask for 100 GB, or other numbers of floats."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
         helper.make_node("Add", ["INPUT0", "nothing"], ["OUTPUT0"]),
     ]
-    _save(repository, nodes, {"shape": np.array([25 * 10**9], np.int64)})
+    _save(repository, nodes, {"shape": np.array([elements], np.int64)})
+
+
+def rubbish(repository: Path) -> None:
+    """No network at all."""
+    (_folder(repository) / "model.onnx").write_bytes(b"rubbish")
 
 
 def network_is_a_pipe(repository: Path) -> None:
@@ -114,6 +120,12 @@ HOSTILE: Mapping[str, tuple[Callable[[Path], None], str]] = MappingProxyType(
     {
         "endless loop": (endless_loop, r"hostile/1/model\.onnx: not loaded and run once after 3 s"),
         "huge constant": (huge_constant, r"hostile@1: ONNX Runtime failed: .*(alloc|memory)"),
+        # Which many machines have, and a network of a few bytes does not need.
+        "5 GiB": (
+            partial(huge_constant, elements=5 * 2**28),
+            r"hostile@1: ONNX Runtime failed: .*(alloc|memory)",
+        ),
+        "rubbish": (rubbish, r"hostile/1/model\.onnx: ONNX Runtime cannot load it: .*hostile/1/model\.onnx"),
         "network is a pipe": (network_is_a_pipe, r"hostile/1/model\.onnx: is not a regular file"),
         "described network is a pipe": (
             described_network_is_a_pipe,
