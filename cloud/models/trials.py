@@ -78,7 +78,7 @@ class Trials:
         begun_s = time.monotonic()
         with self._child(entry, load_spec) as process:
             said, ended = _output_until(process, begun_s + limit_s)
-            code = process.wait(_REAP_S) if ended else None
+            code = _code_of(process) if ended else None
         if self._stopped:
             raise UnavailableError("the server is stopping")
         if code in {PASSED, NOT_ON_CPU}:
@@ -123,7 +123,7 @@ class Trials:
             with self._lock:
                 _kill(process)
                 self._running.discard(process)
-            process.wait(_REAP_S)
+            _code_of(process)
             assert process.stdout is not None  # noqa: S101 - asked for above
             process.stdout.close()
 
@@ -147,6 +147,14 @@ def _output_until(process: subprocess.Popen[bytes], deadline_s: float) -> tuple[
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _code_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that ends; None if the system itself holds it, on a dead disk say."""
+    try:
+        return process.wait(_REAP_S)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _name_of(code: int) -> str:
