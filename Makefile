@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag bench-against loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -92,6 +92,10 @@ bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same netw
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
+
+bench-against: $(STAMP) ## the server against that of an older commit (OLD=COMMIT): CPU time a request (needs h2load)
+	@test -n '$(OLD)' || { echo 'say which commit: make bench-against OLD=COMMIT' >&2; exit 2; }
+	$(BIN)/python -m benchmarks against '$(OLD)'
 
 bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
 	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/python -m benchmarks cloud --device cuda \

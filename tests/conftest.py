@@ -17,6 +17,7 @@ settings.load_profile("no-clock")
 
 NEEDS = {
     "git": "a git checkout",
+    "h2load": "h2load (Debian's nghttp2-client)",
     "kernel-links": "network namespaces and traffic control (root, iproute2)",
     "models": "the packages of the extra `models`",
     "mqtt": "mosquitto and paho-mqtt",
