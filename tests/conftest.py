@@ -25,8 +25,11 @@ NEEDS = {
     "oip-peers": "Triton and MLServer (`make oip-peers`)",
     "perf-analyzer": "perf_analyzer",
     "rtsp": "GStreamer's RTSP server and its Python bindings",
+    "sandbox": "mount namespaces (root, util-linux)",
     "shared": "real models and labelled pictures (SPILLOVER_SHARED)",
     "small-disk": "the right to mount a small disk",
+    "strace": "strace",
+    "systemd": "systemd's manager and tools",
 }
 """What the marker `needs` may name."""
 _BY_FIXTURE = {
