@@ -3,9 +3,38 @@
 `cloud.rpc.status` maps them to gRPC statuses, `common.cli` to exit codes.
 """
 
+import enum
+
+
+class Cause(enum.StrEnum):
+    """Why a server refuses a call: the label of its metrics and of its log, and all there are."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE = "rate"
+    SHARE = "share"
+    """The caller has its share of the places, among those who are there."""
+    QUEUE_FULL = "queue_full"
+    MEMORY = "memory"
+    DEADLINE = "deadline"
+    """The time is over, or would be before an answer is there."""
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    """Bytes that are no message."""
+    INVALID = "invalid"
+    """A message that asks for what cannot be."""
+    UNSUPPORTED = "unsupported"
+    NOT_FOUND = "not_found"
+    SPLIT_MISMATCH = "split_mismatch"
+    UNAVAILABLE = "unavailable"
+    """The server, or the model, is starting or stopping."""
+
 
 class SpilloverError(Exception):
     """Root of all errors that this project raises on purpose; the text is one sentence for a person."""
+
+    cause: Cause | None = None
+    """As what a server counts it; None: it has failed, and not refused."""
 
 
 class ConfigError(SpilloverError):
@@ -23,42 +52,67 @@ class SourceError(SpilloverError):
 class InvalidInputError(SpilloverError):
     """The sender's fault: a request or picture that can never be answered as it is."""
 
+    cause = Cause.INVALID
+
 
 class TooLargeError(InvalidInputError):
     """The sender's fault: more bytes, pixels or elements than the limit."""
+
+    cause = Cause.TOO_LARGE
+
+
+class MalformedError(InvalidInputError):
+    """The sender's fault: bytes that are no message."""
+
+    cause = Cause.MALFORMED
 
 
 class UnsupportedError(InvalidInputError):
     """The sender's fault: it asks for an extension of the protocol that is not served here."""
 
+    cause = Cause.UNSUPPORTED
+
 
 class NotFoundError(SpilloverError):
     """The sender's fault: no model of that name and version is loaded here."""
+
+    cause = Cause.NOT_FOUND
 
 
 class SplitMismatchError(SpilloverError):
     """The sender's fault: features of a head whose tail is not loaded here; a picture would work."""
 
+    cause = Cause.SPLIT_MISMATCH
+
 
 class UnauthenticatedError(SpilloverError):
     """The sender's fault: no valid proof of identity, or it has expired or been revoked."""
+
+    cause = Cause.UNAUTHENTICATED
 
 
 class ForbiddenError(SpilloverError):
     """The sender's fault: its identity is known, but its role does not allow this."""
 
+    cause = Cause.FORBIDDEN
+
 
 class DeadlineExpiredError(SpilloverError):
     """Neither side's fault: the time for an answer has passed, or will pass before one can be computed."""
 
+    cause = Cause.DEADLINE
+
 
 class OverloadedError(SpilloverError):
-    """The server's fault, temporarily: its queue is full. Retry after `retry_after_s` seconds."""
+    """The server's fault, temporarily: there is no room for this. Retry after `retry_after_s` seconds."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float, cause: Cause = Cause.QUEUE_FULL) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.cause = cause
 
 
 class UnavailableError(SpilloverError):
     """The server's fault, temporarily: it is starting or stopping."""
+
+    cause = Cause.UNAVAILABLE
