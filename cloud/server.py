@@ -22,6 +22,7 @@ from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import MessageParser
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.security.audit import Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.registry import Registry
@@ -35,6 +36,8 @@ from spillover.cloud.serving.stopping import (
     finished_by,
 )
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
@@ -113,7 +116,10 @@ async def _start(
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
-    security = Security(config, metrics)
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, calls)
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
@@ -123,8 +129,8 @@ async def _start(
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
     dataplane = Dataplane(registry, workers, rate, metrics.repeated)
-    parser = MessageParser(config.limits, workers, metrics)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
+    parser = MessageParser(config.limits, workers, calls)
+    wrapper = CallWrapper(metrics, calls, lambda: dataplane.load, security.identify, parser.is_large)
     server = grpc.aio.server(
         interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
     )
@@ -137,6 +143,22 @@ async def _start(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
     return Running(address, metrics_address, registry, metrics, rate, config)
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:

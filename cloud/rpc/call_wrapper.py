@@ -14,7 +14,10 @@ import grpc
 
 from spillover.cloud.rpc.handlers import AnyContext
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
+from spillover.cloud.security.audit import Actor
+from spillover.cloud.security.roles import Caller
 from spillover.cloud.serving.admission import Call
+from spillover.cloud.telemetry.calls import ANYBODY, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ForbiddenError, SpilloverError
 from spillover.common.log import get_logger
@@ -30,15 +33,15 @@ T = TypeVar("T")
 class Identify(Protocol):
     """Finds out the proven identity of a caller: where certificates and tokens come in."""
 
-    def __call__(self, context: AnyContext) -> str:
-        """The device's proven name, empty when nothing is proven. Raises SpilloverError to refuse."""
+    def __call__(self, context: AnyContext) -> Caller:
+        """Who the caller has proven to be; no name: nobody. Raises SpilloverError to refuse."""
         ...
 
 
-def nobody_proven(context: AnyContext) -> str:
+def nobody_proven(context: AnyContext) -> Caller:
     """Without transport security nothing is proven."""
     del context
-    return ""
+    return ANYBODY
 
 
 class CallWrapper:
@@ -50,6 +53,7 @@ class CallWrapper:
     def __init__(
         self,
         metrics: Metrics,
+        calls: Calls,
         load: Callable[[], float],
         identify: Identify,
         is_large: Callable[[], bool] = lambda: False,
@@ -60,7 +64,7 @@ class CallWrapper:
         self._may_answer = asyncio.Event()
         self._may_answer.set()
         metrics.in_flight.set_function(lambda: self.in_flight)
-        self._metrics = metrics
+        self._counted = calls
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
@@ -115,12 +119,14 @@ class CallWrapper:
         """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
         self.in_flight += 1
         self.calls += 1
+        started_s = time.monotonic()
         status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
+        refused: SpilloverError | None = None
         try:
             answer = await work(self._call(context, claimed_device))
         except SpilloverError as error:
             status = status_of(error)
-            self._metrics.rejected.labels(type(error).__name__).inc()
+            refused = error
             if status is INTERNAL:
                 self._log.error("request failed", method=method, error=str(error))
             raise
@@ -133,16 +139,27 @@ class CallWrapper:
             return answer
         finally:
             self.in_flight -= 1
-            self._metrics.answered(method, status)
+            self._counted.finished(
+                FinishedCall(
+                    method,
+                    status,
+                    time.monotonic() - started_s,
+                    context.peer(),
+                    self._identify(context),
+                    error=refused,
+                )
+            )
 
     def _call(self, context: AnyContext, claimed_device: str) -> Call:
         now_s = time.monotonic()
         left_s = context.time_remaining()
-        proven = self._identify(context)
+        caller = self._identify(context)
+        proven, peer = caller.name, context.peer()
         if proven and claimed_device and claimed_device != proven:
             raise ForbiddenError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
-        device = proven or claimed_device or context.peer().rpartition(":")[0]  # without its port
-        return Call(device, math.inf if left_s is None else now_s + left_s, self._is_large())
+        device = proven or claimed_device or peer.rpartition(":")[0]  # without its port
+        expires_s = math.inf if left_s is None else now_s + left_s
+        return Call(device, expires_s, self._is_large(), Actor(proven, caller.role, peer))
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())

@@ -1,6 +1,5 @@
 """Authentication and authorisation of every call: a grpc.aio interceptor."""
 
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -12,12 +11,8 @@ from spillover.cloud.rpc.status import details_of, status_of
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
 from spillover.cloud.security.tokens import Tokens
-from spillover.cloud.telemetry.metrics import Metrics
+from spillover.cloud.telemetry.calls import ANYBODY, Calls, FinishedCall, method_label
 from spillover.common.errors import SpilloverError
-from spillover.common.log import get_logger
-
-_LOG_INTERVAL_S = 1.0
-_MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
 """How callers prove their identity; None: all are anonymous."""
@@ -30,20 +25,17 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     certificates the handshake has authenticated the caller, and the role is checked when the method begins.
     """
 
-    def __init__(self, credentials: Credentials, roles: Roles, metrics: Metrics) -> None:
+    def __init__(self, credentials: Credentials, roles: Roles, calls: Calls) -> None:
         self._credentials = credentials
         self._roles = roles
-        self._metrics = metrics
+        self._calls = calls
         self._caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
         self._wrapped: dict[str, Handler] = {}
-        self._log = get_logger("security")
-        self._logged_s = -_LOG_INTERVAL_S
 
-    def identify(self, context: AnyContext) -> str:
-        """The name that the caller of the running method has proven, for `cloud.rpc.call_wrapper`."""
+    def identify(self, context: AnyContext) -> Caller:
+        """Who the caller of the running method has proven to be, for `cloud.rpc.call_wrapper`."""
         del context  # each call runs in a task, and so in a context, of its own
-        caller = self._caller.get()
-        return caller.name if caller else ""
+        return self._caller.get() or ANYBODY
 
     async def intercept_service(
         self,
@@ -96,18 +88,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
 
     async def _refuse(self, error: SpilloverError, method: str, context: AnyContext) -> NoReturn:
         status = status_of(error)
-        known = method.rpartition("/")[2] if method in NEEDED else "unknown"
-        self._metrics.rejected.labels(type(error).__name__).inc()
-        self._metrics.requests.labels(known, status.name).inc()
-        self._log_refusal(error, method, context.peer())
+        label = method_label(method)
+        self._calls.began(label)
+        self._calls.finished(FinishedCall(label, status, 0.0, context.peer(), error=error))
         await context.abort(status, details_of(error))
         raise AssertionError("abort raises")
-
-    def _log_refusal(self, error: SpilloverError, method: str, peer: str) -> None:
-        """One line a second at most: strangers must not fill the disk. The metrics count every refusal."""
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_INTERVAL_S:
-            self._logged_s = now_s
-            self._log.warning(
-                "refused", method=method[:_MAX_LOGGED], peer=peer, because=str(error)[:_MAX_LOGGED]
-            )

@@ -124,10 +124,10 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.RepositoryModelLoadResponse:
         """Load the newest version on disk; the versions it replaces go when it answers."""
 
-        async def work(_: Call) -> pb.RepositoryModelLoadResponse:
+        async def work(call: Call) -> pb.RepositoryModelLoadResponse:
             if request.parameters:
                 raise InvalidInputError("models are served from the repository; none can be sent along")
-            await self._registry.swap(_required(request.model_name))
+            await self._registry.swap(_required(request.model_name), call.by)
             return pb.RepositoryModelLoadResponse()
 
         return await self._wrapper.handle(context, "RepositoryModelLoad", work)
@@ -137,8 +137,8 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.RepositoryModelUnloadResponse:
         """Unload every version of a model; requests in flight are answered first."""
 
-        async def work(_: Call) -> pb.RepositoryModelUnloadResponse:
-            await self._registry.unload(_required(request.model_name))
+        async def work(call: Call) -> pb.RepositoryModelUnloadResponse:
+            await self._registry.unload(_required(request.model_name), call.by)
             return pb.RepositoryModelUnloadResponse()
 
         return await self._wrapper.handle(context, "RepositoryModelUnload", work)

@@ -16,8 +16,8 @@ from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.handlers import AnyContext, Handler, wrapped
 from spillover.cloud.rpc.wire_cost import check_cost
 from spillover.cloud.serving.workers import LOOP_BYTES, Workers
-from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import TooLargeError
+from spillover.cloud.telemetry.calls import Calls, FinishedCall
+from spillover.common.errors import MalformedError, SpilloverError, TooLargeError
 
 _OTHER_FIELDS = 1 << 17
 """Fields that a message may have beside the elements of its tensors; a submessage counts as several."""
@@ -36,17 +36,16 @@ class _Large:
 class _Refused:
     """Stands for a message that could not be parsed, or not in reasonable time."""
 
-    label: str
-    reason: str
+    error: SpilloverError
 
 
 class MessageParser(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
     """Gives every method a parser that does not fail and that never holds up the event loop for long."""
 
-    def __init__(self, limits: LimitsConfig, workers: Workers, metrics: Metrics) -> None:
+    def __init__(self, limits: LimitsConfig, workers: Workers, calls: Calls) -> None:
         self._limit = limits.max_unpacked_elements + _OTHER_FIELDS
         self._workers = workers
-        self._metrics = metrics
+        self._calls = calls
         self._wrapped: dict[str, Handler] = {}
         self._large: ContextVar[bool] = ContextVar("large", default=False)
 
@@ -99,17 +98,18 @@ class MessageParser(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # ge
         try:
             check_cost(data, message_class.DESCRIPTOR, self._limit)
         except TooLargeError as error:
-            return _Refused(type(error).__name__, str(error))
+            return _Refused(error)
         return _parsed(data, parse)
 
     async def _refuse(self, refused: _Refused, name: str, context: AnyContext) -> None:
-        self._metrics.rejected.labels(refused.label).inc()
-        self._metrics.requests.labels(name, grpc.StatusCode.INVALID_ARGUMENT.name).inc()
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a request of {name}: {refused.reason}")
+        status = grpc.StatusCode.INVALID_ARGUMENT
+        self._calls.began(name)
+        self._calls.finished(FinishedCall(name, status, 0.0, context.peer(), error=refused.error))
+        await context.abort(status, f"not a request of {name}: {refused.error}")
 
 
 def _parsed(data: bytes, parse: Parse) -> Any:  # noqa: ANN401 - any message
     try:
         return parse(data)
     except DecodeError as error:
-        return _Refused("Malformed", str(error))
+        return _Refused(MalformedError(str(error)))

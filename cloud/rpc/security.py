@@ -4,7 +4,6 @@ import ssl
 from typing import Any
 
 import grpc
-from prometheus_client import Gauge
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.rpc.call_wrapper import Identify, nobody_proven
@@ -13,6 +12,7 @@ from spillover.cloud.rpc.transport import ServerTls, open_credentials
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
 from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
 from spillover.cloud.security.tokens import HEADER, Tokens
+from spillover.cloud.telemetry.calls import Calls
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import is_loopback
@@ -26,7 +26,7 @@ class Security:
         ConfigError: a certificate, a key, the revocations or the tokens cannot be read.
     """
 
-    def __init__(self, config: CloudConfig, metrics: Metrics) -> None:
+    def __init__(self, config: CloudConfig, metrics: Metrics, calls: Calls) -> None:
         self._tls = ServerTls(config.security.tls) if config.security.tls else None
         if self._tls:
             self._watch_certificate(self._tls, metrics)
@@ -35,17 +35,15 @@ class Security:
         self.interceptors: list[Any] = []
         self.identify: Identify = nobody_proven
         if self.guards(config.listen):
-            gate = Gate(self._credentials, self._roles, metrics)
+            gate = Gate(self._credentials, self._roles, calls)
             self.interceptors.append(gate)
             self.identify = gate.identify
 
     def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
-        days_left = Gauge(
-            "spillover_certificate_days_left",
-            "Days until the server's certificate ends",
-            registry=metrics.registry,
-        )
-        days_left.set_function(lambda: tls.key_pair.days_left(utc_now()))
+        def expires_unix_s() -> float:
+            return tls.key_pair.valid_until.timestamp()  # of the pair that is in use now
+
+        metrics.watch_certificate(expires_unix_s)
         if (pair := tls.key_pair).ends_soon(now := utc_now()):
             get_logger("security").warning(
                 "certificate ends soon; renew it", days_left=round(pair.days_left(now), 1)

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import click
+from cryptography import x509
 
+from spillover.cloud.security.audit import audit_command
 from spillover.cloud.security.authority import CA_CERTIFICATE, CRL, Authority, Issued
 from spillover.cloud.security.builders import SERVER, Subject, load_request
 from spillover.cloud.security.files import write_private, write_public
@@ -55,6 +57,7 @@ def certs() -> None:
 def init(folder: Path, name: str) -> None:
     """Make the certificate authority. Keep the folder off the network: its ca.key can forge any identity."""
     Authority.create(folder, name)
+    audit_command(folder, "certs init", name=name)
     click.echo(
         f"{folder / CA_CERTIFICATE}: give it to servers (security.tls.client_ca) and devices (uplink.tls.ca)"
     )
@@ -81,7 +84,7 @@ def issue(name: str, folder: Path, days: float, role: str, hosts: tuple[str, ...
         raise click.UsageError("A server needs --host, and only a server has one.")
     if any(one.subject.name == name and one.is_good for one in authority.issued()):
         raise click.ClickException(f"{name} has a certificate; `certs renew {name}` makes its next one.")
-    _issue(authority, _subject(name, role, hosts), days, csr)
+    _issue("certs issue", authority, _subject(name, role, hosts), days, csr)
 
 
 @certs.command()
@@ -92,7 +95,7 @@ def issue(name: str, folder: Path, days: float, role: str, hosts: tuple[str, ...
 def renew(name: str, folder: Path, days: float, csr: Path | None) -> None:
     """Issue the next certificate for NAME, same role and hosts. The old one holds until it ends."""
     authority = Authority(folder)
-    _issue(authority, authority.newest(name).subject, days, csr)
+    _issue("certs renew", authority, authority.newest(name).subject, days, csr)
 
 
 @certs.command()
@@ -103,6 +106,7 @@ def revoke(name: str, folder: Path, serial: str | None) -> None:
     """Take back every certificate of NAME. Servers refuse it once they have the new crl.pem."""
     number = None if serial is None else _serial(serial)
     for one in Authority(folder).revoke(name, number):
+        audit_command(folder, "certs revoke", name=name, serial=f"{one.certificate.serial_number:x}")
         click.echo(f"revoked {_line(one)}")
     click.echo(f"copy {folder / CRL} to each server, over the file that security.tls.crl names")
 
@@ -131,7 +135,9 @@ def tokens() -> None:
 )
 def add(name: str, path: Path, role: str, days: float | None) -> None:
     """Make a token for NAME and print it, once: the file keeps its hash alone."""
-    click.echo(add_token(path, name, role, days))
+    token = add_token(path, name, role, days)
+    audit_command(path.parent, "tokens add", file=str(path), name=name, role=role)
+    click.echo(token)
 
 
 @tokens.command("revoke")
@@ -141,6 +147,7 @@ def revoke_token(name: str, path: Path) -> None:
     """Take back every token of NAME, at once for servers that read this file."""
     if not (count := revoke_tokens(path, name)):
         raise click.ClickException(f"{path} has no token of {name}")
+    audit_command(path.parent, "tokens revoke", file=str(path), name=name, count=count)
     click.echo(f"revoked {count}")
 
 
@@ -152,8 +159,10 @@ def list_tokens(path: Path) -> None:
         click.echo(f"{token.name:<24} {token.role:<12} {token.expires or 'for ever'}")
 
 
-def _issue(authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
+def _issue(action: str, authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
     certificate, key = authority.issue(subject, days, load_request(csr) if csr else None)
+    serial = f"{x509.load_pem_x509_certificate(certificate).serial_number:x}"
+    audit_command(authority.folder, action, name=subject.name, role=subject.role, serial=serial)
     key_path, path = (authority.folder / f"{subject.name}.{ending}" for ending in ("key", "crt"))
     if key:
         write_private(key_path, key)

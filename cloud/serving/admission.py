@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from spillover.cloud.config import BatchingConfig, LimitsConfig
+from spillover.cloud.security.audit import NOBODY, Actor
 from spillover.common.errors import Cause, DeadlineExpiredError, OverloadedError
 
 _SMOOTHING = 0.1
@@ -25,12 +26,13 @@ class Call:
 
     `device` is the caller's proven identity, else what it says of itself, else its address. `expires_s` is
     the end of the call in `time.monotonic()` seconds, infinite without a deadline. `is_large`: its request is
-    too large to be converted on the event loop.
+    too large to be converted on the event loop. `by`: who has proven to call, for the audit trail.
     """
 
     device: str = ""
     expires_s: float = math.inf
     is_large: bool = False
+    by: Actor = NOBODY
 
 
 class Admission:

@@ -15,7 +15,7 @@ from spillover.lab.models.prepare.presets import PRESETS
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
 from tests.support.reference.markdown import page, table
-from tests.support.reference.metrics import cloud_metrics, edge_metrics
+from tests.support.reference.metrics import cloud_metrics, edge_metrics, process_metrics
 from tests.support.reference.structs import sections
 
 _SINKS: Mapping[type[Any], str] = {
@@ -138,7 +138,16 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cloud.yaml.md": lambda: page("cloud.yaml", _CLOUD, sections(CloudConfig, "Top level")),
     "load.yaml.md": _load,
     "model.yaml.md": _model,
-    "metrics.md": lambda: page("Metrics", _METRICS, "## Edge", edge_metrics(), "## Cloud", cloud_metrics()),
+    "metrics.md": lambda: page(
+        "Metrics",
+        _METRICS,
+        "## Edge",
+        edge_metrics(),
+        "## Cloud",
+        cloud_metrics(),
+        "## Both",
+        process_metrics(),
+    ),
     "result.md": lambda: page(
         "Results and events", _RESULT, sections(Record, "Result"), "## Events", _EVENTS, records.events()
     ),

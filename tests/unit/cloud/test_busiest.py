@@ -17,6 +17,7 @@ class Clock:
         self.now_s = 1000.0
 
     def __call__(self) -> float:
+        """The time it stands at."""
         return self.now_s
 
 
