@@ -1,6 +1,7 @@
 """What the server counts, for Prometheus. One object with its own registry; nothing global."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -25,6 +26,19 @@ class Metrics:
         )
         self.in_flight = self._gauge("in_flight", "Calls received and not yet answered.")
         self.loaded_models = self._gauge("loaded_models", "Versions of models in memory.")
+        self.decode_waiting = self._gauge("decode_waiting", "Pictures and features that wait to be decoded.")
+        self.decode_skipped = Counter(
+            f"{PREFIX}decode_skipped",
+            "Decodings that never began, by reason: the call cancelled, its deadline passed, or displaced.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.decode_wait = Histogram(
+            f"{PREFIX}decode_wait_seconds",
+            "Seconds that a picture or features waited to be decoded.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._decode = _seconds("decode", "Seconds from payload to input tensor.", self.registry)
         self._queue = _seconds("queue", "Seconds of waiting for the network.", self.registry)
         self._infer = _seconds("infer", "Seconds of one run of the network.", self.registry)
@@ -41,26 +55,23 @@ class Metrics:
         text = "1 while the server is ready for requests, as its probes are told."
         self._gauge("ready", text).set_function(ready)
 
-    def watch_connections(self, connections: Callable[[], float]) -> None:
-        """How many connections are open."""
-        self._gauge("connections", "Connections that are open.").set_function(connections)
-
-    def watch_memory(self, in_flight_bytes: Callable[[], float], limit_bytes: Callable[[], float]) -> None:
-        """What the messages in flight take, and what they may take."""
-        text = "Bytes of messages in flight: those being received, worked on, and not yet sent."
-        self._gauge("memory_in_flight_bytes", text).set_function(in_flight_bytes)
-        text = "Bytes that messages in flight may take, `limits.memory_bytes`."
-        self._gauge("memory_limit_bytes", text).set_function(limit_bytes)
-
-    def watch_decoding(self, waiting: Callable[[], float]) -> Histogram:
-        """How many pictures wait to be decoded; returns what their seconds of waiting are observed by."""
-        self._gauge("decode_waiting", "Pictures that wait to be decoded.").set_function(waiting)
-        return Histogram(
-            f"{PREFIX}decode_wait_seconds",
-            "Seconds that a picture waited to be decoded.",
-            buckets=_SECONDS,
+    def watch_connections(self, by_standing: Callable[[], Mapping[str, float]]) -> Counter:
+        """How many connections are open, by what they have shown; returns what counts the closed ones."""
+        text = "Connections that are open, by what they have shown: stranger, known by a call, proven."
+        self._watch_each("connections", text, "standing", by_standing)
+        return Counter(
+            f"{PREFIX}connections_closed",
+            "Connections that were closed to keep room for others.",
+            ["cause"],
             registry=self.registry,
         )
+
+    def watch_memory(self, by_kind: Callable[[], Mapping[str, float]], limit_bytes: int) -> None:
+        """What messages in flight take, by what they are in flight for, and what all may take together."""
+        text = "Bytes of messages in flight: being received, in work with what they became, not yet sent."
+        self._watch_each("memory_in_flight_bytes", text, "kind", by_kind)
+        text = "Bytes that all messages in flight may take together."
+        self._gauge("memory_limit_bytes", text).set(limit_bytes)
 
     def watch_certificate(self, expires_unix_s: Callable[[], float]) -> None:
         """When the server's certificate ends."""
@@ -77,6 +88,13 @@ class Metrics:
             self._infer.labels(name),
             self._rows.labels(name),
         )
+
+    def _watch_each(
+        self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]
+    ) -> None:
+        gauge = Gauge(PREFIX + name, text, [label], registry=self.registry)
+        for key in values():
+            gauge.labels(key).set_function(partial(_one_of, values, key))
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(PREFIX + name, text, registry=self.registry)
@@ -97,6 +115,10 @@ class ModelMetrics:
         self._infer.observe(infer_s)
         for wait_s in queue_s:
             self._queue.observe(wait_s)
+
+
+def _one_of(values: Callable[[], Mapping[str, float]], key: str) -> float:
+    return values()[key]
 
 
 def _seconds(stage: str, text: str, registry: Registry) -> Histogram:

@@ -44,9 +44,8 @@ def cloud_registry() -> CollectorRegistry:
     Calls(metrics.registry, Refusals(lambda *_: None))
     AccessLog(metrics.registry).stop(time.monotonic() + _LIMIT_S)
     metrics.watch_readiness(bool)
-    metrics.watch_connections(float)
-    metrics.watch_memory(float, float)
-    metrics.watch_decoding(float)
+    metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
+    metrics.watch_memory(lambda: dict.fromkeys(("receiving", "working", "sending"), 0.0), 0)
     metrics.watch_certificate(float)
     return metrics.registry
 
