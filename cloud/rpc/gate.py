@@ -62,8 +62,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         return Caller("", ANONYMOUS)
 
     def _admit(self, caller: Caller, method: str) -> None:
-        self._roles.check(caller, method)
         self._caller.set(caller)
+        self._roles.check(caller, method)
 
     def _asking_certificate(self, certificates: Certificates, handler: Handler, method: str) -> Handler:
         if handler is None or method in self._wrapped:
@@ -90,6 +90,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         status = status_of(error)
         label = method_label(method)
         self._calls.began(label)
-        self._calls.finished(FinishedCall(label, status, 0.0, context.peer(), error=error))
+        self._calls.finished(
+            FinishedCall(label, status, 0.0, context.peer(), self.identify(context), error=error)
+        )
         await context.abort(status, details_of(error))
         raise AssertionError("abort raises")
