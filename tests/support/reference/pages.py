@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spillover.cloud.config import CloudConfig
+from spillover.common.errors import Cause
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
@@ -14,6 +15,7 @@ from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.presets import PRESETS
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
+from tests.support.reference.docstrings import member_docs
 from tests.support.reference.markdown import page, table
 from tests.support.reference.metrics import cloud_metrics, edge_metrics, process_metrics
 from tests.support.reference.structs import sections
@@ -60,7 +62,10 @@ _METRICS = """
 Both sides serve Prometheus metrics over HTTP at `/metrics`: the edge at `metrics_address`, the server at
 `metrics`. Counters count from the start of the process. On the edge every captured frame ends once:
 `spillover_edge_frames_captured_total` is the sum of `spillover_edge_frames_total` over `ending` and of
-`spillover_edge_frames_dropped_total` over `reason`, plus the few frames in work."""
+`spillover_edge_frames_dropped_total` over `reason`, plus the few frames in work.
+
+On the server, callers cannot make the page grow: a method that does not exist is `unknown`, causes are those
+below. A request inside of ModelStreamInfer counts as a call of it. There are no series `_created`."""
 
 _RESULT = """
 Every sink writes results in this format: one JSON object for each frame, and a second one, with the same
@@ -106,6 +111,11 @@ def _load() -> str:
     )
 
 
+def _causes() -> str:
+    docs = member_docs(Cause)
+    return table(("cause", "a call is refused because of"), ((f"`{c}`", docs[c.name]) for c in Cause))
+
+
 def _model() -> str:
     rows = ((f"`{name}`", p.task, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
     return page(
@@ -145,6 +155,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
         edge_metrics(),
         "## Cloud",
         cloud_metrics(),
+        "### Causes",
+        _causes(),
         "## Both",
         process_metrics(),
     ),
