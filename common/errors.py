@@ -23,6 +23,8 @@ class Cause(enum.StrEnum):
     """Messages in flight take all the memory that they may."""
     DEADLINE = "deadline"
     """The time is over, or would be before an answer is there."""
+    SLOW = "slow"
+    """A message that did not come in time, or an answer that was not read in time."""
     TOO_LARGE = "too_large"
     """More bytes, pixels, elements or fields than a limit."""
     MALFORMED = "malformed"
@@ -71,7 +73,7 @@ class TooLargeError(InvalidInputError):
 
 
 class MalformedError(InvalidInputError):
-    """The sender's fault: bytes that are no message."""
+    """The sender's fault: its bytes are no message, or not the message of this method."""
 
     cause = Cause.MALFORMED
 
@@ -112,13 +114,25 @@ class DeadlineExpiredError(SpilloverError):
     cause = Cause.DEADLINE
 
 
+class SlowCallerError(DeadlineExpiredError):
+    """The sender's fault, or its link's: its message did not come in time."""
+
+    cause = Cause.SLOW
+
+
 class OverloadedError(SpilloverError):
     """The server's fault, temporarily: there is no room for this. Retry after `retry_after_s` seconds."""
 
-    def __init__(self, message: str, retry_after_s: float, cause: Cause = Cause.QUEUE_FULL) -> None:
+    def __init__(self, message: str, retry_after_s: float, cause: Cause) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.cause = cause
+
+
+class MessageTooLongError(SpilloverError):
+    """The sender's fault: its message is longer than this method takes; waiting does not help."""
+
+    cause = Cause.TOO_LARGE
 
 
 class UnavailableError(SpilloverError):

@@ -66,6 +66,11 @@ class Metrics:
             registry=self.registry,
         )
 
+    def watch_streams(self, by_method: Callable[[], Mapping[str, float]]) -> None:
+        """How many calls with many answers have begun and not ended."""
+        text = "Calls with many answers that have begun and not ended."
+        self._watch_each("open_streams", text, "method", by_method)
+
     def watch_memory(self, by_kind: Callable[[], Mapping[str, float]], limit_bytes: int) -> None:
         """What messages in flight take, by what they are in flight for, and what all may take together."""
         text = "Bytes of messages in flight: being received, in work with what they became, not yet sent."

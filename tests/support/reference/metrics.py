@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from spillover.cloud.security.audit import Refusals
 from spillover.cloud.telemetry.access import AccessLog
-from spillover.cloud.telemetry.calls import Calls
+from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
 from spillover.common.metrics import process_registry
 from spillover.edge.spool.spool import SpoolState
@@ -45,6 +45,7 @@ def cloud_registry() -> CollectorRegistry:
     AccessLog(metrics.registry).stop(time.monotonic() + _LIMIT_S)
     metrics.watch_readiness(bool)
     metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
+    metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))
     metrics.watch_memory(lambda: dict.fromkeys(("receiving", "working", "sending"), 0.0), 0)
     metrics.watch_certificate(float)
     return metrics.registry
