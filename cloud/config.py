@@ -30,6 +30,8 @@ class ModelsConfig(Section, frozen=True):
     """Which model answers requests that name none; empty: the first of `load`, or the only one."""
     tails: bool = True
     """Also load the tails of split models. Without them, features are refused and devices send pictures."""
+    load_timeout_s: PositiveSeconds = 60.0
+    """How long a version may take to load and to run once, in a process of its own; else it is refused."""
 
     @property
     def repository_path(self) -> Path:
@@ -174,6 +176,10 @@ class LogConfig(Section, frozen=True):
     """The least serious entries that are written."""
     json: bool = False
     """Write each entry as one JSON object, for machines."""
+    access: bool = False
+    """Also write a JSON line for each call: who, from where, method, status, seconds, bytes.
+
+    It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 
 
 class CloudConfig(Section, frozen=True):

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,19 +15,22 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
-from spillover.cloud.models.loader import OpenModel, open_entry
+from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
+from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.rpc.receiving import Receiver
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.memory import Kind
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
@@ -41,8 +44,10 @@ from spillover.cloud.serving.stopping import (
 )
 from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError
+from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
@@ -96,9 +101,11 @@ async def serve(
     config: CloudConfig,
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
-    open_model: OpenModel = open_entry,
+    open_model: OpenModel | None = None,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
+
+    Models are opened by `open_model`, else after a trial in a child process.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -114,16 +121,26 @@ async def serve(
 
 
 async def _start(
-    config: CloudConfig, stop: asyncio.Event, open_model: OpenModel, stack: AsyncExitStack, stopping: Stopping
+    config: CloudConfig,
+    stop: asyncio.Event,
+    open_model: OpenModel | None,
+    stack: AsyncExitStack,
+    stopping: Stopping,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
-    security = Security(config, metrics)
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, _from_threads(calls))
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
-    registry = Registry(Repository(config.models.repository_path), config, metrics, loaders, open_model)
+    trials = Trials()
+    stack.callback(trials.stop)
+    repository = Repository(config.models.repository_path)
+    registry = Registry(repository, config, metrics, loaders, open_model or trials.open)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
@@ -135,9 +152,11 @@ async def _start(
     trimmer = Trimmer(workers)
     stack.callback(trimmer.stop)
     wrapper = CallWrapper(
-        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, metrics.call_ended
+        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, calls.finished
     )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
+    metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
+    metrics.watch_memory(lambda: {kind.value: room.memory.used_for(kind) for kind in Kind}, room.memory.total)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
@@ -148,6 +167,33 @@ async def _start(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
     return Running(address, metrics_address, registry, metrics, rate, config)
+
+
+def _from_threads(calls: Calls) -> OnRefused:
+    """Tells `calls` of what was refused on other threads, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def refused(cause: Cause, method: str, because: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(calls.refused, cause, NOBODY, method, because)
+
+    return refused
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:

@@ -8,7 +8,7 @@ Servicers deal with none of this: they take a request and a `ServedCall`, and gi
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -22,18 +22,12 @@ from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
-from spillover.cloud.rpc.writing import NOT_READ, Writes
+from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.memory import Kind, Lease
 from spillover.cloud.serving.room import CALL_BYTES, Room
 from spillover.cloud.serving.trimming import Trimmer
-from spillover.cloud.telemetry.calls import OnEnd
-from spillover.common.errors import (
-    DeadlineExpiredError,
-    ForbiddenError,
-    OverloadedError,
-    SpilloverError,
-    UnauthenticatedError,
-)
+from spillover.cloud.telemetry.calls import FinishedCall
+from spillover.common.errors import Cause, OverloadedError, SpilloverError
 from spillover.common.log import get_logger
 
 if TYPE_CHECKING:  # generic in the stubs alone
@@ -51,8 +45,6 @@ INTERNAL = grpc.StatusCode.INTERNAL
 OK = grpc.StatusCode.OK
 _INTERNAL_DETAILS = "internal error; the server's log has it"
 _LOAD_HINT_AGE_S = 0.01
-_PARTLY_READ = frozenset({DeadlineExpiredError.__name__, NOT_READ})
-"""Refusals behind which there may have been any number of bytes."""
 
 T = TypeVar("T", bound=Message)
 
@@ -60,7 +52,8 @@ T = TypeVar("T", bound=Message)
 class CallWrapper(GenericRpcHandler):
     """Serves methods to gRPC.
 
-    `load` gives how full the server is; `on_end` is told of each call that has ended.
+    `load` gives how full the server is; `on_end` is told of each call that has ended, and of each message
+    of a stream of requests.
     """
 
     def __init__(
@@ -71,12 +64,14 @@ class CallWrapper(GenericRpcHandler):
         writes: Writes,
         trimmer: Trimmer,
         load: Callable[[], float],
-        on_end: OnEnd,
+        on_end: Callable[[FinishedCall], None],
     ) -> None:
         self.in_flight = 0
         """Calls with one message, and messages of streams, that have no answer yet."""
         self.calls = 0
         """How many of them have come since the start."""
+        self.open_streams: Counter[str] = Counter()
+        """Calls with many answers that have not ended, by method."""
         self._may_answer = asyncio.Event()
         self._may_answer.set()
         self._gate = gate
@@ -120,7 +115,8 @@ class CallWrapper(GenericRpcHandler):
         self.calls += 1
         try:
             reply = await work(incoming.taken(), one)
-            self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * reply.ByteSize())
+            one.sent_bytes = reply.ByteSize()
+            self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * one.sent_bytes)
             one.status = OK
         except Exception as error:
             self._note(one, error)
@@ -204,6 +200,8 @@ class CallWrapper(GenericRpcHandler):
         if not method.streams_replies:
             self.in_flight += 1
             self.calls += 1
+        else:
+            self.open_streams[method.name] += 1
         if call.task:
             call.task.add_done_callback(partial(self._ended, call))
         return call
@@ -228,11 +226,16 @@ class CallWrapper(GenericRpcHandler):
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
         call.release()
-        unread = self._memory.permit_bytes if call.refusal in _PARTLY_READ else 0
+        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0  # or whatever had come
         self._trimmer.freed(call.received_bytes + call.sent_bytes + unread)
         if not call.method.streams_replies:
             self.in_flight -= 1
-        if not call.method.streams_requests or call.refusal:
+        if call.method.streams_replies:
+            self.open_streams[call.method.name] -= 1
+        if call.method.of_library or not call.method.streams_requests:
+            self._on_end(call.end())
+        elif call.status is not OK:  # its messages have been told of
+            call.received_bytes = call.sent_bytes = 0
             self._on_end(call.end())
 
     def _noted(self, call: ServedCall, error: Exception) -> Exception:
@@ -259,11 +262,11 @@ class CallWrapper(GenericRpcHandler):
         raise AssertionError("abort raises")
 
     def _note(self, call: ServedCall, error: Exception) -> None:
-        call.refusal = type(error).__name__
-        call.status = status_of(error) if isinstance(error, SpilloverError) else INTERNAL
-        if isinstance(error, UnauthenticatedError | ForbiddenError):
-            self._gate.log_refusal(call, error)
-        elif call.status is INTERNAL:
+        if isinstance(error, SpilloverError):
+            call.status, call.cause, call.because = status_of(error), error.cause, str(error)
+        else:
+            call.status = INTERNAL
+        if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
             self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
 

@@ -16,10 +16,10 @@ from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.memory import Kind, Lease, Memory
 from spillover.cloud.serving.room import CALL_BYTES, WORKING_FACTOR, Room
 from spillover.common.errors import (
-    DeadlineExpiredError,
     MalformedError,
     MessageTooLongError,
     OverloadedError,
+    SlowCallerError,
     SpilloverError,
 )
 
@@ -58,7 +58,7 @@ class Receiver:
 
         Raises:
             OverloadedError: over the caller's rate, or no memory in time.
-            DeadlineExpiredError: it did not come in time.
+            SlowCallerError: it did not come in time.
             MalformedError, TooLargeError, MessageTooLongError: it is not to be had, or cannot be read.
         """
         method = call.method
@@ -126,7 +126,7 @@ class Receiver:
         except TimeoutError:
             memory.strike(lease)
             took_s = time.monotonic() - began_s
-            raise DeadlineExpiredError(f"the message did not come within {took_s:.1f} s") from None
+            raise SlowCallerError(f"the message did not come within {took_s:.1f} s") from None
         finally:
             memory.has_come(lease)
         if data is EOF:

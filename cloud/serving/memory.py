@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from spillover.common.errors import OverloadedError
+from spillover.common.errors import Cause, OverloadedError
 
 HOLDER_SHARE = 4
 """One holder may have at most this part of all: a quarter."""
@@ -24,6 +24,7 @@ PATIENCE_S = 1.0
 _STRUCK_PATIENCE = 0.25
 """The part of it for a holder that has used it up before."""
 _RETRY_S = 0.5
+_NO_PERMIT = "no memory became free in time to read the message"
 
 
 class Kind(enum.Enum):
@@ -171,6 +172,7 @@ class Memory:
                 f"no room for {amount} bytes: this caller has {lease.account.used}, all together "
                 f"{self._used} of {self.total} bytes in flight",
                 _RETRY_S,
+                Cause.MEMORY,
             )
         self._put(lease, kind, amount)
         if more < 0:
@@ -243,7 +245,7 @@ class Memory:
                 waiter.granted.cancel()
                 self._leave_queue(waiter)
         if not waiter.granted.done() or waiter.granted.cancelled():
-            raise OverloadedError("no memory became free in time to read the message", _RETRY_S)
+            raise OverloadedError(_NO_PERMIT, _RETRY_S, Cause.MEMORY)
 
     def _fits(self, account: _Account, more: int) -> bool:
         free = self._free(account)
