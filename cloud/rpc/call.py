@@ -43,7 +43,6 @@ class ServedCall:
         left_s = context.time_remaining()
         self.expires_s = math.inf if left_s is None else self.started_s + left_s
         self.caller = NOBODY
-        self.peer = context.peer()
         self.holder = self.device = self.named = ""
         self.received_bytes = self.sent_bytes = 0
         self.queue_wait_s = 0.0
