@@ -117,6 +117,7 @@ def test_messages_that_never_end_take_no_more_than_the_memory_says(tmp_path):
     with bounded(tmp_path) as server:
         connections = [Connection(server.where) for _ in range(3)]
         withhold(connections, INFER, 30)
+        pump(connections, lambda: not server.resident, 3.0)  # as much of them as the server takes
         with pumping(connections):
             for _ in range(20):
                 assert server.is_answering()
