@@ -24,6 +24,7 @@ NEEDS = {
     "no-cuda": "a machine without CUDA",
     "oip-peers": "Triton and MLServer (`make oip-peers`)",
     "perf-analyzer": "perf_analyzer",
+    "promtool": "promtool (Debian's package prometheus)",
     "rtsp": "GStreamer's RTSP server and its Python bindings",
     "sandbox": "mount namespaces (root, util-linux)",
     "shared": "real models and labelled pictures (SPILLOVER_SHARED)",
