@@ -66,6 +66,8 @@ _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+_MAX_METADATA_BYTES = 8192
+"""Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -321,6 +323,10 @@ def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", room.connections),
         ("grpc.max_concurrent_streams", room.streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
+        # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
+        ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
         ("grpc.keepalive_permit_without_calls", 1),
