@@ -4,13 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
@@ -19,13 +20,18 @@ from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
-from spillover.cloud.rpc.parsing import MessageParser
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.rpc.receiving import Receiver
+from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -36,15 +42,15 @@ from spillover.cloud.serving.stopping import (
     finished_by,
 )
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError
+from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
-from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
@@ -54,7 +60,6 @@ RELOADED = {"models", "session", "batching", "batching_of", "limits"}
 """Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
 FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
 
-_MAX_NOT_TAKEN_UP = 16_384
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
@@ -122,7 +127,10 @@ async def _start(
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
-    security = Security(config, metrics)
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, _from_threads(calls))
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
@@ -134,21 +142,52 @@ async def _start(
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, rate, metrics.repeated)
-    parser = MessageParser(config.limits, workers, metrics)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
-    server = grpc.aio.server(
-        interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
-    )
+    dataplane = Dataplane(registry, workers, metrics.repeated)
+    room = room_for(config.limits, machine_bytes())
+    receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
+    writes = Writes(config.limits.write_timeout_s)
+    stack.callback(writes.stop)
+    wrapper = CallWrapper(security.gate, receiver, room, writes, lambda: dataplane.load, calls.finished)
+    metrics.in_flight.set_function(lambda: wrapper.in_flight)
+    metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
+    metrics.watch_memory(room.used, room.charged_bytes)
     draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
-    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining), server
-    )
+    own = SpilloverServicer(dataplane, workers)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
+    wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
+    wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
+    server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
     return Running(address, metrics_address, registry, metrics, rate, config)
+
+
+def _from_threads(calls: Calls) -> OnRefused:
+    """Tells `calls` of what was refused on other threads, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def refused(cause: Cause, method: str, because: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(calls.refused, cause, NOBODY, method, because)
+
+    return refused
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
@@ -207,8 +246,10 @@ async def _listening(
     healthy = Health()
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    described = ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    for file, servicer in ((health_pb2, healthy), (reflection_pb2, described)):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            wrapper.serve(methods_of(service, servicer, of_library=True))
     address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -257,7 +298,7 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
     """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
@@ -278,9 +319,15 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
+        # Counts calls that the client has left or has the answer of, while Python cleans up behind them; so a
+        # client that keeps to `max_streams` would be refused. Calls that wait are bounded below.
+        ("grpc.http.overload_protection", 0),
+        # What comes of a message before it is asked for; the probe would let it grow to megabytes.
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
-        ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
-        ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),
+        ("grpc.server.max_pending_requests", room.untaken),
+        ("grpc.server.max_pending_requests_hard_limit", room.untaken),
     ]
 
 
