@@ -248,8 +248,8 @@ def attempt(
 ) -> Callable[[Work], Work]:
     """Make a function an attempt: its name and docstring are the name and the sentence.
 
-    `short`: it belongs to the short half. `ends`: it ends the server. `shared`: many callers prove nothing, so
-    that the good one cannot be told from them. `direct_only`: it makes no sense through a proxy.
+    `short`: it belongs to the short half. `ends`: it ends the server. `shared`: many callers prove nothing,
+    so that the good one cannot be told from them. `direct_only`: it makes no sense through a proxy.
     """
 
     def register(work: Work) -> Work:
