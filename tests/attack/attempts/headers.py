@@ -94,7 +94,7 @@ def _settle(scene: Scene, connection: Connection) -> None:
     scene.hold(0.1)
 
 
-@attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", STILL_OPEN)
+@attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", STILL_OPEN)
 def large_metadata_without_handshake(scene: Scene) -> None:
     """Metadata of 2 MB in many calls on connections that never acknowledge the server's SETTINGS."""
     connections = [scene.connect(acks=False) for _ in range(4)]
