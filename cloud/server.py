@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
@@ -22,9 +20,12 @@ from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import MessageParser
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.standard_services import add_reflection
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.reloading import changed_for_a_restart
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -49,10 +50,6 @@ SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
 )
 
-RELOADED = {"models", "session", "batching", "batching_of", "limits"}
-"""Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
-FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
-
 _MAX_NOT_TAKEN_UP = 16_384
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
@@ -73,14 +70,20 @@ class Running:
     metrics: Metrics
     rate: RateLimiter
     config: CloudConfig
+    readiness: Readiness
+    loop: asyncio.AbstractEventLoop
+    """Where all of it runs."""
 
     async def reload(self, config: CloudConfig) -> None:
-        """Follow a changed configuration as far as a running server can, and log what needs a restart."""
-        fixed = [key for key in FIXED if getattr(config, key) != getattr(self.config, key)]
-        if fixed:
-            get_logger("server").warning("changed, but in force only after a restart", keys=fixed)
-        self.rate.follow(config.limits)
+        """Follow a changed configuration as far as a running server can, and log what needs a restart.
+
+        Raises:
+            ConfigError: the repository has none of the models that are asked for; nothing has changed.
+        """
         await self.registry.reload(config)
+        self.rate.follow(config.limits)
+        if keys := changed_for_a_restart(self.config, config):
+            get_logger("server").warning("changed, but in force only after a restart", keys=keys)
 
 
 class _StoppedEarlyError(Exception):
@@ -112,13 +115,14 @@ async def _start(
     config: CloudConfig, stop: asyncio.Event, open_model: OpenModel, stack: AsyncExitStack, stopping: Stopping
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
-    metrics = Metrics()
+    metrics, readiness = Metrics(), Readiness()
     security = Security(config, metrics)
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
-    registry = Registry(Repository(config.models.repository_path), config, metrics, loaders, open_model)
+    repository = Repository(config.models.repository_path)
+    registry = Registry(repository, config, metrics, loaders, readiness, open_model)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
@@ -131,12 +135,14 @@ async def _start(
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining), server
+        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness), server
     )
     address = await stack.enter_async_context(
-        _listening(server, config.listen, wrapper, security, draining, stopping)
+        _listening(server, config.listen, wrapper, security, draining, readiness, stopping)
     )
-    return Running(address, metrics_address, registry, metrics, rate, config)
+    return Running(
+        address, metrics_address, registry, metrics, rate, config, readiness, asyncio.get_running_loop()
+    )
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
@@ -189,14 +195,13 @@ async def _listening(
     wrapper: CallWrapper,
     security: Security,
     draining: asyncio.Event,
+    readiness: Readiness,
     stopping: Stopping,
 ) -> AsyncIterator[str]:
     log = get_logger("server")
-    healthy = Health()
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    healthy = Health(readiness, SERVICES)
+    healthy.add_to(server)
+    add_reflection(server, SERVICES, (pb.DESCRIPTOR, oip_pb.DESCRIPTOR))
     address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -204,6 +209,7 @@ async def _listening(
     finally:
         draining.set()
         budget = stopping()
+        readiness.drain()
         await healthy.stop()
         log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * DRAINED)
         dropped = await _drain(server, wrapper, budget)

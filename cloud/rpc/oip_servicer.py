@@ -12,6 +12,7 @@ from spillover.cloud.rpc.oip_stream import answer_stream
 from spillover.cloud.rpc.status import status_of
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.workers import LOOP_ELEMENTS, Workers, is_large
 from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeError, UnavailableError
 from spillover.common.wire.oip import ElementLimits, reply_to_pb, request_from_pb
@@ -32,6 +33,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         workers: Workers,
         limits: LimitsConfig,
         draining: asyncio.Event,
+        readiness: Readiness,
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
@@ -43,6 +45,7 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         )
         self._max_stream_requests = limits.max_stream_requests
         self._draining = draining
+        self._readiness = readiness
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
         """A server that answers is live."""
@@ -51,9 +54,9 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ServerReady(
         self, request: pb.ServerReadyRequest, context: AnyContext
     ) -> pb.ServerReadyResponse:
-        """Not ready while draining."""
+        """Not ready while draining, or without a model that was asked for."""
         return await self._plain(
-            context, "ServerReady", lambda: pb.ServerReadyResponse(ready=not self._draining.is_set())
+            context, "ServerReady", lambda: pb.ServerReadyResponse(ready=self._readiness.ready)
         )
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: AnyContext) -> pb.ModelReadyResponse:

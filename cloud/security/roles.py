@@ -54,6 +54,7 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         _OIP + "ModelConfig": Permission.INFER,
         _OIP + "ModelInfer": Permission.INFER,
         _OIP + "ModelStreamInfer": Permission.INFER,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Permission.INFER,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
         _OIP + "ModelStatistics": Permission.METRICS,
         METRICS_PAGE: Permission.METRICS,
