@@ -21,8 +21,10 @@ from spillover.cloud.rpc.parsing import MessageParser
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.rpc.standard_services import add_reflection
+from spillover.cloud.security.roles import METRICS_PAGE
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.probes import Heartbeat, livez, readyz, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reloading import changed_for_a_restart
@@ -41,6 +43,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
+from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -55,6 +58,8 @@ _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+LAST_RESORT_S = 1.0
+"""What the stop may take beyond its limit before the process is ended from outside of the event loop."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -95,8 +100,11 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
     open_model: OpenModel = open_entry,
+    notifier: Notifier = SILENT,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
+
+    `notifier` tells systemd.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -104,20 +112,31 @@ async def serve(
     stopping = cache(lambda: StopBudget(config.stop_timeout_s))
     try:
         async with AsyncExitStack() as stack:
-            on_ready(await _start(config, stop, open_model, stack, stopping))
+            running = await _start(config, stop, open_model, stack, stopping, notifier)
+            on_ready(running)
+            notifier.ready(status_of(running.readiness))
             await stop.wait()
+            notifier.stopping("asked to stop", config.stop_timeout_s + LAST_RESORT_S)
     except _StoppedEarlyError:
         pass
     return stopping().left_behind
 
 
 async def _start(
-    config: CloudConfig, stop: asyncio.Event, open_model: OpenModel, stack: AsyncExitStack, stopping: Stopping
+    config: CloudConfig,
+    stop: asyncio.Event,
+    open_model: OpenModel,
+    stack: AsyncExitStack,
+    stopping: Stopping,
+    notifier: Notifier,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
-    metrics, readiness = Metrics(), Readiness()
+    metrics, readiness, heartbeat = Metrics(), Readiness(), Heartbeat()
+    await stack.enter_async_context(_beating(heartbeat, readiness, notifier))
     security = Security(config, metrics)
-    metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
+    metrics_address = await stack.enter_async_context(
+        _http_pages(config, metrics, security, readiness, heartbeat, stopping)
+    )
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
@@ -157,26 +176,45 @@ async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, N
 
 
 @asynccontextmanager
-async def _metrics_page(
-    config: CloudConfig, metrics: Metrics, security: Security, stopping: Stopping
+async def _http_pages(
+    config: CloudConfig,
+    metrics: Metrics,
+    security: Security,
+    readiness: Readiness,
+    heartbeat: Heartbeat,
+    stopping: Stopping,
 ) -> AsyncIterator[str | None]:
-    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
+    """Prometheus' page, behind the same certificates, tokens and roles as the calls; probes for everybody.
+
+    They are there before the models: who probes can tell a server that loads for minutes from one that hangs.
+    """
     if not config.metrics:
         yield None
         return
     page = HttpServer(
         config.metrics,
-        {"/metrics": make_wsgi_app(metrics.registry)},
+        {METRICS_PAGE: make_wsgi_app(metrics.registry)},
         key="metrics",
+        open_routes={"/livez": livez(heartbeat), "/readyz": readyz(readiness)},
         context=security.http_context,
         admit=security.admit_http if security.guards(config.metrics) else None,
     )
     page.start()
+    get_logger("server").info("loading", metrics=page.address)
     try:
         yield page.address
     finally:
         if not page.stop(stopping().until(STOPPED)):
             stopping().left_behind.append("the metrics page")
+
+
+@asynccontextmanager
+async def _beating(heartbeat: Heartbeat, readiness: Readiness, notifier: Notifier) -> AsyncIterator[None]:
+    beating = asyncio.ensure_future(heartbeat.run(readiness, notifier))
+    try:
+        yield
+    finally:
+        beating.cancel()
 
 
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
