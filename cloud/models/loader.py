@@ -9,7 +9,7 @@ from spillover.cloud.executors.local import LocalExecutor
 from spillover.cloud.models.repository import Entry
 from spillover.cloud.models.tails import Tail, open_tails
 from spillover.cloud.models.vision import Vision
-from spillover.common.errors import ModelError
+from spillover.common.errors import InputRefusedError, ModelError
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE, open_model_folder
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import PictureAdapter
@@ -61,6 +61,13 @@ def open_entry(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     Raises:
         ModelError: it is broken, or is not what its folders say.
     """
+    try:
+        return _open(entry, load_spec)
+    except InputRefusedError as error:  # of what we made up to warm it with: nobody has sent that
+        raise ModelError(str(error)) from error
+
+
+def _open(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     session, rows = load_spec.session, load_spec.batching.max_batch_size
     if not entry.has_manifest:
         executor = LocalExecutor(entry.model_id, open_runtime(entry.path / MODEL_FILE, session))

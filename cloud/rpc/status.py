@@ -8,6 +8,7 @@ import grpc
 from spillover.common.errors import (
     DeadlineExpiredError,
     ForbiddenError,
+    InputRefusedError,
     InvalidInputError,
     ModelError,
     NotFoundError,
@@ -36,6 +37,7 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
         DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         UnavailableError: grpc.StatusCode.UNAVAILABLE,
+        InputRefusedError: grpc.StatusCode.INVALID_ARGUMENT,
         ModelError: grpc.StatusCode.INTERNAL,
     }
 )
