@@ -22,6 +22,7 @@ from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
 from spillover.common.files import write_atomic
 from spillover.common.log import configure_logging, end_process, get_logger
+from spillover.common.native_lines import native_lines_logged
 from spillover.common.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -82,9 +83,10 @@ def cloud(
         return
     read = partial(_read_config, config_path, models)
     config = read()
-    configure_logging(config.log.level.value, as_json=config.log.json)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    asyncio.run(_serve_until_signalled(config, read, ready_file))
+    with native_lines_logged():
+        configure_logging(config.log.level.value, as_json=config.log.json)
+        asyncio.run(_serve_until_signalled(config, read, ready_file))
 
 
 def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:

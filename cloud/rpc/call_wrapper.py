@@ -17,7 +17,7 @@ from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import ForbiddenError, SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.log import Throttled
 
 LOAD_KEY = "spillover-load"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
@@ -66,7 +66,7 @@ class CallWrapper:
         self._load_hint_until_s = 0.0
         self._identify = identify
         self._is_large = is_large
-        self._log = get_logger("calls")
+        self._log = Throttled("calls")
 
     async def handle(
         self,
@@ -122,11 +122,11 @@ class CallWrapper:
             status = status_of(error)
             self._metrics.rejected.labels(type(error).__name__).inc()
             if status is INTERNAL:
-                self._log.error("request failed", method=method, error=str(error))
+                self._log.error("request failed", cause=method, method=method, error=str(error))
             raise
-        except Exception:
+        except Exception as error:
             status = INTERNAL
-            self._log.exception("request failed", method=method)
+            self._log.error("request failed", cause=f"{method} {error!r}", method=method, exc_info=error)
             raise
         else:
             status = grpc.StatusCode.OK

@@ -1,6 +1,5 @@
 """Authentication and authorisation of every call: a grpc.aio interceptor."""
 
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -14,9 +13,8 @@ from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission
 from spillover.cloud.security.tokens import Tokens
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.log import Throttled
 
-_LOG_INTERVAL_S = 1.0
 _MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
@@ -36,8 +34,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._metrics = metrics
         self._caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
         self._wrapped: dict[str, Handler] = {}
-        self._log = get_logger("security")
-        self._logged_s = -_LOG_INTERVAL_S
+        self._log = Throttled("security")
 
     def identify(self, context: AnyContext) -> str:
         """The name that the caller of the running method has proven, for `cloud.rpc.call_wrapper`."""
@@ -104,10 +101,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         raise AssertionError("abort raises")
 
     def _log_refusal(self, error: SpilloverError, method: str, peer: str) -> None:
-        """One line a second at most: strangers must not fill the disk. The metrics count every refusal."""
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_INTERVAL_S:
-            self._logged_s = now_s
-            self._log.warning(
-                "refused", method=method[:_MAX_LOGGED], peer=peer, because=str(error)[:_MAX_LOGGED]
-            )
+        """One line a class of error and second: strangers must not fill the disk. The metrics count all."""
+        because = str(error)[:_MAX_LOGGED]
+        cause = type(error).__name__
+        self._log.warning("refused", cause=cause, method=method[:_MAX_LOGGED], peer=peer, because=because)
