@@ -19,7 +19,7 @@ TIMES = 50
 
 
 def test_garbage_and_refused_data_make_few_lines_and_json_alone(tmp_path):
-    """50 handshakes that are none, and 50 indices out of range: gRPC and ONNX Runtime write a line to each."""
+    """50 handshakes that are none, and 50 indices out of range: the libraries write a line to each."""
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", "INPUT0"], ["OUTPUT0"])],
         "lookup",
