@@ -17,6 +17,8 @@ import structlog
 _INTERVAL_S = 1.0
 _MAX_CAUSES = 64
 _OTHERS = "others"
+NATIVE_LINES = "native-lines"
+"""The name of the thread that logs what C++ libraries write."""
 _LAST_WORDS_S = 1.0
 """How long the last words may take: the program that reads the log may hang as well."""
 
@@ -153,6 +155,7 @@ def end_process(code: int, why: str, **fields: object) -> NoReturn:
     """Log `why` and end now: no thread is waited for, nothing is cleaned up. May run in a signal handler."""
 
     def say() -> None:
+        _end_native_lines()
         config = structlog.get_config()
         logger = structlog.wrap_logger(
             _Unlocked(), processors=config["processors"], wrapper_class=config["wrapper_class"]
@@ -165,6 +168,14 @@ def end_process(code: int, why: str, **fields: object) -> NoReturn:
     last_words.start()
     last_words.join(_LAST_WORDS_S)
     os._exit(code)
+
+
+def _end_native_lines() -> None:
+    """Where `common.native_lines` reads descriptor 2: end its pipe, and let it log what is in there."""
+    for thread in threading.enumerate():
+        if thread.name == NATIVE_LINES:
+            os.dup2(sys.stderr.fileno(), 2)
+            thread.join(_LAST_WORDS_S / 2)
 
 
 class _Unlocked:

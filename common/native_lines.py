@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from spillover.common.log import Throttle, get_logger
+from spillover.common.log import NATIVE_LINES, Throttle, get_logger
 
 _PIPE_BYTES = 1 << 20
 _MAX_LINE_BYTES = 8192
@@ -88,7 +88,7 @@ def native_lines_logged() -> Iterator[None]:
     os.register_at_fork(after_in_child=lambda: os.dup2(original, 2) if inside else None)
     logging.captureWarnings(capture=True)
     hook, threading.excepthook = threading.excepthook, _log_uncaught
-    thread = threading.Thread(target=_Reader(reader).run, name="native-lines", daemon=True)
+    thread = threading.Thread(target=_Reader(reader).run, name=NATIVE_LINES, daemon=True)
     thread.start()
     try:
         yield

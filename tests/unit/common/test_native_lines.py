@@ -90,11 +90,11 @@ def test_what_python_writes_is_written_past_the_pipe():
     assert "ZeroDivisionError" in failed["exception"]
 
 
-def test_last_words_come_out():
-    """The reason of a forced end does not take the way through the pipe."""
-    code, log = run("end_process(7, 'ended', left_behind=['x'])")
+def test_what_was_written_before_a_forced_end_comes_out_and_the_last_words_too():
+    """The pipe is emptied first; the reason of the end does not take the way through it."""
+    code, log = run("native('a line\\n')", "end_process(7, 'ended', left_behind=['x'])")
     assert code == 7
-    assert [event["event"] for event in events(log)] == ["ended"]
+    assert [event["event"] for event in events(log)] == ["a line", "ended"]
 
 
 def test_a_fatal_signal_shows_where_it_struck():
