@@ -70,9 +70,19 @@ gave 1.1 to 1.5 times the rate at 4 to 64 connections, side by side.
     type=click.Path(path_type=Path),
     help="Write the bound address (host:port) here once the server answers; removed when it stops.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Start nothing: tell all mistakes in the configuration, its files and models, and what follows.",
+)
 @click.pass_context
 def cloud(
-    context: click.Context, config_path: Path | None, models: tuple[str, ...], ready_file: Path | None
+    context: click.Context,
+    config_path: Path | None,
+    models: tuple[str, ...],
+    ready_file: Path | None,
+    *,
+    check: bool,
 ) -> None:
     """Serve the full-precision models of a folder over gRPC.
 
@@ -81,6 +91,11 @@ def cloud(
     """
     if context.invoked_subcommand:
         return
+    if check:
+        from spillover.cloud.check import check_all
+
+        configure_logging("warning")
+        sys.exit(check_all(config_path, models, click.echo))
     read = partial(_read_config, config_path, models)
     config = read()
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -30,6 +30,8 @@ class ModelsConfig(Section, frozen=True):
     """Which model answers requests that name none; empty: the first of `load`, or the only one."""
     tails: bool = True
     """Also load the tails of split models. Without them, features are refused and devices send pictures."""
+    load_timeout_s: PositiveSeconds = 60.0
+    """How long a version may take to load and to run once, in a process of its own; else it is refused."""
 
     @property
     def repository_path(self) -> Path:

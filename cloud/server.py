@@ -12,8 +12,9 @@ import grpc.aio
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
-from spillover.cloud.models.loader import OpenModel, open_entry
+from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
+from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
@@ -99,12 +100,12 @@ async def serve(
     config: CloudConfig,
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
-    open_model: OpenModel = open_entry,
+    open_model: OpenModel | None = None,
     notifier: Notifier = SILENT,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
 
-    `notifier` tells systemd.
+    Models are opened by `open_model`, else after a trial in a child process. `notifier` tells systemd.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -125,7 +126,7 @@ async def serve(
 async def _start(
     config: CloudConfig,
     stop: asyncio.Event,
-    open_model: OpenModel,
+    open_model: OpenModel | None,
     stack: AsyncExitStack,
     stopping: Stopping,
     notifier: Notifier,
@@ -140,8 +141,10 @@ async def _start(
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
+    trials = Trials()
+    stack.callback(trials.stop)
     repository = Repository(config.models.repository_path)
-    registry = Registry(repository, config, metrics, loaders, readiness, open_model)
+    registry = Registry(repository, config, metrics, loaders, readiness, open_model or trials.open)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)

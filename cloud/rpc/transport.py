@@ -10,7 +10,7 @@ from spillover.cloud.rpc.gate import Credentials
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.tokens import Tokens
 from spillover.common.errors import ConfigError
-from spillover.common.net.reload import Reloading, read_file
+from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
 from spillover.common.net.tls import KeyPair, load_certificates, load_key_pair
 
 _SECTION = "security.tls"
@@ -27,6 +27,7 @@ class ServerTls:
         self._config = config
         self._files = Reloading(_paths(config), lambda: _read(config))
         self._http = Reloading(_paths(config), lambda: _http_context(config))
+        warn_if_exposed(f"{_SECTION}.key", Path(config.key).expanduser())
 
     @property
     def key_pair(self) -> KeyPair:

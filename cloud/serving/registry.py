@@ -110,7 +110,9 @@ class Registry:
             for name, version in wanted:
                 await self.load(name, version)
         except NotFoundError as error:
-            raise ConfigError(f"models.load: {error}") from error
+            raise ConfigError(f"models.load: {error} ({self.repository.root})") from error
+        except ModelError as error:
+            raise ModelError(f"models.repository: {self.repository.root}: {error}") from error
         self._asked = wanted
         self._choose_default()
         self._changed()

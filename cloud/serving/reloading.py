@@ -15,6 +15,7 @@ FOLLOWED = frozenset(
         "limits.max_pixels",
         "models.default",
         "models.load",
+        "models.load_timeout_s",
         "models.tails",
         "session",
     }

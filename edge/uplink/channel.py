@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from spillover.common.log import get_logger
-from spillover.common.net.reload import Reloading, read_file
+from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
 from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.tls_diagnosis import explain
 
@@ -224,9 +224,12 @@ class Credentials:
         self._config = config
         self._tls = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
         self._token: Reloading[str] | None = None
+        if config.tls and config.tls.key:
+            warn_if_exposed("uplink.tls.key", Path(config.tls.key).expanduser())
         if config.token_file:
             path = Path(config.token_file).expanduser()
             self._token = Reloading([path], lambda: _read_token(path))
+            warn_if_exposed("uplink.token_file", path)
         self._in_use = self._tls.get() if self._tls else None
         self._remind_at_s = 0.0
         self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)

@@ -177,6 +177,21 @@ def test_wrong_files_are_refused_by_name(server, pki, tmp_path):
             connections(server, pki, None, **changes)
 
 
+def test_secrets_that_others_can_read_are_warned_of(server, pki, tmp_path):
+    """The device's key and its token, each by its key in the configuration."""
+    pki.issue("camera-5")
+    pki.key("camera-5").chmod(0o604)
+    token = tmp_path / "token"
+    token.write_text("camera-5~secret")
+    token.chmod(0o644)
+    with capture_logs() as log:
+        connections(server, pki, "camera-5", token_file=str(token)).close()
+    assert {line["key"]: line["because"] for line in log if line["event"] == "secret is not kept"} == {
+        "uplink.tls.key": "can be read by all users (mode 0604): chmod o-r",
+        "uplink.token_file": "can be read by all users (mode 0644): chmod o-r",
+    }
+
+
 def write_certificate(pki, name, validity):
     """A device certificate with dates that the command would not give it."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -31,6 +31,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.01)
 
 
+def children_of(process_id: int) -> set[int]:
+    """What a process has started and what is not gone, the dead ones that nobody awaited too."""
+    tasks = Path(f"/proc/{process_id}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
 def free_port() -> int:
     """A port for a program that must be told one.
 
