@@ -87,14 +87,15 @@ def native_lines_logged() -> Iterator[None]:
     inside = [True]
     os.register_at_fork(after_in_child=lambda: os.dup2(original, 2) if inside else None)
     logging.captureWarnings(capture=True)
-    hook, threading.excepthook = threading.excepthook, _log_uncaught
+    hooks = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = _log_uncaught, _log_ignored
     thread = threading.Thread(target=_Reader(reader).run, name=NATIVE_LINES, daemon=True)
     thread.start()
     try:
         yield
     finally:
         inside.clear()
-        threading.excepthook = hook
+        threading.excepthook, sys.unraisablehook = hooks
         logging.captureWarnings(capture=False)
         faulthandler.disable()
         os.dup2(original, 2)  # ends the pipe, unless a child has it: then the thread is left to the end
@@ -152,6 +153,12 @@ def _log_uncaught(args: threading.ExceptHookArgs) -> None:
     name = args.thread.name if args.thread else ""
     value = args.exc_value or args.exc_type()
     get_logger("process").error("a thread failed", thread=name, exc_info=value)
+
+
+def _log_ignored(args: "sys.UnraisableHookArgs") -> None:
+    value = args.exc_value or args.exc_type()
+    what = args.err_msg or "an error was ignored"
+    get_logger("process").error(what, where=repr(args.object)[:_MAX_TEXT], exc_info=value)
 
 
 def _shown(text: str) -> str:

@@ -7,15 +7,38 @@ import grpc
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from spillover.cloud.security.tokens import add_token
 from spillover.common.wire.oip import request_to_pb
+from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest
-from tests.support.models import save_network
+from tests.support.models import colour_classifier, save_network
 from tests.support.pki import Pki
 from tests.support.processes import LIMIT_S, cloud_process
 from tests.support.serving import CALL_S
 
 TIMES = 50
+
+
+def test_refused_calls_make_few_lines_and_json_alone(tmp_path):
+    """Callers without a token: the log says that there are some and why, and counts them beyond the first."""
+    colour_classifier(tmp_path)
+    tokens = tmp_path / "tokens.yaml"
+    add_token(tokens, "camera-1", "device", None)
+    security = {"tokens_file": str(tokens)}
+    with (
+        cloud_process(tmp_path, log={"json": True}, security=security) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        infer = pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        calls = [infer.future(pb.ModelInferRequest(), timeout=CALL_S) for _ in range(TIMES)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        process.terminate()
+        _, log = process.communicate(timeout=LIMIT_S)
+    refused = [event for line in log.splitlines() if (event := json.loads(line))["event"] == "refused"]
+    assert refused[0]["because"]
+    seconds = [event["timestamp"][:19] for event in refused]
+    assert max(map(seconds.count, seconds)) <= 2  # one began before the clock's second did
 
 
 def test_garbage_and_refused_data_make_few_lines_and_json_alone(tmp_path):

@@ -75,19 +75,23 @@ def test_many_lines_of_one_cause_are_two_events():
 
 
 def test_what_python_writes_is_written_past_the_pipe():
-    """Its own log, warnings, events of `logging`, a thread that fails: JSON, in order, none lost."""
+    """Its log, warnings, `logging`, a thread that fails, an error that is ignored: JSON, in order."""
     code, log = run(
         "get_logger('here').info('own')",
         "logging.getLogger('asyncio').error('of a library')",
         "warnings.warn('of a caller')",
         "thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()",
+        "class Bad:",
+        "    def __del__(self): raise ValueError('late')",
+        "Bad()",
     )
     assert code == 0
-    own, library, warning, failed = events(log)
+    own, library, warning, failed, ignored = events(log)
     assert own["event"] == "own"
     assert (library["event"], library["component"]) == ("of a library", "asyncio")
     assert "of a caller" in warning["event"]
     assert "ZeroDivisionError" in failed["exception"]
+    assert "late" in ignored["exception"]
 
 
 def test_what_was_written_before_a_forced_end_comes_out_and_the_last_words_too():
