@@ -4,12 +4,11 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
 from spillover.cloud.models.loader import OpenModel
@@ -17,18 +16,23 @@ from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
-from spillover.cloud.rpc.parsing import MessageParser
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.rpc.receiving import Receiver
+from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
-from spillover.cloud.rpc.standard_services import add_reflection
-from spillover.cloud.security.roles import METRICS_PAGE
+from spillover.cloud.rpc.standard_services import described, reflection_methods
+from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
-from spillover.cloud.serving.probes import Heartbeat, livez, readyz, status_of
+from spillover.cloud.serving.memory import Kind
+from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reloading import changed_for_a_restart
+from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -39,16 +43,16 @@ from spillover.cloud.serving.stopping import (
     finished_by,
 )
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError
+from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
-from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
@@ -61,6 +65,8 @@ _COUNT_S = 0.05
 _LOADING_THREADS = 4
 LAST_RESORT_S = 1.0
 """What the stop may take beyond its limit before the process is ended from outside of the event loop."""
+_MAX_METADATA_BYTES = 8192
+"""Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -133,11 +139,19 @@ async def _start(
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics, readiness, heartbeat = Metrics(), Readiness(), Heartbeat()
-    await stack.enter_async_context(_beating(heartbeat, readiness, notifier))
-    security = Security(config, metrics)
-    metrics_address = await stack.enter_async_context(
-        _http_pages(config, metrics, security, readiness, heartbeat, stopping)
-    )
+    stack.push_async_callback(_ended, asyncio.ensure_future(heartbeat.run(readiness, notifier)))
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, _from_threads(calls))
+    metrics_address = None
+    if config.metrics:
+        admit = security.http_admission(config.metrics)
+        page = open_pages(
+            config.metrics, metrics.registry, readiness, heartbeat, security.http_context, admit
+        )
+        metrics_address = page.address
+        stack.callback(_close_page, page, stopping)
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
@@ -148,23 +162,57 @@ async def _start(
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, rate, metrics.repeated)
-    parser = MessageParser(config.limits, workers, metrics)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
-    server = grpc.aio.server(
-        interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
+    dataplane = Dataplane(registry, workers, metrics.repeated)
+    room = _room(config.limits)
+    memory = room.memory()
+    receiver = Receiver(
+        memory, room.open_memory(), Parser(config.limits, workers), rate, config.limits.body_timeout_s
     )
+    writes = Writes(config.limits.write_timeout_s)
+    stack.callback(writes.stop)
+    wrapper = CallWrapper(security.gate, receiver, memory, writes, lambda: dataplane.load, calls.finished)
+    metrics.in_flight.set_function(lambda: wrapper.in_flight)
+    metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
+    metrics.watch_memory(lambda: {kind.value: memory.used_for(kind) for kind in Kind}, memory.total)
     draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
-    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness), server
-    )
+    own = SpilloverServicer(dataplane, workers)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
+    wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
+    wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
+    server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, readiness, stopping)
     )
     return Running(
         address, metrics_address, registry, metrics, rate, config, readiness, asyncio.get_running_loop()
     )
+
+
+def _from_threads(calls: Calls) -> OnRefused:
+    """Tells `calls` of what was refused on other threads, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def refused(cause: Cause, method: str, because: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(calls.refused, cause, NOBODY, method, because)
+
+    return refused
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
@@ -178,46 +226,14 @@ async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, N
     await task
 
 
-@asynccontextmanager
-async def _http_pages(
-    config: CloudConfig,
-    metrics: Metrics,
-    security: Security,
-    readiness: Readiness,
-    heartbeat: Heartbeat,
-    stopping: Stopping,
-) -> AsyncIterator[str | None]:
-    """Prometheus' page, behind the same certificates, tokens and roles as the calls; probes for everybody.
-
-    They are there before the models: who probes can tell a server that loads for minutes from one that hangs.
-    """
-    if not config.metrics:
-        yield None
-        return
-    page = HttpServer(
-        config.metrics,
-        {METRICS_PAGE: make_wsgi_app(metrics.registry)},
-        key="metrics",
-        open_routes={"/livez": livez(heartbeat), "/readyz": readyz(readiness)},
-        context=security.http_context,
-        admit=security.admit_http if security.guards(config.metrics) else None,
-    )
-    page.start()
-    get_logger("server").info("loading", metrics=page.address)
-    try:
-        yield page.address
-    finally:
-        if not page.stop(stopping().until(STOPPED)):
-            stopping().left_behind.append("the metrics page")
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
-@asynccontextmanager
-async def _beating(heartbeat: Heartbeat, readiness: Readiness, notifier: Notifier) -> AsyncIterator[None]:
-    beating = asyncio.ensure_future(heartbeat.run(readiness, notifier))
-    try:
-        yield
-    finally:
-        beating.cancel()
+def _close_page(page: HttpServer, stopping: Stopping) -> None:
+    if not page.stop(stopping().until(STOPPED)):
+        stopping().left_behind.append("the metrics page")
 
 
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
@@ -240,9 +256,10 @@ async def _listening(
     stopping: Stopping,
 ) -> AsyncIterator[str]:
     log = get_logger("server")
-    healthy = Health(readiness, SERVICES)
-    healthy.add_to(server)
-    add_reflection(server, SERVICES, (pb.DESCRIPTOR, oip_pb.DESCRIPTOR))
+    pool = described((pb.DESCRIPTOR, oip_pb.DESCRIPTOR))
+    healthy = Health(readiness, SERVICES, pool)
+    wrapper.serve(healthy.methods())
+    wrapper.serve(reflection_methods(pool, SERVICES))
     address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -292,14 +309,30 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+def _room(limits: LimitsConfig) -> Room:
+    room = room_for(limits, machine_bytes())
+    if (room.connections, room.streams) != (limits.max_connections, limits.max_streams):
+        get_logger("server").warning(
+            "fewer calls at the same time than the limits say, so that memory_bytes holds",
+            memory_bytes=room.memory_bytes,
+            max_connections=room.connections,
+            max_streams=room.streams,
+        )
+    return room
+
+
+def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
     """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
-        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.max_allowed_incoming_connections", room.connections),
+        ("grpc.max_concurrent_streams", room.streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
+        # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
+        ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -309,6 +342,12 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
+        # Counts calls that the client has left or has the answer of, while Python cleans up behind them; so a
+        # client that keeps to `max_streams` would be refused. Calls that wait are bounded below.
+        ("grpc.http.overload_protection", 0),
+        # What comes of a message before it is asked for; the probe would let it grow to megabytes.
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
         ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from spillover.common.log import NATIVE_LINES, Throttle, get_logger
+from spillover.common.log import NATIVE_LINES, Throttle, get_logger, printable
 
 _PIPE_BYTES = 1 << 20
 _MAX_LINE_BYTES = 8192
@@ -26,7 +26,6 @@ _END_S = 1.0
 _LOOK_S = 1.0
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]")
 _GRPC = re.compile(r"([IWEF])\d{4} \S+\s+\d+ ([\w./-]+:\d+)\] (.*)")
 _ORT = re.compile(r"\d{4}-\d\d-\d\d \S+ \[([VIWEF]):onnxruntime:[^,]*, ([\w./-]+:\d+) \w+\] (.*)")
 _LEVELS = {"V": "debug", "I": "info", "W": "warning", "E": "error", "F": "critical"}
@@ -54,8 +53,8 @@ def parsed(line: str) -> NativeLine:
     for component, pattern in (("grpc", _GRPC), ("onnxruntime", _ORT)):
         if found := pattern.match(line):
             level, at, text = found.groups()
-            return NativeLine(component, _LEVELS[level], _shown(text), at)
-    return NativeLine("native", "warning", _shown(line))
+            return NativeLine(component, _LEVELS[level], printable(text, _MAX_TEXT), at)
+    return NativeLine("native", "warning", printable(line, _MAX_TEXT))
 
 
 def stderr_for_children() -> int:
@@ -159,8 +158,3 @@ def _log_ignored(args: "sys.UnraisableHookArgs") -> None:
     value = args.exc_value or args.exc_type()
     what = args.err_msg or "an error was ignored"
     get_logger("process").error(what, where=repr(args.object)[:_MAX_TEXT], exc_info=value)
-
-
-def _shown(text: str) -> str:
-    """The text without what would move a terminal's cursor: part of it may come from a stranger."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)[:_MAX_TEXT]

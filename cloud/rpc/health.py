@@ -5,51 +5,49 @@ leaves; and it holds a lock while it writes, so that one who does not read keeps
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from spillover.cloud.rpc.handlers import AnyContext
-from spillover.cloud.rpc.standard_services import HEALTH, list_messages
+from spillover.cloud.rpc.call import AnyContext
+from spillover.cloud.rpc.methods import Method, methods_of
+from spillover.cloud.rpc.standard_services import HEALTH
 from spillover.cloud.serving.readiness import Readiness
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _TELL_S = 0.2
 """Between the last change and the end of a watch: a client that gets both at once sees the end alone."""
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped
-    """Says whether the server is ready, the same for each of `services`; `stop` ends what it began."""
+class Health:
+    """Says whether the server is ready, the same for each of `services`; `stop` ends what it began.
 
-    def __init__(self, readiness: Readiness, services: Iterable[str]) -> None:
+    `pool` has the descriptor of the service, `List` included.
+    """
+
+    def __init__(self, readiness: Readiness, services: Iterable[str], pool: DescriptorPool) -> None:
         self._readiness = readiness
         self._services = frozenset(("", *services))
         self._watches: set[asyncio.Task[None]] = set()
-        self._list_request, self._list_response = list_messages()
+        self._service = pool.FindServiceByName(HEALTH)
+        methods = self._service.methods_by_name
+        self._response: Any = GetMessageClass(methods["Check"].output_type)
+        self._list_response: Any = GetMessageClass(methods["List"].output_type)
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve Check, Watch and List."""
-        health_pb2_grpc.add_HealthServicer_to_server(self, server)
-        listing = grpc.unary_unary_rpc_method_handler(
-            self.List,
-            request_deserializer=self._list_request.FromString,
-            response_serializer=self._list_response.SerializeToString,
-        )
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, {"List": listing}),))
+    def methods(self) -> Iterator[Method]:
+        """Check, Watch and List."""
+        return methods_of(self._service, self, of_library=True)
 
-    async def Check(  # noqa: N802 - the contract's name
-        self, request: health_pb2.HealthCheckRequest, context: AnyContext
-    ) -> health_pb2.HealthCheckResponse:
+    async def Check(self, request: Any, context: AnyContext) -> Any:  # noqa: ANN401, N802 - classes of the pool
         """The status of one service, `""` for the whole server."""
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is here")
-        return health_pb2.HealthCheckResponse(status=self._status(request.service))
+        return self._response(status=self._status(request.service))
 
-    async def List(self, request: object, context: AnyContext) -> Any:  # noqa: ANN401, N802 - no class to name
+    async def List(self, request: object, context: AnyContext) -> Any:  # noqa: ANN401, N802 - as above
         """The status of every service."""
         del request, context
         answer = self._list_response()
@@ -57,9 +55,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped
             answer.statuses[name].status = self._status(name)
         return answer
 
-    async def Watch(  # noqa: N802 - the contract's name
-        self, request: health_pb2.HealthCheckRequest, context: AnyContext
-    ) -> None:
+    async def Watch(self, request: Any, context: AnyContext) -> None:  # noqa: ANN401, N802 - as above
         """Tell the status, and tell it again whenever it changes."""
         watch = asyncio.ensure_future(self._tell(request.service, context))
         self._watches.add(watch)
@@ -84,11 +80,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped
         while True:
             change = self._readiness.change
             if (status := self._status(service)) != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await context.write(self._response(status=status))
                 told = status
             await change.wait()
 
     def _status(self, service: str) -> int:
         if service not in self._services:
-            return int(_UNKNOWN)
-        return int(_SERVING if self._readiness.ready else _NOT_SERVING)
+            return int(HealthCheckResponse.SERVICE_UNKNOWN)
+        ready = self._readiness.ready
+        return int(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)

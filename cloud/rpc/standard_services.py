@@ -5,19 +5,21 @@ wire v1 of reflection is v1alpha under another name, so one servicer answers bot
 here, in a pool of their own, where they cannot collide with those of a later release of these packages.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-import grpc
-from google.protobuf import descriptor_pb2, message_factory, text_format
+from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from spillover.cloud.rpc.methods import Method, methods_of
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-REFLECTION_V1ALPHA: str = reflection.SERVICE_NAME
+REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 _LIST = """
 message_type { name: "HealthListRequest" }
@@ -52,30 +54,13 @@ def described(files: Iterable[FileDescriptor]) -> DescriptorPool:
     return pool
 
 
-def list_messages() -> tuple[Any, Any]:
-    """The classes of `Health/List`'s request and response."""
-    pool = described(())
-    return tuple(
-        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"grpc.health.v1.HealthList{name}"))
-        for name in ("Request", "Response")
-    )  # type: ignore[return-value]  # two of them
-
-
-def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iterable[FileDescriptor]) -> None:
-    """Serve reflection of `services`, which `files` describe, under both of its names."""
-    names = (*services, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA)
-    servicer = reflection.aio.ReflectionServicer(  # type: ignore[attr-defined]  # missing in the stubs
-        names, pool=described(files)
-    )
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    info = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": info}),)
-    )
+def reflection_methods(pool: DescriptorPool, services: Iterable[str]) -> Iterator[Method]:
+    """Reflection of `services`, which `pool` describes, under both of its names."""
+    servicer = ReflectionServicer((*services, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA), pool=pool)
+    for service in reflection_pb2.DESCRIPTOR.services_by_name.values():
+        for method in methods_of(service, servicer, of_library=True):
+            yield method
+            yield replace(method, path=method.path.replace(REFLECTION_V1ALPHA, REFLECTION_V1))
 
 
 def _add(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:

@@ -1,11 +1,17 @@
-"""What `/livez` and `/readyz` answer, and the event loop's heartbeat, which `/livez` and systemd watch."""
+"""The HTTP pages `/metrics`, `/livez` and `/readyz`, and the heartbeat of the event loop."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from spillover.cloud.security.roles import METRICS_PAGE
 from spillover.cloud.serving.readiness import Readiness
+from spillover.common.log import get_logger
+from spillover.common.net.http import Admit, HttpServer
 from spillover.common.systemd import Notifier
 
 BEAT_S = 1.0
@@ -46,6 +52,34 @@ class Heartbeat:
 def status_of(readiness: Readiness) -> str:
     """One line for systemd: `ready`, or why it is not."""
     return "; ".join(readiness.reasons) or "ready"
+
+
+def open_pages(
+    address: str,
+    registry: CollectorRegistry,
+    readiness: Readiness,
+    heartbeat: Heartbeat,
+    context: Callable[[], ssl.SSLContext | None],
+    admit: Admit | None,
+) -> HttpServer:
+    """Serve Prometheus' page to whom `admit` lets see it, and the probes to everybody.
+
+    Open them before models are loaded, so that who probes can tell a server that loads from one that hangs.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    server = HttpServer(
+        address,
+        {METRICS_PAGE: make_wsgi_app(registry)},
+        key="metrics",
+        open_routes={"/livez": livez(heartbeat), "/readyz": readyz(readiness)},
+        context=context,
+        admit=admit,
+    )
+    server.start()
+    get_logger("server").info("loading", metrics=server.address)
+    return server
 
 
 def livez(heartbeat: Heartbeat) -> WSGIApplication:

@@ -25,6 +25,7 @@ FOLLOWED = frozenset(
 NEEDS_RESTART = frozenset(
     {
         "executor.workers",
+        "limits.body_timeout_s",
         "limits.handshake_timeout_s",
         "limits.max_connection_age_grace_s",
         "limits.max_connection_age_s",
@@ -34,7 +35,9 @@ NEEDS_RESTART = frozenset(
         "limits.max_streams",
         "limits.max_tensor_elements",
         "limits.max_unpacked_elements",
+        "limits.memory_bytes",
         "limits.min_ping_interval_s",
+        "limits.write_timeout_s",
         "listen",
         "log",
         "metrics",

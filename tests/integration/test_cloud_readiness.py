@@ -5,10 +5,11 @@ import asyncio
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from spillover.cloud.rpc.standard_services import HEALTH, list_messages
+from spillover.cloud.rpc.standard_services import HEALTH, described
 from spillover.cloud.server import SERVICES
 from spillover.common.errors import ConfigError
 from spillover.common.wire.pb import open_inference_pb2 as pb
@@ -111,7 +112,8 @@ def test_a_service_that_is_not_here_is_unknown(channel):
 
 def test_health_lists_every_service(channel, operator):
     """`List`, which the installed stubs do not know."""
-    request, response = list_messages()
+    method = described(()).FindServiceByName(HEALTH).methods_by_name["List"]
+    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
     ask = channel.unary_unary(
         f"/{HEALTH}/List",
         request_serializer=request.SerializeToString,
