@@ -202,7 +202,7 @@ class CloudConfig(Section, frozen=True):
     security: SecurityConfig = msgspec.field(default_factory=SecurityConfig)
     """Who may connect, who they are, and what they may do."""
     metrics: Address | None = "127.0.0.1:9464"
-    """`host:port` of the Prometheus endpoint; null: none."""
+    """`host:port` of the HTTP pages `/metrics` (Prometheus), `/livez` and `/readyz`; null: none."""
     stop_timeout_s: PositiveSeconds = 15.0
     """On stop, seconds until the process ends. Calls in flight have 80 % of it; what hangs is left behind."""
     log: LogConfig = LogConfig()

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
-from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
 from spillover.cloud.models.loader import OpenModel
@@ -26,11 +22,15 @@ from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.rpc.receiving import Receiver
 from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.standard_services import described, reflection_methods
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.reloading import changed_for_a_restart
 from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
@@ -49,6 +49,7 @@ from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
+from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 
@@ -56,14 +57,12 @@ SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
 )
 
-RELOADED = {"models", "session", "batching", "batching_of", "limits"}
-"""Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
-FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
-
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+LAST_RESORT_S = 1.0
+"""What the stop may take beyond its limit before the process is ended from outside of the event loop."""
 _MAX_METADATA_BYTES = 8192
 """Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
@@ -81,14 +80,20 @@ class Running:
     metrics: Metrics
     rate: RateLimiter
     config: CloudConfig
+    readiness: Readiness
+    loop: asyncio.AbstractEventLoop
+    """Where all of it runs."""
 
     async def reload(self, config: CloudConfig) -> None:
-        """Follow a changed configuration as far as a running server can, and log what needs a restart."""
-        fixed = [key for key in FIXED if getattr(config, key) != getattr(self.config, key)]
-        if fixed:
-            get_logger("server").warning("changed, but in force only after a restart", keys=fixed)
-        self.rate.follow(config.limits)
+        """Follow a changed configuration as far as a running server can, and log what needs a restart.
+
+        Raises:
+            ConfigError: the repository has none of the models that are asked for; nothing has changed.
+        """
         await self.registry.reload(config)
+        self.rate.follow(config.limits)
+        if keys := changed_for_a_restart(self.config, config):
+            get_logger("server").warning("changed, but in force only after a restart", keys=keys)
 
 
 class _StoppedEarlyError(Exception):
@@ -100,10 +105,11 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
     open_model: OpenModel | None = None,
+    notifier: Notifier = SILENT,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
 
-    Models are opened by `open_model`, else after a trial in a child process.
+    Models are opened by `open_model`, else after a trial in a child process. `notifier` tells systemd.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -111,8 +117,11 @@ async def serve(
     stopping = cache(lambda: StopBudget(config.stop_timeout_s))
     try:
         async with AsyncExitStack() as stack:
-            on_ready(await _start(config, stop, open_model, stack, stopping))
+            running = await _start(config, stop, open_model, stack, stopping, notifier)
+            on_ready(running)
+            notifier.ready(status_of(running.readiness))
             await stop.wait()
+            notifier.stopping("asked to stop", config.stop_timeout_s + LAST_RESORT_S)
     except _StoppedEarlyError:
         pass
     return stopping().left_behind
@@ -124,21 +133,30 @@ async def _start(
     open_model: OpenModel | None,
     stack: AsyncExitStack,
     stopping: Stopping,
+    notifier: Notifier,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
-    metrics = Metrics()
+    metrics, readiness, heartbeat = Metrics(), Readiness(), Heartbeat()
+    stack.push_async_callback(_ended, asyncio.ensure_future(heartbeat.run(readiness, notifier)))
     refusals = Refusals(asyncio.get_running_loop().call_later)
     stack.callback(refusals.close)
     calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
     security = Security(config, metrics, _from_threads(calls))
-    metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
+    metrics_address = None
+    if config.metrics:
+        admit = security.http_admission(config.metrics)
+        page = open_pages(
+            config.metrics, metrics.registry, readiness, heartbeat, security.http_context, admit
+        )
+        metrics_address = page.address
+        stack.callback(_close_page, page, stopping)
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
     trials = Trials()
     stack.callback(trials.stop)
     repository = Repository(config.models.repository_path)
-    registry = Registry(repository, config, metrics, loaders, open_model or trials.open)
+    registry = Registry(repository, config, metrics, loaders, readiness, open_model or trials.open)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
@@ -153,14 +171,16 @@ async def _start(
     metrics.watch_memory(room.used, room.charged_bytes)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
-    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
     wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
     wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
     server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
     address = await stack.enter_async_context(
-        _listening(server, config.listen, wrapper, security, draining, stopping)
+        _listening(server, config.listen, wrapper, security, draining, readiness, stopping)
     )
-    return Running(address, metrics_address, registry, metrics, rate, config)
+    return Running(
+        address, metrics_address, registry, metrics, rate, config, readiness, asyncio.get_running_loop()
+    )
 
 
 def _from_threads(calls: Calls) -> OnRefused:
@@ -201,27 +221,14 @@ async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, N
     await task
 
 
-@asynccontextmanager
-async def _metrics_page(
-    config: CloudConfig, metrics: Metrics, security: Security, stopping: Stopping
-) -> AsyncIterator[str | None]:
-    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
-    if not config.metrics:
-        yield None
-        return
-    page = HttpServer(
-        config.metrics,
-        {"/metrics": make_wsgi_app(metrics.registry)},
-        key="metrics",
-        context=security.http_context,
-        admit=security.admit_http if security.guards(config.metrics) else None,
-    )
-    page.start()
-    try:
-        yield page.address
-    finally:
-        if not page.stop(stopping().until(STOPPED)):
-            stopping().left_behind.append("the metrics page")
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _close_page(page: HttpServer, stopping: Stopping) -> None:
+    if not page.stop(stopping().until(STOPPED)):
+        stopping().left_behind.append("the metrics page")
 
 
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
@@ -240,16 +247,14 @@ async def _listening(
     wrapper: CallWrapper,
     security: Security,
     draining: asyncio.Event,
+    readiness: Readiness,
     stopping: Stopping,
 ) -> AsyncIterator[str]:
     log = get_logger("server")
-    healthy = Health()
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    described = ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
-    for file, servicer in ((health_pb2, healthy), (reflection_pb2, described)):
-        for service in file.DESCRIPTOR.services_by_name.values():
-            wrapper.serve(methods_of(service, servicer, of_library=True))
+    pool = described((pb.DESCRIPTOR, oip_pb.DESCRIPTOR))
+    healthy = Health(readiness, SERVICES, pool)
+    wrapper.serve(healthy.methods())
+    wrapper.serve(reflection_methods(pool, SERVICES))
     address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -257,6 +262,7 @@ async def _listening(
     finally:
         draining.set()
         budget = stopping()
+        readiness.drain()
         await healthy.stop()
         log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * DRAINED)
         dropped = await _drain(server, wrapper, budget)

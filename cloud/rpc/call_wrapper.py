@@ -27,7 +27,7 @@ from spillover.cloud.serving.memory import Kind, Lease
 from spillover.cloud.serving.room import CALL_BYTES, Room
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.errors import OverloadedError, SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.log import Throttled
 
 if TYPE_CHECKING:  # generic in the stubs alone
     GenericRpcHandler = grpc.GenericRpcHandler[Any, Any]
@@ -82,7 +82,7 @@ class CallWrapper(GenericRpcHandler):
         self._load_hint_until_s = 0.0
         self._on_end = on_end
         self._handlers: dict[str, Handler] = {}
-        self._log = get_logger("calls")
+        self._log = Throttled("calls")
 
     def serve(self, methods: Iterable[Method]) -> None:
         """Answer these methods too."""
@@ -251,7 +251,8 @@ class CallWrapper(GenericRpcHandler):
             call.status = INTERNAL
         if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
-            self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
+            cause, about = f"{call.method.name} {type(error).__name__}", {"exc_info": trace} if trace else {}
+            self._log.error("request failed", cause=cause, method=call.method.name, error=str(error), **about)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())

@@ -15,6 +15,7 @@ from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import Cause, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import is_loopback
+from spillover.common.net.http import Admit
 from spillover.common.net.tls import utc_now
 
 OnRefused = Callable[[Cause, str, str], None]
@@ -62,6 +63,10 @@ class Security:
     def http_context(self) -> ssl.SSLContext | None:
         """What the next connection to the metrics is secured with; None is in the clear."""
         return self._tls.http_context() if self._tls else None
+
+    def http_admission(self, address: str) -> Admit | None:
+        """Who checks the callers at `address` of the metrics; None: all may see them."""
+        return self.admit_http if self.guards(address) else None
 
     def admit_http(self, authorization: str, certificate_der: bytes | None) -> None:
         """Let a caller see the metrics, on any thread. Raises UnauthenticatedError or ForbiddenError."""

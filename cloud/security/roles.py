@@ -54,6 +54,7 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         OIP + "ModelConfig": Permission.INFER,
         OIP + "ModelInfer": Permission.INFER,
         OIP + "ModelStreamInfer": Permission.INFER,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Permission.INFER,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
         OIP + "ModelStatistics": Permission.METRICS,
         METRICS_PAGE: Permission.METRICS,
