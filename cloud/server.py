@@ -24,6 +24,7 @@ from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.decoding import Decoding
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
@@ -115,14 +116,17 @@ async def _start(
     metrics = Metrics()
     security = Security(config, metrics)
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
-    workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
+    threads = config.executor.workers or os.cpu_count() or 1
+    workers = Workers("decode", threads)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
+    decoding = Decoding(workers, threads, metrics.decode_waiting, metrics.decode_skipped)
+    stack.callback(decoding.stop)
     registry = Registry(Repository(config.models.repository_path), config, metrics, loaders, open_model)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, rate, metrics.repeated)
+    dataplane = Dataplane(registry, workers, decoding, rate, metrics.repeated)
     parser = MessageParser(config.limits, workers, metrics)
     wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
     server = grpc.aio.server(

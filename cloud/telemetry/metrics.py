@@ -38,6 +38,17 @@ class Metrics:
         self.loaded_models = Gauge(
             "spillover_loaded_models", "Versions of models in memory", registry=registry
         )
+        self.decode_waiting = Gauge(
+            "spillover_decode_waiting",
+            "Pictures and features that wait for their decoding",
+            registry=registry,
+        )
+        self.decode_skipped = Counter(
+            "spillover_decode_skipped",
+            "Decodings that never began, by reason: the call cancelled, its deadline passed, or displaced",
+            ["reason"],
+            registry=registry,
+        )
         self._answered: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._decode = _seconds("decode", "Seconds from payload to input tensor", registry)
         self._queue = _seconds("queue", "Seconds of waiting for the network", registry)
