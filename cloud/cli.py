@@ -16,6 +16,7 @@ import click
 from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
+from spillover.common.allocator import keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
@@ -84,6 +85,7 @@ def cloud(
     config = read()
     configure_logging(config.log.level.value, as_json=config.log.json)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_picture_memory()
     asyncio.run(_serve_until_signalled(config, read, ready_file))
 
 
@@ -96,8 +98,12 @@ def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
 async def _serve_until_signalled(
     config: CloudConfig, read: Callable[[], CloudConfig], ready_file: Path | None
 ) -> None:
-    from spillover.cloud.server import Running, serve  # so that --help does not load ONNX Runtime
+    # Here, so that --help loads neither.
+    import cv2
 
+    from spillover.cloud.server import Running, serve
+
+    cv2.setNumThreads(1)  # a decode thread is one thread, so that a device's share of them is what it may use
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     servers: list[Running] = []
