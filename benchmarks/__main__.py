@@ -17,6 +17,8 @@ from spillover.lab.processes import terminable
             "cloud.loop_lag:bench_loop_lag",
             "Lag of the server's event loop under hostile requests.",
         ),
+        "decode": ("decode.cli:bench_decode", "What a picture costs the server, and who waits for whom."),
+        "decode-accuracy": ("decode.cli:decode_accuracy", "Accuracy on scaled decodes beside exact ones."),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),

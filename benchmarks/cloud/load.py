@@ -56,13 +56,23 @@ def ask_once(address: str, spec: NetworkSpec) -> FloatArray:
 
 
 def write_body(spec: NetworkSpec, path: Path) -> None:
-    """The bytes that h2load sends: one gRPC message (no compression, 32-bit length, big-endian)."""
+    """The bytes that h2load sends: one gRPC message."""
     message = request_to_pb(TensorRequest(spec.name, {"INPUT0": spec.sample()})).SerializeToString()
-    path.write_bytes(struct.pack(">BI", 0, len(message)) + message)
+    path.write_bytes(framed(message))
+
+
+def framed(message: bytes) -> bytes:
+    """A message as gRPC sends it: no compression, 32-bit length, big-endian."""
+    return struct.pack(">BI", 0, len(message)) + message
 
 
 def burst(
-    address: str, body: Path, requests: int, concurrency: int, processes: Sequence[psutil.Process]
+    address: str,
+    body: Path,
+    requests: int,
+    concurrency: int,
+    processes: Sequence[psutil.Process],
+    method: str = _METHOD,
 ) -> Burst:
     """Send `requests` from `concurrency` connections, one at a time on each.
 
@@ -76,7 +86,7 @@ def burst(
         [
             find_h2load(), "-n", str(requests), "-c", str(concurrency), "-m", "1", "-d", str(body),
             f"--log-file={log}", "-H", "content-type: application/grpc", "-H", "te: trailers",
-            f"http://{address}{_METHOD}",
+            f"http://{address}{method}",
         ],
         capture_output=True, text=True, timeout=_LIMIT_S, check=True,
     )  # fmt: skip

@@ -1,0 +1,142 @@
+"""How long one device's pictures take while another floods the server with large or slow ones.
+
+As a program it is the flood: `python -m benchmarks.decode.fairness HOST:PORT NAME`.
+"""
+
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import cv2
+import grpc
+import numpy as np
+
+from benchmarks.decode.cost import INFER, request_of, server
+from benchmarks.decode.model import jpeg_of_bytes, textured, write_model
+from spillover.common.images import encode_jpeg
+from spillover.common.types import Image
+from spillover.lab.processes import bound
+from spillover.lab.terminal import Progress
+from tests.support.slow_jpeg import slow_jpeg
+
+Infer = Callable[..., bytes]
+"""Sends a message and waits for the answer."""
+
+_CALL_S = 120.0
+_PERIOD_S = 0.05
+_IN_FLIGHT = 24
+_SIDE = 4992
+
+
+def _progressive(image: Image) -> bytes:
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    if not done:
+        raise RuntimeError("OpenCV cannot encode a progressive JPEG")
+    return data.tobytes()
+
+
+FLOODS: Mapping[str, Callable[[], bytes]] = MappingProxyType(
+    {
+        "25 Mpx": lambda: encode_jpeg(textured(_SIDE, _SIDE), 90).data,
+        "25 Mpx, progressive": lambda: _progressive(textured(_SIDE, _SIDE)),
+        "25 Mpx, 100 scans": lambda: slow_jpeg(99),
+        "25 Mpx, 8000 scans": lambda: slow_jpeg(8000),
+    }
+)
+"""What the other device sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessRow:
+    """A good device's 640x480 pictures, 20 a second, in ms, and one flood picture alone on an idle server."""
+
+    flood: str
+    status: str
+    one_flood_ms: float
+    alone_p50_ms: float
+    alone_p99_ms: float
+    flooded_p50_ms: float
+    flooded_p99_ms: float
+
+    @property
+    def allowed_ms(self) -> float:
+        """Twice the p99 without a flood, and one picture of the flood."""
+        return 2 * self.alone_p99_ms + self.one_flood_ms
+
+
+def measure(workers: int, pictures: int, work: Path, progress: Progress) -> list[FairnessRow]:
+    """Each flood in turn, on a server with so many decode threads."""
+    write_model(work / "models")
+    good = request_of(jpeg_of_bytes(textured(640, 480), 12_000), "good")
+    with (
+        server("fair", work, Path.cwd(), executor={"workers": workers}) as contender,
+        grpc.insecure_channel(contender.address) as channel,
+    ):
+        infer = channel.unary_unary(INFER, bytes, bytes)
+        _latencies_ms(infer, good, pictures)
+        return [
+            _row(name, contender.address, infer, good, pictures)
+            for name in progress.track(list(FLOODS), "floods")
+        ]
+
+
+def _row(name: str, address: str, infer: Infer, good: bytes, pictures: int) -> FairnessRow:
+    alone = _latencies_ms(infer, good, pictures)
+    command = [sys.executable, "-m", "benchmarks.decode.fairness", address, name]
+    with subprocess.Popen(bound(command), stdout=subprocess.PIPE, text=True) as flood:
+        if flood.stdout is None:
+            raise RuntimeError("the flood has no pipe")
+        status, one_ms = flood.stdout.readline().split()
+        flood.stdout.readline()
+        flooded = _latencies_ms(infer, good, pictures)
+        flood.terminate()
+    return FairnessRow(name, status, float(one_ms), *_p50_p99(alone), *_p50_p99(flooded))
+
+
+def main(address: str, name: str) -> None:
+    """Be the flood, for ever: say the status of one picture and how long it takes, then that it has begun."""
+    message = request_of(FLOODS[name](), "flood")
+    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+        infer = channel.unary_unary(INFER, bytes, bytes)
+        one_ms, status = min(_timed(infer, message) for _ in range(3))
+        print(status, one_ms, flush=True)  # noqa: T201 - its answer
+        flood = [infer.future(message, timeout=_CALL_S) for _ in range(_IN_FLIGHT)]
+        print("begun", flush=True)  # noqa: T201 - its answer
+        for number in itertools.cycle(range(_IN_FLIGHT)):
+            flood[number].code()  # waits for the end
+            flood[number] = infer.future(message, timeout=_CALL_S)
+
+
+def _latencies_ms(infer: Infer, message: bytes, count: int) -> list[float]:
+    """One call at a time, begun every `_PERIOD_S` or as soon as the one before has its answer."""
+    latencies = []
+    for _ in range(count):
+        begun_s = time.perf_counter()
+        infer(message, timeout=_CALL_S)
+        latencies.append((time.perf_counter() - begun_s) * 1e3)
+        time.sleep(max(0.0, begun_s + _PERIOD_S - time.perf_counter()))
+    return latencies
+
+
+def _timed(infer: Infer, message: bytes) -> tuple[float, str]:
+    begun_s = time.perf_counter()
+    try:
+        infer(message, timeout=_CALL_S)
+        status = grpc.StatusCode.OK
+    except grpc.RpcError as error:
+        status = error.code()
+    return (time.perf_counter() - begun_s) * 1e3, status.name
+
+
+def _p50_p99(latencies_ms: list[float]) -> tuple[float, float]:
+    return statistics.median(latencies_ms), float(np.percentile(latencies_ms, 99))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
