@@ -73,8 +73,11 @@ def burst(
     concurrency: int,
     processes: Sequence[psutil.Process],
     method: str = _METHOD,
+    least_bytes: int = 0,
 ) -> Burst:
     """Send `requests` from `concurrency` connections, one at a time on each.
+
+    Answers must all have the same length or, if it is given, `least_bytes` on average.
 
     Raises:
         LoadError: a request failed, or not all answers had the length of a successful one.
@@ -90,27 +93,28 @@ def burst(
         ],
         capture_output=True, text=True, timeout=_LIMIT_S, check=True,
     )  # fmt: skip
-    return read_burst(done.stdout, log, requests, _cpu_s(processes) - cpu_before)
+    return read_burst(done.stdout, log, requests, _cpu_s(processes) - cpu_before, least_bytes)
 
 
-def read_burst(output: str, log: Path, requests: int, cpu_s: float) -> Burst:
+def read_burst(output: str, log: Path, requests: int, cpu_s: float, least_bytes: int = 0) -> Burst:
     """What h2load printed, and its log of one line a request: start, HTTP status, microseconds.
 
     Raises:
         LoadError: as `burst`, or h2load printed something else.
     """
-    _check(output, requests)
+    _check(output, requests, least_bytes)
     rate = float(_find(r"finished in .*?, ([\d.]+) req/s", output))
     latency_ms = np.loadtxt(log, usecols=2, ndmin=1) / 1e3
     p50, p99 = np.percentile(latency_ms, [50, 99])
     return Burst(rate, float(p50), float(p99), cpu_s * 1e3 / requests)
 
 
-def _check(output: str, requests: int) -> None:
+def _check(output: str, requests: int, least_bytes: int) -> None:
     """h2load calls any HTTP 200 a success; a gRPC error is one without a body, so the bytes are counted."""
     succeeded = int(_find(r"(\d+) succeeded", output))
     data = int(_find(r"\((\d+)\) data", output))
-    if succeeded != requests or data == 0 or data % requests:
+    complete = data >= least_bytes * requests if least_bytes else data and not data % requests
+    if succeeded != requests or not complete:
         raise LoadError(
             f"of {requests} requests {succeeded} succeeded, with {data} bytes of answers:\n{output}"
         )

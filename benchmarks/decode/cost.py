@@ -22,6 +22,8 @@ from spillover.common.errors import SpilloverError
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.lab.terminal import Progress
 
+LEAST_BYTES = 60
+"""Of an answer; its times take a byte more or less."""
 INFER = "/spillover.v1.Spillover/Infer"
 SIZES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"640x480": (640, 480, 12_000), "1280x720": (1280, 720, 20_000)}
@@ -63,12 +65,14 @@ def measure(
             servers.append(stack.enter_context(server("old", work, checkout(old, work / "old"))))
         for body in bodies.values():
             for one in servers:
-                burst(one.address, body, _WARM_UP, 4, one.processes(), INFER)
+                burst(one.address, body, _WARM_UP, 4, one.processes(), INFER, LEAST_BYTES)
         cells = [(name, c) for name in bodies for c in concurrencies]
         for _ in progress.track(range(rounds), "rounds"):
             for name, concurrency in cells:
                 for one in servers:
-                    done = burst(one.address, bodies[name], requests, concurrency, one.processes(), INFER)
+                    done = burst(
+                        one.address, bodies[name], requests, concurrency, one.processes(), INFER, LEAST_BYTES
+                    )
                     times[one.name, name, concurrency].append(done.cpu_ms)
                 servers.reverse()
     return [

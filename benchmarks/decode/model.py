@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from spillover.common.images import encode_jpeg
 from spillover.common.model.manifest import (
+    MANIFEST_FILE,
     MODEL_FILE,
     Input,
     Interpolation,
@@ -17,7 +19,6 @@ from spillover.common.model.manifest import (
     Output,
     Resize,
     file_sha256,
-    write_manifest,
 )
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Image
@@ -60,7 +61,9 @@ def write_model(repository: Path) -> None:
         ),
         output=Output(decoder="logits"),
     )
-    write_manifest(folder, manifest)
+    document = msgspec.to_builtins(manifest)
+    del document["decode"]  # an older commit does not know it, and it is the default
+    (folder / MANIFEST_FILE).write_bytes(msgspec.yaml.encode(document))
 
 
 def textured(width: int, height: int) -> Image:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,14 +27,21 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Decoding:
-    """One decoding, from its arrival on."""
+    """One decoding, from its arrival on. `result` belongs to `loop`."""
 
     holder: str
     cost: int
     expires_s: float
     what: str
     work: Callable[["_Decoding"], Any]
-    result: Future[Any] = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop
+    result: "asyncio.Future[Any]"
+    given_up: bool = False
+
+    def settle(self, how: Callable[[], object]) -> None:
+        """Have the loop settle the result, unless it is settled; from any thread."""
+        if not self.loop.is_closed():  # else the server has ended, and left this behind
+            self.loop.call_soon_threadsafe(lambda: None if self.result.done() else how())
 
 
 class Decoding:
@@ -72,15 +79,18 @@ class Decoding:
             InvalidInputError: what the decoding costs cannot be told, or is too much.
         """
         holder = call.device
-        job = _Decoding(holder, undecoded.cost, call.expires_s, what, partial(self._decode, undecoded, work))
+        loop = asyncio.get_running_loop()
+        decode = partial(self._decode, undecoded, work)
+        job = _Decoding(holder, undecoded.cost, call.expires_s, what, decode, loop, loop.create_future())
         with self._lock:
             if self._stopping:
                 raise asyncio.CancelledError
             self._queue.add(job)
             self._start()
         try:
-            result: T = await asyncio.wrap_future(job.result)
+            result: T = await job.result
         except asyncio.CancelledError:
+            job.given_up = True
             with self._lock:
                 self._queue.cancel(job)
             raise
@@ -104,7 +114,7 @@ class Decoding:
 
     def _decode(self, undecoded: Undecoded, work: Callable[[], T], job: _Decoding) -> T | None:
         """On a thread."""
-        if not job.result.set_running_or_notify_cancel():
+        if job.given_up:
             self._skipped.labels(Skip.CANCELLED.value).inc()
             return None
         if extra := undecoded.measure() - job.cost:
@@ -115,12 +125,11 @@ class Decoding:
     def _done(self, job: _Decoding, ended: Future[Any]) -> None:
         """On the thread that ran it, or on the event loop when the stop has cancelled it."""
         if ended.cancelled():
-            job.result.cancel()
-        elif job.result.running():
-            if error := ended.exception():
-                job.result.set_exception(error)
-            else:
-                job.result.set_result(ended.result())
+            job.settle(job.result.cancel)
+        elif error := ended.exception():
+            job.settle(partial(job.result.set_exception, error))
+        else:
+            job.settle(partial(job.result.set_result, ended.result()))
         with self._lock:
             self._queue.done(job)
             self._start()
@@ -128,9 +137,9 @@ class Decoding:
     def _on_skip(self, job: _Decoding, reason: Skip) -> None:
         self._skipped.labels(reason.value).inc()
         if reason is Skip.CANCELLED:
-            job.result.cancel()
-        elif job.result.set_running_or_notify_cancel():
-            job.result.set_exception(_error_of(reason))
+            job.settle(job.result.cancel)
+        else:
+            job.settle(partial(job.result.set_exception, _error_of(reason)))
 
 
 def _error_of(reason: Skip) -> SpilloverError:

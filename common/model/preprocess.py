@@ -163,13 +163,16 @@ def _bicubic_kernel(shrink: float) -> FloatArray:
 
 def _to_tensor(placed: Image, spec: Input) -> FloatArray:
     """Reorder and normalise in one pass each; `(x - mean) / std` as `x * gain + bias`."""
-    pixels = cv2.cvtColor(placed, cv2.COLOR_BGR2RGB) if spec.colour is Colour.RGB else placed
     gain = 1.0 / np.asarray(spec.std, np.float32)
     bias = -np.asarray(spec.mean, np.float32) * gain
     if spec.layout is Layout.NHWC:
+        pixels = cv2.cvtColor(placed, cv2.COLOR_BGR2RGB) if spec.colour is Colour.RGB else placed
         return np.ascontiguousarray(pixels * gain + bias, np.float32)
     tensor = np.empty((3, spec.height, spec.width), np.float32)
-    for channel in range(3):
-        np.multiply(pixels[:, :, channel], gain[channel], out=tensor[channel], casting="unsafe")
-        tensor[channel] += bias[channel]
+    planes = cv2.split(placed)
+    for channel, plane in enumerate(reversed(planes) if spec.colour is Colour.RGB else planes):
+        # Half the time of NumPy's two passes: bytes are widened, scaled and shifted in one.
+        cv2.addWeighted(
+            plane, float(gain[channel]), plane, 0.0, float(bias[channel]), tensor[channel], cv2.CV_32F
+        )
     return tensor
