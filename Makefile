@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-decode bench-lag loadtest bench-gpu oip-peers chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -89,6 +89,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
+
+bench-decode: $(STAMP) ## what a picture costs the server, and who waits while a device floods it (needs h2load)
+	$(BIN)/python -m benchmarks decode $(if $(AGAINST),--against $(AGAINST))
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
