@@ -16,6 +16,7 @@ import click
 from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
+from spillover.cloud.security.audit import SIGHUP, audit
 from spillover.common.allocator import keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
@@ -70,9 +71,19 @@ _LAST_RESORT_S = 1.0
     type=click.Path(path_type=Path),
     help="Write the bound address (host:port) here once the server answers; removed when it stops.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Start nothing: tell all mistakes in the configuration, its files and models, and what follows.",
+)
 @click.pass_context
 def cloud(
-    context: click.Context, config_path: Path | None, models: tuple[str, ...], ready_file: Path | None
+    context: click.Context,
+    config_path: Path | None,
+    models: tuple[str, ...],
+    ready_file: Path | None,
+    *,
+    check: bool,
 ) -> None:
     """Serve the full-precision models of a folder over gRPC.
 
@@ -81,6 +92,11 @@ def cloud(
     """
     if context.invoked_subcommand:
         return
+    if check:
+        from spillover.cloud.check import check_all
+
+        configure_logging("warning")
+        sys.exit(check_all(config_path, models, click.echo))
     read = partial(_read_config, config_path, models)
     config = read()
     configure_logging(config.log.level.value, as_json=config.log.json)
@@ -103,7 +119,7 @@ async def _serve_until_signalled(
 
     from spillover.cloud.server import Running, serve
 
-    cv2.setNumThreads(1)  # a decode thread is one thread, so that a device's share of them is what it may use
+    cv2.setNumThreads(1)  # a decode thread is one thread, so that a caller's share of them is what it may use
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     servers: list[Running] = []
@@ -174,5 +190,7 @@ async def _reload(server: "Running", read: Callable[[], CloudConfig]) -> None:
         await server.reload(read())
     except SpilloverError as error:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
+        audit("reload failed", SIGHUP, because=str(error))
     else:
         log.info("reloaded")
+        audit("reload", SIGHUP)

@@ -30,6 +30,8 @@ class ModelsConfig(Section, frozen=True):
     """Which model answers requests that name none; empty: the first of `load`, or the only one."""
     tails: bool = True
     """Also load the tails of split models. Without them, features are refused and devices send pictures."""
+    load_timeout_s: PositiveSeconds = 60.0
+    """How long a version may take to load and to run once, in a process of its own; else it is refused."""
 
     @property
     def repository_path(self) -> Path:
@@ -60,8 +62,14 @@ class ExecutorConfig(Section, frozen=True):
 
 
 class LimitsConfig(Section, frozen=True):
-    """What one request, one device and one connection may use."""
+    """What one request, one device, one connection and all of them together may use."""
 
+    memory_bytes: NonNegativeInt = 0
+    """Bytes of all calls in flight: messages being received, in work, and answers that are not yet read.
+
+    One caller may have a quarter of it, all callers without an identity half. 0: a quarter of what the
+    machine, or the control group, has.
+    """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""
     max_pixels: PositiveInt = 25_000_000
@@ -76,12 +84,20 @@ class LimitsConfig(Section, frozen=True):
     """Requests that a device may send at once after a pause."""
     max_connections: PositiveInt = 1024
     """Connections at the same time."""
-    max_streams: PositiveInt = 128
-    """Calls of one connection at the same time; the client waits with the next one."""
+    max_streams: PositiveInt = 32
+    """Calls of one connection at the same time; the client waits with the next one.
+
+    Fewer where half of `memory_bytes` does not hold 80 KiB for each call of all `max_connections`, and then
+    fewer connections too; the log says so.
+    """
     max_stream_requests: PositiveInt = 32
     """Requests of one stream in work at the same time; the stream is not read while there are as many."""
     handshake_timeout_s: PositiveSeconds = 10.0
     """A connection that has not finished its handshake by then is closed."""
+    body_timeout_s: PositiveSeconds = 15.0
+    """How long a call may wait for memory, and then how long its message may take to arrive."""
+    write_timeout_s: PositiveSeconds = 30.0
+    """A call whose answer has not been read by then is cut off."""
     max_connection_age_s: PositiveSeconds = 3600.0
     """A connection of this age is asked to end; the client reconnects, with its newest certificate."""
     max_connection_age_grace_s: PositiveSeconds = 60.0
@@ -164,6 +180,10 @@ class LogConfig(Section, frozen=True):
     """The least serious entries that are written."""
     json: bool = False
     """Write each entry as one JSON object, for machines."""
+    access: bool = False
+    """Also write a JSON line for each call: who, from where, method, status, seconds, bytes.
+
+    It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 
 
 class CloudConfig(Section, frozen=True):

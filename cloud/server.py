@@ -4,28 +4,36 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
-from spillover.cloud.models.loader import OpenModel, open_entry
+from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
+from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
-from spillover.cloud.rpc.parsing import MessageParser
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.rpc.receiving import Receiver
+from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.decoding import Decoding
+from spillover.cloud.serving.memory import Kind
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -36,15 +44,15 @@ from spillover.cloud.serving.stopping import (
     finished_by,
 )
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError
+from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
-from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
@@ -59,6 +67,8 @@ _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+_MAX_METADATA_BYTES = 8192
+"""Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -92,9 +102,11 @@ async def serve(
     config: CloudConfig,
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
-    open_model: OpenModel = open_entry,
+    open_model: OpenModel | None = None,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
+
+    Models are opened by `open_model`, else after a trial in a child process.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -110,37 +122,81 @@ async def serve(
 
 
 async def _start(
-    config: CloudConfig, stop: asyncio.Event, open_model: OpenModel, stack: AsyncExitStack, stopping: Stopping
+    config: CloudConfig,
+    stop: asyncio.Event,
+    open_model: OpenModel | None,
+    stack: AsyncExitStack,
+    stopping: Stopping,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
-    security = Security(config, metrics)
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, _from_threads(calls))
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     threads = config.executor.workers or os.cpu_count() or 1
     workers = Workers("decode", threads)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
-    decoding = Decoding(workers, threads, metrics.decode_waiting, metrics.decode_skipped)
+    decoding = Decoding(workers, threads, metrics)
     stack.callback(decoding.stop)
-    registry = Registry(Repository(config.models.repository_path), config, metrics, loaders, open_model)
+    trials = Trials()
+    stack.callback(trials.stop)
+    repository = Repository(config.models.repository_path)
+    registry = Registry(repository, config, metrics, loaders, open_model or trials.open)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, decoding, rate, metrics.repeated)
-    parser = MessageParser(config.limits, workers, metrics)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
-    server = grpc.aio.server(
-        interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
+    dataplane = Dataplane(registry, workers, decoding, metrics.repeated)
+    room = _room(config.limits)
+    memory = room.memory()
+    receiver = Receiver(
+        memory, room.open_memory(), Parser(config.limits, workers), rate, config.limits.body_timeout_s
     )
+    writes = Writes(config.limits.write_timeout_s)
+    stack.callback(writes.stop)
+    wrapper = CallWrapper(security.gate, receiver, memory, writes, lambda: dataplane.load, calls.finished)
+    metrics.in_flight.set_function(lambda: wrapper.in_flight)
+    metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
+    metrics.watch_memory(lambda: {kind.value: memory.used_for(kind) for kind in Kind}, memory.total)
     draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
-    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining), server
-    )
+    own = SpilloverServicer(dataplane, workers)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
+    wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
+    wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
+    server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
     return Running(address, metrics_address, registry, metrics, rate, config)
+
+
+def _from_threads(calls: Calls) -> OnRefused:
+    """Tells `calls` of what was refused on other threads, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def refused(cause: Cause, method: str, because: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(calls.refused, cause, NOBODY, method, because)
+
+    return refused
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
@@ -199,8 +255,10 @@ async def _listening(
     healthy = Health()
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    described = ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    for file, servicer in ((health_pb2, healthy), (reflection_pb2, described)):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            wrapper.serve(methods_of(service, servicer, of_library=True))
     address = _bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -249,14 +307,30 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+def _room(limits: LimitsConfig) -> Room:
+    room = room_for(limits, machine_bytes())
+    if (room.connections, room.streams) != (limits.max_connections, limits.max_streams):
+        get_logger("server").warning(
+            "fewer calls at the same time than the limits say, so that memory_bytes holds",
+            memory_bytes=room.memory_bytes,
+            max_connections=room.connections,
+            max_streams=room.streams,
+        )
+    return room
+
+
+def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
     """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
-        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.max_allowed_incoming_connections", room.connections),
+        ("grpc.max_concurrent_streams", room.streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
+        # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
+        ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -266,6 +340,12 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
+        # Counts calls that the client has left or has the answer of, while Python cleans up behind them; so a
+        # client that keeps to `max_streams` would be refused. Calls that wait are bounded below.
+        ("grpc.http.overload_protection", 0),
+        # What comes of a message before it is asked for; the probe would let it grow to megabytes.
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
         ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),

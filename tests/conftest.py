@@ -17,15 +17,20 @@ settings.load_profile("no-clock")
 
 NEEDS = {
     "git": "a git checkout",
+    "h2load": "h2load (Debian's nghttp2-client)",
     "kernel-links": "network namespaces and traffic control (root, iproute2)",
     "models": "the packages of the extra `models`",
     "mqtt": "mosquitto and paho-mqtt",
     "no-cuda": "a machine without CUDA",
     "oip-peers": "Triton and MLServer (`make oip-peers`)",
     "perf-analyzer": "perf_analyzer",
+    "promtool": "promtool (Debian's package prometheus)",
     "rtsp": "GStreamer's RTSP server and its Python bindings",
+    "sandbox": "mount namespaces (root, util-linux)",
     "shared": "real models and labelled pictures (SPILLOVER_SHARED)",
     "small-disk": "the right to mount a small disk",
+    "strace": "strace",
+    "systemd": "systemd's manager and tools",
 }
 """What the marker `needs` may name."""
 _BY_FIXTURE = {

@@ -7,64 +7,43 @@ import click
 
 from spillover.lab.params import EXISTING, MODEL, threads_option
 
-GOALS = {("640x480", 1): 0.86, ("640x480", 16): 0.92, ("1280x720", 1): 0.5, ("1280x720", 16): 0.5}
-"""Cost as a share of commit 490090c's, which decoded all of every picture."""
-
 
 @click.command("decode")
-@click.option("--against", metavar="COMMIT", help="Also measure the server of this commit, in turns.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each.")
-@click.option("--requests", type=click.IntRange(min=10), default=200, show_default=True, help="Of a turn.")
 @click.option(
-    "--pictures", type=click.IntRange(min=10), default=200, show_default=True, help="Of the device."
+    "--pictures", type=click.IntRange(min=10), default=100, show_default=True, help="Of the good caller."
 )
-@click.option("--cost/--no-cost", default=True, help="Measure what a picture costs.")
-@click.option("--fairness/--no-fairness", default=True, help="Measure who waits for whom.")
-def bench_decode(
-    against: str | None, rounds: int, requests: int, pictures: int, *, cost: bool, fairness: bool
-) -> None:
-    """What a picture costs the server, and how long one device's pictures take while another floods it.
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="Decode threads of the server; may be repeated.",
+)
+def bench_decode(pictures: int, workers: tuple[int, ...]) -> None:
+    """How long one caller's pictures take while another floods the server with large or slow ones.
 
-    Needs h2load (Debian's nghttp2-client). Cost is processor time of the whole server for one request, with a
-    network that costs next to nothing; the goals are shares of what commit 490090c needed. The flood keeps 24
-    pictures of 25 million pixels in flight; the good device sends 20 of 640x480 a second.
+    The flood, a process of its own, keeps 24 pictures of 25 million pixels in flight; the good caller sends
+    up to 20 of 640x480 a second. With a single decode thread each of these waits for one of the flood, with
+    more for none. What a picture costs the server is among the jobs of `python -m benchmarks against`.
     """
+    from benchmarks.decode.fairness import measure
     from spillover.lab.terminal import Bar
 
-    if cost:
-        _print_cost(against, rounds, requests)
-    for workers in (1, 2) if fairness else ():
-        from benchmarks.decode import fairness as fair
-
+    for count in workers:
         with tempfile.TemporaryDirectory(prefix="bench-decode-") as folder:
-            rows = fair.measure(workers, pictures, Path(folder), Bar())
+            rows = measure(count, pictures, Path(folder), Bar())
         click.echo(
-            f"{f'decode threads: {workers}':<39}{'p50':>7}{'p99':>9}{'flooded p50':>13}{'p99':>9}"
+            f"{f'decode threads: {count}':<41}{'p50':>7}{'p99':>9}{'flooded p50':>13}{'p99':>9}"
             f"{'one flood':>11}  ms"
         )
         for row in rows:
             met = "met   " if row.flooded_p99_ms <= row.allowed_ms else "MISSED"
             click.echo(
-                f"{row.flood:<22}{row.status:<17}{row.alone_p50_ms:>7.1f}{row.alone_p99_ms:>9.1f}"
+                f"{row.flood:<22}{row.status:<19}{row.alone_p50_ms:>7.1f}{row.alone_p99_ms:>9.1f}"
                 f"{row.flooded_p50_ms:>13.1f}{row.flooded_p99_ms:>9.1f}{row.one_flood_ms:>11.1f}"
                 f"  {met} p99 <= 2 x p99 alone + one picture of the flood: {row.allowed_ms:.1f}"
             )
-
-
-def _print_cost(against: str | None, rounds: int, requests: int) -> None:
-    from benchmarks.decode.cost import measure
-    from spillover.lab.terminal import Bar
-
-    with tempfile.TemporaryDirectory(prefix="bench-decode-") as folder:
-        cells = measure(against, (1, 16), rounds, requests, Path(folder), Bar())
-    click.echo(f"{'':<12}{'C':>4}{against or '-':>12}{'here':>9}  CPU ms a request")
-    for cell in cells:
-        old, judged = "-", ""
-        if cell.old_ms is not None:
-            goal, share = GOALS[cell.size, cell.concurrency], cell.new_ms / cell.old_ms
-            old, met = f"{cell.old_ms:.2f}", "met   " if share <= goal else "MISSED"
-            judged = f"  {met} share <= {goal:.2f}: {share:.2f}"
-        click.echo(f"{cell.size:<12}{cell.concurrency:>4}{old:>12}{cell.new_ms:>9.2f}{judged}")
 
 
 @click.command("decode-accuracy")

@@ -1,24 +1,26 @@
-"""How long one device's pictures take while another floods the server with large or slow ones.
+"""How long one caller's pictures take while another floods the server with large or slow ones.
 
 As a program it is the flood: `python -m benchmarks.decode.fairness HOST:PORT NAME`.
 """
 
+import contextlib
 import itertools
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import cv2
 import grpc
+import msgspec
 import numpy as np
 
-from benchmarks.decode.cost import INFER, request_of, server
-from benchmarks.decode.model import jpeg_of_bytes, textured, write_model
+from benchmarks.cloud.contenders import Contender, free_port, served
+from benchmarks.decode.model import INFER, jpeg_of_bytes, request_of, textured, write_model
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Image
 from spillover.lab.processes import bound
@@ -77,9 +79,9 @@ class FairnessRow:
 def measure(workers: int, pictures: int, work: Path, progress: Progress) -> list[FairnessRow]:
     """Each flood in turn, on a server with so many decode threads."""
     write_model(work / "models")
-    good = request_of(jpeg_of_bytes(textured(640, 480), 12_000), "good")
+    good = request_of(jpeg_of_bytes(textured(640, 480), 12_000))
     with (
-        server("fair", work, Path.cwd(), executor={"workers": workers}) as contender,
+        _server(work, workers) as contender,
         grpc.insecure_channel(contender.address) as channel,
     ):
         infer = channel.unary_unary(INFER, bytes, bytes)
@@ -88,6 +90,24 @@ def measure(workers: int, pictures: int, work: Path, progress: Progress) -> list
             _row(name, contender.address, infer, good, pictures)
             for name in progress.track(list(FLOODS), "floods")
         ]
+
+
+@contextlib.contextmanager
+def _server(work: Path, workers: int) -> Iterator[Contender]:
+    address = f"127.0.0.1:{free_port()}"
+    config = {
+        "listen": address,
+        "metrics": None,
+        "models": {"repository": str(work / "models")},
+        "session": {"threads": 1},
+        "executor": {"workers": workers},
+        "log": {"level": "error"},
+    }
+    path = work / "cloud.yaml"
+    path.write_bytes(msgspec.yaml.encode(config))
+    command = [sys.executable, "-m", "spillover.common.cli", "cloud", "-c", str(path)]
+    with served("spillover", command, address, work, {"PYTHONPATH": str(Path.cwd())}) as contender:
+        yield contender
 
 
 def _row(name: str, address: str, infer: Infer, good: bytes, pictures: int) -> FairnessRow:
@@ -107,7 +127,7 @@ def _row(name: str, address: str, infer: Infer, good: bytes, pictures: int) -> F
 
 def main(address: str, name: str) -> None:
     """Be the flood, for ever: print the status of one picture, then that of each answer."""
-    message = request_of(FLOODS[name](), "flood")
+    message = request_of(FLOODS[name]())
     with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
         infer = channel.unary_unary(INFER, bytes, bytes)
         flood = [infer.future(message, timeout=_CALL_S) for _ in range(_IN_FLIGHT)]

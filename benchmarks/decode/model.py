@@ -22,8 +22,10 @@ from spillover.common.model.manifest import (
 )
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Image
+from spillover.common.wire.pb import spillover_pb2 as pb
 
 MODEL = "pictures"
+INFER = "/spillover.v1.Spillover/Infer"
 _SIDE, _CLASSES, _SEED = 260, 1000, 20240607
 
 
@@ -80,3 +82,10 @@ def jpeg_of_bytes(image: Image, wanted: int) -> bytes:
     """The JPEG of highest quality that has at most `wanted` bytes; else that of quality 5."""
     fits: Callable[[int], bool] = lambda quality: len(encode_jpeg(image, quality).data) <= wanted  # noqa: E731
     return encode_jpeg(image, next(filter(fits, range(95, 5, -5)), 5)).data
+
+
+def request_of(jpeg: bytes) -> bytes:
+    """A request for five classes."""
+    image = pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg)
+    request = pb.InferRequest(frame_id="f", model=pb.ModelRef(name=MODEL), image=image, max_classes=5)
+    return request.SerializeToString()

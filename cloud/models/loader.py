@@ -27,6 +27,8 @@ class LoadSpec:
     tails: bool
     files: tuple[tuple[int, int], ...]
     """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml."""
+    load_timeout_s: float = field(compare=False)
+    """How long loading may take: no part of what is loaded."""
 
 
 def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
@@ -36,10 +38,13 @@ def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
     try:
         stats = [path.stat() for path in paths]
     except OSError as error:
-        raise ModelError(f"{entry.path}: {error}") from error
+        raise ModelError(f"{entry.model_id}: {error.strerror or error}") from error
     batching = config.batching_of.get(entry.model_id.name, config.batching)
     files = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    return LoadSpec(config.session, batching, config.limits.max_pixels, config.models.tails, files)
+    models = config.models
+    return LoadSpec(
+        config.session, batching, config.limits.max_pixels, models.tails, files, models.load_timeout_s
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,19 @@ def open_entry(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     """Open and warm a version on this machine; one without a manifest has no vision part.
 
     Raises:
-        ModelError: it is broken, or is not what its folders say.
+        ModelError: it is broken, or is not what its folders say; paths in it begin at the model's name.
     """
+    try:
+        entry.check_links()
+        return _open(entry, load_spec)
+    except ModelError as error:
+        raise ModelError(entry.hide_root(str(error))) from error
+
+
+def _open(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     session, rows = load_spec.session, load_spec.batching.max_batch_size
     if not entry.has_manifest:
-        executor = LocalExecutor(entry.model_id, open_runtime(entry.path / MODEL_FILE, session))
+        executor = LocalExecutor(entry.model_id, open_runtime(entry.network_path, session))
         executor.warm_up(session.warm_up_runs, rows)
         return OpenedModel(executor)
     folder = open_model_folder(entry.path)

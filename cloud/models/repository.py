@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillover.common.errors import NotFoundError
+from spillover.common.errors import ModelError, NotFoundError
 from spillover.common.model.locate import model_versions
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.common.types import ModelId
@@ -23,9 +23,45 @@ class Entry:
     path: Path
 
     @property
+    def root(self) -> Path:
+        """The repository's folder."""
+        return self.path.parents[1]
+
+    @property
+    def network_path(self) -> Path:
+        """Its network's file."""
+        return self.path / MODEL_FILE
+
+    @property
     def has_manifest(self) -> bool:
         """Whether it is a vision model; without a manifest it is tensors in, tensors out."""
-        return (self.path / MANIFEST_FILE).is_file()
+        return (self.path / MANIFEST_FILE).exists()
+
+    def files(self) -> list[Path]:
+        """Its files and folders, to the depth of a split network's parts."""
+        return [*self.path.glob("*"), *self.path.glob("*/*")]
+
+    def check_links(self) -> None:
+        """Refuse links out of the repository, to files that nobody put there to be served.
+
+        Links inside it are followed: `current` may lead to a version.
+
+        Raises:
+            ModelError: a file or folder of this version is such a link.
+        """
+        root = self.root.resolve()
+        for path in (self.path, *self.files()):
+            if not path.resolve().is_relative_to(root):
+                raise ModelError(
+                    f"{path}: leads out of the repository; copy the file, "
+                    "or let models.repository name a folder that holds both"
+                )
+
+    def hide_root(self, text: str) -> str:
+        """`text` with paths that begin at the model's name: callers need not know this machine's folders."""
+        for root in (self.root, self.root.resolve()):
+            text = text.replace(f"{root}/", "")
+        return text
 
 
 class Repository:
@@ -52,12 +88,12 @@ class Repository:
         """The entry for `name`, its newest version when none is said.
 
         Raises:
-            NotFoundError: there is no such model or version; the text names the folder.
+            NotFoundError: there is no such model or version; the text names those that there are.
         """
         versions = self.versions(name)
         if not versions:
             raise NotFoundError(
-                f"no model {name!r} in {self.root}; it has {', '.join(self.names()) or 'none'}"
+                f"no model {name!r} in the repository; it has {', '.join(self.names()) or 'none'}"
             )
         chosen = version or versions[-1]
         if chosen not in versions:

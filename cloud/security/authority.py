@@ -1,7 +1,7 @@
 """A private certificate authority in a folder: what it has issued, and what it has revoked.
 
     ca.crt      what the other side is given to check certificates with
-    ca.key      the one secret of the folder; with it any identity can be forged
+    ca.key      the one secret of the folder; with it any identity can be forged. Encrypted on request
     crl.pem     the revocation list (RFC 5280)
     issued/     a copy of every certificate, by serial number
 
@@ -12,24 +12,32 @@ clock, such as a Raspberry Pi, boots with a date in the past and would refuse a 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from spillover.cloud.security import builders
-from spillover.cloud.security.builders import Subject
+from spillover.cloud.security.builders import AskPassphrase, Subject, no_passphrase
 from spillover.cloud.security.files import locked, make_folder, write_private, write_public
 from spillover.common.errors import ConfigError, NotFoundError
 from spillover.common.net.reload import read_file
-from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
+from spillover.common.net.tls import load_certificates, utc_now
 
 CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
 CA_DAYS = 3650
 CRL_DAYS = 3650
 """A list is replaced when something is revoked, not by the calendar, so it stays valid as long as the CA."""
 BACKDATED = timedelta(days=365)
+MIN_PASSPHRASE = 16
+"""Characters. PKCS #8 as `cryptography` writes it slows guessing down little (PBKDF2, 2048 rounds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +60,38 @@ class Issued:
 
 
 class Authority:
-    """The certificate authority of one folder.
+    """The certificate authority of one folder. What it has issued can be read without its key.
 
     Raises:
         ConfigError: the folder has no authority, or its files are damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: AskPassphrase = no_passphrase) -> None:
         self.folder = folder
+        self._passphrase = passphrase
         if not (folder / CA_KEY).exists():
             raise ConfigError(f"no certificate authority in {folder}; `spillover cloud certs init` makes one")
-        pair = load_key_pair(folder / CA_CERTIFICATE, folder / CA_KEY, f"authority {folder}")
-        self._certificate = x509.load_pem_x509_certificate(pair.certificate_pem)
-        self._key = builders.load_ec_key(pair.key_pem, folder / CA_KEY)
+        path = folder / CA_CERTIFICATE
+        name = f"authority {folder}"
+        self._certificate = load_certificates(read_file(path, name), f"{name}: {path}")[0]
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        """The key that signs. Raises ConfigError: wrong passphrase, damaged, or not the certificate's."""
+        path = self.folder / CA_KEY
+        key = builders.load_ec_key(read_file(path, f"authority {self.folder}"), path, self._passphrase)
+        if key.public_key() != self._certificate.public_key():
+            raise ConfigError(f"{path} is not the key of {self.folder / CA_CERTIFICATE}")
+        return key
 
     @classmethod
-    def create(cls, folder: Path, name: str) -> "Authority":
-        """Make an authority called `name` in a new folder.
+    def create(cls, folder: Path, name: str, passphrase: bytes = b"") -> "Authority":
+        """Make an authority called `name` in a new folder; with a passphrase its key is encrypted.
 
-        Raises ConfigError if the folder has one already.
+        Raises ConfigError if the folder has one already, or the passphrase is short.
         """
+        if passphrase and len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
+            raise ConfigError(f"the passphrase has fewer than {MIN_PASSPHRASE} characters")
         make_folder(folder)
         with locked(folder):
             if (folder / CA_KEY).exists():
@@ -80,8 +100,8 @@ class Authority:
             start, end = _validity(CA_DAYS)
             certificate = builders.ca_certificate(name, key, start, end)
             write_public(folder / CA_CERTIFICATE, certificate.public_bytes(Encoding.PEM))
-            write_private(folder / CA_KEY, key_pem(key))
-            authority = cls(folder)
+            write_private(folder / CA_KEY, key_pem(key, passphrase))
+            authority = cls(folder, lambda: passphrase)
             authority._write_crl([])
         return authority
 
@@ -119,11 +139,23 @@ class Authority:
         ]
         return sorted(issued, key=lambda item: (item.subject.name, item.certificate.not_valid_after_utc))
 
-    def newest(self, name: str) -> Issued:
-        """The certificate of `name` that expires last. Raises NotFoundError if there is none."""
+    def renewable(self, name: str) -> Issued:
+        """The certificate of `name` that is good and expires last; without a good one, the last of all.
+
+        Raises:
+            NotFoundError: there is none.
+            ConfigError: none is good, and one was revoked: its holder must not come back by a routine.
+        """
         issued = [item for item in self.issued() if item.subject.name == name]
         if not issued:
             raise NotFoundError(f"no certificate of {name!r} was issued in {self.folder}")
+        if good := [item for item in issued if item.is_good]:
+            return good[-1]
+        if any(item.revoked for item in issued):
+            raise ConfigError(
+                f"{name!r} was revoked in {self.folder}, and is not renewed; `certs issue` makes a"
+                " certificate for another device, best under a name of its own"
+            )
         return issued[-1]
 
     def revoke(self, name: str, serial: int | None = None) -> list[Issued]:
@@ -162,9 +194,10 @@ class Authority:
         write_public(self.folder / CRL, crl.public_bytes(Encoding.PEM))
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A private key as unencrypted PKCS #8: a daemon cannot type a password."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+    """A private key as PKCS #8; unencrypted without a passphrase, as a daemon cannot type one."""
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def _validity(days: float) -> tuple[datetime, datetime]:

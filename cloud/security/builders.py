@@ -1,7 +1,7 @@
 """Builds X.509 certificates (RFC 5280): one CA, which signs servers and clients, all ECDSA on P-256."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,9 +102,30 @@ def revocation_list(
     return builder.sign(ca_key, hashes.SHA256())
 
 
-def load_ec_key(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
-    """A private key on an elliptic curve. Raises ConfigError for any other kind."""
-    key = load_pem_private_key(pem, password=None)
+AskPassphrase = Callable[[], bytes]
+"""Gives the passphrase of a key; called only when one is needed that is encrypted."""
+
+
+def no_passphrase() -> bytes:
+    """For keys that are not encrypted."""
+    raise ConfigError("a key is encrypted, and no passphrase was given")
+
+
+def load_ec_key(
+    pem: bytes, path: Path, passphrase: AskPassphrase = no_passphrase
+) -> ec.EllipticCurvePrivateKey:
+    """A private key on an elliptic curve; `passphrase` is asked if it is encrypted.
+
+    Raises:
+        ConfigError: the passphrase is wrong, or it is damaged or of another kind.
+    """
+    try:
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except TypeError:  # it is encrypted
+            key = load_pem_private_key(pem, passphrase())
+    except ValueError as error:
+        raise ConfigError(f"{path}: wrong passphrase, or no PEM private key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path} is not a key on an elliptic curve")
     return key

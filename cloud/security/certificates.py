@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
@@ -69,12 +69,24 @@ class Certificates:
 
 
 def read_peer(pem: bytes) -> Peer:
-    """The identity in a certificate. Raises UnauthenticatedError if it has none or is damaged."""
+    """The identity in a certificate for client authentication.
+
+    TLS libraries take a certificate without an extended key usage for any purpose. Here it must name this
+    one: whoever signed it for a mail address or a printer did not mean to make a device of it.
+
+    Raises:
+        UnauthenticatedError: it has no name, is not for client authentication, or is damaged.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         issuer, subject = certificate.issuer, certificate.subject
-    except ValueError as error:
+        is_for_clients = _is_for_clients(certificate)
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise UnauthenticatedError(f"the client certificate cannot be read: {error}") from error
+    if not is_for_clients:
+        raise UnauthenticatedError(
+            "the client certificate is not made for client authentication (extended key usage clientAuth)"
+        )
     name = _attribute(subject, NameOID.COMMON_NAME)
     if not name:
         raise UnauthenticatedError("the client certificate's subject has no common name")
@@ -111,6 +123,14 @@ def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevoca
         return authority.subject == revocations.issuer and revocations.is_signature_valid(key)  # type: ignore[arg-type]  # a CA's key is of a kind that signs
     except TypeError:
         return False
+
+
+def _is_for_clients(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:

@@ -4,12 +4,17 @@ import re
 from pathlib import Path
 
 import click
+from cryptography import x509
 
-from spillover.cloud.security.authority import CA_CERTIFICATE, CRL, Authority, Issued
+from spillover.cloud.security.audit import audit_command
+from spillover.cloud.security.authority import CA_CERTIFICATE, CA_KEY, CRL, Authority, Issued
 from spillover.cloud.security.builders import SERVER, Subject, load_request
 from spillover.cloud.security.files import write_private, write_public
 from spillover.cloud.security.roles import NAME_PATTERN
 from spillover.cloud.security.tokens import add_token, read_tokens, revoke_tokens
+from spillover.common.errors import ConfigError
+from spillover.common.files import exposure
+from spillover.common.net.reload import read_file
 
 folder_option = click.option(
     "--folder",
@@ -24,6 +29,11 @@ days_option = click.option(
     default=365.0,
     show_default=True,
     help="How long it holds.",
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file whose first line is the passphrase of ca.key; without it you are asked, if there is one.",
 )
 file_option = click.option(
     "--file",
@@ -52,9 +62,21 @@ def certs() -> None:
 @click.option(
     "--name", default="Spillover CA", show_default=True, help="What the CA is called in certificates."
 )
-def init(folder: Path, name: str) -> None:
+@click.option("--encrypt", is_flag=True, help="Encrypt ca.key; you are asked for a passphrase.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Encrypt ca.key by the first line of this file.",
+)
+def init(folder: Path, name: str, passphrase_file: Path | None, *, encrypt: bool) -> None:
     """Make the certificate authority. Keep the folder off the network: its ca.key can forge any identity."""
-    Authority.create(folder, name)
+    passphrase = b""
+    if passphrase_file:
+        passphrase = _read_passphrase(passphrase_file)
+    elif encrypt:
+        passphrase = _prompt("Passphrase for ca.key", again=True)
+    Authority.create(folder, name, passphrase)
+    audit_command(folder, "certs init", name=name)
     click.echo(
         f"{folder / CA_CERTIFICATE}: give it to servers (security.tls.client_ca) and devices (uplink.tls.ca)"
     )
@@ -74,14 +96,23 @@ def init(folder: Path, name: str) -> None:
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     help="A signing request made on the device itself, so that its private key never travels.",
 )
-def issue(name: str, folder: Path, days: float, role: str, hosts: tuple[str, ...], csr: Path | None) -> None:
+@passphrase_option
+def issue(
+    name: str,
+    folder: Path,
+    days: float,
+    role: str,
+    hosts: tuple[str, ...],
+    csr: Path | None,
+    passphrase_file: Path | None,
+) -> None:
     """Issue a certificate for NAME, a device's `device_id`; writes <folder>/NAME.crt and NAME.key."""
-    authority = Authority(folder)
+    authority = _open(folder, passphrase_file)
     if (role == SERVER) != bool(hosts):
         raise click.UsageError("A server needs --host, and only a server has one.")
     if any(one.subject.name == name and one.is_good for one in authority.issued()):
         raise click.ClickException(f"{name} has a certificate; `certs renew {name}` makes its next one.")
-    _issue(authority, _subject(name, role, hosts), days, csr)
+    _issue("certs issue", authority, _subject(name, role, hosts), days, csr)
 
 
 @certs.command()
@@ -89,20 +120,26 @@ def issue(name: str, folder: Path, days: float, role: str, hosts: tuple[str, ...
 @folder_option
 @days_option
 @click.option("--csr", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="As for `issue`.")
-def renew(name: str, folder: Path, days: float, csr: Path | None) -> None:
-    """Issue the next certificate for NAME, same role and hosts. The old one holds until it ends."""
-    authority = Authority(folder)
-    _issue(authority, authority.newest(name).subject, days, csr)
+@passphrase_option
+def renew(name: str, folder: Path, days: float, csr: Path | None, passphrase_file: Path | None) -> None:
+    """Issue the next certificate for NAME, same role and hosts. The old one holds until it ends.
+
+    A name that was revoked is refused: `issue` makes a certificate for the device that takes its place.
+    """
+    authority = _open(folder, passphrase_file)
+    _issue("certs renew", authority, authority.renewable(name).subject, days, csr)
 
 
 @certs.command()
 @click.argument("name")
 @folder_option
 @click.option("--serial", help="Only this one of its certificates, as `list` shows it.")
-def revoke(name: str, folder: Path, serial: str | None) -> None:
+@passphrase_option
+def revoke(name: str, folder: Path, serial: str | None, passphrase_file: Path | None) -> None:
     """Take back every certificate of NAME. Servers refuse it once they have the new crl.pem."""
     number = None if serial is None else _serial(serial)
-    for one in Authority(folder).revoke(name, number):
+    for one in _open(folder, passphrase_file).revoke(name, number):
+        audit_command(folder, "certs revoke", name=name, serial=f"{one.certificate.serial_number:x}")
         click.echo(f"revoked {_line(one)}")
     click.echo(f"copy {folder / CRL} to each server, over the file that security.tls.crl names")
 
@@ -131,7 +168,9 @@ def tokens() -> None:
 )
 def add(name: str, path: Path, role: str, days: float | None) -> None:
     """Make a token for NAME and print it, once: the file keeps its hash alone."""
-    click.echo(add_token(path, name, role, days))
+    token = add_token(path, name, role, days)
+    audit_command(path.parent, "tokens add", file=str(path), name=name, role=role)
+    click.echo(token)
 
 
 @tokens.command("revoke")
@@ -141,6 +180,7 @@ def revoke_token(name: str, path: Path) -> None:
     """Take back every token of NAME, at once for servers that read this file."""
     if not (count := revoke_tokens(path, name)):
         raise click.ClickException(f"{path} has no token of {name}")
+    audit_command(path.parent, "tokens revoke", file=str(path), name=name, count=count)
     click.echo(f"revoked {count}")
 
 
@@ -152,8 +192,40 @@ def list_tokens(path: Path) -> None:
         click.echo(f"{token.name:<24} {token.role:<12} {token.expires or 'for ever'}")
 
 
-def _issue(authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
+def _open(folder: Path, passphrase_file: Path | None) -> Authority:
+    """The authority; its passphrase comes from the file, else from whoever sits there."""
+    key = folder / CA_KEY
+    if exposed := exposure(key):
+        click.echo(f"{key} {exposed}", err=True)
+
+    def ask() -> bytes:
+        return _read_passphrase(passphrase_file) if passphrase_file else _prompt(f"Passphrase of {key}")
+
+    return Authority(folder, ask)
+
+
+def _read_passphrase(path: Path) -> bytes:
+    """The first line of the file. Raises ConfigError."""
+    if exposed := exposure(path):
+        click.echo(f"{path} {exposed}", err=True)
+    lines = read_file(path, "--passphrase-file").splitlines()
+    if not lines or not lines[0]:
+        raise ConfigError(f"--passphrase-file: the first line of {path} is empty")
+    return lines[0]
+
+
+def _prompt(text: str, *, again: bool = False) -> bytes:
+    """What is typed, unseen. Raises ConfigError when nobody can be asked."""
+    try:
+        return str(click.prompt(text, hide_input=True, confirmation_prompt=again, err=True)).encode()
+    except click.Abort as error:
+        raise ConfigError(f"{text}: none was given; --passphrase-file names a file that has it") from error
+
+
+def _issue(action: str, authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
     certificate, key = authority.issue(subject, days, load_request(csr) if csr else None)
+    serial = f"{x509.load_pem_x509_certificate(certificate).serial_number:x}"
+    audit_command(authority.folder, action, name=subject.name, role=subject.role, serial=serial)
     key_path, path = (authority.folder / f"{subject.name}.{ending}" for ending in ("key", "crt"))
     if key:
         write_private(key_path, key)

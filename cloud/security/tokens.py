@@ -19,7 +19,8 @@ from spillover.cloud.security.files import locked, write_private
 from spillover.cloud.security.roles import NAME_PATTERN, Caller
 from spillover.common.config import Section, load_config
 from spillover.common.errors import ConfigError, UnauthenticatedError
-from spillover.common.net.reload import Reloading
+from spillover.common.log import get_logger
+from spillover.common.net.reload import Reloading, warn_if_exposed
 from spillover.common.net.tls import utc_now
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
@@ -45,11 +46,17 @@ class TokenFile(Section, frozen=True):
 class Tokens:
     """Identifies callers by their tokens; reloads the file when it changes.
 
-    Raises ConfigError if unreadable.
+    A file that is deleted revokes every token: who takes the list away wants nobody let in by it. One that
+    cannot be read, or is no token file, may be half of a change: the list before it stays.
+
+    Raises ConfigError if unreadable at first.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = Reloading([path], lambda: _by_name(load_config(path, TokenFile)))
+        self._path = path
+        self._was_read = False
+        self._file = Reloading([path], self._read)
+        warn_if_exposed("security.tokens_file", path)
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """The caller that sent this metadata. Raises UnauthenticatedError, which reveals no details."""
@@ -64,6 +71,17 @@ class Tokens:
         if tokens[0].expires is not None and tokens[0].expires <= utc_now():
             raise UnauthenticatedError(f"the token of {name!r} has expired")
         return Caller(tokens[0].name, tokens[0].role)
+
+    def _read(self) -> Mapping[str, tuple[Token, ...]]:
+        try:
+            tokens = _by_name(load_config(self._path, TokenFile))
+        except ConfigError as error:
+            if not (self._was_read and isinstance(error.__cause__, FileNotFoundError)):
+                raise
+            get_logger("security").warning("token file deleted: no token is good", file=str(self._path))
+            return {}
+        self._was_read = True
+        return tokens
 
 
 def add_token(path: Path, name: str, role: str, days: float | None) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from prometheus_client import Counter
 
 from spillover.cloud.models.vision import Prepared, Undecoded
-from spillover.cloud.serving.admission import Call, RateLimiter
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.decoding import Decoding
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reply_cache import ReplyCache, key_of
@@ -31,18 +31,10 @@ class Dataplane:
     counts the requests that are answered from memory.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        workers: Workers,
-        decoding: Decoding,
-        rate: RateLimiter,
-        repeated: Counter,
-    ) -> None:
+    def __init__(self, registry: Registry, workers: Workers, decoding: Decoding, repeated: Counter) -> None:
         self.registry = registry
         self._workers = workers
         self._decoding = decoding
-        self._rate = rate
         self._replies = ReplyCache()
         self._repeated = repeated
 
@@ -60,7 +52,7 @@ class Dataplane:
 
         Raises:
             NotFoundError: no such model is loaded, or it takes no pictures.
-            OverloadedError: full, over the device's share or rate, or too slow for the call's deadline.
+            OverloadedError: full, over the caller's share, or too slow for the call's deadline.
             DeadlineExpiredError: the call's deadline passed.
             InvalidInputError: the picture or the features cannot be decoded.
             SplitMismatchError: the features are of a head whose tail is not loaded.
@@ -69,7 +61,6 @@ class Dataplane:
         started_s = time.monotonic()
         # The frame's own deadline orders the queue and refuses nothing: a late answer is a revision.
         due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
-        self._rate.spend(call.device)
         loaded = self.registry.get(request.model_name, request.model_version)
         payload = request.features.data if request.features else request.jpeg
         key = key_of(request, call.device, loaded.model_id)
@@ -116,7 +107,6 @@ class Dataplane:
             InvalidInputError: the tensors are not those that the network takes, or it has no such output.
         """
         started_s = time.monotonic()
-        self._rate.spend(call.device)
         loaded = self.registry.get(_named(request), request.model_version)
         inputs, rows = bind_inputs(loaded.executor.specs, request)
         arranged_s = time.monotonic()

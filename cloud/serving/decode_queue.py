@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from spillover.common.errors import OverloadedError
+from spillover.common.errors import Cause, OverloadedError
 
-_RETRY_S = 0.5
+RETRY_S = 0.5
+"""After this a caller may try again whose decoding found no room."""
 _MOST_IDLE = 10_000
 """Holders without a job whose debts are remembered."""
 
@@ -141,7 +142,8 @@ class DecodeQueue(Generic[J]):
     def _make_room(self, already: int) -> None:
         most = max(self._holders.values(), key=lambda one: len(one.jobs))
         if len(most.jobs) <= already + 1:
-            raise OverloadedError(f"{self.waiting} decodings wait, {already} of them for the same", _RETRY_S)
+            text = f"{self.waiting} decodings wait, {already} of them for this caller"
+            raise OverloadedError(text, RETRY_S, Cause.QUEUE_FULL)
         _, newest = most.jobs.popitem()
         self._skip(newest, Skip.DISPLACED)
 

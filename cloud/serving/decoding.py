@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from prometheus_client import Counter, Gauge
-
 from spillover.cloud.models.vision import Undecoded
 from spillover.cloud.serving.admission import Call
-from spillover.cloud.serving.decode_queue import DecodeQueue, Skip
+from spillover.cloud.serving.decode_queue import RETRY_S, DecodeQueue, Skip
 from spillover.cloud.serving.workers import Workers
-from spillover.common.errors import DeadlineExpiredError, OverloadedError, SpilloverError
+from spillover.cloud.telemetry.metrics import Metrics
+from spillover.common.errors import Cause, DeadlineExpiredError, OverloadedError, SpilloverError
 
 MOST_WAITING = 1024
 """Decodings that wait, of all models together. Admission bounds each model's requests (`max_pending`)."""
-
-_RETRY_S = 0.5
 
 T = TypeVar("T")
 
@@ -36,6 +33,7 @@ class _Decoding:
     work: Callable[["_Decoding"], Any]
     loop: asyncio.AbstractEventLoop
     result: "asyncio.Future[Any]"
+    arrived_s: float
     given_up: bool = False
 
     def settle(self, how: Callable[[], object]) -> None:
@@ -55,8 +53,7 @@ class Decoding:
         self,
         workers: Workers,
         slots: int,
-        waiting: Gauge,
-        skipped: Counter,
+        metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
@@ -64,8 +61,9 @@ class Decoding:
         self._queue: DecodeQueue[_Decoding] = DecodeQueue(slots, MOST_WAITING, clock, self._on_skip)
         self._stopping = False
         self._starting = False
-        waiting.set_function(lambda: self._queue.waiting)
-        self._skipped = skipped
+        self._clock = clock
+        self._skipped, self._wait = metrics.decode_skipped, metrics.decode_wait
+        metrics.decode_waiting.set_function(lambda: self._queue.waiting)
 
     async def run(self, what: str, call: Call, undecoded: Undecoded, work: Callable[[], T]) -> T:
         """Run `work()`, which decodes `undecoded`, on a thread when it is its turn; raises what it raises.
@@ -78,10 +76,18 @@ class Decoding:
             DeadlineExpiredError: the call's deadline passed first.
             InvalidInputError: what the decoding costs cannot be told, or is too much.
         """
-        holder = call.device
         loop = asyncio.get_running_loop()
         decode = partial(self._decode, undecoded, work)
-        job = _Decoding(holder, undecoded.cost, call.expires_s, what, decode, loop, loop.create_future())
+        job = _Decoding(
+            holder=call.holder,
+            cost=undecoded.cost,
+            expires_s=call.expires_s,
+            what=what,
+            work=decode,
+            loop=loop,
+            result=loop.create_future(),
+            arrived_s=self._clock(),
+        )
         with self._lock:
             if self._stopping:
                 raise asyncio.CancelledError
@@ -117,6 +123,7 @@ class Decoding:
         if job.given_up:
             self._skipped.labels(Skip.CANCELLED.value).inc()
             return None
+        self._wait.observe(self._clock() - job.arrived_s)
         if extra := undecoded.measure() - job.cost:
             with self._lock:
                 self._queue.charge(job, extra)
@@ -145,4 +152,5 @@ class Decoding:
 def _error_of(reason: Skip) -> SpilloverError:
     if reason is Skip.DEADLINE:
         return DeadlineExpiredError("the call's deadline passed while it waited for a decode thread")
-    return OverloadedError("other callers' decodings took the place of this caller's newest", _RETRY_S)
+    text = "other callers' decodings took the place of this caller's newest"
+    return OverloadedError(text, RETRY_S, Cause.SHARE)

@@ -13,13 +13,17 @@ import msgspec
 
 from spillover.common.config import Section, load_config
 from spillover.common.errors import ConfigError, ModelError
+from spillover.common.files import open_regular, read_regular
 from spillover.common.model.calibration import Calibration
+from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES
 from spillover.common.tasks import TASKS, Tasks, spec_of
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import ModelId
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "model.yaml"
+
+_MAX_LABELS_BYTES = 1024 * 1024
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -140,7 +144,7 @@ class Manifest(Section, frozen=True):
     decode: Decode = Decode.SCALED
     """How much of a JPEG is decoded."""
     labels: str = ""
-    """A file in the same folder with one class name a line, line 1 for class 0; empty: no names."""
+    """A file inside the same folder with one class name a line, line 1 for class 0; empty: no names."""
     description: str = ""
     """Free text."""
 
@@ -169,7 +173,8 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
     """Read and check the model folder at `path`; its task must be one of `tasks`.
 
     Raises:
-        ModelError: a file is absent, the manifest is not valid, or the digest differs.
+        ModelError: a file is absent, too large or not a regular one, the manifest is not valid, labels are
+            outside of the folder, or the digest differs.
     """
     try:
         manifest = load_config(path / MANIFEST_FILE, Manifest)
@@ -179,8 +184,10 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
     onnx_path = path / MODEL_FILE
     try:
         digest = file_sha256(onnx_path)
-        labels = _read_labels(path / manifest.labels) if manifest.labels else ()
-    except (OSError, UnicodeDecodeError) as error:
+        labels = _read_labels(path, manifest.labels) if manifest.labels else ()
+    except OSError as error:
+        raise ModelError(f"{error.filename or path}: {error.strerror or error}") from error
+    except ValueError as error:  # labels that are elsewhere, or no UTF-8
         raise ModelError(f"{path}: {error}") from error
     if digest != manifest.sha256:
         raise ModelError(f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}")
@@ -193,8 +200,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Hex SHA-256 of a regular file's bytes. Raises OSError."""
+    with open_regular(path, MAX_NETWORK_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -208,5 +215,9 @@ def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
     return task
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+def _read_labels(folder: Path, name: str) -> tuple[str, ...]:
+    """The lines of `name` in `folder`; they go to callers, so a link must not lead to another file."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leads out of the folder - at `$.labels`")
+    return tuple(read_regular(path, _MAX_LABELS_BYTES).decode("utf-8").splitlines())

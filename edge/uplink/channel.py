@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from spillover.common.log import get_logger
-from spillover.common.net.reload import Reloading, read_file
+from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
 from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.tls_diagnosis import explain
 
@@ -214,7 +214,7 @@ class _TlsFiles:
 class Credentials:
     """The certificates and the token of this device, reloaded when their files change.
 
-    All methods except `note_failure` and `days_left` must run on one thread.
+    All methods except `note_failure` and `expires_unix_s` must run on one thread.
 
     Raises:
         ConfigError: a file cannot be read at first, or certificate and key do not match.
@@ -224,9 +224,12 @@ class Credentials:
         self._config = config
         self._tls = Reloading(_tls_paths(config), lambda: _read(config)) if config.tls else None
         self._token: Reloading[str] | None = None
+        if config.tls and config.tls.key:
+            warn_if_exposed("uplink.tls.key", Path(config.tls.key).expanduser())
         if config.token_file:
             path = Path(config.token_file).expanduser()
             self._token = Reloading([path], lambda: _read_token(path))
+            warn_if_exposed("uplink.token_file", path)
         self._in_use = self._tls.get() if self._tls else None
         self._remind_at_s = 0.0
         self._advised: tuple[str, float] = ("", -_SAME_ADVICE_S)
@@ -254,10 +257,10 @@ class Credentials:
         """The metadata of a call that starts now."""
         return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
 
-    def days_left(self) -> float:
-        """Days until the device's certificate expires; NaN without one."""
+    def expires_unix_s(self) -> float:
+        """When the device's certificate expires, in Unix time; NaN without one."""
         device = self._in_use.device if self._in_use else None
-        return device.days_left(_now()) if device else float("nan")
+        return device.valid_until.timestamp() if device else float("nan")
 
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log advice for a call that failed because of an identity; the same advice once in ten minutes."""

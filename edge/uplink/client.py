@@ -70,7 +70,8 @@ class _PendingCall:
 class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
-    `expects` is the prediction type of the edge's model; answers of another type are rejected.
+    `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
+    the name of this device, which the server compares with the proof.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class GrpcUplink:
         wire: Wire,
         expects: type[Prediction],
         ledger: CallLedger,
+        device_id: str,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -90,15 +92,15 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections)
+        self._caller = Caller(config, wire, expects, connections, device_id)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""
         return self._ledger.link(self._in_flight.state(), crop_share)
 
-    def certificate_days_left(self) -> float:
-        """Days until this device's certificate expires; NaN without one."""
-        return self._caller.connections.credentials.days_left()
+    def certificate_expires_unix_s(self) -> float:
+        """When this device's certificate expires, in Unix time; NaN without one."""
+        return self._caller.connections.credentials.expires_unix_s()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds until the in-flight cap and the server's pushback allow a call."""

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -78,8 +79,7 @@ def default_pair(folder: Path) -> Cast:
     """The models that a user begins with, on a street."""
     prepare_pair(console=open_console())
     cloud = folder / "cloud" / CLOUD_MODEL
-    cloud.parent.mkdir(parents=True)
-    cloud.symlink_to(find_model_folder(CLOUD_MODEL), target_is_directory=True)
+    shutil.copytree(find_model_folder(CLOUD_MODEL), cloud)  # a server follows no link out of its folder
     return Cast(str(EDGE_MODEL), str(folder / "cloud"), str(sample_clip()), "hybrid")
 
 

@@ -1,4 +1,4 @@
-"""One device's pictures do not keep another's from being decoded, however large or slow they are."""
+"""One caller's pictures do not keep another's from being decoded, however large or slow they are."""
 
 import threading
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ import pytest
 
 from spillover.cloud.models.loader import OpenedModel, open_entry
 from spillover.common.jpeg import MOST_SCANS
+from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from tests.support.models import colour_classifier
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 from tests.support.slow_jpeg import slow_jpeg
@@ -45,14 +46,14 @@ def pixels(sides):
     return sides[0] * sides[1]
 
 
-def picture(sides, device):
-    """A request of a device, with a picture of these sides."""
-    return request_for(jpeg_of(RED, *sides), device_id=device)
+def picture(sides):
+    """A request with a picture of these sides."""
+    return request_for(jpeg_of(RED, *sides))
 
 
 @contextmanager
 def watched(repository, workers):
-    """A server whose large pictures take until the gate is open: its vision, a stub, and the server."""
+    """A server whose large pictures take until the gate is open: its vision, stubs of two callers, itself."""
     colour_classifier(repository)
     made = []
 
@@ -62,16 +63,23 @@ def watched(repository, workers):
         return OpenedModel(opened.executor, made[0])
 
     config = cloud_config(repository, executor={"workers": workers})
-    with serving(config, open_model) as server, stub_of(server) as stub:
+    with serving(config, open_model) as server, stub_of(server) as flooding, caller(server) as stub:
         try:
-            yield made[0], stub, server
+            yield made[0], flooding, stub, server
         finally:
             made[0].gate.set()
 
 
-def flood(stub, **options):
-    """Large pictures of one device, all at once."""
-    return [stub.Infer.future(picture(LARGE, "flood"), timeout=CALL_S, **options) for _ in range(FLOOD)]
+@contextmanager
+def caller(server):
+    """A client with a connection of its own, so that it is another caller than the others."""
+    with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield pb_grpc.SpilloverStub(channel)
+
+
+def flood(stub):
+    """Large pictures of one caller, all at once."""
+    return [stub.Infer.future(picture(LARGE), timeout=CALL_S) for _ in range(FLOOD)]
 
 
 def value(server, name, **labels):
@@ -90,10 +98,10 @@ def wait_for(server, name, wanted, **labels):
 
 def test_a_picture_waits_for_one_of_a_flood_at_most(tmp_path):
     """With a single decode thread: the one that runs; of all that wait of the flood, none comes before."""
-    with watched(tmp_path, workers=1) as (vision, stub, server):
-        large = flood(stub)
+    with watched(tmp_path, workers=1) as (vision, flooding, stub, server):
+        large = flood(flooding)
         wait_for(server, "spillover_decode_waiting", FLOOD - 1)
-        good = stub.Infer.future(picture(SMALL, "good"), timeout=CALL_S)
+        good = stub.Infer.future(picture(SMALL), timeout=CALL_S)
         wait_for(server, "spillover_decode_waiting", FLOOD)
         vision.gate.set()
         assert good.result(CALL_S).frame_id == "f1"
@@ -102,12 +110,12 @@ def test_a_picture_waits_for_one_of_a_flood_at_most(tmp_path):
 
 
 def test_a_flood_holds_half_of_the_threads(tmp_path):
-    """With two decode threads another device is answered while the flood's first picture is under way."""
-    with watched(tmp_path, workers=2) as (vision, stub, server):
-        large = flood(stub)
+    """With two decode threads another caller is answered while the flood's first picture is under way."""
+    with watched(tmp_path, workers=2) as (vision, flooding, stub, server):
+        large = flood(flooding)
         wait_for(server, "spillover_decode_waiting", FLOOD - 1)
         for _ in range(3):
-            assert stub.Infer(picture(SMALL, "good"), timeout=CALL_S).frame_id == "f1"
+            assert stub.Infer(picture(SMALL), timeout=CALL_S).frame_id == "f1"
         assert vision.decoded == [pixels(LARGE)] + [pixels(SMALL)] * 3
         vision.gate.set()
         assert all(call.result(CALL_S) for call in large)
@@ -115,15 +123,15 @@ def test_a_flood_holds_half_of_the_threads(tmp_path):
 
 def test_what_a_client_gave_up_is_never_decoded(tmp_path):
     """Cancelled calls leave the queue at once, and are counted."""
-    with watched(tmp_path, workers=1) as (vision, stub, server):
-        large = flood(stub)
+    with watched(tmp_path, workers=1) as (vision, flooding, stub, server):
+        large = flood(flooding)
         wait_for(server, "spillover_decode_waiting", FLOOD - 1)
         for call in large[1:]:
             call.cancel()
         wait_for(server, "spillover_decode_waiting", 0)
         vision.gate.set()
         wait_for(server, "spillover_decode_skipped_total", FLOOD - 1, reason="cancelled")
-        assert stub.Infer(picture(SMALL, "good"), timeout=CALL_S).frame_id == "f1"
+        assert stub.Infer(picture(SMALL), timeout=CALL_S).frame_id == "f1"
     assert pixels(SMALL) in vision.decoded
     assert len(vision.decoded) == 2
 
@@ -136,10 +144,10 @@ def test_pictures_made_to_be_slow_stop_nobody(tmp_path, scans, status):
     """With more scans than are allowed they are refused, with fewer answered, and others meanwhile."""
     colour_classifier(tmp_path)
     config = cloud_config(tmp_path, executor={"workers": 2})
-    with serving(config) as server, stub_of(server) as stub:
-        bomb = request_for(slow_jpeg(scans), device_id="bombs")
-        bombs = [stub.Infer.future(bomb, timeout=CALL_S) for _ in range(4)]
-        assert stub.Infer(picture(SMALL, "good"), timeout=CALL_S).frame_id == "f1"
+    with serving(config) as server, stub_of(server) as flooding, caller(server) as stub:
+        bomb = request_for(slow_jpeg(scans))
+        bombs = [flooding.Infer.future(bomb, timeout=CALL_S) for _ in range(4)]
+        assert stub.Infer(picture(SMALL), timeout=CALL_S).frame_id == "f1"
         assert {call.code() for call in bombs} == {status}
 
 

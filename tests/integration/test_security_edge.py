@@ -23,7 +23,6 @@ from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.outcome import CloudAnswer
-from spillover.edge.uplink.protocol import SpilloverWire
 from tests.support.edge_values import frame
 from tests.support.models import colour_classifier
 from tests.support.pki import HeldInfer, Pki
@@ -31,6 +30,7 @@ from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, se
 from tests.support.uplinks import build_uplink, send
 
 RED = (0, 0, 255)
+DAY_S = 86_400
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
 
 
@@ -74,10 +74,10 @@ def call(link, request=None):
 
 
 def test_a_device_with_its_certificate_is_answered(server, pki):
-    """The edge proves who it is and is answered; the days that its certificate has left are known."""
+    """The edge proves who it is and is answered; when its certificate ends is known."""
     link = connections(server, pki)
     assert call(link).classification.class_id[0] == 0
-    assert 89 < link.credentials.days_left() <= 90
+    assert 89 * DAY_S < link.credentials.expires_unix_s() - time.time() <= 90 * DAY_S
     link.close()
 
 
@@ -177,6 +177,21 @@ def test_wrong_files_are_refused_by_name(server, pki, tmp_path):
             connections(server, pki, None, **changes)
 
 
+def test_secrets_that_others_can_read_are_warned_of(server, pki, tmp_path):
+    """The device's key and its token, each by its key in the configuration."""
+    pki.issue("camera-5")
+    pki.key("camera-5").chmod(0o604)
+    token = tmp_path / "token"
+    token.write_text("camera-5~secret")
+    token.chmod(0o644)
+    with capture_logs() as log:
+        connections(server, pki, "camera-5", token_file=str(token)).close()
+    assert {line["key"]: line["because"] for line in log if line["event"] == "secret is not kept"} == {
+        "uplink.tls.key": "can be read by all users (mode 0604): chmod o-r",
+        "uplink.token_file": "can be read by all users (mode 0644): chmod o-r",
+    }
+
+
 def write_certificate(pki, name, validity):
     """A device certificate with dates that the command would not give it."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -197,9 +212,9 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
         "key": str(pki.key("camera-4")),
     }
     config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
-    uplink = build_uplink(config, wire=SpilloverWire(config, "camera-4"))
+    uplink = build_uplink(config, device_id="camera-4")
     try:
-        assert uplink.certificate_days_left() > 89
+        assert uplink.certificate_expires_unix_s() > time.time() + 89 * DAY_S
         assert isinstance(send(uplink, frame(0), CALL_S).outcome(), CloudAnswer)
         pki.authority.revoke("camera-4")
         refused = send(uplink, frame(1), CALL_S).failure()

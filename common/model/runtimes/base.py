@@ -9,6 +9,9 @@ import numpy as np
 
 from spillover.common.types import Tensor
 
+MAX_NETWORK_BYTES = 2**31
+"""The longest file of a network, by protobuf's own limit. Larger ones keep their weights beside it."""
+
 
 class Device(enum.Enum):
     """The kind of device that computes."""

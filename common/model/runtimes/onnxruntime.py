@@ -23,7 +23,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from spillover.common.errors import ModelError
-from spillover.common.model.runtimes.base import Device, TensorSpec
+from spillover.common.files import open_regular
+from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES, Device, TensorSpec
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Tensor
 
@@ -148,8 +149,14 @@ def open_runtime(path: Path, config: SessionConfig, *, optimise: bool = True) ->
     layers.
 
     Raises:
-        ModelError: ONNX Runtime cannot load it, or has not the execution providers that `config` names.
+        ModelError: it is no regular file, ONNX Runtime cannot load it, or has not the execution providers of
+            `config`.
     """
+    try:
+        with open_regular(path, MAX_NETWORK_BYTES):  # a pipe would be waited for
+            pass
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1

@@ -1,5 +1,6 @@
 """The private CA by its commands, judged by OpenSSL's rules as `cryptography` applies them."""
 
+import re
 import stat
 from datetime import timedelta
 
@@ -11,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from spillover.cloud.security.authority import Authority
+from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.certificates import read_peer, read_revoked
 from spillover.cloud.security.cli import certs
 from spillover.cloud.security.files import write_private
 from spillover.cloud.security.roles import Caller
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, NotFoundError
 from spillover.common.net.tls import load_key_pair, utc_now
 
 
@@ -27,9 +29,9 @@ def folder(tmp_path):
     return folder
 
 
-def run(command, folder, *arguments):
+def run(command, folder, *arguments, typed=""):
     """One command; a ConfigError is raised, a usage error is a result."""
-    result = CliRunner().invoke(certs, [command, "--folder", str(folder), *arguments])
+    result = CliRunner().invoke(certs, [command, "--folder", str(folder), *arguments], input=typed)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -98,6 +100,80 @@ def test_renewal_keeps_role_and_hosts(folder):
     assert new.public_key() != old.public_key()
     verifier(folder).build_server_verifier(x509.DNSName("cloud.example")).verify(new, [])
     assert read_revoked(folder / "crl.pem", folder / "ca.crt") == frozenset()
+
+
+def test_a_revoked_name_is_not_renewed(folder):
+    """Nor by an older certificate that has merely expired; a good one beside the revoked may be renewed."""
+    run("issue", folder, "camera-1", "--days", "30")
+    run("revoke", folder, "camera-1")
+    with pytest.raises(ConfigError, match=r"'camera-1' was revoked .*`certs issue`"):
+        run("renew", folder, "camera-1")
+    Authority(folder).issue(Subject("camera-1", "device"), -1)
+    with pytest.raises(ConfigError, match="was revoked"):
+        run("renew", folder, "camera-1")
+    assert run("issue", folder, "camera-1", "--days", "3").exit_code == 0  # ends before the revoked one would
+    assert run("renew", folder, "camera-1").exit_code == 0
+    assert read_peer((folder / "camera-1.crt").read_bytes()).caller == Caller("camera-1", "device")
+
+
+PASSPHRASE = "correct horse battery"
+
+
+def test_the_key_is_encrypted_on_request(tmp_path):
+    """Every command that signs takes the passphrase, from a file or as it is typed; `list` needs none."""
+    folder, file = tmp_path / "pki", tmp_path / "passphrase"
+    file.write_text(f"{PASSPHRASE}\n")
+    file.chmod(0o600)
+    option = f"--passphrase-file={file}"
+    assert run("init", folder, option).exit_code == 0
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in (folder / "ca.key").read_bytes()
+    assert run("issue", folder, "camera-1", option).exit_code == 0
+    assert run("renew", folder, "camera-1", typed=PASSPHRASE).exit_code == 0
+    assert run("revoke", folder, "camera-1", option).exit_code == 0
+    assert run("list", folder).output.count("revoked") == 2
+    load_key_pair(folder / "camera-1.crt", folder / "camera-1.key", "test")  # which a daemon has to read
+
+
+def test_a_typed_passphrase_is_asked_twice(tmp_path):
+    """So that a slip of the finger does not lose the authority."""
+    folder = tmp_path / "pki"
+    result = run(
+        "init", folder, "--encrypt", typed=f"{PASSPHRASE}\n{PASSPHRASE}x\n{PASSPHRASE}\n{PASSPHRASE}"
+    )
+    assert result.exit_code == 0
+    assert run("issue", folder, "camera-1", typed=PASSPHRASE).exit_code == 0
+    assert PASSPHRASE not in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [("wrong", r"ca\.key: wrong passphrase"), ("", r"ca\.key: none was given; --passphrase-file")],
+)
+def test_without_the_passphrase_nothing_is_signed(tmp_path, typed, says):
+    """The error names the key, and the way to give a passphrase."""
+    folder = tmp_path / "pki"
+    Authority.create(folder, "CA", PASSPHRASE.encode())
+    for command in ("issue", "revoke", "renew"):
+        with pytest.raises((ConfigError, NotFoundError)) as caught:
+            run(command, folder, "camera-1", typed=typed)
+        assert command != "issue" or re.search(says, str(caught.value))
+    assert not (folder / "issued").exists()
+
+
+@pytest.mark.parametrize(("text", "says"), [("short", "fewer than 16"), ("\n", "is empty")])
+def test_a_passphrase_that_protects_nothing_is_refused(tmp_path, text, says):
+    """And no authority is made."""
+    file = tmp_path / "passphrase"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        run("init", tmp_path / "pki", f"--passphrase-file={file}")
+    assert not (tmp_path / "pki").exists()
+
+
+def test_a_key_that_all_can_read_is_warned_of(folder):
+    """By every command that opens the authority."""
+    (folder / "ca.key").chmod(0o644)
+    assert "ca.key can be read by all users" in run("issue", folder, "camera-1").stderr
 
 
 def test_revocation_adds_up(folder):

@@ -1,11 +1,18 @@
 """What is read from a client certificate that the handshake has let through."""
 
+from datetime import timedelta
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates, read_revoked
 from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
+from spillover.common.net.tls import utc_now
 from tests.support.pki import Pki
 
 
@@ -26,9 +33,33 @@ def test_name_and_role_are_the_subjects(pki):
     assert certificates.caller(shown(pki, "alice", "operator")) == Caller("alice", "operator")
 
 
+def signed(*usages, organizational_unit=""):
+    """The authentication context of a caller whose certificate was made elsewhere, for these purposes."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")]
+    if organizational_unit:
+        names.append(x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, organizational_unit))
+    name, now = x509.Name(names), utc_now()
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=9))
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    return {PEM_CERTIFICATE: [builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)]}
+
+
 def test_a_certificate_without_a_role_is_a_devices(pki):
     """The least that there is."""
-    assert Certificates(pki.ca, None).caller(shown(pki, "cloud", "server")).role == "device"
+    context = signed(ExtendedKeyUsageOID.CLIENT_AUTH)
+    assert Certificates(pki.ca, None).caller(context) == Caller("alice", "device")
+
+
+@pytest.mark.parametrize(
+    "usages", [(), (ExtendedKeyUsageOID.SERVER_AUTH,), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)]
+)
+def test_only_a_certificate_for_clients_is_an_identity(pki, usages):
+    """One that a CA signed for another purpose, or for none that it names, makes nobody an operator."""
+    with pytest.raises(UnauthenticatedError, match="clientAuth"):
+        Certificates(pki.ca, None).caller(signed(*usages, organizational_unit="operator"))
 
 
 def test_a_certificate_that_ended_on_an_open_connection_is_refused(pki):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from spillover.cloud.security.roles import Caller
 from spillover.cloud.security.tokens import Tokens, add_token, read_tokens, revoke_tokens
@@ -36,6 +37,50 @@ def test_two_tokens_of_one_name_are_both_good(tmp_path):
     assert tokens.caller([("authorization", f"bearer {other}")]).name == "b"
     with pytest.raises(UnauthenticatedError):
         tokens.caller([("authorization", f"Bearer {first}")])
+
+
+def test_a_deleted_file_revokes_every_token(tmp_path):
+    """At the next call, and the log says so; a file that comes back is read again."""
+    path = tmp_path / "tokens.yaml"
+    metadata = [("authorization", f"Bearer {add_token(path, 'a', 'device', None)}")]
+    tokens, content = Tokens(path), path.read_bytes()
+    path.unlink()
+    with capture_logs() as log, pytest.raises(UnauthenticatedError):
+        tokens.caller(metadata)
+    assert [line["event"] for line in log if line["log_level"] == "warning"] == [
+        "token file deleted: no token is good"
+    ]
+    path.write_bytes(content)
+    assert tokens.caller(metadata).name == "a"
+
+
+def test_a_broken_file_keeps_the_list_before_it(tmp_path):
+    """Half a change locks nobody out, and however often it changes, the log has one line in 10 s."""
+    path = tmp_path / "tokens.yaml"
+    metadata = [("authorization", f"Bearer {add_token(path, 'a', 'device', None)}")]
+    tokens = Tokens(path)
+    with capture_logs() as log:
+        for length in range(1, 5):
+            path.write_text("[" * length)
+            assert tokens.caller(metadata).name == "a"
+        path.unlink()
+        path.mkdir()
+        assert tokens.caller(metadata).name == "a"
+    assert [line["event"] for line in log] == ["changed file not taken over; the old content stays"]
+
+
+def test_a_file_that_others_may_change_is_warned_of_once(tmp_path):
+    """At the start: whoever writes it can let anybody in."""
+    path = tmp_path / "tokens.yaml"
+    add_token(path, "a", "device", None)
+    path.chmod(0o666)
+    with capture_logs() as log:
+        tokens = Tokens(path)
+        with pytest.raises(UnauthenticatedError):
+            tokens.caller([])
+    [line] = log
+    assert line["key"] == "security.tokens_file"
+    assert line["because"] == "can be changed by all users (mode 0666): chmod go-w"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["authorization", "x"]), st.text() | st.binary())))

@@ -1,5 +1,6 @@
 """Configuration: typed, frozen, and errors that name file and key."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.config import Section, load_config, naming, parse_config
+from spillover.common.config import (
+    MAX_BYTES,
+    Section,
+    faults_of,
+    load_config,
+    naming,
+    parse_config,
+    parse_yaml,
+)
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.home import cache_home, models_home
 from spillover.common.net.addresses import check_host_port
@@ -59,6 +68,68 @@ def test_what_is_not_yaml_is_one_line(text: str) -> None:
     """The error fits a log, and names the file."""
     with pytest.raises(ConfigError, match=r"^t: not valid YAML: [^\n]+$"):
         parse_config(text, Outer, "t")
+
+
+def test_every_mistake_is_told_not_the_first_alone() -> None:
+    """Each with its key, in the words of `load_config`; what is good gives none."""
+    raw = parse_yaml("nome: y\ninner: {share: 2, shore: 1}\nname: 3", "t")
+    assert list(faults_of(raw, Outer)) == [
+        "Object contains unknown field `nome`",
+        "Object contains unknown field `shore` - at `$.inner`",
+        "Expected `float` <= 1.0 - at `$.inner.share`",
+        "Expected `str`, got `int` - at `$.name`",
+    ]
+    assert list(faults_of([], Outer)) == ["Expected `object`, got `array`"]
+    assert list(faults_of({}, Outer)) == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: st.dictionaries(st.sampled_from(["inner", "share", "name", "x"]), inner),
+    )
+)
+def test_there_are_mistakes_exactly_when_it_cannot_be_read(raw: object) -> None:
+    """Whatever is written: the list is empty when `load_config` takes it, and only then."""
+    try:
+        msgspec.convert(raw, Outer)
+    except msgspec.ValidationError:
+        assert list(faults_of(raw, Outer))
+    else:
+        assert not list(faults_of(raw, Outer))
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [l, l]", *(f"a{row}: &a{row} [{', '.join([f'*a{row - 1}'] * 10)}]" for row in range(1, 12))]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LAUGHS, "anchors and aliases are not read, such as 'a0'"),
+        ("name: &x y", "such as 'x'"),
+        ("inner: &again {share: 0.1}\n<<: *again", "such as 'again'"),
+        ("name: " + "[" * 40 + "]" * 40, "deeper than 32 levels"),
+        ("name: [" + "1," * 260_000 + "]", "more than 250000 values"),
+    ],
+)
+def test_a_few_lines_do_not_become_millions_of_values(text: str, says: str) -> None:
+    """Aliases multiply, so none is read; depth and number of values have bounds."""
+    with pytest.raises(ConfigError, match=f"^t: not valid YAML: .*{says}"):
+        parse_config(text, Outer, "t")
+
+
+def test_a_configuration_is_a_regular_file_of_bounded_size(tmp_path: Path) -> None:
+    """A pipe would be waited for; both are refused by name."""
+    path = tmp_path / "edge.yaml"
+    path.write_bytes(b" " * (MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match=r"edge\.yaml: cannot be read: has 4194305 bytes"):
+        load_config(path, Outer)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"edge\.yaml: cannot be read: is not a regular file"):
+        load_config(path, Outer)
 
 
 def test_an_error_found_in_use_names_the_file_too() -> None:

@@ -1,0 +1,255 @@
+"""`spillover cloud --check`: every mistake in a configuration, its files and its models, without a server.
+
+It goes through the same code as the start, but part by part, so that one mistake does not hide the next.
+"""
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spillover.cloud.config import CloudConfig, ModelsConfig, SecurityConfig, TlsConfig
+from spillover.cloud.models.loader import load_spec_of
+from spillover.cloud.models.repository import Repository
+from spillover.cloud.models.trials import Trials
+from spillover.cloud.security.certificates import read_revoked
+from spillover.cloud.security.tokens import read_tokens
+from spillover.cloud.serving.stopping import DRAINED
+from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL
+from spillover.common.config import faults_of, parse_yaml, read_text
+from spillover.common.errors import ConfigError, ModelError, NotFoundError
+from spillover.common.files import exposure
+from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.net.addresses import split_host_port
+from spillover.common.net.reload import read_file
+from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
+
+_OWN_DESCRIPTORS = 64
+"""Files, pipes and sockets that a server has open beside its callers' connections, roughly."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found: mistakes of configuration and of models, what is worth a look, and derived figures."""
+
+    config: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """That of a start that meets the same, the configuration's first; 0 when there is no mistake."""
+        return EXIT_CONFIG if self.config else EXIT_MODEL if self.models else 0
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Take down a ConfigError or ModelError of what is inside, and go on after it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.config.append(str(error))
+        except ModelError as error:
+            self.models.append(str(error))
+
+    def lines(self) -> Iterator[str]:
+        """The whole as lines of text."""
+        yield from (f"{name:<24} {value}" for name, value in self.facts)
+        yield from (f"warning: {text}" for text in self.warnings)
+        yield from (f"mistake: {text}" for text in (*self.config, *self.models))
+        count = len(self.config) + len(self.models)
+        yield f"{count} mistake{'' if count == 1 else 's'}" if count else "no mistakes"
+
+
+def check_all(path: Path | None, models: tuple[str, ...], echo: Callable[[str], None]) -> int:
+    """Check the configuration at `path` (none: the defaults), with `models` in place of `models.load`.
+
+    Tells everything by `echo`; gives the exit code.
+    """
+    report = Report()
+    with report.collecting():
+        raw = parse_yaml(read_text(path), str(path)) if path else {}
+        _check(raw, str(path) if path else "defaults", models, report)
+    for line in report.lines():
+        echo(line)
+    return report.exit_code
+
+
+def _check(raw: object, name: str, models: tuple[str, ...], report: Report) -> None:
+    report.config.extend(f"{name}: {fault}" for fault in faults_of(raw, CloudConfig))
+    good = _good_sections(raw) if isinstance(raw, dict) else {}
+    if report.config:
+        # What these say together can be told in spite of mistakes elsewhere.
+        keys = ("listen", "metrics", "security")
+        apart = {key: msgspec.to_builtins(good[key]) for key in keys if key in good}
+        together = list(faults_of(apart, CloudConfig)) if len(apart) == len(keys) else []
+        report.config.extend(text for one in together if (text := f"{name}: {one}") not in report.config)
+    if "security" in good:
+        _check_security(good["security"], report)
+    _check_addresses(good.get("listen"), good.get("metrics"), report)
+    if "models" in good:
+        chosen = msgspec.structs.replace(good["models"], load=models) if models else good["models"]
+        loading = ("session", "batching", "batching_of", "limits")
+        config = CloudConfig(models=chosen, **{key: good[key] for key in loading if key in good})
+        _check_models(config, report)
+    _tell_figures(good, report)
+
+
+def _good_sections(raw: dict[object, object]) -> dict[str, Any]:
+    """The values of keys without a mistake, and the defaults of absent ones."""
+    default = CloudConfig()
+    return {
+        field.name: msgspec.convert(raw[field.name], field.type)
+        if field.name in raw
+        else getattr(default, field.name)
+        for field in msgspec.structs.fields(CloudConfig)
+        if field.name not in raw or not any(faults_of(raw[field.name], field.type))
+    }
+
+
+def _check_security(security: SecurityConfig, report: Report) -> None:
+    if security.tls:
+        _check_tls(security.tls, report)
+    if security.tokens_file:
+        path = Path(security.tokens_file).expanduser()
+        with report.collecting():
+            read_file(path, "security.tokens_file")
+            tokens = read_tokens(path)
+            report.facts.append(("tokens", f"{len(tokens)} in {path}"))
+            ended = [token.name for token in tokens if token.expires and token.expires <= utc_now()]
+            report.warnings.extend(f"security.tokens_file: the token of {one!r} has expired" for one in ended)
+            known = {*security.roles}
+            report.warnings.extend(
+                f"security.tokens_file: {token.name!r} has the role {token.role!r}, which no key of "
+                "security.roles permits anything"
+                for token in tokens
+                if token.role not in known
+            )
+        _check_exposure("security.tokens_file", path, report)
+
+
+def _check_tls(tls: TlsConfig, report: Report) -> None:
+    section = "security.tls"
+    certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
+    before = len(report.config)
+    for name, path in (("certificate", certificate), ("key", key)):
+        with report.collecting():
+            read_file(path, f"{section}.{name}")
+    if len(report.config) == before:
+        with report.collecting():
+            pair = load_key_pair(certificate, key, section)
+            now, what = utc_now(), f"{section}.certificate: {certificate}"
+            if pair.valid_from > now:
+                report.config.append(f"{what} begins on {pair.valid_from:%Y-%m-%d}")
+            if pair.valid_until <= now:
+                report.config.append(f"{what} ended on {pair.valid_until:%Y-%m-%d}")
+            elif pair.ends_soon(now):
+                report.warnings.append(f"{what} ends in {pair.days_left(now):.0f} days")
+            report.facts.append(("certificate ends", f"{pair.valid_until:%Y-%m-%d} ({certificate})"))
+    _check_exposure(f"{section}.key", key, report)
+    if tls.client_ca:
+        _check_callers(section, tls.client_ca, tls.crl, report)
+
+
+def _check_callers(section: str, client_ca: str, crl: str, report: Report) -> None:
+    """The CAs of callers, and the list of certificates that are taken back."""
+    path = Path(client_ca).expanduser()
+    with report.collecting():
+        for one in load_certificates(read_file(path, f"{section}.client_ca"), f"{section}.client_ca: {path}"):
+            if one.not_valid_after_utc <= utc_now():
+                report.config.append(
+                    f"{section}.client_ca: {one.subject.rfc4514_string()} in {path} ended on "
+                    f"{one.not_valid_after_utc:%Y-%m-%d}"
+                )
+        if crl:
+            revoked = read_revoked(Path(crl).expanduser(), path)
+            report.facts.append(("revoked certificates", f"{len(revoked)} in {crl}"))
+        else:
+            report.warnings.append(f"{section}.crl: not set, so no certificate can be revoked")
+
+
+def _check_exposure(key: str, path: Path, report: Report) -> None:
+    if why := exposure(path):
+        report.warnings.append(f"{key}: {path} {why}")
+
+
+def _check_addresses(listen: str | None, metrics: str | None, report: Report) -> None:
+    """Whether this machine lets a server listen there."""
+    if listen and listen == metrics and not listen.endswith(":0"):
+        report.config.append(f"metrics: {metrics} is the address of `listen` too")
+    for key, address in (("listen", listen), ("metrics", metrics)):
+        if address is None or address.startswith("unix:"):
+            continue
+        try:
+            host, port = split_host_port(address)
+            family, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+                probe.listen(1)
+        except OSError as error:
+            what = f"{key}: cannot listen on {address}: {error.strerror or error}"
+            taken = error.errno == errno.EADDRINUSE  # by the server that runs, it may be
+            (report.warnings if taken else report.config).append(what)
+        except (OverflowError, ValueError):
+            continue  # no such port, which the configuration's own check tells
+
+
+def _check_models(config: CloudConfig, report: Report) -> None:
+    models, repository = config.models, Repository(config.models.repository_path)
+    wanted = models.load or repository.names()
+    if not wanted:
+        report.config.append(f"models.repository: {repository.root} has no <name>/<version>/{MODEL_FILE}")
+    trials = Trials()
+    for one in wanted:
+        name, _, version = one.partition("@")
+        with report.collecting():
+            try:
+                entry = repository.find(name, version)
+            except NotFoundError as error:
+                raise ConfigError(f"models.load: {error} ({repository.root})") from error
+            try:
+                opened = trials.open(entry, load_spec_of(entry, config))
+            except ModelError as error:
+                raise ModelError(f"models.repository: {repository.root}: {error}") from error
+            kind = f"tensors, {opened.executor.device.value}"
+            if opened.vision:
+                kind = f"{opened.vision.manifest.task}, {opened.executor.device.value}"
+            report.facts.append((f"model {entry.model_id}", f"{kind}, {len(opened.tails)} tails"))
+    report.config.extend(_faults_of_default(models, [one.partition("@")[0] for one in wanted]))
+    for name in config.batching_of:
+        if name not in repository.names():
+            report.warnings.append(f"batching_of.{name}: the repository has no such model")
+
+
+def _faults_of_default(models: ModelsConfig, names: list[str]) -> Iterator[str]:
+    if models.default and models.default not in names:
+        yield f"models.default: {models.default!r} is not among the loaded {sorted(set(names))}"
+
+
+def _tell_figures(good: dict[str, Any], report: Report) -> None:
+    """What follows from the configuration on this machine."""
+    if "executor" in good:
+        report.facts.append(("decode threads", str(good["executor"].workers or os.cpu_count() or 1)))
+    if "stop_timeout_s" in good:
+        limit_s = good["stop_timeout_s"]
+        report.facts.append(("stop", f"{limit_s:g} s, of which {DRAINED * limit_s:g} s for calls in flight"))
+    if "limits" in good:
+        limits = good["limits"]
+        needed, allowed = (
+            limits.max_connections + _OWN_DESCRIPTORS,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
+        report.facts.append(("open files", f"{needed} needed for limits.max_connections, {allowed} allowed"))
+        if needed > allowed != resource.RLIM_INFINITY:
+            report.warnings.append(
+                f"limits.max_connections: {limits.max_connections} connections need {needed} open files, "
+                f"and this shell allows {allowed} (ulimit -n; LimitNOFILE in a unit)"
+            )
