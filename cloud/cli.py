@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
+from spillover.common.allocator import keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
@@ -100,6 +101,7 @@ def cloud(
     read = partial(_read_config, config_path, models)
     config = read()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_picture_memory()
     with native_lines_logged():
         configure_logging(config.log.level.value, as_json=config.log.json)
         asyncio.run(_serve_until_signalled(config, read, ready_file))
@@ -114,9 +116,12 @@ def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
 async def _serve_until_signalled(
     config: CloudConfig, read: Callable[[], CloudConfig], ready_file: Path | None
 ) -> None:
-    # So that --help does not load ONNX Runtime.
+    # Here, so that --help loads neither.
+    import cv2
+
     from spillover.cloud.server import LAST_RESORT_S, Running, serve
 
+    cv2.setNumThreads(1)  # a decode thread is one thread, so that a caller's share of them is what it may use
     notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

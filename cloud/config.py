@@ -72,7 +72,7 @@ class LimitsConfig(Section, frozen=True):
     """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""
-    max_pixels: PositiveInt = 50_000_000
+    max_pixels: PositiveInt = 25_000_000
     """Largest picture, width times height; read from the JPEG's header before it is decoded."""
     max_tensor_elements: PositiveInt = 16 * 1024 * 1024
     """Elements of all input tensors of one request."""

@@ -27,6 +27,7 @@ from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.decoding import Decoding
 from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
@@ -150,9 +151,12 @@ async def _start(
         )
         metrics_address = page.address
         stack.callback(_close_page, page, stopping)
-    workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
+    threads = config.executor.workers or os.cpu_count() or 1
+    workers = Workers("decode", threads)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
+    decoding = Decoding(workers, threads, metrics)
+    stack.callback(decoding.stop)
     trials = Trials()
     stack.callback(trials.stop)
     repository = Repository(config.models.repository_path)
@@ -160,7 +164,7 @@ async def _start(
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, metrics.repeated)
+    dataplane = Dataplane(registry, workers, decoding, metrics.repeated)
     room = room_for(config.limits, machine_bytes())
     receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)

@@ -17,8 +17,7 @@ from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest
 from tests.support.models import colour_classifier, save_network
 from tests.support.processes import LIMIT_S, cloud_process, wait_until
-from tests.support.serving import CALL_S, request_for
-from tests.support.slow_jpeg import slow_jpeg
+from tests.support.serving import CALL_S
 
 LIMIT_OF_STOP_S = 2.0
 FOR_EVER = np.array([[2**62]], np.int64)
@@ -98,19 +97,6 @@ def test_a_run_that_never_ends_does_not_keep_the_process(tmp_path, columns, name
     ):
         log = log_of_a_stop_while(process, lambda: count_for_ever(channel))
         assert re.search(names, log), log
-
-
-def test_a_picture_that_takes_minutes_does_not_keep_the_process(tmp_path):
-    """A progressive JPEG of 2 MB is still being decoded when the limit comes."""
-    colour_classifier(tmp_path)
-    request = request_for(slow_jpeg(40_000))
-    with (
-        cloud_process(tmp_path, stop_timeout_s=LIMIT_OF_STOP_S) as (process, address),
-        grpc.insecure_channel(address) as channel,
-    ):
-        infer = pb_grpc.SpilloverStub(channel).Infer
-        log = log_of_a_stop_while(process, lambda: infer.future(request, timeout=CALL_S))
-        assert re.search("ended .*left_behind=.*decoding for colour@1", log), log
 
 
 def test_a_client_that_never_sends_its_message_does_not_keep_the_process(tmp_path):

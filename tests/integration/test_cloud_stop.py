@@ -5,6 +5,8 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import grpc
 import numpy as np
@@ -70,11 +72,15 @@ class _HangingVision:
         self.manifest = vision.manifest
         self.gate, self.reached = threading.Event(), threading.Event()
 
-    def prepare(self, payload):
-        """Hang, then decode."""
+    def look(self, payload):
+        """As it is; hang, then decode."""
+        undecoded = self._vision.look(payload)
+        return replace(undecoded, prepare=partial(self._prepare, undecoded))
+
+    def _prepare(self, undecoded):
         self.reached.set()
         assert self.gate.wait(CALL_S)
-        return self._vision.prepare(payload)
+        return undecoded.prepare()
 
     def decode(self, outputs, geometry):
         """As it is."""
