@@ -29,7 +29,10 @@ _LAST_WORDS = 300
 
 STILL_OPEN = "no status yet"
 REFUSED_AT_ONCE = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "RST_REFUSED_STREAM", "RST_ENHANCE_YOUR_CALM"}
-ENVOY = {"HTTP_408", "HTTP_413", "HTTP_431", "HTTP_503", "HTTP_504", "UNAVAILABLE", "closed"}
+ENVOY = {
+    *("HTTP_408", "HTTP_413", "HTTP_431", "HTTP_503", "HTTP_504"),
+    *("UNAVAILABLE", "RST_INTERNAL_ERROR", "GOAWAY_COMPRESSION_ERROR", "closed"),
+}
 """What a proxy may answer to anything that it does not like, in the server's place."""
 CUT_OFF = {"closed", "GOAWAY_NO_ERROR", "GOAWAY_ENHANCE_YOUR_CALM", "GOAWAY_PROTOCOL_ERROR"}
 
@@ -46,7 +49,7 @@ class Row(msgspec.Struct, kw_only=True):
     ends: bool
     """The attempt ends the server, and says itself whether it ended well."""
     shared: bool = False
-    """Nobody proves an identity: the good device may be put off meanwhile, by as many as the attackers are."""
+    """Many callers who prove nothing: the good device, as little known, may be put off meanwhile."""
     at_rest_mb: float
     before_mb: float
     peak_mb: float
@@ -245,7 +248,7 @@ def attempt(
 ) -> Callable[[Work], Work]:
     """Make a function an attempt: its name and docstring are the name and the sentence.
 
-    `short`: it belongs to the short half. `ends`: it ends the server. `shared`: many callers who prove nothing,
+    `short`: it belongs to the short half. `ends`: it ends the server. `shared`: many callers prove nothing,
     so that the good one cannot be told from them. `direct_only`: it makes no sense through a proxy.
     """
 
