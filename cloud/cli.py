@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
+from spillover.cloud.serving.trimming import keep_few_arenas
 from spillover.common.allocator import keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
@@ -101,6 +102,7 @@ def cloud(
     read = partial(_read_config, config_path, models)
     config = read()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_few_arenas()
     keep_picture_memory()
     with native_lines_logged():
         configure_logging(config.log.level.value, as_json=config.log.json)

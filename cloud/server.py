@@ -42,6 +42,7 @@ from spillover.cloud.serving.stopping import (
     StopBudget,
     finished_by,
 )
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
@@ -169,7 +170,11 @@ async def _start(
     receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
     stack.callback(writes.stop)
-    wrapper = CallWrapper(security.gate, receiver, room, writes, lambda: dataplane.load, calls.finished)
+    trimmer = Trimmer(workers)
+    stack.callback(trimmer.stop)
+    wrapper = CallWrapper(
+        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, calls.finished
+    )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
     metrics.watch_memory(room.used, room.charged_bytes)

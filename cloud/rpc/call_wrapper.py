@@ -25,8 +25,9 @@ from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.memory import Kind, Lease
 from spillover.cloud.serving.room import CALL_BYTES, Room
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.telemetry.calls import FinishedCall
-from spillover.common.errors import OverloadedError, SpilloverError
+from spillover.common.errors import Cause, OverloadedError, SpilloverError
 from spillover.common.log import Throttled
 
 if TYPE_CHECKING:  # generic in the stubs alone
@@ -61,6 +62,7 @@ class CallWrapper(GenericRpcHandler):
         receiver: Receiver,
         room: Room,
         writes: Writes,
+        trimmer: Trimmer,
         load: Callable[[], float],
         on_end: Callable[[FinishedCall], None],
     ) -> None:
@@ -77,6 +79,7 @@ class CallWrapper(GenericRpcHandler):
         self._memory = room.memory
         self._strangers = room.strangers
         self._writes = writes
+        self._trimmer = trimmer
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
@@ -136,7 +139,7 @@ class CallWrapper(GenericRpcHandler):
 
     async def _unary(self, method: Method, _: object, context: AnyContext) -> bytes:
         """A call with one message and one answer."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         try:
             await self._let_in(call)
             reply = await method.work(await self._receiver.one(call), call.seen_by(method))
@@ -144,7 +147,9 @@ class CallWrapper(GenericRpcHandler):
             if call.memory is self._memory and call.lease:
                 self._memory.charge(call.lease, Kind.SENDING, CALL_BYTES + SENDING_FACTOR * len(data))
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
+        if failure:
+            await self._end_with(call, failure)
         if not self._may_answer.is_set():
             await self._may_answer.wait()
         call.sent_bytes = len(data)
@@ -155,7 +160,7 @@ class CallWrapper(GenericRpcHandler):
 
     async def _stream(self, method: Method, _: object, context: AnyContext) -> None:
         """A call with many messages and an answer to each, in their order."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         leases: deque[Lease] = deque()
         try:
             await self._let_in(call)
@@ -171,20 +176,24 @@ class CallWrapper(GenericRpcHandler):
                     self._memory.release(leases.popleft())
             call.status = OK
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
         finally:
             for lease in leases:
                 self._memory.release(lease)
+        if failure:
+            await self._end_with(call, failure)
 
     async def _writing(self, method: Method, _: object, context: AnyContext) -> None:
         """A call with one message, whose method writes its answers itself."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         try:
             await self._let_in(call)
             await method.work(await self._receiver.one(call), call.seen_by(method))
             call.status = OK
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
+        if failure:
+            await self._end_with(call, failure)
 
     def _begin(self, method: Method, context: AnyContext) -> ServedCall:
         call = ServedCall(context, method)
@@ -217,6 +226,9 @@ class CallWrapper(GenericRpcHandler):
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
         call.release()
+        # Of a message that came too slowly, or an answer that was not read, any part may have been held.
+        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0
+        self._trimmer.freed(call.received_bytes + call.sent_bytes + unread)
         if not call.method.streams_replies:
             self.in_flight -= 1
         if call.method.streams_replies:
@@ -227,13 +239,19 @@ class CallWrapper(GenericRpcHandler):
             call.received_bytes = call.sent_bytes = 0
             self._on_end(call.end())
 
-    async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
-        """Answer with the status that belongs to `error`, and raise what gRPC wants raised."""
+    def _noted(self, call: ServedCall, error: Exception) -> Exception:
+        """`error`, without the frames it came through: they hold the message, and gRPC keeps the error."""
         if isinstance(error, grpc.aio.AbortError):  # a library's method has answered so
             call.status = call.context.code()
+        elif not isinstance(error, grpc.aio.BaseError):
+            self._note(call, error)
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
+
+    async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
+        """Answer with the status that belongs to `error`, and raise what gRPC wants raised."""
         if isinstance(error, grpc.aio.BaseError):  # gRPC's own: the client has gone, the server has stopped
             raise error
-        self._note(call, error)
         details, extra = _INTERNAL_DETAILS, trailing_metadata(error)
         if isinstance(error, SpilloverError):
             details = details_of(error)

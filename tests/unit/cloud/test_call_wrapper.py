@@ -14,6 +14,7 @@ from spillover.cloud.rpc.receiving import Receiver
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.room import room_for
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
 
 
@@ -39,10 +40,13 @@ def test_held_answers_are_worked_on_and_leave_at_the_end():
     async def run() -> None:
         limits = LimitsConfig()
         room = room_for(limits, 0)
-        parser = Parser(limits, Workers("test", 1))
+        workers = Workers("test", 1)
+        parser = Parser(limits, workers)
         receiver = Receiver(room, parser, RateLimiter(limits), 1.0)
         gate = Gate(lambda *_: NOBODY, None)
-        wrapper = CallWrapper(gate, receiver, room, Writes(60.0), lambda: 0.0, lambda _: None)
+        wrapper = CallWrapper(
+            gate, receiver, room, Writes(60.0), Trimmer(workers), lambda: 0.0, lambda _: None
+        )
         worked = asyncio.Event()
 
         async def work(*_: object) -> Empty:
