@@ -178,6 +178,7 @@ async def _start(
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
     metrics.watch_memory(room.used, room.charged_bytes)
+    metrics.watch_readiness(lambda: readiness.ready)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
