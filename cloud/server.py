@@ -27,7 +27,6 @@ from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
-from spillover.cloud.serving.memory import Kind
 from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
@@ -58,7 +57,6 @@ SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
 )
 
-_MAX_NOT_TAKEN_UP = 16_384
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
@@ -163,17 +161,14 @@ async def _start(
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
     dataplane = Dataplane(registry, workers, metrics.repeated)
-    room = _room(config.limits)
-    memory = room.memory()
-    receiver = Receiver(
-        memory, room.open_memory(), Parser(config.limits, workers), rate, config.limits.body_timeout_s
-    )
+    room = room_for(config.limits, machine_bytes())
+    receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
     stack.callback(writes.stop)
-    wrapper = CallWrapper(security.gate, receiver, memory, writes, lambda: dataplane.load, calls.finished)
+    wrapper = CallWrapper(security.gate, receiver, room, writes, lambda: dataplane.load, calls.finished)
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
-    metrics.watch_memory(lambda: {kind.value: memory.used_for(kind) for kind in Kind}, memory.total)
+    metrics.watch_memory(room.used, room.charged_bytes)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
@@ -309,25 +304,13 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def _room(limits: LimitsConfig) -> Room:
-    room = room_for(limits, machine_bytes())
-    if (room.connections, room.streams) != (limits.max_connections, limits.max_streams):
-        get_logger("server").warning(
-            "fewer calls at the same time than the limits say, so that memory_bytes holds",
-            memory_bytes=room.memory_bytes,
-            max_connections=room.connections,
-            max_streams=room.streams,
-        )
-    return room
-
-
 def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
     """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", room.connections),
-        ("grpc.max_concurrent_streams", room.streams),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.max_streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
         ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
@@ -349,8 +332,8 @@ def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
-        ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
-        ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),
+        ("grpc.server.max_pending_requests", room.untaken),
+        ("grpc.server.max_pending_requests_hard_limit", room.untaken),
     ]
 
 

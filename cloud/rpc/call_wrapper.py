@@ -23,9 +23,10 @@ from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.rpc.writing import Writes
-from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.cloud.serving.memory import Kind, Lease
+from spillover.cloud.serving.room import CALL_BYTES, Room
 from spillover.cloud.telemetry.calls import FinishedCall
-from spillover.common.errors import SpilloverError
+from spillover.common.errors import OverloadedError, SpilloverError
 from spillover.common.log import Throttled
 
 if TYPE_CHECKING:  # generic in the stubs alone
@@ -58,7 +59,7 @@ class CallWrapper(GenericRpcHandler):
         self,
         gate: Gate,
         receiver: Receiver,
-        memory: Memory,
+        room: Room,
         writes: Writes,
         load: Callable[[], float],
         on_end: Callable[[FinishedCall], None],
@@ -73,7 +74,8 @@ class CallWrapper(GenericRpcHandler):
         self._may_answer.set()
         self._gate = gate
         self._receiver = receiver
-        self._memory = memory
+        self._memory = room.memory
+        self._strangers = room.strangers
         self._writes = writes
         self._load = load
         self._load_hint = ""
@@ -136,11 +138,11 @@ class CallWrapper(GenericRpcHandler):
         """A call with one message and one answer."""
         call = self._begin(method, context)
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             reply = await method.work(await self._receiver.one(call), call.seen_by(method))
             data: bytes = reply.SerializeToString()
-            if call.lease:
-                self._memory.charge(call.lease, Kind.SENDING, SENDING_FACTOR * len(data))
+            if call.memory is self._memory and call.lease:
+                self._memory.charge(call.lease, Kind.SENDING, CALL_BYTES + SENDING_FACTOR * len(data))
         except Exception as error:  # noqa: BLE001 - each becomes a status
             await self._end_with(call, error)
         if not self._may_answer.is_set():
@@ -156,7 +158,7 @@ class CallWrapper(GenericRpcHandler):
         call = self._begin(method, context)
         leases: deque[Lease] = deque()
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             requests = self._receiver.each(call, leases)
             given = (incoming.request async for incoming in requests) if method.of_library else requests
             async with aclosing(method.work(given, call.seen_by(method))) as replies:
@@ -178,7 +180,7 @@ class CallWrapper(GenericRpcHandler):
         """A call with one message, whose method writes its answers itself."""
         call = self._begin(method, context)
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             await method.work(await self._receiver.one(call), call.seen_by(method))
             call.status = OK
         except Exception as error:  # noqa: BLE001 - each becomes a status
@@ -195,11 +197,26 @@ class CallWrapper(GenericRpcHandler):
             call.task.add_done_callback(partial(self._ended, call))
         return call
 
+    async def _let_in(self, call: ServedCall) -> None:
+        """Charge the call to its address, and find out whose it is. Raises what refuses it.
+
+        A call for which there is no room at all is not even told so: until it had read that, it would have
+        the room all the same.
+        """
+        lease = self._strangers.lease(call.network, is_proven=False)
+        call.charged_to(self._strangers, lease)
+        try:
+            self._strangers.charge(lease, Kind.CALLS, CALL_BYTES)
+        except OverloadedError as error:
+            self._note(call, error)
+            self._writes.cut_off_soon(call)
+            await asyncio.Event().wait()
+        self._gate.admit(call)
+
     def _ended(self, call: ServedCall, _: object) -> None:
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
-        if call.lease:
-            self._memory.release(call.lease)
+        call.release()
         if not call.method.streams_replies:
             self.in_flight -= 1
         if call.method.streams_replies:

@@ -51,6 +51,13 @@ def test_each_broken_promise_fails_the_row(change, says):
     assert says in row.failures[0]
 
 
+def test_among_callers_who_prove_nothing_the_good_one_may_be_put_off_for_a_while():
+    """Nobody can tell them apart; once they are gone it is answered."""
+    put_off = Calls(3, 0, {"DEADLINE_EXCEEDED": 1}, [10.0] * 3)
+    assert msgspec.structs.replace(GOOD, shared=True, good=put_off).failures == []
+    assert msgspec.structs.replace(GOOD, shared=True, good_afterwards=put_off).failures
+
+
 def test_an_attempt_that_ends_the_server_is_judged_by_what_it_saw():
     """There is no good device to be answered, and no memory to come back."""
     ended = msgspec.structs.replace(GOOD, ends=True, alive=False, after_mb=0.0, good=Calls(0, 0, {}, []))

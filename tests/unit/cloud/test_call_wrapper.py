@@ -13,7 +13,7 @@ from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.rpc.receiving import Receiver
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.admission import RateLimiter
-from spillover.cloud.serving.memory import Memory
+from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.workers import Workers
 
 
@@ -38,11 +38,11 @@ def test_held_answers_are_worked_on_and_leave_at_the_end():
 
     async def run() -> None:
         limits = LimitsConfig()
-        memory = Memory(1000, 100)
+        room = room_for(limits, 0)
         parser = Parser(limits, Workers("test", 1))
-        receiver = Receiver(memory, memory, parser, RateLimiter(limits), 1.0)
+        receiver = Receiver(room, parser, RateLimiter(limits), 1.0)
         gate = Gate(lambda *_: NOBODY, None)
-        wrapper = CallWrapper(gate, receiver, memory, Writes(60.0), lambda: 0.0, lambda _: None)
+        wrapper = CallWrapper(gate, receiver, room, Writes(60.0), lambda: 0.0, lambda _: None)
         worked = asyncio.Event()
 
         async def work(*_: object) -> Empty:
