@@ -17,6 +17,7 @@ NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Address = Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")]
+ListenAddress = Annotated[str, msgspec.Meta(pattern=r"^(unix:/.+|(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})$")]
 
 
 class ModelsConfig(Section, frozen=True):
@@ -171,8 +172,11 @@ class LogConfig(Section, frozen=True):
 class CloudConfig(Section, frozen=True):
     """The whole of `cloud.yaml`."""
 
-    listen: Address = "127.0.0.1:50051"
-    """`host:port` for calls. Port 0: the system chooses; the log and `--ready-file` name the port."""
+    listen: ListenAddress = "127.0.0.1:50051"
+    """`host:port` for calls, or `unix:/path`: a socket for this machine's user and group alone, mode 0660.
+
+    Port 0: the system chooses; the log and `--ready-file` name the port.
+    """
     models: ModelsConfig = ModelsConfig()
     """Which models are served, and from which folder."""
     session: SessionConfig = SessionConfig()

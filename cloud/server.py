@@ -19,6 +19,7 @@ from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.listening import bind
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import MessageParser
 from spillover.cloud.rpc.security import Security
@@ -37,9 +38,7 @@ from spillover.cloud.serving.stopping import (
 )
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
@@ -66,7 +65,7 @@ Stopping = Callable[[], StopBudget]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers. Addresses are the bound ones, `host:port`."""
+    """A server that answers. Addresses are the bound ones, `host:port` or `unix:/path`."""
 
     address: str
     metrics_address: str | None
@@ -207,7 +206,7 @@ async def _listening(
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, listen, security.server_credentials())
+    address = bind(server, listen, security.server_credentials())
     await server.start()
     try:
         yield address
@@ -280,13 +279,3 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
-    try:
-        port = (
-            server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
-    return with_port(listen, port)
