@@ -78,7 +78,17 @@ class LimitsConfig(Section, frozen=True):
     device_burst: PositiveInt = 32
     """Requests that a device may send at once after a pause."""
     max_connections: PositiveInt = 1024
-    """Connections at the same time."""
+    """Connections at the same time. For one more an idle one is closed, first those without an identity."""
+    max_connections_per_address: NonNegativeInt = 0
+    """Of those that have proven no identity, how many from one address, or IPv6 /64; 0: half of all.
+
+    Many devices share one address behind a router that translates addresses, and all of them behind a
+    balancer; there they are strangers until their first call.
+    """
+    max_connections_per_identity: PositiveInt = 64
+    """Connections that have proven the same identity."""
+    idle_timeout_s: PositiveSeconds = 30.0
+    """A connection without a call for so long is closed, unless it has proven an identity."""
     max_streams: PositiveInt = 128
     """Calls of one connection at the same time; the client waits with the next one."""
     max_stream_requests: PositiveInt = 32

@@ -18,6 +18,7 @@ from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.listening import bind
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
@@ -72,6 +73,7 @@ class Running:
     registry: Registry
     metrics: Metrics
     rate: RateLimiter
+    connections: Connections
     config: CloudConfig
 
     async def reload(self, config: CloudConfig) -> None:
@@ -80,6 +82,7 @@ class Running:
         if fixed:
             get_logger("server").warning("changed, but in force only after a restart", keys=fixed)
         self.rate.follow(config.limits)
+        self.connections.follow(config.limits)
         await self.registry.reload(config)
 
 
@@ -133,9 +136,11 @@ async def _start(
     rate = RateLimiter(config.limits)
     dataplane = Dataplane(registry, workers, rate, metrics.repeated)
     parser = MessageParser(config.limits, workers, metrics)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, parser.is_large)
+    connections = Connections(config.limits, metrics, anybody=not config.security.proves_callers)
+    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, connections, parser.is_large)
     server = grpc.aio.server(
-        interceptors=[*security.interceptors, parser], options=channel_options(config.limits)
+        interceptors=[*security.interceptors, parser],
+        options=channel_options(config.limits, connections.accepted),
     )
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
@@ -145,7 +150,9 @@ async def _start(
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
-    return Running(address, metrics_address, registry, metrics, rate, config)
+    connections.start(address)
+    stack.push_async_callback(_stop_connections, connections, stopping)
+    return Running(address, metrics_address, registry, metrics, rate, connections, config)
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:
@@ -185,6 +192,11 @@ async def _metrics_page(
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
     for names in await asyncio.gather(*(pool.stop(stopping().until(IDLE)) for pool in pools)):
         stopping().left_behind.extend(names)
+
+
+async def _stop_connections(connections: Connections, stopping: Stopping) -> None:
+    if not await asyncio.to_thread(connections.stop, stopping().until(DRAINED)):
+        stopping().left_behind.append("the connections' thread")
 
 
 async def _stop_models(registry: Registry, stopping: Stopping) -> None:
@@ -254,12 +266,15 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
+def channel_options(limits: LimitsConfig, connections: int) -> list[tuple[str, int]]:
+    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
+
+    Clients may ping without a call in flight.
+    """
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", limits.max_streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),

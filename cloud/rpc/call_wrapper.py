@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from spillover.cloud.rpc.connections.keeper import Activity, Connections
 from spillover.cloud.rpc.handlers import AnyContext
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.serving.admission import Call
@@ -52,6 +53,7 @@ class CallWrapper:
         metrics: Metrics,
         load: Callable[[], float],
         identify: Identify,
+        connections: Connections,
         is_large: Callable[[], bool] = lambda: False,
     ) -> None:
         self.in_flight = 0
@@ -65,6 +67,7 @@ class CallWrapper:
         self._load_hint = ""
         self._load_hint_until_s = 0.0
         self._identify = identify
+        self._connections = connections
         self._is_large = is_large
         self._log = get_logger("calls")
 
@@ -116,8 +119,9 @@ class CallWrapper:
         self.in_flight += 1
         self.calls += 1
         status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
+        connection = self._connections.began(context.peer())
         try:
-            answer = await work(self._call(context, claimed_device))
+            answer = await work(self._call(context, claimed_device, connection))
         except SpilloverError as error:
             status = status_of(error)
             self._metrics.rejected.labels(type(error).__name__).inc()
@@ -132,13 +136,16 @@ class CallWrapper:
             status = grpc.StatusCode.OK
             return answer
         finally:
+            self._connections.ended(connection, answered=status is grpc.StatusCode.OK)
             self.in_flight -= 1
             self._metrics.answered(method, status)
 
-    def _call(self, context: AnyContext, claimed_device: str) -> Call:
+    def _call(self, context: AnyContext, claimed_device: str, connection: Activity) -> Call:
         now_s = time.monotonic()
         left_s = context.time_remaining()
         proven = self._identify(context)
+        if proven:
+            connection.prove(proven)
         if proven and claimed_device and claimed_device != proven:
             raise ForbiddenError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
         device = proven or claimed_device or context.peer().rpartition(":")[0]  # without its port

@@ -1,6 +1,7 @@
 """What the server counts, for Prometheus. One object with its own registry; nothing global."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -58,6 +59,23 @@ class Metrics:
             child = self._answered[key] = self.requests.labels(method, status.name)
         child.inc()
 
+    def watch_connections(self, by_standing: Callable[[], Mapping[str, float]]) -> Counter:
+        """How many connections are open, by what they have shown; returns what counts the closed ones."""
+        gauge = Gauge(
+            "spillover_connections",
+            "Connections that are open, by what they have shown: stranger, known by a call, proven",
+            ["standing"],
+            registry=self.registry,
+        )
+        for standing in by_standing():
+            gauge.labels(standing).set_function(partial(_one_of, by_standing, standing))
+        return Counter(
+            "spillover_connections_closed",
+            "Connections that were closed to keep room for others",
+            ["cause"],
+            registry=self.registry,
+        )
+
     def of_model(self, model_id: ModelId) -> "ModelMetrics":
         """The metrics of one model; versions of a model count together."""
         name = model_id.name
@@ -84,6 +102,10 @@ class ModelMetrics:
         self._infer.observe(infer_s)
         for wait_s in queue_s:
             self._queue.observe(wait_s)
+
+
+def _one_of(values: Callable[[], Mapping[str, float]], key: str) -> float:
+    return values()[key]
 
 
 def _seconds(stage: str, text: str, registry: CollectorRegistry) -> Histogram:

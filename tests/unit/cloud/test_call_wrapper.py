@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.call_wrapper import CallWrapper, nobody_proven
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.telemetry.metrics import Metrics
 
@@ -25,7 +27,9 @@ class _Context:
 @pytest.fixture
 def wrapper():
     """A boundary where nobody proves anything."""
-    return CallWrapper(Metrics(), lambda: 0.0, nobody_proven)
+    metrics = Metrics()
+    connections = Connections(LimitsConfig(), metrics, anybody=True)
+    return CallWrapper(metrics, lambda: 0.0, nobody_proven, connections)
 
 
 def test_held_answers_are_worked_on_and_leave_at_the_end(wrapper):
