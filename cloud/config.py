@@ -10,7 +10,7 @@ from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
 from spillover.common.config import Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import check_host_port, is_loopback
+from spillover.common.net.addresses import UNIX, check_host_port, is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -121,11 +121,26 @@ class TlsConfig(Section, frozen=True):
             raise ValueError("crl is of no use without client_ca")
 
 
+class ForwardedConfig(Section, frozen=True):
+    """Callers whose handshake was with a proxy, which passes their certificates on; they are checked again.
+
+    Believed is Envoy's header `x-forwarded-client-cert` over a Unix socket, and from a caller whose own
+    certificate, by `tls.client_ca`, has the role `proxy`. Anybody else who sends it is refused.
+    """
+
+    client_ca: str
+    """PEM file of CAs; callers must have shown the proxy a certificate that one of them signed."""
+    crl: str = ""
+    """PEM file with the list of revoked certificates, signed by the CA."""
+
+
 class SecurityConfig(Section, frozen=True):
     """Who may connect, who they are, and what they may do."""
 
     tls: TlsConfig | None = None
     """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
+    forwarded: ForwardedConfig | None = None
+    """What is believed of a proxy in front. Null: nothing; a call that claims a certificate is refused."""
     tokens_file: str = ""
     """Callers must send a token of this file, which `spillover cloud tokens` writes."""
     roles: dict[str, tuple[Permission, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_ROLES))
@@ -136,9 +151,11 @@ class SecurityConfig(Section, frozen=True):
     """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
     def __post_init__(self) -> None:
-        """Refuse client certificates and tokens together, because both identify the caller."""
+        """Refuse certificates and tokens together, because both identify the caller."""
         if self.tokens_file and self.tls and self.tls.client_ca:
             raise ValueError("tls.client_ca and tokens_file both say who a caller is; set one of them")
+        if self.tokens_file and self.forwarded:
+            raise ValueError("forwarded and tokens_file both say who a caller is; set one of them")
 
     @property
     def proves_callers(self) -> bool:
@@ -214,5 +231,11 @@ class CloudConfig(Section, frozen=True):
             if address:
                 check_host_port(key, address)
         self.security.check_address("listen", self.listen)
+        tls = self.security.tls
+        if self.security.forwarded and not (self.listen.startswith(UNIX) or (tls and tls.client_ca)):
+            raise ValueError(
+                f"security.forwarded: anybody at {self.listen} could pass a certificate on: listen on "
+                "unix:/path, or set security.tls.client_ca, which tells the proxy by its own certificate"
+            )
         if self.metrics:
             self.security.check_address("metrics", self.metrics)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc.aio
@@ -10,6 +11,7 @@ import grpc.aio
 from spillover.cloud.rpc.handlers import AnyContext, Handler, wrapped
 from spillover.cloud.rpc.status import details_of, status_of
 from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
 from spillover.cloud.security.tokens import Tokens
 from spillover.cloud.telemetry.metrics import Metrics
@@ -30,8 +32,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     certificates the handshake has authenticated the caller, and the role is checked when the method begins.
     """
 
-    def __init__(self, credentials: Credentials, roles: Roles, metrics: Metrics) -> None:
+    def __init__(self, credentials: Credentials, front: Front, roles: Roles, metrics: Metrics) -> None:
         self._credentials = credentials
+        self._front = front
         self._roles = roles
         self._metrics = metrics
         self._caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -65,9 +68,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         return await continuation(handler_call_details)
 
     def _caller_of(self, details: grpc.HandlerCallDetails) -> Caller:
+        metadata = details.invocation_metadata or ()
         if isinstance(self._credentials, Tokens):
-            return self._credentials.caller(details.invocation_metadata)
-        return Caller("", ANONYMOUS)
+            return self._front.caller(metadata, partial(self._credentials.caller, metadata))
+        return self._front.caller(metadata, lambda: Caller("", ANONYMOUS))
 
     def _admit(self, caller: Caller, method: str) -> None:
         self._roles.check(caller, method)
@@ -79,7 +83,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
 
         async def admitted(request: Any, context: AnyContext) -> Any:  # noqa: ANN401 - any message
             try:
-                self._admit(certificates.caller(context.auth_context()), method)
+                direct = partial(certificates.caller, context.auth_context())
+                self._admit(self._front.caller(context.invocation_metadata() or (), direct), method)
             except SpilloverError as error:
                 await self._refuse(error, method, context)
             return request

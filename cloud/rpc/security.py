@@ -9,13 +9,14 @@ from prometheus_client import Gauge
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.rpc.call_wrapper import Identify, nobody_proven
 from spillover.cloud.rpc.gate import Gate
-from spillover.cloud.rpc.transport import ServerTls, open_credentials
+from spillover.cloud.rpc.transport import ServerTls, open_credentials, open_forwarded
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
+from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
 from spillover.cloud.security.tokens import HEADER, Tokens
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import is_loopback
+from spillover.common.net.addresses import UNIX, is_loopback
 from spillover.common.net.tls import utc_now
 
 
@@ -31,11 +32,13 @@ class Security:
         if self._tls:
             self._watch_certificate(self._tls, metrics)
         self._credentials = open_credentials(config.security)
+        forwarded = open_forwarded(config.security)
         self._roles = Roles(config.security.roles)
         self.interceptors: list[Any] = []
         self.identify: Identify = nobody_proven
-        if self.guards(config.listen):
-            gate = Gate(self._credentials, self._roles, metrics)
+        if forwarded or self.guards(config.listen):
+            front = Front(forwarded, over_unix=config.listen.startswith(UNIX))
+            gate = Gate(self._credentials, front, self._roles, metrics)
             self.interceptors.append(gate)
             self.identify = gate.identify
 

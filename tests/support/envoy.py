@@ -121,6 +121,14 @@ def _address(upstream: str) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
+def behind_haproxy(config: dict[str, Any]) -> None:
+    """A change by which Envoy takes the caller's address from the line that HAProxy sends first."""
+    kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
+    assert kind in (DEPLOYED / "envoy.yaml").read_text(), "deploy/envoy says it otherwise"
+    name = "envoy.filters.listener.proxy_protocol"
+    listener(config)["listener_filters"] = [{"name": name, "typed_config": {"@type": kind}}]
+
+
 def _ready(process: subprocess.Popen[bytes], folder: Path) -> Envoy:
     starting = Envoy("", "", folder, process)
     starting.wait_for(lambda: (folder / "admin").exists() and (folder / "admin").read_text() != "")

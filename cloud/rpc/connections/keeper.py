@@ -18,6 +18,8 @@ from spillover.common.net.addresses import UNIX, split_host_port
 SCAN_S, SCAN_CROWDED_S = 1.0, 0.1
 _CROWDED = 0.75
 """From this share of all connections on the scans follow each other faster."""
+_PAUSES = 9
+"""A pause is so many times as long as a look: looking takes a tenth of one core at most."""
 _LOG_INTERVAL_S = 10.0
 _OTHER_DESCRIPTORS = 128
 """What a server has open beside its connections, generously."""
@@ -85,6 +87,7 @@ class Connections:
         self._seen: dict[Peer, _Seen] = {}
         self._now: list[Connection] = []
         self._closed = metrics.watch_connections(self.by_standing)
+        self._took_s = 0.0
         self._unlogged: Counter[str] = Counter()
         self._logged_s = -_LOG_INTERVAL_S
         self._stopping = threading.Event()
@@ -147,6 +150,7 @@ class Connections:
             if sockets.shut(peer):
                 self._closed.labels(cause.value).inc()
                 self._unlogged[cause.value] += 1
+        self._took_s = self._clock() - now_s
         if self._unlogged and now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._say(now_s)
 
@@ -158,7 +162,8 @@ class Connections:
                 self._log.error("connections cannot be listed", error=str(error))
 
     def _pause_s(self) -> float:
-        return SCAN_CROWDED_S if len(self._now) > self.total * _CROWDED else SCAN_S
+        pause_s = SCAN_CROWDED_S if len(self._now) > self.total * _CROWDED else SCAN_S
+        return max(pause_s, _PAUSES * self._took_s)
 
     def _current(self, found: Mapping[Peer, int], now_s: float) -> dict[Peer, Activity]:
         """What is known of the connections that there are; of those that are gone it is forgotten."""
