@@ -140,7 +140,7 @@ async def _start(
     wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, connections, parser.is_large)
     server = grpc.aio.server(
         interceptors=[*security.interceptors, parser],
-        options=channel_options(config.limits, connections.accepted),
+        options=channel_options(config.limits, connections.places.accepted),
     )
     draining = asyncio.Event()
     pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)

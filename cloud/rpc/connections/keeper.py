@@ -1,6 +1,5 @@
 """Keeps room for those who prove who they are: closes connections by the rules, on a thread of its own."""
 
-import resource
 import threading
 import time
 from collections import Counter
@@ -9,20 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spillover.cloud.config import LimitsConfig
+from spillover.cloud.rpc.connections.descriptors import make_places
 from spillover.cloud.rpc.connections.rules import Connection, Peer, Rules, Standing, network_of, to_close
 from spillover.cloud.rpc.connections.sockets import DESCRIPTORS, Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import UNIX, split_host_port
 
-SCAN_S, SCAN_CROWDED_S = 1.0, 0.1
+SCAN_S, SCAN_CROWDED_S = 1.0, 0.05
 _CROWDED = 0.75
 """From this share of all connections on the scans follow each other faster."""
-_PAUSES = 9
-"""A pause is so many times as long as a look: looking takes a tenth of one core at most."""
 _LOG_INTERVAL_S = 10.0
-_OTHER_DESCRIPTORS = 128
-"""What a server has open beside its connections, generously."""
 
 
 class Activity:
@@ -76,10 +72,8 @@ class Connections:
         anybody: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total = room(limits.max_connections)
-        self.accepted = self.total + reserve(self.total)
-        """How many gRPC is to accept, so that a new one is there before an old one goes."""
-        self._rules = Rules.of(limits, self.total)
+        self.places = make_places(limits.max_connections)
+        self._rules = Rules.of(limits, self.places.total)
         self._anybody = anybody
         self._clock = clock
         self._remembers = False
@@ -87,7 +81,6 @@ class Connections:
         self._seen: dict[Peer, _Seen] = {}
         self._now: list[Connection] = []
         self._closed = metrics.watch_connections(self.by_standing)
-        self._took_s = 0.0
         self._unlogged: Counter[str] = Counter()
         self._logged_s = -_LOG_INTERVAL_S
         self._stopping = threading.Event()
@@ -118,7 +111,7 @@ class Connections:
 
     def follow(self, limits: LimitsConfig) -> None:
         """Use changed limits; the number of connections itself is fixed."""
-        self._rules = Rules.of(limits, self.total)
+        self._rules = Rules.of(limits, self.places.total)
 
     def start(self, address: str) -> None:
         """Watch the connections to `address`, if it is a port and this system shows them."""
@@ -150,7 +143,6 @@ class Connections:
             if sockets.shut(peer):
                 self._closed.labels(cause.value).inc()
                 self._unlogged[cause.value] += 1
-        self._took_s = self._clock() - now_s
         if self._unlogged and now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._say(now_s)
 
@@ -162,8 +154,7 @@ class Connections:
                 self._log.error("connections cannot be listed", error=str(error))
 
     def _pause_s(self) -> float:
-        pause_s = SCAN_CROWDED_S if len(self._now) > self.total * _CROWDED else SCAN_S
-        return max(pause_s, _PAUSES * self._took_s)
+        return SCAN_CROWDED_S if len(self._now) > self.places.total * _CROWDED else SCAN_S
 
     def _current(self, found: Mapping[Peer, int], now_s: float) -> dict[Peer, Activity]:
         """What is known of the connections that there are; of those that are gone it is forgotten."""
@@ -198,22 +189,3 @@ class Connections:
         )
         self._unlogged.clear()
         self._logged_s = now_s
-
-
-def reserve(total: int) -> int:
-    """How many connections beyond `total` there may be for the moment."""
-    return total // 4 + 16
-
-
-def room(max_connections: int) -> int:
-    """`max_connections`, or fewer if this process has not the descriptors for so many, which is logged."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = max_connections + reserve(max_connections) + _OTHER_DESCRIPTORS
-    if descriptors == resource.RLIM_INFINITY or needed <= descriptors:
-        return max_connections
-    fits = max(1, (descriptors - _OTHER_DESCRIPTORS - 16) * 4 // 5)
-    get_logger("connections").warning(
-        f"limits.max_connections: {max_connections} needs {needed} file descriptors, this process may open "
-        f"{descriptors} (LimitNOFILE, ulimit -n): it takes {fits} connections"
-    )
-    return fits

@@ -57,8 +57,9 @@ class Sockets:
 
     def _peer(self, descriptor: int, number: int) -> Peer | None:
         with suppress(OSError), _duplicate(descriptor) as own:
-            if os.fstat(own.fileno()).st_ino == number and _is_internet(own):
-                return _peer_of(own) if own.getsockname()[1] == self._port else None
+            here = own.getsockname()  # by the socket's real kind: for a Unix socket a path
+            if os.fstat(own.fileno()).st_ino == number and isinstance(here, tuple) and here[1] == self._port:
+                return _peer_of(own)
         return None
 
 
@@ -81,14 +82,11 @@ def _number(descriptor: int) -> int | None:
 def _duplicate(descriptor: int) -> socket.socket:
     own = os.dup(descriptor)
     try:
-        return socket.socket(fileno=own)
+        # Python would ask for the real kind with three more calls. This one has room for all addresses.
+        return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, own)
     except OSError:
         os.close(own)
         raise
-
-
-def _is_internet(own: socket.socket) -> bool:
-    return own.family in {socket.AF_INET, socket.AF_INET6}
 
 
 def _peer_of(own: socket.socket) -> Peer:

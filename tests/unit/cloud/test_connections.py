@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.cloud.config import LimitsConfig
-from spillover.cloud.rpc.connections.keeper import Connections, room
+from spillover.cloud.rpc.connections.descriptors import Places, places
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.connections.sockets import Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 
@@ -179,10 +180,11 @@ def test_a_descriptor_that_means_another_connection_by_now_is_left_alone():
             new.recv(1)
 
 
-def test_a_process_without_descriptors_takes_fewer_connections(monkeypatch):
-    """What is left for others is kept: a full table would stop the metrics and the log as well."""
-    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
-    assert 0 < room(1024) < 1024
-    assert room(100) == 100
-    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
-    assert room(1024) == 1
+@given(st.integers(1, 100_000), st.integers(0, 1_000_000))
+def test_connections_never_take_the_last_descriptors(most, descriptors):
+    """What is kept for others stays free, and more is accepted than may stay."""
+    found = places(most, descriptors)
+    assert found.accepted <= max(2, descriptors - 128)
+    assert 0 < found.total < found.accepted
+    assert found.total <= most
+    assert found == Places(most, 4 * most) or descriptors < 4 * most + 128
