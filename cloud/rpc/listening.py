@@ -48,17 +48,27 @@ def _remove_left_behind(path: Path) -> None:
 
     gRPC removes any socket that is in its way, that of a server which answers as well.
     """
+    if check_socket_file(path):
+        raise ConfigError(f"listen: another server listens on {path}")
+    path.unlink(missing_ok=True)
+
+
+def check_socket_file(path: Path) -> bool:
+    """Whether a server answers at the socket `path`.
+
+    Raises:
+        ConfigError: something else is there, or its folder is not.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"listen: {path.parent} is no folder")
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ConfigError(f"listen: {path} exists and is no socket")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PROBE_S)
             probe.connect(str(path))
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
     except OSError as error:
         raise ConfigError(f"listen: cannot use {path}: {error.strerror or error}") from error
-    else:
-        raise ConfigError(f"listen: another server listens on {path}")
+    return True

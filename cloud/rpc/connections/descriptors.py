@@ -4,7 +4,6 @@ A full table would stop more than new connections: the metrics page, the log, an
 """
 
 import resource
-from contextlib import suppress
 from dataclasses import dataclass
 
 from spillover.common.log import get_logger
@@ -33,24 +32,27 @@ def places(max_connections: int, descriptors: int) -> Places:
     return Places(max(1, min(max_connections, accepted // 2)), accepted)
 
 
+def allowed_descriptors() -> int:
+    """The most that this process may raise its limit to; a great number where there is no limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if hard == resource.RLIM_INFINITY else hard
+
+
 def make_places(max_connections: int) -> Places:
-    """The same in this process, whose limit is raised as far as it may be; logs it if that is too low."""
-    needed = _MOMENTARY * max_connections + _OTHERS
-    found = places(max_connections, _descriptors(needed))
+    """The places of this process, whose limit is raised as far as it needs; logs it if they are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(_MOMENTARY * max_connections + _OTHERS, allowed_descriptors())
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    found = places(max_connections, wanted)
     if found.total < max_connections:
-        get_logger("connections").warning(
-            f"limits.max_connections: {max_connections} needs {2 * max_connections + _OTHERS} open files; "
-            f"this process may open fewer (LimitNOFILE, ulimit -n), so it takes {found.total} connections"
-        )
+        get_logger("connections").warning(too_few(max_connections, found.total))
     return found
 
 
-def _descriptors(needed: int) -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return needed
-    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        return allowed
-    return soft
+def too_few(max_connections: int, total: int) -> str:
+    """What to say where there are `total` places alone."""
+    return (
+        f"limits.max_connections: {max_connections} connections need {2 * max_connections + _OTHERS} open "
+        f"files, and this process may open fewer (LimitNOFILE, ulimit -Hn): it takes {total}"
+    )
