@@ -19,7 +19,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak clean
+.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -107,6 +107,9 @@ chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edg
 
 soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
+
+attack: $(STAMP) ## what strangers and weak devices may try, against a real server; ONLY=name, SHORT=1, FRONT=envoy
+	$(BIN)/python -m tests.attack $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short) $(if $(FRONT),--front $(FRONT))
 
 clean: ## remove what the other targets made (the model cache stays)
 	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

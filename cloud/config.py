@@ -63,8 +63,14 @@ class ExecutorConfig(Section, frozen=True):
 
 
 class LimitsConfig(Section, frozen=True):
-    """What one request, one device and one connection may use."""
+    """What one request, one device, one connection and all of them together may use."""
 
+    memory_bytes: NonNegativeInt = 0
+    """Bytes of all calls in flight: messages being received, in work, and answers that are not yet read.
+
+    One caller may have a quarter of it, all callers without an identity half. 0: a quarter of what the
+    machine, or the control group, has.
+    """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""
     max_pixels: PositiveInt = 50_000_000
@@ -89,12 +95,20 @@ class LimitsConfig(Section, frozen=True):
     """Connections that have proven the same identity."""
     idle_timeout_s: PositiveSeconds = 30.0
     """A connection without a call for so long is closed, unless it has proven an identity."""
-    max_streams: PositiveInt = 128
-    """Calls of one connection at the same time; the client waits with the next one."""
+    max_streams: PositiveInt = 32
+    """Calls of one connection at the same time; the client waits with the next one.
+
+    Fewer where half of `memory_bytes` does not hold 80 KiB for each call of all `max_connections`, and then
+    fewer connections too; the log says so.
+    """
     max_stream_requests: PositiveInt = 32
     """Requests of one stream in work at the same time; the stream is not read while there are as many."""
     handshake_timeout_s: PositiveSeconds = 10.0
     """A connection that has not finished its handshake by then is closed."""
+    body_timeout_s: PositiveSeconds = 15.0
+    """How long a call may wait for memory, and then how long its message may take to arrive."""
+    write_timeout_s: PositiveSeconds = 30.0
+    """A call whose answer has not been read by then is cut off."""
     max_connection_age_s: PositiveSeconds = 3600.0
     """A connection of this age is asked to end; the client reconnects, with its newest certificate."""
     max_connection_age_grace_s: PositiveSeconds = 60.0

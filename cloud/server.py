@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
@@ -21,13 +22,17 @@ from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.health import Health
 from spillover.cloud.rpc.listening import bind
+from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
-from spillover.cloud.rpc.parsing import MessageParser
+from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.rpc.receiving import Receiver
 from spillover.cloud.rpc.security import Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -42,9 +47,7 @@ from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.log import get_logger
 from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
-from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 
 SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
@@ -59,6 +62,8 @@ _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+_MAX_METADATA_BYTES = 8192
+"""Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -134,19 +139,34 @@ async def _start(
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, rate, metrics.repeated)
-    parser = MessageParser(config.limits, workers, metrics)
-    connections = Connections(config.limits, metrics, anybody=not config.security.proves_callers)
-    wrapper = CallWrapper(metrics, lambda: dataplane.load, security.identify, connections, parser.is_large)
-    server = grpc.aio.server(
-        interceptors=[*security.interceptors, parser],
-        options=channel_options(config.limits, connections.places.accepted),
+    dataplane = Dataplane(registry, workers, metrics.repeated)
+    room = _room(config.limits)
+    memory = room.memory()
+    receiver = Receiver(
+        memory, room.open_memory(), Parser(config.limits, workers), rate, config.limits.body_timeout_s
     )
+    writes = Writes(config.limits.write_timeout_s)
+    stack.callback(writes.stop)
+    connections = Connections(
+        config.limits, room.connections, metrics, anybody=not config.security.proves_callers
+    )
+    wrapper = CallWrapper(
+        security.gate,
+        receiver,
+        memory,
+        writes,
+        connections,
+        lambda: dataplane.load,
+        metrics.call_ended,
+    )
+    metrics.in_flight.set_function(lambda: wrapper.in_flight)
     draining = asyncio.Event()
-    pb_grpc.add_SpilloverServicer_to_server(SpilloverServicer(dataplane, wrapper, workers), server)
-    oip_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining), server
-    )
+    own = SpilloverServicer(dataplane, workers)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
+    wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
+    wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
+    options = channel_options(config.limits, connections.places.accepted, room.streams)
+    server = grpc.aio.server(handlers=(wrapper,), options=options)
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, stopping)
     )
@@ -216,8 +236,10 @@ async def _listening(
     healthy = Health()
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    described = ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    for file, servicer in ((health_pb2, healthy), (reflection_pb2, described)):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            wrapper.serve(methods_of(service, servicer, of_library=True))
     address = bind(server, listen, security.server_credentials())
     await server.start()
     try:
@@ -266,8 +288,20 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig, connections: int) -> list[tuple[str, int]]:
-    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
+def _room(limits: LimitsConfig) -> Room:
+    room = room_for(limits, machine_bytes())
+    if (room.connections, room.streams) != (limits.max_connections, limits.max_streams):
+        get_logger("server").warning(
+            "fewer calls at the same time than the limits say, so that memory_bytes holds",
+            memory_bytes=room.memory_bytes,
+            max_connections=room.connections,
+            max_streams=room.streams,
+        )
+    return room
+
+
+def channel_options(limits: LimitsConfig, connections: int, streams: int) -> list[tuple[str, int]]:
+    """Options of a server that accepts so many connections, of so many calls each (names: grpc_types.h).
 
     Clients may ping without a call in flight.
     """
@@ -275,8 +309,12 @@ def channel_options(limits: LimitsConfig, connections: int) -> list[tuple[str, i
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
         ("grpc.max_allowed_incoming_connections", connections),
-        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.max_concurrent_streams", streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
+        # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
+        ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -286,6 +324,12 @@ def channel_options(limits: LimitsConfig, connections: int) -> list[tuple[str, i
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
+        # Counts calls that the client has left or has the answer of, while Python cleans up behind them; so a
+        # client that keeps to `max_streams` would be refused. Calls that wait are bounded below.
+        ("grpc.http.overload_protection", 0),
+        # What comes of a message before it is asked for; the probe would let it grow to megabytes.
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
         ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),

@@ -28,6 +28,10 @@ class TooLargeError(InvalidInputError):
     """The sender's fault: more bytes, pixels or elements than the limit."""
 
 
+class MalformedError(InvalidInputError):
+    """The sender's fault: its bytes are no message, or not the message of this method."""
+
+
 class UnsupportedError(InvalidInputError):
     """The sender's fault: it asks for an extension of the protocol that is not served here."""
 
@@ -58,6 +62,10 @@ class OverloadedError(SpilloverError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class MessageTooLongError(SpilloverError):
+    """The sender's fault: its message is longer than this method takes; waiting does not help."""
 
 
 class UnavailableError(SpilloverError):

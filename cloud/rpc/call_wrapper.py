@@ -1,95 +1,100 @@
-"""Where gRPC ends: identity, deadline, errors, trailing metadata and counting, for every method.
+"""The path of every call: headers, identity, rate, memory, message, work, answer; errors become statuses.
 
-Servicers pass their work to `CallWrapper.handle` and deal with none of it.
+On the wire a call with one message is a stream of one. Registered as that, a method begins when its headers
+are there, before gRPC reads anything of the message; so who may not call, or comes too often, is never read.
+
+Servicers deal with none of this: they take a request and a `ServedCall`, and give a reply or raise.
 """
 
 import asyncio
-import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
-from spillover.cloud.rpc.connections.keeper import Activity, Connections
-from spillover.cloud.rpc.handlers import AnyContext
+from spillover.cloud.rpc.call import AnyContext, ServedCall
+from spillover.cloud.rpc.connections.keeper import Connections
+from spillover.cloud.rpc.gate import Gate
+from spillover.cloud.rpc.methods import Method, unknown_method
+from spillover.cloud.rpc.receiving import Incoming, Receiver
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
-from spillover.cloud.serving.admission import Call
-from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import ForbiddenError, SpilloverError
+from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.cloud.telemetry.calls import OnEnd
+from spillover.common.errors import (
+    ForbiddenError,
+    SpilloverError,
+    UnauthenticatedError,
+)
 from spillover.common.log import get_logger
+
+if TYPE_CHECKING:  # generic in the stubs alone
+    GenericRpcHandler = grpc.GenericRpcHandler[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    GenericRpcHandler = grpc.GenericRpcHandler
+    Handler = grpc.RpcMethodHandler
 
 LOAD_KEY = "spillover-load"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
+SENDING_FACTOR = 2
+"""What an answer costs until it is written: Python's bytes and gRPC's copy of them."""
 INTERNAL = grpc.StatusCode.INTERNAL
+OK = grpc.StatusCode.OK
+_INTERNAL_DETAILS = "internal error; the server's log has it"
 _LOAD_HINT_AGE_S = 0.01
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 
 
-class Identify(Protocol):
-    """Finds out the proven identity of a caller: where certificates and tokens come in."""
+class CallWrapper(GenericRpcHandler):
+    """Serves methods to gRPC.
 
-    def __call__(self, context: AnyContext) -> str:
-        """The device's proven name, empty when nothing is proven. Raises SpilloverError to refuse."""
-        ...
-
-
-def nobody_proven(context: AnyContext) -> str:
-    """Without transport security nothing is proven."""
-    del context
-    return ""
-
-
-class CallWrapper:
-    """Wraps the work of every method of every servicer.
-
-    `load` gives how full the server is; `is_large` whether the running call's request is a large one.
+    `load` gives how full the server is; `on_end` is told of each call that has ended.
     """
 
     def __init__(
         self,
-        metrics: Metrics,
-        load: Callable[[], float],
-        identify: Identify,
+        gate: Gate,
+        receiver: Receiver,
+        memory: Memory,
+        writes: Writes,
         connections: Connections,
-        is_large: Callable[[], bool] = lambda: False,
+        load: Callable[[], float],
+        on_end: OnEnd,
     ) -> None:
         self.in_flight = 0
+        """Calls with one message, and messages of streams, that have no answer yet."""
         self.calls = 0
-        """How many have come since the start."""
+        """How many of them have come since the start."""
         self._may_answer = asyncio.Event()
         self._may_answer.set()
-        metrics.in_flight.set_function(lambda: self.in_flight)
-        self._metrics = metrics
+        self._gate = gate
+        self._receiver = receiver
+        self._memory = memory
+        self._writes = writes
+        self._connections = connections
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
-        self._identify = identify
-        self._connections = connections
-        self._is_large = is_large
+        self._on_end = on_end
+        self._handlers: dict[str, Handler] = {}
         self._log = get_logger("calls")
 
-    async def handle(
-        self,
-        context: AnyContext,
-        method: str,
-        work: Callable[[Call], Awaitable[T]],
-        *,
-        claimed_device: str = "",
-        queue_wait_s: Callable[[T], float] = lambda _: 0.0,
-    ) -> T:
-        """Run `work`; its errors become statuses. `claimed_device` is who the caller says it is."""
-        try:
-            answer = await self._held(self.run(context, method, work, claimed_device=claimed_device))
-        except SpilloverError as error:
-            trailing = (*self._hints(0.0), *trailing_metadata(error))
-            await context.abort(status_of(error), details_of(error), trailing)
-        except Exception:  # noqa: BLE001 - the client must learn that it is our fault; abort raises
-            await context.abort(INTERNAL, "internal error; the server's log has it", self._hints(0.0))
-        context.set_trailing_metadata(self._hints(queue_wait_s(answer)))
-        return answer
+    def serve(self, methods: Iterable[Method]) -> None:
+        """Answer these methods too."""
+        for method in methods:
+            self._handlers[method.path] = self._handler(method)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a method, for gRPC; of one that does not exist, one that says so to who may know."""
+        path = handler_call_details.method
+        return self._handlers.get(path) or self._handler(unknown_method(path))
 
     @contextmanager
     def holding_answers(self) -> Iterator[None]:
@@ -100,56 +105,144 @@ class CallWrapper:
         finally:
             self._may_answer.set()
 
-    async def _held(self, run: Awaitable[T]) -> T:
-        try:
-            return await run
-        finally:
-            if not self._may_answer.is_set():
-                await self._may_answer.wait()
-
-    async def run(
-        self,
-        context: AnyContext,
-        method: str,
-        work: Callable[[Call], Awaitable[T]],
-        *,
-        claimed_device: str = "",
+    async def message(
+        self, call: ServedCall, incoming: Incoming, work: Callable[[Any, Any], Awaitable[T]]
     ) -> T:
-        """Run `work` and count how it went; its errors are the caller's to report, as on a stream."""
+        """Answer one message of a stream with `work(request, call)`. Raises what keeps it from an answer."""
+        one = call.of_message(incoming.message_bytes)
         self.in_flight += 1
         self.calls += 1
-        status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
-        connection = self._connections.began(context.peer())
         try:
-            answer = await work(self._call(context, claimed_device, connection))
-        except SpilloverError as error:
-            status = status_of(error)
-            self._metrics.rejected.labels(type(error).__name__).inc()
-            if status is INTERNAL:
-                self._log.error("request failed", method=method, error=str(error))
-            raise
-        except Exception:
-            status = INTERNAL
-            self._log.exception("request failed", method=method)
+            reply = await work(incoming.taken(), one)
+            self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * reply.ByteSize())
+            one.status = OK
+            if call.connection:
+                self._connections.answered(call.connection)
+        except Exception as error:
+            self._note(one, error)
             raise
         else:
-            status = grpc.StatusCode.OK
-            return answer
+            return reply
         finally:
-            self._connections.ended(connection, answered=status is grpc.StatusCode.OK)
             self.in_flight -= 1
-            self._metrics.answered(method, status)
+            self._on_end(one.end())
 
-    def _call(self, context: AnyContext, claimed_device: str, connection: Activity) -> Call:
-        now_s = time.monotonic()
-        left_s = context.time_remaining()
-        proven = self._identify(context)
-        if proven:
-            connection.prove(proven)
-        if proven and claimed_device and claimed_device != proven:
-            raise ForbiddenError(f"device_id is {claimed_device!r}, the caller is {proven!r}")
-        device = proven or claimed_device or context.peer().rpartition(":")[0]  # without its port
-        return Call(device, math.inf if left_s is None else now_s + left_s, self._is_large())
+    def _handler(self, method: Method) -> Handler:
+        if not method.streams_replies:
+            return grpc.stream_unary_rpc_method_handler(partial(self._unary, method))
+        if method.streams_requests:
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream, method))
+        serialize = method.reply.SerializeToString
+        return grpc.stream_stream_rpc_method_handler(
+            partial(self._writing, method), response_serializer=serialize
+        )
+
+    async def _unary(self, method: Method, _: object, context: AnyContext) -> bytes:
+        """A call with one message and one answer."""
+        call = self._begin(method, context)
+        try:
+            self._admit(call)
+            reply = await method.work(await self._receiver.one(call), call.seen_by(method))
+            data: bytes = reply.SerializeToString()
+            if call.lease:
+                self._memory.charge(call.lease, Kind.SENDING, SENDING_FACTOR * len(data))
+        except Exception as error:  # noqa: BLE001 - each becomes a status
+            await self._end_with(call, error)
+        if not self._may_answer.is_set():
+            await self._may_answer.wait()
+        call.sent_bytes = len(data)
+        call.status = OK
+        context.set_trailing_metadata(self._hints(call.queue_wait_s))
+        self._writes.begin(call)
+        return data
+
+    async def _stream(self, method: Method, _: object, context: AnyContext) -> None:
+        """A call with many messages and an answer to each, in their order."""
+        call = self._begin(method, context)
+        leases: deque[Lease] = deque()
+        try:
+            self._admit(call)
+            requests = self._receiver.each(call, leases)
+            given = (incoming.request async for incoming in requests) if method.of_library else requests
+            async with aclosing(method.work(given, call.seen_by(method))) as replies:
+                async for reply in replies:
+                    data = reply.SerializeToString()
+                    self._writes.begin(call)
+                    await context.write(data)
+                    self._writes.ended(call)
+                    call.sent_bytes += len(data)
+                    self._memory.release(leases.popleft())
+            call.status = OK
+        except Exception as error:  # noqa: BLE001 - each becomes a status
+            await self._end_with(call, error)
+        finally:
+            for lease in leases:
+                self._memory.release(lease)
+
+    async def _writing(self, method: Method, _: object, context: AnyContext) -> None:
+        """A call with one message, whose method writes its answers itself."""
+        call = self._begin(method, context)
+        try:
+            self._admit(call)
+            await method.work(await self._receiver.one(call), call.seen_by(method))
+            call.status = OK
+        except Exception as error:  # noqa: BLE001 - each becomes a status
+            await self._end_with(call, error)
+
+    def _begin(self, method: Method, context: AnyContext) -> ServedCall:
+        call = ServedCall(context, method)
+        if not method.streams_replies:
+            self.in_flight += 1
+            self.calls += 1
+        if call.task:
+            call.connection = self._connections.began(context.peer())
+            call.task.add_done_callback(partial(self._ended, call))
+        return call
+
+    def _admit(self, call: ServedCall) -> None:
+        self._gate.admit(call)
+        if call.connection and call.caller.name:
+            call.connection.prove(call.caller.name)
+
+    def _ended(self, call: ServedCall, _: object) -> None:
+        """The call is over, and its answer, if it has one, is written."""
+        self._writes.ended(call)
+        if call.connection:
+            if call.status is OK and not call.method.is_open:
+                self._connections.answered(call.connection)
+            self._connections.ended(call.connection)
+        if call.lease:
+            self._memory.release(call.lease)
+        if not call.method.streams_replies:
+            self.in_flight -= 1
+        if not call.method.streams_requests or call.refusal:
+            self._on_end(call.end())
+
+    async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
+        """Answer with the status that belongs to `error`, and raise what gRPC wants raised."""
+        if isinstance(error, grpc.aio.AbortError):  # a library's method has answered so
+            call.status = call.context.code()
+        if isinstance(error, grpc.aio.BaseError):  # gRPC's own: the client has gone, the server has stopped
+            raise error
+        self._note(call, error)
+        details, extra = _INTERNAL_DETAILS, trailing_metadata(error)
+        if isinstance(error, SpilloverError):
+            details = details_of(error)
+        if not self._may_answer.is_set():
+            await self._may_answer.wait()
+        hints = self._hints(0.0) if call.holder else ()  # nothing to strangers
+        self._writes.begin(call)
+        await call.context.abort(call.status, details, (*hints, *extra))
+        raise AssertionError("abort raises")
+
+    def _note(self, call: ServedCall, error: Exception) -> None:
+        call.refusal = type(error).__name__
+        call.status = status_of(error) if isinstance(error, SpilloverError) else INTERNAL
+        if isinstance(error, UnauthenticatedError | ForbiddenError):
+            self._gate.log_refusal(call, error)
+        elif call.status is INTERNAL:
+            trace = None if isinstance(error, SpilloverError) else error
+            self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())

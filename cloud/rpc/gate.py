@@ -1,118 +1,76 @@
-"""Authentication and authorisation of every call: a grpc.aio interceptor."""
+"""Authentication and authorisation of every call, by its headers alone: one gate for every kind of proof."""
 
 import time
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from functools import partial
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
 
-import grpc.aio
-
-from spillover.cloud.rpc.handlers import AnyContext, Handler, wrapped
-from spillover.cloud.rpc.status import details_of, status_of
+from spillover.cloud.rpc.call import NOBODY, AnyContext, ServedCall
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Front
-from spillover.cloud.security.roles import ANONYMOUS, NEEDED, Caller, Permission, Roles
+from spillover.cloud.security.roles import Caller, Roles
 from spillover.cloud.security.tokens import Tokens
-from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import SpilloverError
 from spillover.common.log import get_logger
+from spillover.common.wire.conversion import DEVICE_KEY
 
 _LOG_INTERVAL_S = 1.0
 _MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
 """How callers prove their identity; None: all are anonymous."""
+Metadata = Iterable[tuple[str, str | bytes]]
+Identify = Callable[[AnyContext, Metadata], Caller]
+"""Finds out from handshake and headers who calls. Raises UnauthenticatedError."""
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
+def identify_by(credentials: Credentials, front: Front) -> Identify:
+    """Who calls, by these credentials, or by those that a proxy in front passes on."""
+    if isinstance(credentials, Tokens):
+        return lambda _, metadata: front.caller(metadata, lambda: credentials.caller(metadata))
+    if isinstance(credentials, Certificates):
+        return lambda context, metadata: front.caller(
+            metadata, lambda: credentials.caller(context.auth_context())
+        )
+    return lambda _, metadata: front.caller(metadata, lambda: NOBODY)
+
+
+class Gate:
     """Refuses callers without identity (UNAUTHENTICATED) or permission (PERMISSION_DENIED).
 
-    Without certificates the headers decide, so the message of a refused caller is never read. With
-    certificates the handshake has authenticated the caller, and the role is checked when the method begins.
+    `roles` None: nobody needs a permission. Nothing of a message is read before this.
     """
 
-    def __init__(self, credentials: Credentials, front: Front, roles: Roles, metrics: Metrics) -> None:
-        self._credentials = credentials
-        self._front = front
+    def __init__(self, identify: Identify, roles: Roles | None) -> None:
+        self._identify = identify
         self._roles = roles
-        self._metrics = metrics
-        self._caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
-        self._wrapped: dict[str, Handler] = {}
         self._log = get_logger("security")
         self._logged_s = -_LOG_INTERVAL_S
 
-    def identify(self, context: AnyContext) -> str:
-        """The name that the caller of the running method has proven, for `cloud.rpc.call_wrapper`."""
-        del context  # each call runs in a task, and so in a context, of its own
-        caller = self._caller.get()
-        return caller.name if caller else ""
+    def admit(self, call: ServedCall) -> None:
+        """Find out who calls, and whether they may. Raises UnauthenticatedError or ForbiddenError."""
+        if call.method.is_open:
+            call.name(NOBODY, "")
+            return
+        metadata = call.context.invocation_metadata() or ()
+        caller = self._identify(call.context, metadata)
+        if self._roles is not None and call.method.exists:
+            self._roles.check(caller, call.method.path)
+        call.name(caller, _named(metadata))
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """The method's handler for those who may call it, else one that refuses."""
-        method = handler_call_details.method
-        if NEEDED.get(method) is Permission.OPEN:
-            return await continuation(handler_call_details)
-        if isinstance(self._credentials, Certificates):
-            return self._asking_certificate(
-                self._credentials, await continuation(handler_call_details), method
-            )
-        try:
-            self._admit(self._caller_of(handler_call_details), method)
-        except SpilloverError as error:
-            return self._refusal(error, method)
-        return await continuation(handler_call_details)
-
-    def _caller_of(self, details: grpc.HandlerCallDetails) -> Caller:
-        metadata = details.invocation_metadata or ()
-        if isinstance(self._credentials, Tokens):
-            return self._front.caller(metadata, partial(self._credentials.caller, metadata))
-        return self._front.caller(metadata, lambda: Caller("", ANONYMOUS))
-
-    def _admit(self, caller: Caller, method: str) -> None:
-        self._roles.check(caller, method)
-        self._caller.set(caller)
-
-    def _asking_certificate(self, certificates: Certificates, handler: Handler, method: str) -> Handler:
-        if handler is None or method in self._wrapped:
-            return handler and self._wrapped[method]
-
-        async def admitted(request: Any, context: AnyContext) -> Any:  # noqa: ANN401 - any message
-            try:
-                direct = partial(certificates.caller, context.auth_context())
-                self._admit(self._front.caller(context.invocation_metadata() or (), direct), method)
-            except SpilloverError as error:
-                await self._refuse(error, method, context)
-            return request
-
-        self._wrapped[method] = wrapped(handler, admitted)
-        return self._wrapped[method]
-
-    def _refusal(self, error: SpilloverError, method: str) -> Handler:
-        async def refuse(_: object, context: AnyContext) -> None:
-            await self._refuse(error, method, context)
-
-        # Of the kind that need not read its requests before it answers, whatever kind the method is.
-        return grpc.stream_unary_rpc_method_handler(refuse)
-
-    async def _refuse(self, error: SpilloverError, method: str, context: AnyContext) -> NoReturn:
-        status = status_of(error)
-        known = method.rpartition("/")[2] if method in NEEDED else "unknown"
-        self._metrics.rejected.labels(type(error).__name__).inc()
-        self._metrics.requests.labels(known, status.name).inc()
-        self._log_refusal(error, method, context.peer())
-        await context.abort(status, details_of(error))
-        raise AssertionError("abort raises")
-
-    def _log_refusal(self, error: SpilloverError, method: str, peer: str) -> None:
+    def log_refusal(self, call: ServedCall, error: SpilloverError) -> None:
         """One line a second at most: strangers must not fill the disk. The metrics count every refusal."""
         now_s = time.monotonic()
         if now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._logged_s = now_s
             self._log.warning(
-                "refused", method=method[:_MAX_LOGGED], peer=peer, because=str(error)[:_MAX_LOGGED]
+                "refused",
+                method=call.method.path[:_MAX_LOGGED],
+                peer=call.context.peer(),
+                because=str(error)[:_MAX_LOGGED],
             )
+
+
+def _named(metadata: Metadata) -> str:
+    for key, value in metadata:
+        if key == DEVICE_KEY:
+            return str(value)
+    return ""

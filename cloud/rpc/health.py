@@ -9,7 +9,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from spillover.cloud.rpc.handlers import AnyContext
+from spillover.cloud.rpc.call import AnyContext
 
 _TELL_S = 0.2
 

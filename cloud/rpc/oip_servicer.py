@@ -1,28 +1,25 @@
 """inference.GRPCInferenceService over gRPC: each method converts, asks, converts back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc import oip_describe
+from spillover.cloud.rpc.call import ServedCall
 from spillover.cloud.rpc.call_wrapper import CallWrapper
-from spillover.cloud.rpc.handlers import AnyContext
 from spillover.cloud.rpc.oip_stream import answer_stream
-from spillover.cloud.rpc.status import status_of
+from spillover.cloud.rpc.receiving import Incoming
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.dataplane import Dataplane
 from spillover.cloud.serving.workers import LOOP_ELEMENTS, Workers, is_large
-from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeError, UnavailableError
-from spillover.common.wire.oip import ElementLimits, reply_to_pb, request_from_pb
+from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeError
+from spillover.common.wire.oip import ElementLimits, check_name, reply_to_pb, request_from_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
-from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest
 
-T = TypeVar("T")
 
-
-class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
+class OpenInferenceServicer:
     """The standard service; see proto/open_inference.proto."""
 
     def __init__(
@@ -44,162 +41,105 @@ class OpenInferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._max_stream_requests = limits.max_stream_requests
         self._draining = draining
 
-    async def ServerLive(self, request: pb.ServerLiveRequest, context: AnyContext) -> pb.ServerLiveResponse:
+    async def ServerLive(self, request: pb.ServerLiveRequest, served: ServedCall) -> pb.ServerLiveResponse:
         """A server that answers is live."""
-        return await self._plain(context, "ServerLive", lambda: pb.ServerLiveResponse(live=True))
+        return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(
-        self, request: pb.ServerReadyRequest, context: AnyContext
-    ) -> pb.ServerReadyResponse:
+    async def ServerReady(self, request: pb.ServerReadyRequest, served: ServedCall) -> pb.ServerReadyResponse:
         """Not ready while draining."""
-        return await self._plain(
-            context, "ServerReady", lambda: pb.ServerReadyResponse(ready=not self._draining.is_set())
-        )
+        return pb.ServerReadyResponse(ready=not self._draining.is_set())
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, context: AnyContext) -> pb.ModelReadyResponse:
+    async def ModelReady(self, request: pb.ModelReadyRequest, served: ServedCall) -> pb.ModelReadyResponse:
         """A model is ready when it is loaded; one that is not is no error here."""
-
-        def ready() -> bool:
-            try:
-                self._registry.get(_required(request.name), request.version)
-            except NotFoundError:
-                return False
-            return not self._draining.is_set()
-
-        return await self._plain(context, "ModelReady", lambda: pb.ModelReadyResponse(ready=ready()))
+        try:
+            self._registry.get(_required(request.name), request.version)
+        except NotFoundError:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=not self._draining.is_set())
 
     async def ServerMetadata(
-        self, request: pb.ServerMetadataRequest, context: AnyContext
+        self, request: pb.ServerMetadataRequest, served: ServedCall
     ) -> pb.ServerMetadataResponse:
         """Name, version, extensions."""
-        return await self._plain(context, "ServerMetadata", oip_describe.server_metadata)
+        return oip_describe.server_metadata()
 
     async def ModelMetadata(
-        self, request: pb.ModelMetadataRequest, context: AnyContext
+        self, request: pb.ModelMetadataRequest, served: ServedCall
     ) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a loaded model."""
+        loaded = self._registry.get(_required(request.name), request.version)
+        return oip_describe.model_metadata(loaded, self._registry.versions(request.name))
 
-        def metadata() -> pb.ModelMetadataResponse:
-            loaded = self._registry.get(_required(request.name), request.version)
-            return oip_describe.model_metadata(loaded, self._registry.versions(request.name))
-
-        return await self._plain(context, "ModelMetadata", metadata)
-
-    async def ModelConfig(
-        self, request: pb.ModelConfigRequest, context: AnyContext
-    ) -> pb.ModelConfigResponse:
+    async def ModelConfig(self, request: pb.ModelConfigRequest, served: ServedCall) -> pb.ModelConfigResponse:
         """How a loaded model is run."""
-        return await self._plain(
-            context,
-            "ModelConfig",
-            lambda: oip_describe.model_config(self._registry.get(_required(request.name), request.version)),
-        )
+        return oip_describe.model_config(self._registry.get(_required(request.name), request.version))
 
     async def ModelStatistics(
-        self, request: pb.ModelStatisticsRequest, context: AnyContext
+        self, request: pb.ModelStatisticsRequest, served: ServedCall
     ) -> pb.ModelStatisticsResponse:
         """What one model, or each, has done."""
-
-        def statistics() -> pb.ModelStatisticsResponse:
-            one = [self._registry.get(request.name, request.version)] if request.name else None
-            models = one or self._registry.models()
-            return pb.ModelStatisticsResponse(model_stats=map(oip_describe.model_statistics, models))
-
-        return await self._plain(context, "ModelStatistics", statistics)
+        one = [self._registry.get(request.name, request.version)] if request.name else None
+        models = one or self._registry.models()
+        return pb.ModelStatisticsResponse(model_stats=map(oip_describe.model_statistics, models))
 
     async def RepositoryIndex(
-        self, request: pb.RepositoryIndexRequest, context: AnyContext
+        self, request: pb.RepositoryIndexRequest, served: ServedCall
     ) -> pb.RepositoryIndexResponse:
         """What is on disk and what of it is loaded."""
-
-        async def work(_: Call) -> pb.RepositoryIndexResponse:
-            listing = self._registry.repository.all_versions
-            on_disk = [] if request.ready else await self._workers.run("listing of the repository", listing)
-            return oip_describe.repository_index(self._registry, on_disk)
-
-        return await self._wrapper.handle(context, "RepositoryIndex", work)
+        listing = self._registry.repository.all_versions
+        on_disk = [] if request.ready else await self._workers.run("listing of the repository", listing)
+        return oip_describe.repository_index(self._registry, on_disk)
 
     async def RepositoryModelLoad(
-        self, request: pb.RepositoryModelLoadRequest, context: AnyContext
+        self, request: pb.RepositoryModelLoadRequest, served: ServedCall
     ) -> pb.RepositoryModelLoadResponse:
         """Load the newest version on disk; the versions it replaces go when it answers."""
-
-        async def work(_: Call) -> pb.RepositoryModelLoadResponse:
-            if request.parameters:
-                raise InvalidInputError("models are served from the repository; none can be sent along")
-            await self._registry.swap(_required(request.model_name))
-            return pb.RepositoryModelLoadResponse()
-
-        return await self._wrapper.handle(context, "RepositoryModelLoad", work)
+        if request.parameters:
+            raise InvalidInputError("models are served from the repository; none can be sent along")
+        await self._registry.swap(_required(request.model_name))
+        return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
-        self, request: pb.RepositoryModelUnloadRequest, context: AnyContext
+        self, request: pb.RepositoryModelUnloadRequest, served: ServedCall
     ) -> pb.RepositoryModelUnloadResponse:
         """Unload every version of a model; requests in flight are answered first."""
+        await self._registry.unload(_required(request.model_name))
+        return pb.RepositoryModelUnloadResponse()
 
-        async def work(_: Call) -> pb.RepositoryModelUnloadResponse:
-            await self._registry.unload(_required(request.model_name))
-            return pb.RepositoryModelUnloadResponse()
-
-        return await self._wrapper.handle(context, "RepositoryModelUnload", work)
-
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: AnyContext) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: pb.ModelInferRequest, served: ServedCall) -> pb.ModelInferResponse:
         """Run one request."""
-        reply, _ = await self._wrapper.handle(
-            context, "ModelInfer", self._infer(request), queue_wait_s=lambda answer: answer[1]
-        )
-        return reply
+        tensors = await self._tensors(request, call := served.admitted(served.received_bytes))
+        del request  # its tensors have been copied
+        reply, served.queue_wait_s = await self._dataplane.infer_tensors(tensors, call)
+        if is_large(reply.outputs.values()):
+            return await self._workers.run("packing of tensors", reply_to_pb, reply)
+        return reply_to_pb(reply)
 
     async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: AnyContext
+        self, requests: AsyncIterator[Incoming], served: ServedCall
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Run the requests of a stream; when the server drains, those that were read."""
 
-        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-            reply, _ = await self._wrapper.run(context, "ModelStreamInfer", self._infer(request))
-            return reply
+        async def infer(incoming: Incoming) -> pb.ModelInferResponse:
+            return await self._wrapper.message(served, incoming, self.ModelInfer)
 
-        answers = answer_stream(request_iterator, infer, self._max_stream_requests, self._draining)
-        try:
+        answers = answer_stream(requests, infer, self._max_stream_requests, self._draining)
+        async with aclosing(answers):
             async for response in answers:
                 yield response
-        except UnavailableError as error:
-            await context.abort(status_of(error), str(error))
 
-    def _infer(
-        self, request: pb.ModelInferRequest
-    ) -> Callable[[Call], Awaitable[tuple[pb.ModelInferResponse, float]]]:
-        async def work(call: Call) -> tuple[pb.ModelInferResponse, float]:
-            if (tensors := self._unpacked_here(request, call)) is None:
-                tensors = await self._workers.run(
-                    "unpacking of tensors", request_from_pb, request, self._elements
-                )
-            reply, queue_s = await self._dataplane.infer_tensors(tensors, call)
-            if is_large(reply.outputs.values()):
-                return await self._workers.run("packing of tensors", reply_to_pb, reply), queue_s
-            return reply_to_pb(reply), queue_s
-
-        return work
-
-    def _unpacked_here(self, request: pb.ModelInferRequest, call: Call) -> TensorRequest | None:
-        """The request's value; None when it is too large for the event loop, or altogether."""
-        if call.is_large:
-            return None
-        try:
-            return request_from_pb(request, self._elements_on_loop)
-        except TooLargeError:
-            return None
-
-    async def _plain(self, context: AnyContext, method: str, ask: Callable[[], T]) -> T:
-        """A method that waits for nothing."""
-
-        async def work(_: Call) -> T:
-            return ask()
-
-        return await self._wrapper.handle(context, method, work)
+    async def _tensors(self, request: pb.ModelInferRequest, call: Call) -> TensorRequest:
+        """The request's value, on the event loop unless it is too large for that."""
+        if not call.is_large:
+            try:
+                return request_from_pb(request, self._elements_on_loop)
+            except TooLargeError:  # for the event loop, or altogether
+                pass
+        return await self._workers.run("unpacking of tensors", request_from_pb, request, self._elements)
 
 
 def _required(name: str) -> str:
     if not name:
         raise InvalidInputError("the model's name is empty")
+    check_name(name)
     return name

@@ -1,24 +1,26 @@
 """ModelStreamInfer: requests of one stream run side by side, their answers leave in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
+from spillover.cloud.rpc.receiving import Incoming
 from spillover.common.errors import SpilloverError, UnavailableError
 from spillover.common.wire.pb import open_inference_pb2 as pb
 
 FINAL = "triton_final_response"
 
-Infer = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
+Infer = Callable[[Incoming], Awaitable[pb.ModelInferResponse]]
 
 
 async def answer_stream(
-    requests: AsyncIterator[pb.ModelInferRequest], infer: Infer, max_in_flight: int, draining: asyncio.Event
-) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    requests: AsyncIterator[Incoming], infer: Infer, max_in_flight: int, draining: asyncio.Event
+) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
     """Yield one response for each request; one that fails is answered with its error text.
 
     At most `max_in_flight` run; then the stream is read no further, and gRPC's flow control holds the sender.
 
     Raises:
+        MalformedError: a message is none; those before it are answered first.
         UnavailableError: `draining` was set; what had been read by then is answered.
     """
     places = asyncio.Semaphore(max_in_flight)
@@ -54,10 +56,11 @@ async def answer_stream(
                 left.cancel()
 
 
-async def _answer_one(request: pb.ModelInferRequest, infer: Infer) -> pb.ModelStreamInferResponse:
+async def _answer_one(incoming: Incoming, infer: Infer) -> pb.ModelStreamInferResponse:
     try:
-        response = await infer(request)
+        response = await infer(incoming)
     except SpilloverError as error:
+        request = incoming.request or pb.ModelInferRequest()  # none where its bytes were not looked at
         failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
         return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
     # Every request has exactly one response here, so each is its request's last. Clients that ask for an

@@ -1,115 +1,63 @@
-"""From bytes to messages: large ones off the event loop, and what is no message is the sender's fault.
+"""From bytes to messages: costly ones off the event loop, and what is no message is the sender's fault."""
 
-gRPC's Python servers parse on the event loop, and let the parser's error through as UNKNOWN, which blames the
-server.
-"""
-
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
-import grpc.aio
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from spillover.cloud.config import LimitsConfig
-from spillover.cloud.rpc.handlers import AnyContext, Handler, wrapped
 from spillover.cloud.rpc.wire_cost import check_cost
 from spillover.cloud.serving.workers import LOOP_BYTES, Workers
-from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import TooLargeError
+from spillover.common.errors import MalformedError, TooLargeError
 
 _OTHER_FIELDS = 1 << 17
 """Fields that a message may have beside the elements of its tensors; a submessage counts as several."""
 
-Parse = Callable[[bytes], Any]
+_SMALL_BYTES = 64 * 1024
+"""So long a message takes the event loop at most 5 ms, whatever is in it."""
+_CHEAP = 1024
+"""The plain fields that a longer message may cost there: it is a picture, or raw tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Large:
-    """Stands for a message that is still to be parsed."""
+class Parser:
+    """Parses requests so that the event loop is never held up for long."""
 
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Stands for a message that could not be parsed, or not in reasonable time."""
-
-    label: str
-    reason: str
-
-
-class MessageParser(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Gives every method a parser that does not fail and that never holds up the event loop for long."""
-
-    def __init__(self, limits: LimitsConfig, workers: Workers, metrics: Metrics) -> None:
+    def __init__(self, limits: LimitsConfig, workers: Workers) -> None:
         self._limit = limits.max_unpacked_elements + _OTHER_FIELDS
         self._workers = workers
-        self._metrics = metrics
-        self._wrapped: dict[str, Handler] = {}
-        self._large: ContextVar[bool] = ContextVar("large", default=False)
 
-    def is_large(self) -> bool:
-        """Whether the running call's request is too large to be converted on the event loop."""
-        return self._large.get()  # each call runs in a task, and so in a context, of its own
+    async def parse(self, data: bytes, message: type[Message], method: str) -> Any:  # noqa: ANN401 - a message
+        """The request of `method` in `data`.
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """The method's handler, wrapped once."""
-        method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_deserializer is None:
-            return handler
-        if method not in self._wrapped:  # methods that exist: a fixed number
-            name = method.rpartition("/")[2]
-            self._wrapped[method] = self._wrap(handler, handler.request_deserializer, name)
-        return self._wrapped[method]
+        Raises:
+            MalformedError: it is none.
+            TooLargeError: so many fields or elements would take too long to read.
+        """
+        if len(data) <= _SMALL_BYTES or (len(data) <= LOOP_BYTES and _is_cheap(data, message)):
+            return _parsed(data, message, method)
+        return await self._workers.run(f"parsing of {method}", self._parse_large, data, message, method)
 
-    def _wrap(self, handler: Handler, parse: Parse, name: str) -> Handler:
-        def parse_small(data: bytes) -> Any:  # noqa: ANN401 - any message
-            return _Large(data) if len(data) > LOOP_BYTES else _parsed(data, parse)
-
-        async def parsed(request: Any, context: AnyContext) -> Any:  # noqa: ANN401 - any message
-            self._large.set(isinstance(request, _Large))
-            if isinstance(request, _Large):
-                request = await self._workers.run(
-                    f"parsing of {name}", self._parse_large, request.data, parse
-                )
-            if isinstance(request, _Refused):
-                await self._refuse(request, name, context)
-            return request
-
-        async def each_parsed(requests: AsyncIterator[Any], context: AnyContext) -> AsyncIterator[Any]:
-            async for request in requests:
-                yield await parsed(request, context)
-
-        async def before(request: Any, context: AnyContext) -> Any:  # noqa: ANN401 - any message
-            if handler.request_streaming:
-                return each_parsed(request, context)
-            return await parsed(request, context)
-
-        return wrapped(handler, before, parse_small)
-
-    def _parse_large(self, data: bytes, parse: Parse) -> Any:  # noqa: ANN401 - any message
-        message_class: Any = parse.__self__  # type: ignore[attr-defined]  # it is the class's `FromString`
+    def _parse_large(self, data: bytes, message: type[Message], method: str) -> Message:
         try:
-            check_cost(data, message_class.DESCRIPTOR, self._limit)
+            _check_cost(data, message, self._limit)
         except TooLargeError as error:
-            return _Refused(type(error).__name__, str(error))
-        return _parsed(data, parse)
-
-    async def _refuse(self, refused: _Refused, name: str, context: AnyContext) -> None:
-        self._metrics.rejected.labels(refused.label).inc()
-        self._metrics.requests.labels(name, grpc.StatusCode.INVALID_ARGUMENT.name).inc()
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a request of {name}: {refused.reason}")
+            raise TooLargeError(f"not a request of {method}: {error}") from error
+        return _parsed(data, message, method)
 
 
-def _parsed(data: bytes, parse: Parse) -> Any:  # noqa: ANN401 - any message
+def _check_cost(data: bytes, message: type[Message], limit: int) -> None:
+    check_cost(data, message.DESCRIPTOR, limit)  # type: ignore[arg-type]  # one of two that behave the same
+
+
+def _is_cheap(data: bytes, message: type[Message]) -> bool:
     try:
-        return parse(data)
+        _check_cost(data, message, _CHEAP)
+    except TooLargeError:
+        return False
+    return True
+
+
+def _parsed(data: bytes, message: type[Message], method: str) -> Message:
+    try:
+        return message.FromString(data)
     except DecodeError as error:
-        return _Refused("Malformed", str(error))
+        raise MalformedError(f"not a request of {method}: {error}") from error

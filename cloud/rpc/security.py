@@ -1,14 +1,12 @@
 """TLS, credentials and roles between the network and the servicers."""
 
 import ssl
-from typing import Any
 
 import grpc
 from prometheus_client import Gauge
 
 from spillover.cloud.config import CloudConfig
-from spillover.cloud.rpc.call_wrapper import Identify, nobody_proven
-from spillover.cloud.rpc.gate import Gate
+from spillover.cloud.rpc.gate import Gate, identify_by
 from spillover.cloud.rpc.transport import ServerTls, open_credentials, open_forwarded
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
 from spillover.cloud.security.forwarded import Front
@@ -21,7 +19,7 @@ from spillover.common.net.tls import utc_now
 
 
 class Security:
-    """Interceptors, credentials and identities of one server, put together from its configuration.
+    """The gate, credentials and identities of one server, put together from its configuration.
 
     Raises:
         ConfigError: a certificate, a key, the revocations or the tokens cannot be read.
@@ -34,13 +32,9 @@ class Security:
         self._credentials = open_credentials(config.security)
         forwarded = open_forwarded(config.security)
         self._roles = Roles(config.security.roles)
-        self.interceptors: list[Any] = []
-        self.identify: Identify = nobody_proven
-        if forwarded or self.guards(config.listen):
-            front = Front(forwarded, over_unix=config.listen.startswith(UNIX))
-            gate = Gate(self._credentials, front, self._roles, metrics)
-            self.interceptors.append(gate)
-            self.identify = gate.identify
+        guarded = forwarded is not None or self.guards(config.listen)
+        front = Front(forwarded, over_unix=config.listen.startswith(UNIX))
+        self.gate = Gate(identify_by(self._credentials, front), self._roles if guarded else None)
 
     def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
         days_left = Gauge(

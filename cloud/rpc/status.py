@@ -9,6 +9,7 @@ from spillover.common.errors import (
     DeadlineExpiredError,
     ForbiddenError,
     InvalidInputError,
+    MessageTooLongError,
     ModelError,
     NotFoundError,
     OverloadedError,
@@ -35,6 +36,7 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
         SplitMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
         DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        MessageTooLongError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         UnavailableError: grpc.StatusCode.UNAVAILABLE,
         ModelError: grpc.StatusCode.INTERNAL,
     }
@@ -58,7 +60,7 @@ def details_of(error: SpilloverError) -> str:
     return text if len(text) <= _MAX_DETAILS else f"{text[: _MAX_DETAILS - 3]}..."
 
 
-def trailing_metadata(error: SpilloverError) -> tuple[tuple[str, str], ...]:
+def trailing_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
     """What the sender should know beside the status: when to come back."""
     if isinstance(error, OverloadedError):
         return ((PUSHBACK_KEY, str(max(1, round(error.retry_after_s * 1000)))),)

@@ -11,6 +11,8 @@ from spillover.common.errors import TooLargeError
 
 _SUBMESSAGE = 64
 """The cost of a submessage in plain fields, which take the parser 50 ns: an entry of a map costs it most."""
+_MAX_REPEATED = 256
+"""The most elements of a repeated field of submessages, or of a map: inputs, outputs, parameters."""
 _NUMBER_BYTES = 10
 """The length of the longest number. So many bytes of packed numbers cost as much as a field, or two."""
 
@@ -43,6 +45,7 @@ def check_cost(data: bytes, descriptor: Descriptor, limit: int) -> None:
 def _walk(data: bytes, position: int, end: int, descriptor: Descriptor, left: int) -> int:
     """What is `left` of the limit behind the fields of `data[position:end]`."""
     fields = {field.number: field for field in descriptor.fields}
+    submessages: dict[int, int] = {}
     while position < end:
         tag, position = _varint(data, position)
         wire_type, left = tag & 7, left - 1
@@ -54,7 +57,12 @@ def _walk(data: bytes, position: int, end: int, descriptor: Descriptor, left: in
             position += 4
         elif wire_type == 2:
             length, position = _varint(data, position)
-            left = _walk_field(data, position, length, fields.get(tag >> 3), left)
+            field = fields.get(tag >> 3)
+            if field is not None and field.message_type is not None and field.is_repeated:
+                count = submessages[field.number] = submessages.get(field.number, 0) + 1
+                if count > _MAX_REPEATED:
+                    raise TooLargeError(f"more than {_MAX_REPEATED} {field.name} in a {descriptor.name}")
+            left = _walk_field(data, position, length, field, left)
             position += length
         if left < 0:
             raise TooLargeError(f"a {descriptor.name} of so many fields and elements costs too much to read")

@@ -37,8 +37,8 @@ class Caller:
 
 
 METRICS_PAGE = "/metrics"
-_OIP = "/inference.GRPCInferenceService/"
-_OWN = "/spillover.v1.Spillover/"
+OIP = "/inference.GRPCInferenceService/"
+OWN = "/spillover.v1.Spillover/"
 
 NEEDED: Mapping[str, Permission] = MappingProxyType(
     {
@@ -46,22 +46,22 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,
         "/grpc.health.v1.Health/List": Permission.OPEN,
-        _OIP + "ServerLive": Permission.OPEN,
-        _OIP + "ServerReady": Permission.OPEN,
-        _OWN + "Infer": Permission.INFER,
-        _OWN + "ListModels": Permission.INFER,
-        _OIP + "ModelReady": Permission.INFER,
-        _OIP + "ServerMetadata": Permission.INFER,
-        _OIP + "ModelMetadata": Permission.INFER,
-        _OIP + "ModelConfig": Permission.INFER,
-        _OIP + "ModelInfer": Permission.INFER,
-        _OIP + "ModelStreamInfer": Permission.INFER,
+        OIP + "ServerLive": Permission.OPEN,
+        OIP + "ServerReady": Permission.OPEN,
+        OWN + "Infer": Permission.INFER,
+        OWN + "ListModels": Permission.INFER,
+        OIP + "ModelReady": Permission.INFER,
+        OIP + "ServerMetadata": Permission.INFER,
+        OIP + "ModelMetadata": Permission.INFER,
+        OIP + "ModelConfig": Permission.INFER,
+        OIP + "ModelInfer": Permission.INFER,
+        OIP + "ModelStreamInfer": Permission.INFER,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
-        _OIP + "ModelStatistics": Permission.METRICS,
+        OIP + "ModelStatistics": Permission.METRICS,
         METRICS_PAGE: Permission.METRICS,
-        _OIP + "RepositoryIndex": Permission.CONTROL,
-        _OIP + "RepositoryModelLoad": Permission.CONTROL,
-        _OIP + "RepositoryModelUnload": Permission.CONTROL,
+        OIP + "RepositoryIndex": Permission.CONTROL,
+        OIP + "RepositoryModelLoad": Permission.CONTROL,
+        OIP + "RepositoryModelUnload": Permission.CONTROL,
     }
 )
 """Method -> permission. A method that is missing here is refused."""

@@ -1,4 +1,4 @@
-"""Admission control: bounded queue, fair share and rate per device, early refusal of calls without time.
+"""Admission control: bounded queue, fair share and rate per caller, early refusal of calls without time.
 
 All of it is decided before the request has cost anything but the reading of its bytes. Everything here runs
 on the event loop, so there are no locks.
@@ -16,18 +16,20 @@ from spillover.common.errors import DeadlineExpiredError, OverloadedError
 
 _SMOOTHING = 0.1
 _MIN_RETRY_S, _MAX_RETRY_S = 0.01, 5.0
-_MAX_DEVICES = 10_000
+_MAX_HOLDERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What admission and batching need of a call, whatever its transport.
 
-    `device` is the caller's proven identity, else what it says of itself, else its address. `expires_s` is
-    the end of the call in `time.monotonic()` seconds, infinite without a deadline. `is_large`: its request is
-    too large to be converted on the event loop.
+    `holder` is who is charged for it, in shares, rates and memory: the caller's proven identity, else its
+    connection. `device` is the proven identity, else what the caller says of itself; nothing is charged to
+    that, because names can be invented. `expires_s` is the end of the call in `time.monotonic()` seconds,
+    infinite without a deadline. `is_large`: its request is too large to be converted on the event loop.
     """
 
+    holder: str = ""
     device: str = ""
     expires_s: float = math.inf
     is_large: bool = False
@@ -59,24 +61,24 @@ class Admission:
         self._row_s += _SMOOTHING * (row_s - self._row_s) if self._row_s else row_s
 
     @contextmanager
-    def place(self, device: str, expires_s: float) -> Iterator[None]:
-        """Hold a place while a request of `device`, whose call ends at `expires_s`, is inside.
+    def place(self, holder: str, expires_s: float) -> Iterator[None]:
+        """Hold a place while a request of `holder`, whose call ends at `expires_s`, is inside.
 
         Raises:
-            OverloadedError: full, more than the device's share, or too long a queue for this deadline.
+            OverloadedError: full, more than the holder's share, or too long a queue for this deadline.
             DeadlineExpiredError: the call has ended already.
         """
         self._check_deadline(expires_s - time.monotonic())
-        self._check_room(device)
-        self._pending[device] += 1
+        self._check_room(holder)
+        self._pending[holder] += 1
         self._total += 1
         try:
             yield
         finally:
             self._total -= 1
-            self._pending[device] -= 1
-            if not self._pending[device]:
-                del self._pending[device]
+            self._pending[holder] -= 1
+            if not self._pending[holder]:
+                del self._pending[holder]
 
     def _check_deadline(self, left_s: float) -> None:
         if left_s <= 0:
@@ -89,22 +91,22 @@ class Admission:
                 _retry_s(needed_s - left_s),
             )
 
-    def _check_room(self, device: str) -> None:
+    def _check_room(self, holder: str) -> None:
         if self._total >= self._max_pending:
             raise OverloadedError(
                 f"full: {self._total} requests are waiting or running", _retry_s(self.expected_wait_s / 2)
             )
-        others = len(self._pending) - (device in self._pending)
+        others = len(self._pending) - (holder in self._pending)
         share = max(1, self._max_pending // (others + 1))
-        if self._pending[device] >= share:
+        if self._pending[holder] >= share:
             raise OverloadedError(
-                f"device {device!r} has {share} requests inside, its share among {others + 1} devices",
+                f"{holder!r} has {share} requests inside, its share among {others + 1} callers",
                 _retry_s(self.expected_wait_s / 2),
             )
 
 
 class RateLimiter:
-    """A token bucket for each device: a rate on average, `burst` at once. A rate of 0 limits nothing."""
+    """A token bucket for each holder: a rate on average, `burst` at once. A rate of 0 limits nothing."""
 
     def __init__(self, limits: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self.follow(limits)
@@ -112,24 +114,24 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def follow(self, limits: LimitsConfig) -> None:
-        """Use these limits from now on; what each device has spent is remembered."""
+        """Use these limits from now on; what each holder has spent is remembered."""
         self._rate = limits.device_rate_per_s
         self._burst = float(limits.device_burst)
 
-    def spend(self, device: str) -> None:
-        """Take one token of `device`. Raises OverloadedError when it has none."""
+    def spend(self, holder: str) -> None:
+        """Take one token of `holder`. Raises OverloadedError when it has none."""
         if not self._rate:
             return
         now_s = self._clock()
-        tokens, then_s = self._buckets.pop(device, (self._burst, now_s))
+        tokens, then_s = self._buckets.pop(holder, (self._burst, now_s))
         tokens = min(self._burst, tokens + (now_s - then_s) * self._rate)
         allowed = tokens >= 1
-        self._buckets[device] = (tokens - allowed, now_s)
-        if len(self._buckets) > _MAX_DEVICES:  # forget the device that has been silent longest
+        self._buckets[holder] = (tokens - allowed, now_s)
+        if len(self._buckets) > _MAX_HOLDERS:  # forget who has been silent longest
             self._buckets.popitem(last=False)
         if not allowed:
             raise OverloadedError(
-                f"device {device!r} sends more than {self._rate:g} requests a second",
+                f"{holder!r} sends more than {self._rate:g} requests a second",
                 (1 - tokens) / self._rate,
             )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from prometheus_client import Counter
 
 from spillover.cloud.models.vision import Adapter
-from spillover.cloud.serving.admission import Call, RateLimiter
+from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reply_cache import ReplyCache, key_of
 from spillover.cloud.serving.served_model import ServedModel
@@ -31,10 +31,9 @@ class Dataplane:
     `repeated` counts the requests that are answered from memory.
     """
 
-    def __init__(self, registry: Registry, workers: Workers, rate: RateLimiter, repeated: Counter) -> None:
+    def __init__(self, registry: Registry, workers: Workers, repeated: Counter) -> None:
         self.registry = registry
         self._workers = workers
-        self._rate = rate
         self._replies = ReplyCache()
         self._repeated = repeated
 
@@ -52,7 +51,7 @@ class Dataplane:
 
         Raises:
             NotFoundError: no such model is loaded, or it takes no pictures.
-            OverloadedError: full, over the device's share or rate, or too slow for the call's deadline.
+            OverloadedError: full, over the caller's share, or too slow for the call's deadline.
             DeadlineExpiredError: the call's deadline passed.
             InvalidInputError: the picture or the features cannot be decoded.
             SplitMismatchError: the features are of a head whose tail is not loaded.
@@ -61,7 +60,6 @@ class Dataplane:
         started_s = time.monotonic()
         # The frame's own deadline orders the queue and refuses nothing: a late answer is a revision.
         due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
-        self._rate.spend(call.device)
         loaded = self.registry.get(request.model_name, request.model_version)
         payload = request.features.data if request.features else request.jpeg
         key = key_of(request, call.device, loaded.model_id)
@@ -100,7 +98,6 @@ class Dataplane:
             InvalidInputError: the tensors are not those that the network takes, or it has no such output.
         """
         started_s = time.monotonic()
-        self._rate.spend(call.device)
         loaded = self.registry.get(_named(request), request.model_version)
         inputs, rows = bind_inputs(loaded.executor.specs, request)
         arranged_s = time.monotonic()

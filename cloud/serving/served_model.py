@@ -100,7 +100,7 @@ class ServedModel:
         started_s = time.monotonic()
         outcome = self.statistics.fail
         try:
-            with self.in_use(), self.admission.place(call.device, call.expires_s):
+            with self.in_use(), self.admission.place(call.holder, call.expires_s):
                 yield
             outcome = self.statistics.success
         finally:
@@ -123,7 +123,7 @@ class ServedModel:
     ) -> Batched:
         """Have the batcher run `inputs` of `rows` rows; see `Work` for the order."""
         future = asyncio.get_running_loop().create_future()
-        work = Work(inputs, rows, future, call.device, priority, due_s, call.expires_s)
+        work = Work(inputs, rows, future, call.holder, priority, due_s, call.expires_s)
         return await self._batcher.run(work)
 
     async def stop(self, deadline_s: float, workers: Workers) -> bool:

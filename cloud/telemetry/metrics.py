@@ -6,6 +6,7 @@ from functools import partial
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from spillover.cloud.telemetry.calls import CallEnd
 from spillover.common.types import ModelId
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -51,13 +52,15 @@ class Metrics:
             registry=registry,
         )
 
-    def answered(self, method: str, status: grpc.StatusCode) -> None:
+    def call_ended(self, end: CallEnd) -> None:
         """Count one call; on every call's path, so the children of the counter are looked up once."""
-        key = (method, status)
+        key = (end.method, end.status)
         child = self._answered.get(key)
         if child is None:
-            child = self._answered[key] = self.requests.labels(method, status.name)
+            child = self._answered[key] = self.requests.labels(end.method, end.status.name)
         child.inc()
+        if end.refusal:
+            self.rejected.labels(end.refusal).inc()
 
     def watch_connections(self, by_standing: Callable[[], Mapping[str, float]]) -> Counter:
         """How many connections are open, by what they have shown; returns what counts the closed ones."""

@@ -6,9 +6,10 @@ from spillover.common.errors import InvalidInputError, UnsupportedError
 from spillover.common.tasks import TASKS, Tasks, spec_for
 from spillover.common.types import ModelId, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
+from spillover.common.wire.tensors import MAX_NAME
 
-MAX_NAME = 256
-"""Maximum number of characters of a frame's, device's, camera's or model's name on the wire."""
+DEVICE_KEY = "spillover-device"
+"""Metadata in which a device names itself; who proves an identity can name no other."""
 
 
 @dataclass(frozen=True, slots=True)

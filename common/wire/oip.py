@@ -13,6 +13,7 @@ from spillover.common.types import Tensor
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.tensors import (
     DATATYPES,
+    MAX_NAME,
     TensorReply,
     TensorRequest,
     dtype_of,
@@ -35,6 +36,9 @@ _LISTS: Mapping[str, tuple[str, npt.DTypeLike]] = {
 }
 
 
+MAX_TENSORS = 256
+"""The most inputs, outputs or parameters of one request."""
+
 _PIECE = 16_384
 """Elements that are converted in one call of NumPy, which holds the interpreter lock: under 1 ms."""
 
@@ -51,10 +55,13 @@ def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = Eleme
     """Decode a request; raw tensors are not copied again.
 
     Raises:
-        TooLargeError: the shapes claim more elements than `limits`; checked before any is read.
+        TooLargeError: the shapes claim more elements than `limits`, or there are too many tensors or
+            parameters; checked before any is read.
         UnsupportedError: shared memory, or classification of an output.
         InvalidInputError: a tensor's bytes, shape and datatype do not match.
     """
+    _check_counts(message)
+    _check_names(message)
     _check_elements(message, limits)
     inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
     for output in message.outputs:
@@ -129,6 +136,25 @@ def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # 
         else:
             tensors[tensor.name] = _from_contents(tensor.name, tensor.datatype, shape, tensor.contents)
     return tensors
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInputError for a name or id that is too long."""
+    if len(name) > MAX_NAME:
+        raise InvalidInputError(f"a name has {len(name)} characters; the limit is {MAX_NAME}")
+
+
+def _check_names(message: pb.ModelInferRequest) -> None:
+    for name in (message.model_name, message.model_version, message.id):
+        check_name(name)
+    for name in (*(one.name for one in message.inputs), *(one.name for one in message.outputs)):
+        check_name(name)
+
+
+def _check_counts(message: pb.ModelInferRequest) -> None:
+    for what in (message.inputs, message.outputs, message.raw_input_contents, message.parameters):
+        if len(what) > MAX_TENSORS:
+            raise TooLargeError(f"{len(what)} inputs, outputs or parameters; the limit is {MAX_TENSORS}")
 
 
 def _check_elements(message: pb.ModelInferRequest, limits: ElementLimits) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from spillover.common.errors import InvalidInputError
 from spillover.common.types import Tensor
 
+MAX_NAME = 256
+"""Maximum number of characters of a name or id on the wire: of frame, device, camera, model, tensor."""
 _MAX_AXES = 32
 """The number of axes that every version of numpy supports."""
 _MAX_ELEMENTS = 2**56

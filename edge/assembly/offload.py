@@ -110,7 +110,7 @@ def _uplink(
 
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
-    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger)
+    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id)
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_days_left)
     return uplink

@@ -70,7 +70,8 @@ class _PendingCall:
 class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
-    `expects` is the prediction type of the edge's model; answers of another type are rejected.
+    `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
+    the name of this device, which the server compares with the proof.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class GrpcUplink:
         wire: Wire,
         expects: type[Prediction],
         ledger: CallLedger,
+        device_id: str,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -90,7 +92,7 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections)
+        self._caller = Caller(config, wire, expects, connections, device_id)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""

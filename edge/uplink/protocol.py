@@ -10,6 +10,7 @@ from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import EncodedImage
 from spillover.common.types import Prediction
 from spillover.common.wire.conversion import (
+    DEVICE_KEY,
     Features,
     InferenceReply,
     InferenceRequest,
@@ -113,6 +114,7 @@ class Caller:
     wire: Wire
     expects: type[Prediction]
     connections: Connections
+    device_id: str
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""
@@ -125,7 +127,8 @@ class Caller:
     def call(self, request: Message, timeout_s: float) -> "Rpc":
         """Start a call. Must run on the encoding thread, which owns `connections`."""
         connection = self.connections.current()
-        metadata = self.connections.credentials.metadata()
+        # The server knows who sends before it reads the message.
+        metadata = ((DEVICE_KEY, self.device_id), *self.connections.credentials.metadata())
         rpc: Rpc = connection.method.future(request, timeout=timeout_s, metadata=metadata)
         connection.track(rpc)
         return rpc

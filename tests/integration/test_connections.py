@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.cloud.security.tokens import add_token
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
@@ -148,3 +149,17 @@ def test_a_device_with_a_token_is_answered_while_strangers_hold_connections(repo
             for _ in range(CALLS):
                 with secure_channel(server, pki.credentials()) as channel:
                     answered(channel, bearer(token))
+
+
+def test_who_watches_the_health_is_not_idle(repository):
+    """A watcher has a call open; beside it a stranger without one is closed."""
+    with serving(cloud_config(repository, limits={"idle_timeout_s": 0.1})) as server:
+        flood = Flood(server, HELLO)
+        flood.open(1)
+        with flood.held(), new_channel(server) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            assert eventually(lambda: closed_of(server, "idle") == 1)
+            assert eventually(lambda: server.connections.by_standing()["stranger"] == 1)
+            assert watch.is_active()
+            watch.cancel()

@@ -23,7 +23,6 @@ from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.outcome import CloudAnswer
-from spillover.edge.uplink.protocol import SpilloverWire
 from tests.support.edge_values import frame
 from tests.support.models import colour_classifier
 from tests.support.pki import HeldInfer, Pki
@@ -212,7 +211,7 @@ def test_the_uplink_sends_frames_over_mutual_tls(server, pki):
         "key": str(pki.key("camera-4")),
     }
     config = msgspec.convert({"address": server.address, "tls": tls}, UplinkConfig)
-    uplink = build_uplink(config, wire=SpilloverWire(config, "camera-4"))
+    uplink = build_uplink(config, device_id="camera-4")
     try:
         assert uplink.certificate_days_left() > 89
         assert isinstance(send(uplink, frame(0), CALL_S).outcome(), CloudAnswer)

@@ -1,16 +1,18 @@
 """Limits against callers who mean harm or are merely broken; each is shown on a real connection."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 
 import grpc
 import pytest
 from onnx import TensorProto
 
+from spillover.common.net.addresses import split_host_port
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from tests.attack.wire import Connection, pump
 from tests.support.h2 import (
     ENHANCE_YOUR_CALM,
     GOAWAY,
@@ -45,6 +47,16 @@ def repository(tmp_path_factory):
 def limited(repository, **limits):
     """A server with these limits."""
     return serving(cloud_config(repository, limits=limits))
+
+
+@contextmanager
+def wire(server, **options):
+    """A connection on which anything may be sent."""
+    connection = Connection(split_host_port(server.address), **options)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def still_serves(server):
@@ -150,14 +162,23 @@ def test_a_message_over_the_limit_is_refused_unread(repository):
         assert stub.Infer(request_for(jpeg_of(RED)), timeout=CALL_S).frame_id == "f1"
 
 
-def test_headers_over_the_limit_are_refused(repository):
-    """Metadata beyond gRPC's limit ends the call, not the server."""
-    with limited(repository) as server, grpc.insecure_channel(server.address) as channel:
-        with pytest.raises(grpc.RpcError) as refused:
-            pb_grpc.SpilloverStub(channel).ListModels(
-                pb.ListModelsRequest(), timeout=CALL_S, metadata=(("x", "y" * 100_000),)
-            )
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+@pytest.mark.parametrize(("size", "status"), [(7_000, "OK"), (9_000, "RESOURCE_EXHAUSTED")])
+def test_headers_over_the_limit_are_refused(repository, size, status):
+    """8 KiB of metadata and no more, whatever chance says and whether or not the client holds to it."""
+    with limited(repository) as server, wire(server) as connection:
+        assert pump([connection], lambda: connection.settled, CALL_S)
+        for _ in range(5):
+            stream = connection.call("/spillover.v1.Spillover/ListModels", b"", [("x", "y" * size)])
+            assert pump([connection], lambda stream=stream: bool(stream.status), CALL_S)
+            assert stream.status == status
+        assert still_serves(server)
+
+
+def test_one_who_never_acknowledges_the_settings_is_shown_the_door(repository):
+    """Limits that the server announces hold for those who have read them; who does not is cut off."""
+    with limited(repository, handshake_timeout_s=0.3) as server, wire(server, acks=False) as connection:
+        assert pump([connection], lambda: bool(connection.ending), CALL_S)
+        assert connection.ending == "GOAWAY_SETTINGS_TIMEOUT"
         assert still_serves(server)
 
 

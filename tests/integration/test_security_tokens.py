@@ -158,12 +158,12 @@ def test_a_strangers_message_is_not_read(channel):
     assert refused.value.code() is UNAUTHENTICATED
 
 
-def test_a_method_that_nobody_may_call_is_refused(channel, tokens_file):
-    """What is not in the table of permissions is refused to strangers and to the known alike."""
+def test_a_method_that_is_not_there_is_refused(channel, tokens_file):
+    """Strangers learn nothing, not even that there is no such method; the known are told so."""
     call = channel.unary_unary("/spillover.v1.Spillover/Secret")
     for metadata, status in (
         ((), UNAUTHENTICATED),
-        (bearer(add_token(tokens_file, "bob", "operator", None)), grpc.StatusCode.PERMISSION_DENIED),
+        (bearer(add_token(tokens_file, "bob", "operator", None)), grpc.StatusCode.UNIMPLEMENTED),
     ):
         with pytest.raises(grpc.RpcError) as refused:
             call(b"", timeout=CALL_S, metadata=metadata)

@@ -1,17 +1,20 @@
 """Raw HTTP/2 (RFC 9113) on a socket, for what no well-behaved gRPC client would send."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from spillover.cloud.server import Running
 from tests.support.serving import CALL_S
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
-END_STREAM, END_HEADERS = 1, 4
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
-ENHANCE_YOUR_CALM = 11
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
+PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 3, 4, 5
+CANCEL, ENHANCE_YOUR_CALM = 8, 11
+
+Header = tuple[str, str]
 
 
 def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
@@ -24,16 +27,47 @@ def setting(identifier: int, value: int) -> bytes:
     return identifier.to_bytes(2, "big") + value.to_bytes(4, "big")
 
 
+def framed(message: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
+    """A message with gRPC's five bytes before it; `length` is a lie, if given."""
+    return bytes([compressed]) + (len(message) if length is None else length).to_bytes(4, "big") + message
+
+
+def literal(name: str, value: str) -> bytes:
+    """One header of an HPACK block, as a literal without indexing (RFC 7541, 6.2.2)."""
+    return b"\0" + _string(name.encode()) + _string(value.encode())
+
+
+def _string(data: bytes) -> bytes:
+    length, out = len(data), bytearray()
+    if length < 127:
+        out.append(length)
+    else:
+        out.append(127)
+        length -= 127
+        while length >= 128:
+            out.append(length & 127 | 128)
+            length >>= 7
+        out.append(length)
+    return bytes(out) + data
+
+
+def request_headers(path: str, more: Iterable[Header] = (), **replaced: str) -> list[Header]:
+    """Those of a gRPC call, then `more`; `method`, `scheme`, `content_type` and `te` may be replaced."""
+    return [
+        (":method", replaced.get("method", "POST")),
+        (":scheme", replaced.get("scheme", "http")),
+        (":path", path),
+        (":authority", "x"),
+        ("te", replaced.get("te", "trailers")),
+        ("content-type", replaced.get("content_type", "application/grpc")),
+        *more,
+    ]
+
+
 def call(method: str, message: bytes) -> bytes:
-    """A whole gRPC call on stream 1; headers as literals of HPACK (RFC 7541, 6.2.2)."""
-    headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "x"}
-    headers |= {"te": "trailers", "content-type": "application/grpc"}
-    block = b"".join(
-        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-        for name, value in headers.items()
-    )
-    body = b"\0" + len(message).to_bytes(4, "big") + message
-    return frame(HEADERS, block, END_HEADERS, 1) + frame(DATA, body, END_STREAM, 1)
+    """A whole gRPC call on stream 1."""
+    block = b"".join(literal(name, value) for name, value in request_headers(method))
+    return frame(HEADERS, block, END_HEADERS, 1) + frame(DATA, framed(message), END_STREAM, 1)
 
 
 @contextmanager

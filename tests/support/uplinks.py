@@ -94,6 +94,7 @@ def build_uplink(
     wire: Wire | None = None,
     costs: PayloadCostModel | None = None,
     meter: ByteMeter | None = None,
+    device_id: str = "dev",
 ) -> GrpcUplink:
     """An uplink as the daemon has it, with whatever part the test brings."""
     ledger = CallLedger(
@@ -102,7 +103,8 @@ def build_uplink(
     return GrpcUplink(
         config,
         encoder or PayloadEncoder(config, "boot"),
-        wire or SpilloverWire(config, "dev"),
+        wire or SpilloverWire(config, device_id),
         expects,
         ledger,
+        device_id,
     )

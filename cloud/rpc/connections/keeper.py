@@ -58,7 +58,7 @@ class Scanned(Protocol):
 
 
 class Connections:
-    """The connections of one server, and what is known of each.
+    """The connections of one server, at most `most`, and what is known of each.
 
     The call wrapper reports what calls begin, prove and end; that costs a look-up a call. `anybody` says
     that nobody can prove an identity here, so that an answered call is the second-best proof.
@@ -67,12 +67,13 @@ class Connections:
     def __init__(
         self,
         limits: LimitsConfig,
+        most: int,
         metrics: Metrics,
         *,
         anybody: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.places = make_places(limits.max_connections)
+        self.places = make_places(most)
         self._rules = Rules.of(limits, self.places.total)
         self._anybody = anybody
         self._clock = clock
@@ -97,12 +98,15 @@ class Connections:
         activity.calls += 1
         return activity
 
-    def ended(self, activity: Activity, *, answered: bool) -> None:
-        """The call has ended; `answered`: without an error, and it was none that everybody may make."""
+    def answered(self, activity: Activity) -> None:
+        """A call was answered that not everybody may make."""
+        if self._anybody and activity.standing is Standing.STRANGER:
+            activity.standing = Standing.KNOWN
+
+    def ended(self, activity: Activity) -> None:
+        """A call has ended."""
         activity.calls -= 1
         activity.used_s = self._clock()
-        if answered and self._anybody and activity.standing is Standing.STRANGER:
-            activity.standing = Standing.KNOWN
 
     def by_standing(self) -> dict[str, int]:
         """How many connections there are, by what they have shown, as the last scan saw it."""

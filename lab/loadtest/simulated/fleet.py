@@ -12,6 +12,7 @@ import grpc.aio
 import numpy as np
 
 from spillover.common.types import Action
+from spillover.common.wire.conversion import DEVICE_KEY
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import SEND_ALL, LinkGuard, Policy
@@ -154,7 +155,8 @@ class SimulatedFleet:
         promise_s = self._job.deadline_s - self._job.margin_s
         status: CallStatus | None = None
         started_s = time.monotonic()
-        rpc = edge.call(self._request(edge, index, left_s), timeout=left_s + self._job.late_window_s)
+        request, limit_s = self._request(edge, index, left_s), left_s + self._job.late_window_s
+        rpc = edge.call(request, timeout=limit_s, metadata=((DEVICE_KEY, edge.name),))
         try:
             self._note_timings(index, await rpc)
             edge.in_flight.observe_latency(time.monotonic() - started_s)

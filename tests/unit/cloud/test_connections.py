@@ -55,7 +55,7 @@ def clock():
 
 def connections_of(clock, *, anybody=False, **limits):
     """A keeper that remembers, as if it watched a port."""
-    connections = Connections(LimitsConfig(**limits), Metrics(), anybody=anybody, clock=clock)
+    connections = Connections(LimitsConfig(**limits), 1024, Metrics(), anybody=anybody, clock=clock)
     connections._remembers = True
     return connections
 
@@ -65,7 +65,9 @@ def call(connections, peer, *, name="", answered=True):
     activity = connections.began(peer)
     if name:
         activity.prove(name)
-    connections.ended(activity, answered=answered)
+    if answered:
+        connections.answered(activity)
+    connections.ended(activity)
 
 
 def test_a_stranger_without_a_call_is_closed_and_others_are_not(network, clock):

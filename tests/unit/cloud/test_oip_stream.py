@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from spillover.cloud.rpc.oip_stream import answer_stream
+from spillover.cloud.rpc.receiving import Incoming
+from spillover.cloud.serving.memory import Memory
 from spillover.common.errors import InvalidInputError, UnavailableError
 from spillover.common.wire.pb import open_inference_pb2 as pb
 
@@ -12,8 +14,9 @@ BOUND = 3
 
 
 async def _requests(count: int):
+    memory = Memory(1000, 100)
     for number in range(count):
-        yield pb.ModelInferRequest(id=str(number))
+        yield Incoming(pb.ModelInferRequest(id=str(number)), 1, memory.lease("", is_proven=False))
 
 
 def test_a_stream_is_read_no_further_than_its_bound():
@@ -23,10 +26,10 @@ def test_a_stream_is_read_no_further_than_its_bound():
         begun: list[str] = []
         go = asyncio.Event()
 
-        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-            begun.append(request.id)
+        async def infer(incoming: Incoming) -> pb.ModelInferResponse:
+            begun.append(incoming.request.id)
             await go.wait()
-            return pb.ModelInferResponse(id=request.id)
+            return pb.ModelInferResponse(id=incoming.request.id)
 
         answers = answer_stream(_requests(20), infer, BOUND, asyncio.Event())
         first = asyncio.ensure_future(anext(answers))
@@ -44,10 +47,10 @@ def test_an_error_has_its_place_in_the_order():
     """One failed request is answered with its text, at its turn; those after it are answered too."""
 
     async def run() -> list[str]:
-        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-            if request.id == "1":
+        async def infer(incoming: Incoming) -> pb.ModelInferResponse:
+            if incoming.request.id == "1":
                 raise InvalidInputError("no")
-            return pb.ModelInferResponse(id=request.id)
+            return pb.ModelInferResponse(id=incoming.request.id)
 
         return [one.error_message async for one in answer_stream(_requests(3), infer, BOUND, asyncio.Event())]
 
@@ -62,13 +65,13 @@ def test_a_stream_that_is_left_cancels_what_runs(taken):
         go = asyncio.Event()
         ended: list[str] = []
 
-        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        async def infer(incoming: Incoming) -> pb.ModelInferResponse:
             try:
-                if int(request.id) >= taken:
+                if int(incoming.request.id) >= taken:
                     await go.wait()
             finally:
-                ended.append(request.id)
-            return pb.ModelInferResponse(id=request.id)
+                ended.append(incoming.request.id)
+            return pb.ModelInferResponse(id=incoming.request.id)
 
         answers = answer_stream(_requests(5), infer, BOUND, asyncio.Event())
         for _ in range(taken):
@@ -98,9 +101,9 @@ def test_a_stream_that_is_drained_answers_what_it_has_read():
                 yield request
             await more.wait()
 
-        async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        async def infer(incoming: Incoming) -> pb.ModelInferResponse:
             await draining.wait()
-            return pb.ModelInferResponse(id=request.id)
+            return pb.ModelInferResponse(id=incoming.request.id)
 
         answers = answer_stream(requests(), infer, BOUND, draining)
         first = asyncio.ensure_future(anext(answers))

@@ -1,0 +1,97 @@
+"""One call while it is in hand: who makes it, until when, what it weighs, and how it ended."""
+
+import asyncio
+import copy
+import math
+import time
+from typing import Any, Self
+
+import grpc
+
+from spillover.cloud.rpc.connections.keeper import Activity
+from spillover.cloud.rpc.methods import Method
+from spillover.cloud.security.roles import ANONYMOUS, Caller
+from spillover.cloud.serving.admission import Call
+from spillover.cloud.serving.memory import Lease
+from spillover.cloud.serving.workers import LOOP_BYTES
+from spillover.cloud.telemetry.calls import CallEnd
+from spillover.common.errors import ForbiddenError
+from spillover.common.wire.conversion import DEVICE_KEY
+
+AnyContext = grpc.aio.ServicerContext[Any, Any]
+NOBODY = Caller("", ANONYMOUS)
+
+
+class ServedCall:
+    """What servicers and the call wrapper know of a call.
+
+    `holder` is who is charged for it: the proven name, else the connection. `device` is the proven name, else
+    what the caller says of itself. `expires_s` is its end in `time.monotonic()` seconds.
+    """
+
+    def __init__(self, context: AnyContext, method: Method) -> None:
+        self.context = context
+        self.method = method
+        self.task = asyncio.current_task()
+        """The task of its handler."""
+        self.connection: Activity | None = None
+        """What the calls of its connection have shown."""
+        self.lease: Lease | None = None
+        """What it has of the memory."""
+        self.started_s = time.monotonic()
+        left_s = context.time_remaining()
+        self.expires_s = math.inf if left_s is None else self.started_s + left_s
+        self.caller = NOBODY
+        self.holder = self.device = self.named = ""
+        self.received_bytes = self.sent_bytes = 0
+        self.queue_wait_s = 0.0
+        """How long the answer's request waited for the network; set by the servicer."""
+        self.status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
+        self.refusal = ""
+
+    def name(self, caller: Caller, named: str) -> None:
+        """Note who calls: proven to be `caller`, and `named` in the metadata. Raises ForbiddenError."""
+        self.caller = caller
+        self.named = named
+        self.holder = caller.name or self.context.peer()
+        self._check(named, DEVICE_KEY)
+        self.device = caller.name or named
+
+    def of_device(self, claimed: str) -> Call:
+        """The call as admission sees it, of the device that the message names. Raises ForbiddenError."""
+        self._check(claimed, "device_id")
+        return self.admitted(self.received_bytes, claimed)
+
+    def admitted(self, message_bytes: int, claimed: str = "") -> Call:
+        """The call as admission sees it, with a message of this length."""
+        device = self.device or claimed or self.holder
+        return Call(self.holder, device, self.expires_s, message_bytes > LOOP_BYTES)
+
+    def of_message(self, message_bytes: int) -> Self:
+        """One message of this call, if it is a stream, as if it were a call."""
+        one = copy.copy(self)
+        one.started_s = time.monotonic()
+        one.received_bytes = message_bytes
+        return one
+
+    def seen_by(self, method: Method) -> "AnyContext | ServedCall":
+        """What the work of `method` is told of the call."""
+        return self.context if method.of_library else self
+
+    def end(self) -> CallEnd:
+        """What became of it."""
+        return CallEnd(
+            self.method.name,
+            self.caller,
+            self.holder,
+            self.status,
+            time.monotonic() - self.started_s,
+            self.received_bytes,
+            self.sent_bytes,
+            self.refusal,
+        )
+
+    def _check(self, claimed: str, where: str) -> None:
+        known = self.caller.name or self.named
+        if claimed and known and claimed != known:
+            raise ForbiddenError(f"{where} is {claimed!r}, the caller is {known!r}")

@@ -1,0 +1,140 @@
+"""Reading the messages of a call: under a permit, within a time, and for the caller's rate."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
+
+from spillover.cloud.rpc.call import ServedCall
+from spillover.cloud.rpc.methods import OPEN_REQUEST_BYTES
+from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.serving.admission import RateLimiter
+from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.common.errors import (
+    DeadlineExpiredError,
+    MalformedError,
+    MessageTooLongError,
+    OverloadedError,
+    SpilloverError,
+)
+
+WORKING_FACTOR = 3
+"""What a message costs in work: its fields, a copy of each that is read, and the joined batch."""
+OPEN_LIMIT_S = 1.0
+"""How long a message of a method that is open to everybody may take; it is a few bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message of a stream, or why it is not taken. `lease` is what it has of the memory."""
+
+    request: Any
+    message_bytes: int
+    lease: Lease
+    error: SpilloverError | None = None
+
+    def taken(self) -> Any:  # noqa: ANN401 - a message
+        """The message. Raises why it is not taken."""
+        if self.error:
+            raise self.error
+        return self.request
+
+
+class Receiver:
+    """Reads, counts and parses. `open_memory` is for open methods, so that they leave the rest alone."""
+
+    def __init__(
+        self, memory: Memory, open_memory: Memory, parser: Parser, rate: RateLimiter, body_timeout_s: float
+    ) -> None:
+        self._memory = memory
+        self._open_memory = open_memory
+        self._parser = parser
+        self._rate = rate
+        self._body_timeout_s = body_timeout_s
+
+    async def one(self, call: ServedCall) -> Any:  # noqa: ANN401 - a message
+        """The one message of a call.
+
+        Raises:
+            OverloadedError: over the caller's rate, or no memory in time.
+            DeadlineExpiredError: it did not come in time.
+            MalformedError, TooLargeError, MessageTooLongError: it is not to be had, or cannot be read.
+        """
+        method = call.method
+        if method.has_no_body:
+            return method.request()
+        if method.is_rated:
+            self._rate.spend(call.holder)
+        if method.is_open:
+            data = await self._open_message(call)
+        else:
+            call.lease = self._memory.lease(call.holder, is_proven=bool(call.caller.name))
+            data = await self._permitted(call, self._memory, call.lease, self._body_timeout_s)
+            self._memory.charge(call.lease, Kind.WORKING, WORKING_FACTOR * len(data))
+        call.received_bytes = len(data)
+        return await self._parser.parse(data, method.request, method.name)
+
+    async def each(self, call: ServedCall, leases: deque[Lease]) -> AsyncIterator[Incoming]:
+        """The messages of a stream, and to `leases` what each of them has of the memory.
+
+        A stream holds one permit for its whole life: gRPC takes in what comes once it is asked for a message.
+
+        Raises:
+            OverloadedError: there was no memory in time for the permit.
+            MalformedError: a message is none; what was read before is answered.
+        """
+        is_proven = bool(call.caller.name)
+        call.lease = self._memory.lease(call.holder, is_proven=is_proven)
+        until_s = min(call.expires_s, time.monotonic() + self._body_timeout_s)
+        await self._memory.permit(call.lease, until_s)
+        while (data := await call.context.read()) is not EOF:
+            call.received_bytes += len(data)
+            lease = self._memory.lease(call.holder, is_proven=is_proven)
+            leases.append(lease)
+            request = error = None
+            try:
+                if call.method.is_rated:
+                    self._rate.spend(call.holder)
+                self._memory.charge(lease, Kind.WORKING, WORKING_FACTOR * len(data))
+            except OverloadedError as refused:
+                error = refused
+            else:
+                request = await self._parser.parse(data, call.method.request, call.method.name)
+            yield Incoming(request, len(data), lease, error)
+
+    async def _open_message(self, call: ServedCall) -> bytes:
+        lease = self._open_memory.lease(_network_of(call.holder), is_proven=True)
+        try:
+            data = await self._permitted(call, self._open_memory, lease, OPEN_LIMIT_S)
+        finally:
+            self._open_memory.release(lease)
+        if len(data) > OPEN_REQUEST_BYTES:
+            raise MessageTooLongError(
+                f"{len(data)} bytes; {call.method.name} takes at most {OPEN_REQUEST_BYTES}"
+            )
+        return data
+
+    async def _permitted(self, call: ServedCall, memory: Memory, lease: Lease, limit_s: float) -> bytes:
+        started_s = time.monotonic()
+        await memory.permit(lease, min(call.expires_s, started_s + limit_s))
+        try:
+            async with asyncio.timeout(limit_s):
+                data = await call.context.read()
+        except TimeoutError:
+            raise DeadlineExpiredError(f"the message did not come within {limit_s:g} s") from None
+        if data is EOF:
+            raise MalformedError("the call ended without a message")
+        message: bytes = data
+        return message
+
+
+def _network_of(peer: str) -> str:
+    """Whose turn it is among strangers: the address, of IPv6 the network of 64 bits that one site has."""
+    address = peer.rpartition(":")[0]
+    if not address.startswith("ipv6:"):
+        return address
+    return ":".join(address.removeprefix("ipv6:").strip("[]").replace("%5B", "").split(":")[:4])

@@ -1,0 +1,84 @@
+"""Answers that nobody reads: their calls are cut off after a time, and with them go the bytes that wait."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from spillover.cloud.rpc.call import ServedCall
+from spillover.common.log import get_logger
+
+NOT_READ = "AnswerNotRead"
+"""The refusal of a call that was cut off because its answer was not read."""
+_CALL = "rpc_task"
+"""The name that grpc.aio gives the task of a call, in which the task of its handler is awaited."""
+
+Handler = asyncio.Task[Any]
+
+
+class Writes:
+    """The calls whose answer has been handed to gRPC and is not written yet.
+
+    gRPC says when an answer has been written, and offers a server no way to give one up: only the call's
+    end does that, which comes when its last reference goes.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._due_s: dict[ServedCall, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._log = get_logger("calls")
+
+    def begin(self, call: ServedCall) -> None:
+        """An answer of this call is being written from now on."""
+        self._due_s[call] = time.monotonic() + self._limit_s
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._limit_s, self._check)
+
+    def ended(self, call: ServedCall) -> None:
+        """It has been written, or the call has ended."""
+        self._due_s.pop(call, None)
+
+    def stop(self) -> None:
+        """Check no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check(self) -> None:
+        self._timer = None
+        now_s = time.monotonic()
+        overdue = [call for call, due_s in self._due_s.items() if due_s <= now_s]
+        if overdue:
+            for call in overdue:
+                del self._due_s[call]
+                call.status, call.refusal = grpc.StatusCode.CANCELLED, NOT_READ
+            cut_off(call.task for call in overdue if call.task)
+            self._log.warning("cut off: answers were not read", calls=len(overdue), limit_s=self._limit_s)
+        if self._due_s:  # the oldest comes first
+            wait_s = next(iter(self._due_s.values())) - now_s
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._check)
+
+
+def cut_off(handlers: Iterable[Handler]) -> None:
+    """End the calls of these handlers' tasks, whatever gRPC waits for in them.
+
+    Each call's own task holds its handler's, and is found by that: grpc.aio tells neither of the other.
+    """
+    wanted = set(handlers)
+    for task in asyncio.all_tasks():
+        if task.get_name() == _CALL and wanted.intersection(_held_by(task)):
+            task.cancel()
+    for handler in wanted:
+        handler.cancel()
+
+
+def _held_by(task: Handler) -> list[Any]:
+    return [
+        held
+        for closure in gc.get_referents(task.get_coro())
+        for held in gc.get_referents(closure)
+        if isinstance(held, asyncio.Task)
+    ]

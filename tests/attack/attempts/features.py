@@ -1,0 +1,82 @@
+"""Features of a split network: damaged, lying, inflating."""
+
+import random
+import struct
+import zlib
+from functools import cache
+from pathlib import Path
+
+from spillover.common.features.codec import encode_features
+from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import head_path, open_split_plan
+from spillover.lab.split.extract import Half
+from tests.attack.messages import INFER, features
+from tests.attack.suite import Scene, attempt
+from tests.attack.world import Kind
+from tests.support.splitting import coloured_pictures
+
+_HEADER = 8
+SENDERS_FAULT = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+
+
+@attempt(Kind(), *SENDERS_FAULT, "OK")
+def damaged_features(scene: Scene) -> None:
+    """Bytes changed at random under a checksum that fits or does not; the good ones are answered."""
+    head, good = good_features(scene.world.models)
+    scene.saw(scene.call(INFER, features(head, good)), {"OK"}, "good features")
+    rng = random.Random(2)
+    for _ in range(scene.of(2000, 300)):
+        body = bytearray(good[_HEADER:])
+        for _ in range(rng.randint(1, 5)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        scene.saw(scene.call(INFER, features(head, _sealed(good[:4], bytes(body)))))
+    for cut in range(0, len(good), max(1, len(good) // 40)):
+        scene.saw(scene.call(INFER, features(head, good[:cut])), SENDERS_FAULT, f"cut to {cut}")
+
+
+@attempt(Kind(), *SENDERS_FAULT)
+def lying_features(scene: Scene) -> None:
+    """Other versions and counts, shapes of 65535 ^ 4, NaN as clip, deflate of 1 GiB, another head's name."""
+    head, good = good_features(scene.world.models)
+    rest = good[_HEADER:]
+    cases = [b"", b"SF", good[:-1], b"XX" + good[2:], _sealed(b"SF\xff\x01", rest)]
+    cases += [_sealed(b"SF\x01" + bytes([count]), rest) for count in (0, 2, 9, 255)]
+    clip = struct.pack("<ff", -1.0, 1.0)
+    for axes in ((65535,) * 4, (0,), (), (65535,) * 5, (1,) * 255):
+        shape = struct.pack(f"<{len(axes)}H", *axes)
+        for levels in (0, 1, 2, 255):
+            cases.append(
+                _sealed(
+                    b"SF\x01\x01",
+                    bytes([0, levels, len(axes)]) + shape + clip + zlib.compress(bytes(64))[2:-4],
+                )
+            )
+    for flags in (1, 2, 4, 8, 255):
+        cases.append(_sealed(good[:4], bytes([flags]) + rest[1:]))
+    nan_at = 3 + 2 * rest[2]
+    for low, high in ((float("nan"), 1.0), (1.0, -1.0), (float("inf"), float("inf")), (-3e38, 3e38)):
+        cases.append(_sealed(good[:4], rest[:nan_at] + struct.pack("<ff", low, high) + rest[nan_at + 8 :]))
+    packer = zlib.compressobj(9, wbits=-15)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(scene.of(1024, 128))) + packer.flush()
+    cases.append(_sealed(good[:4], rest[: nan_at + 8] + bomb))
+    for data in cases:
+        scene.saw(scene.call(INFER, features(head, data)), (*SENDERS_FAULT, "OK"))
+    for name in (b"", bytes(32), head[:31], head + b"\0", bytes(1000)):
+        scene.saw(scene.call(INFER, features(name, good)))
+
+
+@cache
+def good_features(models: Path) -> tuple[bytes, bytes]:
+    """The name of a served head, and features that it has made."""
+    folder = models / "residual" / "1"
+    cut = open_split_plan(open_model_folder(folder)).cuts[0]
+    image = Model.load(folder, SessionConfig(threads=1)).prepare(coloured_pictures(1)[0].image())[0]
+    tensors = [tensor[0] for tensor in Half(head_path(folder, cut.name), threads=1).run([image[None]])]
+    return bytes.fromhex(cut.head_sha256), encode_features(tensors, [seam.quantizer for seam in cut.seams])
+
+
+def _sealed(start: bytes, body: bytes) -> bytes:
+    """With a checksum that fits."""
+    return start + zlib.crc32(body).to_bytes(4, "little") + body

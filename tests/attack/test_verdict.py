@@ -1,0 +1,64 @@
+"""The verdict on a row: each of the promises that an attempt may break makes it fail."""
+
+import msgspec
+import pytest
+
+import tests.attack.attempts  # noqa: F401 - fills the list
+from tests.attack.bystander import Calls
+from tests.attack.suite import ATTEMPTS, Row
+
+GOOD = Row(
+    name="x",
+    sentence="X.",
+    mode="plain",
+    statuses={"OK": 3},
+    unexpected=[],
+    alive=True,
+    ends=False,
+    at_rest_mb=100.0,
+    before_mb=100.0,
+    peak_mb=400.0,
+    after_mb=119.0,
+    bound_mb=427.0,
+    good=Calls(3, 1, {}, [0.1, 0.2, 0.3]),
+    good_afterwards=Calls(3, 0, {}, [0.1] * 3),
+    seconds=1.0,
+)
+
+
+def test_a_row_without_fault_is_good():
+    """Nothing is found where nothing is wrong, put-off calls included."""
+    assert GOOD.failures == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"alive": False}, "died"),
+        ({"unexpected": ["INTERNAL"]}, "unexpected"),
+        ({"good": Calls(3, 0, {"DEADLINE_EXCEEDED": 1}, [10.0] * 3)}, "unanswered meanwhile"),
+        ({"good_afterwards": Calls(3, 0, {"UNAVAILABLE": 1}, [10.0] * 3)}, "unanswered afterwards"),
+        ({"good": Calls(0, 0, {}, [])}, "no call meanwhile"),
+        ({"peak_mb": 428.0}, "passed the bound"),
+        ({"front_peak_mb": 500.0, "front_bound_mb": 400.0}, "the proxy's"),
+        ({"after_mb": 121.0}, "were kept"),
+    ],
+)
+def test_each_broken_promise_fails_the_row(change, says):
+    """Death, a wrong status, a good call unanswered, memory beyond its bound or kept."""
+    row = msgspec.structs.replace(GOOD, **change)
+    assert len(row.failures) == 1
+    assert says in row.failures[0]
+
+
+def test_an_attempt_that_ends_the_server_is_judged_by_what_it_saw():
+    """There is no good device to be answered, and no memory to come back."""
+    ended = msgspec.structs.replace(GOOD, ends=True, alive=False, after_mb=0.0, good=Calls(0, 0, {}, []))
+    assert ended.failures == []
+    assert msgspec.structs.replace(ended, unexpected=["exit code -9"]).failures
+
+
+def test_attempts_say_what_they_are():
+    """Each has a sentence for the list, and statuses that it may see."""
+    assert len(ATTEMPTS) > 60
+    assert [one.name for one in ATTEMPTS.values() if not one.sentence.endswith(".") or not one.expects] == []
