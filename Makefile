@@ -8,18 +8,23 @@ EDGE_VENV := .venv-edge
 EDGE_STAMP := $(EDGE_VENV)/.installed
 GPU_VENV := .venv-gpu
 GPU_STAMP := $(GPU_VENV)/.installed
+SUPPLY_VENV := .venv-supply
+SUPPLY_STAMP := $(SUPPLY_VENV)/.installed
 
 # Writes the generated code below folder $(1). The path mapping makes its imports `from spillover.common.wire.pb import ...`.
 protoc = $(BIN)/python -m grpc_tools.protoc -Ispillover/common/wire/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
   --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
   --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) proto/*.proto
+# Pins and hashes what the extras $(2) need, for every platform of [tool.uv], into $(1).txt. Pins that are there stay.
+lock = $(SUPPLY_VENV)/bin/uv pip compile pyproject.toml $(2) --quiet --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade) --output-file deploy/requirements/$(1).txt
 # Models and labelled pictures for tests and benchmarks; what needs them is left out where they are absent.
 export SPILLOVER_SHARED ?= $(abspath ../shared)
 # Labelled pictures for `make bench-split`: a folder with labels.csv, as `spillover lab evaluate` takes it.
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs bench-edge path bench-policy bench-split bench-cloud bench-lag loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge path bench-policy bench-split bench-cloud bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -43,6 +48,13 @@ $(GPU_STAMP): pyproject.toml
 	$(GPU_VENV)/bin/python -m pip install --quiet -e '.[cloud,lab]'
 	$(GPU_VENV)/bin/python -m pip uninstall --quiet --yes onnxruntime
 	$(GPU_VENV)/bin/python -m pip install --quiet 'onnxruntime-gpu[cuda,cudnn]>=1.23'
+	@touch $@
+
+# Tools that look at what is installed, apart from it.
+$(SUPPLY_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(SUPPLY_VENV)
+	$(SUPPLY_VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(SUPPLY_VENV)/bin/python -m pip install --quiet --group supply
 	@touch $@
 
 setup: $(STAMP) ## install everything into .venv
@@ -70,6 +82,27 @@ check-proto: $(STAMP)
 	  && diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/spillover/common/wire/pb" common/wire/pb \
 	  || { echo 'common/wire/pb is not what proto/ gives: run `make proto` and commit the result' >&2; exit 1; }
 
+requirements: $(SUPPLY_STAMP) ## pin and hash what each extra needs, into deploy/requirements (UPGRADE=1: newest versions)
+	$(call lock,edge,--extra edge)
+	$(call lock,edge-mqtt,--extra edge --extra mqtt)
+	$(call lock,cloud,--extra cloud)
+	$(call lock,cloud-gpu,--extra cloud-gpu)
+	$(call lock,envoy,--extra envoy)
+	$(call lock,lab,--extra lab)
+
+sbom: $(SUPPLY_STAMP) ## what an installation holds, as CycloneDX, from the pinned requirements (EXTRA=cloud)
+	rm -rf out/sbom/env && mkdir -p out/sbom
+	$(PYTHON) -m venv --without-pip out/sbom/env
+	$(SUPPLY_VENV)/bin/python -m pip --python out/sbom/env/bin/python install --quiet --require-hashes \
+	  -r deploy/requirements/$(or $(EXTRA),cloud).txt
+	$(SUPPLY_VENV)/bin/cyclonedx-py environment out/sbom/env --pyproject pyproject.toml --output-reproducible \
+	  --output-file out/sbom/$(or $(EXTRA),cloud).cdx.json
+	@echo 'out/sbom/$(or $(EXTRA),cloud).cdx.json'
+
+audit: $(SUPPLY_STAMP) ## bandit, then known vulnerabilities of the pinned requirements; fails when nobody could be asked
+	$(SUPPLY_VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive cloud common edge lab
+	$(SUPPLY_VENV)/bin/python -m tests.support.audit $(SUPPLY_VENV)/bin/pip-audit deploy/requirements/*.txt
+
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
 	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python
 
@@ -93,6 +126,10 @@ bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same netw
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
 
+bench-against: $(STAMP) ## the server against that of an older commit (OLD=COMMIT): CPU time a request (needs h2load)
+	@test -n '$(OLD)' || { echo 'say which commit: make bench-against OLD=COMMIT' >&2; exit 2; }
+	$(BIN)/python -m benchmarks against '$(OLD)'
+
 bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back included; skips without one
 	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) $(GPU_STAMP) && $(GPU_VENV)/bin/python -m benchmarks cloud --device cuda \
 	    --out out/bench-gpu/bench-gpu.json; \
@@ -112,5 +149,5 @@ attack: $(STAMP) ## what strangers and weak devices may try, against a real serv
 	$(BIN)/python -m tests.attack $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short) $(if $(FRONT),--front $(FRONT))
 
 clean: ## remove what the other targets made (the model cache stays)
-	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) $(SUPPLY_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

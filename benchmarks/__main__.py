@@ -17,6 +17,7 @@ from spillover.lab.processes import terminable
             "cloud.loop_lag:bench_loop_lag",
             "Lag of the server's event loop under hostile requests.",
         ),
+        "against": ("against.cli:bench_against", "The cloud server against that of an older commit."),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),

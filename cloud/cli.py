@@ -16,6 +16,7 @@ import click
 from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
+from spillover.cloud.security.audit import SIGHUP, audit
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
@@ -183,5 +184,7 @@ async def _reload(server: "Running", read: Callable[[], CloudConfig]) -> None:
         await server.reload(read())
     except SpilloverError as error:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
+        audit("reload failed", SIGHUP, because=str(error))
     else:
         log.info("reloaded")
+        audit("reload", SIGHUP)

@@ -208,6 +208,10 @@ class LogConfig(Section, frozen=True):
     """The least serious entries that are written."""
     json: bool = False
     """Write each entry as one JSON object, for machines."""
+    access: bool = False
+    """Also write a JSON line for each call: who, from where, method, status, seconds, bytes.
+
+    It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 
 
 class CloudConfig(Section, frozen=True):

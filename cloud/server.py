@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,11 +26,13 @@ from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.rpc.receiving import Receiver
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
 from spillover.cloud.rpc.writing import Writes
+from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.memory import Kind
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
@@ -43,7 +45,10 @@ from spillover.cloud.serving.stopping import (
     finished_by,
 )
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
+from spillover.common.errors import Cause
 from spillover.common.log import get_logger
 from spillover.common.net.http import HttpServer
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
@@ -127,7 +132,10 @@ async def _start(
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
     metrics = Metrics()
-    security = Security(config, metrics)
+    refusals = Refusals(asyncio.get_running_loop().call_later)
+    stack.callback(refusals.close)
+    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    security = Security(config, metrics, _from_threads(calls))
     metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
     workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
     loaders = Workers("models", _LOADING_THREADS)
@@ -157,9 +165,11 @@ async def _start(
         writes,
         connections,
         lambda: dataplane.load,
-        metrics.call_ended,
+        calls.finished,
     )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
+    metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
+    metrics.watch_memory(lambda: {kind.value: memory.used_for(kind) for kind in Kind}, memory.total)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
@@ -173,6 +183,33 @@ async def _start(
     connections.start(address)
     stack.push_async_callback(_stop_connections, connections, stopping)
     return Running(address, metrics_address, registry, metrics, rate, connections, config)
+
+
+def _from_threads(calls: Calls) -> OnRefused:
+    """Tells `calls` of what was refused on other threads, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def refused(cause: Cause, method: str, because: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(calls.refused, cause, NOBODY, method, because)
+
+    return refused
+
+
+def _access_log(
+    config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
+) -> Callable[[FinishedCall], None] | None:
+    """What writes a call into the access log, if there is to be one."""
+    if not config.log.access:
+        return None
+    log = AccessLog(metrics.registry)
+
+    def stop() -> None:
+        if not log.stop(stopping().until(IDLE)):
+            stopping().left_behind.append("the access log")
+
+    stack.callback(stop)
+    return log.add
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:

@@ -23,7 +23,7 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if as_json else _unchanged,
+            structlog.processors.format_exc_info if as_json else _printable_values,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -32,10 +32,24 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     )
 
 
-def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose events carry `component=name`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(component=name)
+def get_logger(name: str, *, always: bool = False) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose events carry `component=name`; `always`: whatever the level that is configured."""
+    unfiltered = structlog.make_filtering_bound_logger(logging.NOTSET) if always else None
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        None, wrapper_class=unfiltered, component=name
+    )
     return logger
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """`text` in one line, control characters escaped, and cut to `limit` characters before that."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[: limit - 3]}..."
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
 def end_process(code: int, why: str, **fields: object) -> NoReturn:
@@ -64,10 +78,11 @@ class _Unlocked:
         os.write(2 if structlog.is_configured() else 1, f"{line}\n".encode())
 
 
-def _unchanged(
+def _printable_values(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    return event
+    """What others wrote must neither end a line nor move the cursor of whoever reads the log."""
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 _plain_traceback = structlog.dev.plain_traceback

@@ -17,6 +17,7 @@ settings.load_profile("no-clock")
 
 NEEDS = {
     "git": "a git checkout",
+    "h2load": "h2load (Debian's nghttp2-client)",
     "haproxy": "HAProxy",
     "kernel-links": "network namespaces and traffic control (root, iproute2)",
     "models": "the packages of the extra `models`",
@@ -25,9 +26,13 @@ NEEDS = {
     "no-cuda": "a machine without CUDA",
     "oip-peers": "Triton and MLServer (`make oip-peers`)",
     "perf-analyzer": "perf_analyzer",
+    "promtool": "promtool (Debian's package prometheus)",
     "rtsp": "GStreamer's RTSP server and its Python bindings",
+    "sandbox": "mount namespaces (root, util-linux)",
     "shared": "real models and labelled pictures (SPILLOVER_SHARED)",
     "small-disk": "the right to mount a small disk",
+    "strace": "strace",
+    "systemd": "systemd's manager and tools",
 }
 """What the marker `needs` may name."""
 _BY_FIXTURE = {

@@ -10,12 +10,13 @@ import grpc
 
 from spillover.cloud.rpc.connections.keeper import Activity
 from spillover.cloud.rpc.methods import Method
+from spillover.cloud.security.audit import Actor
 from spillover.cloud.security.roles import ANONYMOUS, Caller
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.memory import Lease
 from spillover.cloud.serving.workers import LOOP_BYTES
-from spillover.cloud.telemetry.calls import CallEnd
-from spillover.common.errors import ForbiddenError
+from spillover.cloud.telemetry.calls import FinishedCall
+from spillover.common.errors import Cause, ForbiddenError
 from spillover.common.wire.conversion import DEVICE_KEY
 
 AnyContext = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +32,8 @@ class ServedCall:
 
     def __init__(self, context: AnyContext, method: Method) -> None:
         self.context = context
+        self.peer = context.peer()
+        """The other side's address, as gRPC writes it."""
         self.method = method
         self.task = asyncio.current_task()
         """The task of its handler."""
@@ -47,13 +50,15 @@ class ServedCall:
         self.queue_wait_s = 0.0
         """How long the answer's request waited for the network; set by the servicer."""
         self.status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
-        self.refusal = ""
+        self.cause: Cause | None = None
+        """Why it was refused, if it was."""
+        self.because = ""
 
     def name(self, caller: Caller, named: str) -> None:
         """Note who calls: proven to be `caller`, and `named` in the metadata. Raises ForbiddenError."""
         self.caller = caller
         self.named = named
-        self.holder = caller.name or self.context.peer()
+        self.holder = caller.name or self.peer
         self._check(named, DEVICE_KEY)
         self.device = caller.name or named
 
@@ -67,28 +72,34 @@ class ServedCall:
         device = self.device or claimed or self.holder
         return Call(self.holder, device, self.expires_s, message_bytes > LOOP_BYTES)
 
+    @property
+    def by(self) -> Actor:
+        """Who calls, for the audit trail."""
+        return Actor(self.caller.name, self.caller.role, self.peer)
+
     def of_message(self, message_bytes: int) -> Self:
         """One message of this call, if it is a stream, as if it were a call."""
         one = copy.copy(self)
         one.started_s = time.monotonic()
-        one.received_bytes = message_bytes
+        one.received_bytes, one.sent_bytes = message_bytes, 0
         return one
 
     def seen_by(self, method: Method) -> "AnyContext | ServedCall":
         """What the work of `method` is told of the call."""
         return self.context if method.of_library else self
 
-    def end(self) -> CallEnd:
+    def end(self) -> FinishedCall:
         """What became of it."""
-        return CallEnd(
+        return FinishedCall(
             self.method.name,
-            self.caller,
-            self.holder,
             self.status,
             time.monotonic() - self.started_s,
+            self.peer,
+            self.caller,
             self.received_bytes,
             self.sent_bytes,
-            self.refusal,
+            self.cause,
+            self.because,
         )
 
     def _check(self, claimed: str, where: str) -> None:

@@ -8,7 +8,7 @@ Servicers deal with none of this: they take a request and a `ServedCall`, and gi
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -25,12 +25,8 @@ from spillover.cloud.rpc.receiving import Incoming, Receiver
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.serving.memory import Kind, Lease, Memory
-from spillover.cloud.telemetry.calls import OnEnd
-from spillover.common.errors import (
-    ForbiddenError,
-    SpilloverError,
-    UnauthenticatedError,
-)
+from spillover.cloud.telemetry.calls import FinishedCall
+from spillover.common.errors import SpilloverError
 from spillover.common.log import get_logger
 
 if TYPE_CHECKING:  # generic in the stubs alone
@@ -55,7 +51,8 @@ T = TypeVar("T", bound=Message)
 class CallWrapper(GenericRpcHandler):
     """Serves methods to gRPC.
 
-    `load` gives how full the server is; `on_end` is told of each call that has ended.
+    `load` gives how full the server is; `on_end` is told of each call that has ended, and of each message
+    of a stream of requests.
     """
 
     def __init__(
@@ -66,12 +63,14 @@ class CallWrapper(GenericRpcHandler):
         writes: Writes,
         connections: Connections,
         load: Callable[[], float],
-        on_end: OnEnd,
+        on_end: Callable[[FinishedCall], None],
     ) -> None:
         self.in_flight = 0
         """Calls with one message, and messages of streams, that have no answer yet."""
         self.calls = 0
         """How many of them have come since the start."""
+        self.open_streams: Counter[str] = Counter()
+        """Calls with many answers that have not ended, by method."""
         self._may_answer = asyncio.Event()
         self._may_answer.set()
         self._gate = gate
@@ -114,7 +113,8 @@ class CallWrapper(GenericRpcHandler):
         self.calls += 1
         try:
             reply = await work(incoming.taken(), one)
-            self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * reply.ByteSize())
+            one.sent_bytes = reply.ByteSize()
+            self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * one.sent_bytes)
             one.status = OK
             if call.connection:
                 self._connections.answered(call.connection)
@@ -194,6 +194,8 @@ class CallWrapper(GenericRpcHandler):
         if not method.streams_replies:
             self.in_flight += 1
             self.calls += 1
+        else:
+            self.open_streams[method.name] += 1
         if call.task:
             call.connection = self._connections.began(context.peer())
             call.task.add_done_callback(partial(self._ended, call))
@@ -215,7 +217,12 @@ class CallWrapper(GenericRpcHandler):
             self._memory.release(call.lease)
         if not call.method.streams_replies:
             self.in_flight -= 1
-        if not call.method.streams_requests or call.refusal:
+        if call.method.streams_replies:
+            self.open_streams[call.method.name] -= 1
+        if call.method.of_library or not call.method.streams_requests:
+            self._on_end(call.end())
+        elif call.status is not OK:  # its messages have been told of
+            call.received_bytes = call.sent_bytes = 0
             self._on_end(call.end())
 
     async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
@@ -236,11 +243,11 @@ class CallWrapper(GenericRpcHandler):
         raise AssertionError("abort raises")
 
     def _note(self, call: ServedCall, error: Exception) -> None:
-        call.refusal = type(error).__name__
-        call.status = status_of(error) if isinstance(error, SpilloverError) else INTERNAL
-        if isinstance(error, UnauthenticatedError | ForbiddenError):
-            self._gate.log_refusal(call, error)
-        elif call.status is INTERNAL:
+        if isinstance(error, SpilloverError):
+            call.status, call.cause, call.because = status_of(error), error.cause, str(error)
+        else:
+            call.status = INTERNAL
+        if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
             self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
 

@@ -1,6 +1,5 @@
 """Authentication and authorisation of every call, by its headers alone: one gate for every kind of proof."""
 
-import time
 from collections.abc import Callable, Iterable
 
 from spillover.cloud.rpc.call import NOBODY, AnyContext, ServedCall
@@ -8,12 +7,7 @@ from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import Caller, Roles
 from spillover.cloud.security.tokens import Tokens
-from spillover.common.errors import SpilloverError
-from spillover.common.log import get_logger
 from spillover.common.wire.conversion import DEVICE_KEY
-
-_LOG_INTERVAL_S = 1.0
-_MAX_LOGGED = 200
 
 Credentials = Certificates | Tokens | None
 """How callers prove their identity; None: all are anonymous."""
@@ -42,8 +36,6 @@ class Gate:
     def __init__(self, identify: Identify, roles: Roles | None) -> None:
         self._identify = identify
         self._roles = roles
-        self._log = get_logger("security")
-        self._logged_s = -_LOG_INTERVAL_S
 
     def admit(self, call: ServedCall) -> None:
         """Find out who calls, and whether they may. Raises UnauthenticatedError or ForbiddenError."""
@@ -51,22 +43,10 @@ class Gate:
             call.name(NOBODY, "")
             return
         metadata = call.context.invocation_metadata() or ()
-        caller = self._identify(call.context, metadata)
+        caller = call.caller = self._identify(call.context, metadata)
         if self._roles is not None and call.method.exists:
             self._roles.check(caller, call.method.path)
         call.name(caller, _named(metadata))
-
-    def log_refusal(self, call: ServedCall, error: SpilloverError) -> None:
-        """One line a second at most: strangers must not fill the disk. The metrics count every refusal."""
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_INTERVAL_S:
-            self._logged_s = now_s
-            self._log.warning(
-                "refused",
-                method=call.method.path[:_MAX_LOGGED],
-                peer=call.context.peer(),
-                because=str(error)[:_MAX_LOGGED],
-            )
 
 
 def _named(metadata: Metadata) -> str:

@@ -96,14 +96,14 @@ class OpenInferenceServicer:
         """Load the newest version on disk; the versions it replaces go when it answers."""
         if request.parameters:
             raise InvalidInputError("models are served from the repository; none can be sent along")
-        await self._registry.swap(_required(request.model_name))
+        await self._registry.swap(_required(request.model_name), served.by)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, served: ServedCall
     ) -> pb.RepositoryModelUnloadResponse:
         """Unload every version of a model; requests in flight are answered first."""
-        await self._registry.unload(_required(request.model_name))
+        await self._registry.unload(_required(request.model_name), served.by)
         return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(self, request: pb.ModelInferRequest, served: ServedCall) -> pb.ModelInferResponse:

@@ -15,10 +15,10 @@ from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.memory import Kind, Lease, Memory
 from spillover.common.errors import (
-    DeadlineExpiredError,
     MalformedError,
     MessageTooLongError,
     OverloadedError,
+    SlowCallerError,
     SpilloverError,
 )
 
@@ -61,7 +61,7 @@ class Receiver:
 
         Raises:
             OverloadedError: over the caller's rate, or no memory in time.
-            DeadlineExpiredError: it did not come in time.
+            SlowCallerError: it did not come in time.
             MalformedError, TooLargeError, MessageTooLongError: it is not to be had, or cannot be read.
         """
         method = call.method
@@ -125,7 +125,7 @@ class Receiver:
             async with asyncio.timeout(limit_s):
                 data = await call.context.read()
         except TimeoutError:
-            raise DeadlineExpiredError(f"the message did not come within {limit_s:g} s") from None
+            raise SlowCallerError(f"the message did not come within {limit_s:g} s") from None
         if data is EOF:
             raise MalformedError("the call ended without a message")
         message: bytes = data

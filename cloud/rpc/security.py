@@ -1,9 +1,9 @@
 """TLS, credentials and roles between the network and the servicers."""
 
 import ssl
+from collections.abc import Callable
 
 import grpc
-from prometheus_client import Gauge
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.rpc.gate import Gate, identify_by
@@ -13,9 +13,13 @@ from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
 from spillover.cloud.security.tokens import HEADER, Tokens
 from spillover.cloud.telemetry.metrics import Metrics
+from spillover.common.errors import Cause, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import UNIX, is_loopback
 from spillover.common.net.tls import utc_now
+
+OnRefused = Callable[[Cause, str, str], None]
+"""Told of a refusal outside of gRPC: its cause, what was asked for, and the reason in words."""
 
 
 class Security:
@@ -25,7 +29,8 @@ class Security:
         ConfigError: a certificate, a key, the revocations or the tokens cannot be read.
     """
 
-    def __init__(self, config: CloudConfig, metrics: Metrics) -> None:
+    def __init__(self, config: CloudConfig, metrics: Metrics, on_refused: OnRefused) -> None:
+        self._on_refused = on_refused
         self._tls = ServerTls(config.security.tls) if config.security.tls else None
         if self._tls:
             self._watch_certificate(self._tls, metrics)
@@ -37,12 +42,10 @@ class Security:
         self.gate = Gate(identify_by(self._credentials, front), self._roles if guarded else None)
 
     def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
-        days_left = Gauge(
-            "spillover_certificate_days_left",
-            "Days until the server's certificate ends",
-            registry=metrics.registry,
-        )
-        days_left.set_function(lambda: tls.key_pair.days_left(utc_now()))
+        def expires_unix_s() -> float:
+            return tls.key_pair.valid_until.timestamp()  # of the pair that is in use now
+
+        metrics.watch_certificate(expires_unix_s)
         if (pair := tls.key_pair).ends_soon(now := utc_now()):
             get_logger("security").warning(
                 "certificate ends soon; renew it", days_left=round(pair.days_left(now), 1)
@@ -64,11 +67,18 @@ class Security:
         return self._tls.http_context() if self._tls else None
 
     def admit_http(self, authorization: str, certificate_der: bytes | None) -> None:
-        """Let a caller see the metrics. Raises UnauthenticatedError or ForbiddenError."""
-        caller = Caller("", ANONYMOUS)
+        """Let a caller see the metrics, on any thread. Raises UnauthenticatedError or ForbiddenError."""
+        try:
+            self._roles.check(self._http_caller(authorization, certificate_der), METRICS_PAGE)
+        except SpilloverError as error:
+            if error.cause:
+                self._on_refused(error.cause, METRICS_PAGE, str(error))
+            raise
+
+    def _http_caller(self, authorization: str, certificate_der: bytes | None) -> Caller:
         if isinstance(self._credentials, Tokens):
-            caller = self._credentials.caller([(HEADER, authorization)])
-        elif isinstance(self._credentials, Certificates):
+            return self._credentials.caller([(HEADER, authorization)])
+        if isinstance(self._credentials, Certificates):
             shown = [ssl.DER_cert_to_PEM_cert(certificate_der).encode()] if certificate_der else []
-            caller = self._credentials.caller({PEM_CERTIFICATE: shown})
-        self._roles.check(caller, METRICS_PAGE)
+            return self._credentials.caller({PEM_CERTIFICATE: shown})
+        return Caller("", ANONYMOUS)

@@ -27,6 +27,7 @@ class ServerTls:
     def __init__(self, config: TlsConfig) -> None:
         self._config = config
         self._files = Reloading(_paths(config), lambda: _read(config))
+        self._given = self._files.get()
         self._http = Reloading(_paths(config), lambda: _http_context(config))
         warn_if_exposed(f"{_SECTION}.key", Path(config.key).expanduser())
 
@@ -36,19 +37,33 @@ class ServerTls:
         return self._files.get()[0]
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What a port is secured with. gRPC asks for the files' content before each handshake.
+        """What a port is secured with. gRPC asks before each handshake whether the files have changed.
 
         So a new certificate is used by the next connection, and connections that are there stay as they are.
         """
         mutual = bool(self._config.client_ca)
-        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, mutual)
+        first = self._configuration()
+        return grpc.dynamic_ssl_server_credentials(
+            first,
+            self.changed_configuration,  # type: ignore[arg-type]  # None is no change; the stubs forget it
+            mutual,
+        )
+
+    def changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC is to use from the next handshake on; None unless the files have changed.
+
+        gRPC frees what it had before while other handshakes may still use it (its issue 36693). With an
+        answer at every handshake, a few hundred at once ended the process.
+        """
+        return self._configuration() if self._files.get() is not self._given else None
 
     def http_context(self) -> ssl.SSLContext:
         """The same for sockets of the standard library. Call it before each connection."""
         return self._http.get()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        pair, client_ca_pem = self._files.get()
+        self._given = self._files.get()
+        pair, client_ca_pem = self._given
         return grpc.ssl_server_certificate_configuration(
             [(pair.key_pem, pair.certificate_pem)], client_ca_pem
         )

@@ -9,10 +9,9 @@ from typing import Any
 import grpc
 
 from spillover.cloud.rpc.call import ServedCall
+from spillover.common.errors import Cause
 from spillover.common.log import get_logger
 
-NOT_READ = "AnswerNotRead"
-"""The refusal of a call that was cut off because its answer was not read."""
 _CALL = "rpc_task"
 """The name that grpc.aio gives the task of a call, in which the task of its handler is awaited."""
 
@@ -54,7 +53,7 @@ class Writes:
         if overdue:
             for call in overdue:
                 del self._due_s[call]
-                call.status, call.refusal = grpc.StatusCode.CANCELLED, NOT_READ
+                call.status, call.cause = grpc.StatusCode.CANCELLED, Cause.SLOW
             cut_off(call.task for call in overdue if call.task)
             self._log.warning("cut off: answers were not read", calls=len(overdue), limit_s=self._limit_s)
         if self._due_s:  # the oldest comes first

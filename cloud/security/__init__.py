@@ -1,1 +1,1 @@
-"""Security: TLS, identities from certificates or tokens, roles, and the private CA."""
+"""Security: TLS, identities from certificates or tokens, roles, the private CA, and the audit trail."""

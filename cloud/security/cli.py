@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import click
+from cryptography import x509
 
+from spillover.cloud.security.audit import audit_command
 from spillover.cloud.security.authority import CA_CERTIFICATE, CA_KEY, CRL, Authority, Issued
 from spillover.cloud.security.builders import SERVER, Subject, load_request
 from spillover.cloud.security.files import write_private, write_public
@@ -74,6 +76,7 @@ def init(folder: Path, name: str, passphrase_file: Path | None, *, encrypt: bool
     elif encrypt:
         passphrase = _prompt("Passphrase for ca.key", again=True)
     Authority.create(folder, name, passphrase)
+    audit_command(folder, "certs init", name=name)
     click.echo(
         f"{folder / CA_CERTIFICATE}: give it to servers (security.tls.client_ca) and devices (uplink.tls.ca)"
     )
@@ -109,7 +112,7 @@ def issue(
         raise click.UsageError("A server needs --host, and only a server has one.")
     if any(one.subject.name == name and one.is_good for one in authority.issued()):
         raise click.ClickException(f"{name} has a certificate; `certs renew {name}` makes its next one.")
-    _issue(authority, _subject(name, role, hosts), days, csr)
+    _issue("certs issue", authority, _subject(name, role, hosts), days, csr)
 
 
 @certs.command()
@@ -124,7 +127,7 @@ def renew(name: str, folder: Path, days: float, csr: Path | None, passphrase_fil
     A name that was revoked is refused: `issue` makes a certificate for the device that takes its place.
     """
     authority = _open(folder, passphrase_file)
-    _issue(authority, authority.renewable(name).subject, days, csr)
+    _issue("certs renew", authority, authority.renewable(name).subject, days, csr)
 
 
 @certs.command()
@@ -136,6 +139,7 @@ def revoke(name: str, folder: Path, serial: str | None, passphrase_file: Path | 
     """Take back every certificate of NAME. Servers refuse it once they have the new crl.pem."""
     number = None if serial is None else _serial(serial)
     for one in _open(folder, passphrase_file).revoke(name, number):
+        audit_command(folder, "certs revoke", name=name, serial=f"{one.certificate.serial_number:x}")
         click.echo(f"revoked {_line(one)}")
     click.echo(f"copy {folder / CRL} to each server, over the file that security.tls.crl names")
 
@@ -164,7 +168,9 @@ def tokens() -> None:
 )
 def add(name: str, path: Path, role: str, days: float | None) -> None:
     """Make a token for NAME and print it, once: the file keeps its hash alone."""
-    click.echo(add_token(path, name, role, days))
+    token = add_token(path, name, role, days)
+    audit_command(path.parent, "tokens add", file=str(path), name=name, role=role)
+    click.echo(token)
 
 
 @tokens.command("revoke")
@@ -174,6 +180,7 @@ def revoke_token(name: str, path: Path) -> None:
     """Take back every token of NAME, at once for servers that read this file."""
     if not (count := revoke_tokens(path, name)):
         raise click.ClickException(f"{path} has no token of {name}")
+    audit_command(path.parent, "tokens revoke", file=str(path), name=name, count=count)
     click.echo(f"revoked {count}")
 
 
@@ -215,8 +222,10 @@ def _prompt(text: str, *, again: bool = False) -> bytes:
         raise ConfigError(f"{text}: none was given; --passphrase-file names a file that has it") from error
 
 
-def _issue(authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
+def _issue(action: str, authority: Authority, subject: Subject, days: float, csr: Path | None) -> None:
     certificate, key = authority.issue(subject, days, load_request(csr) if csr else None)
+    serial = f"{x509.load_pem_x509_certificate(certificate).serial_number:x}"
+    audit_command(authority.folder, action, name=subject.name, role=subject.role, serial=serial)
     key_path, path = (authority.folder / f"{subject.name}.{ending}" for ending in ("key", "crt"))
     if key:
         write_private(key_path, key)

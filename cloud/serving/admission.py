@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from spillover.cloud.config import BatchingConfig, LimitsConfig
-from spillover.common.errors import DeadlineExpiredError, OverloadedError
+from spillover.common.errors import Cause, DeadlineExpiredError, OverloadedError
 
 _SMOOTHING = 0.1
 _MIN_RETRY_S, _MAX_RETRY_S = 0.01, 5.0
@@ -89,12 +89,15 @@ class Admission:
             raise OverloadedError(
                 f"the queue needs {needed_s * 1e3:.0f} ms, the call has {left_s * 1e3:.0f} ms left",
                 _retry_s(needed_s - left_s),
+                Cause.DEADLINE,
             )
 
     def _check_room(self, holder: str) -> None:
         if self._total >= self._max_pending:
             raise OverloadedError(
-                f"full: {self._total} requests are waiting or running", _retry_s(self.expected_wait_s / 2)
+                f"full: {self._total} requests are waiting or running",
+                _retry_s(self.expected_wait_s / 2),
+                Cause.QUEUE_FULL,
             )
         others = len(self._pending) - (holder in self._pending)
         share = max(1, self._max_pending // (others + 1))
@@ -102,6 +105,7 @@ class Admission:
             raise OverloadedError(
                 f"{holder!r} has {share} requests inside, its share among {others + 1} callers",
                 _retry_s(self.expected_wait_s / 2),
+                Cause.SHARE,
             )
 
 
@@ -133,6 +137,7 @@ class RateLimiter:
             raise OverloadedError(
                 f"{holder!r} sends more than {self._rate:g} requests a second",
                 (1 - tokens) / self._rate,
+                Cause.RATE,
             )
 
 

@@ -11,13 +11,14 @@ import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from spillover.common.errors import OverloadedError
+from spillover.common.errors import Cause, OverloadedError
 
 HOLDER_SHARE = 4
 """One holder may have at most this part of all: a quarter."""
 UNPROVEN_SHARE = 2
 """All holders together who have proven nothing may have at most this part: a half."""
 _RETRY_S = 0.5
+_NO_PERMIT = "no memory became free in time to read the message"
 
 
 class Kind(enum.Enum):
@@ -127,7 +128,7 @@ class Memory:
             async with asyncio.timeout(max(0.0, until_s - time.monotonic())):
                 await waiter.granted
         except TimeoutError:
-            raise OverloadedError("no memory became free in time to read the message", _RETRY_S) from None
+            raise OverloadedError(_NO_PERMIT, _RETRY_S, Cause.MEMORY) from None
         finally:
             if waiter in account.waiting:
                 self._leave_queue(waiter)
@@ -144,6 +145,7 @@ class Memory:
                 f"no room for {amount} bytes: this caller has {lease.account.used}, all together "
                 f"{self._used} of {self.total} bytes in flight",
                 _RETRY_S,
+                Cause.MEMORY,
             )
         self._put(lease, kind, amount)
         if more < 0:

@@ -10,6 +10,7 @@ import time
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.models.loader import LoadSpec, OpenModel, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
+from spillover.cloud.security.audit import SIGHUP, START, Actor, audit
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.stopping import DRAINED, STOPPED, StopBudget, finished_by
 from spillover.cloud.serving.workers import Workers
@@ -49,6 +50,8 @@ class Registry:
         self._retiring: dict[asyncio.Task[None], ModelId] = {}
         self._hanging: set[ModelId] = set()
         self._stopped = False
+        self._by = START
+        """Who has asked for the change that is under way."""
         self._log = get_logger("registry")
 
     def models(self) -> list[ServedModel]:
@@ -118,6 +121,7 @@ class Registry:
         A version that cannot be loaded is logged, and the one loaded before it keeps answering.
         """
         async with self._changing:
+            self._by = SIGHUP
             self._config = config
             wanted = self._wanted()
             for name, version in wanted:
@@ -141,10 +145,11 @@ class Registry:
             UnavailableError: the server has stopped meanwhile.
         """
         async with self._changing:
+            self._by = START
             return await self._load(name, version)
 
-    async def swap(self, name: str) -> None:
-        """Load the newest version on disk; when it answers, unload the versions before it.
+    async def swap(self, name: str, by: Actor) -> None:
+        """Load the newest version on disk, as `by` wants; when it answers, unload the versions before it.
 
         Raises:
             NotFoundError: it is not in the repository.
@@ -152,18 +157,22 @@ class Registry:
             UnavailableError: the server has stopped meanwhile.
         """
         async with self._changing:
+            self._by = by
             newest = (await self._load(name)).model_id.version
             for version in self.versions(name):
                 if version != newest:
                     self._drop(name, version)
 
-    async def unload(self, name: str, version: str = "") -> None:
+    async def unload(self, name: str, by: Actor, version: str = "") -> None:
         """Take a version out of the table; without a version, all of them. What is in flight is answered.
+
+        `by` is who wants it.
 
         Raises:
             NotFoundError: it is not loaded.
         """
         async with self._changing:
+            self._by = by
             self.get(name, version)
             self._drop(name, version)
 
@@ -188,6 +197,7 @@ class Registry:
             )
         except ModelError as error:
             self._failures[key] = str(error)
+            audit("load failed", self._by, model=str(entry.model_id), because=str(error))
             raise
         if self._stopped:
             raise UnavailableError("the server is stopping")
@@ -201,6 +211,7 @@ class Registry:
         if replaced:
             self._retire(replaced)
         self._count()
+        audit("load", self._by, model=str(entry.model_id))
         self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value)
         return loaded
 
@@ -218,6 +229,8 @@ class Registry:
         versions = self._loaded[name]
         for gone in [version] if version else list(versions):
             self._retire(versions.pop(gone), by_s)
+            if by_s is None:
+                audit("unload", self._by, model=str(ModelId(name, gone)))
         if not versions:
             del self._loaded[name]
         self._count()

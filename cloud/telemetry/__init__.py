@@ -1,1 +1,1 @@
-"""Counters of the server: Prometheus metrics and the protocol's statistics."""
+"""What the server counts and writes of calls: Prometheus metrics, the protocol's statistics, access log."""

@@ -3,81 +3,86 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from spillover.cloud.telemetry.calls import CallEnd
+from spillover.common.metrics import Registry, process_registry
 from spillover.common.types import ModelId
 
+PREFIX = "spillover_"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The Prometheus metrics of one server, in a registry of their own."""
+    """The Prometheus metrics of one server, in a registry of their own; `Calls` adds those of calls.
+
+    What is watched is asked for at each scrape, on the thread that answers it.
+    """
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self.registry = registry
-        self.requests = Counter(
-            "spillover_requests",
-            "Calls answered, by method and gRPC status",
-            ["method", "status"],
-            registry=registry,
-        )
-        self.rejected = Counter(
-            "spillover_rejected",
-            "Calls refused, by class of the error",
-            ["reason"],
-            registry=registry,
-        )
+        self.registry = process_registry(PREFIX)
         self.repeated = Counter(
-            "spillover_repeated", "Repeated requests, answered from memory", registry=registry
+            f"{PREFIX}repeated", "Repeated requests, answered from memory.", registry=self.registry
         )
-        self.in_flight = Gauge(
-            "spillover_in_flight", "Calls received and not yet answered", registry=registry
+        self.in_flight = self._gauge("in_flight", "Calls received and not yet answered.")
+        self.loaded_models = self._gauge("loaded_models", "Versions of models in memory.")
+        self.decode_waiting = self._gauge("decode_waiting", "Pictures and features that wait to be decoded.")
+        self.decode_skipped = Counter(
+            f"{PREFIX}decode_skipped",
+            "Decodings that never began, by reason: the call cancelled, its deadline passed, or displaced.",
+            ["reason"],
+            registry=self.registry,
         )
-        self.loaded_models = Gauge(
-            "spillover_loaded_models", "Versions of models in memory", registry=registry
+        self.decode_wait = Histogram(
+            f"{PREFIX}decode_wait_seconds",
+            "Seconds that a picture or features waited to be decoded.",
+            buckets=_SECONDS,
+            registry=self.registry,
         )
-        self._answered: dict[tuple[str, grpc.StatusCode], Counter] = {}
-        self._decode = _seconds("decode", "Seconds from payload to input tensor", registry)
-        self._queue = _seconds("queue", "Seconds of waiting for the network", registry)
-        self._infer = _seconds("infer", "Seconds of one run of the network", registry)
+        self._decode = _seconds("decode", "Seconds from payload to input tensor.", self.registry)
+        self._queue = _seconds("queue", "Seconds of waiting for the network.", self.registry)
+        self._infer = _seconds("infer", "Seconds of one run of the network.", self.registry)
         self._rows = Histogram(
-            "spillover_batch_rows",
-            "Rows in one run of the network",
+            f"{PREFIX}batch_rows",
+            "Rows in one run of the network.",
             ["model"],
             buckets=_ROWS,
-            registry=registry,
+            registry=self.registry,
         )
 
-    def call_ended(self, end: CallEnd) -> None:
-        """Count one call; on every call's path, so the children of the counter are looked up once."""
-        key = (end.method, end.status)
-        child = self._answered.get(key)
-        if child is None:
-            child = self._answered[key] = self.requests.labels(end.method, end.status.name)
-        child.inc()
-        if end.refusal:
-            self.rejected.labels(end.refusal).inc()
+    def watch_readiness(self, ready: Callable[[], bool]) -> None:
+        """Whether the server is ready for requests, as its probes are told."""
+        text = "1 while the server is ready for requests, as its probes are told."
+        self._gauge("ready", text).set_function(ready)
 
     def watch_connections(self, by_standing: Callable[[], Mapping[str, float]]) -> Counter:
         """How many connections are open, by what they have shown; returns what counts the closed ones."""
-        gauge = Gauge(
-            "spillover_connections",
-            "Connections that are open, by what they have shown: stranger, known by a call, proven",
-            ["standing"],
-            registry=self.registry,
-        )
-        for standing in by_standing():
-            gauge.labels(standing).set_function(partial(_one_of, by_standing, standing))
+        text = "Connections that are open, by what they have shown: stranger, known by a call, proven."
+        self._watch_each("connections", text, "standing", by_standing)
         return Counter(
-            "spillover_connections_closed",
-            "Connections that were closed to keep room for others",
+            f"{PREFIX}connections_closed",
+            "Connections that were closed to keep room for others.",
             ["cause"],
             registry=self.registry,
         )
+
+    def watch_streams(self, by_method: Callable[[], Mapping[str, float]]) -> None:
+        """How many calls with many answers have begun and not ended."""
+        text = "Calls with many answers that have begun and not ended."
+        self._watch_each("open_streams", text, "method", by_method)
+
+    def watch_memory(self, by_kind: Callable[[], Mapping[str, float]], limit_bytes: int) -> None:
+        """What messages in flight take, by what they are in flight for, and what all may take together."""
+        text = "Bytes of messages in flight: being received, in work with what they became, not yet sent."
+        self._watch_each("memory_in_flight_bytes", text, "kind", by_kind)
+        text = "Bytes that all messages in flight may take together."
+        self._gauge("memory_limit_bytes", text).set(limit_bytes)
+
+    def watch_certificate(self, expires_unix_s: Callable[[], float]) -> None:
+        """When the server's certificate ends."""
+        self._gauge(
+            "certificate_expiration_timestamp_seconds", "When the server's certificate ends, in Unix time."
+        ).set_function(expires_unix_s)
 
     def of_model(self, model_id: ModelId) -> "ModelMetrics":
         """The metrics of one model; versions of a model count together."""
@@ -88,6 +93,16 @@ class Metrics:
             self._infer.labels(name),
             self._rows.labels(name),
         )
+
+    def _watch_each(
+        self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]
+    ) -> None:
+        gauge = Gauge(PREFIX + name, text, [label], registry=self.registry)
+        for key in values():
+            gauge.labels(key).set_function(partial(_one_of, values, key))
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(PREFIX + name, text, registry=self.registry)
 
 
 class ModelMetrics:
@@ -111,5 +126,5 @@ def _one_of(values: Callable[[], Mapping[str, float]], key: str) -> float:
     return values()[key]
 
 
-def _seconds(stage: str, text: str, registry: CollectorRegistry) -> Histogram:
-    return Histogram(f"spillover_{stage}_seconds", text, ["model"], buckets=_SECONDS, registry=registry)
+def _seconds(stage: str, text: str, registry: Registry) -> Histogram:
+    return Histogram(f"{PREFIX}{stage}_seconds", text, ["model"], buckets=_SECONDS, registry=registry)

@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from socketserver import TCPServer
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client.exposition import ThreadingWSGIServer
@@ -163,8 +164,9 @@ class _Server(ThreadingWSGIServer):
                 continue  # the client closed it first
 
     def server_bind(self) -> None:
-        """Bind without looking up this host's name, which may be slow and is not needed."""
-        super(WSGIServer, self).server_bind()
+        """Bind without asking a name server for this host's name, as HTTPServer does; it is not needed."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
     def get_request(self) -> tuple[Any, Any]:

@@ -19,7 +19,10 @@ _LOG_INTERVAL_S = 10.0
 _log = get_logger("reload")
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""For each file its modification time, size and inode; None if it does not exist."""
+"""For each file the time of its last change, size and inode; None if it does not exist.
+
+The change is that of content, owner or mode: a file that became readable is another one.
+"""
 
 
 class Reloading(Generic[T]):
@@ -85,4 +88,4 @@ def _stamp_of(path: Path) -> tuple[int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_ctime_ns, status.st_size, status.st_ino

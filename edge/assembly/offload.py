@@ -112,7 +112,7 @@ def _uplink(
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
     uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id)
     if config.uplink.tls and config.uplink.tls.certificate:
-        reporting.metrics.watch_certificate(uplink.certificate_days_left)
+        reporting.metrics.watch_certificate(uplink.certificate_expires_unix_s)
     return uplink
 
 

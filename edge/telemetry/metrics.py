@@ -8,10 +8,11 @@ import enum
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from spillover.common.metrics import process_registry
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
@@ -90,7 +91,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry(_PREFIX)
         self._captured = self._counter("frames_captured", "Frames captured.")
         endings = self._counter("frames", "First results, by who answered.", "ending")
         self._endings = {ending: endings.labels(ending.value) for ending in AnsweredBy}
@@ -110,9 +111,9 @@ class Metrics:
         )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
-        self._edge_error = self._states("edge_error_ratio", text, "bound")
+        self._edge_error = self._states("error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
-        self._camera = self._states("camera_state", "1 for the current state of the camera.", "state")
+        self._camera = self._states("camera", "1 for the current state of the camera.", "state")
         self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
@@ -173,21 +174,18 @@ class Metrics:
         """Read the spool's counters from `state` on each scrape."""
         self.registry.register(SpoolCollector(state))
 
-    def watch_certificate(self, days_left: Callable[[], float]) -> None:
-        """Read the days until the device's certificate expires from `days_left` on each scrape."""
+    def watch_certificate(self, expires_unix_s: Callable[[], float]) -> None:
+        """Read when the device's certificate expires, in Unix time, from `expires_unix_s` on each scrape."""
         gauge = Gauge(
-            f"{_PREFIX}certificate_days_left",
-            "Days until this device's certificate ends.",
+            f"{_PREFIX}certificate_expiration_timestamp_seconds",
+            "When this device's certificate ends, in Unix time.",
             registry=self.registry,
         )
-        gauge.set_function(days_left)
+        gauge.set_function(expires_unix_s)
 
     def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
         """Read the byte budget's balance and the bytes charged to it on each scrape."""
-        text = "Bytes that may leave now."
-        Gauge(f"{_PREFIX}budget_left_bytes", text, registry=self.registry).set_function(left_bytes)
-        text = "Bytes charged to the budget, headers and connections included."
-        Gauge(f"{_PREFIX}budget_charged_bytes", text, registry=self.registry).set_function(charged_bytes)
+        self.registry.register(BudgetCollector(left_bytes, charged_bytes))
 
     def edge_error(self, estimate: ErrorEstimate) -> None:
         """Set the error estimate, which an answered audit has changed."""
@@ -211,7 +209,7 @@ class Metrics:
             for family in self.registry.collect()
             if family.type == "counter"
             for sample in family.samples
-            if sample.name.endswith("_total") and sample.value
+            if sample.name.startswith(_PREFIX) and sample.name.endswith("_total") and sample.value
         }
 
     def _states(self, name: str, text: str, label: str) -> Gauge:
@@ -230,6 +228,21 @@ def _mark(gauge: Gauge, current: enum.Enum) -> None:
 def _key(name: str, labels: dict[str, str]) -> str:
     short = name.removeprefix(_PREFIX).removesuffix("_total")
     return f"{short}[{','.join(labels.values())}]" if labels else short
+
+
+class BudgetCollector(Collector):
+    """The byte budget's figures, which the meter keeps."""
+
+    def __init__(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
+        self._left_bytes = left_bytes
+        self._charged_bytes = charged_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        text = "Bytes that may leave now."
+        yield GaugeMetricFamily(f"{_PREFIX}budget_left_bytes", text, value=self._left_bytes())
+        text = "Bytes charged to the budget, headers and connections included."
+        yield CounterMetricFamily(f"{_PREFIX}budget_charged_bytes", text, value=self._charged_bytes())
 
 
 class SpoolCollector(Collector):

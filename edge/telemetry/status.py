@@ -66,7 +66,8 @@ def read_status(address: str) -> Status:
         UnavailableError: no server answers there.
     """
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as page:
+        url = f"http://{address}/metrics"  # so that no other scheme can stand there
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as page:  # nosec B310
             text = page.read().decode()
     except (OSError, ValueError) as error:
         raise UnavailableError(f"no edge daemon answers at {address}: {error}") from error
@@ -105,11 +106,11 @@ def to_status(text: str) -> Status:
         spool_refused=numbers.by("spool_refused_total", "reason"),
         results_lost=numbers.sum("results_dropped_total"),
         breaker=numbers.state("breaker", "phase"),
-        camera=numbers.state("camera_state", "state"),
+        camera=numbers.state("camera", "state"),
         audits=numbers.one("audits_total"),
-        edge_error=numbers.labelled("edge_error_ratio", "bound"),
+        edge_error=numbers.labelled("error_ratio", "bound"),
         budget_left_bytes=numbers.maybe("budget_left_bytes"),
-        budget_charged_bytes=numbers.maybe("budget_charged_bytes"),
+        budget_charged_bytes=numbers.maybe("budget_charged_bytes_total"),
         balances=under_way >= 0 and accepted + recovered == sum(fates.values()) + pending,
     )
 

@@ -214,7 +214,7 @@ class _TlsFiles:
 class Credentials:
     """The certificates and the token of this device, reloaded when their files change.
 
-    All methods except `note_failure` and `days_left` must run on one thread.
+    All methods except `note_failure` and `expires_unix_s` must run on one thread.
 
     Raises:
         ConfigError: a file cannot be read at first, or certificate and key do not match.
@@ -257,10 +257,10 @@ class Credentials:
         """The metadata of a call that starts now."""
         return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
 
-    def days_left(self) -> float:
-        """Days until the device's certificate expires; NaN without one."""
+    def expires_unix_s(self) -> float:
+        """When the device's certificate expires, in Unix time; NaN without one."""
         device = self._in_use.device if self._in_use else None
-        return device.days_left(_now()) if device else float("nan")
+        return device.valid_until.timestamp() if device else float("nan")
 
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log advice for a call that failed because of an identity; the same advice once in ten minutes."""

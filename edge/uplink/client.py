@@ -98,9 +98,9 @@ class GrpcUplink:
         """The state of the link now, and the forms in which a frame can be sent."""
         return self._ledger.link(self._in_flight.state(), crop_share)
 
-    def certificate_days_left(self) -> float:
-        """Days until this device's certificate expires; NaN without one."""
-        return self._caller.connections.credentials.days_left()
+    def certificate_expires_unix_s(self) -> float:
+        """When this device's certificate expires, in Unix time; NaN without one."""
+        return self._caller.connections.credentials.expires_unix_s()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds until the in-flight cap and the server's pushback allow a call."""

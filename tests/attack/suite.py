@@ -25,6 +25,7 @@ _MARGIN = 1.2
 _POLL_S = 0.1
 _CALLS_BESIDE = 3
 _NAMED = 6
+_LAST_WORDS = 300
 
 STILL_OPEN = "no status yet"
 REFUSED_AT_ONCE = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "RST_REFUSED_STREAM", "RST_ENHANCE_YOUR_CALM"}
@@ -293,6 +294,8 @@ def run(one: Attempt, world: World, *, short: bool) -> Row:
         good_afterwards=afterwards,
         seconds=seconds,
     )
+    if not alive and not one.ends:
+        row.unexpected.append(f"exit code {server.process.returncode}; its log ends {_last_words(server)!r}")
     if one.ends or row.failures:
         world.stop()  # the next attempt is to find a server in good health
     return row
@@ -305,6 +308,11 @@ def broken_off(scene: Scene) -> Iterator[None]:
         yield
     except OSError as error:
         scene.require(False, f"broken off: {error}")
+
+
+def _last_words(server: Server) -> str:
+    """The end of the log."""
+    return server.log.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
 
 
 def _settled(server: Server) -> int:

@@ -50,12 +50,16 @@ def test_sighup_loads_and_unloads_what_the_configuration_now_says(tmp_path):
         process.send_signal(signal.SIGHUP)
         lines = iter(process.stderr.readline, "")
         assert "lod" in next(line for line in lines if "not reloaded" in line)
+        assert "reload failed" in next(line for line in lines if "by=SIGHUP component=audit" in line)
         assert loaded() == ["colour@1"]
 
         colour_classifier(tmp_path, version="2")
         path.write_bytes(msgspec.yaml.encode(good | {"models": models | {"load": ["colour", "centre"]}}))
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: loaded() == ["centre@1", "colour@2"], process)
+        trail = [next(line for line in lines if "by=SIGHUP component=audit" in line) for _ in range(4)]
+        for line, what in zip(trail, ("load ", "unload ", "load ", "reload "), strict=True):
+            assert f"] {what}" in line
 
         path.write_bytes(msgspec.yaml.encode(good | {"models": models | {"load": ["centre"]}}))
         process.send_signal(signal.SIGHUP)

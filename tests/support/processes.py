@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -18,8 +19,14 @@ from spillover.edge.sinks.record import Record, is_event
 from spillover.lab.processes import bound
 
 LIMIT_S = 60
-# Killed with the tests that started it, however these end.
-SPILLOVER = bound([sys.executable, "-m", "spillover.common.cli"], signal.SIGKILL)
+
+
+def _spillover(prefix: Sequence[str] = ()) -> list[str]:
+    """The command, killed with the tests that started it, however these end."""
+    return bound([*prefix, sys.executable, "-m", "spillover.common.cli"], signal.SIGKILL)
+
+
+SPILLOVER = _spillover()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -52,18 +59,33 @@ def free_port() -> int:
 
 @contextmanager
 def cloud_process(
-    folder: Path, *options: str, **changes: object
+    folder: Path,
+    *options: str,
+    prefix: Sequence[str] = (),
+    env: Mapping[str, str] = MappingProxyType({}),
+    **changes: object,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process on the models of `folder`, and its address; killed at the end if it still lives."""
+    """A server process on the models of `folder`, and its address; killed at the end if it still lives.
+
+    `prefix` is a command that becomes the one behind it; `env` is added to this process's environment.
+    """
     config = {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": str(folder)}} | changes
     (folder / "cloud.yaml").write_bytes(msgspec.yaml.encode(config))
     ready = folder / "ready"
     ready.unlink(missing_ok=True)  # left behind by a server that was killed
     process = subprocess.Popen(
-        [*SPILLOVER, "cloud", "-c", str(folder / "cloud.yaml"), "--ready-file", str(ready), *options],
+        [
+            *_spillover(prefix),
+            "cloud",
+            "-c",
+            str(folder / "cloud.yaml"),
+            "--ready-file",
+            str(ready),
+            *options,
+        ],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", **env},
     )
     try:
         wait_until(ready.exists, process)
@@ -105,12 +127,25 @@ class EdgeProcess:
 
 
 @contextmanager
-def edge_process(config: dict[str, object], folder: Path) -> Iterator[EdgeProcess]:
-    """An edge daemon with `config`, its log in `folder`/edge.log; killed at the end if it still lives."""
+def edge_process(
+    config: dict[str, object],
+    folder: Path,
+    prefix: Sequence[str] = (),
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[EdgeProcess]:
+    """An edge daemon with `config`, its log in `folder`/edge.log; killed at the end if it still lives.
+
+    `prefix` and `env` as in `cloud_process`.
+    """
     path = folder / "edge.yaml"
     path.write_bytes(msgspec.yaml.encode(config | {"sinks": [{"kind": "jsonl", "path": "-"}]}))
     with (folder / "edge.log").open("wb") as log:
-        process = subprocess.Popen([*SPILLOVER, "edge", "-c", str(path)], stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            [*_spillover(prefix), "edge", "-c", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **env},
+        )
         try:
             yield EdgeProcess(process)
         finally:

@@ -10,7 +10,7 @@ from tests.attack.suite import ATTACKER, CUT_OFF, STILL_OPEN, Scene, attempt
 from tests.attack.world import STRANGER, Kind, Mode
 from tests.support.h2 import HEADERS, frame, literal
 
-KEPT = (STILL_OPEN, *CUT_OFF)
+KEPT = (STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", *CUT_OFF)
 _PAGE_S = 10.0
 
 

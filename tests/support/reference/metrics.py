@@ -1,49 +1,72 @@
 """The metrics of both sides, from the registries that hold them."""
 
+import time
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from spillover.cloud.config import CloudConfig
-from spillover.cloud.rpc.security import Security
+from spillover.cloud.security.audit import Refusals
+from spillover.cloud.telemetry.access import AccessLog
+from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
+from spillover.common.metrics import process_registry
 from spillover.edge.spool.spool import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
-from tests.support.pki import Pki
 from tests.support.reference.markdown import table
+
+_LIMIT_S = 10.0
+_PREFIX = "spillover_"
 
 
 def edge_metrics() -> str:
     """A table of what the edge counts."""
+    return _table(edge_registry())
+
+
+def edge_registry() -> CollectorRegistry:
+    """What an edge with everything registers."""
     metrics = EdgeMetrics()
     metrics.watch_spool(SpoolState)
     metrics.watch_certificate(float)
     metrics.watch_budget(float, float)
-    return _table(metrics.registry)
+    return metrics.registry
 
 
 def cloud_metrics() -> str:
     """A table of what the server counts."""
+    return _table(cloud_registry())
+
+
+def cloud_registry() -> CollectorRegistry:
+    """What a server with everything registers."""
     metrics = CloudMetrics()
-    with TemporaryDirectory() as folder:
-        tls = Pki(Path(folder) / "pki").server_tls(mutual=False)
-        Security(msgspec.convert({"security": {"tls": tls}}, CloudConfig), metrics)
-        return _table(metrics.registry)
+    Calls(metrics.registry, Refusals(lambda *_: None))
+    AccessLog(metrics.registry).stop(time.monotonic() + _LIMIT_S)
+    metrics.watch_readiness(bool)
+    metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
+    metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))
+    metrics.watch_memory(lambda: dict.fromkeys(("receiving", "working", "sending"), 0.0), 0)
+    metrics.watch_certificate(float)
+    return metrics.registry
 
 
-def _table(registry: CollectorRegistry) -> str:
+def process_metrics() -> str:
+    """A table of what each side says of its process."""
+    return _table(process_registry(_PREFIX), ours=False)
+
+
+def _table(registry: CollectorRegistry, *, ours: bool = True) -> str:
+    """The metrics that this project defines, or those that it gives beside them."""
     rows = [row for collector in list(registry._collector_to_names) for row in _rows(collector)]
-    return table(("name", "type", "labels", "meaning"), sorted(rows))
+    kept = [row for row in rows if row[0].startswith(f"`{_PREFIX}") is ours]
+    return table(("name", "type", "labels", "meaning"), sorted(kept))
 
 
 def _rows(collector: Collector) -> Iterator[tuple[str, str, str, str]]:
     for family in collector.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         in_use = {label: None for sample in family.samples for label in sample.labels}
-        labels = getattr(collector, "_labelnames", tuple(in_use))
+        labels = tuple(in_use) if family.type == "info" else getattr(collector, "_labelnames", tuple(in_use))
         shown = ", ".join(f"`{label}`" for label in labels)
-        yield f"`{name}`", family.type, shown, f"{family.documentation.rstrip('.')}."
+        yield f"`{name}`", family.type.replace("info", "gauge"), shown, f"{family.documentation.rstrip('.')}."

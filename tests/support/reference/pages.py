@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spillover.cloud.config import CloudConfig
+from spillover.common.errors import Cause
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
@@ -14,8 +15,9 @@ from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.presets import PRESETS
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
+from tests.support.reference.docstrings import member_docs
 from tests.support.reference.markdown import page, table
-from tests.support.reference.metrics import cloud_metrics, edge_metrics
+from tests.support.reference.metrics import cloud_metrics, edge_metrics, process_metrics
 from tests.support.reference.structs import sections
 
 _SINKS: Mapping[type[Any], str] = {
@@ -60,7 +62,10 @@ _METRICS = """
 Both sides serve Prometheus metrics over HTTP at `/metrics`: the edge at `metrics_address`, the server at
 `metrics`. Counters count from the start of the process. On the edge every captured frame ends once:
 `spillover_edge_frames_captured_total` is the sum of `spillover_edge_frames_total` over `ending` and of
-`spillover_edge_frames_dropped_total` over `reason`, plus the few frames in work."""
+`spillover_edge_frames_dropped_total` over `reason`, plus the few frames in work.
+
+On the server, callers cannot make the page grow: a method that does not exist is `unknown`, causes are those
+below. A request inside of ModelStreamInfer counts as a call of it. There are no series `_created`."""
 
 _RESULT = """
 Every sink writes results in this format: one JSON object for each frame, and a second one, with the same
@@ -106,6 +111,11 @@ def _load() -> str:
     )
 
 
+def _causes() -> str:
+    docs = member_docs(Cause)
+    return table(("cause", "a call is refused because of"), ((f"`{c}`", docs[c.name]) for c in Cause))
+
+
 def _model() -> str:
     rows = ((f"`{name}`", p.task, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
     return page(
@@ -138,7 +148,18 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cloud.yaml.md": lambda: page("cloud.yaml", _CLOUD, sections(CloudConfig, "Top level")),
     "load.yaml.md": _load,
     "model.yaml.md": _model,
-    "metrics.md": lambda: page("Metrics", _METRICS, "## Edge", edge_metrics(), "## Cloud", cloud_metrics()),
+    "metrics.md": lambda: page(
+        "Metrics",
+        _METRICS,
+        "## Edge",
+        edge_metrics(),
+        "## Cloud",
+        cloud_metrics(),
+        "### Causes",
+        _causes(),
+        "## Both",
+        process_metrics(),
+    ),
     "result.md": lambda: page(
         "Results and events", _RESULT, sections(Record, "Result"), "## Events", _EVENTS, records.events()
     ),

@@ -9,6 +9,7 @@ import pytest
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.models.repository import Repository
+from spillover.cloud.security.audit import NOBODY
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
@@ -51,7 +52,7 @@ def test_a_reload_and_an_unload_of_the_same_model_do_not_collide(root):
         registry = _registry(root, Serving(a=ToyExecutor(), b=ToyExecutor()))
         await registry.load_all()
         async with registry._changing:  # both come while something else changes
-            tasks = await _begun(registry.unload("b"), registry.reload(_config("a")))
+            tasks = await _begun(registry.unload("b", NOBODY), registry.reload(_config("a")))
         await asyncio.gather(*tasks)
         left = [str(model.model_id) for model in registry.models()]
         assert await registry.stop(_soon()) == []
@@ -69,7 +70,7 @@ def test_two_swaps_of_one_model_do_not_collide(root):
         registry = _registry(root, Serving(a=ToyExecutor(), b=ToyExecutor()))
         await registry.load("a", "1")
         async with registry._changing:
-            tasks = await _begun(registry.swap("a"), registry.swap("a"))
+            tasks = await _begun(registry.swap("a", NOBODY), registry.swap("a", NOBODY))
         await asyncio.gather(*tasks)
         left = [str(model.model_id) for model in registry.models()]
         assert await registry.stop(_soon()) == []
@@ -85,7 +86,7 @@ def test_an_unload_of_what_a_reload_took_away_is_an_error_to_its_caller_alone(ro
         registry = _registry(root, Serving(a=ToyExecutor(), b=ToyExecutor()))
         await registry.load_all()
         async with registry._changing:
-            reloading, unloading = await _begun(registry.reload(_config("a")), registry.unload("b"))
+            reloading, unloading = await _begun(registry.reload(_config("a")), registry.unload("b", NOBODY))
         await reloading
         with pytest.raises(NotFoundError, match="model 'b' is not loaded; loaded are a"):
             await unloading
@@ -102,7 +103,7 @@ def test_an_unloaded_model_frees_its_executor(root):
         registry = _registry(root, Serving(a=executor, b=ToyExecutor()))
         await registry.load("a")
         with registry.get("a").in_use():
-            await registry.unload("a")
+            await registry.unload("a", NOBODY)
             for _ in range(5):
                 await asyncio.sleep(0)
             assert not executor.stopped

@@ -22,7 +22,5 @@ def test_the_camera_is_in_one_state() -> None:
     for state in (CameraState.LOST, CameraState.OK, CameraState.FROZEN):
         metrics.camera(state)
     names = ("ok", "frozen", "lost", "ended")
-    values = [
-        metrics.registry.get_sample_value("spillover_edge_camera_state", {"state": name}) for name in names
-    ]
+    values = [metrics.registry.get_sample_value("spillover_edge_camera", {"state": name}) for name in names]
     assert values == [0, 1, 0, 0]

@@ -1,0 +1,75 @@
+"""The access log: one JSON line for each finished call, written by a thread of its own."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter
+
+from spillover.cloud.telemetry.calls import FinishedCall
+from spillover.common.log import printable
+
+_WAITING = 4096
+_MAX_TEXT = 100
+
+
+class AccessLog:
+    """Writes lines by `write`, by default to standard error, each by one call of it.
+
+    The event loop never waits for whoever reads the log: what finds the queue full is dropped and counted.
+    """
+
+    def __init__(self, registry: CollectorRegistry, write: Callable[[bytes], object] | None = None) -> None:
+        self._write = write or partial(os.write, 2)
+        self._calls: queue.Queue[tuple[float, FinishedCall] | None] = queue.Queue(_WAITING)
+        self._dropped = Counter(
+            "spillover_access_lines_dropped",
+            "Lines of the access log that were not written, as its reader is too slow.",
+            registry=registry,
+        )
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def add(self, call: FinishedCall) -> None:
+        """Have a line written. Never blocks."""
+        try:
+            self._calls.put_nowait((time.time(), call))
+        except queue.Full:
+            self._dropped.inc()
+
+    def stop(self, deadline_s: float) -> bool:
+        """Write what waits, by `deadline_s` in `time.monotonic()` seconds; False when it hangs."""
+        try:
+            self._calls.put(None, timeout=max(0.0, deadline_s - time.monotonic()))
+        except queue.Full:
+            return False
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (item := self._calls.get()) is not None:
+            try:
+                self._write(_line(*item))
+            except OSError:
+                self._dropped.inc()  # a log without a reader must not end the server
+
+
+def _line(unix_s: float, call: FinishedCall) -> bytes:
+    line = {
+        "time": datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds"),
+        "component": "access",
+        "caller": printable(call.caller.name, _MAX_TEXT),
+        "role": printable(call.caller.role, _MAX_TEXT),
+        "peer": printable(call.peer, _MAX_TEXT),
+        "method": call.method,
+        "status": call.status.name,
+        "seconds": round(call.seconds, 6),
+        "received_bytes": call.received_bytes,
+        "sent_bytes": call.sent_bytes,
+    }
+    return msgspec.json.encode(line) + b"\n"
