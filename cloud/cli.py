@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
+from spillover.cloud.serving.trimming import keep_few_arenas
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
@@ -100,6 +101,7 @@ def cloud(
     config = read()
     configure_logging(config.log.level.value, as_json=config.log.json)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_few_arenas()
     asyncio.run(_serve_until_signalled(config, read, ready_file))
 
 

@@ -96,11 +96,7 @@ class LimitsConfig(Section, frozen=True):
     idle_timeout_s: PositiveSeconds = 30.0
     """A connection without a call for so long is closed, unless it has proven an identity."""
     max_streams: PositiveInt = 32
-    """Calls of one connection at the same time; the client waits with the next one.
-
-    Fewer where half of `memory_bytes` does not hold 80 KiB for each call of all `max_connections`, and then
-    fewer connections too; the log says so.
-    """
+    """Calls of one connection at the same time; the client waits with the next one."""
     max_stream_requests: PositiveInt = 32
     """Requests of one stream in work at the same time; the stream is not read while there are as many."""
     handshake_timeout_s: PositiveSeconds = 10.0

@@ -44,6 +44,7 @@ from spillover.cloud.serving.stopping import (
     StopBudget,
     finished_by,
 )
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
@@ -62,7 +63,6 @@ RELOADED = {"models", "session", "batching", "batching_of", "limits"}
 """Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
 FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
 
-_MAX_NOT_TAKEN_UP = 16_384
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
@@ -148,34 +148,32 @@ async def _start(
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
     dataplane = Dataplane(registry, workers, metrics.repeated)
-    room = _room(config.limits)
-    memory = room.memory()
-    receiver = Receiver(
-        memory, room.open_memory(), Parser(config.limits, workers), rate, config.limits.body_timeout_s
-    )
+    room = room_for(config.limits, machine_bytes())
+    receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
     stack.callback(writes.stop)
-    connections = Connections(
-        config.limits, room.connections, metrics, anybody=not config.security.proves_callers
-    )
+    trimmer = Trimmer(workers)
+    stack.callback(trimmer.stop)
+    connections = Connections(config.limits, metrics, anybody=not config.security.proves_callers)
     wrapper = CallWrapper(
         security.gate,
         receiver,
-        memory,
+        room,
         writes,
+        trimmer,
         connections,
         lambda: dataplane.load,
         calls.finished,
     )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
-    metrics.watch_memory(lambda: {kind.value: memory.used_for(kind) for kind in Kind}, memory.total)
+    metrics.watch_memory(lambda: {kind.value: room.memory.used_for(kind) for kind in Kind}, room.memory.total)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
     wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
     wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
-    options = channel_options(config.limits, connections.places.accepted, room.streams)
+    options = channel_options(config.limits, room, connections.places.accepted)
     server = grpc.aio.server(handlers=(wrapper,), options=options)
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, stopping)
@@ -325,20 +323,8 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def _room(limits: LimitsConfig) -> Room:
-    room = room_for(limits, machine_bytes())
-    if (room.connections, room.streams) != (limits.max_connections, limits.max_streams):
-        get_logger("server").warning(
-            "fewer calls at the same time than the limits say, so that memory_bytes holds",
-            memory_bytes=room.memory_bytes,
-            max_connections=room.connections,
-            max_streams=room.streams,
-        )
-    return room
-
-
-def channel_options(limits: LimitsConfig, connections: int, streams: int) -> list[tuple[str, int]]:
-    """Options of a server that accepts so many connections, of so many calls each (names: grpc_types.h).
+def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[tuple[str, int]]:
+    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
 
     Clients may ping without a call in flight.
     """
@@ -346,7 +332,7 @@ def channel_options(limits: LimitsConfig, connections: int, streams: int) -> lis
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
         ("grpc.max_allowed_incoming_connections", connections),
-        ("grpc.max_concurrent_streams", streams),
+        ("grpc.max_concurrent_streams", limits.max_streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
         ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
@@ -368,8 +354,8 @@ def channel_options(limits: LimitsConfig, connections: int, streams: int) -> lis
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.http2.bdp_probe", 0),
         # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
-        ("grpc.server.max_pending_requests", _MAX_NOT_TAKEN_UP),
-        ("grpc.server.max_pending_requests_hard_limit", _MAX_NOT_TAKEN_UP),
+        ("grpc.server.max_pending_requests", room.untaken),
+        ("grpc.server.max_pending_requests_hard_limit", room.untaken),
     ]
 
 

@@ -24,10 +24,11 @@ _LOG_INTERVAL_S = 10.0
 class Activity:
     """What the calls of one connection have shown. Written on the event loop alone, read by the keeper."""
 
-    __slots__ = ("calls", "name", "peer", "standing", "used_s")
+    __slots__ = ("calls", "name", "network", "peer", "standing", "used_s")
 
-    def __init__(self, peer: Peer | None, now_s: float) -> None:
-        self.peer = peer
+    def __init__(self, peer: str, now_s: float) -> None:
+        self.peer = parse_peer(peer)
+        self.network = network_of(self.peer[0]) if self.peer else peer
         self.calls = 0
         self.standing = Standing.STRANGER
         self.name = ""
@@ -58,7 +59,7 @@ class Scanned(Protocol):
 
 
 class Connections:
-    """The connections of one server, at most `most`, and what is known of each.
+    """The connections of one server, and what is known of each.
 
     The call wrapper reports what calls begin, prove and end; that costs a look-up a call. `anybody` says
     that nobody can prove an identity here, so that an answered call is the second-best proof.
@@ -67,13 +68,12 @@ class Connections:
     def __init__(
         self,
         limits: LimitsConfig,
-        most: int,
         metrics: Metrics,
         *,
         anybody: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.places = make_places(most)
+        self.places = make_places(limits.max_connections)
         self._rules = Rules.of(limits, self.places.total)
         self._anybody = anybody
         self._clock = clock
@@ -92,7 +92,7 @@ class Connections:
         """A call has come from `peer`, as gRPC says it; what is returned stands for the connection."""
         activity = self._activities.get(peer)
         if activity is None:
-            activity = Activity(parse_peer(peer), self._clock())
+            activity = Activity(peer, self._clock())
             if self._remembers:  # else nobody would ever forget it
                 self._activities[peer] = activity
         activity.calls += 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.connections.descriptors import Places, places
-from spillover.cloud.rpc.connections.keeper import Connections
+from spillover.cloud.rpc.connections.keeper import Activity, Connections
 from spillover.cloud.rpc.connections.sockets import Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 
@@ -55,7 +55,7 @@ def clock():
 
 def connections_of(clock, *, anybody=False, **limits):
     """A keeper that remembers, as if it watched a port."""
-    connections = Connections(LimitsConfig(**limits), 1024, Metrics(), anybody=anybody, clock=clock)
+    connections = Connections(LimitsConfig(**limits), Metrics(), anybody=anybody, clock=clock)
     connections._remembers = True
     return connections
 
@@ -137,6 +137,17 @@ def test_a_peer_of_grpc_is_that_of_the_socket(address, port):
     assert parse_peer(text) == (plain, port)
     if address.version == 6:
         assert parse_peer(f"ipv6:%5Bfe80::1%25eth0%5D:{port}") == ("fe80::1", port)
+
+
+def test_one_site_is_one_network():
+    """Its hosts choose the second half of an IPv6 address as they like; callers on a Unix socket are one."""
+    first, second, other = (
+        Activity(f"ipv6:%5B{address}%5D:5", 0.0).network
+        for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+    )
+    assert first == second != other
+    assert Activity("ipv4:192.0.2.1:5", 0.0).network == Activity("ipv4:192.0.2.1:6", 0.0).network
+    assert Activity("unix:", 0.0).network == "unix:"
 
 
 def test_a_unix_socket_has_no_peer():
