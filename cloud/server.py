@@ -15,7 +15,9 @@ from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.listening import bind
 from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import Parser
@@ -47,9 +49,8 @@ from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import Cause, ConfigError
+from spillover.common.errors import Cause
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
@@ -74,13 +75,14 @@ Stopping = Callable[[], StopBudget]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers. Addresses are the bound ones, `host:port`."""
+    """A server that answers. Addresses are the bound ones, `host:port` or `unix:/path`."""
 
     address: str
     metrics_address: str | None
     registry: Registry
     metrics: Metrics
     rate: RateLimiter
+    connections: Connections
     config: CloudConfig
     readiness: Readiness
     loop: asyncio.AbstractEventLoop
@@ -94,6 +96,7 @@ class Running:
         """
         await self.registry.reload(config)
         self.rate.follow(config.limits)
+        self.connections.follow(config.limits)
         if keys := changed_for_a_restart(self.config, config):
             get_logger("server").warning("changed, but in force only after a restart", keys=keys)
 
@@ -172,8 +175,16 @@ async def _start(
     stack.callback(writes.stop)
     trimmer = Trimmer(workers)
     stack.callback(trimmer.stop)
+    connections = Connections(config.limits, metrics, anybody=not config.security.proves_callers)
     wrapper = CallWrapper(
-        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, calls.finished
+        security.gate,
+        receiver,
+        room,
+        writes,
+        trimmer,
+        connections,
+        lambda: dataplane.load,
+        calls.finished,
     )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
@@ -184,12 +195,23 @@ async def _start(
     oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
     wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
     wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
-    server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
+    options = channel_options(config.limits, room, connections.places.accepted)
+    server = grpc.aio.server(handlers=(wrapper,), options=options)
     address = await stack.enter_async_context(
         _listening(server, config.listen, wrapper, security, draining, readiness, stopping)
     )
+    connections.start(address)
+    stack.push_async_callback(_stop_connections, connections, stopping)
     return Running(
-        address, metrics_address, registry, metrics, rate, config, readiness, asyncio.get_running_loop()
+        address,
+        metrics_address,
+        registry,
+        metrics,
+        rate,
+        connections,
+        config,
+        readiness,
+        asyncio.get_running_loop(),
     )
 
 
@@ -246,6 +268,11 @@ async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
         stopping().left_behind.extend(names)
 
 
+async def _stop_connections(connections: Connections, stopping: Stopping) -> None:
+    if not await asyncio.to_thread(connections.stop, stopping().until(DRAINED)):
+        stopping().left_behind.append("the connections' thread")
+
+
 async def _stop_models(registry: Registry, stopping: Stopping) -> None:
     stopping().left_behind.extend(await registry.stop(stopping().until(UNLOADED)))
 
@@ -265,7 +292,7 @@ async def _listening(
     healthy = Health(readiness, SERVICES, pool)
     wrapper.serve(healthy.methods())
     wrapper.serve(reflection_methods(pool, SERVICES))
-    address = _bind(server, listen, security.server_credentials())
+    address = bind(server, listen, security.server_credentials())
     await server.start()
     try:
         yield address
@@ -314,12 +341,15 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
-    """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
+def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[tuple[str, int]]:
+    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
+
+    Clients may ping without a call in flight.
+    """
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", limits.max_streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
@@ -349,13 +379,3 @@ def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
-    try:
-        port = (
-            server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
-    return with_port(listen, port)

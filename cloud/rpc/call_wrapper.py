@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from spillover.cloud.rpc.call import AnyContext, ServedCall
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
@@ -63,6 +64,7 @@ class CallWrapper(GenericRpcHandler):
         room: Room,
         writes: Writes,
         trimmer: Trimmer,
+        connections: Connections,
         load: Callable[[], float],
         on_end: Callable[[FinishedCall], None],
     ) -> None:
@@ -80,6 +82,7 @@ class CallWrapper(GenericRpcHandler):
         self._strangers = room.strangers
         self._writes = writes
         self._trimmer = trimmer
+        self._connections = connections
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
@@ -118,6 +121,8 @@ class CallWrapper(GenericRpcHandler):
             one.sent_bytes = reply.ByteSize()
             self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * one.sent_bytes)
             one.status = OK
+            if call.connection:
+                self._connections.answered(call.connection)
         except Exception as error:
             self._note(one, error)
             raise
@@ -203,6 +208,7 @@ class CallWrapper(GenericRpcHandler):
         else:
             self.open_streams[method.name] += 1
         if call.task:
+            call.connection = self._connections.began(call.peer)
             call.task.add_done_callback(partial(self._ended, call))
         return call
 
@@ -221,10 +227,16 @@ class CallWrapper(GenericRpcHandler):
             self._writes.cut_off_soon(call)
             await asyncio.Event().wait()
         self._gate.admit(call)
+        if call.connection and call.caller.name:
+            call.connection.prove(call.caller.name)
 
     def _ended(self, call: ServedCall, _: object) -> None:
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
+        if call.connection:
+            if call.status is OK and not call.method.is_open:
+                self._connections.answered(call.connection)
+            self._connections.ended(call.connection)
         call.release()
         # Of a message that came too slowly, or an answer that was not read, any part may have been held.
         unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0

@@ -8,6 +8,7 @@ import grpc
 from spillover.cloud.config import SecurityConfig, TlsConfig
 from spillover.cloud.rpc.gate import Credentials
 from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.forwarded import Forwarded
 from spillover.cloud.security.tokens import Tokens
 from spillover.common.errors import ConfigError
 from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
@@ -76,6 +77,14 @@ def open_credentials(config: SecurityConfig) -> Credentials:
         crl = Path(config.tls.crl).expanduser() if config.tls.crl else None
         return Certificates(Path(config.tls.client_ca).expanduser(), crl)
     return None
+
+
+def open_forwarded(config: SecurityConfig) -> Forwarded | None:
+    """What checks the certificates that a proxy passes on; None: nothing is believed. Raises ConfigError."""
+    if config.forwarded is None:
+        return None
+    crl = Path(config.forwarded.crl).expanduser() if config.forwarded.crl else None
+    return Forwarded(Path(config.forwarded.client_ca).expanduser(), crl)
 
 
 def _http_context(config: TlsConfig) -> ssl.SSLContext:
