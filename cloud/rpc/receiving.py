@@ -14,7 +14,7 @@ from spillover.cloud.rpc.methods import OPEN_REQUEST_BYTES
 from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.memory import Kind, Lease, Memory
-from spillover.cloud.serving.room import CALL_BYTES, Room
+from spillover.cloud.serving.room import CALL_BYTES, WORKING_FACTOR, Room
 from spillover.common.errors import (
     MalformedError,
     MessageTooLongError,
@@ -23,8 +23,6 @@ from spillover.common.errors import (
     SpilloverError,
 )
 
-WORKING_FACTOR = 3
-"""What a message costs in work: its fields, a copy of each that is read, and the joined batch."""
 OPEN_LIMIT_S = 1.0
 """How long a message of a method that is open to everybody may take; it is a few bytes."""
 
@@ -74,7 +72,6 @@ class Receiver:
             lease = self._lease(call)
             data = await self._permitted(call, self._memory, lease, self._body_timeout_s)
             self._memory.charge(lease, Kind.WORKING, CALL_BYTES + WORKING_FACTOR * len(data))
-        call.received_bytes = len(data)
         return await self._parser.parse(data, method.request, method.name)
 
     async def each(self, call: ServedCall, leases: deque[Lease]) -> AsyncIterator[Incoming]:
@@ -125,10 +122,13 @@ class Receiver:
         try:
             async with limit:
                 data = await call.context.read()
+                call.received_bytes += len(data or b"")
         except TimeoutError:
             memory.strike(lease)
             took_s = time.monotonic() - began_s
             raise SlowCallerError(f"the message did not come within {took_s:.1f} s") from None
+        finally:
+            memory.has_come(lease)
         if data is EOF:
             raise MalformedError("the call ended without a message")
         message: bytes = data

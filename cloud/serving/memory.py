@@ -1,8 +1,8 @@
 """The budget of bytes in flight: what is being received, worked on and sent, shared out among its holders.
 
 A *holder* is who is charged: a caller by its proven name, else a connection or an address. A message that is
-to be read is charged as the longest one before its first byte, because gRPC takes in that much when asked.
-Who finds no room for that waits, and the holders take turns. Everything runs on the event loop: no locks.
+to be read is charged as the longest one before its first byte, because gRPC takes in as much once it is asked
+to. Who finds no room for that waits, and the holders take turns. Everything runs on the event loop: no locks.
 """
 
 import asyncio
@@ -84,14 +84,16 @@ class _Reading:
 class Memory:
     """A budget of `total` bytes, in which to read one message costs `permit_bytes`.
 
-    Beside the shares of a holder and of the unproven, a holder may have no more than it leaves free, or one
-    message: so a few that take all they can leave room for one that comes.
+    Beside the shares of a holder and of the unproven, a holder may have no more than it leaves free: so a few
+    that take all they can leave room for one that comes. Each may have `message_bytes`, the longest message
+    in work, whatever its share.
     """
 
     def __init__(
         self,
         total: int,
         permit_bytes: int,
+        message_bytes: int = 0,
         *,
         holder_share: int = HOLDER_SHARE,
         unproven_share: int = UNPROVEN_SHARE,
@@ -99,7 +101,8 @@ class Memory:
     ) -> None:
         self.total = total
         self.permit_bytes = permit_bytes
-        self._holder_limit = total // holder_share
+        self._least = max(permit_bytes, message_bytes)
+        self._holder_limit = max(self._least, total // holder_share)
         self._unproven_limit = total // unproven_share
         self._clock = clock
         self._used = self._unproven = 0
@@ -208,6 +211,10 @@ class Memory:
         self._strike(reading.account)
         reading.revoke()
 
+    def has_come(self, lease: Lease) -> None:
+        """The message is no longer being read: `revoke` is not called any more."""
+        self._reading.pop(lease, None)
+
     def strike(self, lease: Lease) -> None:
         """Note that the holder's message did not come; as long as it has a lease, it comes last."""
         self._strike(lease.account)
@@ -226,14 +233,13 @@ class Memory:
         account.waiting.append(waiter)
         self._queue_of(account).setdefault(account.name, account)
         try:
-            while (left_s := until_s - self._clock()) > 0:
+            while not waiter.granted.done() and (left_s := until_s - self._clock()) > 0:
                 if account.waiting[0] is waiter:
                     self.press(lease)
                 step_s = min(left_s, PATIENCE_S * _STRUCK_PATIENCE)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(step_s):
                         await asyncio.shield(waiter.granted)
-                    return
         finally:
             if waiter in account.waiting:
                 waiter.granted.cancel()
@@ -244,7 +250,7 @@ class Memory:
     def _fits(self, account: _Account, more: int) -> bool:
         free = self._free(account)
         after = account.used + more
-        return more <= free and after <= self._holder_limit and after <= max(free, self.permit_bytes * 5 // 4)
+        return more <= free and after <= self._holder_limit and after <= max(free, self._least)
 
     def _free(self, account: _Account) -> int:
         free = self.total - self._used

@@ -16,7 +16,9 @@ from spillover.common.errors import ConfigError
 WINDOW_BYTES = 64 * 1024
 """What a client may send of a message that is not being read: HTTP/2's own default."""
 CALL_BYTES = WINDOW_BYTES + 16 * 1024
-"""What a call costs beside its message: the window, and 14.6 KiB (measured) that gRPC and Python keep."""
+"""What a call costs beside its message: the window, and what gRPC and Python keep, measured as 14.6 KiB."""
+WORKING_FACTOR = 2
+"""What a message costs in work, in its bytes: its fields, and a copy that is read, or joined to a batch."""
 OPEN_PERMITS = 2
 """Messages of methods that are open to everybody, read at the same time."""
 _UNTAKEN_SHARE, _STRANGERS_SHARE = 4, 8
@@ -73,7 +75,9 @@ def room_for(limits: LimitsConfig, machine_bytes: int) -> Room:
     strangers = Memory(total // _STRANGERS_SHARE, CALL_BYTES, holder_share=2, unproven_share=1)
     open_permits = Memory(OPEN_PERMITS * message, message, holder_share=1, unproven_share=1)
     rest = total - untaken * CALL_BYTES - strangers.total - open_permits.total
-    return Room(total, Memory(rest, permit), strangers, open_permits, untaken)
+    return Room(
+        total, Memory(rest, permit, CALL_BYTES + WORKING_FACTOR * message), strangers, open_permits, untaken
+    )
 
 
 def machine_bytes() -> int:
