@@ -42,13 +42,13 @@ def a_message_of_100_mb(scene: Scene) -> None:
     scene.saw_all([stream])
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN), *HELD)
 def withheld_bodies(scene: Scene) -> None:
     """Infer with 15 MB whose last byte never comes, 100 calls on each of three connections of one device."""
     _withhold(scene, INFER, WEAK, connections=3, calls=scene.of(100, 40))
 
 
-@attempt(Kind(fresh=True), *HELD)
+@attempt(Kind(), *HELD)
 def withheld_bodies_in_the_clear(scene: Scene) -> None:
     """The same on one connection, by somebody who proves nothing."""
     _withhold(scene, INFER, WEAK, connections=1, calls=scene.of(100, 40))
@@ -60,7 +60,7 @@ def withheld_bodies_from_many_addresses(scene: Scene) -> None:
     _withhold_everywhere(scene)
 
 
-@attempt(Kind(), *HELD, shared=True)
+@attempt(Kind(), *HELD, shared=True, short=False)
 def withheld_bodies_of_many_strangers(scene: Scene) -> None:
     """The same from twenty source addresses, by callers who prove nothing."""
     _withhold_everywhere(scene)
@@ -88,12 +88,12 @@ def withheld_bodies_of_a_revoked_device(scene: Scene) -> None:
 def large_messages_of_a_revoked_device(scene: Scene) -> None:
     """Whole messages of 16 MB with a certificate that was revoked."""
     connection = scene.connect(REVOKED)
-    streams = [connection.call(MODEL_INFER, b"\x32\x00" * (LARGEST // 2)) for _ in range(scene.of(20, 4))]
+    streams = [connection.call(MODEL_INFER, b"\x32\x00" * (LARGEST // 2)) for _ in range(scene.of(20, 2))]
     scene.pump(lambda: all(stream.status for stream in streams))
     scene.saw_all(streams)
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN, few_models=True, fresh=True), *HELD)
 def withheld_bodies_under_an_address_limit(scene: Scene) -> None:
     """Withheld bodies while the process may grow by no more than `memory_bytes` and 20 % (RLIMIT_AS)."""
     pid = scene.server.process.pid
@@ -107,7 +107,7 @@ def bodies_that_drip(scene: Scene) -> None:
     """Bodies of 1 MB of which a byte comes now and then, 100 calls on each of two connections."""
     connections = [scene.connect() for _ in range(2)]
     streams = [(one, scene.withhold(one, INFER, 1 << 20, b"\x0a")) for one in connections for _ in range(100)]
-    for _ in range(scene.of(40, 8)):
+    for _ in range(scene.of(40, 4)):
         for connection, stream in streams:
             connection.data(stream, b"\0")
         scene.hold(0.5)
@@ -127,7 +127,7 @@ def whole_messages_all_at_once(scene: Scene) -> None:
 def _withhold(scene: Scene, path: str, who: str, *, connections: int, calls: int) -> None:
     made = [scene.connect(who) for _ in range(connections)]
     streams = [scene.withhold(one, path, len(PART) + 1, PART) for one in made for _ in range(calls)]
-    scene.hold(scene.of(15, 4))
+    scene.hold(scene.of(15, 2))
     scene.saw_all(streams)
 
 
@@ -138,5 +138,5 @@ def _withhold_everywhere(scene: Scene) -> None:
         for connection in connections
         for path in (MODEL_INFER, INFER) * scene.of(10, 2)
     ]
-    scene.hold(scene.of(15, 4))
+    scene.hold(scene.of(15, 2))
     scene.saw_all(streams)

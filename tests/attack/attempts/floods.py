@@ -43,24 +43,24 @@ def continuation_flood(scene: Scene) -> None:
         number = connection.number()
         connection.send(frame(HEADERS, literal(":method", "POST"), 0, number))
         whole = frame(CONTINUATION, piece, 0, number)
-        _flood(scene, [connection], whole * 50, scene.of(8, 2))
+        _flood(scene, [connection], whole * 50, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
 def settings_flood(scene: Scene) -> None:
     """SETTINGS without end, each of which wants an answer that is not read."""
-    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], frame(SETTINGS) * 500, scene.of(8, 2))
+    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], frame(SETTINGS) * 500, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
 def ping_flood(scene: Scene) -> None:
     """PING without end."""
-    for _ in range(scene.of(8, 2)):
+    for _ in range(scene.of(8, 1)):
         connection = scene.connect(STRANGER)
         _flood(scene, [connection], frame(PING, bytes(8)) * 500, 1.0)
 
 
-@attempt(Kind(), *ENDED)
+@attempt(Kind(), *ENDED, short=False)
 def window_and_priority_flood(scene: Scene) -> None:
     """WINDOW_UPDATE, PRIORITY and frames of unknown kinds without end."""
     for piece in (
@@ -76,7 +76,7 @@ def empty_data_flood(scene: Scene) -> None:
     """Empty DATA frames without end, on a call that is under way."""
     connection = scene.connect()
     stream = connection.open(INFER)
-    _flood(scene, [connection], frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 2))
+    _flood(scene, [connection], frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
@@ -106,7 +106,7 @@ def rapid_calls_and_resets_of_strangers(scene: Scene) -> None:
             out += frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
         return bytes(out)
 
-    _flood_each(scene, connections, called_and_reset, scene.of(8, 2))
+    _flood_each(scene, connections, called_and_reset, scene.of(8, 1))
 
 
 @attempt(Kind(), *HELD, *ENDED)
@@ -130,7 +130,7 @@ def _reset_rapidly(scene: Scene, connections: list[Connection]) -> None:
             out += frame(HEADERS, block, 4, number) + frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
         return bytes(out)
 
-    _flood_each(scene, connections, opened_and_reset, scene.of(8, 2))
+    _flood_each(scene, connections, opened_and_reset, scene.of(8, 1))
 
 
 def _flood(scene: Scene, connections: list[Connection], made: bytes, seconds: float) -> None:

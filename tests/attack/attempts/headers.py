@@ -56,7 +56,7 @@ _NO_HPACK = (
 def malformed_headers(scene: Scene) -> None:
     """Values of grpc-timeout, grpc-encoding and binary headers that are none; a few lines in the log."""
     before = scene.server.log.read_bytes().count(b"\n")
-    for _ in range(scene.of(20, 4)):
+    for _ in range(scene.of(20, 2)):
         calls = {}
         for name, value in _HEADERS:
             connection = scene.connect()
@@ -94,21 +94,22 @@ def _settle(scene: Scene, connection: Connection) -> None:
     scene.hold(0.1)
 
 
-@attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", STILL_OPEN)
+@attempt(Kind(), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", STILL_OPEN, short=False)
 def large_metadata_without_handshake(scene: Scene) -> None:
     """Metadata of 2 MB in many calls on connections that never acknowledge the server's SETTINGS."""
     connections = [scene.connect(acks=False) for _ in range(4)]
     headers = request_headers(INFER, [("x", "y" * 2_000_000)])
     block = b"".join(literal(name, value) for name, value in headers)
     streams = [one.open_block(block) for _ in range(scene.of(40, 15)) for one in connections]
-    scene.hold(scene.of(20, 5))
+    scene.hold(scene.of(20, 2))
     scene.saw_all(streams)
 
 
 @attempt(
-    Kind(fresh=True),
+    Kind(),
     *(STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", "GOAWAY_COMPRESSION_ERROR", *CUT_OFF),
     front_bounds=True,
+    short=False,
 )
 def large_headers_never_finished(scene: Scene) -> None:
     """Headers of 15 MB whose end never comes, on connections that never acknowledge SETTINGS."""
@@ -120,7 +121,7 @@ def large_headers_never_finished(scene: Scene) -> None:
         rest = b"".join(frame(CONTINUATION, piece, 0, number) for piece in pieces[1:])
         connection.send(frame(HEADERS, pieces[0], 0, number) + rest)
         scene.pump(limit_s=0.01)
-    scene.hold(scene.of(20, 5))
+    scene.hold(scene.of(20, 2))
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 

@@ -15,7 +15,7 @@ def garbage_after_good_on_a_stream(scene: Scene) -> None:
     """A good message, then one that is none, then a good one: the stream ends with its status, each time."""
     streams = []
     for bodies in ((GOOD + GARBAGE,), (GOOD, GARBAGE), (GOOD + GARBAGE + GOOD,), (GARBAGE,)):
-        for _ in range(scene.of(12, 6)):
+        for _ in range(scene.of(12, 3)):
             connection = scene.connect()
             stream = connection.open(MODEL_STREAM)
             for body in bodies:
@@ -38,7 +38,7 @@ def streams_without_end(scene: Scene) -> None:
                 connection.data(stream, GOOD * 50)
         return False
 
-    scene.pump(refill, scene.of(10, 3))
+    scene.pump(refill, scene.of(10, 1))
     scene.saw_all(stream for _, stream in streams)
 
 
