@@ -87,6 +87,7 @@ requirements: $(SUPPLY_STAMP) ## pin and hash what each extra needs, into deploy
 	$(call lock,edge-mqtt,--extra edge --extra mqtt)
 	$(call lock,cloud,--extra cloud)
 	$(call lock,cloud-gpu,--extra cloud-gpu)
+	$(call lock,envoy,--extra envoy)
 	$(call lock,lab,--extra lab)
 
 sbom: $(SUPPLY_STAMP) ## what an installation holds, as CycloneDX, from the pinned requirements (EXTRA=cloud)

@@ -8,11 +8,12 @@ from typing import Any, Self
 
 import grpc
 
+from spillover.cloud.rpc.connections.keeper import Activity
 from spillover.cloud.rpc.methods import Method
 from spillover.cloud.security.audit import Actor
 from spillover.cloud.security.roles import ANONYMOUS, Caller
 from spillover.cloud.serving.admission import Call
-from spillover.cloud.serving.memory import Lease
+from spillover.cloud.serving.memory import Lease, Memory
 from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.errors import Cause, ForbiddenError
@@ -36,8 +37,11 @@ class ServedCall:
         self.method = method
         self.task = asyncio.current_task()
         """The task of its handler."""
+        self.connection: Activity | None = None
+        """What the calls of its connection have shown."""
         self.lease: Lease | None = None
-        """What it has of the memory."""
+        """What it has of `memory`."""
+        self.memory: Memory | None = None
         self.started_s = time.monotonic()
         left_s = context.time_remaining()
         self.expires_s = math.inf if left_s is None else self.started_s + left_s
@@ -59,6 +63,27 @@ class ServedCall:
         self._check(named, DEVICE_KEY)
         self.device = caller.name or named
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether the caller has proven a name."""
+        return bool(self.caller.name)
+
+    @property
+    def network(self) -> str:
+        """Whose turn it is among strangers: the address; of IPv6 the network of 64 bits that one site has."""
+        return self.connection.network if self.connection else self.peer
+
+    def charged_to(self, memory: Memory, lease: Lease) -> None:
+        """The call has this lease, in place of the one that it had."""
+        self.release()
+        self.memory, self.lease = memory, lease
+
+    def release(self) -> None:
+        """Give back what it has of the memory."""
+        if self.memory and self.lease:
+            self.memory.release(self.lease)
+        self.memory = self.lease = None
+
     def of_device(self, claimed: str) -> Call:
         """The call as admission sees it, of the device that the message names. Raises ForbiddenError."""
         self._check(claimed, "device_id")
@@ -79,6 +104,7 @@ class ServedCall:
         one = copy.copy(self)
         one.started_s = time.monotonic()
         one.received_bytes, one.sent_bytes = message_bytes, 0
+        one.memory = one.lease = None
         return one
 
     def seen_by(self, method: Method) -> "AnyContext | ServedCall":

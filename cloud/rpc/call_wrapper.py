@@ -18,15 +18,18 @@ import grpc
 from google.protobuf.message import Message
 
 from spillover.cloud.rpc.call import AnyContext, ServedCall
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
 from spillover.cloud.rpc.status import details_of, status_of, trailing_metadata
 from spillover.cloud.rpc.writing import Writes
-from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.cloud.serving.memory import Kind, Lease
+from spillover.cloud.serving.room import CALL_BYTES, Room
+from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.telemetry.calls import FinishedCall
-from spillover.common.errors import SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.errors import Cause, OverloadedError, SpilloverError
+from spillover.common.log import Throttled
 
 if TYPE_CHECKING:  # generic in the stubs alone
     GenericRpcHandler = grpc.GenericRpcHandler[Any, Any]
@@ -58,8 +61,10 @@ class CallWrapper(GenericRpcHandler):
         self,
         gate: Gate,
         receiver: Receiver,
-        memory: Memory,
+        room: Room,
         writes: Writes,
+        trimmer: Trimmer,
+        connections: Connections,
         load: Callable[[], float],
         on_end: Callable[[FinishedCall], None],
     ) -> None:
@@ -73,14 +78,17 @@ class CallWrapper(GenericRpcHandler):
         self._may_answer.set()
         self._gate = gate
         self._receiver = receiver
-        self._memory = memory
+        self._memory = room.memory
+        self._strangers = room.strangers
         self._writes = writes
+        self._trimmer = trimmer
+        self._connections = connections
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
         self._on_end = on_end
         self._handlers: dict[str, Handler] = {}
-        self._log = get_logger("calls")
+        self._log = Throttled("calls")
 
     def serve(self, methods: Iterable[Method]) -> None:
         """Answer these methods too."""
@@ -113,6 +121,8 @@ class CallWrapper(GenericRpcHandler):
             one.sent_bytes = reply.ByteSize()
             self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * one.sent_bytes)
             one.status = OK
+            if call.connection:
+                self._connections.answered(call.connection)
         except Exception as error:
             self._note(one, error)
             raise
@@ -134,15 +144,17 @@ class CallWrapper(GenericRpcHandler):
 
     async def _unary(self, method: Method, _: object, context: AnyContext) -> bytes:
         """A call with one message and one answer."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             reply = await method.work(await self._receiver.one(call), call.seen_by(method))
             data: bytes = reply.SerializeToString()
-            if call.lease:
-                self._memory.charge(call.lease, Kind.SENDING, SENDING_FACTOR * len(data))
+            if call.memory is self._memory and call.lease:
+                self._memory.charge(call.lease, Kind.SENDING, CALL_BYTES + SENDING_FACTOR * len(data))
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
+        if failure:
+            await self._end_with(call, failure)
         if not self._may_answer.is_set():
             await self._may_answer.wait()
         call.sent_bytes = len(data)
@@ -153,10 +165,10 @@ class CallWrapper(GenericRpcHandler):
 
     async def _stream(self, method: Method, _: object, context: AnyContext) -> None:
         """A call with many messages and an answer to each, in their order."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         leases: deque[Lease] = deque()
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             requests = self._receiver.each(call, leases)
             given = (incoming.request async for incoming in requests) if method.of_library else requests
             async with aclosing(method.work(given, call.seen_by(method))) as replies:
@@ -169,20 +181,24 @@ class CallWrapper(GenericRpcHandler):
                     self._memory.release(leases.popleft())
             call.status = OK
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
         finally:
             for lease in leases:
                 self._memory.release(lease)
+        if failure:
+            await self._end_with(call, failure)
 
     async def _writing(self, method: Method, _: object, context: AnyContext) -> None:
         """A call with one message, whose method writes its answers itself."""
-        call = self._begin(method, context)
+        call, failure = self._begin(method, context), None
         try:
-            self._gate.admit(call)
+            await self._let_in(call)
             await method.work(await self._receiver.one(call), call.seen_by(method))
             call.status = OK
         except Exception as error:  # noqa: BLE001 - each becomes a status
-            await self._end_with(call, error)
+            failure = self._noted(call, error)
+        if failure:
+            await self._end_with(call, failure)
 
     def _begin(self, method: Method, context: AnyContext) -> ServedCall:
         call = ServedCall(context, method)
@@ -192,14 +208,39 @@ class CallWrapper(GenericRpcHandler):
         else:
             self.open_streams[method.name] += 1
         if call.task:
+            call.connection = self._connections.began(call.peer)
             call.task.add_done_callback(partial(self._ended, call))
         return call
+
+    async def _let_in(self, call: ServedCall) -> None:
+        """Charge the call to its address, and find out whose it is. Raises what refuses it.
+
+        A call for which there is no room at all is not even told so: until it had read that, it would have
+        the room all the same.
+        """
+        lease = self._strangers.lease(call.network, is_proven=False)
+        call.charged_to(self._strangers, lease)
+        try:
+            self._strangers.charge(lease, Kind.CALLS, CALL_BYTES)
+        except OverloadedError as error:
+            self._note(call, error)
+            self._writes.cut_off_soon(call)
+            await asyncio.Event().wait()
+        self._gate.admit(call)
+        if call.connection and call.caller.name:
+            call.connection.prove(call.caller.name)
 
     def _ended(self, call: ServedCall, _: object) -> None:
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
-        if call.lease:
-            self._memory.release(call.lease)
+        if call.connection:
+            if call.status is OK and not call.method.is_open:
+                self._connections.answered(call.connection)
+            self._connections.ended(call.connection)
+        call.release()
+        # Of a message that came too slowly, or an answer that was not read, any part may have been held.
+        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0
+        self._trimmer.freed(call.received_bytes + call.sent_bytes + unread)
         if not call.method.streams_replies:
             self.in_flight -= 1
         if call.method.streams_replies:
@@ -210,13 +251,19 @@ class CallWrapper(GenericRpcHandler):
             call.received_bytes = call.sent_bytes = 0
             self._on_end(call.end())
 
-    async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
-        """Answer with the status that belongs to `error`, and raise what gRPC wants raised."""
+    def _noted(self, call: ServedCall, error: Exception) -> Exception:
+        """`error`, without the frames it came through: they hold the message, and gRPC keeps the error."""
         if isinstance(error, grpc.aio.AbortError):  # a library's method has answered so
             call.status = call.context.code()
+        elif not isinstance(error, grpc.aio.BaseError):
+            self._note(call, error)
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
+
+    async def _end_with(self, call: ServedCall, error: Exception) -> NoReturn:
+        """Answer with the status that belongs to `error`, and raise what gRPC wants raised."""
         if isinstance(error, grpc.aio.BaseError):  # gRPC's own: the client has gone, the server has stopped
             raise error
-        self._note(call, error)
         details, extra = _INTERNAL_DETAILS, trailing_metadata(error)
         if isinstance(error, SpilloverError):
             details = details_of(error)
@@ -234,7 +281,8 @@ class CallWrapper(GenericRpcHandler):
             call.status = INTERNAL
         if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
-            self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
+            cause, about = f"{call.method.name} {type(error).__name__}", {"exc_info": trace} if trace else {}
+            self._log.error("request failed", cause=cause, method=call.method.name, error=str(error), **about)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())

@@ -14,6 +14,7 @@ from spillover.cloud.rpc.methods import OPEN_REQUEST_BYTES
 from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.cloud.serving.room import CALL_BYTES, WORKING_FACTOR, Room
 from spillover.common.errors import (
     MalformedError,
     MessageTooLongError,
@@ -22,8 +23,6 @@ from spillover.common.errors import (
     SpilloverError,
 )
 
-WORKING_FACTOR = 3
-"""What a message costs in work: its fields, a copy of each that is read, and the joined batch."""
 OPEN_LIMIT_S = 1.0
 """How long a message of a method that is open to everybody may take; it is a few bytes."""
 
@@ -45,13 +44,11 @@ class Incoming:
 
 
 class Receiver:
-    """Reads, counts and parses. `open_memory` is for open methods, so that they leave the rest alone."""
+    """Reads messages for the caller's rate, within the room that there is, and parses them."""
 
-    def __init__(
-        self, memory: Memory, open_memory: Memory, parser: Parser, rate: RateLimiter, body_timeout_s: float
-    ) -> None:
-        self._memory = memory
-        self._open_memory = open_memory
+    def __init__(self, room: Room, parser: Parser, rate: RateLimiter, body_timeout_s: float) -> None:
+        self._memory = room.memory
+        self._open_permits = room.open_permits
         self._parser = parser
         self._rate = rate
         self._body_timeout_s = body_timeout_s
@@ -72,10 +69,9 @@ class Receiver:
         if method.is_open:
             data = await self._open_message(call)
         else:
-            call.lease = self._memory.lease(call.holder, is_proven=bool(call.caller.name))
-            data = await self._permitted(call, self._memory, call.lease, self._body_timeout_s)
-            self._memory.charge(call.lease, Kind.WORKING, WORKING_FACTOR * len(data))
-        call.received_bytes = len(data)
+            lease = self._lease(call)
+            data = await self._permitted(call, self._memory, lease, self._body_timeout_s)
+            self._memory.charge(lease, Kind.WORKING, CALL_BYTES + WORKING_FACTOR * len(data))
         return await self._parser.parse(data, method.request, method.name)
 
     async def each(self, call: ServedCall, leases: deque[Lease]) -> AsyncIterator[Incoming]:
@@ -87,13 +83,11 @@ class Receiver:
             OverloadedError: there was no memory in time for the permit.
             MalformedError: a message is none; what was read before is answered.
         """
-        is_proven = bool(call.caller.name)
-        call.lease = self._memory.lease(call.holder, is_proven=is_proven)
         until_s = min(call.expires_s, time.monotonic() + self._body_timeout_s)
-        await self._memory.permit(call.lease, until_s)
+        await self._memory.permit(self._lease(call), until_s)
         while (data := await call.context.read()) is not EOF:
             call.received_bytes += len(data)
-            lease = self._memory.lease(call.holder, is_proven=is_proven)
+            lease = self._memory.lease(call.holder, is_proven=call.is_proven)
             leases.append(lease)
             request = error = None
             try:
@@ -107,11 +101,12 @@ class Receiver:
             yield Incoming(request, len(data), lease, error)
 
     async def _open_message(self, call: ServedCall) -> bytes:
-        lease = self._open_memory.lease(_network_of(call.holder), is_proven=True)
+        permits = self._open_permits
+        lease = permits.lease(call.network, is_proven=False)
         try:
-            data = await self._permitted(call, self._open_memory, lease, OPEN_LIMIT_S)
+            data = await self._permitted(call, permits, lease, OPEN_LIMIT_S)
         finally:
-            self._open_memory.release(lease)
+            permits.release(lease)
         if len(data) > OPEN_REQUEST_BYTES:
             raise MessageTooLongError(
                 f"{len(data)} bytes; {call.method.name} takes at most {OPEN_REQUEST_BYTES}"
@@ -119,22 +114,33 @@ class Receiver:
         return data
 
     async def _permitted(self, call: ServedCall, memory: Memory, lease: Lease, limit_s: float) -> bytes:
-        started_s = time.monotonic()
-        await memory.permit(lease, min(call.expires_s, started_s + limit_s))
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(limit_s)
+        until_s = min(call.expires_s, time.monotonic() + limit_s)
+        await memory.permit(lease, until_s, lambda: limit.reschedule(loop.time()))
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(limit_s):
+            async with limit:
                 data = await call.context.read()
+                call.received_bytes += len(data or b"")
         except TimeoutError:
-            raise SlowCallerError(f"the message did not come within {limit_s:g} s") from None
+            memory.strike(lease)
+            took_s = time.monotonic() - began_s
+            raise SlowCallerError(f"the message did not come within {took_s:.1f} s") from None
+        finally:
+            memory.has_come(lease)
         if data is EOF:
             raise MalformedError("the call ended without a message")
         message: bytes = data
         return message
 
-
-def _network_of(peer: str) -> str:
-    """Whose turn it is among strangers: the address, of IPv6 the network of 64 bits that one site has."""
-    address = peer.rpartition(":")[0]
-    if not address.startswith("ipv6:"):
-        return address
-    return ":".join(address.removeprefix("ipv6:").strip("[]").replace("%5B", "").split(":")[:4])
+    def _lease(self, call: ServedCall) -> Lease:
+        """The call is charged to its caller from now on. Raises OverloadedError."""
+        lease = self._memory.lease(call.holder, is_proven=call.is_proven)
+        try:
+            self._memory.charge(lease, Kind.CALLS, CALL_BYTES)
+        except OverloadedError:
+            self._memory.release(lease)
+            raise
+        call.charged_to(self._memory, lease)
+        return lease

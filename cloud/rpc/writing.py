@@ -28,6 +28,7 @@ class Writes:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._due_s: dict[ServedCall, float] = {}
+        self._to_cut_off: list[ServedCall] = []
         self._timer: asyncio.TimerHandle | None = None
         self._log = get_logger("calls")
 
@@ -40,6 +41,12 @@ class Writes:
     def ended(self, call: ServedCall) -> None:
         """It has been written, or the call has ended."""
         self._due_s.pop(call, None)
+
+    def cut_off_soon(self, call: ServedCall) -> None:
+        """End a call without an answer, together with the others of this moment: each time costs a search."""
+        if not self._to_cut_off:
+            asyncio.get_running_loop().call_soon(self._cut_off, self._to_cut_off)
+        self._to_cut_off.append(call)
 
     def stop(self) -> None:
         """Check no more."""
@@ -54,11 +61,16 @@ class Writes:
             for call in overdue:
                 del self._due_s[call]
                 call.status, call.cause = grpc.StatusCode.CANCELLED, Cause.SLOW
-            cut_off(call.task for call in overdue if call.task)
+            self._cut_off(overdue)
             self._log.warning("cut off: answers were not read", calls=len(overdue), limit_s=self._limit_s)
         if self._due_s:  # the oldest comes first
             wait_s = next(iter(self._due_s.values())) - now_s
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._check)
+
+    def _cut_off(self, calls: list[ServedCall]) -> None:
+        cut_off(call.task for call in calls if call.task)
+        if calls is self._to_cut_off:
+            self._to_cut_off = []
 
 
 def cut_off(handlers: Iterable[Handler]) -> None:

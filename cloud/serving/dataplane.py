@@ -56,6 +56,7 @@ class Dataplane:
             DeadlineExpiredError: the call's deadline passed.
             InvalidInputError: the picture or the features cannot be decoded.
             SplitMismatchError: the features are of a head whose tail is not loaded.
+            InputRefusedError: the network cannot compute with these values.
             ModelError: the network failed.
         """
         started_s = time.monotonic()
@@ -103,7 +104,7 @@ class Dataplane:
         """Answer one request for a network itself; gives the reply and the seconds it waited for its batch.
 
         Raises:
-            NotFoundError, OverloadedError, DeadlineExpiredError, ModelError: as `infer`.
+            NotFoundError, OverloadedError, DeadlineExpiredError, InputRefusedError, ModelError: as `infer`.
             InvalidInputError: the tensors are not those that the network takes, or it has no such output.
         """
         started_s = time.monotonic()

@@ -1,7 +1,7 @@
-"""From `limits.memory_bytes` to what keeps it: the budgets of messages, and how many calls gRPC lets in.
+"""What `limits.memory_bytes` is divided into: budgets of calls and messages, and how many calls may wait.
 
 gRPC itself keeps something of each call: its state, and what of the message has come before it is asked for,
-at most the flow-control window. All connections together may have as many calls as half of the memory allows.
+at most the flow-control window. So a call is charged too, from its headers to its end.
 """
 
 import os
@@ -10,37 +10,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.cloud.config import LimitsConfig
-from spillover.cloud.serving.memory import HOLDER_SHARE, Memory
+from spillover.cloud.serving.memory import HOLDER_SHARE, Kind, Memory
 from spillover.common.errors import ConfigError
 
 WINDOW_BYTES = 64 * 1024
 """What a client may send of a message that is not being read: HTTP/2's own default."""
-CALL_BYTES = 16 * 1024
-"""What gRPC and Python keep of a call beside its message; measured: 14.6 KiB."""
-MESSAGE_FACTOR = 1
-OPEN_PERMITS = 4
+CALL_BYTES = WINDOW_BYTES + 16 * 1024
+"""What a call costs beside its message: the window, and what gRPC and Python keep, measured as 14.6 KiB."""
+WORKING_FACTOR = 2
+"""What a message costs in work, in its bytes: its fields, and a copy that is read, or joined to a batch."""
+OPEN_PERMITS = 2
 """Messages of methods that are open to everybody, read at the same time."""
-_LEAST_STREAMS = 4
+_UNTAKEN_SHARE, _STRANGERS_SHARE = 4, 8
+"""The parts of all for calls that the event loop has not taken up, and for calls of strangers."""
+_MOST_UNTAKEN = 16_384
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a server has memory for. `connections` and `streams` are `limits`', or fewer."""
+    """What `memory_bytes` is divided into.
+
+    `memory` is the budget of those who may call. `strangers` is that of calls, without messages, of those who
+    are not known yet, are refused, or need not be known; the holders are addresses. `open_permits` is for the
+    messages of the latter. `untaken` calls may wait for the event loop.
+    """
 
     memory_bytes: int
-    connections: int
-    streams: int
-    permit_bytes: int
+    memory: Memory
+    strangers: Memory
+    open_permits: Memory
+    untaken: int
 
-    def memory(self) -> Memory:
-        """The budget of known callers' messages, and of all where nobody need be known."""
-        calls = self.connections * self.streams * (WINDOW_BYTES + CALL_BYTES)
-        return Memory(self.memory_bytes - calls - OPEN_PERMITS * self.permit_bytes, self.permit_bytes)
+    @property
+    def charged_bytes(self) -> int:
+        """What all budgets are together; the rest of the memory is for calls that nobody has taken up."""
+        return sum(budget.total for budget in self._budgets)
 
-    def open_memory(self) -> Memory:
-        """The budget of messages that anybody may send; one address may have half of it."""
-        return Memory(OPEN_PERMITS * self.permit_bytes, self.permit_bytes, holder_share=2, unproven_share=1)
+    def used(self) -> dict[str, int]:
+        """What is taken of all budgets, by what it is taken for."""
+        return {kind.value: sum(budget.used_for(kind) for budget in self._budgets) for kind in Kind}
+
+    @property
+    def _budgets(self) -> tuple[Memory, ...]:
+        return self.memory, self.strangers, self.open_permits
 
 
 def room_for(limits: LimitsConfig, machine_bytes: int) -> Room:
@@ -49,19 +62,22 @@ def room_for(limits: LimitsConfig, machine_bytes: int) -> Room:
     Raises:
         ConfigError: not even a few of the longest messages fit into the memory.
     """
-    permit = MESSAGE_FACTOR * limits.max_message_bytes
+    message = limits.max_message_bytes
+    permit = CALL_BYTES + message
     least = 2 * (OPEN_PERMITS + HOLDER_SHARE) * permit
-    memory = limits.memory_bytes or max(least, machine_bytes // 4)
-    for_calls = memory // 2
-    a_call = WINDOW_BYTES + CALL_BYTES
-    streams = min(limits.max_streams, max(_LEAST_STREAMS, for_calls // (limits.max_connections * a_call)))
-    connections = min(limits.max_connections, for_calls // (streams * a_call))
-    if memory < least:
+    total = limits.memory_bytes or max(least, machine_bytes // 4)
+    if total < least:
         raise ConfigError(
-            f"limits.memory_bytes: {memory} is too little for messages of limits.max_message_bytes: "
-            f"{limits.max_message_bytes}; it takes {least}"
+            f"limits.memory_bytes: {total} is too little for messages of limits.max_message_bytes: "
+            f"{message}; that takes {least}"
         )
-    return Room(memory, connections, streams, permit)
+    untaken = min(_MOST_UNTAKEN, total // _UNTAKEN_SHARE // CALL_BYTES)
+    strangers = Memory(total // _STRANGERS_SHARE, CALL_BYTES, holder_share=2, unproven_share=1)
+    open_permits = Memory(OPEN_PERMITS * message, message, holder_share=1, unproven_share=1)
+    rest = total - untaken * CALL_BYTES - strangers.total - open_permits.total
+    return Room(
+        total, Memory(rest, permit, CALL_BYTES + WORKING_FACTOR * message), strangers, open_permits, untaken
+    )
 
 
 def machine_bytes() -> int:

@@ -94,7 +94,7 @@ def table(rows: list[Row]) -> Table:
             str(row.good.calls),
             str(sum(row.good.failures.values())),
             *(f"{row.good.quantile_ms(share):.0f}" for share in (0.5, 0.99)),
-            "; ".join(row.failures) or "good",
+            "; ".join(row.failures) or ("good, shared" if row.shared else "good"),
         )
     return made
 

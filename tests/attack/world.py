@@ -223,16 +223,12 @@ class World:
                 process.wait()
 
     def _config(self, kind: Kind, mode: Mode, folder: Path, models: Path, metrics: int) -> dict[str, object]:
-        limits = {"memory_bytes": MEMORY_BYTES} | dict(kind.limits)
-        from spillover.cloud.config import LimitsConfig  # TEMPORARY
-
-        limits = {key: value for key, value in limits.items() if key in LimitsConfig.__struct_fields__}
         config: dict[str, object] = {
             "listen": f"unix:{folder}/grpc" if self.front else "127.0.0.1:0",
             "metrics": f"127.0.0.1:{metrics}",
             "models": {"repository": str(models), "default": "colour"},
             "session": {"threads": 1},
-            "limits": limits,
+            "limits": {"memory_bytes": MEMORY_BYTES} | dict(kind.limits),
             "stop_timeout_s": STOP_S,
         }
         if self.front:

@@ -116,3 +116,22 @@ def test_a_client_that_never_sends_its_message_does_not_keep_the_process(tmp_pat
         assert "calls and clients that hang are cut off" in log
         assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         never.set()
+
+
+def test_a_second_sigterm_ends_the_process_at_once(tmp_path):
+    """With all of its time left, and with an exit code that says what it was."""
+    counting_loop(tmp_path, "L")
+    with (
+        cloud_process(tmp_path, stop_timeout_s=1000.0) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        before = ticks(process)
+        call = count_for_ever(channel)
+        wait_until(lambda: ticks(process) > before + 20, process)
+        process.send_signal(signal.SIGTERM)
+        assert any("draining" in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "ended at once by a second signal" in log
+        assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}

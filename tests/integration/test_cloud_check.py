@@ -101,6 +101,12 @@ def test_all_mistakes_are_told_at_once(folder):
         ({"listen": "127.0.0.1:999", "metrics": "127.0.0.1:999"}, "metrics: 127.0.0.1:999 is the address"),
         ({"security": {"tokens_file": "{folder}/none.yaml"}}, "security.tokens_file: cannot read"),
         ({"security": {"tokens_file": "{folder}/cloud.yaml"}}, "cloud.yaml: Object contains unknown field"),
+        ({"listen": "unix:/nowhere/s"}, "listen: /nowhere is no folder"),
+        ({"listen": "unix:{folder}/cloud.yaml"}, "cloud.yaml exists and is no socket"),
+        (
+            {"listen": "unix:/tmp/s", "security": {"forwarded": {"client_ca": "{folder}/none.crt"}}},
+            "security.forwarded.client_ca: cannot read",
+        ),
     ],
 )
 def test_a_mistake_names_key_and_file(folder, config, says):

@@ -9,7 +9,7 @@ from tests.attack.world import STRANGER, WIDE, Kind, Mode
 from tests.support.h2 import framed
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN, fresh=True), *HELD, "OK")
 def unread_answers(scene: Scene) -> None:
     """Answers of 8 MB to ModelInfer that are never read (window 0), on two connections."""
     message = tensors("wide", np.ones((1, WIDE), np.float32))
@@ -19,7 +19,7 @@ def unread_answers(scene: Scene) -> None:
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN, fresh=True), *HELD, "OK")
 def answers_read_byte_by_byte(scene: Scene) -> None:
     """Answers of 8 MB that are read a few bytes a second."""
     message = tensors("wide", np.ones((1, WIDE), np.float32))
@@ -29,7 +29,7 @@ def answers_read_byte_by_byte(scene: Scene) -> None:
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN, fresh=True), *HELD, "OK")
 def unread_streams(scene: Scene) -> None:
     """ModelStreamInfer with answers of 8 MB that are never read, six streams."""
     message = framed(tensors("wide", np.ones((1, WIDE), np.float32)))

@@ -67,7 +67,7 @@ def headers_never_finished(scene: Scene) -> None:
         scene.saw(connection.ending or STILL_OPEN)
 
 
-@attempt(Kind(fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN, fresh=True), *HELD)
 def half_open_streams(scene: Scene) -> None:
     """Calls with headers and nothing else, 120 on each of 100 connections."""
     streams = []

@@ -90,7 +90,7 @@ def large_pictures(scene: Scene) -> None:
     scene.saw(scene.call(INFER, frame(_picture(7000, 7000)), limit_s=60))
 
 
-@attempt(Kind(), *EITHER, *BUSY)
+@attempt(Kind(), *EITHER, *BUSY, shared=True)
 def large_pictures_of_many_strangers(scene: Scene) -> None:
     """The same without a name, on 16 connections of as many addresses."""
     picture = frame(_picture(6000, 4000))

@@ -3,7 +3,7 @@
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import MODEL_STREAM, one_row
 from tests.attack.suite import Scene, attempt
-from tests.attack.world import Kind
+from tests.attack.world import Kind, Mode
 from tests.support.h2 import framed
 
 GOOD = framed(one_row())
@@ -26,7 +26,7 @@ def garbage_after_good_on_a_stream(scene: Scene) -> None:
     scene.saw_all(streams)
 
 
-@attempt(Kind(), *HELD, "OK", "INVALID_ARGUMENT")
+@attempt(Kind(Mode.TOKEN), *HELD, "OK", "INVALID_ARGUMENT")
 def streams_without_end(scene: Scene) -> None:
     """Streams that send small requests as fast as they are taken, and read the answers."""
     connections = [scene.connect() for _ in range(4)]
