@@ -58,6 +58,13 @@ def test_among_callers_who_prove_nothing_the_good_one_may_be_put_off_for_a_while
     assert msgspec.structs.replace(GOOD, shared=True, good_afterwards=put_off).failures
 
 
+def test_memory_that_only_a_proxy_can_bound_is_not_judged_without_one() -> None:
+    """All else is."""
+    large = msgspec.structs.replace(GOOD, front_bounds=True, peak_mb=1000.0, after_mb=900.0)
+    assert large.failures == []
+    assert msgspec.structs.replace(large, alive=False).failures
+
+
 def test_an_attempt_that_ends_the_server_is_judged_by_what_it_saw() -> None:
     """There is no good device to be answered, and no memory to come back."""
     ended = msgspec.structs.replace(GOOD, ends=True, alive=False, after_mb=0.0, good=Calls(0, 0, {}, []))

@@ -81,18 +81,15 @@ def empty_data_flood(scene: Scene) -> None:
 
 @attempt(Kind(), *ENDED)
 def rapid_reset(scene: Scene) -> None:
-    """Calls that are opened and given up at once, on eight connections."""
-    connections = scene.connect_many(8, STRANGER)
-    block = b"".join(literal(name, value) for name, value in request_headers(INFER))
+    """Calls that are opened and given up at once, on eight connections of one address."""
+    _reset_rapidly(scene, scene.connect_many(8, STRANGER))
 
-    def opened_and_reset(connection: Connection) -> bytes:
-        out = bytearray()
-        for _ in range(100):
-            number = connection.number()
-            out += frame(HEADERS, block, 4, number) + frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
-        return bytes(out)
 
-    _flood_each(scene, connections, opened_and_reset, scene.of(8, 2))
+@attempt(Kind(Mode.TOKEN), *ENDED)
+def rapid_reset_from_many_addresses(scene: Scene) -> None:
+    """The same without a token, from sixteen source addresses: a device with one is answered."""
+    made = [scene.connect(STRANGER, source=f"127.0.4.{number + 1}") for number in range(16)]
+    _reset_rapidly(scene, made)
 
 
 @attempt(Kind(Mode.TOKEN), *ENDED)
@@ -121,6 +118,19 @@ def too_many_streams(scene: Scene) -> None:
     scene.saw_all(streams)
     left = sum(not one.status for one in streams)
     scene.require(left <= 200, f"{left} streams of one connection are open at once")
+
+
+def _reset_rapidly(scene: Scene, connections: list[Connection]) -> None:
+    block = b"".join(literal(name, value) for name, value in request_headers(INFER))
+
+    def opened_and_reset(connection: Connection) -> bytes:
+        out = bytearray()
+        for _ in range(100):
+            number = connection.number()
+            out += frame(HEADERS, block, 4, number) + frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
+        return bytes(out)
+
+    _flood_each(scene, connections, opened_and_reset, scene.of(8, 2))
 
 
 def _flood(scene: Scene, connections: list[Connection], made: bytes, seconds: float) -> None:

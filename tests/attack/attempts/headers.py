@@ -94,7 +94,7 @@ def _settle(scene: Scene, connection: Connection) -> None:
     scene.hold(0.1)
 
 
-@attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", STILL_OPEN)
+@attempt(Kind(fresh=True), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", STILL_OPEN)
 def large_metadata_without_handshake(scene: Scene) -> None:
     """Metadata of 2 MB in many calls on connections that never acknowledge the server's SETTINGS."""
     connections = [scene.connect(acks=False) for _ in range(4)]
@@ -105,7 +105,11 @@ def large_metadata_without_handshake(scene: Scene) -> None:
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", "GOAWAY_COMPRESSION_ERROR", *CUT_OFF)
+@attempt(
+    Kind(fresh=True),
+    *(STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", "GOAWAY_COMPRESSION_ERROR", *CUT_OFF),
+    front_bounds=True,
+)
 def large_headers_never_finished(scene: Scene) -> None:
     """Headers of 15 MB whose end never comes, on connections that never acknowledge SETTINGS."""
     block = literal("x", "y" * 15_000_000)
