@@ -28,6 +28,7 @@ from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL
 from spillover.common.config import faults_of, parse_yaml, read_text
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
+from spillover.common.jpeg import most_decode_bytes
 from spillover.common.model.manifest import MODEL_FILE
 from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
@@ -256,3 +257,5 @@ def _tell_figures(good: dict[str, Any], report: Report) -> None:
         with report.collecting():
             room = room_for(limits, machine_bytes())
             report.facts.append(("memory for calls", f"at most {room.memory_bytes >> 20} MiB"))
+        each = most_decode_bytes(limits.max_pixels) >> 20
+        report.facts.append(("memory for decoding", f"at most {each} MiB a thread"))

@@ -60,6 +60,7 @@ def test_a_good_configuration_has_no_mistakes(folder):
         "certificate ends",
         "open files",
         "memory for calls",
+        "memory for decoding",
     ):
         assert words in output
     assert "mistake:" not in output
