@@ -22,11 +22,13 @@ from spillover.cloud.rpc.connections.descriptors import allowed_descriptors, pla
 from spillover.cloud.rpc.listening import check_socket_file
 from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
+from spillover.cloud.serving.room import machine_bytes, room_for
 from spillover.cloud.serving.stopping import DRAINED
 from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL
 from spillover.common.config import faults_of, parse_yaml, read_text
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
+from spillover.common.jpeg import most_decode_bytes
 from spillover.common.model.manifest import MODEL_FILE
 from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
@@ -252,3 +254,8 @@ def _tell_figures(good: dict[str, Any], report: Report) -> None:
         report.facts.append(("open files", f"{allowed} allowed, enough for {found.total} connections"))
         if found.total < limits.max_connections:
             report.warnings.append(too_few(limits.max_connections, found.total))
+        with report.collecting():
+            room = room_for(limits, machine_bytes())
+            report.facts.append(("memory for calls", f"at most {room.memory_bytes >> 20} MiB"))
+        each = most_decode_bytes(limits.max_pixels) >> 20
+        report.facts.append(("memory for decoding", f"at most {each} MiB a thread"))

@@ -175,7 +175,12 @@ async def _start(
     stack.callback(writes.stop)
     trimmer = Trimmer(workers)
     stack.callback(trimmer.stop)
-    connections = Connections(config.limits, metrics, anybody=not config.security.proves_callers)
+    connections = Connections(
+        config.limits,
+        metrics,
+        anybody=not config.security.proves_callers,
+        freed=_from_thread(trimmer.freed),
+    )
     wrapper = CallWrapper(
         security.gate,
         receiver,
@@ -213,6 +218,17 @@ async def _start(
         readiness,
         asyncio.get_running_loop(),
     )
+
+
+def _from_thread(told: Callable[[int], None]) -> Callable[[int], None]:
+    """Tells `told` a number from another thread, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def tell(number: int) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(told, number)
+
+    return tell
 
 
 def _from_threads(calls: Calls) -> OnRefused:

@@ -78,6 +78,11 @@ def decode_bytes(header: JpegHeader, reduction: int = 1) -> int:
     return result + max(result, 2 * header.components * padded if header.is_buffered else 0)
 
 
+def most_decode_bytes(max_pixels: int) -> int:
+    """About the most that one decoding of so many pixels takes: four components, in several scans."""
+    return (3 + 2 * 4) * max_pixels
+
+
 def read_header(data: bytes) -> JpegHeader:
     """Walk to the first scan; takes microseconds, whatever is in the file.
 

@@ -13,10 +13,11 @@ from spillover.cloud.rpc.methods import Method
 from spillover.cloud.security.audit import Actor
 from spillover.cloud.security.roles import ANONYMOUS, Caller
 from spillover.cloud.serving.admission import Call
-from spillover.cloud.serving.memory import Lease, Memory
+from spillover.cloud.serving.memory import Kind, Lease, Memory
+from spillover.cloud.serving.room import CALL_BYTES
 from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.cloud.telemetry.calls import FinishedCall
-from spillover.common.errors import Cause, ForbiddenError
+from spillover.common.errors import Cause, ForbiddenError, OverloadedError
 from spillover.common.wire.conversion import DEVICE_KEY
 
 AnyContext = grpc.aio.ServicerContext[Any, Any]
@@ -73,9 +74,14 @@ class ServedCall:
         """Whose turn it is among strangers: the address; of IPv6 the network of 64 bits that one site has."""
         return self.connection.network if self.connection else self.peer
 
-    def charged_to(self, memory: Memory, lease: Lease) -> None:
-        """The call has this lease, in place of the one that it had."""
-        self.release()
+    def charge(self, memory: Memory, holder: str, *, is_proven: bool) -> None:
+        """Charge the call itself, without its message, to `holder`. Raises OverloadedError."""
+        lease = memory.lease(holder, is_proven=is_proven)
+        try:
+            memory.charge(lease, Kind.CALLS, CALL_BYTES)
+        except OverloadedError:
+            memory.release(lease)
+            raise
         self.memory, self.lease = memory, lease
 
     def release(self) -> None:

@@ -46,6 +46,8 @@ INTERNAL = grpc.StatusCode.INTERNAL
 OK = grpc.StatusCode.OK
 _INTERNAL_DETAILS = "internal error; the server's log has it"
 _LOAD_HINT_AGE_S = 0.01
+_SMALL_BYTES = 8 * 1024
+"""An answer of this size fits into what the call is charged anyway."""
 
 T = TypeVar("T", bound=Message)
 
@@ -133,23 +135,31 @@ class CallWrapper(GenericRpcHandler):
             self._on_end(one.end())
 
     def _handler(self, method: Method) -> Handler:
-        if not method.streams_replies:
-            return grpc.stream_unary_rpc_method_handler(partial(self._unary, method))
-        if method.streams_requests:
-            return grpc.stream_stream_rpc_method_handler(partial(self._stream, method))
-        serialize = method.reply.SerializeToString
-        return grpc.stream_stream_rpc_method_handler(
-            partial(self._writing, method), response_serializer=serialize
-        )
+        # gRPC asks at each call whether these are coroutine functions; with a `partial` that takes longer.
+        async def unary(_: object, context: AnyContext) -> bytes:
+            return await self._unary(method, context)
 
-    async def _unary(self, method: Method, _: object, context: AnyContext) -> bytes:
+        async def stream(_: object, context: AnyContext) -> None:
+            await self._stream(method, context)
+
+        async def writing(_: object, context: AnyContext) -> None:
+            await self._writing(method, context)
+
+        if not method.streams_replies:
+            return grpc.stream_unary_rpc_method_handler(unary)
+        if method.streams_requests:
+            return grpc.stream_stream_rpc_method_handler(stream)
+        serialize = method.reply.SerializeToString
+        return grpc.stream_stream_rpc_method_handler(writing, response_serializer=serialize)
+
+    async def _unary(self, method: Method, context: AnyContext) -> bytes:
         """A call with one message and one answer."""
         call, failure = self._begin(method, context), None
         try:
             await self._let_in(call)
             reply = await method.work(await self._receiver.one(call), call.seen_by(method))
             data: bytes = reply.SerializeToString()
-            if call.memory is self._memory and call.lease:
+            if call.lease and (len(data) > _SMALL_BYTES or call.lease.amount > 2 * CALL_BYTES):
                 self._memory.charge(call.lease, Kind.SENDING, CALL_BYTES + SENDING_FACTOR * len(data))
         except Exception as error:  # noqa: BLE001 - each becomes a status
             failure = self._noted(call, error)
@@ -163,7 +173,7 @@ class CallWrapper(GenericRpcHandler):
         self._writes.begin(call)
         return data
 
-    async def _stream(self, method: Method, _: object, context: AnyContext) -> None:
+    async def _stream(self, method: Method, context: AnyContext) -> None:
         """A call with many messages and an answer to each, in their order."""
         call, failure = self._begin(method, context), None
         leases: deque[Lease] = deque()
@@ -188,7 +198,7 @@ class CallWrapper(GenericRpcHandler):
         if failure:
             await self._end_with(call, failure)
 
-    async def _writing(self, method: Method, _: object, context: AnyContext) -> None:
+    async def _writing(self, method: Method, context: AnyContext) -> None:
         """A call with one message, whose method writes its answers itself."""
         call, failure = self._begin(method, context), None
         try:
@@ -213,22 +223,33 @@ class CallWrapper(GenericRpcHandler):
         return call
 
     async def _let_in(self, call: ServedCall) -> None:
-        """Charge the call to its address, and find out whose it is. Raises what refuses it.
+        """Find out whose call it is, and charge it to them; to its address while that is not known.
 
         A call for which there is no room at all is not even told so: until it had read that, it would have
         the room all the same.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: the caller may not.
+            OverloadedError: the caller has no room.
         """
-        lease = self._strangers.lease(call.network, is_proven=False)
-        call.charged_to(self._strangers, lease)
+        refusal: SpilloverError | None = None
         try:
-            self._strangers.charge(lease, Kind.CALLS, CALL_BYTES)
+            self._gate.admit(call)
+            if call.connection and call.caller.name:
+                call.connection.prove(call.caller.name)
+            if not call.method.is_open:
+                call.charge(self._memory, call.holder, is_proven=call.is_proven)
+                return
+        except SpilloverError as error:
+            refusal = error
+        try:
+            call.charge(self._strangers, call.network, is_proven=False)
         except OverloadedError as error:
             self._note(call, error)
             self._writes.cut_off_soon(call)
             await asyncio.Event().wait()
-        self._gate.admit(call)
-        if call.connection and call.caller.name:
-            call.connection.prove(call.caller.name)
+        if refusal:
+            raise refusal
 
     def _ended(self, call: ServedCall, _: object) -> None:
         """The call is over, and its answer, if it has one, is written."""

@@ -69,9 +69,8 @@ class Receiver:
         if method.is_open:
             data = await self._open_message(call)
         else:
-            lease = self._lease(call)
-            data = await self._permitted(call, self._memory, lease, self._body_timeout_s)
-            self._memory.charge(lease, Kind.WORKING, CALL_BYTES + WORKING_FACTOR * len(data))
+            data = await self._permitted(call, self._memory, _lease_of(call), self._body_timeout_s)
+            self._memory.charge(_lease_of(call), Kind.WORKING, CALL_BYTES + WORKING_FACTOR * len(data))
         return await self._parser.parse(data, method.request, method.name)
 
     async def each(self, call: ServedCall, leases: deque[Lease]) -> AsyncIterator[Incoming]:
@@ -84,7 +83,7 @@ class Receiver:
             MalformedError: a message is none; what was read before is answered.
         """
         until_s = min(call.expires_s, time.monotonic() + self._body_timeout_s)
-        await self._memory.permit(self._lease(call), until_s)
+        await self._memory.permit(_lease_of(call), until_s)
         while (data := await call.context.read()) is not EOF:
             call.received_bytes += len(data)
             lease = self._memory.lease(call.holder, is_proven=call.is_proven)
@@ -134,13 +133,8 @@ class Receiver:
         message: bytes = data
         return message
 
-    def _lease(self, call: ServedCall) -> Lease:
-        """The call is charged to its caller from now on. Raises OverloadedError."""
-        lease = self._memory.lease(call.holder, is_proven=call.is_proven)
-        try:
-            self._memory.charge(lease, Kind.CALLS, CALL_BYTES)
-        except OverloadedError:
-            self._memory.release(lease)
-            raise
-        call.charged_to(self._memory, lease)
-        return lease
+
+def _lease_of(call: ServedCall) -> Lease:
+    if call.lease is None:
+        raise AssertionError("the call has not been let in")
+    return call.lease

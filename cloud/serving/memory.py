@@ -27,7 +27,7 @@ _RETRY_S = 0.5
 _NO_PERMIT = "no memory became free in time to read the message"
 
 
-class Kind(enum.Enum):
+class Kind(enum.StrEnum):
     """What bytes are in flight for."""
 
     CALLS = "calls"

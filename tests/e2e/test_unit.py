@@ -172,8 +172,6 @@ def _moved(unit, folder, log):
         ("PrivateTmp=yes", ""),
         ("ProtectKernelTunables=yes", ""),
         ("ProtectKernelLogs=yes", ""),
-        ("Type=notify", "Type=exec"),
-        ("WatchdogSec=30", ""),
     ):
         assert old in unit, old
         unit = unit.replace(old, new)

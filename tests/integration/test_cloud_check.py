@@ -49,11 +49,19 @@ def check(folder, config, *options):
 
 
 def test_a_good_configuration_has_no_mistakes(folder):
-    """Exit code 0, and what it amounts to: models, the certificate's end, threads, open files."""
+    """Exit code 0, and what it amounts to: models, the certificate's end, threads, open files, memory."""
     code, output = check(folder, good(folder, models=every_model(folder)))
     assert code == 0, output
     assert output.endswith("no mistakes\n")
-    for words in ("model colour@1", "classification, cpu", "tensors, cpu", "certificate ends", "open files"):
+    for words in (
+        "model colour@1",
+        "classification, cpu",
+        "tensors, cpu",
+        "certificate ends",
+        "open files",
+        "memory for calls",
+        "memory for decoding",
+    ):
         assert words in output
     assert "mistake:" not in output
 

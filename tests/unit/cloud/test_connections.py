@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.connections.descriptors import Places, places
-from spillover.cloud.rpc.connections.keeper import Activity, Connections
+from spillover.cloud.rpc.connections.keeper import CONNECTION_BYTES, Activity, Connections
 from spillover.cloud.rpc.connections.sockets import Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 
@@ -117,6 +117,19 @@ def test_what_is_gone_is_forgotten(network, clock):
     clock.now_s = 10
     connections.tick(network)
     assert not connections._activities
+
+
+def test_the_memory_of_connections_that_are_gone_is_told_of(network, clock):
+    """Once for each, so that it is given back after a flood."""
+    freed = []
+    connections = Connections(LimitsConfig(), Metrics(), anybody=False, freed=freed.append, clock=clock)
+    network.open = {A: 1, B: 2}
+    connections.tick(network)
+    assert freed == []
+    network.open = {}
+    connections.tick(network)
+    connections.tick(network)
+    assert freed == [2 * CONNECTION_BYTES]
 
 
 def test_a_connection_that_is_newer_than_the_scan_is_remembered(network, clock):

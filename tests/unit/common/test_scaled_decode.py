@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
@@ -72,9 +72,10 @@ def test_a_scaled_decode_shows_the_network_the_same(resize, orientation, width, 
     resize=st.sampled_from(Resize),
     turned=st.sampled_from((None, 1, 3, 6)),
 )
-@settings(max_examples=60)
+@settings(max_examples=100)
 def test_the_mark_is_where_the_transform_says(width: int, height: int, resize: Resize, turned) -> None:
     """At any sides, also those of which a reduction leaves a part of a block: to the pixel of the input."""
+    assume(2 / 3 < width / height < 3 / 2)  # else the mark is cut away, or too narrow to be found
     image = scene(width, height)
     data = encode_jpeg(image, 95).data if turned is None else turned_jpeg(image, turned)
     upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
