@@ -24,7 +24,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge path bench-policy bench-split bench-cloud bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge path bench-policy bench-split bench-cloud bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -87,6 +87,7 @@ requirements: $(SUPPLY_STAMP) ## pin and hash what each extra needs, into deploy
 	$(call lock,edge-mqtt,--extra edge --extra mqtt)
 	$(call lock,cloud,--extra cloud)
 	$(call lock,cloud-gpu,--extra cloud-gpu)
+	$(call lock,envoy,--extra envoy)
 	$(call lock,lab,--extra lab)
 
 sbom: $(SUPPLY_STAMP) ## what an installation holds, as CycloneDX, from the pinned requirements (EXTRA=cloud)
@@ -121,6 +122,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
+
+bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server with slow ones
+	$(BIN)/python -m benchmarks decode
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag

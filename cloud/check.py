@@ -5,7 +5,6 @@ It goes through the same code as the start, but part by part, so that one mistak
 
 import errno
 import os
-import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,20 +18,21 @@ from spillover.cloud.config import CloudConfig, ModelsConfig, SecurityConfig, Tl
 from spillover.cloud.models.loader import load_spec_of
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
+from spillover.cloud.rpc.connections.descriptors import allowed_descriptors, places, too_few
+from spillover.cloud.rpc.listening import check_socket_file
 from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
+from spillover.cloud.serving.room import machine_bytes, room_for
 from spillover.cloud.serving.stopping import DRAINED
 from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL
 from spillover.common.config import faults_of, parse_yaml, read_text
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
+from spillover.common.jpeg import most_decode_bytes
 from spillover.common.model.manifest import MODEL_FILE
-from spillover.common.net.addresses import split_host_port
+from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
 from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
-
-_OWN_DESCRIPTORS = 64
-"""Files, pipes and sockets that a server has open beside its callers' connections, roughly."""
 
 
 @dataclass(slots=True)
@@ -117,6 +117,8 @@ def _good_sections(raw: dict[object, object]) -> dict[str, Any]:
 def _check_security(security: SecurityConfig, report: Report) -> None:
     if security.tls:
         _check_tls(security.tls, report)
+    if security.forwarded:
+        _check_callers("security.forwarded", security.forwarded.client_ca, security.forwarded.crl, report)
     if security.tokens_file:
         path = Path(security.tokens_file).expanduser()
         with report.collecting():
@@ -169,7 +171,7 @@ def _check_callers(section: str, client_ca: str, crl: str, report: Report) -> No
                     f"{one.not_valid_after_utc:%Y-%m-%d}"
                 )
         if crl:
-            revoked = read_revoked(Path(crl).expanduser(), path)
+            revoked = read_revoked(Path(crl).expanduser(), path, section)
             report.facts.append(("revoked certificates", f"{len(revoked)} in {crl}"))
         else:
             report.warnings.append(f"{section}.crl: not set, so no certificate can be revoked")
@@ -185,7 +187,11 @@ def _check_addresses(listen: str | None, metrics: str | None, report: Report) ->
     if listen and listen == metrics and not listen.endswith(":0"):
         report.config.append(f"metrics: {metrics} is the address of `listen` too")
     for key, address in (("listen", listen), ("metrics", metrics)):
-        if address is None or address.startswith("unix:"):
+        if address is None:
+            continue
+        if address.startswith(UNIX):
+            with report.collecting():
+                check_socket_file(Path(address.removeprefix(UNIX)))
             continue
         try:
             host, port = split_host_port(address)
@@ -243,13 +249,13 @@ def _tell_figures(good: dict[str, Any], report: Report) -> None:
         report.facts.append(("stop", f"{limit_s:g} s, of which {DRAINED * limit_s:g} s for calls in flight"))
     if "limits" in good:
         limits = good["limits"]
-        needed, allowed = (
-            limits.max_connections + _OWN_DESCRIPTORS,
-            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        )
-        report.facts.append(("open files", f"{needed} needed for limits.max_connections, {allowed} allowed"))
-        if needed > allowed != resource.RLIM_INFINITY:
-            report.warnings.append(
-                f"limits.max_connections: {limits.max_connections} connections need {needed} open files, "
-                f"and this shell allows {allowed} (ulimit -n; LimitNOFILE in a unit)"
-            )
+        allowed = allowed_descriptors()
+        found = places(limits.max_connections, allowed)
+        report.facts.append(("open files", f"{allowed} allowed, enough for {found.total} connections"))
+        if found.total < limits.max_connections:
+            report.warnings.append(too_few(limits.max_connections, found.total))
+        with report.collecting():
+            room = room_for(limits, machine_bytes())
+            report.facts.append(("memory for calls", f"at most {room.memory_bytes >> 20} MiB"))
+        each = most_decode_bytes(limits.max_pixels) >> 20
+        report.facts.append(("memory for decoding", f"at most {each} MiB a thread"))

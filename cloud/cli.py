@@ -1,6 +1,7 @@
 """The command `spillover cloud`."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -18,11 +19,14 @@ from msgspec.structs import replace
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
 from spillover.cloud.serving.trimming import keep_few_arenas
+from spillover.common.allocator import keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError
 from spillover.common.files import write_atomic
 from spillover.common.log import configure_logging, end_process, get_logger
+from spillover.common.native_lines import native_lines_logged
+from spillover.common.systemd import Notifier
 
 if TYPE_CHECKING:
     from spillover.cloud.server import Running
@@ -33,9 +37,6 @@ SWITCH_INTERVAL_S = 0.0005
 Python's 5 ms are as long as a whole batch. On the weight-bound network of `make bench-cloud` a tenth of it
 gave 1.1 to 1.5 times the rate at 4 to 64 connections, side by side.
 """
-
-_LAST_RESORT_S = 1.0
-"""What the stop may take beyond its limit before the process is ended from outside of the event loop."""
 
 
 @click.group(
@@ -49,8 +50,9 @@ _LAST_RESORT_S = 1.0
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="SIGTERM or Ctrl-C drains: no new calls, those in flight are answered, and the process ends "
-    "within `stop_timeout_s` with exit code 0. SIGHUP reads the configuration again and loads what changed. "
-    "Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model folder; 7 left behind what hung.",
+    "within `stop_timeout_s` with exit code 0; a second one ends it at once. SIGHUP reads the configuration "
+    "again and loads what changed. Other exit codes: 1 failed; 2 wrong usage; 3 configuration; 4 model "
+    "folder; 7 left behind what hung; 130 or 143 a second signal.",
 )
 @click.option(
     "-c",
@@ -99,10 +101,12 @@ def cloud(
         sys.exit(check_all(config_path, models, click.echo))
     read = partial(_read_config, config_path, models)
     config = read()
-    configure_logging(config.log.level.value, as_json=config.log.json)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_few_arenas()
-    asyncio.run(_serve_until_signalled(config, read, ready_file))
+    keep_picture_memory()
+    with native_lines_logged():
+        configure_logging(config.log.level.value, as_json=config.log.json)
+        asyncio.run(_serve_until_signalled(config, read, ready_file))
 
 
 def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
@@ -114,8 +118,13 @@ def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
 async def _serve_until_signalled(
     config: CloudConfig, read: Callable[[], CloudConfig], ready_file: Path | None
 ) -> None:
-    from spillover.cloud.server import Running, serve  # so that --help does not load ONNX Runtime
+    # Here, so that --help loads neither.
+    import cv2
 
+    from spillover.cloud.server import LAST_RESORT_S, Running, serve
+
+    cv2.setNumThreads(1)  # a decode thread is one thread, so that a caller's share of them is what it may use
+    notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     servers: list[Running] = []
@@ -123,7 +132,7 @@ async def _serve_until_signalled(
 
     def reload() -> None:
         for server in servers:
-            task = loop.create_task(_reload(server, read))
+            task = loop.create_task(_reload(server, read, notifier))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -136,11 +145,11 @@ async def _serve_until_signalled(
     signals = Signals(
         lambda: loop.call_soon_threadsafe(stop.set),
         lambda: loop.call_soon_threadsafe(reload),
-        config.stop_timeout_s + _LAST_RESORT_S,
+        config.stop_timeout_s + LAST_RESORT_S,
     )
     signals.start()
     try:
-        left_behind = await serve(config, stop, on_ready)
+        left_behind = await serve(config, stop, on_ready, notifier=notifier)
     finally:
         if ready_file:
             ready_file.unlink(missing_ok=True)
@@ -151,7 +160,8 @@ async def _serve_until_signalled(
 class Signals:
     """Takes signals on a thread, so that a process whose event loop hangs ends too.
 
-    `limit_s` after SIGTERM or SIGINT, the thread ends the process if that has not ended by itself.
+    `limit_s` after SIGTERM or SIGINT, the thread ends the process if that has not ended by itself; a second
+    one ends it at once.
     """
 
     def __init__(self, stop: Callable[[], object], reload: Callable[[], object], limit_s: float) -> None:
@@ -173,20 +183,29 @@ class Signals:
     def _take(self) -> None:
         while self._reader.recv(1)[0] == signal.SIGHUP:
             self._reload()
+        end_s = time.monotonic() + self._limit_s
         with suppress(RuntimeError):  # the loop is closed: the process is ending anyway
             self._stop()
-        time.sleep(self._limit_s)
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._reader.settimeout(left_s)
+            with suppress(TimeoutError):
+                again = signal.Signals(self._reader.recv(1)[0])
+                if again is not signal.SIGHUP:
+                    end_process(128 + again, "ended at once by a second signal", signal=again.name)
         end_process(EXIT_HUNG, f"not ended {self._limit_s:g} s after the stop began: the event loop hangs")
 
 
-async def _reload(server: "Running", read: Callable[[], CloudConfig]) -> None:
+async def _reload(server: "Running", read: Callable[[], CloudConfig], notifier: Notifier) -> None:
     """On SIGHUP: a configuration with a fault is logged, and the one in force stays."""
     log = get_logger("server")
+    notifier.reloading()
     try:
         await server.reload(read())
     except SpilloverError as error:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
         audit("reload failed", SIGHUP, because=str(error))
+        notifier.ready(f"not reloaded: {error}")
     else:
         log.info("reloaded")
         audit("reload", SIGHUP)
+        notifier.ready("; ".join(server.readiness.reasons) or "reloaded")

@@ -10,13 +10,14 @@ from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
 from spillover.common.config import Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import check_host_port, is_loopback
+from spillover.common.net.addresses import UNIX, check_host_port, is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Address = Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")]
+ListenAddress = Annotated[str, msgspec.Meta(pattern=r"^(unix:/.+|(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})$")]
 
 
 class ModelsConfig(Section, frozen=True):
@@ -72,7 +73,7 @@ class LimitsConfig(Section, frozen=True):
     """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""
-    max_pixels: PositiveInt = 50_000_000
+    max_pixels: PositiveInt = 25_000_000
     """Largest picture, width times height; read from the JPEG's header before it is decoded."""
     max_tensor_elements: PositiveInt = 16 * 1024 * 1024
     """Elements of all input tensors of one request."""
@@ -83,7 +84,17 @@ class LimitsConfig(Section, frozen=True):
     device_burst: PositiveInt = 32
     """Requests that a device may send at once after a pause."""
     max_connections: PositiveInt = 1024
-    """Connections at the same time."""
+    """Connections at the same time. For one more an idle one is closed, first those without an identity."""
+    max_connections_per_address: NonNegativeInt = 0
+    """Of those that have proven no identity, how many from one address, or IPv6 /64; 0: half of all.
+
+    Many devices share one address behind a router that translates addresses, and all of them behind a
+    balancer; there they are strangers until their first call.
+    """
+    max_connections_per_identity: PositiveInt = 64
+    """Connections that have proven the same identity."""
+    idle_timeout_s: PositiveSeconds = 30.0
+    """A connection without a call for so long is closed, unless it has proven an identity."""
     max_streams: PositiveInt = 32
     """Calls of one connection at the same time; the client waits with the next one."""
     max_stream_requests: PositiveInt = 32
@@ -120,11 +131,26 @@ class TlsConfig(Section, frozen=True):
             raise ValueError("crl is of no use without client_ca")
 
 
+class ForwardedConfig(Section, frozen=True):
+    """Callers whose handshake was with a proxy, which passes their certificates on; they are checked again.
+
+    Believed is Envoy's header `x-forwarded-client-cert` over a Unix socket, and from a caller whose own
+    certificate, by `tls.client_ca`, has the role `proxy`. Anybody else who sends it is refused.
+    """
+
+    client_ca: str
+    """PEM file of CAs; callers must have shown the proxy a certificate that one of them signed."""
+    crl: str = ""
+    """PEM file with the list of revoked certificates, signed by the CA."""
+
+
 class SecurityConfig(Section, frozen=True):
     """Who may connect, who they are, and what they may do."""
 
     tls: TlsConfig | None = None
     """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
+    forwarded: ForwardedConfig | None = None
+    """What is believed of a proxy in front. Null: nothing; a call that claims a certificate is refused."""
     tokens_file: str = ""
     """Callers must send a token of this file, which `spillover cloud tokens` writes."""
     roles: dict[str, tuple[Permission, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_ROLES))
@@ -135,9 +161,11 @@ class SecurityConfig(Section, frozen=True):
     """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
     def __post_init__(self) -> None:
-        """Refuse client certificates and tokens together, because both identify the caller."""
+        """Refuse certificates and tokens together, because both identify the caller."""
         if self.tokens_file and self.tls and self.tls.client_ca:
             raise ValueError("tls.client_ca and tokens_file both say who a caller is; set one of them")
+        if self.tokens_file and self.forwarded:
+            raise ValueError("forwarded and tokens_file both say who a caller is; set one of them")
 
     @property
     def proves_callers(self) -> bool:
@@ -185,8 +213,11 @@ class LogConfig(Section, frozen=True):
 class CloudConfig(Section, frozen=True):
     """The whole of `cloud.yaml`."""
 
-    listen: Address = "127.0.0.1:50051"
-    """`host:port` for calls. Port 0: the system chooses; the log and `--ready-file` name the port."""
+    listen: ListenAddress = "127.0.0.1:50051"
+    """`host:port` for calls, or `unix:/path`: a socket for this machine's user and group alone, mode 0660.
+
+    Port 0: the system chooses; the log and `--ready-file` name the port.
+    """
     models: ModelsConfig = ModelsConfig()
     """Which models are served, and from which folder."""
     session: SessionConfig = SessionConfig()
@@ -202,7 +233,7 @@ class CloudConfig(Section, frozen=True):
     security: SecurityConfig = msgspec.field(default_factory=SecurityConfig)
     """Who may connect, who they are, and what they may do."""
     metrics: Address | None = "127.0.0.1:9464"
-    """`host:port` of the Prometheus endpoint; null: none."""
+    """`host:port` of the HTTP pages `/metrics` (Prometheus), `/livez` and `/readyz`; null: none."""
     stop_timeout_s: PositiveSeconds = 15.0
     """On stop, seconds until the process ends. Calls in flight have 80 % of it; what hangs is left behind."""
     log: LogConfig = LogConfig()
@@ -214,5 +245,11 @@ class CloudConfig(Section, frozen=True):
             if address:
                 check_host_port(key, address)
         self.security.check_address("listen", self.listen)
+        tls = self.security.tls
+        if self.security.forwarded and not (self.listen.startswith(UNIX) or (tls and tls.client_ca)):
+            raise ValueError(
+                f"security.forwarded: anybody at {self.listen} could pass a certificate on: listen on "
+                "unix:/path, or set security.tls.client_ca, which tells the proxy by its own certificate"
+            )
         if self.metrics:
             self.security.check_address("metrics", self.metrics)

@@ -9,29 +9,31 @@ from dataclasses import dataclass
 from functools import cache
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
-from prometheus_client import make_wsgi_app
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
 from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.health import Health
+from spillover.cloud.rpc.listening import bind
 from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import Parser
 from spillover.cloud.rpc.receiving import Receiver
 from spillover.cloud.rpc.security import OnRefused, Security
 from spillover.cloud.rpc.spillover_servicer import SpilloverServicer
+from spillover.cloud.rpc.standard_services import described, reflection_methods
 from spillover.cloud.rpc.writing import Writes
 from spillover.cloud.security.audit import NOBODY, Refusals
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.dataplane import Dataplane
-from spillover.cloud.serving.memory import Kind
+from spillover.cloud.serving.decoding import Decoding
+from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
+from spillover.cloud.serving.reloading import changed_for_a_restart
 from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
@@ -47,10 +49,10 @@ from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
-from spillover.common.errors import Cause, ConfigError
+from spillover.common.errors import Cause
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import with_port
 from spillover.common.net.http import HttpServer
+from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 
@@ -58,14 +60,12 @@ SERVICES = tuple(
     service.full_name for file in (pb, oip_pb) for service in file.DESCRIPTOR.services_by_name.values()
 )
 
-RELOADED = {"models", "session", "batching", "batching_of", "limits"}
-"""Keys that a running server follows; of `models` not the repository, of `limits` the pixels and the rate."""
-FIXED = tuple(key for key in CloudConfig.__struct_fields__ if key not in RELOADED)
-
 _QUIET_S, _QUIET_TIMES, _MAX_TIMES = 0.02, 3, 25
 _COUNT_S = 0.05
 """So long before the drain's limit the calls are counted that it is going to cut off."""
 _LOADING_THREADS = 4
+LAST_RESORT_S = 1.0
+"""What the stop may take beyond its limit before the process is ended from outside of the event loop."""
 _MAX_METADATA_BYTES = 8192
 """Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
@@ -75,22 +75,30 @@ Stopping = Callable[[], StopBudget]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers. Addresses are the bound ones, `host:port`."""
+    """A server that answers. Addresses are the bound ones, `host:port` or `unix:/path`."""
 
     address: str
     metrics_address: str | None
     registry: Registry
     metrics: Metrics
     rate: RateLimiter
+    connections: Connections
     config: CloudConfig
+    readiness: Readiness
+    loop: asyncio.AbstractEventLoop
+    """Where all of it runs."""
 
     async def reload(self, config: CloudConfig) -> None:
-        """Follow a changed configuration as far as a running server can, and log what needs a restart."""
-        fixed = [key for key in FIXED if getattr(config, key) != getattr(self.config, key)]
-        if fixed:
-            get_logger("server").warning("changed, but in force only after a restart", keys=fixed)
-        self.rate.follow(config.limits)
+        """Follow a changed configuration as far as a running server can, and log what needs a restart.
+
+        Raises:
+            ConfigError: the repository has none of the models that are asked for; nothing has changed.
+        """
         await self.registry.reload(config)
+        self.rate.follow(config.limits)
+        self.connections.follow(config.limits)
+        if keys := changed_for_a_restart(self.config, config):
+            get_logger("server").warning("changed, but in force only after a restart", keys=keys)
 
 
 class _StoppedEarlyError(Exception):
@@ -102,10 +110,11 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[Running], None],
     open_model: OpenModel | None = None,
+    notifier: Notifier = SILENT,
 ) -> list[str]:
     """Serve until `stop` is set, then stop within `stop_timeout_s`; names what hangs and is left behind.
 
-    Models are opened by `open_model`, else after a trial in a child process.
+    Models are opened by `open_model`, else after a trial in a child process. `notifier` tells systemd.
 
     Raises:
         ConfigError, ModelError: it cannot start.
@@ -113,8 +122,11 @@ async def serve(
     stopping = cache(lambda: StopBudget(config.stop_timeout_s))
     try:
         async with AsyncExitStack() as stack:
-            on_ready(await _start(config, stop, open_model, stack, stopping))
+            running = await _start(config, stop, open_model, stack, stopping, notifier)
+            on_ready(running)
+            notifier.ready(status_of(running.readiness))
             await stop.wait()
+            notifier.stopping("asked to stop", config.stop_timeout_s + LAST_RESORT_S)
     except _StoppedEarlyError:
         pass
     return stopping().left_behind
@@ -126,47 +138,97 @@ async def _start(
     open_model: OpenModel | None,
     stack: AsyncExitStack,
     stopping: Stopping,
+    notifier: Notifier,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
-    metrics = Metrics()
+    metrics, readiness, heartbeat = Metrics(), Readiness(), Heartbeat()
+    stack.push_async_callback(_ended, asyncio.ensure_future(heartbeat.run(readiness, notifier)))
     refusals = Refusals(asyncio.get_running_loop().call_later)
     stack.callback(refusals.close)
     calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
     security = Security(config, metrics, _from_threads(calls))
-    metrics_address = await stack.enter_async_context(_metrics_page(config, metrics, security, stopping))
-    workers = Workers("decode", config.executor.workers or os.cpu_count() or 1)
+    metrics_address = None
+    if config.metrics:
+        admit = security.http_admission(config.metrics)
+        page = open_pages(
+            config.metrics, metrics.registry, readiness, heartbeat, security.http_context, admit
+        )
+        metrics_address = page.address
+        stack.callback(_close_page, page, stopping)
+    threads = config.executor.workers or os.cpu_count() or 1
+    workers = Workers("decode", threads)
     loaders = Workers("models", _LOADING_THREADS)
     stack.push_async_callback(_stop_threads, (workers, loaders), stopping)
+    decoding = Decoding(workers, threads, metrics)
+    stack.callback(decoding.stop)
     trials = Trials()
     stack.callback(trials.stop)
     repository = Repository(config.models.repository_path)
-    registry = Registry(repository, config, metrics, loaders, open_model or trials.open)
+    registry = Registry(repository, config, metrics, loaders, readiness, open_model or trials.open)
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, metrics.repeated)
+    dataplane = Dataplane(registry, workers, decoding, metrics.repeated)
     room = room_for(config.limits, machine_bytes())
     receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
     stack.callback(writes.stop)
     trimmer = Trimmer(workers)
     stack.callback(trimmer.stop)
+    connections = Connections(
+        config.limits,
+        metrics,
+        anybody=not config.security.proves_callers,
+        freed=_from_thread(trimmer.freed),
+    )
     wrapper = CallWrapper(
-        security.gate, receiver, room, writes, trimmer, lambda: dataplane.load, calls.finished
+        security.gate,
+        receiver,
+        room,
+        writes,
+        trimmer,
+        connections,
+        lambda: dataplane.load,
+        calls.finished,
     )
     metrics.in_flight.set_function(lambda: wrapper.in_flight)
     metrics.watch_streams(lambda: {name: wrapper.open_streams[name] for name in STREAMING})
-    metrics.watch_memory(lambda: {kind.value: room.memory.used_for(kind) for kind in Kind}, room.memory.total)
+    metrics.watch_memory(room.used, room.charged_bytes)
+    metrics.watch_readiness(lambda: readiness.ready)
     draining = asyncio.Event()
     own = SpilloverServicer(dataplane, workers)
-    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining)
+    oip = OpenInferenceServicer(dataplane, wrapper, workers, config.limits, draining, readiness)
     wrapper.serve(methods_of(pb.DESCRIPTOR.services_by_name["Spillover"], own))
     wrapper.serve(methods_of(oip_pb.DESCRIPTOR.services_by_name["GRPCInferenceService"], oip))
-    server = grpc.aio.server(handlers=(wrapper,), options=channel_options(config.limits, room))
+    options = channel_options(config.limits, room, connections.places.accepted)
+    server = grpc.aio.server(handlers=(wrapper,), options=options)
     address = await stack.enter_async_context(
-        _listening(server, config.listen, wrapper, security, draining, stopping)
+        _listening(server, config.listen, wrapper, security, draining, readiness, stopping)
     )
-    return Running(address, metrics_address, registry, metrics, rate, config)
+    connections.start(address)
+    stack.push_async_callback(_stop_connections, connections, stopping)
+    return Running(
+        address,
+        metrics_address,
+        registry,
+        metrics,
+        rate,
+        connections,
+        config,
+        readiness,
+        asyncio.get_running_loop(),
+    )
+
+
+def _from_thread(told: Callable[[int], None]) -> Callable[[int], None]:
+    """Tells `told` a number from another thread, as long as the event loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def tell(number: int) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            loop.call_soon_threadsafe(told, number)
+
+    return tell
 
 
 def _from_threads(calls: Calls) -> OnRefused:
@@ -207,32 +269,24 @@ async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, N
     await task
 
 
-@asynccontextmanager
-async def _metrics_page(
-    config: CloudConfig, metrics: Metrics, security: Security, stopping: Stopping
-) -> AsyncIterator[str | None]:
-    """Prometheus' page, behind the same certificates, tokens and roles as the calls."""
-    if not config.metrics:
-        yield None
-        return
-    page = HttpServer(
-        config.metrics,
-        {"/metrics": make_wsgi_app(metrics.registry)},
-        key="metrics",
-        context=security.http_context,
-        admit=security.admit_http if security.guards(config.metrics) else None,
-    )
-    page.start()
-    try:
-        yield page.address
-    finally:
-        if not page.stop(stopping().until(STOPPED)):
-            stopping().left_behind.append("the metrics page")
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _close_page(page: HttpServer, stopping: Stopping) -> None:
+    if not page.stop(stopping().until(STOPPED)):
+        stopping().left_behind.append("the metrics page")
 
 
 async def _stop_threads(pools: tuple[Workers, ...], stopping: Stopping) -> None:
     for names in await asyncio.gather(*(pool.stop(stopping().until(IDLE)) for pool in pools)):
         stopping().left_behind.extend(names)
+
+
+async def _stop_connections(connections: Connections, stopping: Stopping) -> None:
+    if not await asyncio.to_thread(connections.stop, stopping().until(DRAINED)):
+        stopping().left_behind.append("the connections' thread")
 
 
 async def _stop_models(registry: Registry, stopping: Stopping) -> None:
@@ -246,23 +300,22 @@ async def _listening(
     wrapper: CallWrapper,
     security: Security,
     draining: asyncio.Event,
+    readiness: Readiness,
     stopping: Stopping,
 ) -> AsyncIterator[str]:
     log = get_logger("server")
-    healthy = Health()
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    described = ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
-    for file, servicer in ((health_pb2, healthy), (reflection_pb2, described)):
-        for service in file.DESCRIPTOR.services_by_name.values():
-            wrapper.serve(methods_of(service, servicer, of_library=True))
-    address = _bind(server, listen, security.server_credentials())
+    pool = described((pb.DESCRIPTOR, oip_pb.DESCRIPTOR))
+    healthy = Health(readiness, SERVICES, pool)
+    wrapper.serve(healthy.methods())
+    wrapper.serve(reflection_methods(pool, SERVICES))
+    address = bind(server, listen, security.server_credentials())
     await server.start()
     try:
         yield address
     finally:
         draining.set()
         budget = stopping()
+        readiness.drain()
         await healthy.stop()
         log.info("draining", in_flight=wrapper.in_flight, limit_s=budget.limit_s * DRAINED)
         dropped = await _drain(server, wrapper, budget)
@@ -304,12 +357,15 @@ async def _taken_up(wrapper: CallWrapper) -> None:
             return
 
 
-def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
-    """Options of the server (names: grpc_types.h of gRPC core). Clients may ping without a call in flight."""
+def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[tuple[str, int]]:
+    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
+
+    Clients may ping without a call in flight.
+    """
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", limits.max_streams),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
@@ -339,13 +395,3 @@ def channel_options(limits: LimitsConfig, room: Room) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
-    try:
-        port = (
-            server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"listen: cannot listen on {listen}: {error}") from error
-    return with_port(listen, port)

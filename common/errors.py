@@ -56,6 +56,12 @@ class ModelError(SpilloverError):
     """The model folder's fault: a file is missing, damaged, or does not match its description."""
 
 
+class InputRefusedError(ModelError):
+    """The sender's fault: what this network cannot compute with, such as an index out of range."""
+
+    cause = Cause.INVALID
+
+
 class SourceError(SpilloverError):
     """The camera's, video's or folder's fault: it cannot be opened or read."""
 

@@ -1,22 +1,31 @@
-"""Encodes and decodes JPEG, and checks the header before decoding any pixel.
+"""Encodes and decodes JPEG; the header is checked before any pixel is decoded.
 
 Any JPEG becomes BGR: greyscale is repeated, CMYK converted. EXIF orientation is applied, so that the model
 sees the picture upright as people do; boxes are then in pixels of the upright picture.
 """
 
-import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cv2
 import numpy as np
 
-from spillover.common.errors import InvalidInputError, TooLargeError
+from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
+from spillover.common.jpeg import JpegHeader, count_scans, read_header
 from spillover.common.types import Image, Region
 
-# Start-of-frame markers of ITU-T T.81, table B.1: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
-_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_FLAGS: Mapping[int, int] = MappingProxyType(
+    {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+)
+REDUCTIONS = tuple(sorted(_FLAGS, reverse=True))
+"""By how much a JPEG can be reduced while it is decoded, the most first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +70,44 @@ def middle_square(image: Image) -> Region:
     return Region(left, top, width - left, height - top)
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A BGR picture (H, W, 3) uint8, upright, and the transform from the picture that was sent to it."""
+
+    image: Image
+    transform: FrameTransform
+
+
 def decode_jpeg(data: bytes, max_pixels: int) -> Image:
     """Decode a JPEG into BGR (H, W, 3) uint8.
 
     Raises:
-        TooLargeError: the header claims more than `max_pixels`.
-        InvalidInputError: empty, not a JPEG, or truncated.
+        TooLargeError: the header claims more than `max_pixels`, or there are too many scans.
+        InvalidInputError: empty, not a JPEG, damaged, or cut short.
     """
-    width, height, header_bytes = _read_header(data)
-    if width * height > max_pixels:
-        raise TooLargeError(f"picture is {width}x{height} pixels; the limit is {max_pixels} pixels in all")
-    if data.rfind(b"\xff\xd9", header_bytes) < 0:
-        # OpenCV fills the missing part with grey without an error; a wrong answer is worse than none.
-        raise InvalidInputError(f"JPEG is cut short: no end marker in {len(data)} bytes")
+    header = read_header(data)
+    header.check(max_pixels)
+    count_scans(data, header)
+    return decode_reduced(data, header).image
+
+
+def decode_reduced(data: bytes, header: JpegHeader, reduction: int = 1) -> DecodedImage:
+    """Decode a JPEG whose scans were counted, at 1/`reduction` (1, 2, 4, 8) of its size.
+
+    Above 1 the inverse transform of each block gives fewer pixels, which is a good filter and far cheaper
+    than all of them. Where `header.may_turn`, `reduction` must divide both sides: then no partial block lies
+    at a side that turning makes the first one, and the sides tell whether the picture was turned.
+
+    Raises:
+        InvalidInputError: it cannot be decoded.
+    """
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
     except cv2.error as error:
         raise InvalidInputError(f"JPEG cannot be decoded: {error.err}") from error
     if image is None:
         raise InvalidInputError(f"JPEG of {len(data)} bytes cannot be decoded")
-    return image.astype(np.uint8, copy=False)
-
-
-def _read_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height, and the length of the header in bytes (a thumbnail inside it is skipped)."""
-    if not data:
-        raise InvalidInputError("picture is empty: 0 bytes")
-    if data[:2] != b"\xff\xd8":
-        raise InvalidInputError(f"picture is not a JPEG: it begins with {data[:4].hex(' ')}")
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            raise InvalidInputError(f"JPEG header is damaged at byte {position}")
-        marker = data[position + 1]
-        if marker == 0xFF or marker in _STANDALONE:
-            position += 1 if marker == 0xFF else 2
-            continue
-        if marker in _SOF and position + 9 <= len(data):
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            if not width or not height:
-                raise InvalidInputError(f"JPEG header says {width}x{height} pixels")
-            return width, height, position
-        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    raise InvalidInputError(f"JPEG is cut short: no frame header in {len(data)} bytes")
+    turned = image.shape[:2] != header.reduced(reduction)[::-1]
+    sides = (header.height, header.width) if turned else (header.width, header.height)
+    transform = FrameTransform(1 / reduction, 1 / reduction, 0.0, 0.0, *sides)
+    return DecodedImage(image.astype(np.uint8, copy=False), transform)

@@ -1,19 +1,33 @@
-"""Logging: structlog to standard error, one event per line, for people or machines (`json`); forced exit."""
+"""Logging: structlog to standard error, one event per line, for people or machines (`json`); forced exit.
+
+What strangers can cause is logged through `Throttled`: one line a cause and second.
+"""
 
 import logging
 import os
 import sys
 import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
 
+NATIVE_LINES = "native-lines"
+"""The name of the thread that logs what C++ libraries write."""
+_INTERVAL_S = 1.0
+_MAX_CAUSES = 64
+_OTHERS = "others"
 _LAST_WORDS_S = 1.0
 """How long the last words may take: the program that reads the log may hang as well."""
 
 
 def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
-    """Send every log event of this process to standard error; standard output stays free for results."""
+    """Send every log event of this process to standard error; standard output stays free for results.
+
+    Events of libraries that use Python's `logging` come along, from level warning on.
+    """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -30,6 +44,8 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.handlers = [*(one for one in root.handlers if not isinstance(one, _Bridge)), _Bridge()]
 
 
 def get_logger(name: str, *, always: bool = False) -> structlog.typing.FilteringBoundLogger:
@@ -52,10 +68,108 @@ def printable(text: str, limit: int | None = None) -> str:
     )
 
 
+class Throttle:
+    """Lets one line of each cause through in `interval_s` seconds, and counts the others.
+
+    Several threads may use it. `clock` gives monotonic seconds. Beyond 64 causes at a time all further ones
+    are one cause.
+    """
+
+    def __init__(self, interval_s: float = _INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._causes: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        """Until when a cause is silent, the earliest first; and how many lines it has left out."""
+
+    def passes(self, cause: str) -> int | None:
+        """How many lines of `cause` were left out since the last one; None: leave this one out too."""
+        now_s = self._clock()
+        with self._lock:
+            self._forget(now_s)
+            if cause not in self._causes and len(self._causes) >= _MAX_CAUSES:
+                cause = _OTHERS
+            until_s, left_out = self._causes.get(cause, (now_s, 0))
+            if now_s < until_s:
+                self._causes[cause] = (until_s, left_out + 1)
+                return None
+            self._causes[cause] = (now_s + self._interval_s, 0)
+            self._causes.move_to_end(cause)
+            return left_out
+
+    def overdue(self, *, at_once: bool = False) -> list[tuple[str, int]]:
+        """Causes that left lines out and whose time is over, with the number of those lines; counts anew.
+
+        `at_once`: whether their time is over or not.
+        """
+        now_s = self._clock()
+        with self._lock:
+            items = self._causes.items()
+            over = [(cause, n) for cause, (until_s, n) in items if n and (at_once or until_s <= now_s)]
+            for cause, _ in over:
+                self._causes[cause] = (now_s + self._interval_s, 0)
+                self._causes.move_to_end(cause)
+        return over
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether there are lines left out that nobody has been told of."""
+        with self._lock:
+            return any(left_out for _, left_out in self._causes.values())
+
+    def _forget(self, now_s: float) -> None:
+        """Drop causes whose time is over; those that left lines out only where there is no room."""
+        for cause, (until_s, left_out) in list(self._causes.items()):
+            if until_s > now_s:
+                break
+            if not left_out or len(self._causes) >= _MAX_CAUSES:
+                del self._causes[cause]
+
+
+class Throttled:
+    """A logger of one line a cause and second; the next of that cause says how many were left out."""
+
+    def __init__(self, name: str, throttle: Throttle | None = None) -> None:
+        self._log = get_logger(name)
+        self._throttle = throttle or Throttle()
+
+    def warning(self, event: str, *, cause: str, **fields: object) -> None:
+        """Log a warning."""
+        self._write(logging.WARNING, event, cause, fields)
+
+    def error(self, event: str, *, cause: str, **fields: object) -> None:
+        """Log an error."""
+        self._write(logging.ERROR, event, cause, fields)
+
+    def _write(self, level: int, event: str, cause: str, fields: dict[str, object]) -> None:
+        left_out = self._throttle.passes(cause)
+        if left_out is not None:
+            self._log.log(level, event, **fields, **({"left_out": left_out} if left_out else {}))
+
+
+class _Bridge(logging.Handler):
+    """Events of Python's `logging`, as asyncio's and gRPC's Python parts write them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._throttle = Throttle()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it under the name of its library, one a second from each place."""
+        at = f"{record.filename}:{record.lineno}"
+        if (left_out := self._throttle.passes(f"{record.name} {at}")) is None:
+            return
+        fields: dict[str, object] = {"left_out": left_out} if left_out else {}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        get_logger(record.name.partition(".")[0]).log(record.levelno, record.getMessage(), at=at, **fields)
+
+
 def end_process(code: int, why: str, **fields: object) -> NoReturn:
     """Log `why` and end now: no thread is waited for, nothing is cleaned up. May run in a signal handler."""
 
     def say() -> None:
+        _end_native_lines()
         config = structlog.get_config()
         logger = structlog.wrap_logger(
             _Unlocked(), processors=config["processors"], wrapper_class=config["wrapper_class"]
@@ -70,12 +184,21 @@ def end_process(code: int, why: str, **fields: object) -> NoReturn:
     os._exit(code)
 
 
+def _end_native_lines() -> None:
+    """Where `common.native_lines` reads descriptor 2: end its pipe, and let it log what is in there."""
+    for thread in threading.enumerate():
+        if thread.name == NATIVE_LINES:
+            os.dup2(sys.stderr.fileno(), 2)
+            thread.join(_LAST_WORDS_S / 2)
+
+
 class _Unlocked:
     """Writes lines where the log goes, without a lock; unconfigured, structlog prints to standard output."""
 
     def error(self, line: str) -> None:
         """Write one line."""
-        os.write(2 if structlog.is_configured() else 1, f"{line}\n".encode())
+        descriptor = sys.stderr.fileno() if structlog.is_configured() else 1
+        os.write(descriptor, f"{line}\n".encode())
 
 
 def _printable_values(

@@ -13,6 +13,7 @@ from prometheus_client import make_wsgi_app
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.http import HttpServer
+from spillover.common.systemd import Notifier
 from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.camera.reconnecting import ResilientSource
@@ -22,7 +23,7 @@ from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.device import Device, Run
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
-from spillover.edge.runtime.process import EXIT_LIMIT_S, Notifier, StallDetector, release_free_memory
+from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")

@@ -18,9 +18,11 @@ settings.load_profile("no-clock")
 NEEDS = {
     "git": "a git checkout",
     "h2load": "h2load (Debian's nghttp2-client)",
+    "haproxy": "HAProxy",
     "kernel-links": "network namespaces and traffic control (root, iproute2)",
     "models": "the packages of the extra `models`",
     "mqtt": "mosquitto and paho-mqtt",
+    "nftables": "the right to load rules of nftables in a network namespace (root, nft)",
     "no-cuda": "a machine without CUDA",
     "oip-peers": "Triton and MLServer (`make oip-peers`)",
     "perf-analyzer": "perf_analyzer",

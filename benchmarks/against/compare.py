@@ -5,7 +5,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.progress import Progress
@@ -42,6 +42,8 @@ class Row:
     new_cpu_ms: float
     ratio: float
     ratios: tuple[float, ...]
+    goal: float | None = None
+    """At most this ratio is wanted."""
 
 
 def compare(plan: Plan) -> tuple[list[Row], bool]:
@@ -80,7 +82,7 @@ def _measure(plan: Plan, jobs: Sequence[Job], servers: Sequence[Contender]) -> I
                 found[cell].append(((turns[0] + turns[3]) / 2, (turns[1] + turns[2]) / 2))
                 progress.advance(task)
     for (job, concurrency), pairs in found.items():
-        yield row(job.about, concurrency, pairs)
+        yield replace(row(job.about, concurrency, pairs), goal=job.goals.get(concurrency))
 
 
 def row(job: str, concurrency: int, pairs: Sequence[tuple[float, float]]) -> Row:

@@ -1,40 +1,22 @@
-"""What the two servers are asked: one tensor, and one picture to classify."""
+"""What the two servers are asked: one tensor, and pictures to classify."""
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import grpc
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.cloud.load import MODEL_INFER, write_body
 from benchmarks.cloud.networks import NETWORKS, write_networks
-from spillover.common.images import encode_jpeg
-from spillover.common.model.manifest import (
-    MODEL_FILE,
-    Input,
-    Manifest,
-    Output,
-    file_sha256,
-    write_manifest,
-)
-from spillover.common.tasks.classification import CLASSIFICATION
+from benchmarks.decode.model import INFER, MODEL, jpeg_of_bytes, request_of, textured, write_model
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
-from spillover.common.wire.pb import spillover_pb2 as pb
 
-_CLASSIFIER = "mean"
-_SIDE = 224
-_WIDTH, _HEIGHT, _QUALITY = 640, 480, 85
-_SEED = 20240607
 _CALL_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """One request that is sent again and again: its network, its method, and the file that h2load sends."""
 
@@ -44,6 +26,24 @@ class Job:
     body: Path
     equal_answers: bool
     """False where answers tell times, so that their lengths differ."""
+    goals: Mapping[int, float] = field(default_factory=lambda: {16: 1.10})
+    """By number of connections: at most so much of the older server's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that is sent: its sides, the bytes of its JPEG, and the goals against commit 490090c."""
+
+    width: int
+    height: int
+    jpeg_bytes: int
+    goals: Mapping[int, float]
+
+
+PICTURES = (
+    Picture(640, 480, 12_000, {1: 0.86, 16: 0.92}),
+    Picture(1280, 720, 20_000, {1: 0.5, 16: 0.5}),
+)
 
 
 def write_jobs(folder: Path) -> tuple[Path, Sequence[Job]]:
@@ -51,18 +51,23 @@ def write_jobs(folder: Path) -> tuple[Path, Sequence[Job]]:
     repository = folder / "networks"
     identity = NETWORKS["identity"]
     write_networks(repository, [identity])
-    _write_classifier(repository / _CLASSIFIER / "1")
-    tensor, picture = folder / "tensor.body", folder / "picture.body"
+    write_model(repository)
+    tensor = folder / "tensor.body"
     write_body(identity, tensor)
-    message = _picture().SerializeToString()
-    picture.write_bytes(struct.pack(">BI", 0, len(message)) + message)
     return repository, (
         Job("a tensor of 16 floats", identity.name, MODEL_INFER, tensor, equal_answers=True),
-        Job(
-            f"a JPEG of {_WIDTH}x{_HEIGHT}", _CLASSIFIER, "/spillover.v1.Spillover/Infer", picture,
-            equal_answers=False,
-        ),
-    )  # fmt: skip
+        *(_picture_job(folder, picture) for picture in PICTURES),
+    )
+
+
+def _picture_job(folder: Path, picture: Picture) -> Job:
+    """Names no device, so that no answer is kept."""
+    size = f"{picture.width}x{picture.height}"
+    jpeg = jpeg_of_bytes(textured(picture.width, picture.height), picture.jpeg_bytes)
+    body, message = folder / f"{size}.body", request_of(jpeg)
+    body.write_bytes(struct.pack(">BI", 0, len(message)) + message)
+    about = f"a JPEG of {size}, {len(jpeg) / 1000:.0f} kB"
+    return Job(about, MODEL, INFER, body, equal_answers=False, goals=picture.goals)
 
 
 def answered(address: str, network: str) -> int:
@@ -71,41 +76,3 @@ def answered(address: str, network: str) -> int:
         request = oip_pb.ModelStatisticsRequest(name=network)
         reply = oip_grpc.GRPCInferenceServiceStub(channel).ModelStatistics(request, timeout=_CALL_S)
     return sum(model.inference_count for model in reply.model_stats)
-
-
-def _picture() -> pb.InferRequest:
-    """Smooth noise, about as hard to compress as a photograph; names no device, so that no answer is kept."""
-    coarse = np.random.default_rng(_SEED).integers(0, 256, (_HEIGHT // 16, _WIDTH // 16, 3), np.uint8)
-    smooth = cv2.resize(coarse, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
-    jpeg = encode_jpeg(smooth.astype(np.uint8, copy=False), _QUALITY).data
-    return pb.InferRequest(
-        frame_id="frame",
-        model=pb.ModelRef(name=_CLASSIFIER),
-        image=pb.EncodedImage(format=pb.EncodedImage.FORMAT_JPEG, data=jpeg),
-    )
-
-
-def _write_classifier(folder: Path) -> None:
-    """The mean of each colour as a class of its own: the network costs little beside decoding."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
-            helper.make_node("Reshape", ["mean", "shape"], ["logits"]),
-        ],
-        _CLASSIFIER,
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, _SIDE, _SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
-        [numpy_helper.from_array(np.array([-1, 3], np.int64), "shape")],
-    )
-    folder.mkdir(parents=True)
-    path = folder / MODEL_FILE
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-    description = Manifest(
-        name=_CLASSIFIER,
-        version="1",
-        task=CLASSIFICATION.name,
-        sha256=file_sha256(path),
-        input=Input(height=_SIDE, width=_SIDE),
-        output=Output(decoder="logits"),
-    )
-    write_manifest(folder, description)

@@ -122,7 +122,7 @@ def _codings(features: Sequence[Sequence[FloatArray]]) -> dict[str, tuple[Quanti
 
 def _by_frame(model: Model, image: Image, quality: int, size: float) -> tuple[int, Prediction]:
     sent = encode_jpeg(image, quality, round(size * max(image.shape[:2])))
-    answer, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
+    answer = model.predict_jpeg(sent.data, MAX_PIXELS)
     return len(sent.data), answer.in_frame(sent.transform)
 
 

@@ -83,7 +83,12 @@ class Executor(Protocol):
         ...
 
     def run(self, batch: Sequence[Tensor]) -> list[Tensor]:
-        """Run one tensor for each input; the outputs come in the order of `specs`. Raises ModelError."""
+        """Run one tensor for each input; the outputs come in the order of `specs`.
+
+        Raises:
+            InputRefusedError: the network cannot compute with these values or shapes.
+            ModelError: it failed otherwise.
+        """
         ...
 
     def stop(self, deadline_s: float) -> bool:

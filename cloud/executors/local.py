@@ -59,12 +59,17 @@ class LocalExecutor:
         return self.specs.fixed_rows or rows
 
     def run(self, batch: Sequence[Tensor]) -> list[Tensor]:
-        """Run one tensor for each input; the outputs come in the order of `specs`. Raises ModelError."""
+        """Run one tensor for each input; the outputs come in the order of `specs`.
+
+        Raises:
+            InputRefusedError: the network cannot compute with these values or shapes.
+            ModelError: it failed otherwise.
+        """
         start_s = time.perf_counter()
         try:
             outputs = self._runtime.run(batch)
         except ModelError as error:
-            raise ModelError(f"model {self._model_id}: {error}") from error
+            raise type(error)(f"model {self._model_id}: {error}") from error
         rows = len(batch[0]) if self.specs.batchable else 1
         self.latency.learn(rows, time.perf_counter() - start_s)
         return outputs

@@ -69,7 +69,7 @@ def open_entry(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     try:
         entry.check_links()
         return _open(entry, load_spec)
-    except ModelError as error:
+    except ModelError as error:  # also when it refuses what we made up to warm it with: nobody has sent that
         raise ModelError(entry.hide_root(str(error))) from error
 
 

@@ -1,10 +1,11 @@
 """Tails of split networks: coded features in, predictions out. Each cut's tail has a batcher of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spillover.cloud.executors.base import Executor
 from spillover.cloud.executors.local import LocalExecutor
+from spillover.cloud.models.vision import Prepared, Undecoded
 from spillover.common.errors import InvalidInputError
 from spillover.common.features.codec import decode_features
 from spillover.common.geometry import FrameTransform
@@ -13,6 +14,9 @@ from spillover.common.model.session import PictureAdapter
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
 from spillover.common.types import Prediction, Tensor
+
+_ELEMENT_BYTES = 6
+"""An element that is unpacked: a symbol of one byte, one more of the packed ones, and four of a float."""
 
 
 class TailAdapter:
@@ -25,7 +29,17 @@ class TailAdapter:
         # The edge knows where the frame lies in the network's input and takes the boxes from there.
         self._transform = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
 
-    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
+    def look(self, payload: bytes) -> Undecoded:
+        """Features of this cut: so many elements in, so many out, whatever the payload says."""
+        elements = self._cut.elements
+        return Undecoded(
+            cost=elements,
+            memory_bytes=_ELEMENT_BYTES * elements,
+            measure=lambda: elements,
+            prepare=lambda: self._prepare(payload),
+        )
+
+    def _prepare(self, payload: bytes) -> Prepared:
         """Coded features to one row of each of the tail's inputs.
 
         Raises:

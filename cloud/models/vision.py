@@ -1,20 +1,39 @@
 """A vision model: pictures in, predictions out, around a network that the batcher runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from spillover.common.geometry import FrameTransform
-from spillover.common.images import decode_jpeg
+from spillover.common.jpeg import count_scans, decode_bytes, read_header
 from spillover.common.model.manifest import Manifest
+from spillover.common.model.preprocess import preprocess_checked, reduction_for
 from spillover.common.model.session import PictureAdapter
 from spillover.common.types import Prediction, Tensor
 
+Prepared = tuple[Sequence[Tensor], FrameTransform]
+"""One row (1, ...) of each input, and where the picture lies in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecoded:
+    """A payload of which only the header was read. `measure` and `prepare` take long: for threads."""
+
+    cost: int
+    """An estimate of what decoding takes, in pixels visited; at least 1."""
+    memory_bytes: int
+    """The most memory that decoding takes."""
+    measure: Callable[[], int]
+    """What decoding takes, `cost` or more. Raises InvalidInputError when that is too much."""
+    prepare: Callable[[], Prepared]
+    """Decodes; after `measure`. Raises InvalidInputError."""
+
 
 class Adapter(Protocol):
-    """Pre- and post-processing around a network: a payload in, a prediction out. Called on threads."""
+    """Pre- and post-processing around a network: a payload in, a prediction out."""
 
-    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
-        """A payload to one row of each input, and where the picture lies in it. Raises InvalidInputError."""
+    def look(self, payload: bytes) -> Undecoded:
+        """Read the header of a payload; takes microseconds. Raises InvalidInputError."""
         ...
 
     def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
@@ -34,15 +53,26 @@ class Vision:
         """What `model.yaml` says."""
         return self._pictures.manifest
 
-    def prepare(self, payload: bytes) -> tuple[Sequence[Tensor], FrameTransform]:
-        """A JPEG to one row of input (1, ...) and where the picture lies in it.
+    def look(self, payload: bytes) -> Undecoded:
+        """What a JPEG's header says. Its cost is pixels times scans.
 
         Raises:
-            TooLargeError: more pixels than allowed; known from the header, before decoding.
-            InvalidInputError: empty, not a JPEG, or cut short.
+            TooLargeError: more pixels than allowed, or, when measured, too many scans.
+            InvalidInputError: empty, not a JPEG, damaged, or cut short.
         """
-        tensor, transform = self._pictures.prepare(decode_jpeg(payload, self._max_pixels))
-        return (tensor[None],), transform
+        header = read_header(payload)
+        header.check(self._max_pixels)
+
+        def prepare() -> Prepared:
+            tensor, transform = preprocess_checked(payload, header, self.manifest)
+            return (tensor[None],), transform
+
+        return Undecoded(
+            cost=header.pixels,
+            memory_bytes=decode_bytes(header, reduction_for(header, self.manifest)),
+            measure=lambda: header.pixels * count_scans(payload, header),
+            prepare=prepare,
+        )
 
     def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
         """One row of outputs to a prediction in pixels of the picture that was sent. Raises ModelError."""

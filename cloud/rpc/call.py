@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import grpc
 
+from spillover.cloud.rpc.connections.keeper import Activity
 from spillover.cloud.rpc.methods import Method
 from spillover.cloud.security.audit import Actor
 from spillover.cloud.security.roles import ANONYMOUS, Caller
@@ -37,6 +38,8 @@ class ServedCall:
         self.method = method
         self.task = asyncio.current_task()
         """The task of its handler."""
+        self.connection: Activity | None = None
+        """What the calls of its connection have shown."""
         self.lease: Lease | None = None
         """What it has of `memory`."""
         self.memory: Memory | None = None
@@ -69,10 +72,7 @@ class ServedCall:
     @property
     def network(self) -> str:
         """Whose turn it is among strangers: the address; of IPv6 the network of 64 bits that one site has."""
-        address = self.peer.rpartition(":")[0]
-        if not address.startswith("ipv6:"):
-            return address
-        return ":".join(address.removeprefix("ipv6:").replace("%5B", "").lstrip("[").split(":")[:4])
+        return self.connection.network if self.connection else self.peer
 
     def charge(self, memory: Memory, holder: str, *, is_proven: bool) -> None:
         """Charge the call itself, without its message, to `holder`. Raises OverloadedError."""

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from spillover.cloud.rpc.call import AnyContext, ServedCall
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
@@ -28,7 +29,7 @@ from spillover.cloud.serving.room import CALL_BYTES, Room
 from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.errors import Cause, OverloadedError, SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.log import Throttled
 
 if TYPE_CHECKING:  # generic in the stubs alone
     GenericRpcHandler = grpc.GenericRpcHandler[Any, Any]
@@ -65,6 +66,7 @@ class CallWrapper(GenericRpcHandler):
         room: Room,
         writes: Writes,
         trimmer: Trimmer,
+        connections: Connections,
         load: Callable[[], float],
         on_end: Callable[[FinishedCall], None],
     ) -> None:
@@ -82,12 +84,13 @@ class CallWrapper(GenericRpcHandler):
         self._strangers = room.strangers
         self._writes = writes
         self._trimmer = trimmer
+        self._connections = connections
         self._load = load
         self._load_hint = ""
         self._load_hint_until_s = 0.0
         self._on_end = on_end
         self._handlers: dict[str, Handler] = {}
-        self._log = get_logger("calls")
+        self._log = Throttled("calls")
 
     def serve(self, methods: Iterable[Method]) -> None:
         """Answer these methods too."""
@@ -120,6 +123,8 @@ class CallWrapper(GenericRpcHandler):
             one.sent_bytes = reply.ByteSize()
             self._memory.charge(incoming.lease, Kind.SENDING, SENDING_FACTOR * one.sent_bytes)
             one.status = OK
+            if call.connection:
+                self._connections.answered(call.connection)
         except Exception as error:
             self._note(one, error)
             raise
@@ -213,6 +218,7 @@ class CallWrapper(GenericRpcHandler):
         else:
             self.open_streams[method.name] += 1
         if call.task:
+            call.connection = self._connections.began(call.peer)
             call.task.add_done_callback(partial(self._ended, call))
         return call
 
@@ -229,6 +235,8 @@ class CallWrapper(GenericRpcHandler):
         refusal: SpilloverError | None = None
         try:
             self._gate.admit(call)
+            if call.connection and call.caller.name:
+                call.connection.prove(call.caller.name)
             if not call.method.is_open:
                 call.charge(self._memory, call.holder, is_proven=call.is_proven)
                 return
@@ -246,8 +254,13 @@ class CallWrapper(GenericRpcHandler):
     def _ended(self, call: ServedCall, _: object) -> None:
         """The call is over, and its answer, if it has one, is written."""
         self._writes.ended(call)
+        if call.connection:
+            if call.status is OK and not call.method.is_open:
+                self._connections.answered(call.connection)
+            self._connections.ended(call.connection)
         call.release()
-        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0  # or whatever had come
+        # Of a message that came too slowly, or an answer that was not read, any part may have been held.
+        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0
         self._trimmer.freed(call.received_bytes + call.sent_bytes + unread)
         if not call.method.streams_replies:
             self.in_flight -= 1
@@ -289,7 +302,8 @@ class CallWrapper(GenericRpcHandler):
             call.status = INTERNAL
         if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
-            self._log.error("request failed", method=call.method.name, error=str(error), exc_info=trace)
+            cause, about = f"{call.method.name} {type(error).__name__}", {"exc_info": trace} if trace else {}
+            self._log.error("request failed", cause=cause, method=call.method.name, error=str(error), **about)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:
         return (QUEUE_WAIT_KEY, str(round(queue_wait_s * 1e6))), (LOAD_KEY, self._fresh_load_hint())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from spillover.cloud.rpc.call import NOBODY, AnyContext, ServedCall
 from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import Caller, Roles
 from spillover.cloud.security.tokens import Tokens
 from spillover.common.wire.conversion import DEVICE_KEY
@@ -15,13 +16,15 @@ Identify = Callable[[AnyContext, Metadata], Caller]
 """Finds out from handshake and headers who calls. Raises UnauthenticatedError."""
 
 
-def identify_by(credentials: Credentials) -> Identify:
-    """Who calls, by these credentials."""
+def identify_by(credentials: Credentials, front: Front) -> Identify:
+    """Who calls, by these credentials, or by those that a proxy in front passes on."""
     if isinstance(credentials, Tokens):
-        return lambda _, metadata: credentials.caller(metadata)
+        return lambda _, metadata: front.caller(metadata, lambda: credentials.caller(metadata))
     if isinstance(credentials, Certificates):
-        return lambda context, _: credentials.caller(context.auth_context())
-    return lambda *_: NOBODY
+        return lambda context, metadata: front.caller(
+            metadata, lambda: credentials.caller(context.auth_context())
+        )
+    return lambda _, metadata: front.caller(metadata, lambda: NOBODY)
 
 
 class Gate:

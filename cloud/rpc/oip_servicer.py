@@ -12,6 +12,7 @@ from spillover.cloud.rpc.oip_stream import answer_stream
 from spillover.cloud.rpc.receiving import Incoming
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.dataplane import Dataplane
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.workers import LOOP_ELEMENTS, Workers, is_large
 from spillover.common.errors import InvalidInputError, NotFoundError, TooLargeError
 from spillover.common.wire.oip import ElementLimits, check_name, reply_to_pb, request_from_pb
@@ -29,6 +30,7 @@ class OpenInferenceServicer:
         workers: Workers,
         limits: LimitsConfig,
         draining: asyncio.Event,
+        readiness: Readiness,
     ) -> None:
         self._dataplane = dataplane
         self._registry = dataplane.registry
@@ -40,14 +42,15 @@ class OpenInferenceServicer:
         )
         self._max_stream_requests = limits.max_stream_requests
         self._draining = draining
+        self._readiness = readiness
 
     async def ServerLive(self, request: pb.ServerLiveRequest, served: ServedCall) -> pb.ServerLiveResponse:
         """A server that answers is live."""
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, served: ServedCall) -> pb.ServerReadyResponse:
-        """Not ready while draining."""
-        return pb.ServerReadyResponse(ready=not self._draining.is_set())
+        """Not ready while draining, or without a model that was asked for."""
+        return pb.ServerReadyResponse(ready=self._readiness.ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, served: ServedCall) -> pb.ModelReadyResponse:
         """A model is ready when it is loaded; one that is not is no error here."""

@@ -7,14 +7,16 @@ import grpc
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.rpc.gate import Gate, identify_by
-from spillover.cloud.rpc.transport import ServerTls, open_credentials
+from spillover.cloud.rpc.transport import ServerTls, open_credentials, open_forwarded
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
+from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
 from spillover.cloud.security.tokens import HEADER, Tokens
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import Cause, SpilloverError
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import is_loopback
+from spillover.common.net.addresses import UNIX, is_loopback
+from spillover.common.net.http import Admit
 from spillover.common.net.tls import utc_now
 
 OnRefused = Callable[[Cause, str, str], None]
@@ -34,9 +36,11 @@ class Security:
         if self._tls:
             self._watch_certificate(self._tls, metrics)
         self._credentials = open_credentials(config.security)
+        forwarded = open_forwarded(config.security)
         self._roles = Roles(config.security.roles)
-        guarded = self.guards(config.listen)
-        self.gate = Gate(identify_by(self._credentials), self._roles if guarded else None)
+        guarded = forwarded is not None or self.guards(config.listen)
+        front = Front(forwarded, over_unix=config.listen.startswith(UNIX))
+        self.gate = Gate(identify_by(self._credentials, front), self._roles if guarded else None)
 
     def _watch_certificate(self, tls: ServerTls, metrics: Metrics) -> None:
         def expires_unix_s() -> float:
@@ -62,6 +66,10 @@ class Security:
     def http_context(self) -> ssl.SSLContext | None:
         """What the next connection to the metrics is secured with; None is in the clear."""
         return self._tls.http_context() if self._tls else None
+
+    def http_admission(self, address: str) -> Admit | None:
+        """Who checks the callers at `address` of the metrics; None: all may see them."""
+        return self.admit_http if self.guards(address) else None
 
     def admit_http(self, authorization: str, certificate_der: bytes | None) -> None:
         """Let a caller see the metrics, on any thread. Raises UnauthenticatedError or ForbiddenError."""

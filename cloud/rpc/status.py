@@ -8,6 +8,7 @@ import grpc
 from spillover.common.errors import (
     DeadlineExpiredError,
     ForbiddenError,
+    InputRefusedError,
     InvalidInputError,
     MessageTooLongError,
     ModelError,
@@ -38,6 +39,7 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         MessageTooLongError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         UnavailableError: grpc.StatusCode.UNAVAILABLE,
+        InputRefusedError: grpc.StatusCode.INVALID_ARGUMENT,
         ModelError: grpc.StatusCode.INTERNAL,
     }
 )

@@ -8,6 +8,7 @@ import grpc
 from spillover.cloud.config import SecurityConfig, TlsConfig
 from spillover.cloud.rpc.gate import Credentials
 from spillover.cloud.security.certificates import Certificates
+from spillover.cloud.security.forwarded import Forwarded
 from spillover.cloud.security.tokens import Tokens
 from spillover.common.errors import ConfigError
 from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
@@ -78,6 +79,14 @@ def open_credentials(config: SecurityConfig) -> Credentials:
     return None
 
 
+def open_forwarded(config: SecurityConfig) -> Forwarded | None:
+    """What checks the certificates that a proxy passes on; None: nothing is believed. Raises ConfigError."""
+    if config.forwarded is None:
+        return None
+    crl = Path(config.forwarded.crl).expanduser() if config.forwarded.crl else None
+    return Forwarded(Path(config.forwarded.client_ca).expanduser(), crl)
+
+
 def _http_context(config: TlsConfig) -> ssl.SSLContext:
     certificate, key, *client_ca = _paths(config)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -85,7 +94,8 @@ def _http_context(config: TlsConfig) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key)
         for ca in client_ca:
             context.load_verify_locations(ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+            # Not required: probes have none. What needs an identity asks for it after the handshake.
+            context.verify_mode = ssl.CERT_OPTIONAL
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{_SECTION}: {error}") from error
     return context

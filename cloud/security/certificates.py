@@ -49,10 +49,10 @@ class Certificates:
         ConfigError: `crl` is configured and cannot be read, or no CA in `client_ca` has signed it.
     """
 
-    def __init__(self, client_ca: Path, crl: Path | None) -> None:
+    def __init__(self, client_ca: Path, crl: Path | None, section: str = "security.tls") -> None:
         self._revoked: Reloading[Revoked] | None = None
         if crl is not None:
-            self._revoked = Reloading([crl, client_ca], lambda: read_revoked(crl, client_ca))
+            self._revoked = Reloading([crl, client_ca], lambda: read_revoked(crl, client_ca, section))
         self._peer = lru_cache(_MAX_REMEMBERED)(read_peer)
 
     def caller(self, auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
@@ -60,7 +60,10 @@ class Certificates:
         pem = next(iter(auth_context.get(PEM_CERTIFICATE, ())), None)
         if pem is None:
             raise UnauthenticatedError("this server wants a client certificate")
-        peer = self._peer(pem)
+        return self.valid(self._peer(pem))
+
+    def valid(self, peer: Peer) -> Caller:
+        """Who a good certificate names. Raises UnauthenticatedError: it has expired or was revoked."""
         if peer.valid_until <= utc_now():
             raise UnauthenticatedError(f"the certificate of {peer.caller.name!r} has expired")
         if self._revoked and (peer.issuer, peer.serial) in self._revoked.get():
@@ -94,23 +97,24 @@ def read_peer(pem: bytes) -> Peer:
     return Peer(Caller(name, role), issuer, certificate.serial_number, certificate.not_valid_after_utc)
 
 
-def read_revoked(crl: Path, client_ca: Path) -> Revoked:
+def read_revoked(crl: Path, client_ca: Path, section: str = "security.tls") -> Revoked:
     """The certificates that a revocation list (RFC 5280, PEM) revokes.
 
-    An outdated list, past its next update, still holds, and is logged.
+    An outdated list, past its next update, still holds, and is logged. `section` of the configuration names
+    both files.
 
     Raises:
         ConfigError: it cannot be read, is no list, or is not signed by a CA of `client_ca`.
     """
     try:
-        revocations = x509.load_pem_x509_crl(read_file(crl, "security.tls.crl"))
+        revocations = x509.load_pem_x509_crl(read_file(crl, f"{section}.crl"))
     except ValueError as error:
-        raise ConfigError(f"security.tls.crl: {crl} is no PEM revocation list: {error}") from error
+        raise ConfigError(f"{section}.crl: {crl} is no PEM revocation list: {error}") from error
     authorities = load_certificates(
-        read_file(client_ca, "security.tls.client_ca"), f"security.tls.client_ca: {client_ca}"
+        read_file(client_ca, f"{section}.client_ca"), f"{section}.client_ca: {client_ca}"
     )
     if not any(_has_signed(authority, revocations) for authority in authorities):
-        raise ConfigError(f"security.tls.crl: {crl} is not signed by a CA in {client_ca}")
+        raise ConfigError(f"{section}.crl: {crl} is not signed by a CA in {client_ca}")
     due = revocations.next_update_utc
     if due is not None and due < utc_now():
         get_logger("security").warning("the revocation list is older than it promised", due=due.isoformat())

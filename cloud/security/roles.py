@@ -11,6 +11,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Valid names of devices, people and roles."""
 ANONYMOUS = "anonymous"
 """The role of callers without credentials, where those are admitted."""
+PROXY = "proxy"
+"""The role of a proxy in front, which may call nothing itself and pass on its callers' certificates."""
 
 
 class Permission(enum.Enum):
@@ -54,6 +56,7 @@ NEEDED: Mapping[str, Permission] = MappingProxyType(
         OIP + "ModelConfig": Permission.INFER,
         OIP + "ModelInfer": Permission.INFER,
         OIP + "ModelStreamInfer": Permission.INFER,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Permission.INFER,
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INFER,
         OIP + "ModelStatistics": Permission.METRICS,
         METRICS_PAGE: Permission.METRICS,

@@ -3,21 +3,20 @@
 import math
 import time
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from prometheus_client import Counter
 
-from spillover.cloud.models.vision import Adapter
+from spillover.cloud.models.vision import Prepared, Undecoded
 from spillover.cloud.serving.admission import Call
+from spillover.cloud.serving.decoding import Decoding
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reply_cache import ReplyCache, key_of
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.signature import bind_inputs
-from spillover.cloud.serving.workers import LOOP_BYTES, Workers
+from spillover.cloud.serving.workers import LOOP_BYTES, LOOP_ELEMENTS, Workers
 from spillover.common.errors import InvalidInputError
-from spillover.common.geometry import FrameTransform
-from spillover.common.types import Tensor
 from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
 from spillover.common.wire.tensors import TensorReply, TensorRequest
 
@@ -26,14 +25,16 @@ _UNSAID_PRIORITY = 2**63
 
 
 class Dataplane:
-    """Answers requests for pictures and for tensors. `workers` run what would hold up the event loop.
+    """Answers requests for pictures and for tensors.
 
-    `repeated` counts the requests that are answered from memory.
+    `workers` run what would hold up the event loop, `decoding` gives payloads their turn there. `repeated`
+    counts the requests that are answered from memory.
     """
 
-    def __init__(self, registry: Registry, workers: Workers, repeated: Counter) -> None:
+    def __init__(self, registry: Registry, workers: Workers, decoding: Decoding, repeated: Counter) -> None:
         self.registry = registry
         self._workers = workers
+        self._decoding = decoding
         self._replies = ReplyCache()
         self._repeated = repeated
 
@@ -55,6 +56,7 @@ class Dataplane:
             DeadlineExpiredError: the call's deadline passed.
             InvalidInputError: the picture or the features cannot be decoded.
             SplitMismatchError: the features are of a head whose tail is not loaded.
+            InputRefusedError: the network cannot compute with these values.
             ModelError: the network failed.
         """
         started_s = time.monotonic()
@@ -68,15 +70,23 @@ class Dataplane:
             return replace(known, frame_id=request.frame_id)
         adapter, runner = loaded.route(request.features)
         with loaded.in_use(), runner.answering(call):
-            inputs, transform, checksum = await self._workers.run(
-                f"decoding for {loaded.model_id}", _prepare, adapter, payload, key is not None
+            undecoded = adapter.look(payload)
+            (inputs, transform), checksum = await self._decoding.run(
+                f"decoding for {loaded.model_id}",
+                call,
+                undecoded,
+                partial(_prepare, undecoded, payload, remembered=key is not None),
             )
             decode_s = time.monotonic() - started_s
             runner.decoded(decode_s)
             batched = await runner.run(inputs, 1, call, due_s=due_s)
             ran_s = time.monotonic()
-            prediction = await self._workers.run(
-                f"reading of outputs of {loaded.model_id}", adapter.decode, batched.outputs, transform
+            prediction = await self._workers.run_if(
+                sum(output.size for output in batched.outputs) > LOOP_ELEMENTS,
+                f"reading of outputs of {loaded.model_id}",
+                adapter.decode,
+                batched.outputs,
+                transform,
             )
             done_s = time.monotonic()
             runner.statistics.answered(
@@ -94,7 +104,7 @@ class Dataplane:
         """Answer one request for a network itself; gives the reply and the seconds it waited for its batch.
 
         Raises:
-            NotFoundError, OverloadedError, DeadlineExpiredError, ModelError: as `infer`.
+            NotFoundError, OverloadedError, DeadlineExpiredError, InputRefusedError, ModelError: as `infer`.
             InvalidInputError: the tensors are not those that the network takes, or it has no such output.
         """
         started_s = time.monotonic()
@@ -121,12 +131,9 @@ class Dataplane:
         return await self._workers.run_if(len(payload) > LOOP_BYTES, "checksum", zlib.crc32, payload)
 
 
-def _prepare(
-    adapter: Adapter, payload: bytes, remembered: bool
-) -> tuple[Sequence[Tensor], FrameTransform, int]:
-    """One row of input, its transform, and the payload's checksum where the reply is to be remembered."""
-    inputs, transform = adapter.prepare(payload)
-    return inputs, transform, zlib.crc32(payload) if remembered else 0
+def _prepare(undecoded: Undecoded, payload: bytes, *, remembered: bool) -> tuple[Prepared, int]:
+    """The network's input, and the payload's checksum where the reply is to be remembered."""
+    return undecoded.prepare(), zlib.crc32(payload) if remembered else 0
 
 
 def _named(request: TensorRequest) -> str:

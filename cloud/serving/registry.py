@@ -11,6 +11,7 @@ from spillover.cloud.config import CloudConfig
 from spillover.cloud.models.loader import LoadSpec, OpenModel, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.security.audit import SIGHUP, START, Actor, audit
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.stopping import DRAINED, STOPPED, StopBudget, finished_by
 from spillover.cloud.serving.workers import Workers
@@ -25,7 +26,8 @@ from spillover.common.types import ModelId
 class Registry:
     """The loaded models. Belongs to the event loop; one change at a time, and none holds up a request.
 
-    `workers` are the threads that load and free networks, by `open_model`.
+    `workers` are the threads that load and free networks, by `open_model`. `readiness` hears which of the
+    models that were asked for are missing.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Registry:
         config: CloudConfig,
         metrics: Metrics,
         workers: Workers,
+        readiness: Readiness,
         open_model: OpenModel = open_entry,
     ) -> None:
         self.repository = repository
@@ -42,6 +45,9 @@ class Registry:
         self._config = config
         self._metrics = metrics
         self._workers = workers
+        self._readiness = readiness
+        self._asked: list[tuple[str, str]] | None = None
+        """What the configuration in force asks for; None while that is still being loaded."""
         self._open_model = open_model
         self._loaded: dict[str, dict[str, ServedModel]] = {}
         self._specs: dict[ServedModel, LoadSpec] = {}
@@ -102,10 +108,7 @@ class Registry:
             ConfigError: `models.load` or `models.default` names what is not there, or nothing is.
             ModelError: one of them cannot be loaded.
         """
-        if not (wanted := self._wanted()):
-            raise ConfigError(
-                f"models.repository: {self.repository.root} has no <name>/<version>/{MODEL_FILE}"
-            )
+        wanted = await self._wanted(self._config)
         try:
             for name, version in wanted:
                 await self.load(name, version)
@@ -113,28 +116,35 @@ class Registry:
             raise ConfigError(f"models.load: {error} ({self.repository.root})") from error
         except ModelError as error:
             raise ModelError(f"models.repository: {self.repository.root}: {error}") from error
+        self._asked = wanted
         self._choose_default()
+        self._changed()
 
     async def reload(self, config: CloudConfig) -> None:
         """Follow a changed configuration and changed files; what has not changed is not touched.
 
         A version that cannot be loaded is logged, and the one loaded before it keeps answering.
+
+        Raises:
+            ConfigError: the repository has none of the models that are asked for; nothing has changed.
         """
         async with self._changing:
+            wanted = await self._wanted(config)
             self._by = SIGHUP
             self._config = config
-            wanted = self._wanted()
             for name, version in wanted:
                 try:
-                    await self._load_if_changed(name, version)
+                    await self._load_if_changed(name, version, wanted)
                 except (NotFoundError, ModelError) as error:
                     self._log.error("not reloaded, what was loaded stays", model=name, error=str(error))
+            self._asked = wanted
             for name in [name for name in self._loaded if name not in dict(wanted)]:
                 self._drop(name)
             try:
                 self._choose_default()
             except ConfigError as error:
                 self._log.error("default model stays", default=self.default, error=str(error))
+            self._changed()
 
     async def load(self, name: str, version: str = "") -> ServedModel:
         """Load and warm a version, then let it answer; the same version loaded before is replaced.
@@ -162,6 +172,7 @@ class Registry:
             for version in self.versions(name):
                 if version != newest:
                     self._drop(name, version)
+            self._changed()
 
     async def unload(self, name: str, by: Actor, version: str = "") -> None:
         """Take a version out of the table; without a version, all of them. What is in flight is answered.
@@ -175,6 +186,7 @@ class Registry:
             self._by = by
             self.get(name, version)
             self._drop(name, version)
+            self._changed()
 
     async def stop(self, deadline_s: float) -> list[str]:
         """Stop every model; names what has not ended by `deadline_s`: a run, or a request.
@@ -184,6 +196,7 @@ class Registry:
         self._stopped = True
         for name in list(self._loaded):
             self._drop(name, by_s=deadline_s)
+        self._changed()
         await finished_by(deadline_s, *self._retiring)
         return sorted(f"a run of {model}" for model in {*self._hanging, *self._retiring.values()})
 
@@ -210,18 +223,18 @@ class Registry:
         self._specs[loaded] = load_spec
         if replaced:
             self._retire(replaced)
-        self._count()
+        self._changed()
         audit("load", self._by, model=str(entry.model_id))
         self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value)
         return loaded
 
-    async def _load_if_changed(self, name: str, version: str) -> None:
+    async def _load_if_changed(self, name: str, version: str, wanted: list[tuple[str, str]]) -> None:
         entry = self.repository.find(name, version)
         loaded = self._loaded.get(name, {}).get(entry.model_id.version)
         if not loaded or self._specs[loaded] != load_spec_of(entry, self._config):
             loaded = await self._load(name, entry.model_id.version)
         for other in self.versions(name):
-            if (name, other) not in self._wanted() and other != loaded.model_id.version:
+            if (name, other) not in wanted and other != loaded.model_id.version:
                 self._drop(name, other)
 
     def _drop(self, name: str, version: str = "", by_s: float | None = None) -> None:
@@ -233,7 +246,6 @@ class Registry:
                 audit("unload", self._by, model=str(ModelId(name, gone)))
         if not versions:
             del self._loaded[name]
-        self._count()
 
     def _retire(self, loaded: ServedModel, by_s: float | None = None) -> None:
         del self._specs[loaded]
@@ -251,19 +263,46 @@ class Registry:
             self._hanging.add(loaded.model_id)
             self._log.error("left behind while a run of it hangs", model=str(loaded.model_id))
 
-    def _wanted(self) -> list[tuple[str, str]]:
-        """Names and versions to load; an empty version is the newest."""
-        wanted = self._config.models.load or self.repository.names()
-        parts = (one.partition("@") for one in wanted)
+    async def _wanted(self, config: CloudConfig) -> list[tuple[str, str]]:
+        """Names and versions to load; an empty version is the newest.
+
+        Raises:
+            ConfigError: the repository has none of them.
+        """
+        names = await self._workers.run("listing of the repository", self.repository.names)
+        if not names:
+            raise ConfigError(
+                f"models.repository: {self.repository.root} has no <name>/<version>/{MODEL_FILE}"
+            )
+        parts = [one.partition("@") for one in config.models.load or names]
+        if not {name for name, _, _ in parts}.intersection(names):
+            raise ConfigError(
+                f"models.load: none of {', '.join(config.models.load)} is in {self.repository.root}; "
+                f"it has {', '.join(names)}"
+            )
         return [(name, version) for name, _, version in parts]
 
     def _choose_default(self) -> None:
-        named = self._config.models.default
+        named, wanted = self._config.models.default, self._asked or []
         if named and named not in self._loaded:
             raise ConfigError(f"models.default: {named!r} is not among the loaded {sorted(self._loaded)}")
-        wanted = self._wanted()
         only = wanted[0][0] if wanted and (self._config.models.load or len(wanted) == 1) else ""
         self.default = named or only
 
-    def _count(self) -> None:
+    def _changed(self) -> None:
+        """Tell the metrics what is loaded, and the readiness what is missing.
+
+        A name is enough: another version that an operator has loaded stands in for the one asked for.
+        """
         self._metrics.loaded_models.set(len(self.models()))
+        if self._asked is None or self._stopped:
+            return
+        named = self._config.models.default
+        if named in self._loaded:
+            self.default = named
+        asked = dict.fromkeys([*(name for name, _ in self._asked), named or self.default])
+        self._readiness.missing(
+            f"model {name} is not loaded" + (", the default" if name == (named or self.default) else "")
+            for name in asked
+            if name and name not in self._loaded
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.cloud.config import LimitsConfig
-from spillover.cloud.serving.memory import HOLDER_SHARE, Memory
+from spillover.cloud.serving.memory import HOLDER_SHARE, Kind, Memory
 from spillover.common.errors import ConfigError
 
 WINDOW_BYTES = 64 * 1024
@@ -41,6 +41,19 @@ class Room:
     strangers: Memory
     open_permits: Memory
     untaken: int
+
+    @property
+    def charged_bytes(self) -> int:
+        """What all budgets are together; the rest of the memory is for calls that nobody has taken up."""
+        return sum(budget.total for budget in self._budgets)
+
+    def used(self) -> dict[str, int]:
+        """What is taken of all budgets, by what it is taken for."""
+        return {kind.value: sum(budget.used_for(kind) for budget in self._budgets) for kind in Kind}
+
+    @property
+    def _budgets(self) -> tuple[Memory, ...]:
+        return self.memory, self.strangers, self.open_permits
 
 
 def room_for(limits: LimitsConfig, machine_bytes: int) -> Room:

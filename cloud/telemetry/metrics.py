@@ -73,9 +73,9 @@ class Metrics:
 
     def watch_memory(self, by_kind: Callable[[], Mapping[str, float]], limit_bytes: int) -> None:
         """What messages in flight take, by what they are in flight for, and what all may take together."""
-        text = "Bytes of messages in flight: being received, in work with what they became, not yet sent."
+        text = "Bytes in flight, by kind: of calls, and of messages being received, in work, or not yet sent."
         self._watch_each("memory_in_flight_bytes", text, "kind", by_kind)
-        text = "Bytes that all messages in flight may take together."
+        text = "Bytes that calls and messages in flight may take together."
         self._gauge("memory_limit_bytes", text).set(limit_bytes)
 
     def watch_certificate(self, expires_unix_s: Callable[[], float]) -> None:

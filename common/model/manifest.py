@@ -66,6 +66,15 @@ class Interpolation(enum.Enum):
     """Bicubic with a kernel that widens when it shrinks, as in Pillow."""
 
 
+class Decode(enum.Enum):
+    """How much of a JPEG is decoded."""
+
+    SCALED = "scaled"
+    """At half, a quarter or an eighth of its size, where that is still larger than the input."""
+    EXACT = "exact"
+    """All of it."""
+
+
 class Input(Section, frozen=True):
     """How pixels become the input tensor: resize, reorder, then `(x - mean) / std` on values 0..255."""
 
@@ -132,6 +141,8 @@ class Manifest(Section, frozen=True):
     """How output tensors become a prediction."""
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of `model.onnx`; a file with another digest is refused."""
+    decode: Decode = Decode.SCALED
+    """How much of a JPEG is decoded."""
     labels: str = ""
     """A file inside the same folder with one class name a line, line 1 for class 0; empty: no names."""
     description: str = ""

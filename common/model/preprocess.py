@@ -1,4 +1,4 @@
-"""A picture as a network's input tensor, and the transform that maps boxes back to the picture."""
+"""A picture or JPEG as a network's input tensor, and the transform that maps boxes back to the picture."""
 
 import functools
 import math
@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 
 from spillover.common.geometry import FrameTransform
-from spillover.common.model.manifest import Colour, Input, Interpolation, Layout, Resize
+from spillover.common.images import REDUCTIONS, decode_reduced
+from spillover.common.jpeg import JpegHeader, count_scans, read_header
+from spillover.common.model.manifest import Colour, Decode, Input, Interpolation, Layout, Manifest, Resize
 from spillover.common.types import FloatArray, Image
 
 _CV2_FILTER = {
@@ -24,6 +26,59 @@ def preprocess(image: Image, spec: Input) -> tuple[FloatArray, FrameTransform]:
     """
     placed, transform = _place(image, spec)
     return _to_tensor(placed, spec), transform
+
+
+def preprocess_jpeg(data: bytes, max_pixels: int, manifest: Manifest) -> tuple[FloatArray, FrameTransform]:
+    """As `preprocess`, for a JPEG, of which no more is decoded than the network needs.
+
+    Raises:
+        TooLargeError: more than `max_pixels`, or too many scans.
+        InvalidInputError: it cannot be decoded.
+    """
+    header = read_header(data)
+    header.check(max_pixels)
+    count_scans(data, header)
+    return preprocess_checked(data, header, manifest)
+
+
+def preprocess_checked(
+    data: bytes, header: JpegHeader, manifest: Manifest
+) -> tuple[FloatArray, FrameTransform]:
+    """As `preprocess_jpeg`, for a JPEG whose pixels and scans were checked. Raises InvalidInputError."""
+    decoded = decode_reduced(data, header, reduction_for(header, manifest))
+    tensor, transform = preprocess(decoded.image, manifest.input)
+    return tensor, decoded.transform.compose(transform)
+
+
+def reduction_for(header: JpegHeader, manifest: Manifest) -> int:
+    """By how much (1, 2, 4, 8) a JPEG is reduced while it is decoded: so that `preprocess` never enlarges.
+
+    A picture that may have to be turned is reduced only where that divides both of its sides.
+    """
+    if manifest.decode is Decode.EXACT:
+        return 1
+    width, height, spec = header.width, header.height, manifest.input
+    shrinks = _shrink(width, height, spec)
+    if header.may_turn:
+        shrinks = min(shrinks, _shrink(height, width, spec))
+    return next(
+        reduction
+        for reduction in REDUCTIONS
+        if reduction <= max(1.0, shrinks)
+        and not (header.may_turn and (width % reduction or height % reduction))
+    )
+
+
+def _shrink(width: int, height: int, spec: Input) -> float:
+    """By how much `preprocess` shrinks a picture of these sides, on the axis where it is less."""
+    x, y = width / spec.width, height / spec.height
+    match spec.resize:
+        case Resize.STRETCH:
+            return min(x, y)
+        case Resize.CENTRE_CROP:
+            return min(x, y) * spec.crop_fraction
+        case Resize.LETTERBOX | Resize.LETTERBOX_CENTRE:
+            return max(x, y)
 
 
 def _place(image: Image, spec: Input) -> tuple[Image, FrameTransform]:
@@ -108,13 +163,16 @@ def _bicubic_kernel(shrink: float) -> FloatArray:
 
 def _to_tensor(placed: Image, spec: Input) -> FloatArray:
     """Reorder and normalise in one pass each; `(x - mean) / std` as `x * gain + bias`."""
-    pixels = cv2.cvtColor(placed, cv2.COLOR_BGR2RGB) if spec.colour is Colour.RGB else placed
     gain = 1.0 / np.asarray(spec.std, np.float32)
     bias = -np.asarray(spec.mean, np.float32) * gain
     if spec.layout is Layout.NHWC:
+        pixels = cv2.cvtColor(placed, cv2.COLOR_BGR2RGB) if spec.colour is Colour.RGB else placed
         return np.ascontiguousarray(pixels * gain + bias, np.float32)
     tensor = np.empty((3, spec.height, spec.width), np.float32)
-    for channel in range(3):
-        np.multiply(pixels[:, :, channel], gain[channel], out=tensor[channel], casting="unsafe")
-        tensor[channel] += bias[channel]
+    planes = cv2.split(placed)
+    for channel, plane in enumerate(reversed(planes) if spec.colour is Colour.RGB else planes):
+        # Half the time of NumPy's two passes: bytes are widened, scaled and shifted in one.
+        cv2.addWeighted(
+            plane, float(gain[channel]), plane, 0.0, float(bias[channel]), tensor[channel], cv2.CV_32F
+        )
     return tensor

@@ -7,6 +7,7 @@ one; `predict` is the three in a row for a single picture.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from spillover.common.errors import ModelError
 from spillover.common.geometry import FrameTransform
 from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import Layout, ModelFolder, open_model_folder
-from spillover.common.model.preprocess import preprocess
+from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.model.runtimes.base import TensorSpec
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
@@ -151,8 +152,21 @@ class Model(PictureAdapter):
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """Prepare, run and decode one BGR picture."""
+        return self._predict(partial(self.prepare, image))
+
+    def predict_jpeg(self, data: bytes, max_pixels: int) -> Prediction:
+        """What a server with this model answers to a JPEG.
+
+        Raises:
+            InvalidInputError: it cannot be decoded, or has more than `max_pixels`.
+        """
+        return self._predict(partial(preprocess_jpeg, data, max_pixels, self.manifest))[0]
+
+    def _predict(
+        self, prepare: Callable[[], tuple[FloatArray, FrameTransform]]
+    ) -> tuple[Prediction, StepTimings]:
         start = time.perf_counter()
-        tensor, transform = self.prepare(image)
+        tensor, transform = prepare()
         prepared = time.perf_counter()
         outputs = self.run(tensor[None])
         ran = time.perf_counter()

@@ -1,15 +1,20 @@
-"""A small HTTP server for pages that people and scrapers read: metrics now, status pages later.
+"""A small HTTP server for pages that scrapers, probes and people read: metrics, `/livez`, `/readyz`.
 
-It is WSGI over the standard library, one thread per request. The number of connections, a client's silence
-and a request's total time are bounded. TLS and roles are arguments, so both sides use the same server.
+It is WSGI over the standard library, one thread per request. What a client may hold is bounded in number,
+time and bytes, and a newcomer takes the place of who has kept silent longest, so that nobody owns the page.
+TLS and roles are arguments, so both sides use the same server.
 """
 
+import errno
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from io import BufferedIOBase
 from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
@@ -21,13 +26,22 @@ from spillover.common.errors import ConfigError, ForbiddenError, Unauthenticated
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import split_host_port, with_port
 
-MAX_CONNECTIONS = 8
-"""Requests served at once; further connections are closed."""
+MAX_CONNECTIONS = 16
+"""Connections at once. One more takes the place of the oldest that has not proven who it is."""
+MAX_OF_ADDRESS = 8
+"""Of those, from one address."""
+HEADERS_LIMIT_S = 5.0
+"""Seconds until the request must be there in whole, TLS handshake included."""
+MAX_HEADER_BYTES = 16 * 1024
+"""The longest request, with its headers."""
 SILENCE_LIMIT_S = 10.0
-"""Seconds for which a client may send or receive nothing, TLS handshake included."""
+"""Seconds for which a client may send or receive nothing."""
 REQUEST_LIMIT_S = 30.0
-"""Maximum seconds per request in all, so that a client that sends byte by byte does not keep its place."""
+"""Maximum seconds per request in all, so that a client that reads byte by byte does not keep its place."""
+_MAX_THREADS = 2 * MAX_CONNECTIONS
 _POLL_S = 0.2
+_RESERVE = 4
+"""Descriptors kept for clients that come when the process has no other left."""
 
 Admit = Callable[[str, bytes | None], None]
 """Checks one caller: the Authorization header, and the client's verified certificate (DER) or None.
@@ -35,15 +49,19 @@ Admit = Callable[[str, bytes | None], None]
 Raises UnauthenticatedError or ForbiddenError.
 """
 
-_PEER = "spillover.peer_certificate"
+Proven = Callable[[], None]
+"""Notes that the caller of the running request has proven who it is."""
+
+_PEER, _PROVEN = "spillover.peer_certificate", "spillover.proven"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
 class HttpServer:
-    """Serves `routes` (path to WSGI application) at `address` from `start` to `stop`; other paths are 404.
+    """Serves pages (path to WSGI application) at `address` from `start` to `stop`; other paths are 404.
 
-    `key` names the configuration's key in errors. `context` returns the TLS context of the next connection,
-    or None for plain HTTP. `admit` is called before each request. `clock` gives monotonic seconds.
+    `admit` is called before each request for one of `routes`; `open_routes` are for everybody. `key` names
+    the configuration's key in errors. `context` returns the TLS context of the next connection, or None for
+    plain HTTP. `clock` gives monotonic seconds.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -55,6 +73,7 @@ class HttpServer:
         routes: Mapping[str, WSGIApplication],
         *,
         key: str,
+        open_routes: Mapping[str, WSGIApplication] | None = None,
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
         admit: Admit | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -63,7 +82,8 @@ class HttpServer:
             self._server = _Server(split_host_port(address), context, clock)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(f"{key}: cannot listen on {address!r}: {error}") from error
-        self._server.set_app(_guarded(_routed(routes), admit) if admit else _routed(routes))
+        guarded = {path: _guarded(app, admit) if admit else app for path, app in routes.items()}
+        self._server.set_app(_routed(guarded | dict(open_routes or {})))
         self.address = with_port(address, self._server.server_port)
         """The bound address, `host:port`."""
         self._stopping = threading.Event()
@@ -78,7 +98,7 @@ class HttpServer:
         self._stopping.set()
         with suppress(OSError):  # wakes the thread at once, if the system supports it
             self._server.socket.shutdown(socket.SHUT_RDWR)
-        self._server.cut(older_than_s=0.0)
+        self._server.cut_all()
         if self._thread.is_alive():
             self._thread.join(max(0.0, deadline_s - time.monotonic()))
         self._server.server_close()
@@ -89,8 +109,9 @@ class HttpServer:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._server.handle_request()
-            self._server.cut(older_than_s=REQUEST_LIMIT_S)
+            if not self._server.serve_one():
+                self._stopping.wait(_POLL_S)
+            self._server.cut_overdue()
 
 
 def _routed(routes: Mapping[str, WSGIApplication]) -> WSGIApplication:
@@ -115,28 +136,144 @@ def _guarded(app: WSGIApplication, admit: Admit) -> WSGIApplication:
         except ForbiddenError as error:
             start_response("403 Forbidden", [_TEXT])
             return [f"{error}\n".encode()]
+        environ[_PROVEN]()
         return app(environ, start_response)
 
     return answer
 
 
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One client: since when it is here, whether its request has come, and whether it has proven itself."""
+
+    socket: socket.socket
+    address: str
+    since_s: float
+    asked: bool = False
+    proven: bool = False
+
+    def shut(self) -> None:
+        """End what its thread waits for; the thread then closes it."""
+        with suppress(OSError):  # the client closed it first
+            # Not `SSLSocket.shutdown`, which takes the encryption away from under the thread.
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+class _Places:
+    """Who is connected, and who has to go when another comes. Several threads use it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[int, _Connection] = {}
+        """By the id of the socket, oldest first."""
+        self._threads = 0
+
+    def take(self, request: socket.socket, address: str) -> bool:
+        """Give a newcomer a place, that of another if need be; False when there is none."""
+        with self._lock:
+            victim, has_place = self._victim(address)
+            if not has_place or self._threads >= _MAX_THREADS:
+                return False
+            if victim is not None:
+                del self._open[id(victim.socket)]
+            self._open[id(request)] = _Connection(request, address, self._clock())
+            self._threads += 1
+        if victim is not None:
+            victim.shut()
+        return True
+
+    def leave(self, request: socket.socket) -> None:
+        """The thread of `request` ends."""
+        with self._lock:
+            self._threads -= 1
+            self._open.pop(id(request), None)
+
+    def find(self, request: socket.socket) -> _Connection | None:
+        """Its connection; None when it has lost its place."""
+        with self._lock:
+            return self._open.get(id(request))
+
+    def overdue(self) -> list[_Connection]:
+        """Connections whose request has not come in time, or whose answer has not left in time."""
+        now_s = self._clock()
+        return [one for one in self.all() if now_s - one.since_s > _limit_s(one)]
+
+    def all(self) -> list[_Connection]:
+        """Every connection that has a place."""
+        with self._lock:
+            return list(self._open.values())
+
+    def _victim(self, address: str) -> tuple[_Connection | None, bool]:
+        """Who makes room for one from `address`, if somebody must; and whether there is room then."""
+        same = [one for one in self._open.values() if one.address == address]
+        if len(same) >= MAX_OF_ADDRESS:
+            victim = _first_to_go(same)
+        elif len(self._open) >= MAX_CONNECTIONS:
+            victim = _first_to_go(self._open.values())
+        else:
+            return None, True
+        return victim, victim is not None
+
+
+def _limit_s(connection: _Connection) -> float:
+    return REQUEST_LIMIT_S if connection.asked else HEADERS_LIMIT_S
+
+
+def _first_to_go(connections: Iterable[_Connection]) -> _Connection | None:
+    """The oldest that has not even asked, else the oldest that has not proven itself, else nobody."""
+    unproven = [one for one in connections if not one.proven]
+    return next((one for one in unproven if not one.asked), next(iter(unproven), None))
+
+
+class _Request:
+    """What a handler reads its request from: a file of limited length."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+        self._left = MAX_HEADER_BYTES
+
+    def readline(self, limit: int = -1) -> bytes:
+        """One line. Raises ConnectionError when the request is too long."""
+        line = self._file.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise ConnectionError("the request is too long")
+        return line
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else as it is
+        return getattr(self._file, name)
+
+
 class _Handler(WSGIRequestHandler):
     timeout = SILENCE_LIMIT_S
 
+    def setup(self) -> None:
+        """Bound the length of the request."""
+        super().setup()
+        self.rfile = _Request(self.rfile)  # type: ignore[assignment]  # as far as it is used
+
     def get_environ(self) -> WSGIEnvironment:
-        """Add the client's certificate."""
+        """Note that the request is here; add the client's certificate, and how to note that it is proven."""
         connection = self.connection
+        server: Any = self.server
+        place = server.places.find(connection)
+
+        def proven() -> None:
+            if place is not None:
+                place.proven = True
+
+        if place is not None:
+            place.asked = True
         der = connection.getpeercert(binary_form=True) if isinstance(connection, ssl.SSLSocket) else None
-        return super().get_environ() | {_PEER: der}
+        return super().get_environ() | {_PEER: der, _PROVEN: proven}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that is overridden
         """Requests are not logged."""
 
 
 class _Server(ThreadingWSGIServer):
-    """One thread per request, within the limits; `cut` closes connections that take too long."""
-
-    timeout = _POLL_S
+    """One thread per request, within the limits."""
 
     def __init__(
         self,
@@ -147,21 +284,43 @@ class _Server(ThreadingWSGIServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self._context = context
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._since_s: dict[socket.socket, float] = {}
+        self.places = _Places(clock)
+        self._reserve: list[socket.socket] = []
         super().__init__(address, _Handler)
+        self._refill_reserve()
 
-    def cut(self, older_than_s: float) -> None:
-        """Shut down connections older than `older_than_s` seconds, which ends their threads."""
-        limit_s = self._clock() - older_than_s
-        with self._lock:
-            old = [connection for connection, since_s in self._since_s.items() if since_s <= limit_s]
-        for connection in old:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # the client closed it first
+    def serve_one(self) -> bool:
+        """Wait a moment for a client and serve it; False when the system cannot give it a descriptor now."""
+        self._refill_reserve()
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if not poll.poll(_POLL_S * 1000):
+            return True
+        try:
+            request, address = self._accept()
+        except OSError as error:
+            return error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL}
+        try:
+            self.process_request(request, address)
+        except (OSError, RuntimeError):  # it has gone, or there is no thread for it
+            self.shutdown_request(request)
+        return True
+
+    def cut_overdue(self) -> None:
+        """Shut down connections that take too long, which ends their threads."""
+        for connection in self.places.overdue():
+            connection.shut()
+
+    def cut_all(self) -> None:
+        """Shut down every connection."""
+        for connection in self.places.all():
+            connection.shut()
+
+    def server_close(self) -> None:
+        """Let go of the port and of the reserve."""
+        super().server_close()
+        while self._reserve:
+            self._reserve.pop().close()
 
     def server_bind(self) -> None:
         """Bind without asking a name server for this host's name, as HTTPServer does; it is not needed."""
@@ -173,27 +332,45 @@ class _Server(ThreadingWSGIServer):
         """Accept a connection; the thread that serves it does the handshake."""
         connection, address = super().get_request()
         if context := self._context():
-            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            try:
+                connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            except OSError:
+                connection.close()
+                raise
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
-        """Serve the connection if there is a free place; else close it."""
-        with self._lock:
-            has_place = len(self._since_s) < MAX_CONNECTIONS
-            if has_place:
-                self._since_s[request] = self._clock()
-        if has_place:
-            super().process_request(request, client_address)
-        else:
+        """Serve the connection if there is a place for it; else close it."""
+        if not self.places.take(request, client_address[0]):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            self.places.leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
         """Serve the connection, then release its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                del self._since_s[request]
+            self.places.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as inherited
         """Ignore clients that disconnect or fail the handshake."""
+
+    def _accept(self) -> tuple[Any, Any]:
+        """Accept a connection, with a descriptor of the reserve if the process has no other."""
+        try:
+            return self.get_request()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE} or not self._reserve:
+                raise
+            self._reserve.pop().close()
+            return self.get_request()
+
+    def _refill_reserve(self) -> None:
+        with suppress(OSError):  # none to be had: later
+            while len(self._reserve) < _RESERVE:
+                self._reserve.append(socket.socket(self.address_family))

@@ -13,11 +13,12 @@ import numpy as np
 
 from spillover.common.config import load_config
 from spillover.common.errors import ConfigError, InvalidInputError, SpilloverError
-from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import MANIFEST_FILE, Manifest
-from spillover.common.model.preprocess import preprocess
+from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import FloatArray, Image, Tensor
 from spillover.common.wire.tensors import DTYPES
@@ -66,13 +67,17 @@ class TensorEncoder:
             case EncodedFeatures():
                 raise InvalidInputError("features cannot be sent with uplink.protocol: oip")
             case EncodedImage() as picture:
-                made = self._encode(decode_jpeg(picture.data, _MAX_PIXELS), lambda: picture)
-                transform = picture.transform.compose(made.transform)
-                return replace(encoded_frame, payload=replace(made, transform=transform), option=TENSOR)
+                values, transform = preprocess_jpeg(picture.data, _MAX_PIXELS, self.manifest)
+                made = self._made(values, picture.transform.compose(transform), lambda: picture)
+                return replace(encoded_frame, payload=made, option=TENSOR)
 
-    def _encode(self, image: Image, picture: Callable[[], EncodedImage] | None = None) -> EncodedTensor:
-        values, transform = preprocess(image, self.manifest.input)
-        return EncodedTensor(self._cast(values)[None], transform, picture or partial(self._picture, image))
+    def _encode(self, image: Image) -> EncodedTensor:
+        return self._made(*preprocess(image, self.manifest.input), partial(self._picture, image))
+
+    def _made(
+        self, values: FloatArray, transform: FrameTransform, picture: Callable[[], EncodedImage]
+    ) -> EncodedTensor:
+        return EncodedTensor(self._cast(values)[None], transform, picture)
 
     def _cast(self, values: FloatArray) -> Tensor:
         if self._dtype.kind == "u":

@@ -1,55 +1,15 @@
-"""The process: messages to systemd, stall detection, free memory, forced exit."""
+"""The process: stall detection, free memory, forced exit."""
 
 import ctypes
-import os
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from spillover.common.log import end_process
 
 EXIT_LIMIT_S = 3.0
 """What a process may take to end once its parts have stopped or were left behind."""
-
-
-class Notifier:
-    """Sends sd_notify(3) datagrams to the socket that `$NOTIFY_SOCKET` names; without one, does nothing.
-
-    `environ` is the environment of the process.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        address = environ.get("NOTIFY_SOCKET", "")
-        self._address = "\0" + address[1:] if address.startswith("@") else address
-        watched = environ.get("WATCHDOG_PID") in {None, str(os.getpid())}
-        micros = environ.get("WATCHDOG_USEC", "0")
-        self.watchdog_s = int(micros) / 1e6 if watched and micros.isdigit() else 0.0
-        """systemd kills the daemon after so many seconds without `alive`; 0 is no watchdog."""
-
-    def ready(self, status: str) -> None:
-        """Report to systemd that the daemon has started."""
-        self._send(f"READY=1\nSTATUS={status}")
-
-    def alive(self, status: str) -> None:
-        """Reset systemd's watchdog timer."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}")
-
-    def stopping(self, why: str, limit_s: float) -> None:
-        """Report to systemd why the daemon stops, and extend its stop timeout to `limit_s` seconds."""
-        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(limit_s * 1e6)}\nSTATUS={why}")
-
-    def _send(self, message: str) -> None:
-        if not self._address:
-            return
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
-                link.settimeout(1.0)
-                link.connect(self._address)
-                link.sendall(message.encode())
-        except OSError:
-            pass  # systemd that does not listen is no reason to stop
 
 
 class StallDetector:

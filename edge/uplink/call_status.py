@@ -1,6 +1,7 @@
 """The ways in which a call can end without an answer, and what each implies: one table for the edge."""
 
 import enum
+import re
 from dataclasses import dataclass
 
 OK = "ok"
@@ -51,7 +52,12 @@ _WAIT, _GIVE_UP = DrainStep.WAIT, DrainStep.GIVE_UP
 
 
 class CallStatus(enum.Enum):
-    """Why a call has no answer; values are metrics labels and the first word of `Result.error`."""
+    """Why a call has no answer; values are metrics labels and the first word of `Result.error`.
+
+    What a proxy answers in the server's place comes as one of gRPC's statuses. Envoy has UNAVAILABLE where it
+    reaches no server or is full itself, UNKNOWN where a call took too long, INTERNAL for a call that it has
+    reset for want of memory: the table is right for each of these. A refusal by size is told by its text.
+    """
 
     means: Meaning
 
@@ -77,6 +83,11 @@ class CallStatus(enum.Enum):
     DATA_LOSS = "data_loss", Meaning()
 
     # The edge's own statuses.
+    REFUSED_AS_TOO_LARGE = (
+        "refused_as_too_large",
+        Meaning(link=_NOTHING, operator_must_fix=True, drain=_GIVE_UP),
+    )
+    """The message is larger than what the server, or a proxy before it, takes."""
     BAD_REPLY = "bad_reply", Meaning(retry_later=True, operator_must_fix=True)
     """The server's reply is malformed, for another frame, or of another task."""
     NO_ANSWER_IN_TIME = "no_answer_in_time", Meaning(retry_later=True, drain=_WAIT)
@@ -114,7 +125,21 @@ class CallStatus(enum.Enum):
         return member
 
     @classmethod
-    def of_grpc(cls, code_name: str) -> "CallStatus":
-        """The status for the name of a `grpc.StatusCode`; UNKNOWN for a code that is not in the table."""
+    def of_grpc(cls, code_name: str, details: str = "") -> "CallStatus":
+        """The status for the name of a `grpc.StatusCode`, and the text with it.
+
+        UNKNOWN for a code that is not in the table.
+        """
+        if _TOO_LARGE.get(code_name, _NEVER).match(details):
+            return cls.REFUSED_AS_TOO_LARGE
         member = cls.__members__.get(code_name)
         return member if member is not None else cls.UNKNOWN
+
+
+_NEVER = re.compile(r"(?!)")
+_TOO_LARGE = {
+    "UNKNOWN": re.compile("Payload Too Large"),  # Envoy's HTTP status 413
+    "RESOURCE_EXHAUSTED": re.compile(
+        r"(\w+: )?(Received|Decompressed) message larger than max"
+    ),  # gRPC core's
+}

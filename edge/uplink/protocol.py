@@ -138,7 +138,7 @@ class Caller:
         code, details = rpc.code(), rpc.details() or ""
         if code is not grpc.StatusCode.OK:
             self.connections.credentials.note_failure(code, details)
-            return CallFailure(CallStatus.of_grpc(code.name), details[:MAX_DETAIL])
+            return CallFailure(CallStatus.of_grpc(code.name, details), details[:MAX_DETAIL])
         try:
             reply = self.wire.reply(rpc.result(), encoded_frame)
         except (InvalidInputError, ModelError) as error:

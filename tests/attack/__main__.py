@@ -94,14 +94,21 @@ def table(rows: list[Row]) -> Table:
             str(row.good.calls),
             str(sum(row.good.failures.values())),
             *(f"{row.good.quantile_ms(share):.0f}" for share in (0.5, 0.99)),
-            "; ".join(row.failures) or "good",
+            "; ".join(row.failures) or _good(row),
         )
     return made
 
 
+def _good(row: Row) -> str:
+    """`good`, and what was not judged."""
+    if row.front_bounds:
+        return "good; memory has a bound behind a proxy alone"
+    return "good; nobody can be told apart" if row.shared else "good"
+
+
 def _say(console: Console, row: Row) -> None:
     console.print(
-        f"{row.seconds:5.1f} s  {row.name}: {'; '.join(row.failures) or 'good'}",
+        f"{row.seconds:5.1f} s  {row.name}: {'; '.join(row.failures) or _good(row)}",
         highlight=False,
         soft_wrap=True,
     )

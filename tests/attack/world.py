@@ -26,6 +26,8 @@ from tests.support.splitting import residual_classifier, split_classifier
 MEMORY_BYTES = 256 << 20
 """`limits.memory_bytes` of the servers: what an attack may add to their size at rest."""
 STOP_S = 5.0
+LOAD_S = 15.0
+"""`models.load_timeout_s`: shorter than by default, since some models are to reach it."""
 WIDE = 2_000_000
 """Elements of a row of the network `wide`: 8 MB in, 8 MB out."""
 GOOD, WEAK, REVOKED, OPERATOR, STRANGER = "camera-good", "camera-weak", "camera-revoked", "alice", ""
@@ -44,15 +46,15 @@ class Mode(Enum):
 class Kind:
     """The kind of server that an attempt needs.
 
-    `descriptors`: its limit of open files, 0 for the machine's. `own_models`: a copy of the models that the
-    attempt may change. `fresh`: no other attempt has used it. `limits` are laid over the defaults.
+    `descriptors`: its limit of open files, 0 for the machine's. `own_models`: models that the attempt may
+    change, two of them. `few_models`: the same two, not changed. `fresh`: no other attempt uses the process.
     """
 
     mode: Mode = Mode.PLAIN
     descriptors: int = 0
     own_models: bool = False
+    few_models: bool = False
     fresh: bool = False
-    limits: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass
@@ -186,12 +188,12 @@ class World:
         self._count += 1
         folder = self.folder / f"{self._count}"
         folder.mkdir()
-        models = folder / "models" if kind.own_models else self.models
-        if kind.own_models:
-            write_models(models, small=True)
+        models = self.models
+        if kind.own_models or kind.few_models:
+            write_models(models := folder / "models", few=True)
         mode = Mode.MTLS if self.front else kind.mode
         ready, metrics, config = folder / "ready", free_port(), folder / "cloud.yaml"
-        config.write_bytes(msgspec.yaml.encode(self._config(kind, mode, folder, models, metrics)))
+        config.write_bytes(msgspec.yaml.encode(self._config(mode, folder, models, metrics)))
         limited = ["sh", "-c", f'ulimit -n {kind.descriptors} && exec "$@"', "sh"]
         command = [*SPILLOVER, "cloud", "-c", str(config), "--ready-file", str(ready)]
         with (log := folder / "log").open("wb") as log_file:
@@ -222,17 +224,13 @@ class World:
                 process.kill()
                 process.wait()
 
-    def _config(self, kind: Kind, mode: Mode, folder: Path, models: Path, metrics: int) -> dict[str, object]:
-        limits = {"memory_bytes": MEMORY_BYTES} | dict(kind.limits)
-        from spillover.cloud.config import LimitsConfig  # TEMPORARY
-
-        limits = {key: value for key, value in limits.items() if key in LimitsConfig.__struct_fields__}
+    def _config(self, mode: Mode, folder: Path, models: Path, metrics: int) -> dict[str, object]:
         config: dict[str, object] = {
             "listen": f"unix:{folder}/grpc" if self.front else "127.0.0.1:0",
             "metrics": f"127.0.0.1:{metrics}",
-            "models": {"repository": str(models), "default": "colour"},
+            "models": {"repository": str(models), "default": "colour", "load_timeout_s": LOAD_S},
             "session": {"threads": 1},
-            "limits": limits,
+            "limits": {"memory_bytes": MEMORY_BYTES},
             "stop_timeout_s": STOP_S,
         }
         if self.front:
@@ -281,11 +279,11 @@ def client_tls(pki: Pki, name: str) -> ssl.SSLContext:
     return context
 
 
-def write_models(folder: Path, *, small: bool = False) -> None:
+def write_models(folder: Path, *, few: bool = False) -> None:
     """Classifiers (`colour`, `fragile`), networks of tensors, and a split one (`residual`)."""
     colour_classifier(folder)
     identity(folder)
-    if small:
+    if few:
         return
     identity(folder, "wide", width=WIDE)
     identity(folder, "strings", element=TensorProto.STRING)

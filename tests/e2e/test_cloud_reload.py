@@ -64,3 +64,36 @@ def test_sighup_loads_and_unloads_what_the_configuration_now_says(tmp_path):
         path.write_bytes(msgspec.yaml.encode(good | {"models": models | {"load": ["centre"]}}))
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: loaded() == ["centre@1"], process)
+
+
+def test_sighup_after_the_repository_has_vanished_changes_nothing_and_names_it(tmp_path):
+    """A folder that is not mounted, say, must not cost the server its models."""
+    repository = tmp_path / "models"
+    repository.mkdir()
+    colour_classifier(repository)
+    models = {"repository": str(repository)}
+    with (
+        cloud_process(tmp_path, models=models) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        repository.rename(tmp_path / "away")
+        process.send_signal(signal.SIGHUP)
+        line = next(line for line in iter(process.stderr.readline, "") if "reloaded" in line)
+        assert "not reloaded" in line
+        assert str(repository) in line
+        answer = pb_grpc.SpilloverStub(channel).Infer(request_for(jpeg_of((0, 0, 255))), timeout=CALL_S)
+        assert answer.model.name == "colour"
+
+
+def test_sighup_names_the_limits_that_need_a_restart(tmp_path):
+    """A key that a running server does not follow is never passed over in silence."""
+    colour_classifier(tmp_path)
+    with cloud_process(tmp_path) as (process, _):
+        path = tmp_path / "cloud.yaml"
+        changed = {"limits": {"max_message_bytes": 1024, "device_rate_per_s": 100.0}}
+        path.write_bytes(msgspec.yaml.encode(msgspec.yaml.decode(path.read_bytes()) | changed))
+        process.send_signal(signal.SIGHUP)
+        line = next(
+            line for line in iter(process.stderr.readline, "") if "reloaded" in line or "restart" in line
+        )
+        assert "['limits.max_message_bytes']" in line

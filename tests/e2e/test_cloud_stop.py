@@ -17,8 +17,7 @@ from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest
 from tests.support.models import colour_classifier, save_network
 from tests.support.processes import LIMIT_S, cloud_process, wait_until
-from tests.support.serving import CALL_S, request_for
-from tests.support.slow_jpeg import slow_jpeg
+from tests.support.serving import CALL_S
 
 LIMIT_OF_STOP_S = 2.0
 FOR_EVER = np.array([[2**62]], np.int64)
@@ -100,19 +99,6 @@ def test_a_run_that_never_ends_does_not_keep_the_process(tmp_path, columns, name
         assert re.search(names, log), log
 
 
-def test_a_picture_that_takes_minutes_does_not_keep_the_process(tmp_path):
-    """A progressive JPEG of 2 MB is still being decoded when the limit comes."""
-    colour_classifier(tmp_path)
-    request = request_for(slow_jpeg(40_000))
-    with (
-        cloud_process(tmp_path, stop_timeout_s=LIMIT_OF_STOP_S) as (process, address),
-        grpc.insecure_channel(address) as channel,
-    ):
-        infer = pb_grpc.SpilloverStub(channel).Infer
-        log = log_of_a_stop_while(process, lambda: infer.future(request, timeout=CALL_S))
-        assert re.search("ended .*left_behind=.*decoding for colour@1", log), log
-
-
 def test_a_client_that_never_sends_its_message_does_not_keep_the_process(tmp_path):
     """Nothing of the server hangs: its exit code is 0, and the log says that clients were cut off."""
     colour_classifier(tmp_path)
@@ -130,3 +116,22 @@ def test_a_client_that_never_sends_its_message_does_not_keep_the_process(tmp_pat
         assert "calls and clients that hang are cut off" in log
         assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         never.set()
+
+
+def test_a_second_sigterm_ends_the_process_at_once(tmp_path):
+    """With all of its time left, and with an exit code that says what it was."""
+    counting_loop(tmp_path, "L")
+    with (
+        cloud_process(tmp_path, stop_timeout_s=1000.0) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        before = ticks(process)
+        call = count_for_ever(channel)
+        wait_until(lambda: ticks(process) > before + 20, process)
+        process.send_signal(signal.SIGTERM)
+        assert any("draining" in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "ended at once by a second signal" in log
+        assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.envoy import socket_folder
 from tests.support.models import colour_classifier
 from tests.support.processes import LIMIT_S, cloud_process, edge_process
 
@@ -108,3 +109,15 @@ def test_a_dead_address_costs_nothing_but_the_cloud(tmp_path, edge_config):
         assert edge.process.wait(LIMIT_S) == 0
     assert sorted(record.sequence for record in edge.records) == [0, 1, 2]
     assert {record.answered_by for record in edge.records} == {"edge_degraded"}
+
+
+def test_an_edge_beside_the_server_may_use_its_unix_socket(tmp_path, cloud_models, edge_config):
+    """The address is the file's on both sides; frames are answered by the cloud."""
+    with (
+        socket_folder() as folder,
+        cloud_process(cloud_models, listen=f"unix:{folder}/grpc.sock") as (_, address),
+    ):
+        assert address == f"unix:{folder}/grpc.sock"
+        edge_config["uplink"]["address"] = address
+        with edge_process(edge_config, tmp_path) as edge:
+            edge.read_until(_by_cloud, 5)

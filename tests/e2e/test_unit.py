@@ -120,6 +120,8 @@ def test_the_server_needs_no_rights_no_home_and_nothing_to_write_to(tmp_path):
 @pytest.mark.needs("systemd")
 def test_the_server_lives_in_the_units_own_sandbox(tmp_path):
     """Under its filter of system calls, without writable code, it answers, is reloaded, and stops with 0."""
+    if os.geteuid():
+        pytest.skip("owners can be changed by root alone")
     repository = tmp_path / "srv" / "models"
     colour_classifier(repository)
     program = tmp_path / "opt" / "bin" / "spillover"
@@ -129,8 +131,9 @@ def test_the_server_lives_in_the_units_own_sandbox(tmp_path):
     (tmp_path / "etc").mkdir()
     address = f"127.0.0.1:{free_port()}"
     (tmp_path / "etc" / "cloud.yaml").write_text(f"listen: {address}\nmetrics: null\n")
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
+    tmp_path.chmod(0o755)
+    for path in (tmp_path / "etc", tmp_path / "etc" / "cloud.yaml"):
+        _to_group(path)
     log = tmp_path / "log"
     unit = _moved((UNITS / "spillover-cloud.service").read_text(encoding="utf-8"), tmp_path, log)
     with managed("spillover-cloud.service", unit, [tmp_path]) as service:
@@ -138,6 +141,7 @@ def test_the_server_lives_in_the_units_own_sandbox(tmp_path):
             stub = pb_grpc.SpilloverStub(channel)
             reply = stub.Infer(request_for(jpeg_of((0, 0, 255))), timeout=CALL_S, wait_for_ready=True)
             assert reply.classification.class_id[0] == 0
+            assert service.state()["ActiveState"] == "active"
             status = service.status_of("cloud")
             assert re.search(r"^Seccomp:\s2$", status, re.MULTILINE)
             assert f"Uid:\t{pwd.getpwnam(USER).pw_uid}\t" in status
@@ -168,8 +172,6 @@ def _moved(unit, folder, log):
         ("PrivateTmp=yes", ""),
         ("ProtectKernelTunables=yes", ""),
         ("ProtectKernelLogs=yes", ""),
-        ("Type=notify", "Type=exec"),
-        ("WatchdogSec=30", ""),
     ):
         assert old in unit, old
         unit = unit.replace(old, new)

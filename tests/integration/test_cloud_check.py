@@ -49,11 +49,19 @@ def check(folder, config, *options):
 
 
 def test_a_good_configuration_has_no_mistakes(folder):
-    """Exit code 0, and what it amounts to: models, the certificate's end, threads, open files."""
+    """Exit code 0, and what it amounts to: models, the certificate's end, threads, open files, memory."""
     code, output = check(folder, good(folder, models=every_model(folder)))
     assert code == 0, output
     assert output.endswith("no mistakes\n")
-    for words in ("model colour@1", "classification, cpu", "tensors, cpu", "certificate ends", "open files"):
+    for words in (
+        "model colour@1",
+        "classification, cpu",
+        "tensors, cpu",
+        "certificate ends",
+        "open files",
+        "memory for calls",
+        "memory for decoding",
+    ):
         assert words in output
     assert "mistake:" not in output
 
@@ -101,6 +109,12 @@ def test_all_mistakes_are_told_at_once(folder):
         ({"listen": "127.0.0.1:999", "metrics": "127.0.0.1:999"}, "metrics: 127.0.0.1:999 is the address"),
         ({"security": {"tokens_file": "{folder}/none.yaml"}}, "security.tokens_file: cannot read"),
         ({"security": {"tokens_file": "{folder}/cloud.yaml"}}, "cloud.yaml: Object contains unknown field"),
+        ({"listen": "unix:/nowhere/s"}, "listen: /nowhere is no folder"),
+        ({"listen": "unix:{folder}/cloud.yaml"}, "cloud.yaml exists and is no socket"),
+        (
+            {"listen": "unix:/tmp/s", "security": {"forwarded": {"client_ca": "{folder}/none.crt"}}},
+            "security.forwarded.client_ca: cannot read",
+        ),
     ],
 )
 def test_a_mistake_names_key_and_file(folder, config, says):

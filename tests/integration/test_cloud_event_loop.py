@@ -13,7 +13,8 @@ from spillover.cloud.executors.local import LocalExecutor
 from spillover.cloud.rpc import wire_cost
 from spillover.cloud.rpc.wire_cost import check_cost
 from spillover.cloud.serving.workers import LOOP_BYTES, LOOP_ELEMENTS
-from spillover.common.images import decode_jpeg
+from spillover.common.images import decode_reduced
+from spillover.common.jpeg import count_scans
 from spillover.common.wire import conversion, oip
 from spillover.common.wire import tensors as wire_tensors
 from spillover.common.wire.oip import request_to_pb
@@ -40,7 +41,7 @@ UNPACKING = (
     wire_tensors._strings,
 )
 PACKING = (oip.reply_to_pb, wire_tensors.tensor_to_raw)
-READING = (PARSE_OWN, conversion.request_from_pb, decode_jpeg, zlib.crc32)
+READING = (PARSE_OWN, conversion.request_from_pb, count_scans, decode_reduced, zlib.crc32)
 ROWS = LOOP_BYTES // 16 + 1
 WIDTH = 4
 

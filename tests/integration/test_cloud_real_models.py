@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from spillover.common.images import decode_jpeg
 from spillover.common.model.manifest import (
     MODEL_FILE,
     Colour,
@@ -59,7 +58,7 @@ def test_a_real_detector_answers_as_in_process(repository, shared_dir, name):
     with serving(cloud_config(repository)) as server, stub_of(server) as stub:
         for jpeg in pictures:
             reply = reply_from_pb(stub.Infer(request_for(jpeg, name), timeout=CALL_S))
-            expected, _ = local.predict(decode_jpeg(jpeg, 10**9))
+            expected = local.predict_jpeg(jpeg, 10**9)
             np.testing.assert_allclose(reply.prediction.xyxy, expected.xyxy, atol=0.5)
             np.testing.assert_array_equal(reply.prediction.class_id, expected.class_id)
             found += len(expected)

@@ -2,7 +2,11 @@
 
 import asyncio
 import threading
+import urllib.error
+import urllib.request
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import grpc
 import numpy as np
@@ -18,6 +22,7 @@ from spillover.common.wire.pb import spillover_pb2 as own_pb
 from spillover.common.wire.tensors import TensorRequest
 from tests.support.executors import Serving, ToyExecutor, named_repository
 from tests.support.models import colour_classifier
+from tests.support.processes import free_port
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 pytestmark = pytest.mark.slow
@@ -67,11 +72,15 @@ class _HangingVision:
         self.manifest = vision.manifest
         self.gate, self.reached = threading.Event(), threading.Event()
 
-    def prepare(self, payload):
-        """Hang, then decode."""
+    def look(self, payload):
+        """As it is; hang, then decode."""
+        undecoded = self._vision.look(payload)
+        return replace(undecoded, prepare=partial(self._prepare, undecoded))
+
+    def _prepare(self, undecoded):
         self.reached.set()
         assert self.gate.wait(CALL_S)
-        return self._vision.prepare(payload)
+        return undecoded.prepare()
 
     def decode(self, outputs, geometry):
         """As it is."""
@@ -117,6 +126,42 @@ def test_a_load_that_hangs_at_the_start_does_not_keep_the_server(tmp_path):
         return left_behind
 
     assert asyncio.run(scenario()) == ["loading of slow@1"]
+
+
+def test_while_models_load_the_server_is_alive_and_not_ready(tmp_path):
+    """The probes answer before the models are there: `/livez` 200, `/readyz` 503 with the reason."""
+    named_repository(tmp_path, "slow")
+    gate, reached = threading.Event(), threading.Event()
+
+    def open_model(entry, load_spec):
+        reached.set()
+        assert gate.wait(CALL_S)
+        return Serving(slow=ToyExecutor())(entry, load_spec)
+
+    port = free_port()
+
+    def asked(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=CALL_S) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    async def scenario() -> None:
+        stop, ready = asyncio.Event(), asyncio.Event()
+        config = cloud_config(tmp_path, metrics=f"127.0.0.1:{port}")
+        serving_ = asyncio.ensure_future(serve(config, stop, lambda _: ready.set(), open_model))
+        assert await asyncio.to_thread(reached.wait, CALL_S)
+        assert await asyncio.to_thread(asked, "/livez") == (200, "ok\n")
+        assert await asyncio.to_thread(asked, "/readyz") == (503, "models are still being loaded\n")
+        gate.set()
+        await ready.wait()
+        assert await asyncio.to_thread(asked, "/readyz") == (200, "ok\n")
+        stop.set()
+        assert await serving_ == []
+
+    asyncio.run(scenario())
 
 
 def test_a_load_that_hangs_later_does_not_keep_the_server(tmp_path):

@@ -1,6 +1,6 @@
 """Limits against callers who mean harm or are merely broken; each is shown on a real connection."""
 
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 
 import grpc
@@ -30,7 +30,7 @@ from tests.support.h2 import (
     settings,
 )
 from tests.support.models import colour_classifier, identity
-from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
+from tests.support.serving import CALL_S, cloud_config, eventually, jpeg_of, request_for, serving, stub_of
 
 RED = (0, 0, 255)
 HELLO = PREFACE + frame(SETTINGS)
@@ -90,20 +90,23 @@ def test_streams_of_one_connection_are_limited(repository):
 
 
 def test_connections_are_limited(repository):
-    """Beyond `max_connections` a connection is closed without being served; when one leaves there is room."""
-    with limited(repository, max_connections=3) as server:
-        with ExitStack() as stack:
-            held = [stack.enter_context(raw_connection(server)) for _ in range(3)]
-            for connection in held:
-                connection.sendall(HELLO)
-                assert next(frames(connection))[0] == SETTINGS
-            surplus = stack.enter_context(raw_connection(server))
-            with suppress(ConnectionError):
-                surplus.sendall(HELLO)
-            assert SETTINGS not in [kind for kind, _ in frames(surplus)]
+    """Beyond `max_connections` the oldest that has shown nothing is closed; a device's new one is served."""
+    with (
+        limited(repository, max_connections=3, max_connections_per_address=9) as server,
+        ExitStack() as stack,
+    ):
+        held = [stack.enter_context(raw_connection(server)) for _ in range(3)]
+        for connection in held:
+            connection.sendall(HELLO)
+            assert next(frames(connection))[0] == SETTINGS
+        assert eventually(lambda: server.connections.by_standing()["stranger"] == 3)
         with stub_of(server) as stub:
-            request = request_for(jpeg_of(RED))
-            assert stub.Infer(request, timeout=CALL_S, wait_for_ready=True).frame_id == "f1"
+            assert stub.Infer(request_for(jpeg_of(RED)), timeout=CALL_S).frame_id == "f1"
+            list(frames(held[0]))  # until it is closed
+            for connection in held[1:]:
+                connection.sendall(frame(PING, bytes(8)))
+                assert PING in (kind for kind, _ in frames(connection))
+            assert stub.Infer(request_for(jpeg_of(RED)), timeout=CALL_S).frame_id == "f1"
 
 
 def test_one_who_pings_without_end_is_sent_away(repository):

@@ -44,6 +44,10 @@ class Pki:
         tls = {"certificate": str(self.certificate("cloud")), "key": str(self.key("cloud"))}
         return tls | ({"client_ca": str(self.ca), "crl": str(self.crl)} if mutual else {})
 
+    def forwarded(self) -> dict[str, str]:
+        """`security.forwarded` of a server."""
+        return {"client_ca": str(self.ca), "crl": str(self.crl)}
+
     def credentials(self, name: str | None = None, ca: Path | None = None) -> grpc.ChannelCredentials:
         """A client that trusts this CA (or `ca`) and shows the certificate of `name`, or none."""
         return grpc.ssl_channel_credentials(

@@ -1,6 +1,7 @@
 """A process in a mount namespace of its own: read-only root, another user, no rights, a bare environment."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spillover.lab.processes import bound
 from tests.support.tools import tool
 
 USER = "nobody"
@@ -43,8 +45,10 @@ done
 
 # A user's manager, which does what the machine's does, and leaves the machine alone. It wants to see that the
 # machine was booted by systemd. Not the namespace's first process, or it would take itself for the machine's.
-# Without a mask its socket for notifications is open to the service's user.
+# Without a mask its socket for notifications is open to the service's user. It moves every process of the
+# control groups in which it starts, so it starts in groups of its own (`OWN`).
 _MANAGER = """
+for folder in $OWN; do echo $$ > "$folder/cgroup.procs"; done
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/systemd/system
 umask 0
@@ -79,9 +83,16 @@ class Service:
 
     def control(self, verb: str) -> str:
         """What `systemctl VERB` of this unit prints; it must succeed."""
+        return self._ask(verb, self._name)
+
+    def end(self) -> None:
+        """End the manager."""
+        self._ask("exit", "--force")
+
+    def _ask(self, *words: str) -> str:
         # From within: the manager hangs up on those whose process id it cannot see.
         inside = ["nsenter", f"--target={self._manager.children()[0].pid}", "--mount", "--pid"]
-        command = [*inside, "systemctl", "--user", verb, self._name]
+        command = [*inside, "systemctl", "--user", *words]
         done = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
@@ -103,32 +114,58 @@ def managed(name: str, text: str, shown: Sequence[Path]) -> Iterator[Service]:
     """Run the unit `text` by systemd's manager, in namespaces whose end is that of all its processes."""
     program = tool("systemd", "systemd", "/lib/systemd:/usr/lib/systemd")
     tool("systemctl", "systemd")
-    with tempfile.TemporaryDirectory(
-        prefix="unit-"
-    ) as folder:  # short: a socket's path has at most 108 bytes
+    # Short: a socket's path has at most 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="unit-") as folder, _own_groups() as groups:
         runtime = Path(folder)
         runtime.chmod(0o755)
         units = runtime / "config" / "systemd" / "user"
         units.mkdir(parents=True)
         (units / name).write_text(text, encoding="utf-8")
-        environment = [
-            "env",
-            "-i",
-            "PATH=/usr/bin:/bin",
-            f"XDG_RUNTIME_DIR={runtime}",
-            f"XDG_CONFIG_HOME={runtime / 'config'}",
-        ]
+        # What each unit needs, and none of the services that the machine has for its users.
+        for needed in ("basic", "sysinit", "shutdown"):
+            (units / f"{needed}.target").write_text("[Unit]\nDefaultDependencies=no\n", encoding="utf-8")
+        environment = [f"XDG_RUNTIME_DIR={runtime}", f"SYSTEMD_UNIT_PATH={units}"]
+        manager = [program, "--user", "--log-target=null", f"--unit={name}"]
         command = _in_namespace(
             [*shown, runtime],
-            _NAMESPACE + _MANAGER,
-            [*environment, program, "--user", "--log-target=null", f"--unit={name}"],
+            f"OWN='{_words(groups)}'\n{_NAMESPACE}{_MANAGER}",
+            ["env", "-i", "PATH=/usr/bin:/bin", *environment, *manager],
             "--pid", "--fork", "--kill-child", "--mount-proc",
         )  # fmt: skip
-        with subprocess.Popen(command) as process:
+        with subprocess.Popen(bound(command, signal.SIGKILL)) as process:
             try:
-                yield Service(psutil.Process(process.pid), name, runtime)
+                service = Service(psutil.Process(process.pid), name, runtime)
+                yield service
+                service.end()
+                process.wait(_LIMIT_S)
             finally:
                 process.kill()
+
+
+@contextmanager
+def _own_groups() -> Iterator[list[Path]]:
+    """New control groups below this process's, in the hierarchies by which systemd follows processes.
+
+    At the end they are gone, with what the manager made of the same name in the other hierarchies.
+    """
+    top = Path("/sys/fs/cgroup")
+    lines = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    second = top if (top / "cgroup.controllers").exists() else top / "unified"
+    followed = {"name=systemd": top / "systemd", "": second}
+    parents = [followed[name] / path.lstrip("/") for name, path in lines if name in followed]
+    name = f"spillover-test-{os.getpid()}"
+    groups = [parent / name for parent in parents if parent.is_dir()]
+    try:
+        for group in groups:
+            group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield groups
+    finally:
+        made = [path for path in top.rglob("*") if path.is_dir() and name in path.parts]
+        for path in sorted(made, reverse=True):
+            path.rmdir()
 
 
 def _in_namespace(shown: Sequence[Path], script: str, command: Sequence[str], *others: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +75,16 @@ def serving(
     if errors:
         raise errors[0]
     assert left_behind == list(hanging)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true within a limit; polled."""
+    end_s = time.monotonic() + CALL_S
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @contextmanager

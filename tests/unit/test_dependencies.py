@@ -21,6 +21,7 @@ FILES = {
     "edge-mqtt": ("edge", "mqtt"),
     "cloud": ("cloud",),
     "cloud-gpu": ("cloud-gpu",),
+    "envoy": ("envoy",),
     "lab": ("lab",),
 }
 """Name of a file, and the extras that it is for."""

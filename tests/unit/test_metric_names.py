@@ -12,10 +12,9 @@ import grpc
 import pytest
 import yaml
 from prometheus_client import generate_latest
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.reference.metrics import cloud_registry, edge_registry
+from tests.support.reference.metrics import cloud_registry, edge_registry, labels_of
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
 REGISTRIES = {"cloud": cloud_registry(), "edge": edge_registry()}
@@ -23,10 +22,10 @@ PAGES = {side: generate_latest(registry).decode() for side, registry in REGISTRI
 FAMILIES = {family.name: family for page in PAGES.values() for family in text_string_to_metric_families(page)}
 OURS = [pytest.param(family, id=name) for name, family in FAMILIES.items() if name.startswith("spillover_")]
 DECLARED = {
-    collector._name: set(collector._labelnames)
+    family.name: set(labels_of(collector, family))
     for registry in REGISTRIES.values()
     for collector in registry._collector_to_names
-    if isinstance(collector, MetricWrapperBase)
+    for family in collector.collect()
 }
 """The labels of a metric, also of one that has no series yet."""
 TYPES = {"gauge", "counter", "histogram", "summary", "untyped"}
@@ -43,11 +42,6 @@ CLOSED = {
 """Values of labels whose series appear when they are first needed."""
 UNITS = ("seconds", "bytes", "ratio")
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-
-
-def labels_of(family) -> set[str]:
-    """Every label of a family."""
-    return DECLARED.get(family.name, set()) | {label for sample in family.samples for label in sample.labels}
 
 
 @pytest.mark.parametrize("family", OURS)
@@ -67,7 +61,9 @@ def test_a_name_follows_the_conventions(family):
 @pytest.mark.parametrize("family", OURS)
 def test_labels_follow_the_conventions(family):
     """Snake case, no word of the metric's own name, none that Prometheus needs for itself."""
-    labels = labels_of(family)
+    labels = DECLARED.get(family.name, set()) | {
+        label for sample in family.samples for label in sample.labels
+    }
     assert all(SNAKE_CASE.fullmatch(label) for label in labels)
     assert not labels & set(family.name.split("_"))
     assert not labels & {"job", "instance", "quantile"}
@@ -121,7 +117,7 @@ def test_every_metric_of_an_alert_exists_with_its_labels():
         for label, values in re.findall(r'(\w+)(?:=~|!=|=)"([^"]*)"', matchers):
             if label == "job":
                 continue
-            assert label in labels_of(family), (name, label)
+            assert label in DECLARED[family.name], (name, label)
             known = CLOSED.get(label) or {sample.labels[label] for sample in family.samples}
             assert not known or set(values.split("|")) <= known, (name, label, values)
 

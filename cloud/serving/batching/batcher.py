@@ -68,6 +68,7 @@ class Batcher:
         """Queue `work` and wait for its rows.
 
         Raises:
+            InputRefusedError: the network cannot compute with its values.
             ModelError: the network failed on it.
             DeadlineExpiredError: the call ended while it waited.
             UnavailableError: the model is being unloaded.

@@ -57,7 +57,12 @@ class Runtime(Protocol):
         ...
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run whole tensors. Raises ModelError when the library fails or the network is closed."""
+        """Run whole tensors.
+
+        Raises:
+            InputRefusedError: the network cannot compute with these values or shapes.
+            ModelError: the library fails, or the network is closed.
+        """
         ...
 
     def close(self) -> None:

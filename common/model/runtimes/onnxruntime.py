@@ -8,6 +8,7 @@ ONNX Runtime's Python interface hands out none that is page-locked.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections import OrderedDict
@@ -21,8 +22,9 @@ import numpy as np
 # Since 1.29 ONNX Runtime reports usage to its makers unless this is set when it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
-from spillover.common.errors import ModelError
+from spillover.common.errors import InputRefusedError, ModelError
 from spillover.common.files import open_regular
 from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES, Device, TensorSpec
 from spillover.common.model.session_config import SessionConfig
@@ -31,6 +33,9 @@ from spillover.common.types import Tensor
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 _MAX_SHAPES = 16
+
+_IN_A_NODE = "Non-zero status code returned while running"
+_OF_THE_MACHINE = re.compile(r"(?i)allocat|bad_alloc|out of memory|cuda|cudnn|cublas")
 
 # ONNX Runtime's names of element types. Strings are `str` objects.
 _DTYPES = {
@@ -83,7 +88,7 @@ class OnnxRuntime:
             feed = dict(zip(self._input_names, inputs, strict=True))
             outputs: list[Tensor] = session.run(self._output_names, feed)
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise ModelError(f"ONNX Runtime failed: {error}") from error
+            raise _error_of(error) from error
         return outputs
 
     def close(self) -> None:
@@ -187,6 +192,22 @@ def quantization_tools() -> ModuleType:
 
     tools: ModuleType = quantization
     return tools
+
+
+def _error_of(error: Exception) -> ModelError:
+    """Whose fault a failed run is, as far as ONNX Runtime lets that be known.
+
+    InvalidArgument is what kernels raise for values, such as an index out of range. Fail and RuntimeException
+    are both what they raise for values and shapes (Reshape, Add, Concat, Cast), and what memory and devices
+    end in; there only the text tells. A network that fails on every input looks like one that refuses each.
+    """
+    text = " ".join(str(error).split())
+    of_values = isinstance(error, InvalidArgument) or (
+        isinstance(error, (Fail, RuntimeException)) and _IN_A_NODE in text
+    )
+    if of_values and not _OF_THE_MACHINE.search(text):
+        return InputRefusedError(f"the network refuses this input: {text}")
+    return ModelError(f"ONNX Runtime failed: {text}")
 
 
 def _load_cuda() -> None:

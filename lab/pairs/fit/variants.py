@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.images import EncodedImage, decode_jpeg
+from spillover.common.images import EncodedImage
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
@@ -95,7 +95,7 @@ def measure_variants(
             if variant.crop and crop is None:
                 continue
             sent = encode_variant(image, variant, crop.region if crop and variant.crop else None)
-            prediction, _ = model.predict(decode_jpeg(sent.data, MAX_PIXELS))
+            prediction = model.predict_jpeg(sent.data, MAX_PIXELS)
             answer = _in_frame(prediction, sent, crop if variant.crop else None)
             usual = answer if usual is None else usual
             sizes[row, column], fidelity[row, column] = len(sent.data), agreement(answer, usual)

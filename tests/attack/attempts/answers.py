@@ -9,27 +9,27 @@ from tests.attack.world import STRANGER, WIDE, Kind, Mode
 from tests.support.h2 import framed
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN), *HELD, "OK")
 def unread_answers(scene: Scene) -> None:
     """Answers of 8 MB to ModelInfer that are never read (window 0), on two connections."""
     message = tensors("wide", np.ones((1, WIDE), np.float32))
     connections = [scene.connect(window=0, reads=False) for _ in range(2)]
     streams = [one.call(MODEL_INFER, message) for _ in range(scene.of(50, 15)) for one in connections]
-    scene.hold(scene.of(25, 6))
+    scene.hold(scene.of(25, 3))
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN), *HELD, "OK", short=False)
 def answers_read_byte_by_byte(scene: Scene) -> None:
     """Answers of 8 MB that are read a few bytes a second."""
     message = tensors("wide", np.ones((1, WIDE), np.float32))
     connections = [scene.connect(window=64, reads=True) for _ in range(4)]
     streams = [one.call(MODEL_INFER, message) for _ in range(scene.of(10, 4)) for one in connections]
-    scene.hold(scene.of(25, 6))
+    scene.hold(scene.of(25, 3))
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), *HELD, "OK")
+@attempt(Kind(Mode.TOKEN), *HELD, "OK")
 def unread_streams(scene: Scene) -> None:
     """ModelStreamInfer with answers of 8 MB that are never read, six streams."""
     message = framed(tensors("wide", np.ones((1, WIDE), np.float32)))
@@ -38,7 +38,7 @@ def unread_streams(scene: Scene) -> None:
     for connection, stream in streams:
         for _ in range(scene.of(20, 6)):
             connection.data(stream, message)
-    scene.hold(scene.of(20, 5))
+    scene.hold(scene.of(20, 2))
     scene.saw_all(stream for _, stream in streams)
 
 
@@ -52,14 +52,14 @@ def watches(scene: Scene) -> None:
             streams.append(connection.open(WATCH))
             connection.data(streams[-1], framed(b""), end=True)
         scene.pump(limit_s=0.01)
-    scene.hold(scene.of(10, 3))
+    scene.hold(scene.of(10, 1))
     scene.saw_all(streams)
 
 
-@attempt(Kind(), STILL_OPEN, *HELD, "OK")
+@attempt(Kind(), STILL_OPEN, *HELD, "OK", short=False)
 def watches_that_are_not_read(scene: Scene) -> None:
     """Health.Watch on connections whose window is shut."""
     connections = [scene.connect(STRANGER, window=0, reads=False) for _ in range(5)]
     streams = [one.call(WATCH, b"") for one in connections for _ in range(scene.of(120, 60))]
-    scene.hold(scene.of(8, 2))
+    scene.hold(scene.of(8, 1))
     scene.saw_all(streams)

@@ -42,23 +42,28 @@ def a_message_of_100_mb(scene: Scene) -> None:
     scene.saw_all([stream])
 
 
-@attempt(Kind(fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN), *HELD)
 def withheld_bodies(scene: Scene) -> None:
-    """Infer with 15 MB whose last byte never comes, 100 calls on each of three connections."""
+    """Infer with 15 MB whose last byte never comes, 100 calls on each of three connections of one device."""
     _withhold(scene, INFER, WEAK, connections=3, calls=scene.of(100, 40))
 
 
 @attempt(Kind(), *HELD)
+def withheld_bodies_in_the_clear(scene: Scene) -> None:
+    """The same on one connection, by somebody who proves nothing."""
+    _withhold(scene, INFER, WEAK, connections=1, calls=scene.of(100, 40))
+
+
+@attempt(Kind(Mode.TOKEN), *HELD)
 def withheld_bodies_from_many_addresses(scene: Scene) -> None:
-    """The same from twenty source addresses, ModelInfer and Infer by turns."""
-    connections = [scene.connect(source=f"127.0.1.{number + 1}") for number in range(20)]
-    streams = [
-        scene.withhold(connection, path, len(PART) + 1, PART)
-        for connection in connections
-        for path in (MODEL_INFER, INFER) * scene.of(10, 2)
-    ]
-    scene.hold(scene.of(15, 4))
-    scene.saw_all(streams)
+    """The same by one device from twenty source addresses, ModelInfer and Infer by turns."""
+    _withhold_everywhere(scene)
+
+
+@attempt(Kind(), *HELD, shared=True, short=False)
+def withheld_bodies_of_many_strangers(scene: Scene) -> None:
+    """The same from twenty source addresses, by callers who prove nothing."""
+    _withhold_everywhere(scene)
 
 
 @attempt(Kind(Mode.TOKEN), *OPEN_METHOD_HELD)
@@ -83,12 +88,12 @@ def withheld_bodies_of_a_revoked_device(scene: Scene) -> None:
 def large_messages_of_a_revoked_device(scene: Scene) -> None:
     """Whole messages of 16 MB with a certificate that was revoked."""
     connection = scene.connect(REVOKED)
-    streams = [connection.call(MODEL_INFER, b"\x32\x00" * (LARGEST // 2)) for _ in range(scene.of(20, 4))]
+    streams = [connection.call(MODEL_INFER, b"\x32\x00" * (LARGEST // 2)) for _ in range(scene.of(20, 2))]
     scene.pump(lambda: all(stream.status for stream in streams))
     scene.saw_all(streams)
 
 
-@attempt(Kind(fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN, few_models=True, fresh=True), *HELD)
 def withheld_bodies_under_an_address_limit(scene: Scene) -> None:
     """Withheld bodies while the process may grow by no more than `memory_bytes` and 20 % (RLIMIT_AS)."""
     pid = scene.server.process.pid
@@ -97,19 +102,19 @@ def withheld_bodies_under_an_address_limit(scene: Scene) -> None:
     _withhold(scene, INFER, WEAK, connections=3, calls=scene.of(100, 40))
 
 
-@attempt(Kind(), *HELD)
+@attempt(Kind(Mode.TOKEN), *HELD)
 def bodies_that_drip(scene: Scene) -> None:
     """Bodies of 1 MB of which a byte comes now and then, 100 calls on each of two connections."""
     connections = [scene.connect() for _ in range(2)]
     streams = [(one, scene.withhold(one, INFER, 1 << 20, b"\x0a")) for one in connections for _ in range(100)]
-    for _ in range(scene.of(40, 8)):
+    for _ in range(scene.of(40, 4)):
         for connection, stream in streams:
             connection.data(stream, b"\0")
         scene.hold(0.5)
     scene.saw_all(stream for _, stream in streams)
 
 
-@attempt(Kind(), *HELD, "OK", "INVALID_ARGUMENT")
+@attempt(Kind(), *HELD, "OK", "INVALID_ARGUMENT", shared=True)
 def whole_messages_all_at_once(scene: Scene) -> None:
     """Whole pictures of 15 MB, in all several times what memory is allowed, on ten connections."""
     padded = frame(JPEG + bytes(15_000_000))
@@ -122,5 +127,16 @@ def whole_messages_all_at_once(scene: Scene) -> None:
 def _withhold(scene: Scene, path: str, who: str, *, connections: int, calls: int) -> None:
     made = [scene.connect(who) for _ in range(connections)]
     streams = [scene.withhold(one, path, len(PART) + 1, PART) for one in made for _ in range(calls)]
-    scene.hold(scene.of(15, 4))
+    scene.hold(scene.of(15, 2))
+    scene.saw_all(streams)
+
+
+def _withhold_everywhere(scene: Scene) -> None:
+    connections = [scene.connect(source=f"127.0.1.{number + 1}") for number in range(20)]
+    streams = [
+        scene.withhold(connection, path, len(PART) + 1, PART)
+        for connection in connections
+        for path in (MODEL_INFER, INFER) * scene.of(10, 2)
+    ]
+    scene.hold(scene.of(15, 2))
     scene.saw_all(streams)

@@ -14,13 +14,13 @@ KEPT = (STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", *CUT_OFF)
 _PAGE_S = 10.0
 
 
-@attempt(Kind(fresh=True), *KEPT)
+@attempt(Kind(), *KEPT)
 def idle_connections(scene: Scene) -> None:
     """1100 finished HTTP/2 handshakes that then do nothing; pings are answered."""
     _idle(scene, scene.of(1100, 1040), acks=True)
 
 
-@attempt(Kind(fresh=True), *KEPT, short=False)
+@attempt(Kind(), *KEPT, short=False)
 def idle_connections_from_many_addresses(scene: Scene) -> None:
     """The same from 250 source addresses."""
     made = []
@@ -31,17 +31,17 @@ def idle_connections_from_many_addresses(scene: Scene) -> None:
         scene.saw(connection.ending or STILL_OPEN)
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), *KEPT)
+@attempt(Kind(Mode.TOKEN), *KEPT, short=False)
 def idle_tls_connections(scene: Scene) -> None:
     """1100 finished TLS handshakes without a token; pings are not answered."""
     _idle(scene, scene.of(1100, 1040), acks=False)
 
 
-@attempt(Kind(), *KEPT)
+@attempt(Kind(), *KEPT, short=False)
 def silent_connections(scene: Scene) -> None:
     """1500 TCP connections that never say anything."""
     made = scene.connect_many(scene.of(1500, 1100), STRANGER, greets=False)
-    scene.hold(scene.of(15, 3))
+    scene.hold(scene.of(15, 1))
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 
@@ -50,7 +50,7 @@ def silent_connections(scene: Scene) -> None:
 def silent_tls_connections(scene: Scene) -> None:
     """1100 TCP connections to the TLS port that never begin the handshake."""
     made = scene.connect_many(scene.of(1100, 1040), STRANGER, greets=False, tls=None)
-    scene.hold(scene.of(15, 3))
+    scene.hold(scene.of(15, 1))
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 
@@ -62,33 +62,33 @@ def headers_never_finished(scene: Scene) -> None:
     for connection in made:
         block = literal(":method", "POST")
         connection.send(frame(HEADERS, block, 0, connection.number()))
-    scene.hold(scene.of(20, 4))
+    scene.hold(scene.of(20, 2))
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 
 
-@attempt(Kind(fresh=True), *HELD)
+@attempt(Kind(Mode.TOKEN), *HELD)
 def half_open_streams(scene: Scene) -> None:
     """Calls with headers and nothing else, 120 on each of 100 connections."""
     streams = []
     for connection in scene.connect_many(scene.of(100, 30)):
         streams += [connection.open(INFER) for _ in range(120)]
         scene.pump(limit_s=0.01)
-    scene.hold(scene.of(15, 4))
+    scene.hold(scene.of(15, 2))
     scene.saw_all(streams)
 
 
-@attempt(Kind(descriptors=512), *KEPT, direct_only=True)
+@attempt(Kind(descriptors=512, few_models=True), *KEPT, direct_only=True, short=False)
 def descriptors_used_up(scene: Scene) -> None:
     """600 connections to a process that may open 512 files: the page still answers."""
     made = scene.connect_many(600, STRANGER)
-    scene.hold(scene.of(8, 2))
+    scene.hold(scene.of(8, 1))
     _page_answers(scene, "/livez")
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 
 
-@attempt(Kind(), "closed", direct_only=True)
+@attempt(Kind(), "closed", direct_only=True, short=False)
 def slow_clients_of_the_page(scene: Scene) -> None:
     """50 clients of the HTTP page that send a byte now and then: probes and metrics still answer."""
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def pages_that_do_not_exist(scene: Scene) -> None:
 
 def _idle(scene: Scene, count: int, *, acks: bool) -> None:
     made = scene.connect_many(count, STRANGER, acks=acks)
-    scene.hold(scene.of(20, 5))
+    scene.hold(scene.of(20, 2))
     for connection in made:
         scene.saw(connection.ending or STILL_OPEN)
 

@@ -43,24 +43,24 @@ def continuation_flood(scene: Scene) -> None:
         number = connection.number()
         connection.send(frame(HEADERS, literal(":method", "POST"), 0, number))
         whole = frame(CONTINUATION, piece, 0, number)
-        _flood(scene, [connection], whole * 50, scene.of(8, 2))
+        _flood(scene, [connection], whole * 50, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
 def settings_flood(scene: Scene) -> None:
     """SETTINGS without end, each of which wants an answer that is not read."""
-    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], frame(SETTINGS) * 500, scene.of(8, 2))
+    _flood(scene, [scene.connect(STRANGER) for _ in range(2)], frame(SETTINGS) * 500, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
 def ping_flood(scene: Scene) -> None:
     """PING without end."""
-    for _ in range(scene.of(8, 2)):
+    for _ in range(scene.of(8, 1)):
         connection = scene.connect(STRANGER)
         _flood(scene, [connection], frame(PING, bytes(8)) * 500, 1.0)
 
 
-@attempt(Kind(), *ENDED)
+@attempt(Kind(), *ENDED, short=False)
 def window_and_priority_flood(scene: Scene) -> None:
     """WINDOW_UPDATE, PRIORITY and frames of unknown kinds without end."""
     for piece in (
@@ -76,23 +76,20 @@ def empty_data_flood(scene: Scene) -> None:
     """Empty DATA frames without end, on a call that is under way."""
     connection = scene.connect()
     stream = connection.open(INFER)
-    _flood(scene, [connection], frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 2))
+    _flood(scene, [connection], frame(DATA, b"", 0, stream.number) * 500, scene.of(8, 1))
 
 
 @attempt(Kind(), *ENDED)
 def rapid_reset(scene: Scene) -> None:
-    """Calls that are opened and given up at once, on eight connections."""
-    connections = scene.connect_many(8, STRANGER)
-    block = b"".join(literal(name, value) for name, value in request_headers(INFER))
+    """Calls that are opened and given up at once, on eight connections of one address."""
+    _reset_rapidly(scene, scene.connect_many(8, STRANGER))
 
-    def opened_and_reset(connection: Connection) -> bytes:
-        out = bytearray()
-        for _ in range(100):
-            number = connection.number()
-            out += frame(HEADERS, block, 4, number) + frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
-        return bytes(out)
 
-    _flood_each(scene, connections, opened_and_reset, scene.of(8, 2))
+@attempt(Kind(Mode.TOKEN), *ENDED)
+def rapid_reset_from_many_addresses(scene: Scene) -> None:
+    """The same without a token, from sixteen source addresses: a device with one is answered."""
+    made = [scene.connect(STRANGER, source=f"127.0.4.{number + 1}") for number in range(16)]
+    _reset_rapidly(scene, made)
 
 
 @attempt(Kind(Mode.TOKEN), *ENDED)
@@ -109,7 +106,7 @@ def rapid_calls_and_resets_of_strangers(scene: Scene) -> None:
             out += frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
         return bytes(out)
 
-    _flood_each(scene, connections, called_and_reset, scene.of(8, 2))
+    _flood_each(scene, connections, called_and_reset, scene.of(8, 1))
 
 
 @attempt(Kind(), *HELD, *ENDED)
@@ -121,6 +118,19 @@ def too_many_streams(scene: Scene) -> None:
     scene.saw_all(streams)
     left = sum(not one.status for one in streams)
     scene.require(left <= 200, f"{left} streams of one connection are open at once")
+
+
+def _reset_rapidly(scene: Scene, connections: list[Connection]) -> None:
+    block = b"".join(literal(name, value) for name, value in request_headers(INFER))
+
+    def opened_and_reset(connection: Connection) -> bytes:
+        out = bytearray()
+        for _ in range(100):
+            number = connection.number()
+            out += frame(HEADERS, block, 4, number) + frame(RST_STREAM, CANCEL.to_bytes(4, "big"), 0, number)
+        return bytes(out)
+
+    _flood_each(scene, connections, opened_and_reset, scene.of(8, 1))
 
 
 def _flood(scene: Scene, connections: list[Connection], made: bytes, seconds: float) -> None:

@@ -21,7 +21,7 @@ EXITED_WELL = {0, 7}
 _STOP_MARGIN_S = 3.0
 
 
-@attempt(Kind(own_models=True), "OK")
+@attempt(Kind(own_models=True), "OK", short=False)
 def reload_without_repository(scene: Scene) -> None:
     """SIGHUP while the models' folder is gone: nothing is unloaded."""
     models = scene.server.models
@@ -34,7 +34,7 @@ def reload_without_repository(scene: Scene) -> None:
     scene.require("not reloaded" in log, "the log does not say that nothing was reloaded")
 
 
-@attempt(Kind(own_models=True), "OK")
+@attempt(Kind(own_models=True), "OK", short=False)
 def broken_reloads(scene: Scene) -> None:
     """SIGHUP with broken YAML, an unknown key, no file, and twenty times at once."""
     config = scene.server.models.parent / "cloud.yaml"
@@ -59,6 +59,7 @@ def broken_reloads(scene: Scene) -> None:
     "FAILED_PRECONDITION",
     "INTERNAL",
     "DEADLINE_EXCEEDED",
+    short=False,
 )
 def models_that_never_load(scene: Scene) -> None:
     """A FIFO, a loop of 2 ^ 62 rounds, 10 ^ 10 laughs: refused in bounded time, and good models load."""
@@ -75,7 +76,7 @@ def models_that_never_load(scene: Scene) -> None:
     scene.saw(scene.call(LOAD, load("good"), who=OPERATOR, limit_s=60), {"OK"}, "a good model afterwards")
 
 
-@attempt(Kind(fresh=True), "ended in time", ends=True)
+@attempt(Kind(few_models=True, fresh=True), "ended in time", ends=True, short=False)
 def stop_while_attacked(scene: Scene) -> None:
     """SIGTERM while bodies are withheld, a bomb is decoded, and nobody reads: it ends within its limit."""
     connection = scene.connect(window=0, reads=False)

@@ -66,13 +66,13 @@ def hidden_dimensions(scene: Scene) -> None:
     scene.all_of(INFER, [frame(data) for data in jpegs.smuggled(JPEG)])
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), *SENDERS_FAULT, *BUSY)
+@attempt(Kind(Mode.TOKEN), *SENDERS_FAULT, *BUSY)
 def progressive_bombs(scene: Scene) -> None:
     """Progressive JPEGs of thousands of scans, each of which takes minutes to decode."""
     bombs = [frame(slow_jpeg(count)) for count in (8_000, 40_000)]
     connection = scene.connect()
-    streams = [connection.call(INFER, bomb) for bomb in bombs * scene.of(8, 2)]
-    scene.hold(scene.of(20, 4))
+    streams = [connection.call(INFER, bomb) for bomb in bombs * scene.of(8, 1)]
+    scene.hold(scene.of(20, 2))
     scene.saw_all(streams)
 
 
@@ -80,23 +80,23 @@ def progressive_bombs(scene: Scene) -> None:
 def progressive_pictures_of_few_scans(scene: Scene) -> None:
     """Progressive JPEGs of as many scans as are allowed, by one device, as fast as they are answered."""
     picture = frame(slow_jpeg(90))
-    scene.keep_calling(INFER, [(scene.connect(), picture)], 16, scene.of(20, 5))
+    scene.keep_calling(INFER, [(scene.connect(), picture)], 16, scene.of(20, 2))
 
 
-@attempt(Kind(Mode.TOKEN), *EITHER, *BUSY)
+@attempt(Kind(Mode.TOKEN), *EITHER, *BUSY, short=False)
 def large_pictures(scene: Scene) -> None:
     """Honest pictures of 24 million pixels by one device, 32 under way; of 49 million, refused or decoded."""
-    scene.keep_calling(INFER, [(scene.connect(), frame(_picture(6000, 4000)))], 32, scene.of(20, 5))
+    scene.keep_calling(INFER, [(scene.connect(), frame(_picture(6000, 4000)))], 32, scene.of(20, 2))
     scene.saw(scene.call(INFER, frame(_picture(7000, 7000)), limit_s=60))
 
 
-@attempt(Kind(), *EITHER, *BUSY)
+@attempt(Kind(), *EITHER, *BUSY, shared=True)
 def large_pictures_of_many_strangers(scene: Scene) -> None:
     """The same without a name, on 16 connections of as many addresses."""
     picture = frame(_picture(6000, 4000))
     connections = [scene.connect(source=f"127.0.3.{number + 1}") for number in range(16)]
     streams = [one.call(INFER, picture) for _ in range(scene.of(6, 2)) for one in connections]
-    scene.pump(lambda: all(stream.status for stream in streams), scene.of(30, 6))
+    scene.pump(lambda: all(stream.status for stream in streams), scene.of(30, 3))
     scene.saw_all(streams)
 
 

@@ -3,7 +3,7 @@
 from tests.attack.attempts.bodies import HELD
 from tests.attack.messages import MODEL_STREAM, one_row
 from tests.attack.suite import Scene, attempt
-from tests.attack.world import Kind
+from tests.attack.world import Kind, Mode
 from tests.support.h2 import framed
 
 GOOD = framed(one_row())
@@ -15,7 +15,7 @@ def garbage_after_good_on_a_stream(scene: Scene) -> None:
     """A good message, then one that is none, then a good one: the stream ends with its status, each time."""
     streams = []
     for bodies in ((GOOD + GARBAGE,), (GOOD, GARBAGE), (GOOD + GARBAGE + GOOD,), (GARBAGE,)):
-        for _ in range(scene.of(12, 6)):
+        for _ in range(scene.of(12, 3)):
             connection = scene.connect()
             stream = connection.open(MODEL_STREAM)
             for body in bodies:
@@ -26,7 +26,7 @@ def garbage_after_good_on_a_stream(scene: Scene) -> None:
     scene.saw_all(streams)
 
 
-@attempt(Kind(), *HELD, "OK", "INVALID_ARGUMENT")
+@attempt(Kind(Mode.TOKEN), *HELD, "OK", "INVALID_ARGUMENT")
 def streams_without_end(scene: Scene) -> None:
     """Streams that send small requests as fast as they are taken, and read the answers."""
     connections = [scene.connect() for _ in range(4)]
@@ -38,7 +38,7 @@ def streams_without_end(scene: Scene) -> None:
                 connection.data(stream, GOOD * 50)
         return False
 
-    scene.pump(refill, scene.of(10, 3))
+    scene.pump(refill, scene.of(10, 1))
     scene.saw_all(stream for _, stream in streams)
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from spillover.cloud.security.audit import Refusals
@@ -46,7 +47,7 @@ def cloud_registry() -> CollectorRegistry:
     metrics.watch_readiness(bool)
     metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
     metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))
-    metrics.watch_memory(lambda: dict.fromkeys(("receiving", "working", "sending"), 0.0), 0)
+    metrics.watch_memory(lambda: dict.fromkeys(("calls", "receiving", "working", "sending"), 0.0), 0)
     metrics.watch_certificate(float)
     return metrics.registry
 
@@ -63,10 +64,15 @@ def _table(registry: CollectorRegistry, *, ours: bool = True) -> str:
     return table(("name", "type", "labels", "meaning"), sorted(kept))
 
 
+def labels_of(collector: Collector, family: Metric) -> tuple[str, ...]:
+    """The labels of a metric, also of one that has no series yet."""
+    declared = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
+    in_use = {label: None for sample in family.samples for label in sample.labels if label != "le"}
+    return tuple(declared or in_use)
+
+
 def _rows(collector: Collector) -> Iterator[tuple[str, str, str, str]]:
     for family in collector.collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-        in_use = {label: None for sample in family.samples for label in sample.labels}
-        labels = tuple(in_use) if family.type == "info" else getattr(collector, "_labelnames", tuple(in_use))
-        shown = ", ".join(f"`{label}`" for label in labels)
+        shown = ", ".join(f"`{label}`" for label in labels_of(collector, family))
         yield f"`{name}`", family.type.replace("info", "gauge"), shown, f"{family.documentation.rstrip('.')}."

@@ -7,6 +7,7 @@ from google.protobuf.empty_pb2 import Empty
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.call import NOBODY
 from spillover.cloud.rpc.call_wrapper import CallWrapper
+from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method
 from spillover.cloud.rpc.parsing import Parser
@@ -16,6 +17,7 @@ from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
+from spillover.cloud.telemetry.metrics import Metrics
 
 
 class _Context:
@@ -44,8 +46,9 @@ def test_held_answers_are_worked_on_and_leave_at_the_end():
         parser = Parser(limits, workers)
         receiver = Receiver(room, parser, RateLimiter(limits), 1.0)
         gate = Gate(lambda *_: NOBODY, None)
+        connections = Connections(limits, Metrics(), anybody=True)
         wrapper = CallWrapper(
-            gate, receiver, room, Writes(60.0), Trimmer(workers), lambda: 0.0, lambda _: None
+            gate, receiver, room, Writes(60.0), Trimmer(workers), connections, lambda: 0.0, lambda _: None
         )
         worked = asyncio.Event()
 

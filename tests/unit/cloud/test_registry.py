@@ -10,6 +10,7 @@ import pytest
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.security.audit import NOBODY
+from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import Metrics
@@ -24,7 +25,7 @@ def _config(*load: str) -> CloudConfig:
 
 
 def _registry(root, open_model) -> Registry:
-    return Registry(Repository(root), _config(), Metrics(), Workers("models", 4), open_model)
+    return Registry(Repository(root), _config(), Metrics(), Workers("models", 4), Readiness(), open_model)
 
 
 def _soon() -> float:

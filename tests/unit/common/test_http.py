@@ -1,10 +1,12 @@
 """The HTTP server: serves its pages, bounds what a client may hold, and ends when it is told to."""
 
+import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -13,7 +15,13 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
 
 from spillover.common.errors import ConfigError, ForbiddenError, UnauthenticatedError
-from spillover.common.net.http import MAX_CONNECTIONS, REQUEST_LIMIT_S, HttpServer
+from spillover.common.net.http import (
+    HEADERS_LIMIT_S,
+    MAX_HEADER_BYTES,
+    MAX_OF_ADDRESS,
+    REQUEST_LIMIT_S,
+    HttpServer,
+)
 
 LIMIT_S = 30.0
 
@@ -82,31 +90,123 @@ def test_callers_who_are_not_admitted_are_refused(error: Exception, expected: in
         assert status(server) == expected
 
 
-def test_connections_beyond_the_cap_are_closed_and_places_come_free() -> None:
-    """Silent clients take all places; the next connection is closed; when they go, pages are served again."""
+def test_open_pages_need_no_identity() -> None:
+    """A probe has none; every other page asks, and what is no page is 404 for everybody."""
+
+    def admit(authorization: str, certificate: bytes | None) -> None:
+        raise UnauthenticatedError("no proof")
+
+    with started(admit=admit, open_routes={"/livez": hello}) as server:
+        assert [status(server, path) for path in ("/livez", "/hello", "/other")] == [200, 401, 404]
+
+
+def test_silent_clients_lose_their_places_to_those_who_ask() -> None:
+    """However many say nothing: each page is served at once, and the oldest connection is closed."""
     with started() as server:
-        silent = [connect(server) for _ in range(MAX_CONNECTIONS + 1)]
-        assert silent[-1].recv(1) == b""
+        silent = [connect(server) for _ in range(MAX_OF_ADDRESS)]
+        for client in silent:
+            client.sendall(b"GET /hello HTTP/1.0\r\nX: ")
+        for _ in range(5):
+            assert status(server) == 200
+        assert silent[0].recv(1) == b""
         for client in silent:
             client.close()
-        give_up_s = time.monotonic() + LIMIT_S
-        while time.monotonic() < give_up_s:
-            try:
-                if status(server) == 200:
-                    return
-            except OSError:
-                continue
-        pytest.fail("no place came free")
 
 
-def test_a_client_that_drips_bytes_loses_its_place() -> None:
-    """A request that takes longer than the limit in all is cut, however often it sends a byte."""
+def test_who_has_proven_itself_keeps_its_place() -> None:
+    """A scraper whose page takes its time is not pushed out by clients that prove nothing."""
+    release, entered = threading.Event(), threading.Event()
+
+    def slow(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
+        assert release.wait(LIMIT_S)
+        return hello(environ, start_response)
+
+    def admit(authorization: str, certificate: bytes | None) -> None:
+        if authorization != "Bearer good":
+            raise UnauthenticatedError("no proof")
+
+    server = HttpServer("127.0.0.1:0", {"/slow": slow}, key="page", admit=admit, open_routes={"/": hello})
+    server.start()
+    try:
+        with connect(server) as scraper:
+            scraper.sendall(b"GET /slow HTTP/1.0\r\nAuthorization: Bearer good\r\n\r\n")
+            assert entered.wait(LIMIT_S)
+            others = [connect(server) for _ in range(3 * MAX_OF_ADDRESS)]
+            assert status(server, "/") == 200  # all of them have been taken by now
+            release.set()
+            assert b"200 OK" in scraper.recv(1000)
+            for other in others:
+                other.close()
+    finally:
+        server.stop(time.monotonic() + LIMIT_S)
+
+
+@pytest.mark.parametrize("sent", [b"GET /hello HTTP/1.0\r\nX: ", b""])
+def test_a_client_that_drips_bytes_loses_its_place(sent: bytes) -> None:
+    """A request that is not there in whole in time is cut, however often its client sends a byte."""
     clock = Clock()
     with started(clock=clock) as server, connect(server) as client:
-        client.sendall(b"GET /hello HTTP/1.0\r\nX: ")
+        client.sendall(sent)
         assert status(server) == 200  # so the server has taken the first connection by now
-        clock.now_s = REQUEST_LIMIT_S + 1.0
+        clock.now_s = HEADERS_LIMIT_S + 0.1
         assert client.recv(1) == b""
+
+
+def test_an_answer_that_takes_too_long_is_cut() -> None:
+    """Who has asked in time has longer, and not for ever."""
+    clock, release, entered = Clock(), threading.Event(), threading.Event()
+
+    def hang(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
+        release.wait(LIMIT_S)
+        return hello(environ, start_response)
+
+    with started(clock=clock, open_routes={"/hang": hang}) as server, connect(server) as client:
+        client.sendall(b"GET /hang HTTP/1.0\r\n\r\n")
+        assert entered.wait(LIMIT_S)
+        clock.now_s = REQUEST_LIMIT_S + 0.1
+        assert client.recv(1) == b""
+        release.set()
+
+
+def test_a_request_of_endless_headers_is_closed() -> None:
+    """The server reads so many bytes of it and no more."""
+    with started() as server, connect(server) as client:
+        client.sendall(b"GET /hello HTTP/1.0\r\n")
+        with suppress(OSError):  # closed meanwhile
+            for _ in range(80):
+                client.sendall(b"X: %s\r\n" % (b"x" * (MAX_HEADER_BYTES // 40)))
+            client.sendall(b"\r\n")
+        with suppress(ConnectionError):
+            assert client.recv(1) == b""
+        assert status(server) == 200
+
+
+def test_a_full_table_of_descriptors_does_not_close_the_page() -> None:
+    """The process has none left: clients are served from a reserve, again and again."""
+    with started() as server:
+        clients = [socket.socket() for _ in range(12)]
+        host, _, port = server.address.rpartition(":")
+        taken = []
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(client.fileno() for client in clients) + 50, hard))
+        try:
+            with suppress(OSError):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            for client in clients:
+                client.settimeout(LIMIT_S)
+                client.connect((host, int(port)))
+                client.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+                assert b"200 OK" in client.recv(1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in taken:
+                os.close(descriptor)
+            for client in clients:
+                client.close()
+        assert status(server) == 200
 
 
 def test_the_end_does_not_wait_for_a_client_that_stays() -> None:

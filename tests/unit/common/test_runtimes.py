@@ -7,14 +7,14 @@ import threading
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from spillover.common.errors import ModelError
+from spillover.common.errors import InputRefusedError, ModelError
 from spillover.common.model.manifest import MODEL_FILE
 from spillover.common.model.runtimes.base import Device, TensorSpec
 from spillover.common.model.runtimes.onnxruntime import CPU, BoundSession, open_runtime
 from spillover.common.model.session_config import SessionConfig
-from tests.support.models import centre_detector, identity
+from tests.support.models import centre_detector, fragile_classifier, identity, save_network
 
 ONE_THREAD = SessionConfig(threads=1, providers=(CPU,))
 
@@ -97,11 +97,52 @@ def test_a_type_that_no_array_has_is_refused(tmp_path):
 
 def test_a_failure_and_a_closed_network_are_model_errors(echo):
     """Wrong inputs raise ModelError, and so does every run after `close`."""
-    with pytest.raises(ModelError, match="ONNX Runtime failed"):
+    with pytest.raises(InputRefusedError, match="Got invalid dimensions"):
         echo.run([np.zeros((1, 5), np.float32)])
     echo.close()
     with pytest.raises(ModelError, match="closed"):
         echo.run([rows_of(1)])
+
+
+def test_values_that_a_network_cannot_compute_with_are_told_from_a_failure_of_the_machine(tmp_path):
+    """An index out of range is the input's fault; memory that is not there is not."""
+    red = np.zeros((1, 3, 16, 16), np.float32)
+    red[:, 0] = 1.0
+    with pytest.raises(InputRefusedError, match="out of data bounds"):
+        opened(fragile_classifier(tmp_path, "index")).run([red])
+    with pytest.raises(ModelError, match="ONNX Runtime failed") as failed:
+        opened(fragile_classifier(tmp_path, "memory")).run([red])
+    assert type(failed.value) is ModelError
+
+
+@pytest.mark.parametrize(
+    ("operator", "kinds", "values", "rank"),
+    [
+        ("Add", "FLOAT FLOAT", (np.ones(5), np.ones(3)), 1),
+        ("MatMul", "FLOAT FLOAT", (np.ones((2, 3)), np.ones((2, 3))), 2),
+        ("Reshape", "FLOAT INT64", (np.ones(5), np.array([2, 3])), 2),
+        ("Expand", "FLOAT INT64", (np.ones(1), np.array([-7])), 1),
+        ("Cast", "STRING", (np.array(["no number"], object),), 1),
+    ],
+)
+def test_whatever_class_an_operator_fails_with_its_input_is_refused(tmp_path, operator, kinds, values, rank):
+    """ONNX Runtime raises several classes for what a sender can cause."""
+    types = [getattr(TensorProto, kind) for kind in kinds.split()]
+    names = [f"INPUT{number}" for number in range(len(types))]
+    options = {"to": TensorProto.FLOAT} if operator == "Cast" else {}
+    graph = helper.make_graph(
+        [helper.make_node(operator, names, ["OUTPUT0"], **options)],
+        "one",
+        [
+            helper.make_tensor_value_info(name, kind, [f"{name}.{axis}" for axis in range(value.ndim)])
+            for name, kind, value in zip(names, types, values, strict=True)
+        ],
+        [helper.make_tensor_value_info("OUTPUT0", TensorProto.FLOAT, [f"o{axis}" for axis in range(rank)])],
+    )
+    network = opened(save_network(graph, tmp_path / "one" / "1"))
+    feed = [value.astype(spec.dtype) for value, spec in zip(values, network.inputs, strict=True)]
+    with pytest.raises(InputRefusedError, match=f"while running {operator} node"):
+        network.run(feed)
 
 
 def test_a_provider_that_is_not_there_is_named(tmp_path):

@@ -22,6 +22,27 @@ def test_a_code_that_grpc_adds_some_day_is_unknown() -> None:
     assert CallStatus.of_grpc("TEAPOT") is CallStatus.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("code", "details", "status"),
+    [
+        ("UNKNOWN", "Payload Too Large", CallStatus.REFUSED_AS_TOO_LARGE),
+        (
+            "RESOURCE_EXHAUSTED",
+            "SERVER: Received message larger than max (9 vs. 4)",
+            CallStatus.REFUSED_AS_TOO_LARGE,
+        ),
+        ("UNKNOWN", "stream timeout", CallStatus.UNKNOWN),
+        ("RESOURCE_EXHAUSTED", "the queue is full", CallStatus.RESOURCE_EXHAUSTED),
+        ("UNAVAILABLE", "Payload Too Large", CallStatus.UNAVAILABLE),
+    ],
+)
+def test_a_refusal_by_size_is_told_by_its_text(code: str, details: str, status: CallStatus) -> None:
+    """A proxy and gRPC itself have no status of their own for it; the same frame is never sent again."""
+    assert CallStatus.of_grpc(code, details) is status
+    assert not CallStatus.REFUSED_AS_TOO_LARGE.means.retry_later
+    assert CallStatus.REFUSED_AS_TOO_LARGE.means.drain is DrainStep.GIVE_UP
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_statuses_are_spelled_as_labels(status: CallStatus) -> None:
     """snake_case, told from what is counted beside them; a failure's text begins with it."""
