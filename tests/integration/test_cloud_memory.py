@@ -121,7 +121,7 @@ def test_messages_that_never_end_take_no_more_than_the_memory_says(tmp_path):
         with pumping(connections):
             for _ in range(20):
                 assert server.is_answering()
-        assert server.comes_back()
+        assert server.comes_back(), (server.resident, server.at_rest)
 
 
 def test_strangers_with_open_methods_take_no_more_than_their_part(tmp_path):
@@ -141,7 +141,7 @@ def test_strangers_with_open_methods_take_no_more_than_their_part(tmp_path):
         with pumping(connections):
             for _ in range(20):
                 assert server.is_answering()
-        assert server.comes_back()
+        assert server.comes_back(), (server.resident, server.at_rest)
 
 
 def test_of_a_revoked_device_nothing_is_read(tmp_path):
@@ -186,7 +186,7 @@ def test_answers_that_nobody_reads_take_no_more_than_the_memory_says(tmp_path):
             assert server.is_answering()
         assert "CANCELLED" in {stream.status for stream in streams}
         stack.close()
-        assert server.comes_back()
+        assert server.comes_back(), (server.resident, server.at_rest)
 
 
 def _default(folder):
@@ -206,5 +206,5 @@ def test_freed_memory_is_given_back_while_the_connection_stays(tmp_path, held):
         for _ in range(10):
             stream = connection.call(path, message)
             pump([connection], lambda stream=stream: bool(stream.status), CALL_S)
-        assert server.comes_back()
+        assert server.comes_back(), (server.resident, server.at_rest)
         connection.close()
