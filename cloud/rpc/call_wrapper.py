@@ -259,8 +259,10 @@ class CallWrapper(GenericRpcHandler):
                 self._connections.answered(call.connection)
             self._connections.ended(call.connection)
         call.release()
-        # Of a message that came too slowly, or an answer that was not read, any part may have been held.
-        unread = self._memory.permit_bytes if call.cause is Cause.SLOW else 0
+        # Of a message that came too slowly or was given up, or an answer that was not read, any part may have
+        # been held.
+        cut_short = call.cause is Cause.SLOW or call.status is grpc.StatusCode.CANCELLED
+        unread = self._memory.permit_bytes if cut_short else 0
         self._trimmer.freed(call.received_bytes + call.sent_bytes + unread)
         if not call.method.streams_replies:
             self.in_flight -= 1
