@@ -51,6 +51,12 @@ def test_each_broken_promise_fails_the_row(change: dict[str, object], says: str)
     assert says in row.failures[0]
 
 
+def test_what_an_earlier_attempt_has_left_is_not_this_ones() -> None:
+    """A server that is reused is judged by what the attempt has added."""
+    assert msgspec.structs.replace(GOOD, before_mb=121.0, after_mb=121.0).failures == []
+    assert msgspec.structs.replace(GOOD, before_mb=121.0, after_mb=130.0).failures
+
+
 def test_among_callers_who_prove_nothing_the_good_one_may_be_put_off_for_a_while() -> None:
     """Nobody can tell them apart; once they are gone it is answered."""
     put_off = Calls(3, 0, {"DEADLINE_EXCEEDED": 1}, [10.0] * 3)
