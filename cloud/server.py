@@ -381,9 +381,6 @@ def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[
         ("grpc.keepalive_timeout_ms", 20_000),
         # Without this a second server on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
-        # Counts calls that the client has left or has the answer of, while Python cleans up behind them; so a
-        # client that keeps to `max_streams` would be refused. Calls that wait are bounded below.
-        ("grpc.http.overload_protection", 0),
         # What comes of a message before it is asked for; the probe would let it grow to megabytes.
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.http2.bdp_probe", 0),

@@ -21,7 +21,7 @@ WORKING_FACTOR = 2
 """What a message costs in work, in its bytes: its fields, and a copy that is read, or joined to a batch."""
 OPEN_PERMITS = 2
 """Messages of methods that are open to everybody, read at the same time."""
-_UNTAKEN_SHARE, _STRANGERS_SHARE = 4, 8
+_UNTAKEN_SHARE, _STRANGERS_SHARE = 3, 8
 """The parts of all for calls that the event loop has not taken up, and for calls of strangers."""
 _MOST_UNTAKEN = 16_384
 _CGROUPS = Path("/sys/fs/cgroup")
