@@ -43,6 +43,8 @@ class ServedCall:
         self.lease: Lease | None = None
         """What it has of `memory`."""
         self.memory: Memory | None = None
+        self.aborted: grpc.aio.AbortError | None = None
+        """What gRPC wants raised at the end of a refused call."""
         self.started_s = time.monotonic()
         left_s = context.time_remaining()
         self.expires_s = math.inf if left_s is None else self.started_s + left_s

@@ -259,6 +259,9 @@ class CallWrapper(GenericRpcHandler):
                 self._connections.answered(call.connection)
             self._connections.ended(call.connection)
         call.release()
+        if call.aborted:  # gRPC's call keeps it, and its frames keep the call: a ring that would outlive both
+            call.aborted.__traceback__ = None
+            call.aborted = None
         # Of a message that came too slowly or was given up, or an answer that was not read, any part may have
         # been held.
         cut_short = call.cause is Cause.SLOW or call.status is grpc.StatusCode.CANCELLED
@@ -294,7 +297,11 @@ class CallWrapper(GenericRpcHandler):
             await self._may_answer.wait()
         hints = self._hints(0.0) if call.holder else ()  # nothing to strangers
         self._writes.begin(call)
-        await call.context.abort(call.status, details, (*hints, *extra))
+        try:
+            await call.context.abort(call.status, details, (*hints, *extra))
+        except grpc.aio.AbortError as aborted:
+            call.aborted = aborted
+            raise
         raise AssertionError("abort raises")
 
     def _note(self, call: ServedCall, error: Exception) -> None:

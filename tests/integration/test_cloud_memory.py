@@ -40,6 +40,8 @@ class Server:
         self._metadata = metadata
         for _ in range(50):  # so that every thread has what it keeps
             self.is_answering()
+        with pytest.raises(grpc.RpcError):  # of a large message too: the C library keeps some of the first
+            self._infer(request_for(bytes(15 << 20)), timeout=CALL_S, metadata=metadata)
         self.at_rest = self.resident
         limit = memory(process.pid)["VmSize"] + int(1.2 * MEMORY_BYTES)
         resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
