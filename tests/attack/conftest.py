@@ -7,6 +7,7 @@ import pytest
 from tests.attack.__main__ import allow_many_sockets
 from tests.attack.world import World
 
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """Models, certificates and tokens, and the server that the last attempt has left."""
