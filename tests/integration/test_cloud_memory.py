@@ -38,7 +38,8 @@ class Server:
         self.process, self.address = process, address
         self._infer = pb_grpc.SpilloverStub(channel).Infer
         self._metadata = metadata
-        self.is_answering()
+        for _ in range(50):  # so that every thread has what it keeps
+            self.is_answering()
         self.at_rest = self.resident
         limit = memory(process.pid)["VmSize"] + int(1.2 * MEMORY_BYTES)
         resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
