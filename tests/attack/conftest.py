@@ -7,9 +7,6 @@ import pytest
 from tests.attack.__main__ import allow_many_sockets
 from tests.attack.world import World
 
-collect_ignore = ["test_short.py"]
-"""Attempts that succeed today; whoever ends the last of them removes this line."""
-
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:

@@ -94,7 +94,12 @@ def _settle(scene: Scene, connection: Connection) -> None:
     scene.hold(0.1)
 
 
-@attempt(Kind(), *REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", STILL_OPEN, short=False)
+@attempt(
+    Kind(fresh=True),
+    *(*REFUSED, "GOAWAY_SETTINGS_TIMEOUT", "DEADLINE_EXCEEDED", "UNAVAILABLE", STILL_OPEN),
+    front_bounds=True,
+    short=False,
+)
 def large_metadata_without_handshake(scene: Scene) -> None:
     """Metadata of 2 MB in many calls on connections that never acknowledge the server's SETTINGS."""
     connections = [scene.connect(acks=False) for _ in range(4)]
@@ -106,7 +111,7 @@ def large_metadata_without_handshake(scene: Scene) -> None:
 
 
 @attempt(
-    Kind(),
+    Kind(fresh=True),
     *(STILL_OPEN, "GOAWAY_SETTINGS_TIMEOUT", "GOAWAY_COMPRESSION_ERROR", *CUT_OFF),
     front_bounds=True,
     short=False,
