@@ -137,7 +137,7 @@ def test_a_watcher_that_does_not_read_cannot_keep_the_server_from_stopping(repos
     """Anybody may watch the health; one whose window is shut holds up the end no longer than calls may."""
     hello = PREFACE + frame(SETTINGS, setting(INITIAL_WINDOW_SIZE, 0))
     with ExitStack() as stack:
-        with serving(cloud_config(repository, stop_timeout_s=0.5)) as server:
+        with serving(cloud_config(repository, stop_timeout_s=2.0)) as server:
             connection = stack.enter_context(raw_connection(server))
             connection.sendall(hello + call("/grpc.health.v1.Health/Watch", b""))
             assert HEADERS in (kind for kind, _ in frames(connection))  # it writes, and waits for us to read
