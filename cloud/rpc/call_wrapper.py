@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from spillover.cloud.rpc.call import AnyContext, ServedCall
 from spillover.cloud.rpc.connections.keeper import Connections
+from spillover.cloud.rpc.connections.rules import Standing
 from spillover.cloud.rpc.gate import Gate
 from spillover.cloud.rpc.methods import Method, unknown_method
 from spillover.cloud.rpc.receiving import Incoming, Receiver
@@ -44,6 +45,7 @@ SENDING_FACTOR = 2
 """What an answer costs until it is written: Python's bytes and gRPC's copy of them."""
 INTERNAL = grpc.StatusCode.INTERNAL
 OK = grpc.StatusCode.OK
+CANCELLED = grpc.StatusCode.CANCELLED
 _INTERNAL_DETAILS = "internal error; the server's log has it"
 _LOAD_HINT_AGE_S = 0.01
 _SMALL_BYTES = 8 * 1024
@@ -258,6 +260,8 @@ class CallWrapper(GenericRpcHandler):
             if call.status is OK and not call.method.is_open:
                 self._connections.answered(call.connection)
             self._connections.ended(call.connection)
+            if call.connection.standing is Standing.STRANGER and _is_vain(call):
+                self._connections.came_to_nothing(call.connection)
         call.release()
         if call.aborted:  # gRPC's call keeps it, and its frames keep the call: a ring that would outlive both
             call.aborted.__traceback__ = None
@@ -324,3 +328,8 @@ class CallWrapper(GenericRpcHandler):
             self._load_hint = f"{self._load():.3f}"
             self._load_hint_until_s = now_s + _LOAD_HINT_AGE_S
         return self._load_hint
+
+
+def _is_vain(call: ServedCall) -> bool:
+    """Whether a call has shown nothing: given up by its client, without an identity, or open to everybody."""
+    return call.status is CANCELLED or call.cause is Cause.UNAUTHENTICATED or call.method.is_open

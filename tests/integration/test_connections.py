@@ -11,8 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.cloud.security.tokens import add_token
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
-from tests.support.h2 import HEADERS, PING, PREFACE, SETTINGS, frame
+from tests.support.h2 import HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame, literal, request_headers
 from tests.support.models import colour_classifier
 from tests.support.pki import Pki, bearer, secure_channel
 from tests.support.serving import CALL_S, cloud_config, eventually, jpeg_of, request_for, serving
@@ -23,6 +24,7 @@ HELLO = PREFACE + frame(SETTINGS) + frame(SETTINGS, flags=ACK)
 WITHOUT_END = HELLO + frame(HEADERS, b"\0\x0aabc", 0, 1)
 """Headers whose first name is said to be longer than what has come."""
 CALLS = 5
+INFER = "/" + pb.DESCRIPTOR.services_by_name["Spillover"].full_name + "/Infer"
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,22 @@ def test_a_device_with_a_token_is_answered_while_strangers_hold_connections(repo
             for _ in range(CALLS):
                 with secure_channel(server, pki.credentials()) as channel:
                     answered(channel, bearer(token))
+
+
+def test_who_opens_calls_and_gives_them_up_is_closed(repository):
+    """HTTP/2's rapid reset: few of the calls wait for the event loop, and the connection is ended at once."""
+    block = b"".join(literal(name, value) for name, value in request_headers(INFER))
+    given_up = (8).to_bytes(4, "big")  # CANCEL
+    calls = b"".join(
+        frame(HEADERS, block, 4, number) + frame(RST_STREAM, given_up, 0, number)
+        for number in range(1, 4000, 2)
+    )
+    with serving(cloud_config(repository)) as server:
+        flood = Flood(server, HELLO + calls)
+        flood.open(1)
+        with flood.held(), new_channel(server) as channel:
+            assert eventually(lambda: closed_of(server, "in_vain") == 1)
+            answered(channel)
 
 
 def test_who_watches_the_health_is_not_idle(repository):

@@ -9,7 +9,15 @@ from typing import Protocol
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.connections.descriptors import make_places
-from spillover.cloud.rpc.connections.rules import Connection, Peer, Rules, Standing, network_of, to_close
+from spillover.cloud.rpc.connections.rules import (
+    Connection,
+    Peer,
+    Rules,
+    Standing,
+    VainCalls,
+    network_of,
+    to_close,
+)
 from spillover.cloud.rpc.connections.sockets import DESCRIPTORS, Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.log import get_logger
@@ -17,7 +25,8 @@ from spillover.common.net.addresses import UNIX, split_host_port
 
 CONNECTION_BYTES = 43 * 1024
 """What gRPC keeps of one with TLS, measured."""
-SCAN_S, SCAN_CROWDED_S = 1.0, 0.05
+SCAN_S, SCAN_CROWDED_S, SCAN_WOKEN_S = 1.0, 0.05, 0.01
+"""From one scan to the next: at most, when it is crowded, and when a flood asks for one."""
 _CROWDED = 0.75
 """From this share of all connections on the scans follow each other faster."""
 _LOG_INTERVAL_S = 10.0
@@ -26,7 +35,7 @@ _LOG_INTERVAL_S = 10.0
 class Activity:
     """What the calls of one connection have shown. Written on the event loop alone, read by the keeper."""
 
-    __slots__ = ("calls", "name", "network", "peer", "standing", "used_s")
+    __slots__ = ("calls", "in_vain", "name", "network", "peer", "standing", "used_s", "vain")
 
     def __init__(self, peer: str, now_s: float) -> None:
         self.peer = parse_peer(peer)
@@ -35,6 +44,8 @@ class Activity:
         self.standing = Standing.STRANGER
         self.name = ""
         self.used_s = now_s
+        self.vain: VainCalls | None = None
+        self.in_vain = False
 
     def prove(self, name: str) -> None:
         """A call has proven this identity."""
@@ -90,6 +101,7 @@ class Connections:
         self._unlogged: Counter[str] = Counter()
         self._logged_s = -_LOG_INTERVAL_S
         self._stopping = threading.Event()
+        self._woken = threading.Event()
         self._thread: threading.Thread | None = None
         self._log = get_logger("connections")
 
@@ -112,6 +124,16 @@ class Connections:
         """A call has ended."""
         activity.calls -= 1
         activity.used_s = self._clock()
+
+    def came_to_nothing(self, activity: Activity) -> None:
+        """A call of a stranger has ended, and was given up, refused, or one that everybody may make.
+
+        One who makes too many is closed at once: they fill the queue that everybody's calls wait in.
+        """
+        activity.vain = activity.vain or VainCalls()
+        if activity.vain.too_many(self._clock()) and not activity.in_vain:
+            activity.in_vain = True
+            self._woken.set()
 
     def by_standing(self) -> dict[str, int]:
         """How many connections there are, by what they have shown, as the last scan saw it."""
@@ -137,6 +159,7 @@ class Connections:
     def stop(self, deadline_s: float) -> bool:
         """End by `deadline_s` (monotonic). Tells whether the thread has ended."""
         self._stopping.set()
+        self._woken.set()
         if self._thread is None:
             return True
         self._thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -156,7 +179,10 @@ class Connections:
             self._say(now_s)
 
     def _run(self, sockets: Scanned) -> None:
-        while not self._stopping.wait(self._pause_s()):
+        while not self._stopping.is_set():
+            if self._woken.wait(self._pause_s()):
+                self._woken.clear()
+                self._stopping.wait(SCAN_WOKEN_S)  # others of the same flood follow
             try:
                 self.tick(sockets)
             except OSError as error:  # no descriptor is free; closing connections will change that
@@ -187,7 +213,9 @@ class Connections:
         if activity is None:
             return Connection(peer, since_s, since_s)
         used_s = max(since_s, activity.used_s)
-        return Connection(peer, since_s, used_s, activity.standing, activity.name, activity.calls)
+        return Connection(
+            peer, since_s, used_s, activity.standing, activity.name, activity.calls, activity.in_vain
+        )
 
     def _say(self, now_s: float) -> None:
         address, count = Counter(network_of(one.peer[0]) for one in self._now).most_common(1)[0]

@@ -11,6 +11,12 @@ from spillover.cloud.config import LimitsConfig
 Peer = tuple[str, int]
 """Address and port of the other side; IPv4 always in its own form, IPv6 compressed and without a zone."""
 
+VAIN_BURST, VAIN_PER_S = 20, 50.0
+"""Calls that come to nothing, of a connection that has shown nothing: at once, and in a second.
+
+Each costs its sender two frames, and the server a third of a millisecond in which no device is served.
+"""
+
 
 class Standing(enum.IntEnum):
     """What a connection has shown of itself; the more, the later it has to go."""
@@ -32,6 +38,8 @@ class Cause(enum.Enum):
     """More connections without an identity from one address than `limits.max_connections_per_address`."""
     IDENTITY = "identity"
     """More connections of one identity than `limits.max_connections_per_identity`."""
+    IN_VAIN = "in_vain"
+    """A stranger who begins calls in vain, more often than `VAIN_PER_S`: HTTP/2's rapid reset."""
     CROWDED = "crowded"
     """More connections than `limits.max_connections`: who has shown least makes room."""
 
@@ -49,6 +57,23 @@ class Connection:
     """The identity, if one is proven."""
     calls: int = 0
     """How many are open."""
+    in_vain: bool = False
+    """Whether too many have come to nothing, by `VainCalls`."""
+
+
+class VainCalls:
+    """Counts the calls of one connection that came to nothing; each is forgotten after a while."""
+
+    __slots__ = ("_at_s", "_level")
+
+    def __init__(self) -> None:
+        self._level = self._at_s = 0.0
+
+    def too_many(self, now_s: float) -> bool:
+        """Count one more at `now_s`, and tell whether that is one too many."""
+        self._level = 1 + max(0.0, self._level - (now_s - self._at_s) * VAIN_PER_S)
+        self._at_s = now_s
+        return self._level > VAIN_BURST
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +111,9 @@ def to_close(connections: Sequence[Connection], rules: Rules, now_s: float) -> d
     def staying() -> list[Connection]:
         return [connection for connection in connections if connection.peer not in closing]
 
-    idle = [one for one in connections if _is_idle_stranger(one) and one.used_s <= now_s - rules.idle_s]
+    vain = [one for one in connections if one.in_vain and one.standing is Standing.STRANGER]
+    close(len(vain), vain, Cause.IN_VAIN)
+    idle = [one for one in staying() if _is_idle_stranger(one) and one.used_s <= now_s - rules.idle_s]
     close(len(idle), idle, Cause.IDLE)
     for group in _grouped(staying(), lambda one: one.name):
         close(len(group) - rules.per_identity, group, Cause.IDENTITY)

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.cloud.config import LimitsConfig
-from spillover.cloud.rpc.connections.rules import Cause, Connection, Rules, Standing, network_of, to_close
+from spillover.cloud.rpc.connections.rules import (
+    VAIN_BURST,
+    VAIN_PER_S,
+    Cause,
+    Connection,
+    Rules,
+    Standing,
+    VainCalls,
+    network_of,
+    to_close,
+)
 
 NOW_S = 1000.0
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
@@ -28,6 +38,7 @@ def tables(draw):
                 standing,
                 draw(st.sampled_from(["a", "b"])) if standing is Standing.PROVEN else "",
                 draw(st.integers(0, 2)),
+                draw(st.booleans()),
             )
         )
     return connections
@@ -63,7 +74,7 @@ def test_nobody_goes_without_a_reason(connections, rules):
     left = [one for one in connections if one.peer not in closing]
     assert to_close(left, rules, NOW_S) == {}
     wide = replace(rules, total=100, per_address=100, per_identity=100)
-    assert set(to_close(connections, wide, NOW_S).values()) <= {Cause.IDLE}
+    assert set(to_close(connections, wide, NOW_S).values()) <= {Cause.IDLE, Cause.IN_VAIN}
 
 
 @given(tables(), rules_)
@@ -78,6 +89,25 @@ def test_who_has_shown_less_goes_first(connections, rules):
     gone_idle = [one.used_s for one in crowded if one.standing is Standing.STRANGER and not one.calls]
     stay_idle = [one.used_s for one in left if one.standing is Standing.STRANGER and not one.calls]
     assert max(gone_idle, default=0.0) <= min(stay_idle, default=NOW_S)
+
+
+@given(tables(), rules_)
+def test_strangers_whose_calls_are_in_vain_go_and_nobody_else_for_that(connections, rules):
+    """They go even with calls open; who has proven or been answered something stays as far as that goes."""
+    closing = to_close(connections, rules, NOW_S)
+    gone = {peer for peer, cause in closing.items() if cause is Cause.IN_VAIN}
+    strangers = [one for one in connections if one.standing is Standing.STRANGER]
+    assert gone == {one.peer for one in strangers if one.in_vain}
+
+
+def test_calls_in_vain_are_too_many_beyond_a_burst_and_a_rate():
+    """A burst at once, and then as many in a second as are forgotten; one more is too many."""
+    calls = VainCalls()
+    assert not any(calls.too_many(NOW_S) for _ in range(VAIN_BURST))
+    assert calls.too_many(NOW_S)
+    patient = VainCalls()
+    assert not any(patient.too_many(NOW_S + number / VAIN_PER_S) for number in range(10 * VAIN_BURST))
+    assert not any(calls.too_many(NOW_S + 10) for _ in range(VAIN_BURST))
 
 
 def test_an_identity_that_holds_too_many_loses_its_oldest_idle_one():

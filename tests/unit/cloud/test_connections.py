@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.rpc.connections.descriptors import Places, places
 from spillover.cloud.rpc.connections.keeper import CONNECTION_BYTES, Activity, Connections
+from spillover.cloud.rpc.connections.rules import VAIN_BURST
 from spillover.cloud.rpc.connections.sockets import Sockets, parse_peer
 from spillover.cloud.telemetry.metrics import Metrics
 
@@ -94,6 +95,19 @@ def test_an_answered_call_counts_where_nobody_can_prove_more(network, clock):
         clock.now_s = 31
         connections.tick(network)
         assert (A in network.open) is stays
+
+
+def test_a_stranger_whose_calls_come_to_nothing_is_closed(network, clock):
+    """The same calls on a connection that proves an identity by then leave it open."""
+    connections = connections_of(clock)
+    network.open = {A: 1, B: 2}
+    stranger, device = connections.began("ipv4:192.0.2.1:1"), connections.began("ipv4:192.0.2.2:2")
+    for _ in range(VAIN_BURST + 1):
+        connections.came_to_nothing(stranger)
+        connections.came_to_nothing(device)
+    device.prove("camera-1")
+    connections.tick(network)
+    assert set(network.open) == {B}
 
 
 def test_a_port_that_is_used_again_inherits_nothing(network, clock):
