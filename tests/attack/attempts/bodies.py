@@ -72,9 +72,9 @@ def withheld_bodies_of_strangers(scene: Scene) -> None:
     _withhold(scene, CHECK, STRANGER, connections=3, calls=scene.of(60, 30))
 
 
-@attempt(Kind(Mode.TOKEN), "UNAUTHENTICATED", *REFUSED_AT_ONCE)
+@attempt(Kind(Mode.TOKEN), "UNAUTHENTICATED", *REFUSED_AT_ONCE, *CUT_OFF)
 def withheld_bodies_without_token(scene: Scene) -> None:
-    """The same to Infer without a token: refused by its headers."""
+    """The same to Infer without a token: refused by its headers, and disconnected."""
     _withhold(scene, INFER, STRANGER, connections=3, calls=scene.of(60, 30))
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import warnings
 from contextlib import suppress
 
 from tests.attack.suite import ATTACKER, CALL_S, STILL_OPEN, Scene, attempt
@@ -41,7 +42,9 @@ def old_versions_of_tls(scene: Scene) -> None:
     """TLS 1.1, and TLS 1.2 with suites that do not authenticate what they encrypt."""
     old = ssl.create_default_context(cafile=str(scene.world.pki.ca))
     old.check_hostname = False
-    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that they are old is the point
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     weak = ssl.create_default_context(cafile=str(scene.world.pki.ca))
     weak.check_hostname = False
     weak.maximum_version = ssl.TLSVersion.TLSv1_2
