@@ -126,7 +126,9 @@ def new_channel(server):
 )
 def test_a_device_is_answered_while_strangers_hold_connections(repository, hello, count):
     """New connections of a device are served as long as the attack lasts; the metrics tell of it."""
-    with serving(cloud_config(repository, limits={"max_connections": 256})) as server:
+    with serving(
+        cloud_config(repository, limits={"max_connections": 256, "idle_timeout_s": 600.0})
+    ) as server:
         flood = Flood(server, hello)
         flood.open(count)
         with flood.held():
