@@ -38,7 +38,12 @@ _TENSORS_EVERY, _CONNECTS_EVERY = 4, 10
 _PAUSE_S = 0.05
 _ANSWER_S = 60.0
 _PUSHBACK = "grpc-retry-pushback-ms"
-_COMES_BACK = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
+_COMES_BACK = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    # What gRPC says to calls for which its queue has no place; an edge sends the frame again, too.
+    grpc.StatusCode.CANCELLED,
+}
 
 
 @dataclass(frozen=True)
