@@ -30,11 +30,7 @@ def server(tmp_path):
     """A server with version 1 of the classifier."""
     colour_classifier(tmp_path)
     models = {"repository": str(tmp_path), "load": ["colour"]}
-    # A call that its client gives up counts until it is cleaned up: one connection needs more than it uses.
-    limits = {"max_streams": 256}
-    with serving(
-        cloud_config(tmp_path, models=models, limits=limits, batching={"max_pending": 256})
-    ) as running:
+    with serving(cloud_config(tmp_path, models=models, batching={"max_pending": 256})) as running:
         yield running
 
 
