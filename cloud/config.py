@@ -96,11 +96,7 @@ class LimitsConfig(Section, frozen=True):
     idle_timeout_s: PositiveSeconds = 30.0
     """A connection without a call for so long is closed, unless it has proven an identity."""
     max_streams: PositiveInt = 64
-    """Calls of one connection at the same time; the client waits with the next one.
-
-    A call counts until the server has cleaned up behind it, so a client that always has as many under way, or
-    cancels many, may see UNAVAILABLE.
-    """
+    """Calls of one connection at the same time; the client waits with the next one."""
     max_stream_requests: PositiveInt = 32
     """Requests of one stream in work at the same time; the stream is not read while there are as many."""
     handshake_timeout_s: PositiveSeconds = 10.0

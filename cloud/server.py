@@ -367,6 +367,10 @@ def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[
         ("grpc.max_send_message_length", limits.max_message_bytes),
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", limits.max_streams),
+        # Counts calls that the client has the answer of, or has left, while Python cleans up behind them: a
+        # client that keeps to `max_streams` would be refused. Who opens calls and leaves them again and again
+        # is closed by the keeper of connections.
+        ("grpc.http.overload_protection", 0),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
         # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
         ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),

@@ -203,3 +203,14 @@ def test_an_open_stream_does_not_hold_up_the_end(tmp_path):
         left_open.set()
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "stopping" in ended.value.details()
+
+
+def test_a_client_that_uses_all_its_streams_is_never_refused(tmp_path):
+    """With three times as many calls as a connection may have, the others wait for their turn."""
+    identity(tmp_path)
+    config = cloud_config(tmp_path, limits={"max_streams": 32}, batching={"max_pending": 5000})
+    with serving(config) as server, grpc.insecure_channel(server.address) as channel:
+        stub = oip_grpc.GRPCInferenceServiceStub(channel)
+        for _ in range(10):
+            calls = [stub.ModelInfer.future(ONE_ROW, timeout=CALL_S) for _ in range(96)]
+            assert {call.code() for call in calls} == {grpc.StatusCode.OK}
