@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections import Counter
 
 import grpc
 import numpy as np
@@ -32,12 +33,15 @@ def test_refused_calls_make_few_lines_and_json_alone(tmp_path):
     ):
         infer = pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer
         calls = [infer.future(pb.ModelInferRequest(), timeout=CALL_S) for _ in range(TIMES)]
-        assert {call.code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        # A stranger who asks for so much at once may be disconnected in between.
+        codes = Counter(call.code() for call in calls)
+        refused_calls = codes.pop(grpc.StatusCode.UNAUTHENTICATED)
+        assert set(codes) <= {grpc.StatusCode.UNAVAILABLE}
         process.terminate()
         _, log = process.communicate(timeout=LIMIT_S)
     refused = [event for line in log.splitlines() if (event := json.loads(line))["event"] == "refused"]
     assert refused[0]["because"]
-    assert sum(event["count"] for event in refused) == TIMES
+    assert refused_calls <= sum(event["count"] for event in refused) <= TIMES
     assert len(refused) < TIMES / 2
 
 

@@ -15,7 +15,6 @@ from spillover.lab.processes import bound
 from tests.support.envoy import behind_haproxy, envoy_in_front, socket_folder
 from tests.support.h2 import PREFACE, SETTINGS, call, frame
 from tests.support.models import colour_classifier
-from tests.support.processes import free_port, wait_until
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -49,11 +48,12 @@ def test_nftables_caps_an_address_and_lets_others_in():
 
 
 @contextmanager
-def haproxy(folder: Path, port: int, upstream: str, most: int):
-    """HAProxy with the configuration of deploy/haproxy, which lets `most` of an address through."""
+def haproxy(folder: Path, upstream: str, most: int):
+    """The port of HAProxy with the configuration of deploy/haproxy, but for `most` connections an address."""
+    listening = socket.create_server(("127.0.0.1", 0))
     text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
     for old, new in (
-        ("bind :50051", f"bind 127.0.0.1:{port}"),
+        ("bind :50051", f"bind fd@{listening.fileno()}"),
         ("127.0.0.1:50052", upstream),
         ("sc0_conn_cur gt 256", f"sc0_conn_cur gt {most}"),
     ):
@@ -61,20 +61,13 @@ def haproxy(folder: Path, port: int, upstream: str, most: int):
         text = text.replace(old, new)
     (folder / "haproxy.cfg").write_text(text)
     command = bound(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], signal.SIGKILL)
-    process = subprocess.Popen(command, text=True)
-    try:
-        wait_until(lambda: is_open(port), process)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_open(port: int) -> bool:
-    """Whether somebody listens there."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=CALL_S):
-        return True
-    return False
+    process = subprocess.Popen(command, text=True, pass_fds=[listening.fileno()])
+    with listening:
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            process.kill()
+            process.wait()
 
 
 def connection_of(source: str, port: int) -> socket.socket:
@@ -95,12 +88,11 @@ def test_haproxy_caps_an_address_and_tells_envoy_who_calls(tmp_path):
     if not shutil.which("haproxy"):
         pytest.skip("no haproxy here")
     colour_classifier(tmp_path)
-    port = free_port()
     with (
         socket_folder() as folder,
         serving(cloud_config(tmp_path, listen=f"unix:{folder}/s")) as server,
         envoy_in_front(server.address, None, behind_haproxy) as envoy,
-        haproxy(folder, port, envoy.address, most=3),
+        haproxy(folder, envoy.address, most=3) as port,
         ExitStack() as stack,
     ):
         held = [stack.enter_context(connection_of(ATTACKER, port)) for _ in range(4)]
