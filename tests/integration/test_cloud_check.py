@@ -4,6 +4,7 @@ import socket
 
 import msgspec
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from spillover.cloud.cli import cloud
@@ -11,6 +12,13 @@ from spillover.cloud.security.tokens import add_token
 from tests.support.hostile import manifest_laughs
 from tests.support.models import colour_classifier, identity
 from tests.support.pki import Pki
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """The command sets up the log of its process, which here is that of the tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
