@@ -18,8 +18,7 @@ from msgspec.structs import replace
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
-from spillover.cloud.serving.trimming import keep_few_arenas
-from spillover.common.allocator import keep_picture_memory
+from spillover.common.allocator import keep_few_arenas, keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import load_config
 from spillover.common.errors import SpilloverError

@@ -6,14 +6,11 @@ milliseconds, so it runs on a thread, once for many messages.
 """
 
 import asyncio
-import ctypes
 from collections.abc import Callable
 
 from spillover.cloud.serving.workers import Workers
+from spillover.common.allocator import giving_back
 
-_M_ARENA_MAX = -8
-"""From glibc's malloc.h."""
-_ARENAS = 2
 ENOUGH_BYTES = 1024 * 1024
 """Of a call with fewer bytes the memory stays for the next one: usual pictures are smaller."""
 _AFTER_S = 1.0
@@ -24,7 +21,7 @@ class Trimmer:
 
     def __init__(self, workers: Workers, trim: Callable[[], object] | None = None) -> None:
         self._workers = workers
-        self._trim = trim or _trim()
+        self._trim = trim or giving_back()
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[object] | None = None
 
@@ -43,19 +40,3 @@ class Trimmer:
         self._timer = None
         if self._trim is not None:
             self._running = asyncio.ensure_future(self._workers.run("giving back of memory", self._trim))
-
-
-def keep_few_arenas() -> None:
-    """Have glibc share its arenas among all threads. Call it once, before there are threads.
-
-    By default there are eight for each core, and what one thread has freed no other can use: under a flood of
-    messages of 8 MB the process took 765 MB with them, and 364 MB with two.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS)
-
-
-def _trim() -> Callable[[], object] | None:
-    """The function, where the C library has it."""
-    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return None if function is None else lambda: function(0)
