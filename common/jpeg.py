@@ -4,6 +4,7 @@ The walk sees what libjpeg sees, and is bounded: by markers, by fill bytes befor
 It stops at the picture's own end marker; what cameras append (a video, a second picture) is not looked at.
 """
 
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def decode_bytes(header: JpegHeader, reduction: int = 1) -> int:
 
 def most_decode_bytes(max_pixels: int) -> int:
     """About the most that one decoding of so many pixels takes: four components, in several scans."""
-    return (3 + 2 * 4) * max_pixels
+    side = math.isqrt(max_pixels)
+    return decode_bytes(JpegHeader(side, side, components=4, is_buffered=True, may_turn=False, scans_at=0))
 
 
 def read_header(data: bytes) -> JpegHeader:

@@ -15,9 +15,6 @@ from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
 from spillover.common.types import Prediction, Tensor
 
-_ELEMENT_BYTES = 6
-"""An element that is unpacked: a symbol of one byte, one more of the packed ones, and four of a float."""
-
 
 class TailAdapter:
     """The adapter of the tail of one cut: coded features in."""
@@ -34,7 +31,6 @@ class TailAdapter:
         elements = self._cut.elements
         return Undecoded(
             cost=elements,
-            memory_bytes=_ELEMENT_BYTES * elements,
             measure=lambda: elements,
             prepare=lambda: self._prepare(payload),
         )

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spillover.common.geometry import FrameTransform
-from spillover.common.jpeg import count_scans, decode_bytes, read_header
+from spillover.common.jpeg import count_scans, read_header
 from spillover.common.model.manifest import Manifest
-from spillover.common.model.preprocess import preprocess_checked, reduction_for
+from spillover.common.model.preprocess import preprocess_checked
 from spillover.common.model.session import PictureAdapter
 from spillover.common.types import Prediction, Tensor
 
@@ -21,8 +21,6 @@ class Undecoded:
 
     cost: int
     """An estimate of what decoding takes, in pixels visited; at least 1."""
-    memory_bytes: int
-    """The most memory that decoding takes."""
     measure: Callable[[], int]
     """What decoding takes, `cost` or more. Raises InvalidInputError when that is too much."""
     prepare: Callable[[], Prepared]
@@ -69,7 +67,6 @@ class Vision:
 
         return Undecoded(
             cost=header.pixels,
-            memory_bytes=decode_bytes(header, reduction_for(header, self.manifest)),
             measure=lambda: header.pixels * count_scans(payload, header),
             prepare=prepare,
         )
