@@ -134,7 +134,9 @@ class Receiver:
             )
         return data
 
-    async def _permitted(self, call: ServedCall, memory: Memory, lease: Lease, limit: "TimeLimit[_Reading]") -> bytes:
+    async def _permitted(
+        self, call: ServedCall, memory: Memory, lease: Lease, limit: TimeLimit[_Reading]
+    ) -> bytes:
         reading = _Reading(call.task, time.monotonic())
         await memory.permit(lease, min(call.expires_s, reading.began_s + limit.limit_s), reading.give_up)
         reading.began_s = time.monotonic()

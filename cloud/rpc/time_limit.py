@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class TimeLimit(Generic[T]):
-    """Tells `overdue` of what has not ended within `limit_s` seconds; of things that are due together, at once.
+    """Tells `overdue` of what has not ended within `limit_s` seconds; of several at once if they are due.
 
     Everything runs on the event loop.
     """
