@@ -2,7 +2,9 @@
 
 from contextlib import ExitStack
 
+from spillover.common.config import under_key
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.edge.assembly.camera import CameraStream, build_camera_stream
 from spillover.edge.assembly.device import build_device
@@ -18,7 +20,9 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
         SourceError: the camera cannot be opened.
     """
     config = run.config
-    model = Model.load(find_model_folder(config.model.folder), config.model.session)
+    check_providers(config.model.session, "model.session")
+    with under_key("model.folder"):
+        model = Model.load(find_model_folder(config.model.folder), config.model.session)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
         stream = build_camera_stream(run, config.camera, model, device, opened)

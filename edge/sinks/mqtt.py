@@ -16,6 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
+from spillover.common.net.reload import read_secret
 from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
@@ -131,12 +132,17 @@ class MqttSink:
         config = self._config
         try:
             if config.username:
-                secret = Path(config.password_file).expanduser().read_text(encoding="utf-8").strip()
-                self._client.username_pw_set(config.username, secret)
+                self._client.username_pw_set(config.username, _password(config))
             if config.ca:
                 self._client.tls_set(ca_certs=str(Path(config.ca).expanduser()))
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
+
+
+def _password(config: MqttConfig) -> str | None:
+    if not config.password_file:
+        return config.password or None
+    return read_secret(Path(config.password_file).expanduser(), "sinks: password_file")
 
 
 def _state(result: Result) -> bytes:
