@@ -16,6 +16,9 @@ EXIT_SOURCE = 5
 EXIT_HUNG = 7
 """Exit code after a stop in which a part hung and was abandoned; the log names it."""
 
+EXIT_LOST = 8
+"""Exit code of `spillover edge status` when the daemon answers, and something was lost."""
+
 _EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,
     ModelError: EXIT_MODEL,
