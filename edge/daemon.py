@@ -12,6 +12,7 @@ from prometheus_client import make_wsgi_app
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.log import get_logger
+from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.camera import CameraStream
@@ -248,7 +249,7 @@ class Daemon:
             boot_id=self._boot_id,
             mode=config.mode.value,
             model=str(self._device.predictor.model_id),
-            source=config.camera.source,
+            source=without_password(config.camera.source),
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
         self._notifier.ready(f"mode {config.mode.value}")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from spillover.common.errors import SourceError
+from spillover.common.net.addresses import without_password
 from spillover.edge.camera.folder import FolderSource, is_image
 from spillover.edge.camera.source import Source
 from spillover.edge.camera.video import VideoSource
@@ -24,7 +25,7 @@ def open_source(source: str) -> Source:
     if device := _DEVICE.match(source):
         return VideoSource(int(device[1]), live=True)
     if not path.exists():
-        raise SourceError(f"camera.source: no such file, folder or device: {source}")
+        raise SourceError(f"camera.source: no such file, folder or device: {without_password(source)}")
     if path.is_dir() or is_image(path):
         return FolderSource(path)
     return VideoSource(str(path), live=False)
