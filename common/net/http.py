@@ -289,6 +289,7 @@ class _Server(ThreadingWSGIServer):
         target = ("", 0) if self._file else split_host_port(address)
         if self._file:
             self.address_family = socket.AF_UNIX
+            self.request_queue_size = MAX_CONNECTIONS
         elif ":" in target[0]:
             self.address_family = socket.AF_INET6
         self._context = context

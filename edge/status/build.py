@@ -30,9 +30,8 @@ from spillover.edge.status.values import (
     Status,
 )
 from spillover.edge.telemetry.metrics import Counts
-from spillover.edge.uplink.call_status import OK, RETRIED, CallStatus
+from spillover.edge.uplink.call_status import OK, RETRIED
 
-_NEVER_LEFT = {status.value for status in CallStatus if status.means.never_left}
 _NO_FAULT = {SpoolState().error, "closed"}
 """What a spool says of its disk before it is opened and after it is closed."""
 
@@ -103,9 +102,7 @@ class StatusSource:
         state = uplink.link()
         estimate = state.view.estimate
         is_measured = (estimate.rtt_s, estimate.rate_bytes_per_s) != (PRIOR.rtt_s, PRIOR.rate_bytes_per_s)
-        calls = dict(counts.calls)
-        retried = calls.pop(RETRIED, 0)
-        ends = counts.certificate_ends_unix_s
+        calls = {status: count for status, count in counts.calls.items() if status != RETRIED}
         return LinkStatus(
             address=self.config.uplink.address,
             breaker=breaker.state,
@@ -115,10 +112,10 @@ class StatusSource:
             bytes_per_s=estimate.rate_bytes_per_s if is_measured else None,
             in_flight=state.in_flight,
             attempted=sum(calls.values()),
-            sent=retried + sum(count for status, count in calls.items() if status not in _NEVER_LEFT),
+            sent=counts.sent,
             failed={status: count for status, count in calls.items() if status != OK},
             payload_bytes=counts.payload_bytes,
-            certificate_ends_unix_s=ends,
+            certificate_ends_unix_s=counts.certificate_ends_unix_s,
         )
 
 

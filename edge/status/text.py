@@ -115,7 +115,7 @@ def _link(link: LinkStatus) -> Iterator[tuple[str, str]]:
     yield "calls", f"{link.attempted} attempted, {link.sent} sent; failed: {listed(link.failed)}"
     yield "sent bytes", listed(link.payload_bytes)
     if (ends := link.certificate_ends_unix_s) is not None:
-        yield "certificate", f"ends {time.strftime('%Y-%m-%d', time.gmtime(ends))}"
+        yield "identity", f"certificate ends {time.strftime('%Y-%m-%d', time.gmtime(ends))}"
 
 
 def _budget(budget: BudgetStatus) -> str:

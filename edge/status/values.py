@@ -82,7 +82,7 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     attempted: int
     """Frames given to the uplink, those from the spool included."""
     sent: int
-    """Calls that left the device, second tries included."""
+    """Frames of the cameras that left the device, those from the spool not included."""
     failed: Counted
     """By status."""
     payload_bytes: Counted
