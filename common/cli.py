@@ -94,14 +94,13 @@ def exit_code(error: BaseException) -> int:
 
 
 def run(command: click.Command, prog_name: str) -> None:
-    """Run `command`; the project's and the system's errors become one line and an exit code."""
+    """Run `command`; the project's and the system's errors become a line for each fault and an exit code."""
     try:
         command.main(prog_name=prog_name)
-    except SpilloverError as error:
-        click.echo(f"{prog_name}: {error}", err=True)
-        sys.exit(exit_code(error))
-    except OSError as error:  # a full disk, a file without permission: the system's sentence says enough
-        click.echo(f"{prog_name}: {error}", err=True)
+    except (SpilloverError, OSError) as error:
+        # Of an OSError, such as a full disk, the system's sentence says enough.
+        for line in str(error).splitlines():
+            click.echo(f"{prog_name}: {line}", err=True)
         sys.exit(exit_code(error))
 
 

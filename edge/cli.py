@@ -14,7 +14,7 @@ import click
 from msgspec.structs import replace
 
 from spillover.common.cli import EXIT_HUNG, exit_code
-from spillover.common.config import load_config, naming
+from spillover.common.config import load_config, read_config
 from spillover.common.log import configure_logging, end_process
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
@@ -75,10 +75,11 @@ def edge(
         return
     if config_path is None:
         raise click.UsageError("Missing option '-c' / '--config'; examples/edge.yaml is a place to start.")
-    config = with_overrides(load_config(config_path, EdgeConfig), mode, source, output)
+    file = read_config(config_path, EdgeConfig)
+    config = with_overrides(file.config, mode, source, output)
     configure_logging(config.log.level, as_json=config.log.json)
     elsewhere = [key for key, given in (("camera.source", source), ("sinks", output)) if given is not None]
-    with signals_to(_leave), naming(str(config_path), elsewhere):
+    with signals_to(_leave), file.naming(elsewhere):
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
         _run(Daemon(config, record_link, config_path=config_path), config.stop_timeout_s)

@@ -80,17 +80,17 @@ def with_password(url: str, password: str) -> str:
     return f"{found[0][:-1]}:{quote(password, safe='')}@{url[found.end() :]}"
 
 
-def check_host_port(key: str, address: str) -> None:
-    """Raise ValueError if `address`, the value of `key`, is neither `host:port` nor a Unix socket."""
+def address_fault(address: str) -> str:
+    """Why `address` is neither `host:port` nor a Unix socket; empty if it is one."""
+    shown = without_password(address)
     if address.startswith(UNIX):
         path = address.removeprefix(UNIX)
         if not path.startswith("/") or len(path.encode()) > _MAX_UNIX_PATH:
-            raise ValueError(
-                f"{key}: {address!r}: a Unix socket is unix:/absolute/path of at most {_MAX_UNIX_PATH} bytes"
-            )
-        return
+            return f"{shown!r}: a Unix socket is unix:/absolute/path of at most {_MAX_UNIX_PATH} bytes"
+        return ""
     parts = _HOST_PORT.fullmatch(address)
     if parts is None:
-        raise ValueError(f"{key}: {without_password(address)!r} is not host:port, as in 192.0.2.7:50051 or [2001:db8::7]:50051")
+        return f"{shown!r} is not host:port, as in 192.0.2.7:50051 or [2001:db8::7]:50051"
     if int(parts[1]) > _MAX_PORT:
-        raise ValueError(f"{key}: {without_password(address)!r}: a port is at most {_MAX_PORT}")
+        return f"{shown!r}: a port is at most {_MAX_PORT}"
+    return ""

@@ -110,7 +110,7 @@ class GainModel:
         )
         if file.task not in FEATURES:
             known = ", ".join(FEATURES)
-            raise ConfigError(f"{name}: no gain is known for {file.task}, only for {known} - at `$.task`")
+            raise ConfigError(f"{name}: task: no gain is known for {file.task}, only for {known}")
         size = len(self.features(spec_of(file.task).blank()))
         if not len(file.mean) == len(file.scale) == len(file.weights) == size:
             raise ConfigError(f"{name}: for {file.edge.model}, its lists must have {size} numbers each")
