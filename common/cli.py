@@ -77,6 +77,10 @@ class LazyGroup(click.Group):
     commands_at={
         "edge": ("edge.cli:edge", "Run the edge daemon: camera, small model, policy, uplink, sink."),
         "cloud": ("cloud.cli:cloud", "Run the cloud server: the full-precision model over gRPC."),
+        "doctor": (
+            "edge.doctor.cli:doctor",
+            "Check a device: configuration, camera, model, cloud, disks ...",
+        ),
         "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, load test."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what calls tell of the link to this CSV, for `spillover lab replay --link`.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only tell every mistake in the configuration, its files and its model. No device is touched and "
+    "nobody asked; `spillover doctor` does that too.",
+)
 @click.pass_context
 def edge(
     context: click.Context,
@@ -58,6 +64,8 @@ def edge(
     source: str | None,
     output: str | None,
     record_link: Path | None,
+    *,
+    check: bool,
 ) -> None:
     """Run the edge daemon.
 
@@ -68,6 +76,7 @@ def edge(
     \b
     spillover edge -c edge.yaml
     spillover edge -c edge.yaml --source clip.mp4 --output results.jsonl
+    spillover edge -c edge.yaml --check
     spillover edge -c edge.yaml --mode edge_only
     spillover edge -c edge.yaml --mode cloud_only --record-link drive.csv
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
@@ -75,6 +84,13 @@ def edge(
         return
     if config_path is None:
         raise click.UsageError("Missing option '-c' / '--config'; examples/edge.yaml is a place to start.")
+    if check:
+        from spillover.edge.doctor.cli import leave
+        from spillover.edge.doctor.examine import examine
+
+        configure_logging("error")
+        override = partial(with_overrides, mode=mode, source=source, output=output)
+        leave(*examine(config_path, click.echo, files_alone=True, override=override))
     file = read_config(config_path, EdgeConfig)
     config = with_overrides(file.config, mode, source, output)
     configure_logging(config.log.level, as_json=config.log.json)

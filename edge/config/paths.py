@@ -1,5 +1,6 @@
 """The files that a configuration makes the daemon write, and how large each may become."""
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,11 @@ class WrittenFile:
 
 
 def written_files(config: EdgeConfig) -> Iterator[WrittenFile]:
-    """Every file that a daemon with this configuration writes."""
+    """Every file that a daemon with this configuration writes; pipes and devices are none."""
+    yield from (written for written in _named(config) if not _is_special(written.path))
+
+
+def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
     for index, sink in enumerate(config.sinks):
         key = f"sinks[{index}].path"
         if isinstance(sink, JsonLinesConfig) and sink.path != STDOUT:
@@ -36,6 +41,15 @@ def written_files(config: EdgeConfig) -> Iterator[WrittenFile]:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device such as /dev/null, or a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def written_folders(config: EdgeConfig) -> list[Path]:
