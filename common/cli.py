@@ -16,6 +16,9 @@ EXIT_SOURCE = 5
 EXIT_HUNG = 7
 """Exit code after a stop in which a part hung and was abandoned; the log names it."""
 
+EXIT_LOST = 8
+"""Exit code of `spillover edge status` when the daemon answers, and something was lost."""
+
 _EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,
     ModelError: EXIT_MODEL,
@@ -74,6 +77,10 @@ class LazyGroup(click.Group):
     commands_at={
         "edge": ("edge.cli:edge", "Run the edge daemon: camera, small model, policy, uplink, sink."),
         "cloud": ("cloud.cli:cloud", "Run the cloud server: the full-precision model over gRPC."),
+        "doctor": (
+            "edge.doctor.cli:doctor",
+            "Check a device: configuration, camera, model, cloud, disks ...",
+        ),
         "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, load test."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -63,6 +63,21 @@ def build_offload(
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
+def check_offload(config: EdgeConfig, model: Model) -> None:
+    """Build what is built from files alone, and let go of it.
+
+    Raises:
+        ConfigError, ModelError: as `build_offload` does.
+    """
+    if config.mode is Mode.EDGE_ONLY:
+        return
+    task = model.folder.task
+    _check_variants(config.uplink.variants, measured_fidelity(config.policy), task)
+    if config.uplink.oip:
+        TensorEncoder(config.uplink, config.uplink.oip, task)
+    _heads(config.uplink, build_backbone(config, model))
+
+
 def _check_variants(
     variants: Sequence[PictureVariant], measured: Mapping[str, float], task: TaskSpec[Any]
 ) -> None:

@@ -23,6 +23,11 @@ def source_of(config: CameraConfig) -> str:
     return with_password(config.source, read_secret(path, "camera.password_file"))
 
 
+def is_live(source: str) -> bool:
+    """Whether `source` is a camera, which may come later; a file that is not there never comes by itself."""
+    return bool(_URL.match(source) or _DEVICE.match(source))
+
+
 def open_source(source: str) -> Source:
     """Open what `source` names: a URL, a device (`/dev/video0` or `0`), a folder, an image or a video file.
 

@@ -8,6 +8,8 @@ OK = "ok"
 """Metrics label of an answered call."""
 RETRIED = "retried"
 """Metrics label of a call that failed and was repeated; the second call has its own status."""
+LATE = "late"
+"""Metrics label of what a frame from the spool sent, in place of the kind of its payload."""
 
 
 class LinkSignal(enum.Enum):

@@ -263,12 +263,16 @@ class Credentials:
         device = self._in_use.device if self._in_use else None
         return device.valid_until.timestamp() if device else float("nan")
 
+    def why_no_connection(self, details: str) -> str:
+        """What gRPC's `details` of a failed call mean with these certificates; empty when it is not TLS."""
+        return explain(details, self._in_use.device, _now()) or "" if self._in_use else ""
+
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log advice for a call that failed because of an identity; the same advice once in ten minutes."""
         if status in _REFUSALS:
             advice = f"the server does not accept this device's identity: {details}"
-        elif status is grpc.StatusCode.UNAVAILABLE and self._in_use:
-            advice = explain(details, self._in_use.device, _now()) or ""
+        elif status is grpc.StatusCode.UNAVAILABLE:
+            advice = self.why_no_connection(details)
         else:
             return
         last, at_s = self._advised

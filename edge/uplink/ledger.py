@@ -11,13 +11,11 @@ from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.encoder import PICTURE, TENSOR
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
-from spillover.edge.uplink.call_status import OK, CallStatus
+from spillover.edge.uplink.call_status import LATE, OK, CallStatus
 from spillover.edge.uplink.channel import ConnectMeter, Unwatched
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 
 _log = get_logger("uplink")
-
-LATE = "late"
 
 
 class UplinkObserver(Protocol):
@@ -31,8 +29,8 @@ class UplinkObserver(Protocol):
         """
         ...
 
-    def breaker(self, phase: BreakerPhase) -> None:
-        """Note the breaker's new phase."""
+    def breaker(self, phase: BreakerPhase, reason: str) -> None:
+        """Note the breaker's new phase; `reason` is the failure that opened it, empty once it is closed."""
         ...
 
 
@@ -137,8 +135,7 @@ class CallLedger:
 
     def breaker_turned(self, phase: BreakerPhase) -> None:
         """Note the breaker's new phase."""
-        self._alerts.turned(phase)
-        self._observer.breaker(phase)
+        self._observer.breaker(phase, self._alerts.turned(phase))
 
 
 class OperatorAlerts:
@@ -173,8 +170,11 @@ class OperatorAlerts:
         if is_first:
             _log.exception("a fault of this program in the uplink", step=step)
 
-    def turned(self, phase: BreakerPhase) -> None:
-        """Log the breaker's new phase; half open still belongs to the same outage."""
+    def turned(self, phase: BreakerPhase) -> str:
+        """Log the breaker's new phase; half open still belongs to the same outage.
+
+        Returns the failure behind it; empty when the breaker is closed.
+        """
         with self._lock:
             begins = phase is BreakerPhase.OPEN and not self._paused
             if phase is not BreakerPhase.HALF_OPEN:
@@ -184,6 +184,7 @@ class OperatorAlerts:
             _log.warning("calls to the cloud pause", status=last.status.value, detail=last.detail)
         elif phase is BreakerPhase.CLOSED:
             _log.info("the cloud answers again")
+        return "" if phase is BreakerPhase.CLOSED else str(last)
 
     def _is_first(self, what: str) -> bool:
         is_first = what not in self._logged

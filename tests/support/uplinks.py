@@ -69,7 +69,7 @@ class RecordingObserver:
         """Keep it."""
         self.calls.put((status, payload_bytes, kind))
 
-    def breaker(self, phase: BreakerPhase) -> None:
+    def breaker(self, phase: BreakerPhase, reason: str) -> None:
         """Keep it."""
         self.phases.append(phase)
 
