@@ -92,6 +92,11 @@ def read_secret(path: Path, key: str) -> str:
     return secret
 
 
+def secret_of(value: str, file: str, key: str) -> str:
+    """`value`, else the secret in `file`, which `key` names; empty without either. Raises ConfigError."""
+    return value or (read_secret(Path(file).expanduser(), key) if file else "")
+
+
 def warn_if_exposed(key: str, path: Path) -> None:
     """Log when more users than meant can read or change the secret that configuration key `key` names."""
     if why := exposure(path):

@@ -16,7 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
-from spillover.common.net.reload import read_secret
+from spillover.common.net.reload import secret_of
 from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
@@ -132,17 +132,12 @@ class MqttSink:
         config = self._config
         try:
             if config.username:
-                self._client.username_pw_set(config.username, _password(config))
+                secret = secret_of(config.password, config.password_file, "sinks: password_file")
+                self._client.username_pw_set(config.username, secret or None)
             if config.ca:
                 self._client.tls_set(ca_certs=str(Path(config.ca).expanduser()))
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
-
-
-def _password(config: MqttConfig) -> str | None:
-    if not config.password_file:
-        return config.password or None
-    return read_secret(Path(config.password_file).expanduser(), "sinks: password_file")
 
 
 def _state(result: Result) -> bytes:
