@@ -182,6 +182,12 @@ EDGE = {
     ),
     "score": Row("policy: {kind: mean_score}", 3, "policy.kind", ("max_softmax", "'mean_score'")),
     "score of nothing": Row("policy: {kind: margn}", 3, "policy.kind", ("did you mean margin?",)),
+    "threshold out of reach": Row(
+        "policy: {threshold: 30}",
+        3,
+        "policy.threshold",
+        ("30 is never reached", "max_softmax goes from 0 to 1"),
+    ),
     "gain file": Row(
         "policy: {kind: expected_gain, gain_file: no.json}",
         3,
