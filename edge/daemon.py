@@ -12,6 +12,7 @@ from prometheus_client import make_wsgi_app
 
 from spillover.common.errors import ModelError, SpilloverError
 from spillover.common.log import get_logger
+from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.camera import CameraStream
@@ -20,10 +21,15 @@ from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
+from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
 from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
+from spillover.edge.status.build import StatusSource
+from spillover.edge.status.serve import status_page, status_server
+from spillover.edge.status.values import PAGE
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
@@ -41,7 +47,8 @@ def _nothing() -> None:
 class Daemon:
     """One edge: `run` it once. `stop` may be called from any thread or signal handler.
 
-    `build` makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
+    `config_path` is where `config` was read from, for the status. `build` makes the parts. `ended_by` waits
+    for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -54,6 +61,7 @@ class Daemon:
         config: EdgeConfig,
         record_link: Path | None = None,
         *,
+        config_path: Path | None = None,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
@@ -72,6 +80,17 @@ class Daemon:
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
         self._capture = Worker("camera", self._stream.camera.run, self._events.put)
+        self.status = StatusSource(
+            config=config,
+            config_path=str(config_path.resolve()) if config_path else "",
+            boot_id=self._boot_id,
+            device=self._device,
+            streams=[(config.camera, self._stream)],
+            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            started_s=time.monotonic(),
+        )
+        """What `spillover edge status` shows."""
+        self.metrics.watch_health(self.status.health.latest)
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
@@ -119,11 +138,14 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
-        pages = {"/metrics": make_wsgi_app(self.metrics.registry)}
+        page = status_page(self.status)
+        pages = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
         metrics = HttpServer(address, pages, key="metrics_address") if address else None
+        status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),
-            Part("metrics", 0.98, metrics.stop, metrics.start) if metrics else None,
+            Part("metrics", 0.99, metrics.stop, metrics.start) if metrics else None,
+            Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
@@ -227,7 +249,7 @@ class Daemon:
             boot_id=self._boot_id,
             mode=config.mode.value,
             model=str(self._device.predictor.model_id),
-            source=config.camera.source,
+            source=without_password(config.camera.source),
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
         self._notifier.ready(f"mode {config.mode.value}")

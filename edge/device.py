@@ -68,6 +68,8 @@ class Device:
     """
 
     predictor: GuardedPredictor
+    model_sha256: str
+    """Digest of the network's file."""
     policy: Policy
     auditor: Auditor
     deadlines: DeadlineTable

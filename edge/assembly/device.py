@@ -46,6 +46,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
         ),
+        model_sha256=model.manifest.sha256,
         policy=policy,
         auditor=auditor,
         deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),

@@ -12,6 +12,7 @@ from spillover.common.types import Frame
 from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.rates import Rate
 
 _log = get_logger("camera")
 
@@ -65,7 +66,14 @@ class Camera:
         self._read_ahead = read_ahead or not self._fast
         self._stopping = Event()
         self._sequence = 0
+        self.rate = Rate()
+        """How many frames a second are captured."""
         self._next_due_s = -math.inf
+
+    @property
+    def captured(self) -> int:
+        """How many frames were captured so far."""
+        return self._sequence
 
     def run(self) -> None:
         """Read until the source ends, `max_frames` or `stop`, then close the queue. Raises SourceError."""
@@ -126,6 +134,7 @@ class Camera:
             return None
         sequence = self._sequence
         self._sequence += 1
+        self.rate.mark()
         self._observer.captured()
         return Frame(
             image=picture.image,

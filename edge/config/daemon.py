@@ -1,13 +1,14 @@
 """The top-level keys of `edge.yaml`."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from spillover.common.config import Section
-from spillover.common.net.addresses import check_host_port
+from spillover.common.config import Mistake, Section
+from spillover.common.net.addresses import address_fault
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import Name, NotNegative, Positive
@@ -31,7 +32,7 @@ class Mode(enum.Enum):
 class LogConfig(Section, frozen=True):
     """The log, on standard error."""
 
-    level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious entries that are written."""
     json: bool = False
     """Write each entry as one JSON object, for machines."""
@@ -39,6 +40,8 @@ class LogConfig(Section, frozen=True):
 
 class EdgeConfig(Section, frozen=True):
     """The whole of `edge.yaml`."""
+
+    reads_environment: ClassVar[bool] = True
 
     camera: CameraConfig
     """Where frames come from."""
@@ -71,16 +74,33 @@ class EdgeConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 
-    def __post_init__(self) -> None:
-        """Refuse a deadline without time, and two writers of one file."""
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a deadline without time, an address that is none, results that go nowhere, shared files."""
+        return self._deadline(), self._addresses(), self._results(), self._paths()
+
+    def _deadline(self) -> Iterator[Mistake]:
         if self.deadline_margin_s >= self.deadline_s:
-            raise ValueError("deadline_margin_s must be less than deadline_s")
-        if self.metrics_address:
-            check_host_port("metrics_address", self.metrics_address)
-        paths = [sink.path for sink in self.sinks if not isinstance(sink, MqttConfig)]
-        paths += [self.spool.path] if self.spool else []
-        if len({_resolved(path) for path in paths}) < len(paths):
-            raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+            yield "deadline_margin_s", f"must be less than deadline_s, which is {self.deadline_s:g}"
+
+    def _addresses(self) -> Iterator[Mistake]:
+        if self.metrics_address and (fault := address_fault(self.metrics_address)):
+            yield "metrics_address", fault
+
+    def _results(self) -> Iterator[Mistake]:
+        if not self.sinks:
+            yield "sinks", "results would go nowhere; if they are to, write - {kind: jsonl, path: /dev/null}"
+
+    def _paths(self) -> Iterator[Mistake]:
+        written: dict[str, str] = {}
+        files = [
+            (f"sinks[{index}].path", sink.path)
+            for index, sink in enumerate(self.sinks)
+            if not isinstance(sink, MqttConfig)
+        ]
+        for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
+            other = written.setdefault(_resolved(path), key)
+            if other != key and path != "/dev/null":
+                yield key, f"{path} is the path of {other} too; two of them must not write to one path"
 
 
 def _resolved(path: str) -> str:

@@ -1,10 +1,11 @@
 """The keys of the sinks: where results go."""
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.edge.config.kinds import Count, NotNegative
 
 
@@ -43,16 +44,36 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """Port of the broker; with TLS usually 8883."""
     username: str = ""
     """Empty: no login."""
+    password: str = ""
+    """The password, as in `${MQTT_PASSWORD}`; empty: that of `password_file`, or none."""
     password_file: str = ""
     """A file that holds the password and nothing else."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
-    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$")] = "spillover"
+    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$", description="text without + and #")] = "spillover"
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""
     queue_size: Count = 256
     """Messages that may wait for the broker; more are dropped and counted."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a URL as host, two passwords, and a password of nobody."""
+        return self._host(), self._passwords()
+
+    def _host(self) -> Iterator[Mistake]:
+        if not self.host or set("/@ ") & set(self.host):
+            yield (
+                "host",
+                "must be a host name or an address alone, such as broker.local, and no URL; "
+                "port, username and ca (for TLS) are keys of their own",
+            )
+
+    def _passwords(self) -> Iterator[Mistake]:
+        if self.password and self.password_file:
+            yield "password", "password and password_file both hold the password; set one of them"
+        if (self.password or self.password_file) and not self.username:
+            yield "username", "is missing: a password needs its user"
 
 
 SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig

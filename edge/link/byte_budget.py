@@ -15,9 +15,9 @@ import msgspec
 
 from spillover.common.errors import ConfigError
 from spillover.common.files import write_atomic
-from spillover.common.home import cache_home
 from spillover.common.log import get_logger
-from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.edge.config import BudgetConfig, UplinkConfig
+from spillover.edge.config.paths import budget_file
 
 _log = get_logger("budget")
 
@@ -290,8 +290,6 @@ def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> B
             f"{connection_bytes} bytes and a call"
         )
     budget = Budget(left, config.per.seconds, bucket)
-    path = config.state_file
-    if not path and config.per in {Period.DAY, Period.MONTH}:
-        path = str(cache_home() / f"budget-{device_id}.json")
-    saved = SavedTokens(Path(path).expanduser()) if path else None
+    path = budget_file(config, device_id)
+    saved = SavedTokens(path) if path else None
     return ByteMeter(budget, time.monotonic, saved, connection_bytes)

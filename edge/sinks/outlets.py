@@ -1,6 +1,8 @@
 """Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from spillover.common.log import get_logger
@@ -51,6 +53,23 @@ def _uncounted(_reason: str) -> None:
     """Default for `on_event_drop`: lost events are not counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutletState:
+    """One sink at one moment."""
+
+    name: str
+    stored: int
+    """Results that it has."""
+    waiting: int
+    """Results and events that it does not have yet."""
+    failing: bool
+    """Whether its last attempt failed."""
+    last_error: str
+    """Empty: it has never failed."""
+    last_error_s: float
+    """When (monotonic)."""
+
+
 class Outlet:
     """The queue in front of one sink. `put` never blocks; `run` is the body of the writing thread.
 
@@ -71,7 +90,9 @@ class Outlet:
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
-        self._had_results = self._kept_results = False
+        self._had_results = False
+        self._stored = 0
+        self._last_error, self._last_error_s = "", 0.0
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
@@ -83,7 +104,14 @@ class Outlet:
     @property
     def lost_everything(self) -> bool:
         """Whether there were results, and not one of them is known to have reached the sink."""
-        return self._had_results and not self._kept_results
+        return self._had_results and not self._stored
+
+    def state(self) -> OutletState:
+        """The sink now."""
+        waiting = len(self._queue) + len(self._unflushed)
+        return OutletState(
+            self.name, self._stored, waiting, self._failing, self._last_error, self._last_error_s
+        )
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -144,7 +172,7 @@ class Outlet:
             return False
         self._failing = False
         for item, ack in self._unflushed:
-            self._kept_results |= isinstance(item, Result)
+            self._stored += isinstance(item, Result)
             ack.complete(stored=True)
         self._unflushed.clear()
         return True
@@ -154,6 +182,7 @@ class Outlet:
         if not self._failing:
             _log.error("sink fails", sink=self.name, error=str(error))
         self._failing = True
+        self._last_error, self._last_error_s = str(error), time.monotonic()
 
     def _lost(self, queued: "_Queued", reason: str) -> None:
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
@@ -195,6 +224,10 @@ class Outlets:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink; tell whether it is so."""
         has_room = [outlet.wait_for_room(timeout_s) for outlet in self._outlets]
         return all(has_room)
+
+    def states(self) -> list[OutletState]:
+        """Every sink now."""
+        return [outlet.state() for outlet in self._outlets]
 
     @property
     def lost_everything(self) -> list[str]:

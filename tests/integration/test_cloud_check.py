@@ -6,12 +6,14 @@ import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from spillover.cloud.cli import cloud
 from spillover.cloud.security.tokens import add_token
 from tests.support.hostile import manifest_laughs
-from tests.support.models import colour_classifier, identity
+from tests.support.models import colour_classifier, fragile_classifier, identity
 from tests.support.pki import Pki
+from tests.support.serving import cloud_config, serving
 
 
 @pytest.fixture(autouse=True)
@@ -92,15 +94,15 @@ def test_all_mistakes_are_told_at_once(folder):
     code, output = check(folder, config)
     assert code == 3
     for words in (
-        "cloud.yaml: Object contains unknown field `lisen`",
-        "cloud.yaml: Object contains unknown field `max_streems` - at `$.limits`",
-        "cloud.yaml: Expected `int` >= 1 - at `$.limits.max_pixels`",
-        "at `$.batching_of.colour.max_batch_size`",
-        "at `$.batching_of.identity.instances`",
+        ": lisen: there is no such key; did you mean listen?",
+        ": limits.max_streems: there is no such key; did you mean limits.max_streams?",
+        ": limits.max_pixels: must be a whole number above 0, not -1",
+        ": batching_of.colour.max_batch_size: must be",
+        ": batching_of.identity.instances: must be",
         "a port is at most 65535",
         f"security.tls.key: cannot read {folder}/pki/cloud.key",
         f"security.tls.crl: {other.crl} is not signed by a CA in",
-        "hostile/1/model.yaml: not valid YAML: anchors",
+        "hostile/1/model.yaml:1: not valid YAML: anchors",
     ):
         assert words in output
     assert output.endswith("9 mistakes\n"), output
@@ -116,7 +118,7 @@ def test_all_mistakes_are_told_at_once(folder):
         ({"models": {"repository": "{models}", "default": "x"}}, "models.default: 'x' is not among"),
         ({"listen": "127.0.0.1:999", "metrics": "127.0.0.1:999"}, "metrics: 127.0.0.1:999 is the address"),
         ({"security": {"tokens_file": "{folder}/none.yaml"}}, "security.tokens_file: cannot read"),
-        ({"security": {"tokens_file": "{folder}/cloud.yaml"}}, "cloud.yaml: Object contains unknown field"),
+        ({"security": {"tokens_file": "{folder}/cloud.yaml"}}, "cloud.yaml:1: listen: there is no such key"),
         ({"listen": "unix:/nowhere/s"}, "listen: /nowhere is no folder"),
         ({"listen": "unix:{folder}/cloud.yaml"}, "cloud.yaml exists and is no socket"),
         (
@@ -140,7 +142,7 @@ def test_a_file_that_is_no_configuration_is_one_mistake(folder, text):
     code, output = check(folder, text)
     assert code == 3
     assert "mistake: " in output
-    assert "cloud.yaml: " in output
+    assert "cloud.yaml:" in output
 
 
 def test_a_model_that_does_not_load_is_exit_code_4(folder):
@@ -148,7 +150,7 @@ def test_a_model_that_does_not_load_is_exit_code_4(folder):
     manifest_laughs(folder / "models")
     code, output = check(folder, good(folder, models=every_model(folder)))
     assert code == 4
-    assert f"mistake: models.repository: {folder}/models: not a model folder: hostile/1/model.yaml" in output
+    assert f": models.repository: {folder}/models: not a model folder: hostile/1/model.yaml" in output
     assert "model colour@1" in output
     assert "model identity@1" in output
     assert check(folder, good(folder, models=every_model(folder)), "--model", "colour")[0] == 0
@@ -160,7 +162,7 @@ def test_a_certificate_that_has_ended_is_a_mistake(folder):
     pki.issue("cloud", "server", ("localhost",), days=-1)
     code, output = check(folder, good(folder, security={"tls": pki.server_tls(mutual=False)}))
     assert code == 3
-    assert "mistake: security.tls.certificate: " in output
+    assert ": security.tls.certificate: " in output
     assert " ended on " in output
 
 
@@ -187,3 +189,35 @@ def test_what_is_worth_a_look_is_no_mistake(folder):
         f"listen: cannot listen on {address}: Address already in use",
     ):
         assert words in output
+
+
+@pytest.mark.parametrize(
+    ("batching", "key"),
+    [
+        ({"batching": {"max_batch_size": 10}}, "batching.max_batch_size: 10"),
+        ({"batching_of": {"fragile": {"max_batch_size": 4}}}, "batching_of.fragile.max_batch_size: 4"),
+        ({}, None),
+        ({"batching": {"max_batch_size": 1}}, None),
+    ],
+)
+def test_batches_that_a_network_cannot_run_are_told(folder, batching, key):
+    """By `--check` and at the start, with the key, where somebody asked: the default is nobody's word."""
+    fragile_classifier(folder / "models", "index")
+    models = {"repository": str(folder / "models"), "load": ["fragile"]}
+    code, output = check(folder, good(folder, models=models, **batching))
+    assert code == 0, output
+    with capture_logs() as log, serving(cloud_config(folder / "models", models=models, **batching)):
+        pass
+    warnings = [line for line in log if line["event"] == "batches cannot be"]
+    if key is None:
+        assert "has no effect" not in output
+        assert not warnings
+        return
+    assert f"cloud.yaml:{_line(folder, key)}: {key} has no effect on fragile" in output
+    assert [line["because"].partition(" has")[0] for line in warnings] == [key]
+
+
+def _line(folder, key):
+    """The line of the file that has the last part of `key`."""
+    lines = (folder / "cloud.yaml").read_text().splitlines()
+    return 1 + next(index for index, line in enumerate(lines) if line.strip() == key.rpartition(".")[2])

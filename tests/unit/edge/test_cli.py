@@ -58,7 +58,7 @@ def test_what_does_not_fit_the_model_names_the_file(tmp_path: Path) -> None:
     path.write_text(f"{{camera: {{source: v}}, model: {{folder: {model}}}, policy: {{kind: luck}}}}")
     outcome = CliRunner().invoke(edge, ["-c", str(path)])
     assert isinstance(outcome.exception, ConfigError)
-    assert str(outcome.exception).startswith(f"{path}: policy.kind is 'luck'")
+    assert str(outcome.exception).startswith(f"{path}:1: policy.kind: must be")
 
 
 def test_a_signal_while_the_daemon_is_built_is_a_clean_end(tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_a_closed_standard_output_is_named(tmp_path: Path) -> None:
         command, shell=True, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False
     )
     assert ended.returncode == 3
-    assert ended.stderr == f"spillover: {path}: sinks: standard output is closed; name a file as `path`\n"
+    assert ended.stderr == f"spillover: {path}: sinks[0]: standard output is closed; name a file as `path`\n"

@@ -85,6 +85,7 @@ def site() -> Callable[..., Site]:
         auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
         device = Device(
             predictor=GuardedPredictor(Unsure()),
+            model_sha256="0" * 64,
             policy=policy_of(mode, **keys),  # type: ignore[arg-type]
             auditor=auditor,
             deadlines=DeadlineTable(events.result, time.monotonic, None, auditor.answered),
