@@ -15,6 +15,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from spillover.cloud.security.tokens import add_token
@@ -85,6 +86,13 @@ def label(model: Path, *names: str) -> None:
     (model / "labels.txt").write_text("\n".join(names) + "\n")
     manifest = (model / "model.yaml").read_text()
     (model / "model.yaml").write_text(re.sub(r"(?m)^labels:.*$", "labels: labels.txt", manifest))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """The commands set up the log of their process, which here is that of the tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -211,6 +219,17 @@ def test_a_check_that_hangs_is_left_and_the_next_one_runs(site):
     hangs.set()
     assert told == [("slow", OK), ("slow", FAILED), ("broken", OK), ("broken", FAILED), ("good", OK)]
     assert rounds.left_behind == ["slow"]
+
+
+def test_a_check_that_hangs_does_not_keep_the_process():
+    """It ends by force, with the exit code of what was found."""
+    code = (
+        "import threading; from spillover.edge.doctor.cli import leave; "
+        "threading.Thread(target=threading.Event().wait).start(); leave(1, ['camera'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 1
+    assert b"left_behind=['camera']" in done.stdout
 
 
 # The first half: `spillover edge --check`.
