@@ -60,6 +60,11 @@ class Edge:
             wait_until(lambda: self.metrics() is not None, self._process, self._log)
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         """Whether the process lives."""
         return self._process.poll() is None

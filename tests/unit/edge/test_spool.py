@@ -34,7 +34,7 @@ class Clock:
 
 
 def _adds_up(state):
-    gone = state.answered + state.failed + state.evicted + state.expired + state.corrupt
+    gone = state.answered + state.failed + state.evicted + state.expired + state.corrupt + state.duplicate
     return state.accepted + state.recovered == gone + state.pending
 
 
@@ -149,6 +149,7 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     spool.step([Offer(1.0, "key", b"x")])
     assert "folder" in spool.state().error
     (tmp_path / "folder").unlink()
+    (tmp_path / "folder").mkdir()
     clock.now_s += 0.5
     spool.step([Offer(1.0, "key", b"too soon")])
     clock.now_s += 1.0
