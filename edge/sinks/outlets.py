@@ -1,5 +1,6 @@
 """Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -53,19 +54,25 @@ class Sink(Protocol):
         ...
 
 
+def _uncounted(_reason: str) -> None:
+    """Default for `on_event_drop`: lost events are not counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutletState:
     """One sink at one moment."""
 
     name: str
-    error: str
-    """Why it cannot store anything now; empty while it can."""
+    stored: int
+    """Results that it has."""
     waiting: int
-    """Results and events that are held until it can."""
-
-
-def _uncounted(_reason: str) -> None:
-    """Default for `on_event_drop`: lost events are not counted."""
+    """Results and events that it does not have yet."""
+    failing: bool
+    """Whether its last attempt failed."""
+    last_error: str
+    """Empty: it has never failed."""
+    last_error_s: float
+    """When (monotonic)."""
 
 
 class Outlet:
@@ -87,12 +94,13 @@ class Outlet:
         self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
-        self._closing = False
-        self._error = ""
+        self._failing = self._closing = False
+        self._had_results = False
+        self._stored = 0
+        self._last_error, self._last_error_s = "", 0.0
         self._lost_since = 0
         """Items lost since the sink began to fail."""
         self._reopens = False
-        self._had_results = self._kept_results = False
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
@@ -104,11 +112,14 @@ class Outlet:
     @property
     def lost_everything(self) -> bool:
         """Whether there were results, and not one of them is known to have reached the sink."""
-        return self._had_results and not self._kept_results
+        return self._had_results and not self._stored
 
     def state(self) -> OutletState:
-        """Whether the sink works, and what waits for it; never blocks."""
-        return OutletState(self.name, self._error, len(self._queue) + len(self._unflushed))
+        """The sink now."""
+        waiting = len(self._queue) + len(self._unflushed)
+        return OutletState(
+            self.name, self._stored, waiting, self._failing, self._last_error, self._last_error_s
+        )
 
     def reopen(self) -> None:
         """Let the sink go on in the file that is at its path, before it writes the next item."""
@@ -175,7 +186,7 @@ class Outlet:
             self._reopens = False
 
     def _flush(self, *, last: bool = False) -> bool:
-        if self._closing and self._error and not last:
+        if self._closing and self._failing and not last:
             return False  # each try may take seconds, and the daemon waits for the end
         try:
             self._sink.flush()
@@ -185,21 +196,22 @@ class Outlet:
         if not self._reopens:
             self._works()
         for item, ack in self._unflushed:
-            self._kept_results |= isinstance(item, Result)
+            self._stored += isinstance(item, Result)
             ack.complete(stored=True)
         self._unflushed.clear()
         return True
 
-    def _fails(self, error: Exception) -> None:
-        """Log a failing sink once until it works again."""
-        if not self._error:
-            _log.error("sink fails", sink=self.name, error=str(error))
-        self._error = str(error) or type(error).__name__
-
     def _works(self) -> None:
-        if self._error:
+        if self._failing:
             _log.info("sink works again", sink=self.name, lost=self._lost_since)
-        self._error, self._lost_since = "", 0
+        self._failing, self._lost_since = False, 0
+
+    def _fails(self, error: OSError | InUseError) -> None:
+        """Log a failing sink once until it works again."""
+        if not self._failing:
+            _log.error("sink fails", sink=self.name, error=str(error))
+        self._failing = True
+        self._last_error, self._last_error_s = str(error), time.monotonic()
 
     def _lost(self, queued: "_Queued", reason: str) -> None:
         self._lost_since += 1
@@ -249,7 +261,7 @@ class Outlets:
             outlet.reopen()
 
     def states(self) -> list[OutletState]:
-        """Whether each sink works, and what waits for it; never blocks."""
+        """Every sink now."""
         return [outlet.state() for outlet in self._outlets]
 
     @property

@@ -137,9 +137,9 @@ class SqliteSink:
         try:
             self._bound_wal(db)
             with db:
+                self._make_room(db)
                 for statement, row in self._held:
                     db.execute(statement, row)
-                self._delete_oldest(db)
             self._held.clear()
             self._shrink(db)
         except sqlite3.Error as error:
@@ -171,7 +171,7 @@ class SqliteSink:
             try:
                 db.executescript(_SCHEMA + f"pragma journal_size_limit = {self._wal_bytes};")
                 self._page_bytes = int(_ask(db, "page_size"))
-                pages = min(_WAL_PAGES, self._wal_bytes // self._page_bytes // 2)
+                pages = min(_WAL_PAGES, self._wal_bytes // self._page_bytes // 4)
                 db.execute(f"pragma wal_autocheckpoint = {max(1, pages)}")
             except sqlite3.Error:
                 db.close()
@@ -204,13 +204,14 @@ class SqliteSink:
         self._held.append(("delete from events where at_unix_s < ?", oldest))
         self._until_prune = _PRUNE_EVERY
 
-    def _delete_oldest(self, db: sqlite3.Connection) -> None:
-        """While the rows take more than their room, two of the oldest go for one that comes.
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        """While the rows would take more than their room, two of the oldest go for one that comes.
 
         So it is never much at once, which would swell the write-ahead log.
         """
         used = (_ask(db, "page_count") - _ask(db, "freelist_count")) * self._page_bytes
-        if used > self._file_bytes:
+        comes = sum(len(str(row[-1])) for _, row in self._held)
+        if used + comes > self._file_bytes:
             rows, events = db.execute(_OLDEST, {"many": 2 * len(self._held) + 1}).fetchone()
             db.execute(_DELETE_RESULTS, (rows - int(events),))
             db.execute(_DELETE_EVENTS, (int(events),))

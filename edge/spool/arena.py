@@ -39,7 +39,7 @@ from spillover.edge.spool.record import (
     decode_header,
     encode,
 )
-from spillover.edge.spool.scan import Found, Stored, read, scan
+from spillover.edge.spool.scan import Found, Stored, UnusableError, read, scan
 
 
 class Fate(enum.Enum):
@@ -329,7 +329,11 @@ def intact_records(path: Path) -> list[tuple[Header, int]]:
     For tools that read a spool while no daemon runs. Raises OSError, UnusableError.
     """
     with path.open("rb") as file:
-        return [(one.header, one.block * BLOCK_BYTES) for one in scan(file.fileno()).records]
+        try:
+            found = scan(file.fileno())
+        except UnusableError as error:
+            raise UnusableError(f"{path}: {error}") from error
+        return [(one.header, one.block * BLOCK_BYTES) for one in found.records]
 
 
 def _demand_regular(file: int, path: Path) -> None:

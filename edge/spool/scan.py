@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import google_crc32c
 
+from spillover.common.errors import SpilloverError
 from spillover.edge.spool.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -26,8 +27,8 @@ _MAX_READS = 16
 """A file is given up after so many times its size was read: most blocks say that a large record begins."""
 
 
-class UnusableError(Exception):
-    """The file was never a spool, or is beyond repair; the text says which."""
+class UnusableError(SpilloverError):
+    """The disk's fault: the file was never a spool, or is beyond repair; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)

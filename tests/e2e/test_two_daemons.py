@@ -33,7 +33,7 @@ def plain(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_the_second_daemon_on_a_file_ends_and_names_it(tmp_path: Path, plain: dict[str, Any]) -> None:
-    """Exit code 3, the path and the process; after kill -9 of the first, which cannot tidy up, another may."""
+    """Exit code 3, the path and the process; after kill -9 of the first, untidy as it is, another may."""
     spool, budget, lines, rows = (str(tmp_path / name) for name in ("spool", "budget", "lines", "rows"))
     shared: list[tuple[str, str, dict[str, Any]]] = [
         ("spool.path", spool, {"spool": {"path": spool, "max_mb": 1.0}}),
