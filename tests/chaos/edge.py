@@ -92,6 +92,10 @@ class Edge:
         self._process.terminate()
         return self._process.wait(LIMIT_S)
 
+    def wait(self) -> int:
+        """The exit code of a daemon that ends by itself."""
+        return self._process.wait(LIMIT_S)
+
     def kill(self) -> None:
         """Kill -9."""
         kill(self._process)
