@@ -19,7 +19,6 @@ from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 
 _DAY_S = 86_400.0
 _START_UNIX_S = 1.76e9
-_FLUSH_EVERY = 10
 _EVENT_EVERY = 20
 _SPOOLED_EVERY = 50
 """One frame of so many was worth a late answer while the link was down."""
@@ -49,7 +48,9 @@ def write_month(folder: Path, days: float, fps: float, scale: int, detail: Decis
     encode = record_encoder(_LABELS, inputs=detail is DecisionDetail.FULL)
     frames, step_s = round(days * _DAY_S * fps / scale), scale / fps
     rotate_bytes, max_bytes = int(lines.rotate_mb * 1e6 / scale), int(rows.max_mb * 1e6 / scale)
-    month = _Month(folder, frames, step_s, len(encode(_result(0, 0.0, _random(0)))))
+    # A flush is small beside the bounds, as it is in the field, and there are not more of them than needed.
+    flush_every = min(50, max(5, 5000 // scale))
+    month = _Month(folder, frames, step_s, flush_every, len(encode(_result(0, 0.0, _random(0)))))
     yield month.write(
         "jsonl",
         JsonLinesSink(
@@ -61,7 +62,7 @@ def write_month(folder: Path, days: float, fps: float, scale: int, detail: Decis
         "sqlite",
         SqliteSink(str(folder / "sqlite"), encode, rows.keep_days, max_bytes),
         # What one flush adds to the log comes on top: the rows, those that go for them, and the indices.
-        max_bytes + _SHM_BYTES + 5 * _FLUSH_EVERY * month.record_bytes,
+        max_bytes + _SHM_BYTES + 5 * flush_every * month.record_bytes,
     )
     yield month.spool(int(waiting.max_mb * 1e6 / scale))
 
@@ -69,10 +70,11 @@ def write_month(folder: Path, days: float, fps: float, scale: int, detail: Decis
 class _Month:
     """So many frames, `step_s` apart, and a folder to write them in."""
 
-    def __init__(self, folder: Path, frames: int, step_s: float, record_bytes: int) -> None:
+    def __init__(self, folder: Path, frames: int, step_s: float, flush_every: int, record_bytes: int) -> None:
         self._folder = folder
         self._frames = frames
         self._step_s = step_s
+        self._flush_every = flush_every
         self.record_bytes = record_bytes
 
     def write(self, what: str, sink: Sink, bound_bytes: int) -> Row:
@@ -87,7 +89,7 @@ class _Month:
                         EventKind.DROPPED, at_unix_s, {"frame_id": f"camera-b-{number}", "sequence": number}
                     )
                 )
-            if not number % _FLUSH_EVERY:
+            if not number % self._flush_every:
                 sink.flush()
                 largest = max(largest, self._used(what))
         sink.flush()
