@@ -128,15 +128,10 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 def _take_lock(beside: Path, path: Path, key: str) -> int:
     """The descriptor that holds the lock. No child inherits it: Python's descriptors close on exec."""
-    try:
-        file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PUBLIC)
-    except PermissionError:  # left by another user, or nothing can be made here: the lock needs no writing
-        if not beside.exists():
-            raise
-        file = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
+    file = _open_lock(beside, path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(OSError):  # a full disk has no room for the number, which is for people alone
+        with suppress(OSError):  # no room, or no right to write, for the number, which is for people alone
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
@@ -170,6 +165,17 @@ def set_aside(path: Path, *more: str) -> Path:
 def aside_of(path: Path) -> Path:
     """Where `set_aside` puts a file."""
     return path.with_name(f"{path.name}.set-aside")
+
+
+def _open_lock(beside: Path, path: Path) -> int:
+    """The lock's file; where this user can make none, another user's, or the file itself, to read."""
+    try:
+        return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PUBLIC)
+    except PermissionError:
+        for other in (beside, path.expanduser().resolve()):
+            with suppress(FileNotFoundError, PermissionError):
+                return os.open(other, os.O_RDONLY | os.O_CLOEXEC)
+        raise
 
 
 def exposure(path: Path) -> str:

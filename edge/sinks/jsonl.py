@@ -134,6 +134,8 @@ class JsonLinesSink:
         else:
             if not self._path.exists() or self._path.is_file():
                 demand_folder(self._path)
+                if self._rotate_bytes and not os.access(self._path.resolve().parent, os.W_OK):
+                    raise PermissionError(errno.EACCES, "no right to rotate files in this folder (rotate_mb)")
                 self._be_alone(self._path)
             fresh = self._path.open("ab", buffering=0)
         self._let_go()

@@ -21,6 +21,7 @@ import bisect
 import enum
 import errno
 import itertools
+import math
 import os
 import stat
 from collections.abc import Callable, Collection
@@ -169,6 +170,7 @@ class Arena:
         Raises:
             OSError: the disk failed; the record is not stored.
         """
+        value = value if math.isfinite(value) else 0.0  # NaN has no place in an order
         room = self._find_room(value, blocks_for(len(body)))
         if room is None:
             return None

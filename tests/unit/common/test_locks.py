@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -69,3 +72,34 @@ def test_a_folder_that_is_not_there_is_no_lock(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         lock_file(tmp_path / "absent" / "state", "key")
     assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def _without_rights() -> Iterator[None]:
+    """As a user for whom modes of files count."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+@pytest.mark.parametrize("left_by_another", [False, True])
+def test_a_file_in_a_folder_of_another_user_is_locked_too(left_by_another: bool) -> None:
+    """As one in /var/log that was made for the daemon: nothing can be made beside it."""
+    with TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "state"
+        path.write_bytes(b"content")
+        path.chmod(0o666)
+        if left_by_another:
+            lock_file(path, "key").close()
+        folder.chmod(0o555)
+        with _without_rights():
+            lock = lock_file(path, "key")
+            with pytest.raises(InUseError):
+                lock_file(path, "key")
+            lock.close()
+        folder.chmod(0o755)
+        assert path.read_bytes() == b"content"

@@ -158,6 +158,18 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     assert (state.error, state.accepted, refusals) == ("", 1, [Refusal.DISK_FAILED] * 2)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_stored_as_nothing_special(tmp_path, value):
+    """Whatever a model made of it: the record is kept, found again, and is among the first to go."""
+    for _ in range(2):
+        spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored)
+        spool.step([Offer(value, "key", b"odd"), Offer(1.0, "key", b"worth more")])
+        assert spool.take().body == b"worth more"
+        assert not spool.state().error
+        spool.close()
+        spool.run()
+
+
 def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
     """The disk fails in the sync: none of the group stays, and each is counted once."""
     refusals = []
