@@ -5,8 +5,9 @@ interval, writes it, syncs once, and only then counts it as accepted. `take` pin
 valuable record; `done` or `give_back` ends that. Age counts the seconds that the daemon ran and is stored
 with each record: a wall clock that jumps can neither empty the spool nor make records stay for ever.
 
-A disk that fails (full, read-only, broken) closes the spool: the state says why, and the spool tries again
-after growing pauses. The daemon runs on without it.
+A disk that fails (full, read-only, broken, gone) closes the spool: the state says why, and the spool tries
+again after growing pauses. Unless it is only full, the file is opened anew then, for another
+disk may be there. The daemon runs on meanwhile.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ _EMPTY_S = 60.0
 """How long the writer waits for an offer when nothing is on the disk."""
 _NOT_OPEN = "not open yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Refusal(enum.Enum):
@@ -140,6 +142,9 @@ class Spool:
         self._arena: Arena | None = None
         self._lock_on_file: FileLock | None = None
         self._counts = SpoolState()
+        """Without what the open arena counts; the last known figures while none is open."""
+        self._taken: set[int] = set()
+        """Records that are pinned in the open arena."""
         self._origin_s = 0.0
         self._retry_s = _RETRY_MIN_S
         self._retry_at_s = clock()
@@ -173,13 +178,18 @@ class Spool:
                 body = self._arena.read(header.record_id)
                 if body is not None:
                     self._arena.pin(header.record_id)
+                    self._taken.add(header.record_id)
                     return Taken(header.record_id, body, self._now_s() - header.clock_s)
         return None
 
     def done(self, record_id: int, *, answered: bool) -> None:
-        """Remove a taken record: it was answered, or the cloud can never answer it."""
+        """Remove a taken record: it was answered, or the cloud can never answer it.
+
+        One that was taken before the file was opened anew stays, and is delivered again.
+        """
         with self._using_disk():
-            if self._arena is not None:
+            if self._arena is not None and record_id in self._taken:
+                self._taken.remove(record_id)
                 self._count(answered=answered, failed=not answered)
                 fate = Fate.ANSWERED if answered else Fate.FAILED
                 self._report(fate, self._arena.remove(record_id))
@@ -187,7 +197,8 @@ class Spool:
     def give_back(self, record_id: int) -> None:
         """Unpin a taken record: no answer this time."""
         with self._lock:
-            if self._arena is not None:
+            if self._arena is not None and record_id in self._taken:
+                self._taken.remove(record_id)
                 self._arena.unpin(record_id)
 
     def state(self) -> SpoolState:
@@ -256,9 +267,9 @@ class Spool:
             pending=len(arena),
             pending_bytes=arena.used_bytes,
             oldest_age_s=self._now_s() - oldest.clock_s if oldest else 0.0,
-            evicted=arena.evicted,
-            corrupt=arena.corrupt,
-            duplicate=arena.duplicate,
+            evicted=self._counts.evicted + arena.evicted,
+            corrupt=self._counts.corrupt + arena.corrupt,
+            duplicate=self._counts.duplicate + arena.duplicate,
         )
 
     def _collect(self) -> list[Offer]:
@@ -294,7 +305,10 @@ class Spool:
         arena = self._arena = self._open_arena()
         self._origin_s = self._clock() - arena.latest_clock_s
         found = len(arena) + arena.corrupt + arena.duplicate + arena.evicted
-        self._count(recovered=found)
+        # Opened anew, it should hold what it did; what is gone with another disk is lost.
+        before = self._counts.pending
+        self._count(recovered=max(0, found - before), corrupt=max(0, before - found))
+        self._counts = replace(self._counts, pending=0)
         say = self._log.warning if arena.corrupt or arena.duplicate else self._log.info
         say(
             "spool open",
@@ -373,7 +387,17 @@ class Spool:
                     self._published = published
                     self._changed.notify_all()
 
+    def _let_go(self) -> None:
+        """Close a file whose disk may be gone; the counters stay as they were."""
+        if (arena := self._arena) is not None:
+            self._counts, self._arena = self._snapshot(), None
+            self._taken.clear()
+            with contextlib.suppress(OSError):
+                arena.close()
+
     def _pause(self, error: OSError | InUseError) -> None:
+        if not (isinstance(error, OSError) and error.errno in _FULL):
+            self._let_go()
         if not self._counts.error or self._retry_s == _RETRY_MIN_S:
             self._log.warning("spool cannot use its disk", path=str(self._path), error=str(error))
         self._counts = replace(self._counts, error=str(error))

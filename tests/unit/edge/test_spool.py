@@ -186,6 +186,58 @@ def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
     assert "Input/output error" in state.error
 
 
+def _failing_sync(monkeypatch):
+    def fails(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+
+
+def test_a_disk_that_was_away_is_opened_anew(tmp_path, monkeypatch):
+    """Records are found again, also the one that was under way, and the counters add up throughout."""
+    clock = Clock()
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
+    spool.step([Offer(number, "key", b"%d" % number) for number in (1.0, 2.0, 3.0)])
+    taken = spool.take()
+    _failing_sync(monkeypatch)
+    spool.step([Offer(9.0, "key", b"too late")])
+    assert _adds_up(spool.state())
+    assert (spool.state().pending, spool.take()) == (3, None)
+    monkeypatch.undo()
+    clock.now_s += 2.0
+    spool.step([])
+    spool.done(taken.record_id, answered=True)
+    state = spool.state()
+    assert (state.error, state.pending, state.answered, state.recovered) == ("", 3, 0, 0)
+    assert _adds_up(state)
+    assert [spool.take().body for _ in range(3)] == [b"3", b"2", b"1"]
+
+
+def test_another_disk_in_place_of_the_first_is_used(tmp_path, monkeypatch):
+    """What was on the first is counted as lost, and an answer to it removes nothing from the second."""
+    clock = Clock()
+    (tmp_path / "disk").mkdir()
+    spool = Spool(tmp_path / "disk" / "s", _LIMITS, clock, _ignored, _ignored)
+    spool.step([Offer(number, "key", b"%d" % number) for number in (1.0, 2.0, 3.0)])
+    taken = [spool.take() for _ in range(3)]
+    _failing_sync(monkeypatch)
+    spool.step([Offer(9.0, "key", b"too late")])
+    monkeypatch.undo()
+    (tmp_path / "disk").rename(tmp_path / "away")
+    clock.now_s += 2.0
+    spool.step([Offer(9.0, "key", b"nowhere")])
+    assert "disk" in spool.state().error
+    (tmp_path / "disk").mkdir()
+    clock.now_s += 3.0
+    spool.step([Offer(9.0, "key", b"new"), Offer(8.0, "key", b"second"), Offer(7.0, "key", b"third")])
+    for one in taken:
+        spool.done(one.record_id, answered=True)
+        spool.give_back(one.record_id)
+    state = spool.state()
+    assert (state.error, state.pending, state.corrupt, state.answered) == ("", 3, 3, 0)
+    assert _adds_up(state)
+
+
 @pytest.mark.parametrize("error", [InvalidInputError("no such picture"), ModelError("the head failed")])
 def test_a_frame_that_cannot_be_encoded_is_counted_and_the_next_is_spooled(tmp_path, error):
     """Neither a frame nor a head of a split network that fails ends the encoding thread."""
