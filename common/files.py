@@ -122,8 +122,8 @@ def _lock_beside(path: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What flock(2) says where the file system has no locks."""
+_NO_LOCKS = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What flock(2) says where the file system has no locks, or NFS none for a file that is open to read."""
 
 
 def _take_lock(beside: Path, path: Path, key: str) -> int:

@@ -44,7 +44,7 @@ class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
     """How much of each decision is written."""
     keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     """Delete what is older than this many days."""
-    max_mb: Annotated[float, msgspec.Meta(ge=1)] = 500.0
+    max_mb: Annotated[float, msgspec.Meta(ge=1)] = 1000.0
     """Delete the oldest rows when the file and its write-ahead log have this size."""
     queue_size: Count = 1024
     """Results that may wait to be written; more are dropped and counted."""

@@ -119,8 +119,9 @@ class Forwarder:
             worker.start()
         if not self._spool.wait_until_open(_OPEN_S):
             get_logger("spool").warning("the disk is slow: the spool is not open yet")
-        if self._spool.in_use is not None:
-            raise self._spool.in_use
+        if (error := self._spool.in_use) is not None:
+            self.stop(time.monotonic() + _OPEN_S)
+            raise error
 
     def finish_delivery(self, deadline_s: float) -> None:
         """Deliver no more; wait a moment, at most until `deadline_s`, for the answer to the last record.
