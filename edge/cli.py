@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     help="In place of `sinks`: a file that results are appended to as JSON lines, or - for standard output.",
 )
 @click.option(
+    "--require-camera",
+    is_flag=True,
+    help="End with code 5 when a live camera is not there at the start, in place of waiting for it.",
+)
+@click.option(
     "--record-link",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what calls tell of the link to this CSV, for `spillover lab replay --link`.",
@@ -59,6 +64,8 @@ def edge(
     source: str | None,
     output: str | None,
     record_link: Path | None,
+    *,
+    require_camera: bool,
 ) -> None:
     """Run the edge daemon.
 
@@ -82,7 +89,7 @@ def edge(
     with signals_to(_leave), naming(str(config_path), elsewhere):
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-        _run(Daemon(config, record_link), config.stop_timeout_s)
+        _run(Daemon(config, record_link, require_camera=require_camera), config.stop_timeout_s)
 
 
 def _run(daemon: "Daemon", stop_timeout_s: float) -> None:

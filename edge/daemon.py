@@ -17,7 +17,6 @@ from spillover.common.systemd import Notifier
 from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.camera.reconnecting import ResilientSource
-from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.device import Device, Run
@@ -41,12 +40,13 @@ def _nothing() -> None:
 class Daemon:
     """One edge: `run` it once. `stop` may be called from any thread or signal handler.
 
-    `build` makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
+    With `require_camera` a live camera that is not there is an error; otherwise it is waited for. `build`
+    makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
         ModelError: the model folder is damaged.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Daemon:
         config: EdgeConfig,
         record_link: Path | None = None,
         *,
+        require_camera: bool = False,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
@@ -68,7 +69,9 @@ class Daemon:
         self._stall = StallDetector(time.monotonic)
         self._stopping = False
         self._ended_by = ended_by
-        self._device, self._stream = build(Run(config, self._boot_id, self._events.put, record_link))
+        self._device, self._stream = build(
+            Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
         self._capture = Worker("camera", self._stream.camera.run, self._events.put)
@@ -152,8 +155,6 @@ class Daemon:
                     self._notifier.alive(f"mode {self._config.mode.value}")
                 continue
             if ended.error is None and ended.name == self._capture.name:
-                if self._config.camera.pace is Pace.REALTIME:
-                    self._device.reporting.events.camera(self._config.camera.camera_id, CameraState.ENDED)
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error

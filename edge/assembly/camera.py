@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spillover.common.model.session import Model
 from spillover.edge.assembly.device import report_threshold
 from spillover.edge.camera.camera import Camera
-from spillover.edge.camera.open import open_source
+from spillover.edge.camera.open import is_live, open_source
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -35,11 +35,11 @@ def build_camera_stream(
 
     Raises:
         ConfigError: a value does not fit the model.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
     settings = _settings(run.config, model)
     events = device.reporting.events
-    source = _source(config, events)
+    source = _source(config, events, required=run.require_camera)
     opened.callback(source.close)
     read_ahead = len(os.sched_getaffinity(0)) > 1
     camera = Camera(source, config, run.boot_id, events, read_ahead=read_ahead)
@@ -58,14 +58,13 @@ def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
     )
 
 
-def _source(config: CameraConfig, events: FrameEvents) -> Source:
-    """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""
-    source = open_source(config.source)
-    if not source.live:
-        return source
+def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:
+    """The camera; a live one is opened when it runs, as often as it takes, and here already if `required`."""
+    if not is_live(config.source):
+        return open_source(config.source)
     return ResilientSource(
-        source,
         lambda: open_source(config.source),
         lambda state, detail: events.camera(config.camera_id, state, detail),
         config.frozen_after_s,
+        source=open_source(config.source) if required else None,
     )

@@ -15,7 +15,7 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
         ModelError: the model folder is damaged.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
     config = run.config
     model = Model.load(find_model_folder(config.model.folder), config.model.session)

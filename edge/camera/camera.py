@@ -7,9 +7,10 @@ from dataclasses import replace
 from threading import Event
 from typing import Protocol
 
+from spillover.common.errors import SourceError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame
-from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
@@ -32,6 +33,10 @@ class CameraObserver(Protocol):
 
     def unreadable(self) -> None:
         """A picture was damaged, so there is no frame of it."""
+        ...
+
+    def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
+        """A camera's state or the size of its pictures changed."""
         ...
 
 
@@ -119,11 +124,18 @@ class Camera:
         return wait
 
     def _read(self) -> Frame | None:
-        if self._config.max_frames and self._sequence >= self._config.max_frames:
-            return None
-        picture = self._read_picture()
+        try:
+            picture = None if self._is_through() else self._read_picture()
+        except SourceError as error:
+            self._report(CameraState.ENDED, str(error))
+            raise
         if picture is None:
+            if not self._stopping.is_set():
+                self._report(CameraState.ENDED)
             return None
+        if not (self._source.live or self._sequence):  # a live source reports its states itself
+            height, width = picture.image.shape[:2]
+            self._report(CameraState.OK, f"{width}x{height} pixels")
         sequence = self._sequence
         self._sequence += 1
         self._observer.captured()
@@ -137,6 +149,12 @@ class Camera:
             source=picture.name,
             read_s=picture.read_s,
         )
+
+    def _is_through(self) -> bool:
+        return 0 < self._config.max_frames <= self._sequence
+
+    def _report(self, state: CameraState, detail: str = "") -> None:
+        self._observer.camera(self._config.camera_id, state, detail)
 
     def _read_picture(self) -> Picture | None:
         """The next readable picture; with `loop` start again at the end, unless a whole pass gave none."""

@@ -12,6 +12,11 @@ _DEVICE = re.compile(r"^(?:/dev/video)?(\d+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
+def is_live(source: str) -> bool:
+    """Whether `source` is a camera, which may come later; a file that is not there never comes by itself."""
+    return bool(_URL.match(source) or _DEVICE.match(source))
+
+
 def open_source(source: str) -> Source:
     """Open what `source` names: a URL, a device (`/dev/video0` or `0`), a folder, an image or a video file.
 

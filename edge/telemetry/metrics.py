@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from spillover.common.log import get_logger
 from spillover.common.metrics import process_registry
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
@@ -20,6 +21,8 @@ from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.spool import Refusal, SpoolState
+
+_log = get_logger("camera")
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
@@ -58,7 +61,9 @@ class FrameEvents:
         self._metrics.unreadable()
 
     def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
-        """The camera's state or the size of its pictures changed."""
+        """The camera's state, its cause or the size of the pictures changed."""
+        tell = _log.warning if state in {CameraState.LOST, CameraState.FROZEN} else _log.info
+        tell("camera state", camera=camera_id, state=state.value, detail=detail)
         self._metrics.camera(state)
         self.emit(EventKind.CAMERA_STATE, camera_id=camera_id, state=state.value, detail=detail)
 
