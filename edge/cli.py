@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, naming
+from spillover.common.errors import ConfigError
 from spillover.common.log import configure_logging, end_process
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
@@ -114,10 +115,12 @@ def _end_at_once(name: str) -> None:
 def with_overrides(
     config: EdgeConfig, mode: str | None = None, source: str | None = None, output: str | None = None
 ) -> EdgeConfig:
-    """`config` with what the command line says in its place."""
+    """`config` with what the command line says in its place. Raises ConfigError."""
     if mode is not None:
         config = replace(config, mode=Mode(mode))
     if source is not None:
+        if config.camera is None:
+            raise ConfigError("cameras: --source stands in place of camera.source, and there are several")
         config = replace(config, camera=replace(config.camera, source=source))
     if output is not None:
         config = replace(config, sinks=(JsonLinesConfig(path=output),))

@@ -71,6 +71,7 @@ class Device:
 
     predictor: GuardedPredictor
     policy: Policy
+    """That of cameras which have none of their own."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload

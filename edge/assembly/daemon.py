@@ -1,15 +1,18 @@
-"""Builds a daemon's parts from its configuration: one device and the camera that it serves."""
+"""Builds a daemon's parts from its configuration: one device and the cameras that it serves."""
 
+import itertools
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.session import Model
-from spillover.edge.assembly.camera import CameraStream, build_camera_stream
+from spillover.edge.assembly.camera import build_camera_stream
 from spillover.edge.assembly.device import build_device
 from spillover.edge.device import Device, Run
+from spillover.edge.stream import CameraStream
 
 
-def assemble(run: Run) -> tuple[Device, CameraStream]:
+def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     """Build the parts; nothing runs yet. Where one cannot be built, none stays open.
 
     Raises:
@@ -21,6 +24,9 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
     model = Model.load(find_model_folder(config.model.folder), config.model.session)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
-        stream = build_camera_stream(run, config.camera, model, device, opened)
+        numbers = itertools.count()
+        streams = [
+            build_camera_stream(run, camera, model, device, numbers, opened) for camera in config.all_cameras
+        ]
         opened.pop_all()
-    return device, stream
+    return device, streams

@@ -1,8 +1,9 @@
 """The capture thread: reads a source at its frame rate, numbers the frames and notes their capture times."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event
 from typing import Protocol
@@ -23,7 +24,7 @@ DEFAULT_FPS = 10.0
 class CameraObserver(Protocol):
     """Counts what a camera captures; `edge.telemetry.metrics.FrameEvents` implements it."""
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """A frame was captured and numbered."""
         ...
 
@@ -40,13 +41,18 @@ class CameraObserver(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """Nobody waits for frames."""
+
+
 class Camera:
     """Frames of one source, through a bounded queue.
 
-    `run` is the capture thread's body; the pipeline's thread calls `next`. Frame numbers count every captured
-    frame, dropped ones too, so a gap in the results is a drop.
+    `run` is the capture thread's body; the pipeline's thread calls `poll`. Frames take their numbers from
+    `numbers`, which all cameras of a device share. They count every captured frame, dropped ones too, so a
+    gap in the results is a drop.
 
-    Without `read_ahead`, at pace `fast`, `next` reads the source itself and `run` does nothing: reading ahead
+    Without `read_ahead`, at pace `fast`, `poll` reads the source itself and `run` does nothing: reading ahead
     pays only on a second core (on one core it cost 5 % of the frames a second).
     """
 
@@ -57,6 +63,7 @@ class Camera:
         boot_id: str,
         observer: CameraObserver,
         *,
+        numbers: Iterator[int] | None = None,
         read_ahead: bool = True,
     ) -> None:
         self._source = source
@@ -69,8 +76,20 @@ class Camera:
         )
         self._read_ahead = read_ahead or not self._fast
         self._stopping = Event()
-        self._sequence = 0
+        self._numbers = numbers or itertools.count()
+        self._captured = 0
+        self._on_frame: Callable[[], None] = _nothing
+        self._has_ended = False
         self._next_due_s = -math.inf
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no further frame will come."""
+        return self._queue.has_ended if self._read_ahead else self._has_ended
+
+    def call_on_frame(self, ready: Callable[[], None]) -> None:
+        """From now on call `ready` after every frame that comes, and at the end; before `run`."""
+        self._on_frame = ready
 
     def run(self) -> None:
         """Read until the source ends, `max_frames` or `stop`, then close the queue. Raises SourceError."""
@@ -82,18 +101,24 @@ class Camera:
                 if (dropped := self._queue.put(frame)) is not None:
                     reason = "stopped" if self._stopping.is_set() else "queue full"
                     self._observer.dropped(dropped, reason)
+                self._on_frame()
         finally:
             self._queue.close()
+            self._on_frame()
 
-    def next(self) -> Frame | None:
-        """Wait for the next frame and return it; None when there are no more.
+    def poll(self) -> Frame | None:
+        """Take the next frame if there is one now; without `read_ahead` read it.
 
         At pace `fast` a frame counts as captured now: there was no real moment that it could be late for.
 
         Raises:
             SourceError: without `read_ahead`, if the source is gone.
         """
-        frame = self._queue.get() if self._read_ahead else self._read()
+        if self._read_ahead:
+            frame = self._queue.poll()
+        else:
+            frame = self._read()
+            self._has_ended = frame is None
         if frame is None or not self._fast:
             return frame
         return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=time.time())
@@ -104,6 +129,7 @@ class Camera:
         self._queue.close()
         for frame in self._queue.discard():
             self._observer.dropped(frame, "stopped")
+        self._on_frame()
 
     def _pacer(self) -> Callable[[], bool]:
         """Return a function that waits until the next frame is due and returns False after `stop`.
@@ -133,12 +159,12 @@ class Camera:
             if not self._stopping.is_set():
                 self._report(CameraState.ENDED)
             return None
-        if not (self._source.live or self._sequence):  # a live source reports its states itself
+        if not (self._source.live or self._captured):  # a live source reports its states itself
             height, width = picture.image.shape[:2]
             self._report(CameraState.OK, f"{width}x{height} pixels")
-        sequence = self._sequence
-        self._sequence += 1
-        self._observer.captured()
+        sequence = next(self._numbers)
+        self._captured += 1
+        self._observer.captured(self._config.camera_id)
         return Frame(
             image=picture.image,
             frame_id=f"{self._prefix}{sequence}",
@@ -151,7 +177,7 @@ class Camera:
         )
 
     def _is_through(self) -> bool:
-        return 0 < self._config.max_frames <= self._sequence
+        return 0 < self._config.max_frames <= self._captured
 
     def _report(self, state: CameraState, detail: str = "") -> None:
         self._observer.camera(self._config.camera_id, state, detail)

@@ -1,6 +1,6 @@
 """The keys of `edge.yaml`; docs/reference/edge.yaml.md is generated from this folder."""
 
-from spillover.edge.config.camera import CameraConfig, Pace
+from spillover.edge.config.camera import CameraConfig, CameraPolicyConfig, Pace
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
@@ -20,6 +20,7 @@ from spillover.edge.config.uplink import (
 __all__ = [
     "BudgetConfig",
     "CameraConfig",
+    "CameraPolicyConfig",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",

@@ -37,6 +37,8 @@ class FrameEvents:
     def __init__(self, metrics: "Metrics", put: Put) -> None:
         self._metrics = metrics
         self._put = put
+        self.camera_states: dict[str, CameraState] = {}
+        """The last state of each camera, by its name."""
 
     def result(self, result: Result) -> None:
         """A frame got its first result or a revision."""
@@ -47,14 +49,20 @@ class FrameEvents:
         self._metrics.result(result)
         return self._put(result)
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """A frame was captured."""
-        self._metrics.captured()
+        self._metrics.captured(camera_id)
 
     def dropped(self, frame: Frame, reason: str) -> None:
         """A captured frame gets no result."""
-        self._metrics.dropped(reason)
-        self.emit(EventKind.DROPPED, frame_id=frame.frame_id, sequence=frame.sequence, reason=reason)
+        self._metrics.dropped(reason, frame.camera_id)
+        self.emit(
+            EventKind.DROPPED,
+            camera_id=frame.camera_id,
+            frame_id=frame.frame_id,
+            sequence=frame.sequence,
+            reason=reason,
+        )
 
     def unreadable(self) -> None:
         """A picture was damaged, so it gives no frame."""
@@ -64,7 +72,8 @@ class FrameEvents:
         """The camera's state, its cause or the size of the pictures changed."""
         tell = _log.warning if state in {CameraState.LOST, CameraState.FROZEN} else _log.info
         tell("camera state", camera=camera_id, state=state.value, detail=detail)
-        self._metrics.camera(state)
+        self._metrics.camera(camera_id, state)
+        self.camera_states[camera_id] = state
         self.emit(EventKind.CAMERA_STATE, camera_id=camera_id, state=state.value, detail=detail)
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
@@ -101,6 +110,10 @@ class Metrics:
         endings = self._counter("frames", "First results, by who answered.", "ending")
         self._endings = {ending: endings.labels(ending.value) for ending in AnsweredBy}
         self._dropped = self._counter("frames_dropped", "Captured frames without a result.", "reason")
+        self._captured_by = self._counter("source_frames_captured", "Frames captured, by camera.", "camera")
+        self._dropped_by = self._counter(
+            "source_frames_dropped", "Captured frames without a result, by camera.", "camera"
+        )
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
@@ -118,7 +131,7 @@ class Metrics:
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
-        self._camera = self._states("camera", "1 for the current state of the camera.", "state")
+        self._camera = self._states("source", "1 for the current state of the camera.", "camera", "state")
         self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
@@ -129,9 +142,10 @@ class Metrics:
         )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """Count a captured frame."""
         self._captured.inc()
+        self._captured_by.labels(camera_id).inc()
 
     @property
     def frames_captured(self) -> int:
@@ -141,9 +155,10 @@ class Metrics:
         """
         return int(next(sample.value for family in self._captured.collect() for sample in family.samples))
 
-    def dropped(self, reason: str, count: int = 1) -> None:
-        """Count frames that get no result."""
-        self._dropped.labels(reason).inc(count)
+    def dropped(self, reason: str, camera_id: str) -> None:
+        """Count a frame that gets no result."""
+        self._dropped.labels(reason).inc()
+        self._dropped_by.labels(camera_id).inc()
 
     def unreadable(self) -> None:
         """Count a picture that could not be read."""
@@ -167,9 +182,9 @@ class Metrics:
         """Set the breaker's phase."""
         _mark(self._breaker, phase)
 
-    def camera(self, state: CameraState) -> None:
-        """Set the camera's state."""
-        _mark(self._camera, state)
+    def camera(self, camera_id: str, state: CameraState) -> None:
+        """Set a camera's state."""
+        _mark(self._camera, state, camera_id)
 
     def spool_refused(self, refusal: Refusal) -> None:
         """Count a frame that the spool refused."""
@@ -208,26 +223,27 @@ class Metrics:
         self._events_dropped.labels(sink, reason).inc()
 
     def summary(self) -> dict[str, int]:
-        """Every counter that is not zero, as `name` or `name[label,label]`."""
+        """Every counter of the whole device that is not zero, as `name` or `name[label,label]`."""
         return {
             _key(sample.name, sample.labels): int(sample.value)
             for family in self.registry.collect()
             if family.type == "counter"
             for sample in family.samples
             if sample.name.startswith(_PREFIX) and sample.name.endswith("_total") and sample.value
+            if "camera" not in sample.labels
         }
 
-    def _states(self, name: str, text: str, label: str) -> Gauge:
-        return Gauge(_PREFIX + name, text, [label], registry=self.registry)
+    def _states(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
 
-def _mark(gauge: Gauge, current: enum.Enum) -> None:
-    """Set the sample of the current state to 1 and those of all other states to 0."""
+def _mark(gauge: Gauge, current: enum.Enum, *of: str) -> None:
+    """Set the sample of the current state to 1 and those of all other states to 0; `of` are more labels."""
     for state in type(current):
-        gauge.labels(state.value).set(state is current)
+        gauge.labels(*of, state.value).set(state is current)
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

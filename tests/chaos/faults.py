@@ -170,11 +170,11 @@ def no_camera_at_boot(field: Field, rng: random.Random) -> None:
     field.kill_edge()
     field.start_edge(camera={"source": camera.url})
     for _ in range(2):
-        field.wait_for('spillover_edge_camera{state="lost"}', 1.0)
+        field.wait_for('spillover_edge_source{camera="camera",state="lost"}', 1.0)
         _hold(field, rng, longest_s=1.0)
         camera.start()
         try:
-            field.wait_for('spillover_edge_camera{state="ok"}', 1.0)
+            field.wait_for('spillover_edge_source{camera="camera",state="ok"}', 1.0)
             field.wait_for_frames(5)
         finally:
             camera.stop()

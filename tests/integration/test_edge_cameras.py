@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from spillover.common.errors import SourceError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.http_camera import HttpCamera
 from tests.support.models import colour_classifier
 from tests.support.processes import SPILLOVER, free_port
-from tests.support.scripted_cloud import PATIENCE_S
+from tests.support.scripted_cloud import PATIENCE_S, scripted_cloud
 
 
 class Watched:
@@ -76,9 +78,10 @@ class Watched:
         pytest.fail(f"it never came: {self.states}, {self.daemon.metrics.summary()}")
 
 
-def camera_gauge(daemon: Daemon, state: str, **labels: str) -> float | None:
+def camera_gauge(daemon: Daemon, camera: str, state: str) -> float | None:
     """The metric of a camera's state."""
-    return daemon.metrics.registry.get_sample_value("spillover_edge_camera", {"state": state} | labels)
+    labels = {"camera": camera, "state": state}
+    return daemon.metrics.registry.get_sample_value("spillover_edge_source", labels)
 
 
 def test_a_camera_that_is_not_there_at_the_start_is_waited_for(tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_a_camera_that_is_not_there_at_the_start_is_waited_for(tmp_path: Path) -
         [(name, state, cause)] = watched.states
         assert (name, state) == ("camera", "lost")
         assert "Connection refused" in cause
-        assert camera_gauge(watched.daemon, "lost") == 1
+        assert camera_gauge(watched.daemon, "camera", "lost") == 1
         [told] = [line for line in log if line["event"] == "camera state"]
         assert (told["log_level"], told["detail"]) == ("warning", cause)
         camera.start()
@@ -121,3 +124,90 @@ def test_a_camera_that_is_required_is_not_waited_for(tmp_path: Path) -> None:
     assert run.returncode == 5, run.stderr
     assert "Connection refused" in run.stderr.splitlines()[-1]
     assert "s3cret" not in run.stderr
+
+
+def painted(path: Path, count: int, bgr: tuple[int, int, int] = (0, 0, 255)) -> str:
+    """A clip of `count` pictures of one colour."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(count):
+        writer.write(np.full((48, 64, 3), bgr, np.uint8))
+    writer.release()
+    return str(path)
+
+
+def test_four_cameras_of_which_one_dies_share_a_device(tmp_path: Path) -> None:
+    """Frames of all, numbers that are unique on the device; one that is lost disturbs no other."""
+    network = [HttpCamera(width=64 + 16 * number) for number in range(4)]
+    for camera in network:
+        camera.start()
+    names = ["north", "east", "south", "west"]
+    cameras = [
+        {"camera_id": name, "source": one.url, "fps": 10} for name, one in zip(names, network, strict=True)
+    ]
+    watched = Watched(tmp_path, cameras=cameras)
+
+    def counts() -> Counter[str]:
+        return Counter(result["camera_id"] for result in watched.results)
+
+    with watched.running():
+        watched.until(lambda: all(counts()[name] > 5 for name in names))
+        network[1].stop()
+        watched.until(lambda: ("east", "lost") in [(name, state) for name, state, _ in watched.states])
+        before = counts()
+        watched.until(lambda: all(counts()[name] > before[name] + 5 for name in names if name != "east"))
+        assert camera_gauge(watched.daemon, "east", "lost") == 1
+        assert camera_gauge(watched.daemon, "west", "ok") == 1
+        network[1].start()
+        watched.until(lambda: counts()["east"] > before["east"] + 5)
+    for camera in network:
+        camera.stop()
+    results = watched.results
+    assert all(one["frame_id"].startswith(f"{one['camera_id']}-") for one in results)
+    assert len({one["sequence"] for one in results}) == len(results)
+    assert {detail for name, _, detail in watched.states if name == "west"} == {"112x48 pixels"}
+
+
+def test_files_end_the_daemon_when_all_of_them_have_ended(tmp_path: Path) -> None:
+    """Every frame of each is answered, in turns; a damaged one ends alone, an error at the end."""
+    long, short = painted(tmp_path / "long.avi", 30), painted(tmp_path / "short.avi", 3, (0, 255, 0))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "one.jpg").write_bytes(b"no picture")
+    cameras = [
+        {"camera_id": "long", "source": long, "pace": "fast"},
+        {"camera_id": "short", "source": short, "pace": "fast"},
+        {"camera_id": "damaged", "source": str(damaged), "pace": "fast"},
+    ]
+    watched = Watched(tmp_path, cameras=cameras)
+    with pytest.raises(SourceError, match="damaged"):
+        watched.daemon.run()
+    assert Counter(result["camera_id"] for result in watched.results) == {"long": 30, "short": 3}
+    assert {(name, state) for name, state, _ in watched.states} == {
+        ("long", "ok"),
+        ("long", "ended"),
+        ("short", "ok"),
+        ("short", "ended"),
+        ("damaged", "ended"),
+    }
+
+
+def test_a_camera_may_have_a_policy_and_a_redaction_of_its_own(tmp_path: Path) -> None:
+    """The same grey pictures: one camera's threshold sends them, the other's keeps them."""
+    clip = painted(tmp_path / "grey.avi", 4, (90, 90, 90))
+    with scripted_cloud() as cloud:
+        watched = Watched(
+            tmp_path,
+            mode="hybrid",
+            deadline_s=600.0,
+            stop_timeout_s=PATIENCE_S,
+            uplink={"address": cloud.address},
+            policy={"audit_share": 0.0, "threshold": 0.1},
+            cameras=[
+                {"camera_id": "asks", "source": clip, "pace": "fast"},
+                {"camera_id": "keeps", "source": clip, "pace": "fast", "policy": {"threshold": 9.0}},
+            ],
+        )
+        watched.daemon.run()
+    answered = Counter((result["camera_id"], result["answered_by"]) for result in watched.results)
+    assert answered == {("asks", "cloud"): 4, ("keeps", "edge"): 4}
+    assert {request.camera_id for request in cloud.requests} == {"asks"}

@@ -28,12 +28,16 @@ def _one_of(states: type[enum.Enum]) -> str:
 
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    EventKind.STARTED.value: {"boot_id": "this start of the daemon", "camera_id": "the camera"},
+    EventKind.STARTED.value: {
+        "boot_id": "this start of the daemon",
+        "cameras": "names of the cameras, with commas between them",
+    },
     EventKind.STOPPED.value: {
         "boot_id": "this start of the daemon",
         "captured": "number of frames that were captured",
     },
     EventKind.DROPPED.value: {
+        "camera_id": "the camera",
         "frame_id": "a frame that has no result",
         "sequence": "its number",
         "reason": "why",
@@ -68,7 +72,8 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
-    "CAMERA/event": ("no", "every event, as JSON"),
+    "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
+    "event": ("no", "every other event, as JSON"),
 }
 """MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
 

@@ -38,7 +38,7 @@ def test_overrides_replace_single_values() -> None:
     config = parse_config(TWO_LINES, EdgeConfig, "edge.yaml")
     changed = with_overrides(config, "edge_only", "clip.mp4", "out.jsonl")
     assert changed.mode is Mode.EDGE_ONLY
-    assert changed.camera.source == "clip.mp4"
+    assert [one.source for one in changed.all_cameras] == ["clip.mp4"]
     assert changed.sinks == (JsonLinesConfig(path="out.jsonl"),)
     assert changed.model == config.model
     assert with_overrides(config) == config
