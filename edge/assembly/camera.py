@@ -10,7 +10,7 @@ from spillover.common.errors import SourceError
 from spillover.common.model.session import Model
 from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.camera.camera import Camera
-from spillover.edge.camera.open import is_live, open_source
+from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -73,10 +73,10 @@ def _settings(config: EdgeConfig, camera: CameraConfig, model: Model, device: De
 def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:
     """The camera; a live one is opened when it runs, as often as it takes, and here already if `required`."""
     if not is_live(config.source):
-        return open_source(config.source)
+        return open_camera(config)
     return ResilientSource(
-        lambda: open_source(config.source),
+        lambda: open_camera(config),
         lambda state, detail: events.camera(config.camera_id, state, detail),
         config.frozen_after_s,
-        source=open_source(config.source) if required else None,
+        source=open_camera(config) if required else None,
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.types import Image
+from spillover.edge.camera.child import ChildSource
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.5, 10.0
@@ -98,8 +99,10 @@ class ResilientSource:
         raise SourceError("camera.source: a live source cannot begin again")
 
     def interrupt(self) -> None:
-        """Make `read` return None, now and from now on."""
+        """Make `read` return None from now on, and at once where it waits for a child process."""
         self._interrupted.set()
+        if isinstance(source := self._source, ChildSource):
+            source.interrupt()
 
     def close(self) -> None:
         """Close the connection to the source."""
@@ -113,12 +116,13 @@ class ResilientSource:
             return None
         self._pause_s = min(max(PAUSE_MIN_S, 2 * self._pause_s), PAUSE_MAX_S)
         self._source = self._open()
-        return self._source
+        return None if self._interrupted.is_set() else self._source
 
     def _disconnect(self, state: CameraState, why: str) -> None:
         if state is not self._state:
             self._causes.clear()
-        if why not in self._causes and len(self._causes) < MAX_CAUSES:
+        is_news = why not in self._causes and len(self._causes) < MAX_CAUSES
+        if is_news and not self._interrupted.is_set():
             self._causes.add(why)
             self._report(state, why)
         self._pause_s = max(PAUSE_MIN_S, self._pause_s)

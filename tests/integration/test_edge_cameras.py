@@ -15,12 +15,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from spillover.common.errors import SourceError
+from spillover.edge.camera import child
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.http_camera import HttpCamera
 from tests.support.models import colour_classifier
-from tests.support.processes import SPILLOVER, free_port
+from tests.support.processes import SPILLOVER, edge_process, free_port, is_gone
+from tests.support.rpicam_vid import StandIn
 from tests.support.scripted_cloud import PATIENCE_S, scripted_cloud
 
 
@@ -70,12 +72,17 @@ class Watched:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition within a limit."""
-        pause = threading.Event()
-        for _ in range(int(PATIENCE_S * 20)):
-            if condition():
-                return
-            pause.wait(0.05)
-        pytest.fail(f"it never came: {self.states}, {self.daemon.metrics.summary()}")
+        assert comes_true(condition), f"it never came: {self.states}, {self.daemon.metrics.summary()}"
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether it does within a limit; polled."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE_S * 20)):
+        if condition():
+            return True
+        pause.wait(0.05)
+    return False
 
 
 def camera_gauge(daemon: Daemon, camera: str, state: str) -> float | None:
@@ -108,6 +115,53 @@ def test_a_file_tells_its_states_too(tmp_path: Path) -> None:
     watched = Watched(tmp_path, camera={"source": str(tmp_path / "one.png"), "pace": "fast"})
     watched.daemon.run()
     assert watched.states == [("camera", "ok", "64x48 pixels"), ("camera", "ended", "")]
+
+
+def test_a_pis_camera_that_dies_or_hangs_is_lost_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last words are the cause; no process is left behind, not even at the end."""
+    stand_in = StandIn(tmp_path)
+    stand_in.fail("no camera")
+    monkeypatch.setenv("PATH", stand_in.path)
+    monkeypatch.setattr(child, "READ_LIMIT_S", 0.5)
+    watched = Watched(tmp_path, camera={"source": "csi", "csi": {"width": 64, "height": 48, "fps": 50}})
+
+    def lost_with(words: str) -> Callable[[], bool]:
+        return lambda: any(state == "lost" and words in detail for _, state, detail in watched.states)
+
+    def goes_on() -> None:
+        frames = len(watched.results)
+        watched.until(lambda: len(watched.results) > frames + 5)
+
+    with watched.running():
+        watched.until(lost_with("no cameras available"))
+        stand_in.fail("")
+        goes_on()
+        stand_in.fail("dies")
+        watched.until(lost_with("ended with exit code 255: ERROR: Device timeout"))
+        stand_in.fail("")
+        goes_on()
+        stand_in.fail("hangs")
+        watched.until(lost_with("gives no picture"))
+    for process_id in stand_in.process_ids:
+        assert is_gone(process_id)
+
+
+def test_no_child_outlives_a_killed_daemon(tmp_path: Path) -> None:
+    """After kill -9 of the daemon the kernel ends what reads the camera."""
+    stand_in = StandIn(tmp_path)
+    config = {
+        "mode": "edge_only",
+        "camera": {"source": "csi", "csi": {"width": 64, "height": 48, "fps": 50}},
+        "model": {"folder": str(colour_classifier(tmp_path / "models")), "session": {"threads": 1}},
+    }
+    with edge_process(config, tmp_path, env={"PATH": stand_in.path}) as edge:
+        edge.read_until(lambda _: True, 3)
+        [child_id] = stand_in.process_ids
+        edge.process.kill()
+        edge.process.wait(PATIENCE_S)
+        assert comes_true(lambda: is_gone(child_id))
 
 
 def test_a_camera_that_is_required_is_not_waited_for(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
         return f" from {kind.ge:g} to {kind.le:g}"
     told = [f"{sign} {bound:g}" for name, sign in _BOUNDS if (bound := getattr(kind, name)) is not None]
+    if kind.multiple_of is not None:
+        told.append(f"a multiple of {kind.multiple_of:g}")
     return f" {', '.join(told)}" if told else ""
 
 
