@@ -1,7 +1,6 @@
 """Builds the parts of one camera on top of the parts that the device shares."""
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 from msgspec.structs import asdict, replace
@@ -24,11 +23,9 @@ from spillover.edge.telemetry.metrics import FrameEvents
 
 
 def build_camera_stream(
-    run: Run, config: CameraConfig, model: Model, device: Device, numbers: Iterator[int], opened: ExitStack
+    run: Run, config: CameraConfig, model: Model, device: Device, opened: ExitStack
 ) -> CameraStream:
-    """Build one camera, whose frames take their numbers from `numbers`, as those of all cameras do.
-
-    What has to be closed should a later part fail goes on `opened`.
+    """Open the camera of `config`; what has to be closed should a later part fail goes on `opened`.
 
     Raises:
         ConfigError: a value does not fit the model.
@@ -45,7 +42,7 @@ def build_camera_stream(
     opened.callback(source.close)
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
-    camera = Camera(source, config, run.boot_id, events, numbers=numbers, read_ahead=read_ahead)
+    camera = Camera(source, config, run.boot_id, events, events.clock, read_ahead=read_ahead)
     return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
 
 

@@ -1,6 +1,5 @@
 """Builds a daemon's parts from its configuration: one device and the cameras that it serves."""
 
-import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -24,9 +23,6 @@ def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     model = Model.load(find_model_folder(config.model.folder), config.model.session)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
-        numbers = itertools.count()
-        streams = [
-            build_camera_stream(run, camera, model, device, numbers, opened) for camera in config.all_cameras
-        ]
+        streams = [build_camera_stream(run, camera, model, device, opened) for camera in config.all_cameras]
         opened.pop_all()
     return device, streams

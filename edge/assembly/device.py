@@ -12,6 +12,7 @@ from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 
@@ -49,4 +50,4 @@ def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
     outlets = Outlets(sinks, run.on_end)
     opened.callback(outlets.discard)
-    return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put))
+    return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put, FrameClock(run.boot_id)))

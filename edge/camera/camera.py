@@ -1,9 +1,8 @@
 """The capture thread: reads a source at its frame rate, numbers the frames and notes their capture times."""
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import Protocol
@@ -13,6 +12,7 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 _log = get_logger("camera")
@@ -48,9 +48,9 @@ def _nothing() -> None:
 class Camera:
     """Frames of one source, through a bounded queue.
 
-    `run` is the capture thread's body; the pipeline's thread calls `poll`. Frames take their numbers from
-    `numbers`, which all cameras of a device share. They count every captured frame, dropped ones too, so a
-    gap in the results is a drop.
+    `run` is the capture thread's body; the pipeline's thread calls `poll`. Frames take their numbers and
+    times from `clock`, which all cameras of a device share. Numbers count every captured frame, dropped ones
+    too, so a gap in the results is a drop.
 
     Without `read_ahead`, at pace `fast`, `poll` reads the source itself and `run` does nothing: reading ahead
     pays only on a second core (on one core it cost 5 % of the frames a second).
@@ -62,8 +62,8 @@ class Camera:
         config: CameraConfig,
         boot_id: str,
         observer: CameraObserver,
+        clock: FrameClock | None = None,
         *,
-        numbers: Iterator[int] | None = None,
         read_ahead: bool = True,
     ) -> None:
         self._source = source
@@ -76,7 +76,7 @@ class Camera:
         )
         self._read_ahead = read_ahead or not self._fast
         self._stopping = Event()
-        self._numbers = numbers or itertools.count()
+        self._clock = clock or FrameClock(boot_id)
         self._captured = 0
         self._on_frame: Callable[[], None] = _nothing
         self._has_ended = False
@@ -121,7 +121,8 @@ class Camera:
             self._has_ended = frame is None
         if frame is None or not self._fast:
             return frame
-        return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=time.time())
+        now_unix_s = self._clock.time_of(frame.sequence)
+        return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=now_unix_s)
 
     def stop(self) -> None:
         """End the capture and drop queued frames. Thread-safe; may be called again."""
@@ -162,7 +163,7 @@ class Camera:
         if not (self._source.live or self._captured):  # a live source reports its states itself
             height, width = picture.image.shape[:2]
             self._report(CameraState.OK, f"{width}x{height} pixels")
-        sequence = next(self._numbers)
+        sequence, now_unix_s = self._clock.stamp()
         self._captured += 1
         self._observer.captured(self._config.camera_id)
         return Frame(
@@ -171,7 +172,7 @@ class Camera:
             sequence=sequence,
             camera_id=self._config.camera_id,
             captured_monotonic_s=time.monotonic() - picture.read_s,
-            captured_unix_s=time.time() - picture.read_s,
+            captured_unix_s=now_unix_s - picture.read_s,
             source=picture.name,
             read_s=picture.read_s,
         )

@@ -19,6 +19,7 @@ from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.spool import Refusal, SpoolState
 
@@ -32,11 +33,16 @@ Put = Callable[[Result | Event], DeliveryAck]
 
 
 class FrameEvents:
-    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks."""
+    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks.
 
-    def __init__(self, metrics: "Metrics", put: Put) -> None:
+    Times of results are corrected by `clock`, from which the frames have their numbers.
+    """
+
+    def __init__(self, metrics: "Metrics", put: Put, clock: FrameClock | None = None) -> None:
         self._metrics = metrics
         self._put = put
+        self.clock = clock or FrameClock("")
+        self.clock.on_set = self._clock_set
         self.camera_states: dict[str, CameraState] = {}
         """The last state of each camera, by its name."""
 
@@ -47,7 +53,8 @@ class FrameEvents:
     def late(self, result: Result) -> DeliveryAck:
         """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
-        return self._put(result)
+        with self.clock.lock:
+            return self._put(self.clock.corrected(result))
 
     def captured(self, camera_id: str) -> None:
         """A frame was captured."""
@@ -92,6 +99,17 @@ class FrameEvents:
     def refused(self, refusal: Refusal) -> None:
         """The spool refused a frame that should get a late answer."""
         self._metrics.spool_refused(refusal)
+
+    def _clock_set(self, found: ClockSet) -> None:
+        get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
+        self.emit(
+            EventKind.CLOCK_SET,
+            boot_id=self.clock.boot_id,
+            shift_s=round(found.shift_s, 6),
+            to_sequence=found.to_sequence,
+            from_unix_s=round(found.from_unix_s, 6),
+            to_unix_s=round(found.to_unix_s, 6),
+        )
 
     def emit(self, kind: EventKind, **fields: str | int | float) -> None:
         """Send an event to the sinks."""

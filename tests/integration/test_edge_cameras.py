@@ -2,6 +2,8 @@
 
 import subprocess
 import threading
+import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +109,34 @@ def test_a_camera_that_is_not_there_at_the_start_is_waited_for(tmp_path: Path) -
         watched.until(lambda: bool(watched.results))
     camera.stop()
     assert [state for _, state, _ in watched.states] == ["lost", "ok"]
+
+
+def test_a_clock_that_is_set_while_the_daemon_runs_leaves_no_wrong_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before is corrected by an event; what comes after it is right."""
+    offset_s = [-1e8]
+    moved = types.SimpleNamespace(**vars(time) | {"time": lambda: time.time() + offset_s[0]})
+    monkeypatch.setattr("spillover.edge.runtime.frame_clock.time", moved)
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros((48, 64, 3), np.uint8))
+    camera = {"source": str(tmp_path / "one.png"), "fps": 50, "loop": True}
+    watched = Watched(tmp_path, camera=camera)
+    began_s = time.time()
+    with watched.running():
+        watched.until(lambda: len(watched.results) > 3)
+        offset_s[0] = 0.0
+        watched.until(lambda: any(line.get("event") == "clock_set" for line in watched.lines))
+        count = len(watched.results)
+        watched.until(lambda: len(watched.results) > count + 3)
+    lines = watched.lines
+    [at] = [number for number, line in enumerate(lines) if line.get("event") == "clock_set"]
+    told = lines[at]
+    assert abs(told["shift_s"] - 1e8) < 1.0
+    for number, line in enumerate(lines):
+        if "event" not in line:
+            early = number < at and line["sequence"] <= told["to_sequence"]
+            right = line["captured_unix_s"] + (told["shift_s"] if early else 0.0)
+            assert began_s - 1.0 < right < time.time() + 1.0
 
 
 def test_a_file_tells_its_states_too(tmp_path: Path) -> None:

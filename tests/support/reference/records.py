@@ -47,6 +47,13 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "state": _one_of(CameraState),
         "detail": "what is known of the cause",
     },
+    EventKind.CLOCK_SET.value: {
+        "boot_id": "this start of the daemon",
+        "shift_s": "seconds to add to the times of its results that stand before this event",
+        "to_sequence": "up to the frame of this number; later frames have the right time. -1: there was none",
+        "from_unix_s": "where those times begin, as they were",
+        "to_unix_s": "where they end",
+    },
     EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
     EventKind.SPOOL.value: {
         "frame_id": "a frame on the disk",
