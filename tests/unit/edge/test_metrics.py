@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+from prometheus_client import generate_latest
+
 from spillover.common.types import AnsweredBy
 from spillover.edge.camera.source import CameraState
 from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.telemetry.status import to_status, to_text
 from tests.support.edge_values import result
 
 
@@ -28,3 +31,20 @@ def test_the_camera_is_in_one_state() -> None:
         for name in names
     ]
     assert values == [0, 1, 0, 0]
+
+
+def test_status_shows_every_camera() -> None:
+    """By its name, each with its state; frames are counted by camera beside the sum of the device."""
+    metrics = Metrics()
+    metrics.camera("front", CameraState.OK)
+    metrics.camera("back", CameraState.LOST)
+    for name in ("front", "front", "back"):
+        metrics.captured(name)
+    metrics.dropped("queue full", "front")
+    found = to_status(generate_latest(metrics.registry).decode())
+    assert found.cameras == {"front": "ok", "back": "lost"}
+    assert "front ok, back lost" in to_text(found)
+    assert metrics.summary() == {"frames_captured": 3, "frames_dropped[queue full]": 1}
+    sample = metrics.registry.get_sample_value
+    assert sample("spillover_edge_source_frames_captured_total", {"camera": "front"}) == 2
+    assert sample("spillover_edge_source_frames_dropped_total", {"camera": "front"}) == 1
