@@ -157,7 +157,7 @@ class Daemon:
         watchdog_s = self._notifier.watchdog_s
         period_s = min(LOOK_UP_S, watchdog_s / 3) if watchdog_s else LOOK_UP_S
         while True:
-            self._device.reporting.events.clock.look()
+            self._device.reporting.events.frame_clock.look()
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:

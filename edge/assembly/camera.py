@@ -42,7 +42,7 @@ def build_camera_stream(
     opened.callback(source.close)
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
-    camera = Camera(source, config, run.boot_id, events, events.clock, read_ahead=read_ahead)
+    camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
     return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
 
 

@@ -36,23 +36,19 @@ class FairTurns:
     def __init__(self, cameras: Sequence[Frames]) -> None:
         self._cameras = cameras
         self._first = 0
-        self._came = threading.Condition()
+        self._came = threading.Event()
         for camera in cameras:
-            camera.call_on_frame(self._ring)
+            camera.call_on_frame(self._came.set)
 
     def next(self) -> tuple[int, Frame] | None:
         """Wait for a frame, and return it with its camera's number; None once every camera has ended."""
-        with self._came:  # so that no frame comes between the look and the wait
-            while True:
-                count = len(self._cameras)
-                for index in ((self._first + turn) % count for turn in range(count)):
-                    if (frame := self._cameras[index].poll()) is not None:
-                        self._first = (index + 1) % count
-                        return index, frame
-                if all(camera.has_ended for camera in self._cameras):
-                    return None
-                self._came.wait(_LOOK_UP_S)
-
-    def _ring(self) -> None:
-        with self._came:
-            self._came.notify()
+        count = len(self._cameras)
+        while True:
+            self._came.clear()  # before the look, so that a frame that comes after it ends the wait
+            for index in ((self._first + turn) % count for turn in range(count)):
+                if (frame := self._cameras[index].poll()) is not None:
+                    self._first = (index + 1) % count
+                    return index, frame
+            if all(camera.has_ended for camera in self._cameras):
+                return None
+            self._came.wait(_LOOK_UP_S)

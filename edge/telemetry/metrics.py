@@ -35,14 +35,14 @@ Put = Callable[[Result | Event], DeliveryAck]
 class FrameEvents:
     """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks.
 
-    Times of results are corrected by `clock`, from which the frames have their numbers.
+    Times of results are corrected by `frame_clock`, from which the frames have their numbers.
     """
 
-    def __init__(self, metrics: "Metrics", put: Put, clock: FrameClock | None = None) -> None:
+    def __init__(self, metrics: "Metrics", put: Put, frame_clock: FrameClock | None = None) -> None:
         self._metrics = metrics
         self._put = put
-        self.clock = clock or FrameClock("")
-        self.clock.on_set = self._clock_set
+        self.frame_clock = frame_clock or FrameClock("")
+        self.frame_clock.on_set = self._clock_set
         self.camera_states: dict[str, CameraState] = {}
         """The last state of each camera, by its name."""
 
@@ -53,8 +53,8 @@ class FrameEvents:
     def late(self, result: Result) -> DeliveryAck:
         """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
-        with self.clock.lock:
-            return self._put(self.clock.corrected(result))
+        with self.frame_clock.lock:
+            return self._put(self.frame_clock.corrected(result))
 
     def captured(self, camera_id: str) -> None:
         """A frame was captured."""
@@ -77,7 +77,8 @@ class FrameEvents:
 
     def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
         """The camera's state, its cause or the size of the pictures changed."""
-        tell = _log.warning if state in {CameraState.LOST, CameraState.FROZEN} else _log.info
+        is_well = state is CameraState.OK or (state is CameraState.ENDED and not detail)
+        tell = _log.info if is_well else _log.warning
         tell("camera state", camera=camera_id, state=state.value, detail=detail)
         self._metrics.camera(camera_id, state)
         self.camera_states[camera_id] = state
@@ -104,7 +105,7 @@ class FrameEvents:
         get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
         self.emit(
             EventKind.CLOCK_SET,
-            boot_id=self.clock.boot_id,
+            boot_id=self.frame_clock.boot_id,
             shift_s=round(found.shift_s, 6),
             to_sequence=found.to_sequence,
             from_unix_s=round(found.from_unix_s, 6),
