@@ -74,6 +74,30 @@ def test_the_end_comes_when_every_camera_has_ended():
     assert [number for number, _ in found] == [1]
 
 
+def test_who_ends_the_cameras_never_waits_for_a_read():
+    """A camera at pace `fast` may read its source when it is polled, and hang there."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Hangs(Given):
+        def poll(self):
+            inside.set()
+            go_on.wait(30)
+            self.has_ended = True
+
+    camera = Hangs(0)
+    turns = FairTurns([camera])
+    waiting = threading.Thread(target=turns.next)
+    waiting.start()
+    assert inside.wait(30)
+    stopping = threading.Thread(target=camera.ready)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    go_on.set()
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
 def test_a_queue_can_be_polled():
     """`poll` never waits; closed and empty is the end."""
     queue = BoundedQueue(2, WhenFull.DROP_OLDEST)
