@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from spillover.common.errors import SourceError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import without_password
+from spillover.edge.camera.diagnosis import why_no_device, why_no_stream
 from spillover.edge.camera.source import Picture
 
 _log = get_logger("camera")
@@ -87,8 +89,14 @@ def _open(where: str | int, *, live: bool) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(where, cv2.CAP_FFMPEG, options)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"camera.source: OpenCV cannot open {without_password(str(where))!r}")
+        raise SourceError(f"camera.source: {_why_not(where, live=live)}")
     return capture
+
+
+def _why_not(where: str | int, *, live: bool) -> str:
+    if isinstance(where, int):
+        return why_no_device(Path(f"/dev/video{where}"))
+    return why_no_stream(where) if live else f"OpenCV cannot open {where!r}"
 
 
 def quiet_opencv() -> None:

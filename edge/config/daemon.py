@@ -43,10 +43,12 @@ class EdgeConfig(Section, frozen=True):
 
     reads_environment: ClassVar[bool] = True
 
-    camera: CameraConfig
-    """Where frames come from."""
     model: ModelConfig
     """The model that answers every frame first."""
+    camera: CameraConfig | None = None
+    """Where frames come from. Either this or `cameras`."""
+    cameras: tuple[CameraConfig, ...] = ()
+    """Several cameras in place of one, each like `camera`; they share model, uplink, spool and sinks."""
     device_id: Name = "edge"
     """Name of this device for the cloud, MQTT topics and certificates."""
     mode: Mode = Mode.HYBRID
@@ -75,8 +77,20 @@ class EdgeConfig(Section, frozen=True):
     """The log, on standard error."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
-        """Refuse a deadline without time, an address that is none, results that go nowhere, shared files."""
-        return self._deadline(), self._addresses(), self._results(), self._paths()
+        """Refuse no camera, cameras that cannot share a device, and what other keys do not go together."""
+        return self._cameras(), self._deadline(), self._addresses(), self._results(), self._paths()
+
+    def _cameras(self) -> Iterator[Mistake]:
+        if self.camera is None and not self.cameras:
+            yield "camera", "is missing; it, or `cameras` for several, says where frames come from"
+        if self.camera and self.cameras:
+            yield "cameras", "and camera are both given; exactly one of them is needed"
+        names = [one.camera_id for one in self.cameras]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield f"cameras[{index}].camera_id", f"{name!r} is the name of another camera too"
+            if self.cameras[index].pace is not self.cameras[0].pace:
+                yield f"cameras[{index}].pace", "must be the same for all cameras"
 
     def _deadline(self) -> Iterator[Mistake]:
         if self.deadline_margin_s >= self.deadline_s:
@@ -101,6 +115,11 @@ class EdgeConfig(Section, frozen=True):
             other = written.setdefault(_resolved(path), key)
             if other != key and path != "/dev/null":
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, at least one."""
+        return self.cameras or ((self.camera,) if self.camera else ())
 
 
 def _resolved(path: str) -> str:

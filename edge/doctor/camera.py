@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from spillover.common.errors import ConfigError, SourceError
-from spillover.edge.camera.open import is_live, open_source, source_of
+from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.source import Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig
 from spillover.edge.doctor.case import Case
@@ -21,7 +21,7 @@ _SLOW_SHARE = 0.8
 
 def check_cameras(case: Case) -> Iterator[Finding]:
     """Every camera of the configuration. One that a running daemon holds is not opened: it tells the rate."""
-    for config in (case.config.camera,):
+    for config in case.config.all_cameras:
         held = is_live(config.source) and case.running is not None
         yield _of_daemon(case, config) if held else _opened(case, config)
 
@@ -43,7 +43,7 @@ def _of_daemon(case: Case, config: CameraConfig) -> Finding:
 def _opened(case: Case, config: CameraConfig) -> Finding:
     name = f"camera {config.camera_id}"
     try:
-        source = open_source(source_of(config))
+        source = open_camera(config)
     except SourceError as error:
         return failed(name, str(error), _CURE)
     except ConfigError as error:

@@ -1,5 +1,6 @@
 """Checks that need files alone, no device and no network: model, labels, policy, certificate, folders."""
 
+import math
 import os
 import random
 import statistics
@@ -15,9 +16,8 @@ from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
-from spillover.edge.assembly.device import report_threshold
 from spillover.edge.assembly.offload import check_offload
-from spillover.edge.assembly.policy import build_policy
+from spillover.edge.assembly.policy import build_policy, report_threshold
 from spillover.edge.config import EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import written_files
 from spillover.edge.doctor.case import Case
@@ -60,7 +60,8 @@ def time_model(case: Case) -> Iterator[Finding]:
     took_s, config = statistics.median(taken_s), case.config
     figure = f"{took_s * 1000:.1f} ms a frame"
     left_s = config.deadline_s - config.deadline_margin_s
-    rate = min(sum(case.camera_fps.values()), config.camera.fps or float("inf"))
+    measured = case.camera_fps
+    rate = sum(min(measured.get(one.camera_id, 0.0), one.fps or math.inf) for one in config.all_cameras)
     if took_s > left_s:
         yield failed(
             "model time",
@@ -70,7 +71,7 @@ def time_model(case: Case) -> Iterator[Finding]:
     elif case.camera_fps and took_s * rate > 1:
         yield warning(
             "model time",
-            f"{figure}, so {1 / took_s:.1f} frames/s, and the camera gives {rate:.1f}",
+            f"{figure}, so {1 / took_s:.1f} frames/s, and the cameras give {rate:.1f}",
             "the newest frame is used and the others are dropped: set camera.fps, or take a smaller model",
         )
     else:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 from spillover.common.net.addresses import without_password
 from spillover.common.types import AnsweredBy
-from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.camera.source import CameraState
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode
 from spillover.edge.device import Device, Reporting
@@ -29,6 +28,7 @@ from spillover.edge.status.values import (
     SpoolStatus,
     Status,
 )
+from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Counts
 from spillover.edge.uplink.call_status import OK, RETRIED
 

@@ -139,19 +139,24 @@ class Field:
         wait: bool = True,
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
+        camera: Mapping[str, object] | None = None,
     ) -> None:
-        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
+        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
+
+        `camera` stands in place of the usual one.
+        """
         self._boots += 1
-        self.edge = Edge(self.folder, "edge", self._config(spool_mb), environment or {}, wait=wait)
+        self.edge = Edge(self.folder, "edge", self._config(spool_mb, camera), environment or {}, wait=wait)
 
     def start_second_edge(self, output: Path) -> Edge:
         """Start another daemon on the spool, and the results in `output`, while the first one runs."""
         config = self._config(SPOOL_MB) | {"sinks": [_lines(output)]}
         return Edge(self.folder, "second", config, {}, wait=False)
 
-    def _config(self, spool_mb: float) -> dict[str, object]:
+    def _config(self, spool_mb: float, camera: Mapping[str, object] | None = None) -> dict[str, object]:
         return self.plain | {
             "mode": self._cast.mode,
+            "camera": camera or self.plain["camera"],
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},

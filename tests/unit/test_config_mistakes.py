@@ -207,8 +207,8 @@ EDGE = {
         "sinks[0]",
         ("password_file: cannot read no.txt",),
     ),
-    "folder of results": Row(
-        "sinks: [{kind: jsonl, path: no/r.jsonl}]", 3, "sinks[0]", ("'no/r.jsonl'", "No such file")
+    "folder in place of a file of results": Row(
+        "sinks: [{kind: jsonl, path: /}]", 3, "sinks[0]", ("'/'", "Is a directory")
     ),
     "source": Row(
         "",
