@@ -22,11 +22,12 @@ from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
 from spillover.cloud.serving.room import machine_bytes, room_for
 from spillover.cloud.serving.stopping import DRAINED
-from spillover.common.config import examine_config, examine_values
+from spillover.common.config import examine_config, examine_values, under_key
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
 from spillover.common.jpeg import most_decode_bytes
 from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
 from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
@@ -68,7 +69,7 @@ def _check_security(security: SecurityConfig, report: Report) -> None:
         _check_callers("security.forwarded", security.forwarded.client_ca, security.forwarded.crl, report)
     if security.tokens_file:
         path = Path(security.tokens_file).expanduser()
-        with report.collecting():
+        with report.collecting(), under_key("security.tokens_file"):
             read_file(path, "security.tokens_file")
             tokens = read_tokens(path)
             report.facts.append(("tokens", f"{len(tokens)} in {path}"))
@@ -160,6 +161,11 @@ def _check_models(config: CloudConfig, report: Report) -> None:
     wanted = models.load or repository.names()
     if not wanted:
         report.config.append(f"models.repository: {repository.root} has no <name>/<version>/{MODEL_FILE}")
+    before = len(report.config)
+    with report.collecting():
+        check_providers(config.session, "session")
+    if len(report.config) > before:
+        return  # no model would load
     trials = Trials()
     for one in wanted:
         name, _, version = one.partition("@")

@@ -47,7 +47,7 @@ class Document:
     def line(self, key: str) -> int | None:
         """The line of `key`, or of the nearest section around it that is there; None: none is."""
         if not self.lines:
-            for name, line in _entries(self.text):
+            for name, line, _ in _entries(self.text):
                 self.lines.setdefault(name, line)
         while key and key not in self.lines:
             key = key[: max(0, key.rfind("."), key.rfind("["))]
@@ -70,11 +70,9 @@ def parse_document(text: str, name: str, environ: Mapping[str, str] | None = Non
     """
     faults: list[Fault] = []
     try:
-        seen: dict[str, int] = {}
-        for key, line in _entries(text):
-            if key in seen:
-                faults.append((key, f"is there twice, in lines {seen[key]} and {line}; keep one of them"))
-            seen[key] = line
+        for key, line, before in _entries(text):
+            if before is not None:
+                faults.append((key, f"is there twice, in lines {before} and {line}; keep one of them"))
         raw = yaml.load(text, _LOADER)  # noqa: S506 - one of PyYAML's two safe loaders
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(_no_yaml(name, text, error)) from error
@@ -100,6 +98,8 @@ class _Open:
     count: int = 0
     waiting: str | None = None
     """Of a mapping: the key whose value comes next."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Of a mapping: the lines of its keys so far."""
 
     def next(self, event: yaml.NodeEvent) -> tuple[str, bool]:
         """The key of what begins with `event`, and whether that is a key and no value."""
@@ -115,8 +115,10 @@ class _Open:
         return self.waiting, True
 
 
-def _entries(text: str) -> Iterator[tuple[str, int]]:
+def _entries(text: str) -> Iterator[tuple[str, int, int | None]]:
     """Key and line of each key of a mapping and each item of a list, in their order.
+
+    The third is the line where the same mapping has had the same key before.
 
     Raises YAMLError for what is not YAML, would take too long to build, or too deep a stack.
     """
@@ -127,8 +129,12 @@ def _entries(text: str) -> Iterator[tuple[str, int]]:
             if event.anchor is not None:
                 raise _refused(f"anchors and aliases are not read, such as {event.anchor!r}", event)
             key, is_key = around[-1].next(event) if around else ("", False)
-            if is_key or (around and not around[-1].is_mapping):
-                yield key, _line(event)
+            if is_key:
+                line = _line(event)
+                yield key, line, around[-1].seen.get(key)
+                around[-1].seen[key] = line
+            elif around and not around[-1].is_mapping:
+                yield key, _line(event), None
         if isinstance(event, yaml.CollectionStartEvent):
             around.append(_Open(key, isinstance(event, yaml.MappingStartEvent)))
         elif isinstance(event, yaml.CollectionEndEvent):

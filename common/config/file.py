@@ -100,6 +100,11 @@ def read_config(path: Path, kind: type[T]) -> ConfigFile[T]:
     return _whole(examine_config(path, kind))
 
 
+def no_file(config: T) -> ConfigFile[T]:
+    """`config` that came from no file."""
+    return ConfigFile(Document("", "", {}), type(config), config)
+
+
 def parse_config(text: str, kind: type[T], name: str, environ: Mapping[str, str] | None = None) -> T:
     """Read YAML `text`, called `name` in errors, into `kind`. Raises ConfigError as `load_config` does.
 

@@ -192,9 +192,6 @@ class _Reader:
         for check in kind.checks(part):
             with suppress(_UnknownError):
                 self._tell(list(check), key)
-        if kind.__post_init__ is not Section.__post_init__:
-            with suppress(_UnknownError):
-                self._checked(lambda: kind.__post_init__(part), kind, key)
 
     def _tell(self, found: Iterable[Mistake], key: str) -> None:
         for step, text in found:

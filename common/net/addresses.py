@@ -15,6 +15,7 @@ HIDDEN = "***"
 """What is shown in place of a password."""
 # The first form is for passwords with spaces, which no URL should have.
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#@\s]*:[^/?#@\n]*@\S*|\S+)", re.IGNORECASE)
+_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^:/?#@\s]+@", re.IGNORECASE)
 # Cameras without a login of their protocol's take it in the query, or in the path, as in
 # rtsp://host/user=admin_password=x_channel=1.
 _PARAMETER = re.compile(
@@ -68,14 +69,18 @@ def _hide(rest: str) -> str:
     return _PARAMETER.sub(rf"\g<1>{HIDDEN}", rest)
 
 
+def takes_password(url: str) -> bool:
+    """Whether `url` names a user and no password, as in `rtsp://admin@host/`."""
+    return _USER.match(url) is not None
+
+
 def with_password(url: str, password: str) -> str:
-    """`url`, which names a user, as in `rtsp://admin@host/`, with that user's password.
+    """`url`, which names a user, with that user's password.
 
     Raises:
         ValueError: it names no user, or has a password already.
     """
-    found = re.match(r"([a-z][a-z0-9+.-]*://)([^:/?#\s]+)@", url, re.IGNORECASE)
-    if found is None:
+    if (found := _USER.match(url)) is None:
         raise ValueError("must name a user and no password, as in rtsp://admin@192.0.2.7/stream")
     return f"{found[0][:-1]}:{quote(password, safe='')}@{url[found.end() :]}"
 

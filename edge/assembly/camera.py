@@ -3,11 +3,14 @@
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.session import Model
+from spillover.common.net.reload import warn_if_exposed
 from spillover.edge.assembly.device import report_threshold
 from spillover.edge.camera.camera import Camera
-from spillover.edge.camera.open import open_source
+from spillover.edge.camera.open import open_source, source_of
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -60,12 +63,22 @@ def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
 
 def _source(config: CameraConfig, events: FrameEvents) -> Source:
     """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""
-    source = open_source(config.source)
+    if config.password_file:
+        warn_if_exposed("camera.password_file", Path(config.password_file).expanduser())
+    source = open_source(source_of(config))
     if not source.live:
         return source
     return ResilientSource(
         source,
-        lambda: open_source(config.source),
+        lambda: _open_again(config),
         lambda state, detail: events.camera(config.camera_id, state, detail),
         config.frozen_after_s,
     )
+
+
+def _open_again(config: CameraConfig) -> Source:
+    """As `open_source`; a password file that is gone for a moment is no reason to end."""
+    try:
+        return open_source(source_of(config))
+    except ConfigError as error:
+        raise SourceError(str(error)) from error

@@ -2,10 +2,13 @@
 
 from contextlib import ExitStack
 
+from spillover.common.config import under_key
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.edge.assembly.camera import CameraStream, build_camera_stream
 from spillover.edge.assembly.device import build_device
+from spillover.edge.config import ModelConfig
 from spillover.edge.device import Device, Run
 
 
@@ -18,9 +21,21 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
         SourceError: the camera cannot be opened.
     """
     config = run.config
-    model = Model.load(find_model_folder(config.model.folder), config.model.session)
+    model = open_model(config.model)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
         stream = build_camera_stream(run, config.camera, model, device, opened)
         opened.pop_all()
     return device, stream
+
+
+def open_model(config: ModelConfig) -> Model:
+    """The local model.
+
+    Raises:
+        ConfigError: an execution provider is not here.
+        ModelError: there is no such folder, or it is damaged. The text begins with the key.
+    """
+    check_providers(config.session, "model.session")
+    with under_key("model.folder"):
+        return Model.load(find_model_folder(config.folder), config.session)

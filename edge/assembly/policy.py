@@ -77,7 +77,18 @@ def _score(
             f"policy.kind: must be {listing(possible)} for a model of task {task.name}, not {config.kind!r}"
             f"{did_you_mean(config.kind, possible)}"
         )
+    _check_reachable(config, name, fitting[name].most, task)
     return partial(fitting[name], settings=ScoreSettings(report_threshold, config.band))
+
+
+def _check_reachable(config: PolicyConfig, name: str, most: float, task: TaskSpec[Any]) -> None:
+    """Refuse a threshold above every score: nothing would ever be sent, and nobody would be told."""
+    if task.locates:  # a frame without boxes may score by what moves
+        most = max(most, config.motion_gain + config.lost_track_gain)
+    if config.threshold is not None and config.threshold > most:
+        raise ConfigError(
+            f"policy.threshold: {config.threshold:g} is never reached: {name} goes from 0 to {most:g}"
+        )
 
 
 def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:

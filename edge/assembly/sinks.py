@@ -1,7 +1,7 @@
 """Builds the sinks from the configuration. It imports a sink's library only if that sink is configured."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from spillover.common.errors import ConfigError
@@ -32,7 +32,8 @@ def build_outlets(
     outlets = []
     with ExitStack() as opened:
         for name, sink in _named(config.sinks):
-            built = _build(sink, config, labels)
+            with _numbered(name):
+                built = _build(sink, config, labels)
             opened.callback(built.close)
             outlets.append(
                 Outlet(name, built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
@@ -43,6 +44,16 @@ def build_outlets(
 
 def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:
     return [(f"{index}:{sink.__struct_config__.tag}", sink) for index, sink in enumerate(sinks)]
+
+
+@contextmanager
+def _numbered(name: str) -> Iterator[None]:
+    """Say in errors which of the sinks it is."""
+    try:
+        yield
+    except ConfigError as error:
+        number = name.partition(":")[0]
+        raise ConfigError(f"sinks[{number}]: {str(error).removeprefix('sinks: ')}") from error
 
 
 def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:

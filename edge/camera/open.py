@@ -4,13 +4,23 @@ import re
 from pathlib import Path
 
 from spillover.common.errors import SourceError
-from spillover.common.net.addresses import without_password
+from spillover.common.net.addresses import with_password, without_password
+from spillover.common.net.reload import read_secret
 from spillover.edge.camera.folder import FolderSource, is_image
 from spillover.edge.camera.source import Source
 from spillover.edge.camera.video import VideoSource
+from spillover.edge.config import CameraConfig
 
 _DEVICE = re.compile(r"^(?:/dev/video)?(\d+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def source_of(config: CameraConfig) -> str:
+    """`config.source`, with the password that its `password_file` holds now. Raises ConfigError."""
+    if not config.password_file:
+        return config.source
+    path = Path(config.password_file).expanduser()
+    return with_password(config.source, read_secret(path, "camera.password_file"))
 
 
 def is_live(source: str) -> bool:

@@ -1,11 +1,13 @@
 """The keys of the camera: where frames come from."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
+from spillover.common.net.addresses import takes_password
 from spillover.edge.config.kinds import Count, Name, NotNegative, Positive
 
 
@@ -23,6 +25,8 @@ class CameraConfig(Section, frozen=True):
 
     source: str
     """A video, image or folder of images, an `rtsp://` or `http://` URL, `/dev/video0` or a device number."""
+    password_file: str = ""
+    """A file with the password of the user that an URL in `source` names; read at each connection."""
     camera_id: Name = "camera"
     """Name of this camera; every `frame_id` begins with it."""
     pace: Pace = Pace.REALTIME
@@ -37,3 +41,14 @@ class CameraConfig(Section, frozen=True):
     """Reconnect a live camera that has sent the same picture for this many seconds; 0: never."""
     max_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Stop after this many frames; 0: no limit."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a password that has no place."""
+        return (self._password(),)
+
+    def _password(self) -> Iterator[Mistake]:
+        if self.password_file and not takes_password(self.source):
+            yield (
+                "password_file",
+                "camera.source must be an URL with a user and no password, as in rtsp://admin@192.0.2.7/stream",
+            )

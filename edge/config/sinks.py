@@ -1,11 +1,12 @@
 """The keys of the sinks: where results go."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.edge.config.kinds import Count, NotNegative
 
 
@@ -59,6 +60,8 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """Port of the broker; with TLS usually 8883."""
     username: str = ""
     """Empty: no login."""
+    password: str = ""
+    """The password, as in `${MQTT_PASSWORD}`; empty: that of `password_file`, or none."""
     password_file: str = ""
     """A file that holds the password and nothing else."""
     ca: str = ""
@@ -71,6 +74,24 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """How much of each decision is published."""
     queue_size: Count = 256
     """Messages that may wait for the broker; more are dropped and counted."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a URL as host, two passwords, and a password of nobody."""
+        return self._host(), self._passwords()
+
+    def _host(self) -> Iterator[Mistake]:
+        if not self.host or set("/@ ") & set(self.host):
+            yield (
+                "host",
+                "must be a host name or an address alone, such as broker.local, and no URL; "
+                "port, username and ca (for TLS) are keys of their own",
+            )
+
+    def _passwords(self) -> Iterator[Mistake]:
+        if self.password and self.password_file:
+            yield "password", "password and password_file both hold the password; set one of them"
+        if (self.password or self.password_file) and not self.username:
+            yield "username", "is missing: a password needs its user"
 
 
 SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig

@@ -131,6 +131,8 @@ class UplinkConfig(Section, frozen=True):
     """Required with protocol `oip`, refused otherwise."""
     tls: TlsConfig | None = None
     """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
+    token: str = ""
+    """This device's token, as in `${SPILLOVER_TOKEN}`; empty: that of `token_file`, or none."""
     token_file: str = ""
     """A file that holds this device's token and nothing else; read again when it changes."""
     allow_plaintext_network: bool = False
@@ -168,7 +170,7 @@ class UplinkConfig(Section, frozen=True):
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse unencrypted pictures by mistake, features without a head, and tensors without a manifest."""
-        return self._reachable(), self._oip(), self._payload()
+        return self._reachable(), self._oip(), self._payload(), self._tokens()
 
     def _reachable(self) -> Iterator[Mistake]:
         if fault := address_fault(self.address):
@@ -195,3 +197,7 @@ class UplinkConfig(Section, frozen=True):
             yield "payload", f"{self.payload.value} needs uplink.protocol: spillover"
         if self.split is None:
             yield "payload", f"{self.payload.value} needs the section uplink.split"
+
+    def _tokens(self) -> Iterator[Mistake]:
+        if self.token and self.token_file:
+            yield "token", "token and token_file both hold the token; set one of them"

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from spillover.common.errors import ConfigError
+from spillover.common.net.reload import secret_of
 from spillover.edge.config import MqttConfig
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok
@@ -39,11 +41,13 @@ def _check(key: str, sink: MqttConfig) -> Finding:
     client.on_disconnect = lambda _client, _data, _flags, reason, _properties: answers.put(str(reason))
     try:
         if sink.username:
-            secret = Path(sink.password_file).expanduser().read_text(encoding="utf-8").strip()
-            client.username_pw_set(sink.username, secret)
+            secret = secret_of(sink.password, sink.password_file, f"{key}.password_file")
+            client.username_pw_set(sink.username, secret or None)
         if sink.ca:
             client.tls_set(ca_certs=str(Path(sink.ca).expanduser()))
         client.connect(sink.host, sink.port)
+    except ConfigError as error:
+        return failed("broker", str(error), "check the file, and that this user may read it")
     except (OSError, ValueError) as error:
         return failed(
             "broker", f"{key}: {address}: {error}", "check host, port, ca, and whether the broker runs"

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from spillover.common.errors import SourceError
-from spillover.edge.camera.open import is_live, open_source
+from spillover.common.errors import ConfigError, SourceError
+from spillover.edge.camera.open import is_live, open_source, source_of
 from spillover.edge.camera.source import Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig
 from spillover.edge.doctor.case import Case
@@ -43,9 +43,11 @@ def _of_daemon(case: Case, config: CameraConfig) -> Finding:
 def _opened(case: Case, config: CameraConfig) -> Finding:
     name = f"camera {config.camera_id}"
     try:
-        source = open_source(config.source)
+        source = open_source(source_of(config))
     except SourceError as error:
         return failed(name, str(error), _CURE)
+    except ConfigError as error:
+        return failed(name, str(error), "check the file, and that this user may read it")
     try:
         return _measured(case, config, source)
     except SourceError as error:

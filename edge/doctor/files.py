@@ -14,10 +14,9 @@ import numpy as np
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
-from spillover.common.model.locate import find_model_folder
-from spillover.common.model.session import Model
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
+from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.device import report_threshold
 from spillover.edge.assembly.offload import check_offload
 from spillover.edge.assembly.policy import build_policy
@@ -39,15 +38,12 @@ NO_MODEL = "the model did not load"
 
 def load_model(case: Case) -> Iterator[Finding]:
     """The folder is whole, and the runtime takes the network."""
-    folder = case.config.model.folder
     try:
-        case.model = Model.load(find_model_folder(folder), case.config.model.session)
+        case.model = open_model(case.config.model)
     except ModelError as error:
-        yield failed(
-            "model", str(error), "name a good folder as model.folder, or make it anew with `spillover lab`"
-        )
+        yield failed("model", str(error), "name a good folder there, or make it anew with `spillover lab`")
     except ConfigError as error:
-        yield failed("model", str(error), "change model.session")
+        yield failed("model", str(error), "name providers that are here")
     else:
         spec = case.model.manifest.input
         yield ok("model", f"{case.model.model_id}, {case.model.folder.task.name}, {spec.width}x{spec.height}")

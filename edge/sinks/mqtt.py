@@ -16,6 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
+from spillover.common.net.reload import secret_of
 from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
@@ -134,8 +135,8 @@ class MqttSink:
         config = self._config
         try:
             if config.username:
-                secret = Path(config.password_file).expanduser().read_text(encoding="utf-8").strip()
-                self._client.username_pw_set(config.username, secret)
+                secret = secret_of(config.password, config.password_file, "sinks: password_file")
+                self._client.username_pw_set(config.username, secret or None)
             if config.ca:
                 self._client.tls_set(ca_certs=str(Path(config.ca).expanduser()))
         except (OSError, ValueError) as error:

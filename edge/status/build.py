@@ -108,6 +108,7 @@ class StatusSource:
             breaker=breaker.state,
             breaker_age_s=now_s - breaker.since_s,
             breaker_reason="" if breaker.state == BreakerPhase.CLOSED.value else breaker.detail,
+            misfit=self.device.reporting.events.misfit,
             round_trip_s=estimate.rtt_s if is_measured else None,
             bytes_per_s=estimate.rate_bytes_per_s if is_measured else None,
             in_flight=state.in_flight,

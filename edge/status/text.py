@@ -104,6 +104,8 @@ def _link(link: LinkStatus) -> Iterator[tuple[str, str]]:
         "cloud",
         f"{link.address}: {passes} for {duration(link.breaker_age_s)} (breaker {link.breaker}){why}",
     )
+    if link.misfit:
+        yield "pair", f"EDGE AND CLOUD DO NOT FIT: {link.misfit}"
     if link.round_trip_s is not None and link.bytes_per_s is not None:
         yield (
             "link",

@@ -75,6 +75,8 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Since when calls pass, or since when they do not."""
     breaker_reason: str = ""
     """The last failure while calls do not pass."""
+    misfit: str = ""
+    """Why edge and cloud do not fit together, with the key that would mend it."""
     round_trip_s: float | None
     """As estimated from calls; None before the first answer."""
     bytes_per_s: float | None

@@ -40,6 +40,8 @@ class FrameEvents:
         self._cameras: dict[str, Condition] = {}
         self.breaker_is = Condition(BreakerPhase.CLOSED.value, "", clock())
         """The breaker now, and since when calls have passed or not."""
+        self.misfit = ""
+        """Why edge and cloud do not fit together; empty: they do, as far as is known."""
         self.answered = Rate(clock)
         """First results."""
 
@@ -92,6 +94,11 @@ class FrameEvents:
         self.breaker_is = Condition(phase.value, reason, since_s)
         self._metrics.breaker(phase)
         self.emit(EventKind.BREAKER, phase=phase.value)
+
+    def fits(self, misfit: str) -> None:
+        """Whether edge and cloud fit together has changed; `misfit` is why they do not."""
+        self.misfit = misfit
+        self._metrics.misfit(is_so=bool(misfit))
 
     def spooled(self, fate: Fate, frame_id: str) -> None:
         """The spool accepted a frame, or a frame left it; the spool counts these itself."""
@@ -167,6 +174,8 @@ class Metrics:
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
         self._camera = self._states("camera", "1 for the current state of the camera.", "state")
         self.breaker(BreakerPhase.CLOSED)
+        text = "1 while edge and cloud do not fit: a model of another task or name, or another protocol."
+        self._misfit = Gauge(f"{PREFIX}pair_misfit", text, registry=self.registry)
         latency = Histogram(
             f"{PREFIX}latency_seconds",
             "Seconds from capture to first result.",
@@ -218,6 +227,10 @@ class Metrics:
     def breaker(self, phase: BreakerPhase) -> None:
         """Set the breaker's phase."""
         _mark(self._breaker, phase)
+
+    def misfit(self, *, is_so: bool) -> None:
+        """Set whether edge and cloud do not fit together."""
+        self._misfit.set(is_so)
 
     def camera(self, state: CameraState) -> None:
         """Set the camera's state."""

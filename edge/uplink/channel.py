@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from spillover.common.log import get_logger
-from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
+from spillover.common.net.reload import Reloading, read_file, read_secret, warn_if_exposed
 from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.tls_diagnosis import explain
 
@@ -255,7 +255,8 @@ class Credentials:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of a call that starts now."""
-        return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
+        token = self._token.get() if self._token else self._config.token
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def expires_unix_s(self) -> float:
         """When the device's certificate expires, in Unix time; NaN without one."""
@@ -333,7 +334,7 @@ def _read(config: UplinkConfig) -> _TlsFiles:
 
 
 def _read_token(path: Path) -> str:
-    return read_file(path, "uplink.token_file").decode("ascii", errors="replace").strip()
+    return read_secret(path, "uplink.token_file")
 
 
 def _now() -> datetime:

@@ -33,6 +33,10 @@ class UplinkObserver(Protocol):
         """Note the breaker's new phase; `reason` is the failure that opened it, empty once it is closed."""
         ...
 
+    def fits(self, misfit: str) -> None:
+        """Note why edge and cloud do not fit together; empty once the cloud has answered again."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:
@@ -125,7 +129,8 @@ class CallLedger:
 
     def ended(self, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
         """Note that a frame's last call has ended, or was never started."""
-        self._alerts.ended(outcome)
+        if self._alerts.ended(outcome):
+            self._observer.fits(self._alerts.misfit)
         label = outcome.status.value if isinstance(outcome, CallFailure) else OK
         self.count(label, outcome, attempt, late=late)
 
@@ -149,19 +154,32 @@ class OperatorAlerts:
         self._logged: set[str] = set()
         self._paused = False
         self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
+        self.misfit = ""
+        """Why edge and cloud do not fit together, with the key; empty: they do, as far as is known."""
 
-    def ended(self, outcome: CallOutcome) -> None:
-        """Note the end of a call."""
+    def ended(self, outcome: CallOutcome) -> bool:
+        """Note the end of a call; tell whether `misfit` is another one now."""
+        before = self.misfit
         with self._lock:
             if isinstance(outcome, CloudAnswer):
                 self._logged.clear()
                 self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
-                return
+                self.misfit = ""
+                return bool(before)
             self._last = outcome
-            status = outcome.status.value
-            if not outcome.status.means.operator_must_fix or not self._is_first(status):
-                return
-        _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
+            status, means = outcome.status.value, outcome.status.means
+            if means.misfit_key:
+                self.misfit = f"{means.misfit_key}: {outcome.detail}"
+            is_told = not means.operator_must_fix or not self._is_first(status)
+        if is_told:
+            pass
+        elif means.misfit_key:
+            _log.error(
+                "edge and cloud do not fit", status=status, detail=outcome.detail, key=means.misfit_key
+            )
+        else:
+            _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
+        return self.misfit != before
 
     def fault(self, step: str) -> None:
         """Log the traceback of the exception that is being handled, which a step raised."""

@@ -109,7 +109,8 @@ def test_snippets_parse(page: Page) -> None:
         name = block.splitlines()[0].removeprefix("# ")
         kind, base = BASES[name]
         text = yaml.safe_dump(merged(base, yaml.safe_load(block)))
-        parse_config(text, kind, f"{page.path}: {name}")
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x")
+        parse_config(text, kind, f"{page.path}: {name}", environ)
 
 
 @each_page

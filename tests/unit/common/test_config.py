@@ -10,7 +10,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
+from spillover.cloud.config import CloudConfig
+from spillover.cloud.security.tokens import TokenFile
 from spillover.common.config import (
     MAX_BYTES,
     Mistake,
@@ -24,7 +27,12 @@ from spillover.common.config import (
 from spillover.common.config.reader import MAX_FAULTS, read
 from spillover.common.errors import ConfigError, ModelError, SourceError
 from spillover.common.home import cache_home, models_home
+from spillover.common.model.exit import ExitInfo
+from spillover.common.model.manifest import Manifest
+from spillover.common.model.split import SplitPlan
 from spillover.common.net.addresses import address_fault
+from spillover.edge.config import EdgeConfig
+from spillover.lab.loadtest.config import LoadConfig
 
 
 class Inner(Section, frozen=True):
@@ -268,3 +276,35 @@ def test_the_cache_folder_follows_the_environment() -> None:
     assert cache_home({"SPILLOVER_HOME": "/a/b"}) == Path("/a/b")
     assert models_home({"SPILLOVER_HOME": "/a/b"}) == Path("/a/b/models")
     assert cache_home({}).name == "spillover"
+
+
+@pytest.mark.parametrize(
+    "root", [EdgeConfig, CloudConfig, LoadConfig, Manifest, SplitPlan, ExitInfo, TokenFile]
+)
+def test_no_message_is_a_pattern_for_machines(root: type[Section]) -> None:
+    """What a text must look like stands beside its pattern in words, wherever there is one."""
+    assert [
+        name for name, part in _leaves(inspect.type_info(root), "") if getattr(part, "pattern", None)
+    ] == []
+
+
+def _leaves(kind: inspect.Type, name: str) -> Iterator[tuple[str, inspect.Type]]:
+    """Every type below `kind` that is no container and is not described in words, with its key."""
+    match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=extra) if not (extra or {}).get("description"):
+            yield from _leaves(inner, name)
+        case inspect.UnionType(types=types):
+            for one in types:
+                yield from _leaves(one, name)
+        case inspect.VarTupleType(item_type=item):
+            yield from _leaves(item, f"{name}[]")
+        case inspect.DictType(key_type=key, value_type=value):
+            yield from _leaves(key, name)
+            yield from _leaves(value, f"{name}.NAME")
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                yield from _leaves(field.type, f"{name}.{field.name}")
+        case inspect.Metadata():
+            return
+        case _:
+            yield name, kind

@@ -100,4 +100,4 @@ def test_a_closed_standard_output_is_named(tmp_path: Path) -> None:
         command, shell=True, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False
     )
     assert ended.returncode == 3
-    assert ended.stderr == f"spillover: {path}: sinks: standard output is closed; name a file as `path`\n"
+    assert ended.stderr == f"spillover: {path}: sinks[0]: standard output is closed; name a file as `path`\n"

@@ -70,7 +70,13 @@ def test_every_part_has_its_line():
     """The whole text for a daemon that has everything."""
     found = status_of(
         budget=BudgetStatus(charged_bytes=2e6, left_bytes=5e5, bucket_bytes=1e6),
-        link=replace(LINK, breaker="half_open", breaker_age_s=90.0, breaker_reason="unavailable: no route"),
+        link=replace(
+            LINK,
+            breaker="half_open",
+            breaker_age_s=90.0,
+            breaker_reason="unavailable: no route",
+            misfit="uplink.model_name: no model",
+        ),
         sinks=(replace(SINK, last_error="[Errno 28] No space left", last_error_age_s=65.0),),
         edge_error=ErrorStatus(share=0.02, low=0.01, high=0.04, audits=120),
         health=Readings(
@@ -93,6 +99,7 @@ def test_every_part_has_its_line():
         "dropped    queue full 1",
         "cloud      cloud.example:443: calls pause for 1.5 min (breaker half_open), because of "
         "unavailable: no route",
+        "pair       EDGE AND CLOUD DO NOT FIT: uplink.model_name: no model",
         "link       round trip 40 ms, 10.00 Mbit/s; 1 calls in flight",
         "calls      4 attempted, 4 sent; failed: unavailable 1",
         "sent bytes picture 40000",
