@@ -36,7 +36,7 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
             most = sink.rotate_mb * 1e6 * (sink.rotate_keep + 1)
             yield WrittenFile(key, Path(sink.path).expanduser(), most or None)
         elif isinstance(sink, SqliteConfig):
-            yield WrittenFile(key, Path(sink.path).expanduser(), None)
+            yield WrittenFile(key, Path(sink.path).expanduser(), sink.max_mb * 1e6)
     if config.spool:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):

@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
+from spillover.common.home import cache_home
+from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.device import report_threshold
@@ -24,6 +27,9 @@ from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.policy.gain import EdgeSide
+
+if TYPE_CHECKING:
+    from spillover.common.net.tls import KeyPair
 
 _RUNS = 10
 _PICTURE = (480, 640, 3)
@@ -111,7 +117,8 @@ def check_policy(case: Case) -> Iterator[Finding]:
             part()
         except (ConfigError, ModelError) as error:
             wrong.append(str(error))
-    yield from (failed("policy", text, "change the key that this line names") for text in wrong)
+    for text in dict.fromkeys(wrong):
+        yield failed("policy", text, "change the key that this line names")
     if not wrong:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
 
@@ -136,7 +143,7 @@ def check_identity(case: Case) -> Iterator[Finding]:
 
 
 def _check_tls(tls: TlsConfig, config: EdgeConfig) -> Iterator[Finding]:
-    from spillover.common.net.tls import load_certificates, load_key_pair, utc_now  # only where TLS is used
+    from spillover.common.net.tls import load_certificates, utc_now  # only where TLS is used
 
     ca, now = Path(tls.ca).expanduser(), utc_now()
     cure = "copy the file that `spillover cloud certs` made, and let this user read it"
@@ -144,13 +151,19 @@ def _check_tls(tls: TlsConfig, config: EdgeConfig) -> Iterator[Finding]:
         cas = load_certificates(read_file(ca, "uplink.tls.ca"), f"uplink.tls.ca: {ca}")
     except ConfigError as error:
         yield failed("certificate", str(error), cure)
-    else:
-        if ended := [one for one in cas if one.not_valid_after_utc <= now]:
-            figure = f"the CA in {ca} ended on {ended[0].not_valid_after_utc:%Y-%m-%d}"
-            yield failed("certificate", figure, "copy the CA's new certificate to uplink.tls.ca")
-    if not tls.certificate:
-        yield ok("certificate", f"the server is checked by {ca}; this device shows none")
         return
+    if ended := [one for one in cas if one.not_valid_after_utc <= now]:
+        figure = f"the CA in {ca} ended on {ended[0].not_valid_after_utc:%Y-%m-%d}"
+        yield failed("certificate", figure, "copy the CA's new certificate to uplink.tls.ca")
+    elif not tls.certificate:
+        yield ok("certificate", f"the server is checked by {ca}; this device shows none")
+    if tls.certificate:
+        yield from _check_own(tls, config, now, cure)
+
+
+def _check_own(tls: TlsConfig, config: EdgeConfig, now: datetime, cure: str) -> Iterator[Finding]:
+    from spillover.common.net.tls import load_certificates, load_key_pair
+
     certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
     try:
         pair = load_key_pair(certificate, key, "uplink.tls")
@@ -164,25 +177,21 @@ def _check_tls(tls: TlsConfig, config: EdgeConfig) -> Iterator[Finding]:
             f"{certificate} is for {name!r}, and device_id is {config.device_id!r}: the server refuses that"
         )
         yield failed("certificate", figure, f"set device_id: {name}, or have a certificate made for it")
-    yield _validity(pair.valid_from, pair.valid_until, now, f"{certificate} for {name!r}")
+    yield _validity(pair, now, f"{certificate} for {name!r}")
     yield from _kept("key", key, f"read from {key}")
 
 
-def _validity(begins: datetime, ends: datetime, now: datetime, what: str) -> Finding:
-    if now < begins:
-        figure = f"{what} begins on {begins:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}"
+def _validity(pair: "KeyPair", now: datetime, what: str) -> Finding:
+    if now < pair.valid_from:
+        figure = f"{what} begins on {pair.valid_from:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}"
         return failed("certificate", figure, "set the clock")
-    days = (ends - now).total_seconds() / 86400
+    days = pair.days_left(now)
     if days <= 0:
-        return failed(
-            "certificate", f"{what} ended on {ends:%Y-%m-%d}", "have it made anew, or set the clock"
-        )
-    if days < _SOON_DAYS:
+        figure = f"{what} ended on {pair.valid_until:%Y-%m-%d}"
+        return failed("certificate", figure, "have it made anew, or set the clock")
+    if pair.ends_soon(now):
         return warning("certificate", f"{what} ends in {days:.0f} days", "have it made anew")
     return ok("certificate", f"{what}, {days:.0f} days left")
-
-
-_SOON_DAYS = 30
 
 
 def _kept(check: str, path: Path, figure: str) -> Iterator[Finding]:
@@ -207,11 +216,18 @@ def check_folders(case: Case) -> Iterator[Finding]:
 
 def _folder(key: str, path: Path) -> Iterator[Finding]:
     folder = path.parent
-    if not folder.is_dir():
+    try:
+        if folder == cache_home():  # which the daemon makes
+            folder = next(above for above in (folder, *folder.parents) if above.is_dir())
+        else:
+            demand_folder(path)
+    except OSError as error:
+        figure = f"{key}: {error.filename}: {error.strerror}"
         yield failed(
-            "folders", f"{key}: there is no folder {folder}", f"mount the disk, or mkdir -p {folder}"
+            "folders", figure, f"mount the disk, or mkdir -p {folder}; until then what is written waits"
         )
-    elif not os.access(folder, os.W_OK | os.X_OK):
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
         yield failed("folders", f"{key}: this user may not write in {folder}", _may_write(folder))
     elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
         yield failed("folders", f"{key}: this user may not write {path}", _may_write(path))

@@ -15,6 +15,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from spillover.cloud.security.tokens import add_token
@@ -85,6 +86,13 @@ def label(model: Path, *names: str) -> None:
     (model / "labels.txt").write_text("\n".join(names) + "\n")
     manifest = (model / "model.yaml").read_text()
     (model / "model.yaml").write_text(re.sub(r"(?m)^labels:.*$", "labels: labels.txt", manifest))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """The commands set up the log of their process, which here is that of the tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -211,6 +219,17 @@ def test_a_check_that_hangs_is_left_and_the_next_one_runs(site):
     hangs.set()
     assert told == [("slow", OK), ("slow", FAILED), ("broken", OK), ("broken", FAILED), ("good", OK)]
     assert rounds.left_behind == ["slow"]
+
+
+def test_a_check_that_hangs_does_not_keep_the_process():
+    """It ends by force, with the exit code of what was found."""
+    code = (
+        "import threading; from spillover.edge.doctor.cli import leave; "
+        "threading.Thread(target=threading.Event().wait).start(); leave(1, ['camera'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 1
+    assert b"left_behind=['camera']" in done.stdout
 
 
 # The first half: `spillover edge --check`.
@@ -593,7 +612,32 @@ def test_another_program_on_the_same_file_is_red(site, tmp_path):
     finally:
         holder.communicate(b"\n", timeout=LIMIT_S)
     assert told.state is FAILED
-    assert f"process {holder.pid} has {tmp_path / 'out.jsonl'} open" in told.figure
+    assert f"process {holder.pid} uses {tmp_path / 'out.jsonl'}" in told.figure
+
+
+def test_a_lock_that_another_holds_is_red(site, tmp_path):
+    """A real process that has locked the spool's file, which it has not even made yet."""
+    code = (
+        "from pathlib import Path; from spillover.common.files import lock_file; "
+        f"held = lock_file(Path({str(tmp_path / 'spool.dat')!r}), 'spool.path'); print(flush=True); input()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        holder.stdout.readline()
+        told = found(check_others, site.case())["other programs"]
+    finally:
+        holder.communicate(b"\n", timeout=LIMIT_S)
+    assert told.state is FAILED
+    assert told.figure == f"spool.path: process {holder.pid} uses {tmp_path / 'spool.dat'}"
+    assert found(check_others, site.case())["other programs"].state is OK
+
+
+def test_the_state_folder_need_not_be_there_yet(site, tmp_path):
+    """The daemon makes it for the balance of its byte budget."""
+    case = site.case(policy={"budget": {"bytes": 10**8}})
+    assert found(check_folders, case)["folders"].state is OK
+    assert not (tmp_path / "home").exists()
 
 
 @contextmanager
