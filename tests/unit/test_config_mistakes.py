@@ -207,8 +207,8 @@ EDGE = {
         "sinks[0]",
         ("password_file: cannot read no.txt",),
     ),
-    "folder of results": Row(
-        "sinks: [{kind: jsonl, path: no/r.jsonl}]", 3, "sinks[0]", ("'no/r.jsonl'", "No such file")
+    "results into a folder": Row(
+        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0]", ("'models'", "Is a directory")
     ),
     "source": Row(
         "",
