@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from spillover.cloud.config import CloudConfig, ModelsConfig, SecurityConfig, TlsConfig
-from spillover.cloud.models.loader import batch_fault, load_spec_of
+from spillover.cloud.models.loader import load_spec_of
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.connections.descriptors import allowed_descriptors, places, too_few
@@ -182,8 +182,6 @@ def _check_models(config: CloudConfig, report: Report) -> None:
             if opened.vision:
                 kind = f"{opened.vision.manifest.task}, {opened.executor.device.value}"
             report.facts.append((f"model {entry.model_id}", f"{kind}, {len(opened.tails)} tails"))
-            if fault := batch_fault(name, config, opened):
-                report.warnings.append(fault)
     report.config.extend(_faults_of_default(models, [one.partition("@")[0] for one in wanted]))
     for name in config.batching_of:
         if name not in repository.names():

@@ -77,7 +77,7 @@ class FileLock:
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
-        self._hold(_take_lock(_lock_beside(path), path, key))
+        self._hold(_take_lock(lock_beside(path), path, key))
 
     def _hold(self, file: int) -> None:
         self._file = file
@@ -90,7 +90,7 @@ class FileLock:
             InUseError: another process was quicker; nothing is held any more.
             OSError: there is nothing to lock now; what was held still is.
         """
-        beside = _lock_beside(self._path)
+        beside = lock_beside(self._path)
         with suppress(FileNotFoundError):
             if self._let_go.alive and os.path.samestat(os.fstat(self._file), beside.stat()):
                 return
@@ -117,7 +117,8 @@ def lock_file(path: Path, key: str) -> FileLock:
     return FileLock(path, key)
 
 
-def _lock_beside(path: Path) -> Path:
+def lock_beside(path: Path) -> Path:
+    """The file whose lock `lock_file` holds for `path`."""
     target = path.expanduser().resolve()
     return target.with_name(f".{target.name}.lock")
 

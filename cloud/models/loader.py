@@ -56,22 +56,6 @@ class OpenedModel:
     tails: Mapping[str, Tail] = field(default_factory=dict)
 
 
-def batch_fault(name: str, config: CloudConfig, opened: OpenedModel) -> str:
-    """That the batches which `config` asks for cannot be, with the key; empty where they can.
-
-    The default is nobody's word: it is for all models, and means those that can.
-    """
-    own = name in config.batching_of
-    size = (config.batching_of[name] if own else config.batching).max_batch_size
-    if opened.executor.specs.batchable or size == 1 or (not own and size == BatchingConfig().max_batch_size):
-        return ""
-    key = f"batching_of.{name}" if own else "batching"
-    return (
-        f"{key}.max_batch_size: {size} has no effect on {name}, whose network has no free batch axis: "
-        "each request runs by itself"
-    )
-
-
 OpenModel = Callable[[Entry, LoadSpec], OpenedModel]
 """Opens a version. Where another kind of executor comes in."""
 

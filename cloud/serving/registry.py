@@ -8,7 +8,7 @@ import asyncio
 import time
 
 from spillover.cloud.config import CloudConfig
-from spillover.cloud.models.loader import LoadSpec, OpenModel, batch_fault, load_spec_of, open_entry
+from spillover.cloud.models.loader import LoadSpec, OpenModel, load_spec_of, open_entry
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.security.audit import SIGHUP, START, Actor, audit
 from spillover.cloud.serving.readiness import Readiness
@@ -226,8 +226,6 @@ class Registry:
         self._changed()
         audit("load", self._by, model=str(entry.model_id))
         self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value)
-        if fault := batch_fault(name, self._config, opened):
-            self._log.warning("batches cannot be", model=str(entry.model_id), because=fault)
         return loaded
 
     async def _load_if_changed(self, name: str, version: str, wanted: list[tuple[str, str]]) -> None:

@@ -1,11 +1,13 @@
 """Checks the device: disks, memory, temperature, and other programs on the same files."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from spillover.common.files import lock_beside
 from spillover.edge.config.paths import WrittenFile, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
@@ -118,38 +120,47 @@ def _heat_cure(causes: tuple[str, ...]) -> str:
 
 
 def check_others(case: Case) -> Iterator[Finding]:
-    """Other programs that have files of this configuration open, as far as this user may see."""
-    own = {os.getpid(), case.running.process_id if case.running else 0}
-    wanted = {}
-    for written in written_files(case.config):
-        with suppress(OSError):  # it is not there yet
-            found = written.path.stat()
-            wanted[found.st_dev, found.st_ino] = written
+    """Other programs on these files: their locks, and, as far as this user may see, what they have open."""
+    but = {os.getpid(), case.running.process_id if case.running else 0}
+    proc = case.root / "proc"
     if case.namesake:
         other = case.namesake
         figure = f"process {other.process_id} has the same device_id, with {other.config or 'no file'}"
         yield warning("other programs", figure, "give each daemon a device_id of its own")
-    users = sorted(_users(case.root / "proc", own, set(wanted)))
-    for process_id, place in users:
-        written = wanted[place]
-        figure = f"{written.key}: process {process_id} has {written.path} open"
+    users = []
+    for written in written_files(case.config):
+        holders = _lock_holders(proc, written.path) | _writers(proc, written.path)
+        users += [(written, process_id) for process_id in sorted(holders - but)]
+    for written, process_id in users:
+        figure = f"{written.key}: process {process_id} uses {written.path}"
         yield failed("other programs", figure, "give each daemon files of its own, or end that process")
     if not users:
         daemon = f"; the daemon of this file runs (process {case.running.process_id})" if case.running else ""
-        yield ok("other programs", f"none has a file of this configuration open{daemon}")
+        yield ok("other programs", f"none uses a file of this configuration{daemon}")
 
 
-def _users(proc: Path, but: set[int], wanted: set[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Processes that have one of the files open for writing."""
-    for process in proc.glob("[0-9]*"):
-        if int(process.name) in but:
-            continue
-        seen = set()
-        with suppress(OSError):  # it has ended, or is another user's
-            for link in (process / "fd").iterdir():
-                with suppress(OSError):
-                    found = link.stat()
-                    place = (found.st_dev, found.st_ino)
-                    if place in wanted and place not in seen and link.lstat().st_mode & 0o200:
-                        seen.add(place)
-                        yield int(process.name), place
+def _lock_holders(proc: Path, path: Path) -> set[int]:
+    """Processes that hold the lock of `path`, by the kernel's list (proc_locks(5)); none is tried here."""
+    try:
+        found = lock_beside(path).stat()
+    except OSError:
+        return set()  # nobody has ever locked it
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    lines = [line.split() for line in (sensors.read(proc / "locks") or "").splitlines()]
+    return {int(words[4]) for words in lines if len(words) > 5 and words[5] == place}
+
+
+def _writers(proc: Path, path: Path) -> set[int]:
+    """Processes that have `path` open for writing, as far as this user may see."""
+    try:
+        wanted = path.stat()
+    except OSError:
+        return set()  # it is not there yet
+    return {int(process.name) for process in proc.glob("[0-9]*") if any(_is_written(process / "fd", wanted))}
+
+
+def _is_written(descriptors: Path, wanted: os.stat_result) -> Iterator[bool]:
+    with suppress(OSError):  # the process has ended, or is another user's
+        for link in descriptors.iterdir():
+            with suppress(OSError):
+                yield os.path.samestat(link.stat(), wanted) and bool(link.lstat().st_mode & stat.S_IWUSR)

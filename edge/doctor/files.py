@@ -14,6 +14,8 @@ import numpy as np
 
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
+from spillover.common.home import cache_home
+from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.offload import check_offload
@@ -215,11 +217,18 @@ def check_folders(case: Case) -> Iterator[Finding]:
 
 def _folder(key: str, path: Path) -> Iterator[Finding]:
     folder = path.parent
-    if not folder.is_dir():
+    try:
+        if folder == cache_home():  # which the daemon makes
+            folder = next(above for above in (folder, *folder.parents) if above.is_dir())
+        else:
+            demand_folder(path)
+    except OSError as error:
+        figure = f"{key}: {error.filename}: {error.strerror}"
         yield failed(
-            "folders", f"{key}: there is no folder {folder}", f"mount the disk, or mkdir -p {folder}"
+            "folders", figure, f"mount the disk, or mkdir -p {folder}; until then what is written waits"
         )
-    elif not os.access(folder, os.W_OK | os.X_OK):
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
         yield failed("folders", f"{key}: this user may not write in {folder}", _may_write(folder))
     elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
         yield failed("folders", f"{key}: this user may not write {path}", _may_write(path))

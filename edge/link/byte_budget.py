@@ -333,9 +333,14 @@ def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> B
             f"{connection_bytes} bytes and a call"
         )
     budget = Budget(left, config.per.seconds, bucket)
+    return ByteMeter(budget, time.monotonic, _saved_tokens(config, device_id), connection_bytes)
+
+
+def _saved_tokens(config: BudgetConfig, device_id: str) -> SavedTokens | None:
     path = budget_file(config, device_id)
-    if path and not config.state_file:
+    if path is None:
+        return None
+    if not config.state_file:  # the cache folder is this program's own, and is made
         with suppress(OSError):  # `SavedTokens` says what is wrong with it
             path.parent.mkdir(parents=True, exist_ok=True)
-    saved = SavedTokens(path) if path else None
-    return ByteMeter(budget, time.monotonic, saved, connection_bytes)
+    return SavedTokens(path)

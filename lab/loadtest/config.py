@@ -192,7 +192,10 @@ class GoalConfig(Section, frozen=True):
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Exactly one limit, and a measure that exists."""
-        return self._limit(), _known("measure", (self.measure,), MEASURES), self._gap()
+        return self._limit(), self._measure(), self._gap()
+
+    def _measure(self) -> Iterator[Mistake]:
+        yield from _known("measure", (self.measure,), MEASURES)
 
     def _limit(self) -> Iterator[Mistake]:
         if (self.at_most is None) == (self.at_least is None):

@@ -1,5 +1,6 @@
 """A password in the camera's address is in nothing that the daemon writes, logs or answers."""
 
+import base64
 import http.server
 import os
 import signal
@@ -20,9 +21,16 @@ PASSWORD = "s3cr3t/@w"
 
 
 class _Camera(http.server.BaseHTTPRequestHandler):
-    """Sends pictures without end, one connection as good as another."""
+    """Sends pictures without end to those who know the password, in either way."""
 
     def do_GET(self):
+        login = f"Basic {base64.b64encode(f'admin:{PASSWORD}'.encode()).decode()}"
+        if self.headers["Authorization"] != login and f"pwd={PASSWORD}" not in self.path:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -57,11 +65,11 @@ def _camera():
 
 
 @contextmanager
-def _edge(folder, source, **more):
+def _edge(folder, camera, environ, **more):
     """A daemon as a process, and what it has logged so far."""
     config = {
         "mode": "edge_only",
-        "camera": {"source": source},
+        "camera": camera,
         "model": {"folder": str(colour_classifier(folder / "models")), "session": {"threads": 1}},
         "sinks": [
             {"kind": "jsonl", "path": str(folder / "out.jsonl")},
@@ -75,7 +83,7 @@ def _edge(folder, source, **more):
             [*SPILLOVER, "edge", "-c", str(folder / "edge.yaml")],
             stdout=log,
             stderr=log,
-            env={**os.environ, "SPILLOVER_HOME": str(folder / "home")},
+            env={**os.environ, **environ, "SPILLOVER_HOME": str(folder / "home")},
         )
     try:
         yield process, lambda: (folder / "log").read_text(errors="replace")
@@ -90,18 +98,28 @@ def _written(folder):
     return {path.name: path.read_bytes() for path in ours if "models" not in path.parts}
 
 
-@pytest.mark.parametrize("style", ["before the host", "in the query"])
+@pytest.mark.parametrize("style", ["before the host", "in the query", "in a file", "in the environment"])
 def test_a_running_daemon_never_tells_it(tmp_path, style):
     """From `ready` over a lost camera to the end: log, results, events, database, metrics."""
     port = free_port()
     with _camera() as camera:
         address = f"127.0.0.1:{camera.server_port}"
-        source = f"http://admin:{PASSWORD}@{address}/video.mjpg"
-        if style == "in the query":
-            source = f"http://{address}/video.mjpg?user=admin&pwd={PASSWORD}"
-        else:
-            source = source.replace(PASSWORD, "s3cr3t%2F%40w")
-        with _edge(tmp_path, source, metrics_address=f"127.0.0.1:{port}") as (process, log):
+        encoded = PASSWORD.replace("/", "%2F").replace("@", "%40")
+        source = {
+            "before the host": f"http://admin:{encoded}@{address}/video.mjpg",
+            "in the query": f"http://{address}/video.mjpg?user=admin&pwd={PASSWORD}",
+            "in a file": f"http://admin@{address}/video.mjpg",
+            "in the environment": f"http://admin:${{CAMERA_PASSWORD}}@{address}/video.mjpg",
+        }[style]
+        camera_keys = {"source": source}
+        if style == "in a file":
+            password = tmp_path / "models" / "password"
+            password.parent.mkdir()
+            password.write_text(f"{PASSWORD}\n")
+            camera_keys["password_file"] = str(password)
+        with _edge(
+            tmp_path, camera_keys, {"CAMERA_PASSWORD": encoded}, metrics_address=f"127.0.0.1:{port}"
+        ) as (process, log):
             wait_until(lambda: "ready" in log(), process)
             wait_until(lambda: (tmp_path / "out.jsonl").read_bytes().count(b"frame_id") > 5, process)
             camera.refuses.set()
@@ -118,7 +136,8 @@ def test_a_running_daemon_never_tells_it(tmp_path, style):
 
 def test_a_camera_that_cannot_be_opened_is_named_without_it(tmp_path):
     """OpenCV's error too."""
-    with _edge(tmp_path, f"rtsp://admin:s3cr3t@127.0.0.1:{free_port()}/cam") as (process, log):
+    source = f"rtsp://admin:s3cr3t@127.0.0.1:{free_port()}/cam"
+    with _edge(tmp_path, {"source": source}, {}) as (process, log):
         for _ in range(LIMIT_S * 10):
             if "rtsp://" in log():
                 break

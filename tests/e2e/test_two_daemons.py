@@ -38,8 +38,8 @@ def test_the_second_daemon_on_a_file_ends_and_names_it(tmp_path: Path, plain: di
     shared: list[tuple[str, str, dict[str, Any]]] = [
         ("spool.path", spool, {"spool": {"path": spool, "max_mb": 1.0}}),
         ("policy.budget.state_file", budget, {"policy": {"budget": _BUDGET | {"state_file": budget}}}),
-        ("sinks", lines, {"sinks": [{"kind": "jsonl", "path": lines}]}),
-        ("sinks", rows, {"sinks": [{"kind": "sqlite", "path": rows}]}),
+        ("sinks[0]", lines, {"sinks": [{"kind": "jsonl", "path": lines}]}),
+        ("sinks[0]", rows, {"sinks": [{"kind": "sqlite", "path": rows}]}),
     ]
     of_all = {name: value for _, _, part in shared for name, value in part.items()}
     of_all["sinks"] = [sink for _, _, part in shared for sink in part.get("sinks", ())]

@@ -6,14 +6,12 @@ import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner
-from structlog.testing import capture_logs
 
 from spillover.cloud.cli import cloud
 from spillover.cloud.security.tokens import add_token
 from tests.support.hostile import manifest_laughs
-from tests.support.models import colour_classifier, fragile_classifier, identity
+from tests.support.models import colour_classifier, identity
 from tests.support.pki import Pki
-from tests.support.serving import cloud_config, serving
 
 
 @pytest.fixture(autouse=True)
@@ -189,35 +187,3 @@ def test_what_is_worth_a_look_is_no_mistake(folder):
         f"listen: cannot listen on {address}: Address already in use",
     ):
         assert words in output
-
-
-@pytest.mark.parametrize(
-    ("batching", "key"),
-    [
-        ({"batching": {"max_batch_size": 10}}, "batching.max_batch_size: 10"),
-        ({"batching_of": {"fragile": {"max_batch_size": 4}}}, "batching_of.fragile.max_batch_size: 4"),
-        ({}, None),
-        ({"batching": {"max_batch_size": 1}}, None),
-    ],
-)
-def test_batches_that_a_network_cannot_run_are_told(folder, batching, key):
-    """By `--check` and at the start, with the key, where somebody asked: the default is nobody's word."""
-    fragile_classifier(folder / "models", "index")
-    models = {"repository": str(folder / "models"), "load": ["fragile"]}
-    code, output = check(folder, good(folder, models=models, **batching))
-    assert code == 0, output
-    with capture_logs() as log, serving(cloud_config(folder / "models", models=models, **batching)):
-        pass
-    warnings = [line for line in log if line["event"] == "batches cannot be"]
-    if key is None:
-        assert "has no effect" not in output
-        assert not warnings
-        return
-    assert f"cloud.yaml:{_line(folder, key)}: {key} has no effect on fragile" in output
-    assert [line["because"].partition(" has")[0] for line in warnings] == [key]
-
-
-def _line(folder, key):
-    """The line of the file that has the last part of `key`."""
-    lines = (folder / "cloud.yaml").read_text().splitlines()
-    return 1 + next(index for index, line in enumerate(lines) if line.strip() == key.rpartition(".")[2])

@@ -612,7 +612,32 @@ def test_another_program_on_the_same_file_is_red(site, tmp_path):
     finally:
         holder.communicate(b"\n", timeout=LIMIT_S)
     assert told.state is FAILED
-    assert f"process {holder.pid} has {tmp_path / 'out.jsonl'} open" in told.figure
+    assert f"process {holder.pid} uses {tmp_path / 'out.jsonl'}" in told.figure
+
+
+def test_a_lock_that_another_holds_is_red(site, tmp_path):
+    """A real process that has locked the spool's file, which it has not even made yet."""
+    code = (
+        "from pathlib import Path; from spillover.common.files import lock_file; "
+        f"held = lock_file(Path({str(tmp_path / 'spool.dat')!r}), 'spool.path'); print(flush=True); input()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        holder.stdout.readline()
+        told = found(check_others, site.case())["other programs"]
+    finally:
+        holder.communicate(b"\n", timeout=LIMIT_S)
+    assert told.state is FAILED
+    assert told.figure == f"spool.path: process {holder.pid} uses {tmp_path / 'spool.dat'}"
+    assert found(check_others, site.case())["other programs"].state is OK
+
+
+def test_the_state_folder_need_not_be_there_yet(site, tmp_path):
+    """The daemon makes it for the balance of its byte budget."""
+    case = site.case(policy={"budget": {"bytes": 10**8}})
+    assert found(check_folders, case)["folders"].state is OK
+    assert not (tmp_path / "home").exists()
 
 
 @contextmanager

@@ -207,8 +207,8 @@ EDGE = {
         "sinks[0]",
         ("password_file: cannot read no.txt",),
     ),
-    "folder in place of a file of results": Row(
-        "sinks: [{kind: jsonl, path: /}]", 3, "sinks[0]", ("'/'", "Is a directory")
+    "results into a folder": Row(
+        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0]", ("'models'", "Is a directory")
     ),
     "source": Row(
         "",

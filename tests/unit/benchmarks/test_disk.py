@@ -8,7 +8,7 @@ from spillover.edge.config.sinks import DecisionDetail
 
 def test_what_is_written_stays_within_the_default_bounds(tmp_path: Path) -> None:
     """Sinks and spool of the daemon, their default bounds and the frames divided by a thousand."""
-    rows = list(write_month(tmp_path, days=2, fps=10, scale=1000, detail=DecisionDetail.SHORT))
+    rows = list(write_month(tmp_path, days=3, fps=10, scale=1000, detail=DecisionDetail.SHORT))
     assert [row.what for row in rows] == ["jsonl", "sqlite", "spool"]
     for row in rows:
         assert row.largest_bytes <= row.bound_bytes

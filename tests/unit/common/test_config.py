@@ -24,7 +24,7 @@ from spillover.common.config import (
     parse_config,
     read_config,
 )
-from spillover.common.config.reader import MAX_FAULTS, read
+from spillover.common.config.reader import MAX_FAULTS, keys_of, read
 from spillover.common.errors import ConfigError, ModelError, SourceError
 from spillover.common.home import cache_home, models_home
 from spillover.common.model.exit import ExitInfo
@@ -278,9 +278,47 @@ def test_the_cache_folder_follows_the_environment() -> None:
     assert cache_home({}).name == "spillover"
 
 
-@pytest.mark.parametrize(
-    "root", [EdgeConfig, CloudConfig, LoadConfig, Manifest, SplitPlan, ExitInfo, TokenFile]
+BASES: dict[type[Section], dict[str, object]] = {
+    EdgeConfig: {"camera": {"source": "v"}, "model": {"folder": "m"}},
+    CloudConfig: {},
+    LoadConfig: {
+        "modes": {"a": {}},
+        "links": {"l": {}},
+        "scenarios": {"s": {"modes": ["a"], "links": ["l"]}},
+    },
+    Manifest: {
+        "name": "a",
+        "version": "1",
+        "task": "t",
+        "input": {"height": 1, "width": 1},
+        "output": {"decoder": "x"},
+        "sha256": "0" * 64,
+    },
+}
+ANYTHING = st.sampled_from(
+    [None, True, 0, 1, -1, 2.5, "", "x", "s", "jsonl", "mqtt", "hybrid", "1.2.3.4:5", "unix:/x", 10**30]
 )
+
+
+@pytest.mark.parametrize("root", BASES)
+@given(st.data())
+def test_every_file_is_read_or_refused_like_msgspec_does(root: type[Section], data: st.DataObject) -> None:
+    """With keys of that file in any place and any values: no mistake is missed, none is made up."""
+    names = st.sampled_from(sorted({key.rpartition(".")[2] for key in keys_of(root, "")} | {"kind", "zzz"}))
+    nested = st.recursive(
+        ANYTHING, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner), max_leaves=12
+    )
+    top = st.sampled_from([field.encode_name for field in msgspec.structs.fields(root)])
+    raw = BASES[root] | data.draw(st.dictionaries(top, nested, max_size=3))
+    try:
+        whole = msgspec.convert(raw, root)
+    except msgspec.ValidationError:
+        assert examine_values(raw, root, "t").mistakes
+    else:
+        assert read(raw, root)[:2] == (whole, [])
+
+
+@pytest.mark.parametrize("root", [*BASES, SplitPlan, ExitInfo, TokenFile])
 def test_no_message_is_a_pattern_for_machines(root: type[Section]) -> None:
     """What a text must look like stands beside its pattern in words, wherever there is one."""
     assert [
