@@ -178,12 +178,12 @@ class Outlet:
 
     def _reopen(self) -> None:
         """What the old file cannot take now is tried again before each item, so that no line is torn."""
+        self._reopens = False  # first: whoever asks meanwhile wants it once more
         try:
             self._sink.reopen()
         except (OSError, InUseError) as error:
+            self._reopens = True
             self._fails(error)
-        else:
-            self._reopens = False
 
     def _flush(self, *, last: bool = False) -> bool:
         if self._closing and self._failing and not last:

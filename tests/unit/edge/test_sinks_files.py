@@ -10,18 +10,20 @@ import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from structlog.testing import capture_logs
 
 from spillover.common import mounts
-from spillover.common.errors import InUseError
+from spillover.common.errors import ConfigError, InUseError
 from spillover.common.types import AnsweredBy
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.record import is_event, record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
 from tests.support.edge_values import result
+from tests.support.rights import without_rights
 
 ENCODE = record_encoder(())
 MB = 1_000_000
@@ -356,6 +358,24 @@ def _refuse(*_arguments, **_more):
 
 def _frames(path):
     return [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()]
+
+
+def test_a_file_that_could_not_be_rotated_is_refused_at_the_start():
+    """In a folder of another user the sink would stop at its size; without rotation it works as it is."""
+    with TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "r.jsonl"
+        path.touch(0o666)
+        path.chmod(0o666)
+        folder.chmod(0o555)
+        with without_rights():
+            with pytest.raises(ConfigError, match="rotate_mb"):
+                JsonLinesSink(str(path), ENCODE, rotate_bytes=MB)
+            sink = JsonLinesSink(str(path), ENCODE)
+            sink.write(result("a"))
+            sink.flush()
+            sink.close()
+        folder.chmod(0o755)
+        assert _frames(path) == ["a"]
 
 
 def test_a_database_stays_within_its_room(tmp_path):
