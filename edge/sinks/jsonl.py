@@ -134,7 +134,7 @@ class JsonLinesSink:
         else:
             if not self._path.exists() or self._path.is_file():
                 demand_folder(self._path)
-                if self._rotate_bytes and not os.access(self._path.resolve().parent, os.W_OK):
+                if self._rotate_bytes and not _may_rename_in(self._path.resolve().parent):
                     raise PermissionError(errno.EACCES, "no right to rotate files in this folder (rotate_mb)")
                 self._be_alone(self._path)
             fresh = self._path.open("ab", buffering=0)
@@ -159,6 +159,10 @@ class JsonLinesSink:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _may_rename_in(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _standard_output() -> FileIO:
