@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import sys
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -76,8 +77,13 @@ class JsonLinesSink:
                 self._rotate()
 
     def reopen(self) -> None:
-        """Write what waits to the file that is open, then go on in the one that is at the path now."""
-        self.flush()
+        """Write what waits to the file that is open, then go on in the one that is at the path now.
+
+        What the old file cannot take goes to the new one, whole lines: if the old one was deleted, it is what
+        fills the disk, and to hold it would keep it there. Raises OSError; the old file is still in use then.
+        """
+        with suppress(OSError):
+            self.flush()
         if self._path is not None:
             self._open()
 

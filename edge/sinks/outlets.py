@@ -46,7 +46,10 @@ class Sink(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Flush to the file that is open, then go on in the one that is at its path now; else do nothing."""
+        """Flush to the file that is open, then go on in the one that is at its path now.
+
+        What has no file does nothing. After an OSError the old file is still in use.
+        """
         ...
 
     def close(self) -> None:
@@ -177,7 +180,7 @@ class Outlet:
             self._flush()
 
     def _reopen(self) -> None:
-        """What the old file cannot take now is tried again before each item, so that no line is torn."""
+        """Where the new file cannot be opened, that is tried again before each item."""
         self._reopens = False  # first: whoever asks meanwhile wants it once more
         try:
             self._sink.reopen()
