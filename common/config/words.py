@@ -107,7 +107,7 @@ def _of_many(info: inspect.Type) -> str:
         case inspect.TupleType(item_types=items):
             return f"a list of {len(items)} times {_of(items[0])}"
         case inspect.VarTupleType(item_type=item, min_length=least):
-            return f"a list{f' of at least {least}' if least else ''}, each {_of(item)}"
+            return f"a list{f' with at least {least} item' if least else ''}, each {_of(item)}"
         case inspect.DictType(min_length=least):
             return f"keys and values{f', at least {least}' if least else ''}"
         case inspect.StructType(fields=fields):
@@ -125,9 +125,11 @@ def _one_of(types: Sequence[inspect.Type]) -> str:
 
 
 def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
-    if info.ge is not None and info.le is not None:
-        return f" from {info.ge:g} to {info.le:g}"
     told = [f"{word} {bound:g}" for name, word in _BOUNDS if (bound := getattr(info, name)) is not None]
+    if info.ge is not None and info.le is not None:
+        told = [f"from {info.ge:g} to {info.le:g}"]
+    if info.multiple_of is not None:
+        told.append(f"a multiple of {info.multiple_of:g}")
     return f" {' and '.join(told)}" if told else ""
 
 

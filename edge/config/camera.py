@@ -47,14 +47,18 @@ class CommandConfig(Section, frozen=True):
     height: Count | None = None
     """Height of each picture; required but for `mjpeg`."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse raw pixels of no stated size, and halves of them."""
+        return (self._size(),)
+
+    def _size(self) -> Iterator[Mistake]:
         if self.format is PictureFormat.MJPEG:
             return
-        if self.width is None or self.height is None:
-            raise ValueError(f"format: {self.format.value} needs width and height")
-        if self.format is PictureFormat.YUV420 and (self.width % 2 or self.height % 2):
-            raise ValueError("width and height must be even for yuv420")
+        for key, length in (("width", self.width), ("height", self.height)):
+            if length is None:
+                yield key, f"is needed for format: {self.format.value}"
+            elif self.format is PictureFormat.YUV420 and length % 2:
+                yield key, f"must be even for format: yuv420, and is {length}"
 
 
 class CsiConfig(Section, frozen=True):

@@ -401,6 +401,7 @@ def test_all_mistakes_are_told_at_once(place):
     places = [line.split(": ")[1:3] for line in ended.stderr.splitlines()]
     assert places == [
         [str(path), "model"],
+        [str(path), "camera"],
         [f"{path}:1", "mode"],
         [f"{path}:1", "mode"],
         [f"{path}:3", "camra"],

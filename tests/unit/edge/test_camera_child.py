@@ -142,11 +142,20 @@ def test_a_command_is_run_without_a_shell():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{source: command}", "source: command and command belong together"),
-        ("{source: v, command: {arguments: [a], format: mjpeg}}", "belong together"),
-        ("{source: command, command: {arguments: [a], format: bgr}}", "bgr needs width and height"),
-        ("{source: command, command: {arguments: [a], format: yuv420, width: 3, height: 2}}", "even"),
-        ("{source: command, command: {arguments: [], format: mjpeg}}", "length >= 1"),
+        ("{source: command}", "source: command needs the key `command`"),
+        (
+            "{source: v, command: {arguments: [a], format: mjpeg}}",
+            "command: is only run for source: command",
+        ),
+        (
+            "{source: command, command: {arguments: [a], format: bgr}}",
+            "command.width: is needed for format: bgr",
+        ),
+        (
+            "{source: command, command: {arguments: [a], format: yuv420, width: 3, height: 2}}",
+            "command.width: must be even",
+        ),
+        ("{source: command, command: {arguments: [], format: mjpeg}}", "at least 1 item"),
         ("{source: csi, csi: {width: 650}}", "multiple of 64"),
     ],
 )

@@ -72,10 +72,10 @@ def test_errors_name_the_key(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("cameras", "words"),
     [
-        ("", "camera or cameras: exactly one"),
-        ("camera: {source: v}, cameras: [{source: w}], ", "camera or cameras: exactly one"),
-        ("cameras: [{source: v}, {source: w}], ", "camera_id camera stands there twice"),
-        ("cameras: [{source: v, camera_id: a, pace: fast}, {source: w}], ", "pace must be the same"),
+        ("", "camera: is missing"),
+        ("camera: {source: v}, cameras: [{source: w}], ", "exactly one of them"),
+        ("cameras: [{source: v}, {source: w}], ", "'camera' is the name of another camera too"),
+        ("cameras: [{source: v, camera_id: a, pace: fast}, {source: w}], ", "pace: must be the same"),
     ],
 )
 def test_cameras_that_cannot_share_a_device_are_refused(cameras: str, words: str) -> None:
