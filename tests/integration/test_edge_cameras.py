@@ -288,7 +288,7 @@ def test_a_camera_may_have_a_policy_and_a_redaction_of_its_own(tmp_path: Path) -
             policy={"audit_share": 0.0, "threshold": 0.1},
             cameras=[
                 {"camera_id": "asks", "source": clip, "pace": "fast"},
-                {"camera_id": "keeps", "source": clip, "pace": "fast", "policy": {"threshold": 9.0}},
+                {"camera_id": "keeps", "source": clip, "pace": "fast", "policy": {"threshold": 1.0}},
             ],
         )
         watched.daemon.run()
