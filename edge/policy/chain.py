@@ -245,12 +245,12 @@ class LinkGuard:
             "pushback_left_s": link.pushback_left_s,
             "breaker_allows": float(link.breaker_allows),
             "may_probe": float(link.view.may_probe),
-            "bytes_in_flight": link.view.bytes_in_flight,
             "rtt_s": estimate.rtt_s,
             "rate_bytes_per_s": estimate.rate_bytes_per_s,
+            "backlog_s": estimate.backlog_s,
             "deviation_s": estimate.deviation_s,
+            "deviations": estimate.deviations,
             "server_queue_s": estimate.server_queue_s,
-            "server_infer_s": estimate.server_infer_s,
         }
         return inputs if self._spool_from is None else inputs | {"spool_from": self._spool_from}
 
@@ -277,8 +277,8 @@ def first_obstacle(decision: Decision, context: Context) -> Reason | None:
 
 
 def _probes(link: LinkState) -> bool:
-    """Whether a frame may be sent to measure the link again."""
-    return link.breaker is not BreakerPhase.CLOSED or (link.view.may_probe and not link.in_flight)
+    """Whether a frame may be sent to measure the link again: alone, unless the link is down."""
+    return link.view.may_probe and (link.breaker is not BreakerPhase.CLOSED or not link.in_flight)
 
 
 ORDER: tuple[type[Rule], ...] = (
