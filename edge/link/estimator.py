@@ -5,19 +5,10 @@ with earlier calls, plus bytes / rate, the round trip and the server's time, plu
 """
 
 import math
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-WINDOW_S = 20.0
-SAMPLES = 64
-RECENT_S = 1.5
-"""A sample of the rate that is this much older than the newest weighs 1/e of it."""
-FAINT = 0.02
-"""Weight of two pseudo-samples from the prior (a call weighs 1).
+from spillover.edge.link.delivery import PRIOR_BYTES_PER_S, PRIOR_RTT_S, Deliveries, Delivery
 
-They make the fit well-posed when all calls have one size.
-"""
 DEVIATION_GAIN = 0.25
 """Beta of RFC 6298."""
 LEAST_DEVIATION_S, LEAST_DEVIATION_SHARE = 0.002, 0.02
@@ -58,9 +49,8 @@ class LinkEstimate:
         return max(encode_s, self.backlog_s) + payload_bytes / self.rate_bytes_per_s
 
 
-PRIOR = LinkEstimate(rtt_s=0.05, rate_bytes_per_s=10e6 / 8, deviation_s=0.0, server_queue_s=0.0)
-"""Assumed before the first call: 50 ms and 10 Mbit/s."""
-_PRIOR_BYTES = (0.0, 50_000.0)
+PRIOR = LinkEstimate(PRIOR_RTT_S, PRIOR_BYTES_PER_S, deviation_s=0.0, server_queue_s=0.0)
+"""Assumed before the first call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,37 +69,19 @@ class Upload:
     """It was alone on the link, and its answer was predicted to be late."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """What one call tells of the link: it took so long, for its bytes alone or with a round trip."""
-
-    ended_s: float
-    payload_bytes: float
-    took_s: float
-    has_round_trip: bool
-    in_time: bool
-
-
 class LinkEstimator:
-    """Learns from every call and forgets calls older than 20 s.
-
-    The time in which an answer follows the one before it is that of its bytes alone, as long as the link was
-    never idle in between: a sample of the delivery rate (Cardwell et al., "BBR: congestion-based congestion
-    control", ACM Queue 14(5), 2016). A call on an idle link takes a round trip as well. A least-squares fit
-    separates the two; the round trip is at most that of the quickest call, and the rate is that of the last
-    seconds.
+    """Learns from every call; `Deliveries` tells round trip and rate.
 
     The margin is a number of deviations (RFC 6298), of calls in time alone. The number rises by one when an
     answer takes longer than allowed, once for all calls that were under way then, and falls a little with
     each that does not, as in adaptive conformal inference (Gibbs and Candes, NeurIPS 2021). So one call in 25
     takes longer than allowed, whatever the link does.
 
-    A late answer sets the rate at once. When a probe is back in time, the link is not what late calls said of
-    it: they are forgotten.
+    When a probe is back in time, the link is not what late calls said of it: they are forgotten.
     """
 
     def __init__(self) -> None:
-        self._samples: deque[_Sample] = deque(maxlen=SAMPLES)
+        self._deliveries = Deliveries()
         self._uploads: list[Upload] = []
         self._last_bytes = 0.0
         self._arrived_s = -math.inf
@@ -128,7 +100,8 @@ class LinkEstimator:
 
         `in_flight` counts calls, of which some have not departed yet.
         """
-        self._forget_old(now_s)
+        if self._deliveries.forget_old(now_s) and len(self._deliveries):
+            self._floor_and_rate = self._deliveries.fitted()
         rtt_s, rate = self._floor_and_rate
         waiting = max(0, in_flight - len(self._uploads))
         backlog_s = self._backlog_s(now_s) + waiting * self._last_bytes / rate
@@ -162,9 +135,7 @@ class LinkEstimator:
         """
         self._answers = True
         heals = in_time and upload.is_probe
-        known = [sample for sample in self._samples if sample.in_time or not heals]
-        is_new_link = len(known) < len(self._samples)
-        self._samples = deque(known, SAMPLES)
+        is_new_link = heals and self._deliveries.forget_late()
         if heals:
             self._probe_after_s = min(PROBE_AFTER_S, self._probe_after_s / PROBE_BACKOFF) / 2
         took_s = network_s + server_s
@@ -212,8 +183,8 @@ class LinkEstimator:
         rtt_s, _ = self._floor_and_rate
         was_idle = upload.departed_s + rtt_s >= self._arrived_s
         took_s = network_s if was_idle else max(0.0, arrived_s - self._arrived_s)
-        self._samples.append(_Sample(arrived_s, upload.payload_bytes, took_s, was_idle, in_time))
-        self._floor_and_rate = _fitted(self._samples)
+        self._deliveries.add(Delivery(arrived_s, upload.payload_bytes, took_s, was_idle, in_time))
+        self._floor_and_rate = self._deliveries.fitted()
         self._arrived_s = max(self._arrived_s, arrived_s)
         if is_hit:
             self._deviations = max(DEVIATIONS_MIN, self._deviations - HIT_EARNS)
@@ -221,61 +192,3 @@ class LinkEstimator:
             self._deviations = min(DEVIATIONS_MAX, self._deviations + MISS_COSTS)
             self._missed_at_s = arrived_s
         self.landed(upload)
-
-    def _forget_old(self, now_s: float) -> None:
-        if not self._samples or self._samples[0].ended_s >= now_s - WINDOW_S:
-            return
-        while self._samples and self._samples[0].ended_s < now_s - WINDOW_S:
-            self._samples.popleft()
-        if self._samples:
-            self._floor_and_rate = _fitted(self._samples)
-
-
-def _fitted(samples: Iterable[_Sample]) -> tuple[float, float]:
-    """Round trip in seconds and rate in bytes per second, by least squares through (round trips, bytes)."""
-    newest_s, quickest_s, scale = -math.inf, math.inf, math.inf
-    trips = trip_bytes = trip_s = squared_bytes = byte_s = 0.0
-    for sample in samples:
-        newest_s = max(newest_s, sample.ended_s)
-        squared_bytes += sample.payload_bytes**2
-        byte_s += sample.payload_bytes * sample.took_s
-        if sample.has_round_trip:
-            trips += 1
-            trip_bytes += sample.payload_bytes
-            trip_s += sample.took_s
-            quickest_s = min(quickest_s, sample.took_s)
-            scale = min(scale, sample.took_s / _prior_s(sample.payload_bytes))
-    # The prior splits the time of equally large calls into its parts; it does not set their total.
-    scale = scale if math.isfinite(scale) else 1.0
-    for size in _PRIOR_BYTES:
-        faint_s = scale * _prior_s(size)
-        trips += FAINT
-        trip_bytes += FAINT * size
-        trip_s += FAINT * faint_s
-        squared_bytes += FAINT * size**2
-        byte_s += FAINT * size * faint_s
-    slope = (trips * byte_s - trip_bytes * trip_s) / (trips * squared_bytes - trip_bytes**2)
-    slope = max(0.0, slope)
-    floor_s = min(quickest_s, max(0.0, (trip_s - slope * trip_bytes) / trips))
-    # The rate of the last seconds leans faintly on that of the whole window.
-    whole = _Sample(newest_s, size, slope * size, has_round_trip=False, in_time=True)
-    return floor_s, _recent_rate(samples, whole, floor_s)
-
-
-def _recent_rate(samples: Iterable[_Sample], whole: _Sample, floor_s: float) -> float:
-    """Bytes over seconds; small calls, which are mostly round trip, weigh as in a line fit: by their size."""
-    carried = FAINT * whole.payload_bytes**2
-    seconds = FAINT * whole.payload_bytes * max(whole.took_s, 1e-4)
-    most = math.inf
-    for sample in samples:
-        weight = math.exp((sample.ended_s - whole.ended_s) / RECENT_S) * sample.payload_bytes
-        took_s = max(1e-4, sample.took_s - floor_s if sample.has_round_trip else sample.took_s)
-        carried += weight * sample.payload_bytes
-        seconds += weight * took_s
-        # A late answer is believed at once.
-        most = math.inf if sample.in_time else sample.payload_bytes / took_s
-    return max(1.0, min(most, carried / seconds))
-
-
-def _prior_s(payload_bytes: float) -> float:
-    return PRIOR.rtt_s + payload_bytes / PRIOR.rate_bytes_per_s
