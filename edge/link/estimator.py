@@ -15,12 +15,12 @@ LEAST_DEVIATION_S, LEAST_DEVIATION_SHARE = 0.002, 0.02
 """The deviation counts as at least this, plus this share of the time until the link has carried the call."""
 DEVIATIONS, DEVIATIONS_MIN, DEVIATIONS_MAX = 3.0, 1.5, 10.0
 """How many deviations later than expected an answer may be: at first, and the range in which that adapts."""
-MISS_COSTS, HIT_EARNS = 1.0, 0.04
-"""Deviations added when an answer took longer than allowed, and taken off when it did not: in balance at one
-miss in 25.
+LATE_COSTS, ALLOWED_EARNS = 1.0, 0.04
+"""Deviations added when an answer was late, and taken off when it took no longer than allowed: in balance at
+one late answer in 26.
 """
 PROBE_AFTER_S = 0.5
-PROBE_BACKOFF = 1.5
+PROBE_BACKOFF = 2.0
 PROBE_AFTER_MAX_S = 20.0
 
 
@@ -73,9 +73,10 @@ class LinkEstimator:
     """Learns from every call; `Deliveries` tells round trip and rate.
 
     The margin is a number of deviations (RFC 6298), of calls in time alone. The number rises by one when an
-    answer takes longer than allowed, once for all calls that were under way then, and falls a little with
-    each that does not, as in adaptive conformal inference (Gibbs and Candes, NeurIPS 2021). So one call in 25
-    takes longer than allowed, whatever the link does.
+    answer is late, once for all calls that were under way then, and falls a little with each that takes no
+    longer than allowed, as in adaptive conformal inference (Gibbs and Candes, NeurIPS 2021): about one answer
+    in 26 may be late, whatever the link does. An answer that takes longer and is in time all the same, as one
+    with a far deadline is, tells nothing.
 
     When a probe is back in time, the link is not what late calls said of it: they are forgotten.
     """
@@ -88,7 +89,7 @@ class LinkEstimator:
         """When the last answer would have been here if the server took no time."""
         self._deviation_s: float | None = None
         self._deviations = DEVIATIONS
-        self._missed_at_s = -math.inf
+        self._late_at_s = -math.inf
         self._answers = True
         """Whether the last call was answered, if late: the link is not down."""
         self._last_try_s = -math.inf
@@ -145,13 +146,13 @@ class LinkEstimator:
         elif in_time and not is_new_link:
             residual_s = abs(took_s - upload.expected_s)
             self._deviation_s += DEVIATION_GAIN * (residual_s - self._deviation_s)
-        self._learn(upload, network_s, in_time=in_time, is_hit=in_time and took_s <= upload.allowed_s)
+        self._learn(upload, network_s, in_time=in_time, as_allowed=in_time and took_s <= upload.allowed_s)
         return heals
 
     def timed_out(self, upload: Upload, waited_s: float) -> None:
         """Learn from a call that was abandoned; its network time is a lower bound."""
         self._answers = False
-        self._learn(upload, waited_s, in_time=False, is_hit=False)
+        self._learn(upload, waited_s, in_time=False, as_allowed=False)
 
     def unreachable(self) -> None:
         """Note that a call could not connect, which says nothing of how quick the link is."""
@@ -178,7 +179,7 @@ class LinkEstimator:
                 free_s += 2 * max(0.0, now_s - (free_s + rtt_s + upload.server_s))
         return max(0.0, free_s - now_s)
 
-    def _learn(self, upload: Upload, network_s: float, *, in_time: bool, is_hit: bool) -> None:
+    def _learn(self, upload: Upload, network_s: float, *, in_time: bool, as_allowed: bool) -> None:
         arrived_s = upload.departed_s + network_s
         rtt_s, _ = self._floor_and_rate
         was_idle = upload.departed_s + rtt_s >= self._arrived_s
@@ -186,9 +187,9 @@ class LinkEstimator:
         self._deliveries.add(Delivery(arrived_s, upload.payload_bytes, took_s, was_idle, in_time))
         self._floor_and_rate = self._deliveries.fitted()
         self._arrived_s = max(self._arrived_s, arrived_s)
-        if is_hit:
-            self._deviations = max(DEVIATIONS_MIN, self._deviations - HIT_EARNS)
-        elif upload.departed_s >= self._missed_at_s:
-            self._deviations = min(DEVIATIONS_MAX, self._deviations + MISS_COSTS)
-            self._missed_at_s = arrived_s
+        if as_allowed:
+            self._deviations = max(DEVIATIONS_MIN, self._deviations - ALLOWED_EARNS)
+        elif not in_time and upload.departed_s >= self._late_at_s:
+            self._deviations = min(DEVIATIONS_MAX, self._deviations + LATE_COSTS)
+            self._late_at_s = arrived_s
         self.landed(upload)
