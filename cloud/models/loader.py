@@ -83,7 +83,7 @@ def _open(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     if folder.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {folder.model_id}; the folders say {entry.model_id}")
     executor = LocalExecutor(entry.model_id, open_runtime(folder.onnx_path, session))
-    pictures = PictureAdapter(folder, executor.specs.inputs, executor.specs.outputs)
+    pictures = PictureAdapter(folder.reporting(), executor.specs.inputs, executor.specs.outputs)
     executor.warm_up(1, rows)
     for _ in range(session.warm_up_runs):
         pictures.try_out(executor.run)

@@ -23,7 +23,7 @@ from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 def report_threshold(config: EdgeConfig, model: Model) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
-    return model.manifest.output.confidence_threshold if configured is None else configured
+    return model.manifest.output.reported_from if configured is None else configured
 
 
 def build_device(run: Run, model: Model, opened: ExitStack) -> Device:

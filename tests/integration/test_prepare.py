@@ -17,7 +17,6 @@ from spillover.lab.models.calibration_pictures import package_photographs
 from spillover.lab.models.prepare import pair
 from spillover.lab.models.prepare.cli import prepare
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_FLOAT_MODEL, EDGE_MODEL, prepare_pair
-from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
 from spillover.lab.models.quantize.quantization import quantize_folder
 from spillover.lab.models.quantize.recipe import Recipe
@@ -148,7 +147,7 @@ def test_detectors_survive_quantisation(shared_dir, tmp_path, file, preset):
     wrap_onnx(
         shared_dir / "models" / file,
         tmp_path / "net" / "1",
-        PRESETS[preset],
+        preset,
         name="net",
         version="1",
         labels=(),
