@@ -2,11 +2,14 @@
 
 from contextlib import ExitStack
 
+from spillover.common.log import get_logger
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.session import Model
 from spillover.edge.assembly.camera import CameraStream, build_camera_stream
 from spillover.edge.assembly.device import build_device
 from spillover.edge.device import Device, Run
+
+_log = get_logger("edge")
 
 
 def assemble(run: Run) -> tuple[Device, CameraStream]:
@@ -19,6 +22,8 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
     """
     config = run.config
     model = Model.load(find_model_folder(config.model.folder), config.model.session)
+    made = model.manifest
+    _log.info("model", model=str(model.model_id), sha256=made.sha256[:12], made_on=made.made_on or None)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
         stream = build_camera_stream(run, config.camera, model, device, opened)

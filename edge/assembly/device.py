@@ -62,6 +62,7 @@ def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
 
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     metrics = Metrics()
+    metrics.model(model.manifest)
     sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
     outlets = Outlets(sinks, run.on_end)
     opened.callback(outlets.discard)
