@@ -91,6 +91,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             COCO,
             "YOLOX, exported with undecoded outputs",
         ),
+        "yolox-decoded": Preset(
+            DETECTION.name,
+            "yolov5",
+            {"colour": Colour.BGR, "resize": Resize.LETTERBOX},
+            COCO,
+            "YOLOX, exported with --decode_in_inference",
+        ),
         "fastestdet": Preset(
             DETECTION.name,
             "fastestdet",
@@ -145,9 +152,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             None,
             "Ultralytics classifier (YOLOv8-cls, YOLO11-cls)",
         ),
-        CLASSIFIER: Preset(
-            CLASSIFICATION.name, "logits", {}, None, "any other classifier; --mean, --std and --scale say how"
-        ),
+        CLASSIFIER: Preset(CLASSIFICATION.name, "logits", {}, None, "any other classifier"),
     }
 )
 

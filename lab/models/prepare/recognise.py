@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from spillover.common.errors import ModelError
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
@@ -26,6 +28,10 @@ def recognise(network: Network, outputs: Outputs) -> str | None:
             return _classifier(network, outputs)
         case None:
             return None
+        case "yolov5" if outputs.shape[0] == _cells(outputs.input):
+            return "yolox-decoded"
+        case "yolov5":
+            return "yolov5"
         case decoder:
             return next(name for name, preset in PRESETS.items() if preset.decoder == decoder)
 
@@ -36,7 +42,8 @@ def decoder_of(outputs: Outputs) -> str | None:
     if len(shape) == 3 and shape[1:] != (1, 1):
         return "fastestdet" if shape[0] > 5 and _divides(*shape[1:], size) else None
     if len(shape) == 2:
-        return _decoder_of_rows(*shape, size)
+        found = _decoder_of_rows(*shape, size)
+        return "yolov5" if found == "yolox" and _decoded(outputs) else found
     return "logits" if len(shape) in {1, 3} else None
 
 
@@ -51,6 +58,15 @@ def _decoder_of_rows(rows: int, columns: int, size: NetworkInput) -> str | None:
     return next((decoder for decoder, does in fits.items() if does), None)
 
 
+def _decoded(outputs: Outputs) -> bool:
+    """Whether the first two columns are pixels of the picture, and not offsets in cells of 8 to 32 pixels.
+
+    Centres in pixels spread over the whole picture, whatever it shows; offsets are a few cells at most.
+    """
+    low, high = np.percentile(outputs.arrays[0][:, :2].astype(np.float64), [5, 95])
+    return bool(high - low > min(outputs.input.width, outputs.input.height) / 4)
+
+
 def check_fit(network: Network, outputs: Outputs, name: str, preset: Preset) -> None:
     """Raises ModelError, which says what the preset expects and which one would fit."""
     size, source = outputs.input, network.path
@@ -62,6 +78,9 @@ def check_fit(network: Network, outputs: Outputs, name: str, preset: Preset) -> 
     if network.task_noted in {"segment", "pose", "obb"}:
         raise ModelError(f"{source}: its exporter notes task {network.task_noted!r}, which no preset decodes")
     found = decoder_of(outputs)
+    if {name, recognise(network, outputs)} == {"yolox", "yolox-decoded"}:
+        state = "decoded already" if name == "yolox" else "not decoded yet"
+        raise ModelError(f"{source}: the boxes of {outputs} are {state}{_hint(network, outputs, name)}")
     if found != preset.decoder and not (found == "logits" and preset.task == CLASSIFICATION.name):
         raise ModelError(
             f"{source}: the network gives {outputs}; preset {name} expects {_expected(preset, size)}"
@@ -117,7 +136,7 @@ def _expected(preset: Preset, size: NetworkInput) -> str:
     rows, _, columns = _cells(size), size.height // 16, size.width // 16
     return {
         "yolox": f"[1, {rows}, 5 + classes] {at}",
-        "yolov5": f"[1, {_ANCHORS * rows}, 5 + classes] {at}",
+        "yolov5": f"[1, {rows} or {_ANCHORS * rows}, 5 + classes] {at}",
         "yolov8": f"[1, 4 + classes, {rows}] {at}",
         "fastestdet": f"[1, 5 + classes, rows, columns] with a grid such as {size.height // 16}x{columns}",
         "end2end": "[1, boxes, 6]",

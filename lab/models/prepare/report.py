@@ -21,9 +21,10 @@ def report(wrapped: Wrapped, *, guessed: bool) -> Iterator[str]:
     yield f"Pictures: {described(manifest.input)}"
     if guessed and wrapped.preset != CLASSIFIER and not spec_of(manifest.task).calibrates:
         yield from _doubts(manifest)
-    count = len(wrapped.labels)
-    named = f"{wrapped.labels[0]} ... {wrapped.labels[-1]}" if count else "without names: --labels names them"
-    yield f"Classes: {count or 'unknown number,'} {named}"
+    names = (
+        f": {wrapped.labels[0]} ... {wrapped.labels[-1]}" if wrapped.labels else " without names (--labels)"
+    )
+    yield f"Classes: {wrapped.class_count or 'an unknown number'}{names}"
     if spec_of(manifest.task).calibrates:
         yield from _of_boxes(manifest)
 

@@ -75,6 +75,11 @@ class Wrapped:
     outputs: Outputs
     labels: Sequence[str]
 
+    @property
+    def class_count(self) -> int | None:
+        """How many classes the network knows; None where nothing says it."""
+        return len(self.labels) or _class_count(PRESETS[self.preset], self.outputs)
+
 
 def wrap_onnx(
     source: Path,
@@ -157,6 +162,10 @@ def _manifest(preset: Preset, spec: Input, outputs: Outputs, name: str, version:
         raise ConfigError(f"model {name!r}, version {version!r}: {error}") from error
 
 
+def _class_count(preset: Preset, outputs: Outputs) -> int | None:
+    return spec_of(preset.task).heads[preset.decoder].class_count(outputs.shape)
+
+
 def _names(
     source: Path, outputs: Outputs, preset: Preset, network: Network, named: Sequence[str] | None
 ) -> Sequence[str]:
@@ -165,7 +174,7 @@ def _names(
     Raises:
         ModelError: they are of another number.
     """
-    count = spec_of(preset.task).heads[preset.decoder].class_count(outputs.shape)
+    count = _class_count(preset, outputs)
     if named is not None:
         if named and count not in {None, len(named)}:
             raise ModelError(

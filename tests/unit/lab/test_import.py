@@ -113,7 +113,7 @@ def test_the_exporters_own_names_are_taken(tmp_path: Path) -> None:
     notes = {"names": "{0: 'coot', 1: 'grebe'}", "task": "detect"}
     model, told = imported(yolov8(tmp_path / "net.onnx", 2, notes))
     assert model.folder.labels == ("coot", "grebe")
-    assert "Classes: 2 coot ... grebe" in told
+    assert "Classes: 2: coot ... grebe" in told
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_names_that_do_not_fit_are_not_taken(tmp_path: Path, names: str) -> None
          r"; this looks like yolov8: --preset yolov8$"),
         (yolov5, "yolox", r"gives \[1, 25200, 85\]; .*; this looks like yolov5: --preset yolov5$"),
         (yolox, "imagenet", r"imagenet expects \[1, classes\]; this looks like yolox: --preset yolox$"),
-        (yolox, "yolov5", r"preset yolov5 expects \[1, 25200, 5 \+ classes\]"),
+        (yolox, "yolov5", r"preset yolov5 expects \[1, 8400 or 25200, 5 \+ classes\]"),
         (end2end, "yolov8", r"gives \[1, 300, 6\]; .*; this looks like end2end"),
         (yolov8, "fastestdet", r"expects \[1, 5 \+ classes, rows, columns\]"),
     ],
@@ -144,6 +144,23 @@ def test_a_wrong_preset_is_refused_by_what_is_wrong(tmp_path: Path, make, preset
         imported(make(tmp_path / "net.onnx"), "--preset", preset)
     assert "label" not in str(caught.value)
     assert not (tmp_path / "models").exists()
+
+
+def test_a_yolox_that_decodes_its_boxes_itself_is_told_apart(tmp_path: Path) -> None:
+    """The shape is the same; centres in pixels spread over the picture, offsets in cells do not."""
+    rows = np.zeros((1, 8400, 85), np.float32)
+    rows[0, :, 0], rows[0, :, 1] = np.tile(np.arange(80) * 8, 105), np.repeat(np.arange(105) * 6, 80)
+    rows[0, 40, [0, 1, 2, 3, 4, 7]] = 320, 320, 100, 60, 0.9, 0.8
+    source = scripted(tmp_path / "net.onnx", (640, 640), rows)
+    with pytest.raises(ModelError, match="are decoded already; this looks like yolox-decoded"):
+        imported(source, "--preset", "yolox")
+    model, told = imported(source)
+    assert "Preset: yolox-decoded (" in told
+    found, _ = model.predict(FRAME)
+    assert isinstance(found, Detections)
+    np.testing.assert_allclose(found.xyxy, [TOP_LEFT], atol=0.01)
+    with pytest.raises(ModelError, match=r"are not decoded yet; this looks like yolox: --preset yolox$"):
+        imported(yolox(tmp_path / "other.onnx"), "--preset", "yolox-decoded", "--force")
 
 
 def test_another_size_or_number_of_classes_than_the_presets_is_refused(tmp_path: Path) -> None:
