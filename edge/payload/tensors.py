@@ -17,7 +17,7 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import MANIFEST_FILE, Manifest
+from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest
 from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Image, Tensor
@@ -100,6 +100,8 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
 
 def _check_datatype(manifest: Manifest, oip: OipConfig) -> None:
     spec = manifest.input
+    if spec.element is Element.UINT8 and oip.datatype is not TensorType.UINT8:
+        raise ConfigError(f"uplink.oip.datatype: the network of {manifest.name} takes UINT8 (input.element)")
     if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):
         raise ConfigError(
             f"uplink.oip.datatype: UINT8 takes plain pixels, but {manifest.name} normalises them (mean, std)"

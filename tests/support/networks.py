@@ -43,7 +43,12 @@ def scripted(
     return save(graph, path, notes)
 
 
-def channel_means(path: Path, shape: Sequence[int | str], element: int = TensorProto.FLOAT) -> Path:
+def channel_means(
+    path: Path,
+    shape: Sequence[int | str],
+    element: int = TensorProto.FLOAT,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """A classifier of as many classes as channels: the logits are the means of the input's channels.
 
     `shape` is that of the input, (batch, channels, height, width) or channels last.
@@ -62,7 +67,7 @@ def channel_means(path: Path, shape: Sequence[int | str], element: int = TensorP
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [shape[0], classes])],
         [numpy_helper.from_array(np.array(axes), "axes")],
     )
-    return save(graph, path)
+    return save(graph, path, notes)
 
 
 def small_yolox(path: Path, side: int = 416, classes: int = 80) -> Path:

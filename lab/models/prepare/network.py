@@ -15,8 +15,9 @@ from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Tensor
 
 _CHANNELS = (1, 3)
-_NOTED_TASKS = "task"
+_NOTED_TASK = "task"
 _NOTED_NAMES = "names"
+_NOTED_SIZE = "imgsz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +49,32 @@ class Network:
     @property
     def task_noted(self) -> str:
         """What Ultralytics notes of the task: detect, segment, classify and so on."""
-        return self.notes.get(_NOTED_TASKS, "")
+        return self.notes.get(_NOTED_TASK, "")
 
     @property
     def names_noted(self) -> list[str]:
         """The names of classes that Ultralytics notes, in the order of the classes."""
+        match self._noted(_NOTED_NAMES):
+            case dict() as names if set(names) == set(range(len(names))):
+                return [" ".join(str(names[number]).split()) for number in range(len(names))]
+            case list() as names:
+                return [" ".join(str(name).split()) for name in names]
+        return []
+
+    @property
+    def size_noted(self) -> tuple[int, int] | None:
+        """Height and width that Ultralytics notes, also where the axes are dynamic."""
+        match self._noted(_NOTED_SIZE):
+            case [int(height), int(width)] if height > 0 and width > 0:
+                return height, width
+        return None
+
+    def _noted(self, key: str) -> object:
+        """A note that is a Python literal; None where it is absent or no literal."""
         try:
-            noted = ast.literal_eval(self.notes.get(_NOTED_NAMES, ""))
+            return ast.literal_eval(self.notes.get(key, ""))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return []
-        names = (
-            noted if isinstance(noted, dict) else dict(enumerate(noted if isinstance(noted, list) else []))
-        )
-        whole = sorted(names) == list(range(len(names)))
-        return [" ".join(str(names[number]).split()) for number in sorted(names)] if whole else []
+            return None
 
     def sized(self, height: int | None, width: int | None) -> "Network":
         """With a size where the file leaves it open.

@@ -121,11 +121,11 @@ def wrap_onnx(
 
 
 def _sized(network: Network, preset: str | None, options: PictureOptions) -> Network:
-    side = options.size or (PRESETS[preset].side if preset else 0) or None
     found = network.input
     if options.size is None and found.height and found.width:
         return network
-    return network.sized(side, side)
+    side = options.size or (PRESETS[preset].side if preset else 0)
+    return network.sized(*((side, side) if side else network.size_noted or (None, None)))
 
 
 def _input(network: Network, preset: Preset, name: str, options: PictureOptions) -> Input:

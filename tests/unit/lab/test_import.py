@@ -174,6 +174,18 @@ def test_another_size_or_number_of_classes_than_the_presets_is_refused(tmp_path:
         imported(scripted(tmp_path / "b.onnx", (32, 32), seven), "--preset", "cifar-resnet56")
 
 
+def test_a_dynamic_size_is_the_one_that_the_exporter_notes(tmp_path: Path) -> None:
+    """Ultralytics writes it into the file; `--size` names another, and without either it is asked for."""
+    shape = ("N", 3, "height", "width")
+    source = channel_means(tmp_path / "net.onnx", shape, notes={"imgsz": "[24, 32]"})
+    options = ("--preset", "classifier", "--scale", 1)
+    assert "Pictures: 32x24," in imported(source, *options)[1]
+    assert "Pictures: 64x64," in imported(source, *options, "--size", 64, "--force")[1]
+    without = channel_means(tmp_path / "other.onnx", shape, notes={"imgsz": "[0, 'x']"})
+    with pytest.raises(ConfigError, match="--size"):
+        imported(without, *options, "--force")
+
+
 def test_an_unknown_network_says_what_it_gives(tmp_path: Path) -> None:
     """No preset is made up for it; a mask is no box."""
     with pytest.raises(ModelError, match=r"gives \[1, 9, 7\], which is the output of no network known here"):
@@ -255,8 +267,11 @@ def test_name_and_version_follow_the_folder_of_all_models(tmp_path: Path) -> Non
         run(source, "--out", tmp_path / "models" / "yolox-nano" / "1")
 
 
-def test_labelled_pictures_put_a_detectors_confidences_on_a_scale(shared_dir: Path, tmp_path: Path) -> None:
+def test_labelled_pictures_put_a_detectors_confidences_on_a_scale(
+    shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """FastestDet is right in far fewer boxes than it says; calibrated, about as often as it says."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))  # its answers are kept there
     arguments = ("--out", tmp_path, "--name", "net", "--data", shared_dir / "data" / "coco-dev")
     told = run(shared_dir / "models" / "fastestdet_352.onnx", *arguments)
     found = re.search(r"reported from (0\.\d+)\. On the other 89 pictures: F1 (0\.\d+), and (0\.\d+)", told)
