@@ -135,7 +135,8 @@ def digest_told(made: Manifest, *, of_photographs: bool) -> str:
         return text
     return (
         f"{text}; it differs from {USUAL_INT8_SHA256[:12]} ({USUAL_INT8_MADE_ON}), as INT8 models of "
-        "different processors do, and a few answers with it: where devices must agree, prepare once and copy"
+        "other processors or versions do, and a few answers with it: where devices must agree, prepare once "
+        "and copy"
     )
 
 
