@@ -145,7 +145,7 @@ class Output(Section, frozen=True):
     max_detections: PositiveInt = 100
     """Detection: the most boxes of one picture."""
     calibration: Calibration | None = None
-    """Detection: puts confidences on the cloud's scale, as `spillover lab fit --calibrate` writes it."""
+    """Detection: puts confidences on another scale; `lab import --data` and `lab fit --calibrate` write it."""
 
     @property
     def reported_from(self) -> float:

@@ -158,7 +158,7 @@ def import_model(
         options=msgspec.convert(options, PictureOptions),
         force=force,
     )
-    for line in report(wrapped, guessed=preset is None):
+    for line in report(wrapped, guessed=preset is None, calibrates=data is not None):
         click.echo(line)
     if data is not None:
         from spillover.lab.data.labelled import open_labelled_set

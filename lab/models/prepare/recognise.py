@@ -15,13 +15,13 @@ _LARGE_STRIDES = (8, 16, 32, 64)
 """Of the large variants, such as YOLOv5m6."""
 _ANCHORS = 3
 _BOX_COLUMNS = 6
-
-Shape = tuple[int, ...]
+_UNDECODED_TASKS = frozenset({"segment", "pose", "obb"})
+"""As Ultralytics notes them."""
 
 
 def recognise(network: Network, outputs: Outputs) -> str | None:
     """The name of the preset for a network with these outputs; None where there is none, or no telling."""
-    if network.task_noted in {"segment", "pose", "obb"}:
+    if network.task_noted in _UNDECODED_TASKS:
         return None
     match decoder_of(outputs):
         case "logits":
@@ -75,8 +75,8 @@ def check_fit(network: Network, outputs: Outputs, name: str, preset: Preset) -> 
             f"{source}: the network takes pictures of {size.width}x{size.height}; preset {name} "
             f"({preset.description}) expects {preset.side}x{preset.side}{_hint(network, outputs, name)}"
         )
-    if network.task_noted in {"segment", "pose", "obb"}:
-        raise ModelError(f"{source}: its exporter notes task {network.task_noted!r}, which no preset decodes")
+    if network.task_noted in _UNDECODED_TASKS:
+        raise unknown(network, outputs)
     found = decoder_of(outputs)
     if {name, recognise(network, outputs)} == {"yolox", "yolox-decoded"}:
         state = "decoded already" if name == "yolox" else "not decoded yet"
@@ -91,7 +91,7 @@ def check_fit(network: Network, outputs: Outputs, name: str, preset: Preset) -> 
 def unknown(network: Network, outputs: Outputs) -> ModelError:
     """The error for a network that no preset is recognised for."""
     source = network.path
-    if network.task_noted in {"segment", "pose", "obb"}:
+    if network.task_noted in _UNDECODED_TASKS:
         return ModelError(
             f"{source}: its exporter notes task {network.task_noted!r}, which no preset decodes"
         )
@@ -132,13 +132,12 @@ def _hint(network: Network, outputs: Outputs, name: str) -> str:
 
 
 def _expected(preset: Preset, size: NetworkInput) -> str:
-    at = f"at {size.width}x{size.height}"
-    rows, _, columns = _cells(size), size.height // 16, size.width // 16
+    at, rows = f"at {size.width}x{size.height}", _cells(size)
     return {
         "yolox": f"[1, {rows}, 5 + classes] {at}",
         "yolov5": f"[1, {rows} or {_ANCHORS * rows}, 5 + classes] {at}",
         "yolov8": f"[1, 4 + classes, {rows}] {at}",
-        "fastestdet": f"[1, 5 + classes, rows, columns] with a grid such as {size.height // 16}x{columns}",
+        "fastestdet": f"[1, 5 + classes, rows, columns], such as {size.height // 16} and {size.width // 16}",
         "end2end": "[1, boxes, 6]",
     }.get(preset.decoder, "[1, classes]")
 

@@ -10,8 +10,11 @@ from spillover.lab.models.prepare.recognise import recognise
 from spillover.lab.models.prepare.wrap import Wrapped
 
 
-def report(wrapped: Wrapped, *, guessed: bool) -> Iterator[str]:
-    """Lines for a person: the preset and why, how pictures are prepared, what boxes and classes mean."""
+def report(wrapped: Wrapped, *, guessed: bool, calibrates: bool) -> Iterator[str]:
+    """Lines for a person: the preset and why, how pictures are prepared, what boxes and classes mean.
+
+    `guessed`: nobody has named the preset. `calibrates`: the confidences will be calibrated next.
+    """
     manifest, preset = wrapped.manifest, PRESETS[wrapped.preset]
     how = f"guessed from {wrapped.outputs}; --preset names another" if guessed else f"gives {wrapped.outputs}"
     yield f"Preset: {wrapped.preset} ({preset.description}), {how}"
@@ -25,7 +28,7 @@ def report(wrapped: Wrapped, *, guessed: bool) -> Iterator[str]:
         f": {wrapped.labels[0]} ... {wrapped.labels[-1]}" if wrapped.labels else " without names (--labels)"
     )
     yield f"Classes: {wrapped.class_count or 'an unknown number'}{names}"
-    if spec_of(manifest.task).calibrates:
+    if spec_of(manifest.task).calibrates and not calibrates:
         yield from _of_boxes(manifest)
 
 
@@ -37,8 +40,7 @@ def _doubts(manifest: Manifest) -> Iterator[str]:
 def _of_boxes(manifest: Manifest) -> Iterator[str]:
     least = manifest.output.reported_from
     yield f"Boxes: reported from confidence {least:g} (output.report_threshold of model.yaml)"
-    if manifest.output.calibration is None:
-        yield (
-            "  Its confidences are not calibrated, so the boxes may jump where edge and cloud take turns: "
-            "import both with --data, or fit the edge to the cloud with `spillover lab fit --calibrate`."
-        )
+    yield (
+        "  Its confidences are not calibrated, so the boxes may jump where edge and cloud take turns: "
+        "import both with --data, or fit the edge to the cloud with `spillover lab fit --calibrate`."
+    )
