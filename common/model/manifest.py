@@ -145,7 +145,7 @@ class Output(Section, frozen=True):
     max_detections: PositiveInt = 100
     """Detection: the most boxes of one picture."""
     calibration: Calibration | None = None
-    """Detection: puts confidences on another scale; `lab import --data` and `lab fit --calibrate` write it."""
+    """Detection: confidences on another scale, which `lab import --data` or `lab fit --calibrate` writes."""
 
     @property
     def reported_from(self) -> float:
