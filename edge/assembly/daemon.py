@@ -22,10 +22,10 @@ def assemble(run: Run) -> tuple[Device, CameraStream]:
     """
     config = run.config
     model = Model.load(find_model_folder(config.model.folder), config.model.session)
-    made = {"made_on": model.manifest.made_on} if model.manifest.made_on else {}
-    _log.info("model", model=str(model.model_id), sha256=model.manifest.sha256[:12], **made)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
         stream = build_camera_stream(run, config.camera, model, device, opened)
         opened.pop_all()
+    made = {"made_on": model.manifest.made_on} if model.manifest.made_on else {}
+    _log.info("model", model=str(model.model_id), sha256=model.manifest.sha256[:12], **made)
     return device, stream
