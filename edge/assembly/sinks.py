@@ -6,6 +6,7 @@ from functools import partial
 
 from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Sink
 from spillover.edge.sinks.record import record_encoder
@@ -27,9 +28,9 @@ def build_outlets(
         for name, sink in _named(config.sinks):
             built = _build(sink, config, labels)
             opened.callback(built.close)
-            outlets.append(
-                Outlet(name, built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
-            )
+            when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
+            drops = partial(on_drop, name), partial(on_event_drop, name)
+            outlets.append(Outlet(name, built, sink.queue_size, *drops, when_full))
         opened.pop_all()
     return outlets
 

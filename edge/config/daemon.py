@@ -1,6 +1,8 @@
 """The top-level keys of `edge.yaml`."""
 
 import enum
+import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from spillover.common.config import Section
 from spillover.common.net.addresses import check_host_port
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
-from spillover.edge.config.kinds import Name, NotNegative, Positive
+from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
 from spillover.edge.config.policy import PolicyConfig, TemporalConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
@@ -44,8 +46,8 @@ class EdgeConfig(Section, frozen=True):
     """Where frames come from."""
     model: ModelConfig
     """The model that answers every frame first."""
-    device_id: Name = "edge"
-    """Name of this device for the cloud, MQTT topics and certificates."""
+    device_id: NameOrEmpty = ""
+    """Name of this device for the cloud, MQTT topics and certificates; empty: the host's name."""
     mode: Mode = Mode.HYBRID
     """Who answers."""
     deadline_s: Positive = 0.5
@@ -72,7 +74,9 @@ class EdgeConfig(Section, frozen=True):
     """The log, on standard error."""
 
     def __post_init__(self) -> None:
-        """Refuse a deadline without time, and two writers of one file."""
+        """Name the device; refuse a deadline without time, and two writers of one file."""
+        if not self.device_id:
+            msgspec.structs.force_setattr(self, "device_id", as_device_id(socket.gethostname()))
         if self.deadline_margin_s >= self.deadline_s:
             raise ValueError("deadline_margin_s must be less than deadline_s")
         if self.metrics_address:
@@ -81,6 +85,12 @@ class EdgeConfig(Section, frozen=True):
         paths += [self.spool.path] if self.spool else []
         if len({_resolved(path) for path in paths}) < len(paths):
             raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+
+
+def as_device_id(host: str) -> str:
+    """A host's name with what a device's name may not have replaced by `-`."""
+    allowed = re.sub(r"[^A-Za-z0-9._-]", "-", host).lstrip("._-")[:64]
+    return allowed or "edge"
 
 
 def _resolved(path: str) -> str:

@@ -52,7 +52,15 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""
     queue_size: Count = 256
-    """Messages that may wait for the broker; more are dropped and counted."""
+    """Results and events that may wait for the broker; the oldest of more are dropped and counted."""
+
+    def __post_init__(self) -> None:
+        """Refuse a URL where a host belongs; it may hold a password, so it is not shown."""
+        if not self.host or set("/@ ") & set(self.host):
+            raise ValueError(
+                "host must be a host name or an address alone, such as broker.local, and no URL; "
+                "port, username and ca (for TLS) are keys of their own"
+            )
 
 
 SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig

@@ -13,6 +13,8 @@ _log = get_logger("sink")
 
 MAX_UNFLUSHED = 1024
 """So many items wait in a sink whose disk is full or whose broker is away."""
+_ROOM_LOOK_S = 0.5
+"""A sink that takes nothing is asked for its reason this often."""
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
@@ -21,13 +23,21 @@ OnDrop = Callable[[str], None]
 
 
 class Sink(Protocol):
-    """Takes results away. Used by one thread at a time; may block, may raise OSError.
+    """Takes results away. Used by one thread at a time, but for `notice`; may block, may raise OSError.
 
     What `write` and `tell` took is held until a `flush` succeeds; one that fails can be tried again.
     """
 
     def start(self) -> None:
         """Start what runs in the background; called once, before anything is written."""
+        ...
+
+    def notice(self, event: Event) -> None:
+        """Learn of an event before it is queued, on the thread where it happened; must not block."""
+        ...
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until the sink can take an item, at most `timeout_s` seconds; tell whether it can."""
         ...
 
     def write(self, result: Result) -> None:
@@ -54,7 +64,9 @@ def _uncounted(_reason: str) -> None:
 class Outlet:
     """The queue in front of one sink. `put` never blocks; `run` is the body of the writing thread.
 
-    `on_drop` is called for each result that is lost, `on_event_drop` for each event.
+    `on_drop` is called for each result that is lost, `on_event_drop` for each event. `when_full` says which
+    item a full queue gives up: the newest, which keeps a file whole, or the oldest, which keeps a broker's
+    subscribers current.
     """
 
     def __init__(
@@ -64,19 +76,23 @@ class Outlet:
         queue_size: int,
         on_drop: OnDrop,
         on_event_drop: OnDrop = _uncounted,
+        when_full: WhenFull = WhenFull.DROP_NEWEST,
     ) -> None:
         self.name = name
         self._sink = sink
-        self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, when_full)
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
-        self._failing = self._closing = False
+        self._failing = ""
+        self._closing = False
         self._had_results = self._kept_results = False
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
         self._had_results |= isinstance(item, Result)
+        if isinstance(item, Event):
+            self._sink.notice(item)
         if (refused := self._queue.put(_Queued(item, ack))) is not None:
             self._lost(refused, "queue full")
 
@@ -102,12 +118,19 @@ class Outlet:
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
         self._sink.start()
-        while (queued := self._queue.get()) is not None:
+        while (queued := self._next()) is not None:
             self._write(queued)
         self._flush(last=True)
         self.close_sink()
-        for queued in self._unflushed:
+        for queued in [*self._unflushed, *self._queue.discard()]:
             self._lost(queued, "write failed")
+
+    def _next(self) -> "_Queued | None":
+        """The next item that the sink can take; None at the end."""
+        while not self._sink.wait_for_room(_ROOM_LOOK_S):
+            if not self._flush() and self._closing:
+                return None
+        return self._queue.get()
 
     def close_sink(self) -> None:
         """Let go of the sink; a failure is logged."""
@@ -142,7 +165,9 @@ class Outlet:
         except OSError as error:
             self._fails(error)
             return False
-        self._failing = False
+        if self._failing:
+            _log.info("sink works again", sink=self.name)
+        self._failing = ""
         for item, ack in self._unflushed:
             self._kept_results |= isinstance(item, Result)
             ack.complete(stored=True)
@@ -150,10 +175,10 @@ class Outlet:
         return True
 
     def _fails(self, error: OSError) -> None:
-        """Log a failing sink once until it works again."""
-        if not self._failing:
+        """Log why a sink fails, once for each reason in a row."""
+        if self._failing != str(error):
             _log.error("sink fails", sink=self.name, error=str(error))
-        self._failing = True
+        self._failing = str(error)
 
     def _lost(self, queued: "_Queued", reason: str) -> None:
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)

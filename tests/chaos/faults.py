@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
-from tests.chaos.disk import HangingSyncs
+from tests.chaos.disk import CannotHappenHereError, HangingSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
-from tests.support.faulty_link import Mode, Weather
+from tests.support.faulty_link import FaultyProxy, Mode, Weather
+from tests.support.mosquitto import MOSQUITTO, Broker, Listener
 from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
+_BROKER_CUT_S = 60.0
 Fault = Callable[[Field, random.Random], None]
 
 
@@ -176,6 +178,36 @@ def clock_jumps(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def broker_cut(field: Field, rng: random.Random) -> None:
+    """No way to the MQTT broker for a minute (a short run: a moment); then what it retains is right."""
+    if not MOSQUITTO:
+        raise CannotHappenHereError("no mosquitto (Debian: apt-get install mosquitto)")
+    broker = Broker(field.folder)
+    broker.start()
+    line = FaultyProxy(f"127.0.0.1:{broker.port}")
+    line.start()
+    field.kill_edge()
+    host, _, port = line.address.rpartition(":")
+    field.start_edge(sinks=[{"kind": "mqtt", "host": host, "port": int(port), "queue_size": 20}])
+    try:
+        with Listener(broker.port) as listener:
+            listener.wait_for("spillover/field/status", b"online")
+            # Cut off, or silent as when the cable is drawn; the broker misses the device in either case.
+            line.set(rng.choice([Mode.CUT, Mode.STALL]) if field.scale >= 1 else Mode.CUT)
+            listener.wait_for("spillover/field/status", b"offline")
+            time.sleep(_BROKER_CUT_S if field.scale >= 1 else 0.1)
+            lost = 'spillover_edge_results_dropped_total{reason="queue full",sink="1:mqtt"}'
+            field.wait_until_counted(lost)
+            line.set(Mode.PASS)
+            listener.wait_for("spillover/field/status", b"online")
+            listener.wait_for("spillover/field/camera/result")
+    finally:
+        field.kill_edge()
+        line.stop()
+        broker.kill()
+    field.start_edge()
+
+
 LINK_FAULTS: tuple[Fault, ...] = (
     cut,
     flap,
@@ -197,4 +229,5 @@ FAULTS: tuple[Fault, ...] = (
     disk_read_only,
     disk_hangs,
     clock_jumps,
+    broker_cut,
 )

@@ -4,7 +4,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ class Field:
         self._started_s = time.monotonic()
         self._cast = cast(folder)
         self.plain = {
+            "device_id": "field",
             "mode": "edge_only",
             "camera": {"source": self._cast.source, "fps": FPS, "loop": True},
             "model": {"folder": self._cast.edge_model, "session": {"threads": 1}},
@@ -139,8 +140,12 @@ class Field:
         wait: bool = True,
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
+        sinks: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
+        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
+
+        `sinks` are further ones.
+        """
         self._boots += 1
         config = self.plain | {
             "mode": self._cast.mode,
@@ -148,7 +153,7 @@ class Field:
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},
             "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
-            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "sinks": [{"kind": "jsonl", "path": str(self.output)}, *sinks],
         }
         self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 

@@ -89,9 +89,13 @@ so a slow one delays nothing else. All of them write [results and events](result
 
 _MQTT = """
 Everything is published with QoS 1 below `topic`/`device_id`; TOPIC, DEVICE and CAMERA stand for `mqtt.topic`,
-`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client. While the broker is
-away, `queue_size` messages wait in memory. More are dropped and counted in
-`spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total`."""
+`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client.
+
+The edge connects again within 5 s of the broker's return (8 s, if the network swallows what is sent). What is
+retained is then sent first, as it is at that moment, and again whenever Home Assistant says `online` on
+`homeassistant/status`. Meanwhile `queue_size` results and events wait in memory. Beyond that the oldest are
+dropped, and counted in `spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total` with
+the reason `queue full`. The log says why the broker cannot be used, and when it works again."""
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
