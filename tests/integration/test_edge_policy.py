@@ -63,7 +63,7 @@ def test_the_daemon_reports_how_often_it_is_wrong(site: Site) -> None:
     from prometheus_client import generate_latest
 
     with scripted_cloud() as cloud:
-        daemon, records = site.run(cloud.address, policy={"audit_share": 1.0})
+        daemon, records = site.run(cloud.address, policy={"audit_share": 1.0, "threshold": 0.5})
     assert {record.decision.reason for record in records} == {"audit"}
     status = to_status(generate_latest(daemon.metrics.registry).decode())
     assert status.audits == 10

@@ -89,9 +89,10 @@ class Listener:
 
     def wait_for(self, topic: str, payload: bytes | None = None) -> Said:
         """The next message of this topic (and payload)."""
+        end_s = time.monotonic() + WAIT_S
         while True:
             try:
-                message = self.messages.get(timeout=WAIT_S)
+                message = self.messages.get(timeout=max(0.0, end_s - time.monotonic()))
             except Empty:
                 pytest.fail(f"nothing came on {topic}")
             if message.topic == topic and payload in (None, message.payload):

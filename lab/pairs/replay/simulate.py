@@ -13,6 +13,7 @@ from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.share import Thresholds
 from spillover.lab.pairs.replay.trace import LinkTrace
 
 IN_FLIGHT = 4
@@ -75,13 +76,14 @@ class Sender(Protocol):
 class Naive:
     """Sends whatever reaches the threshold while a slot is free: what routers on confidence alone do."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
 
     def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
         """By gain alone."""
         del now_s
-        return frame.gain >= self._threshold and len(under_way) < IN_FLIGHT
+        passes = self._thresholds.for_frame(frame.gain).passes(frame.gain)
+        return passes and len(under_way) < IN_FLIGHT
 
     def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
         """Learns nothing."""
@@ -90,13 +92,12 @@ class Naive:
 class LinkAware:
     """Sends what the edge's own policy sends, with an estimator fed by the calls of the simulation.
 
-    With a budget the rank picks among all frames that gain anything; without one the threshold does.
+    With a budget the rank picks among those that the thresholds would send.
     """
 
-    def __init__(self, setting: Setting, threshold: float, budget: Budget | None = None) -> None:
+    def __init__(self, setting: Setting, thresholds: Thresholds, budget: Budget | None = None) -> None:
         self._setting = setting
-        least = _ANY_GAIN if budget else threshold
-        rules: list[Rule] = [ScoreThreshold(least, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
+        rules: list[Rule] = [ScoreThreshold(thresholds, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
         self._budget = SimulatedBudget(budget) if budget else None
         self._link = LinkEstimator()
@@ -136,10 +137,6 @@ class LinkAware:
             now_s=now_s,
             score=frame.gain,
         )
-
-
-_ANY_GAIN = math.ulp(0.0)
-"""The least threshold that a gain of 0 does not reach."""
 
 
 def _never() -> float:
