@@ -53,7 +53,7 @@ def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
         first_result_s=config.deadline_s - config.deadline_margin_s,
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(config.redaction, model.folder.labels, task, model.class_count),
+        redact=build_redaction(config.redaction, model.folder.labels, task, model.class_count, threshold),
         crops=ScoreSettings(threshold, config.policy.band) if crops else None,
     )
 

@@ -62,4 +62,4 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
                     f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
                 ) from error
 
-            return MqttSink(sink, config.device_id, config.camera.camera_id, encode)
+            return MqttSink(sink, config.device_id, [config.camera.camera_id], encode)

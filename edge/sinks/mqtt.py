@@ -4,6 +4,7 @@ Retained values, such as whether the device is online, are sent first after ever
 the sink's queue while the broker is away, and the oldest make room for new ones.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,21 +32,26 @@ class MqttSink:
     """
 
     def __init__(
-        self, config: MqttConfig, device_id: str, camera_id: str, encode: Encode, pause: Pause | None = None
+        self,
+        config: MqttConfig,
+        device_id: str,
+        cameras: Sequence[str],
+        encode: Encode,
+        pause: Pause | None = None,
     ) -> None:
         self._encode = encode
         self._device_topic = f"{config.topic}/{device_id}"
-        self._camera_topic = f"{self._device_topic}/{camera_id}"
         status = f"{self._device_topic}/status"
         birth = f"{config.discovery_prefix}/status" if config.discovery_prefix else ""
         try:
-            access = _access(config, f"{config.topic}-{device_id}-{camera_id}")
+            access = _access(config, f"{config.topic}-{device_id}-{cameras[0]}")
             self._broker = Broker(access, (status, OFFLINE), birth, pause)
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
         self._broker.retain(status, ONLINE)
-        for topic, payload in announcements(config, device_id, camera_id):
-            self._broker.retain(topic, payload)
+        for camera_id in cameras:
+            for topic, payload in announcements(config, device_id, camera_id):
+                self._broker.retain(topic, payload)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -54,7 +60,8 @@ class MqttSink:
     def notice(self, event: Event) -> None:
         """Set the camera's retained state at once, so that it does not wait behind results."""
         if event.kind is EventKind.CAMERA_STATE:
-            self._broker.retain(f"{self._camera_topic}/camera_state", str(event.fields["state"]))
+            camera_topic = f"{self._device_topic}/{event.fields['camera_id']}"
+            self._broker.retain(f"{camera_topic}/camera_state", str(event.fields["state"]))
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until not too much is unconfirmed: while the broker is away the rest waits in the queue."""
@@ -62,13 +69,16 @@ class MqttSink:
 
     def write(self, result: Result) -> None:
         """Publish the record, and the state that a dashboard shows."""
-        self._broker.publish(f"{self._camera_topic}/result", self._encode(result))
+        camera_topic = f"{self._device_topic}/{result.camera_id}"
+        self._broker.publish(f"{camera_topic}/result", self._encode(result))
         if not result.revision:
-            self._broker.retain(f"{self._camera_topic}/state", _state(result))
+            self._broker.retain(f"{camera_topic}/state", _state(result))
 
     def tell(self, event: Event) -> None:
-        """Publish it."""
-        self._broker.publish(f"{self._camera_topic}/event", encode_event(event))
+        """Publish it, below its camera if it has one."""
+        camera_id = event.fields.get("camera_id")
+        of_topic = f"{self._device_topic}/{camera_id}" if camera_id else self._device_topic
+        self._broker.publish(f"{of_topic}/event", encode_event(event))
 
     def flush(self) -> None:
         """Wait for the broker to confirm. Raises OSError."""

@@ -42,7 +42,7 @@ def broker(tmp_path):
 
 def _sink(port, host="127.0.0.1", pause=None, **keys):
     """A sink as the daemon has it."""
-    return MqttSink(MqttConfig(host=host, port=port, **keys), "pi", "cam", ENCODE, pause)
+    return MqttSink(MqttConfig(host=host, port=port, **keys), "pi", ["cam"], ENCODE, pause)
 
 
 def _started(port, **keys):
@@ -78,7 +78,7 @@ def test_home_assistant_finds_the_camera(broker):
         assert announced["availability_topic"] == "spillover/pi/status"
         problem = listener.wait_for("homeassistant/binary_sensor/spillover_pi_cam_problem/config")
         assert json.loads(problem[1])["state_topic"] == "spillover/pi/cam/camera_state"
-        sink.notice(Event(EventKind.CAMERA_STATE, 1.0, {"state": "lost"}))
+        sink.notice(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
 
@@ -137,26 +137,27 @@ def test_all_is_right_within_ten_seconds_of_a_brokers_return(broker):
     clock, drops = Clock(60.0, broker.start), Counter()
     sink = _sink(broker.port, pause=clock.pause)
     outlet = Outlet("0:mqtt", sink, 10, lambda why: drops.update([why]), when_full=WhenFull.DROP_OLDEST)
-    thread = threading.Thread(target=outlet.run)
+    thread = threading.Thread(target=outlet.run, daemon=True)
     thread.start()
     with Listener(broker.port) as listener:
         listener.wait_for("spillover/pi/status", b"online")
     os.kill(broker.process.pid, signal.SIGSTOP)  # takes what comes, and confirms nothing any more
-    outlet.put(Event(EventKind.CAMERA_STATE, 1.0, {"state": "lost"}), DeliveryAck(1))
+    outlet.put(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}), DeliveryAck(1))
     broker.kill()
-    outlet.put(Event(EventKind.CAMERA_STATE, 2.0, {"state": "ok"}), DeliveryAck(1))
+    outlet.put(Event(EventKind.CAMERA_STATE, 2.0, {"camera_id": "cam", "state": "ok"}), DeliveryAck(1))
     acks = [DeliveryAck(1) for _ in range(200)]
     for number, ack in enumerate(acks):
         outlet.put(result(f"cam-b-{number}"), ack)
     clock.gate.set()
     wait_until(lambda: clock.now_s >= 60 and broker.process.poll() is None)
     with Listener(broker.port) as listener:
-        for topic, payload in (
-            ("spillover/pi/status", b"online"),
-            ("homeassistant/sensor/spillover_pi_cam_objects/config", None),
-            ("spillover/pi/cam/camera_state", b"ok"),
-        ):
-            listener.wait_for(topic, payload)
+        listener.wait_for_each(
+            {
+                "spillover/pi/status": b"online",
+                "homeassistant/sensor/spillover_pi_cam_objects/config": None,
+                "spillover/pi/cam/camera_state": b"ok",
+            }
+        )
     assert clock.now_s <= 60 + 10
     stored = [ack.wait(WAIT_S) for ack in acks]
     assert all(stored[-10:])
@@ -175,9 +176,7 @@ def test_home_assistant_that_starts_again_is_told_again(broker):
         assert listener.wait_for(topic)
         listener.say("homeassistant/status", "offline")
         listener.say("homeassistant/status", "online")
-        listener.wait_for("homeassistant/status", b"online")
-        listener.wait_for("spillover/pi/status", b"online")
-        assert not listener.wait_for(topic)[2]
+        listener.wait_for_each({"spillover/pi/status": b"online", topic: None})
     sink.close()
 
 

@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Self
@@ -97,6 +97,17 @@ class Listener:
                 pytest.fail(f"nothing came on {topic}")
             if message.topic == topic and payload in (None, message.payload):
                 return message
+
+    def wait_for_each(self, wanted: Mapping[str, bytes | None]) -> None:
+        """A message of each of these topics (and payloads), in any order."""
+        missing, end_s = dict(wanted), time.monotonic() + WAIT_S
+        while missing:
+            try:
+                message = self.messages.get(timeout=max(0.0, end_s - time.monotonic()))
+            except Empty:
+                pytest.fail(f"nothing came on {', '.join(missing)}")
+            if message.topic in missing and missing[message.topic] in {None, message.payload}:
+                del missing[message.topic]
 
     def _note(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         self.messages.put(Said(message.topic, bytes(message.payload), message.retain, message.qos))

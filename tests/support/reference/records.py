@@ -71,7 +71,8 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
-    "CAMERA/event": ("no", "every event, as JSON"),
+    "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
+    "event": ("no", "every other event, as JSON"),
 }
 """MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
 

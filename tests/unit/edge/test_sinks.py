@@ -105,7 +105,7 @@ class StuckSink(MemorySink):
 
 def running(outlet: Outlet) -> threading.Thread:
     """The outlet's writing thread."""
-    thread = threading.Thread(target=outlet.run)
+    thread = threading.Thread(target=outlet.run, daemon=True)
     thread.start()
     return thread
 
@@ -275,6 +275,7 @@ def test_what_a_sink_has_no_room_for_waits_and_the_oldest_goes_first() -> None:
     thread = running(outlet)
     assert sink.asked.wait(30)
     sink.away.clear()
+    assert acks[-1].wait(30)
     outlet.close()
     thread.join(30)
     assert [kept.frame_id for kept in sink.results] == ["f5", "f6", "f7"]
@@ -349,6 +350,6 @@ def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     from spillover.edge.sinks.mqtt import MqttSink
 
     before = threading.enumerate()
-    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", "cam", ENCODE)
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", ["cam"], ENCODE)
     assert threading.enumerate() == before
     sink.close()
