@@ -5,7 +5,14 @@ from contextlib import ExitStack
 from functools import partial
 
 from spillover.common.errors import ConfigError
-from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config import (
+    DecisionDetail,
+    EdgeConfig,
+    JsonLinesConfig,
+    MqttConfig,
+    SinkConfig,
+    SqliteConfig,
+)
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Sink
@@ -40,7 +47,7 @@ def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:
 
 
 def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
-    encode = record_encoder(labels)
+    encode = record_encoder(labels, inputs=sink.decision is DecisionDetail.FULL)
     match sink:
         case JsonLinesConfig():
             return JsonLinesSink(
@@ -53,7 +60,7 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
         case SqliteConfig():
             from spillover.edge.sinks.sqlite import SqliteSink
 
-            return SqliteSink(sink.path, encode, sink.keep_days)
+            return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
         case MqttConfig():
             try:
                 from spillover.edge.sinks.mqtt import MqttSink

@@ -84,6 +84,9 @@ class MqttSink:
         """Wait for the broker to confirm. Raises OSError."""
         self._broker.flush(_CONFIRM_LIMIT_S)
 
+    def reopen(self) -> None:
+        """A broker has no file."""
+
     def close(self) -> None:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
         self._broker.close(OFFLINE)
