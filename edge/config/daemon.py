@@ -42,10 +42,12 @@ class LogConfig(Section, frozen=True):
 class EdgeConfig(Section, frozen=True):
     """The whole of `edge.yaml`."""
 
-    camera: CameraConfig
-    """Where frames come from."""
     model: ModelConfig
     """The model that answers every frame first."""
+    camera: CameraConfig | None = None
+    """Where frames come from. Either this or `cameras`."""
+    cameras: tuple[CameraConfig, ...] = ()
+    """Several cameras in place of one, each like `camera`; they share model, uplink, spool and sinks."""
     device_id: NameOrEmpty = ""
     """Name of this device for the cloud, MQTT topics and certificates; empty: the host's name."""
     mode: Mode = Mode.HYBRID
@@ -74,9 +76,15 @@ class EdgeConfig(Section, frozen=True):
     """The log, on standard error."""
 
     def __post_init__(self) -> None:
-        """Name the device; refuse a deadline without time, and two writers of one file."""
+        """Name the device; refuse what cameras cannot share, no time, and two writers of one file."""
         if not self.device_id:
             msgspec.structs.force_setattr(self, "device_id", as_device_id(socket.gethostname()))
+        _check_cameras(self.camera, self.cameras)
+        own = [camera.policy for camera in self.all_cameras if camera.policy]
+        if self.policy.max_error is not None and any(policy.chooses for policy in own):
+            raise ValueError(
+                "policy.max_error holds for all cameras: none has send_share or threshold beside it"
+            )
         if self.deadline_margin_s >= self.deadline_s:
             raise ValueError("deadline_margin_s must be less than deadline_s")
         if self.metrics_address:
@@ -85,6 +93,21 @@ class EdgeConfig(Section, frozen=True):
         paths += [self.spool.path] if self.spool else []
         if len({_resolved(path) for path in paths}) < len(paths):
             raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, at least one."""
+        return self.cameras or ((self.camera,) if self.camera else ())
+
+
+def _check_cameras(camera: CameraConfig | None, cameras: tuple[CameraConfig, ...]) -> None:
+    if (camera is None) == (not cameras):
+        raise ValueError("camera or cameras: exactly one of them is needed")
+    names = [one.camera_id for one in cameras]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"cameras: camera_id {', '.join(twice)} stands there twice")
+    if len({one.pace for one in cameras}) > 1:
+        raise ValueError("cameras: pace must be the same for all")
 
 
 def as_device_id(host: str) -> str:

@@ -9,7 +9,9 @@ from tests.chaos.clock import JumpingClock
 from tests.chaos.disk import CannotHappenHereError, LateSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
 from tests.support.faulty_link import FaultyProxy, Mode, Weather
+from tests.support.http_camera import HttpCamera
 from tests.support.mosquitto import MOSQUITTO, Broker, Listener
+from tests.support.processes import free_port
 from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
@@ -178,6 +180,24 @@ def disk_slow(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def no_camera_at_boot(field: Field, rng: random.Random) -> None:
+    """After a power cut the camera takes longer to start than the edge; then it goes once more, and comes."""
+    camera = HttpCamera(f"127.0.0.1:{free_port()}", fps=FPS)
+    field.kill_edge()
+    field.start_edge(camera={"source": camera.url})
+    for _ in range(2):
+        field.wait_for('spillover_edge_source{camera="camera",state="lost"}', 1.0)
+        _hold(field, rng, longest_s=1.0)
+        camera.start()
+        try:
+            field.wait_for('spillover_edge_source{camera="camera",state="ok"}', 1.0)
+            field.wait_for_frames(5)
+        finally:
+            camera.stop()
+    field.kill_edge()
+    field.start_edge()
+
+
 def records_duplicated(field: Field, rng: random.Random) -> None:
     """Kill -9 of the edge while frames wait on the disk, then blocks of it are copied over others."""
     field.link.set(Mode.CUT)
@@ -269,6 +289,7 @@ FAULTS: tuple[Fault, ...] = (
     disk_slow,
     records_duplicated,
     two_daemons,
+    no_camera_at_boot,
     clock_jumps,
     broker_cut,
 )

@@ -140,14 +140,16 @@ class Field:
         wait: bool = True,
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
+        camera: Mapping[str, object] | None = None,
         sinks: Sequence[Mapping[str, object]] = (),
     ) -> None:
         """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
 
-        `sinks` are further ones.
+        `camera` stands in place of the usual one, `sinks` are further ones.
         """
         self._boots += 1
-        self.edge = Edge(self.folder, "edge", self._config(spool_mb, sinks), environment or {}, wait=wait)
+        config = self._config(spool_mb, sinks) | ({"camera": camera} if camera else {})
+        self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 
     def start_second_edge(self, output: Path) -> Edge:
         """Start another daemon on the spool, and the results in `output`, while the first one runs."""
