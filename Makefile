@@ -24,7 +24,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -115,6 +115,9 @@ path: $(STAMP) ## the files of edge/ that an offloaded frame runs through, trace
 
 bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
 	$(BIN)/python -m benchmarks policy --out out/bench-policy
+
+bench-link: $(STAMP) ## how much of a link the edge uses and what is back in time, beside one who knows the link
+	$(BIN)/python -m benchmarks link --out out/bench-link
 
 loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (10 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest

@@ -11,7 +11,7 @@ from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
-from spillover.edge.policy.base import Draw, Rule
+from spillover.edge.policy.base import Draw, Rule, all_frames
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import (
     KEEP_ALL,
@@ -67,8 +67,9 @@ def build_policy(
     if config.mode is Mode.EDGE_ONLY:
         return Policy(KEEP_ALL, ())
     rules: list[Rule] = [ChoosePayload(), LinkGuard(config.spool.min_gain if config.spool else None)]
-    if policy.budget:
-        rules.append(RankByBudget())
+    rank = RankByBudget() if policy.budget else None
+    if rank:
+        rules.append(rank)
     if config.mode is Mode.CLOUD_ONLY:
         return Policy(SEND_ALL, rules)
     empty = EmptyRules(policy.empty_audit_share, policy.motion_gain, policy.lost_track_gain)
@@ -80,7 +81,11 @@ def build_policy(
         else_any=policy.budget is not None or policy.max_error is not None,
         seen=gain.file.gain_quantiles if gain else (),
     )
-    rules += [ScoreThreshold(thresholds, empty, draw), Audit(policy.audit_share, draw)]
+    most_drawn = rank.most_drawn if rank else all_frames
+    rules += [
+        ScoreThreshold(thresholds, empty, draw, most_drawn),
+        Audit(policy.audit_share, draw, most_drawn),
+    ]
     if config.temporal and config.temporal.refresh_s:
         rules.append(Refresh(config.temporal.refresh_s))
     score = gain.gain if gain else _score(policy, task, report_threshold)

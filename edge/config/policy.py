@@ -65,7 +65,8 @@ class PolicyConfig(Section, frozen=True):
     lost_track_gain: float = 0.5
     """Detection: added to the score of a frame without reported boxes within a second of one with some."""
     audit_share: Share = 0.01
-    """Share of all frames that is sent at random, to measure how often the edge is wrong."""
+    """Share of all frames that is sent at random, to measure how often the edge is wrong; with a budget fewer
+    where they would take more than a twentieth of its bytes."""
     agree_from: Share = 0.5
     """Detection: the edge counts as right from this F1 with the cloud's boxes."""
     max_error: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None

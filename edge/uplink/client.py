@@ -190,7 +190,11 @@ class GrpcUplink:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
         share = crop.region.share_of(frame.image) if crop and encoded_frame.rest is not None else 1.0
+        is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
         self._ledger.encoded(encoded_frame, now_s - started_s, share)
+        if is_too_large:
+            size = len(encoded_frame.payload.data)
+            return CallFailure(CallStatus.NO_TIME_LEFT, f"the answer to {size} bytes would be late")
         self._retries.count_call()
         return self._start(pending, encoded_frame)
 

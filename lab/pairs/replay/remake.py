@@ -28,7 +28,7 @@ from spillover.edge.sinks.record import Record
 _CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
 _COMPARED = ("reason", "score", "audit", "degraded", "is_probe")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
-_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "server_infer_s")
+_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +126,13 @@ class _Inputs:
         get, free = self._numbers.get, Tokens()
         phases = {level: phase for phase, level in BREAKER_LEVEL.items()}
         estimate = LinkEstimate(*(get(name, 0.0) for name in _ESTIMATE))
-        bytes_in_flight, may_probe = get("bytes_in_flight", 0.0), bool(get("may_probe"))
         return LinkState(
             in_flight=int(get("in_flight", 0)),
             max_in_flight=int(get("max_in_flight", 0)),
             pushback_left_s=get("pushback_left_s", 0.0),
             breaker=phases[get("breaker", 0.0)],
             breaker_allows=bool(get("breaker_allows")),
-            view=LinkView(estimate, self._options(), bytes_in_flight, may_probe),
+            view=LinkView(estimate, self._options(), bool(get("may_probe"))),
             tokens=Tokens(get("tokens_bytes", free.left_bytes), get("bucket_bytes", free.bucket_bytes)),
         )
 

@@ -326,24 +326,37 @@ def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkSt
     assert daemon.degraded == (first_obstacle(daemon, context) is not None)
 
 
-@given(link=links())
-def test_a_predicted_latency_follows_from_its_parts(link: LinkState) -> None:
-    """Encoding, bytes, link and server, as they are logged, add up to what was predicted."""
-    book = PayloadCostModel(picture_forms(PictureVariant(85), [PictureVariant(60, 320)]), PayloadKind.PICTURE)
-    book.made("picture", 40_000, 0.007)
-    told = replace(link, view=book.view(server_queue_s=0.01))
+@given(
+    link=links(),
+    calls=st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1), st.booleans()), max_size=8),
+    under_way=st.integers(0, 3),
+    queue_s=st.sampled_from([0.0, 0.01]),
+)
+def test_a_predicted_latency_follows_from_its_parts(
+    link: LinkState, calls: list[tuple[float, float, bool]], under_way: int, queue_s: float
+) -> None:
+    """Encoding, bytes, link, server and margin, as they are logged, give what was predicted of each form."""
+    now_s = 0.0
+    variants = [PictureVariant(60, 320)]
+    book = PayloadCostModel(
+        picture_forms(PictureVariant(85), variants), PayloadKind.PICTURE, clock=lambda: now_s
+    )
+    for network_s, server_s, in_time in calls:
+        book.made("picture", 40_000, 0.007)
+        upload = book.departed("picture", 40_000, 1.0)
+        now_s += network_s + server_s
+        book.answered("picture", upload, network_s, server_s, in_time=in_time)
+    for _ in range(under_way):
+        book.departed("picture", 40_000, 1.0)
+    told = replace(link, view=book.view(queue_s, in_flight=under_way + 1))
     inputs = policy_of(Mode.CLOUD_ONLY).decide(Context(1.0, told)).inputs
-    estimate = LinkEstimate(
-        inputs["rtt_s"],
-        inputs["rate_bytes_per_s"],
-        inputs["deviation_s"],
-        inputs["server_queue_s"],
-        inputs["server_s.picture"],
-    )
-    carried = inputs["payload_bytes.picture"] + inputs["bytes_in_flight"]
-    assert estimate.latency_s(carried, inputs["encode_s.picture"]) == pytest.approx(
-        inputs["latency_s.picture"]
-    )
+    estimate = LinkEstimate(*(inputs[name] for name in _ESTIMATE))
+    for option in told.view.options:
+        parts = (inputs[f"{part}.{option.name}"] for part in ("payload_bytes", "encode_s", "server_s"))
+        assert estimate.latency_s(*parts) == inputs[f"latency_s.{option.name}"] == option.latency_s
+
+
+_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
 def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
