@@ -25,7 +25,7 @@ def find_model_folder(name: str | Path) -> Path:
             return place / versions[-1]
     raise ModelError(
         f"{name}: no model folder (one that holds {MANIFEST_FILE}) is here or in {models_home()}; "
-        "`spillover lab prepare` makes the default pair"
+        "`spillover lab prepare` makes the default pair, `spillover lab import` one of your own network"
     )
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from spillover.common.log import get_logger
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.session import Model
 from spillover.edge.assembly.camera import build_camera_stream
 from spillover.edge.assembly.device import build_device
 from spillover.edge.device import Device, Run
 from spillover.edge.stream import CameraStream
+
+_log = get_logger("edge")
 
 
 def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
@@ -21,6 +24,8 @@ def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     """
     config = run.config
     model = Model.load(find_model_folder(config.model.folder), config.model.session)
+    made = {"made_on": model.manifest.made_on} if model.manifest.made_on else {}
+    _log.info("model", model=str(model.model_id), sha256=model.manifest.sha256[:12], **made)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
         streams = [build_camera_stream(run, camera, model, device, opened) for camera in config.all_cameras]

@@ -47,6 +47,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
 
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     metrics = Metrics()
+    metrics.model(model.manifest)
     sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
     outlets = Outlets(sinks, run.on_end)
     opened.callback(outlets.discard)

@@ -46,7 +46,7 @@ def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
 def report_threshold(config: EdgeConfig, model: Model) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
-    return model.manifest.output.confidence_threshold if configured is None else configured
+    return model.manifest.output.reported_from if configured is None else configured
 
 
 def build_policy(

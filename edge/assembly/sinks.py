@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from spillover.common.errors import ConfigError
+from spillover.common.extras import missing_extra
 from spillover.edge.config import (
     DecisionDetail,
     EdgeConfig,
@@ -65,9 +65,7 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
             try:
                 from spillover.edge.sinks.mqtt import MqttSink
             except ModuleNotFoundError as error:
-                raise ConfigError(
-                    f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
-                ) from error
+                raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
             cameras = [camera.camera_id for camera in config.all_cameras]
             return MqttSink(sink, config.device_id, cameras, encode)

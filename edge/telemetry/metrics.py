@@ -8,12 +8,13 @@ import enum
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from spillover.common.log import get_logger
 from spillover.common.metrics import process_registry
+from spillover.common.model.manifest import Manifest
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
@@ -151,6 +152,9 @@ class Metrics:
         self._edge_error = self._states("error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
         self._camera = self._states("source", "1 for the current state of the camera.", "camera", "state")
+        self._model = Info(
+            f"{_PREFIX}model", "The local model, and its network's digest.", registry=self.registry
+        )
         self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
@@ -165,6 +169,11 @@ class Metrics:
         """Count a captured frame."""
         self._captured.inc()
         self._captured_by.labels(camera_id).inc()
+
+    def model(self, manifest: Manifest) -> None:
+        """Say which network answers from now on."""
+        named = {"name": manifest.name, "version": manifest.version}
+        self._model.info(named | {"sha256": manifest.sha256, "made_on": manifest.made_on})
 
     @property
     def frames_captured(self) -> int:

@@ -186,6 +186,11 @@ def available_providers() -> list[str]:
     return list(ort.get_available_providers())
 
 
+def runtime_name() -> str:
+    """The library and its version, as in `onnxruntime 1.32.0`."""
+    return f"onnxruntime {ort.__version__}"
+
+
 def quantization_tools() -> ModuleType:
     """The package `onnxruntime.quantization`, which needs `onnx`: for the workbench alone."""
     from onnxruntime import quantization

@@ -8,6 +8,7 @@ from spillover.common.errors import Cause
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
+from spillover.common.tasks import TASKS
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import LoadConfig
@@ -15,7 +16,7 @@ from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.presets import PRESETS
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
-from tests.support.reference.docstrings import member_docs
+from tests.support.reference.docstrings import first_paragraph, member_docs
 from tests.support.reference.markdown import page, table
 from tests.support.reference.metrics import cloud_metrics, edge_metrics, process_metrics
 from tests.support.reference.structs import sections
@@ -56,7 +57,8 @@ The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../g
 
 _MODEL = f"""
 A model is a folder with `model.onnx` and `model.yaml`. `spillover lab import` writes both from a preset
-(below). `split.yaml` and `exit.yaml` are written by the workbench and read by edge and cloud. {_NAME}"""
+(below); [the guide](../guides/models.md#a-classifier) has one to write by hand. `split.yaml` and `exit.yaml`
+are written by the workbench and read by edge and cloud. {_NAME}"""
 
 _METRICS = """
 Both sides serve Prometheus metrics over HTTP at `/metrics`: the edge at `metrics_address`, the server at
@@ -120,14 +122,26 @@ def _causes() -> str:
     return table(("cause", "a call is refused because of"), ((f"`{c}`", docs[c.name]) for c in Cause))
 
 
+def _decoders() -> str:
+    rows = (
+        (f"`{name}`", task.name, first_paragraph(head.decode))
+        for task in TASKS.values()
+        for name, head in task.heads.items()
+    )
+    return table(("decoder", "task", "the output"), rows)
+
+
 def _model() -> str:
     rows = ((f"`{name}`", p.task, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
     return page(
         "model.yaml",
         _MODEL,
         sections(Manifest, "Manifest"),
+        "## Decoders",
+        "What `output.decoder` may say, and what it takes the first output for (without its batch axis).",
+        _decoders(),
         "## Presets",
-        "For `spillover lab import --preset`.",
+        "For `spillover lab import --preset`; without it the one that fits what the network gives is taken.",
         table(("preset", "task", "decoder", "for"), rows),
         sections(SplitPlan, "split.yaml"),
         sections(ExitInfo, "exit.yaml"),
