@@ -15,7 +15,6 @@ from spillover.common.types import Action, Prediction
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
-from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
 from tests.support.policies import REPORT_THRESHOLD, policy_of
 
@@ -29,9 +28,9 @@ Street = list[tuple[Prediction, cv2.typing.MatLike]]
 @pytest.fixture(scope="module")
 def street(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Street:
     """Pedestrians as FastestDet sees them, with their pictures."""
-    folder, preset = tmp_path_factory.mktemp("street") / "1", PRESETS["fastestdet"]
+    folder = tmp_path_factory.mktemp("street") / "1"
     source = shared_dir / "models" / "fastestdet_352.onnx"
-    wrap_onnx(source, folder, preset, name="fastestdet", version="1", labels=preset.label_names())
+    wrap_onnx(source, folder, "fastestdet", name="fastestdet", version="1")
     model = Model(open_model_folder(folder), SessionConfig(threads=1))
     clip, seen = cv2.VideoCapture(str(shared_dir / "video" / "vtest.avi")), []
     while clip.grab():
