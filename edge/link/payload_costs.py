@@ -209,19 +209,17 @@ class PayloadCostModel:
             self._forms[name] = made
 
     def is_too_large(self, name: str, payload_bytes: int, time_left_s: float) -> bool:
-        """Whether an encoded frame is so much larger than usual that its answer would be late.
+        """Whether an encoded frame is larger than usual and its answer would be late.
 
-        Probes, which would be late at their usual size as well, are not. Call it before `made`.
+        Of frames of the usual size the policy has decided itself, probes among them. Call it before `made`.
         """
         with self._lock:
             form = self._forms.get(name)
-            if form is None or form.action is Action.SEND_CROPS:
+            if form is None or form.action is Action.SEND_CROPS or not form.known:
                 return False
             link = self._link.estimate(self._clock(), self._server_queue_s)
-            usual_s, own_s = (
-                link.latency_s(size, 0.0, form.server_s) for size in (form.payload_bytes, payload_bytes)
-            )
-            return usual_s <= time_left_s < own_s
+            is_late = link.latency_s(payload_bytes, 0.0, form.server_s) > time_left_s
+            return is_late and payload_bytes > form.payload_bytes
 
     def departed(self, name: str, payload_bytes: int, time_left_s: float) -> Upload:
         """Register a started call, and predict its time to the answer. `landed` must end it."""

@@ -130,11 +130,17 @@ class RankByBudget:
             "bucket_bytes": tokens.bucket_bytes,
             "wire_bytes": size,
         }
-        decision = replace(decision, needed_bytes=needed, inputs=inputs)
         outranked = verdict.rank < verdict.needed_rank and decision.reason not in UNRANKED
-        if decision.action is not Action.KEEP and outranked:
-            return replace(decision, action=Action.KEEP, reason=Reason.OUTRANKED, region=None)
-        return decision
+        if decision.action is Action.KEEP or not outranked:
+            return replace(decision, needed_bytes=needed, inputs=inputs)
+        return replace(
+            decision,
+            action=Action.KEEP,
+            reason=Reason.OUTRANKED,
+            region=None,
+            needed_bytes=needed,
+            inputs=inputs,
+        )
 
 
 def needed_bytes(option: PayloadOption, tokens: Tokens) -> float:

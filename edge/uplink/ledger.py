@@ -79,7 +79,7 @@ class CallLedger:
         self._payload_costs.made(encoded_frame.option, size, encode_s, crop_share)
 
     def is_too_large(self, encoded_frame: EncodedFrame, time_left_s: float) -> bool:
-        """Whether a frame is so much larger than usual that its answer would be late."""
+        """Whether a frame is larger than usual and its answer would be late."""
         size = len(encoded_frame.payload.data)
         return self._payload_costs.is_too_large(encoded_frame.option, size, time_left_s)
 

@@ -25,7 +25,7 @@ def test_a_steady_link_is_used(
     mbit_per_s: float, round_trip_s: float, size: float, deadline_s: float
 ) -> None:
     """At least 85 % of what could be back in time is, and 95 % of what is sent."""
-    frames = frames_of(200, 8, size, 0.2)
+    frames = frames_of(100, 8, size, 0.2)
     played = play(frames, constant_link(mbit_per_s, round_trip_s), Setting(deadline_s=deadline_s))
     assert played.used_share >= 0.85
     assert played.in_time_share >= 0.95
@@ -34,7 +34,7 @@ def test_a_steady_link_is_used(
 @pytest.mark.parametrize("name", [name for name in (*MODELS, *MORE) if name not in {"constant", "satellite"}])
 def test_a_link_that_changes_is_used(name: str) -> None:
     """At least 70 % of what could be back in time is, and 95 % of what is sent."""
-    played = play(frames_of(600, 10, 40_000, 0.5), varying_link(name, 0), SETTING)
+    played = play(frames_of(300, 10, 40_000, 0.5), varying_link(name, 0), SETTING)
     assert played.used_share >= 0.7
     assert played.in_time_share >= 0.95
 

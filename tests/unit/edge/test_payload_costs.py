@@ -168,6 +168,21 @@ def test_what_is_under_way_delays_what_comes_after():
     assert book.options()[0].latency_s == before
 
 
+def test_a_frame_that_turns_out_large_is_held_back_where_its_answer_would_be_late():
+    """Not one of the usual size, of which the policy knew; and no first frame, whose size is a guess."""
+    now_s = 0.0
+    book = _book(PayloadKind.AUTO, lambda: now_s)
+    assert not book.is_too_large(PICTURE, 900_000, 0.4)
+    for _ in range(10):
+        book.made(PICTURE, 40_000, 0.005)
+        upload = book.departed(PICTURE, 40_000, 1)
+        now_s += 0.05 + 40_000 / 4e5 + 0.02
+        book.answered(PICTURE, upload, 0.05 + 40_000 / 4e5, 0.02)
+    assert not book.is_too_large(PICTURE, 80_000, 0.4)
+    assert book.is_too_large(PICTURE, 400_000, 0.4)
+    assert not book.is_too_large(PICTURE, 40_000, 0.01)
+
+
 def test_what_is_handed_over_and_not_yet_encoded_delays_what_comes_after():
     """Two cameras decide in the time in which one frame is encoded: the second knows of the first."""
     book = _book(PayloadKind.AUTO)
