@@ -42,7 +42,8 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # A cached logger would keep the level that it met first, beyond a reload. It would save 2 us a line.
+        cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [*(one for one in root.handlers if not isinstance(one, _Bridge)), _Bridge()]

@@ -4,22 +4,26 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import cv2
 from prometheus_client import make_wsgi_app
 
+from spillover.common.config import changed_keys
 from spillover.common.errors import ModelError, SpilloverError
-from spillover.common.log import get_logger
+from spillover.common.log import configure_logging, get_logger
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.reload import take_over
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.config.reloading import changed_for_a_restart, followed
 from spillover.edge.device import Device, Run
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
@@ -27,11 +31,20 @@ from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
+_operator = get_logger("edge", always=True)
+"""What somebody asked for is answered, whatever the level is or becomes."""
 
 LOOK_UP_S = 1.0
 """How often a thread that waits looks whether it is to stop."""
 
+_RELOAD = "reload"
+"""The thread that takes a changed configuration over."""
+_RELOAD_WANTED = Ended("reload wanted")
+"""What `reload` tells the main thread."""
+
 Assemble = Callable[[Run], tuple[Device, CameraStream]]
+Read = Callable[[], AbstractContextManager[EdgeConfig]]
+"""Reads the configuration; errors that show while it is in use are named by it, too."""
 
 
 def _nothing() -> None:
@@ -39,9 +52,10 @@ def _nothing() -> None:
 
 
 class Daemon:
-    """One edge: `run` it once. `stop` may be called from any thread or signal handler.
+    """One edge: `run` it once. `stop` and `reload` may be called from any thread or signal handler.
 
-    `build` makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
+    `read` gives the configuration anew, for `reload`; without it that of the start. `build` makes the parts.
+    `ended_by` waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -54,6 +68,7 @@ class Daemon:
         config: EdgeConfig,
         record_link: Path | None = None,
         *,
+        read: Read | None = None,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
@@ -61,6 +76,9 @@ class Daemon:
         # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
         cv2.setNumThreads(1)
         self._config = config
+        self._read = read or (lambda: nullcontext(config))
+        self._status = f"mode {config.mode.value}"
+        self._reloads_wanted = 0
         self._boot_id = secrets.token_hex(6)
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
@@ -83,6 +101,10 @@ class Daemon:
     def stop(self, reason: str) -> None:
         """Ask `run` to end: what is under way is finished or given up within `stop_timeout_s`."""
         self._events.put(Ended(reason))
+
+    def reload(self) -> None:
+        """Ask `run` to read the configuration again; it goes on with what it has where that has a fault."""
+        self._events.put(_RELOAD_WANTED)
 
     def run(self, on_stopping: Callable[[], None] = _nothing) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
@@ -149,7 +171,10 @@ class Daemon:
                 ended = self._events.get(timeout=period_s)
             except Empty:
                 if watchdog_s and not self._stall.hangs(watchdog_s):
-                    self._notifier.alive(f"mode {self._config.mode.value}")
+                    self._notifier.alive(self._status)
+                continue
+            if ended is _RELOAD_WANTED or ended.name == _RELOAD:
+                self._step_reloads(ended)
                 continue
             if ended.error is None and ended.name == self._capture.name:
                 if self._config.camera.pace is Pace.REALTIME:
@@ -157,6 +182,46 @@ class Daemon:
                 continue
             _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
             return ended.error
+
+    def _step_reloads(self, event: Ended) -> None:
+        """One more reload is wanted, or one has ended: start the next one that is due.
+
+        On a thread, because files may hang: the watchdog is fed meanwhile, and a stop is not held up. What is
+        asked for during a reload is one more after it, however often it was asked for.
+        """
+        if event is _RELOAD_WANTED:
+            self._reloads_wanted = min(2, self._reloads_wanted + 1)
+            is_due = self._reloads_wanted == 1
+        else:
+            if event.error is not None:
+                _log.error("not reloaded", error=repr(event.error))
+            self._reloads_wanted -= 1
+            is_due = self._reloads_wanted > 0
+        if is_due:
+            Worker(_RELOAD, self._reload, self._events.put).start()
+
+    def _reload(self) -> None:
+        """Read the configuration and go on with it, as far as a running daemon can."""
+        self._notifier.reloading()
+        running = self._config
+        self._status = f"mode {running.mode.value}"
+        try:
+            with self._read() as wanted:
+                config = followed(running, wanted)
+                if not take_over(self._device, [self._stream], running, config):
+                    return
+        except SpilloverError as error:
+            _log.error("not reloaded; what was in force stays", error=str(error))
+            self._status += f"; not reloaded: {error}"
+        else:
+            if config.log != running.log:
+                configure_logging(config.log.level, as_json=config.log.json)
+            self._config = config
+            _operator.info("reloaded", changed=sorted(changed_keys(running, config)))
+            if restart := changed_for_a_restart(running, wanted):
+                _log.warning("changed, but in force only after a restart", keys=restart)
+                self._status += f"; restart for {', '.join(restart)}"
+        self._notifier.ready(self._status)
 
     def _work(self) -> None:
         """Process frames until the camera's queue closes; runs on the pipeline's thread."""
@@ -230,4 +295,4 @@ class Daemon:
             source=config.camera.source,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
-        self._notifier.ready(f"mode {config.mode.value}")
+        self._notifier.ready(self._status)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.common.model.session import Model
 from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.link.byte_budget import ByteMeter
@@ -67,8 +68,11 @@ class Device:
     Predictor and policy are for one thread at a time: the one that runs the pipelines of all cameras.
     """
 
+    model: Model
+    """What the device is built around; `predictor` runs it."""
     predictor: GuardedPredictor
     policy: Policy
+    """What pipelines begin with; a reload gives them another."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload

@@ -21,6 +21,7 @@ from spillover.edge.inference.temporal import TemporalCorrector
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
+from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.results.deadlines import PendingFrame
 from spillover.edge.uplink.outcome import CallOutcome
@@ -58,11 +59,26 @@ class Pipeline:
 
     def __init__(self, device: Device, camera: CameraSettings) -> None:
         self._device = device
-        self._camera = camera
+        self._policy, self._camera = self._wanted = device.policy, camera
         self._scene = Scene()
+
+    @property
+    def policy(self) -> Policy:
+        """What decides on the next frame."""
+        return self._wanted[0]
+
+    @property
+    def settings(self) -> CameraSettings:
+        """What the next frame is processed with."""
+        return self._wanted[1]
+
+    def reconfigure(self, policy: Policy, camera: CameraSettings) -> None:
+        """Go on with these from the next frame on; may be called on any thread."""
+        self._wanted = policy, camera
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
+        self._policy, self._camera = self._wanted  # both at once, so that no frame meets half a reload
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
@@ -93,7 +109,7 @@ class Pipeline:
         )
         region = self._region(job)
         context = Context(
-            score=device.policy.score(job.prediction),
+            score=self._policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
             link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
             now_s=now_s,
@@ -102,7 +118,7 @@ class Pipeline:
             region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
         )
-        return device.policy.decide(context)
+        return self._policy.decide(context)
 
     def _region(self, job: FrameJob) -> Region | None:
         settings = self._camera.crops

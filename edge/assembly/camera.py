@@ -37,7 +37,7 @@ def build_camera_stream(
         ConfigError: a value does not fit the model.
         SourceError: the camera cannot be opened.
     """
-    settings = _settings(run.config, model)
+    settings = settings_for(run.config, model)
     events = device.reporting.events
     source = _source(config, events)
     opened.callback(source.close)
@@ -46,7 +46,8 @@ def build_camera_stream(
     return CameraStream(source, camera, Pipeline(device, settings))
 
 
-def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
+def settings_for(config: EdgeConfig, model: Model) -> CameraSettings:
+    """What `config` says of each frame of a camera. Raises ConfigError."""
     task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     return CameraSettings(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from spillover.common.model.session import Model
 from spillover.edge.assembly.offload import build_backbone, build_offload
 from spillover.edge.assembly.policy import build_policy
-from spillover.edge.assembly.sinks import build_outlets
+from spillover.edge.assembly.sinks import SinkBuilder
 from spillover.edge.config import EdgeConfig
 from spillover.edge.device import Device, Reporting, Run
 from spillover.edge.inference.multi_view import build_multi_view
@@ -34,7 +34,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
         ModelError: a head of a split network is damaged.
     """
     config, threshold = run.config, report_threshold(run.config, model)
-    policy = _policy(config, model, threshold)
+    policy = policy_for(config, model, threshold)
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
     offload = build_offload(run, model, backbone, reporting)
@@ -43,6 +43,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, edge_error)
     rescue = offload.forwarder.store_encoded if offload.forwarder else None
     return Device(
+        model=model,
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
         ),
@@ -54,7 +55,8 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     )
 
 
-def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
+def policy_for(config: EdgeConfig, model: Model, threshold: float) -> Policy:
+    """The policy of `config` for this model. Raises ConfigError."""
     draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
     edge = EdgeSide.of(model.manifest, config.model.multi_view)
     return build_policy(config, model.folder.task, threshold, draw, edge)
@@ -62,7 +64,11 @@ def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
 
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     metrics = Metrics()
-    sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
-    outlets = Outlets(sinks, run.on_end)
+    outlets = Outlets(sink_builder(model, metrics).build(run.config), run.on_end)
     opened.callback(outlets.discard)
     return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put))
+
+
+def sink_builder(model: Model, metrics: Metrics) -> SinkBuilder:
+    """What makes the sinks of a device, at its start and when it is reloaded."""
+    return SinkBuilder(model.folder.labels, metrics.result_dropped, metrics.event_dropped)

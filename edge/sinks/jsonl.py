@@ -1,6 +1,7 @@
 """Writes JSON lines to the end of a file or to standard output."""
 
 import os
+import stat
 import sys
 from io import FileIO
 from pathlib import Path
@@ -32,9 +33,14 @@ class JsonLinesSink:
         self._rotate_bytes = rotate_bytes if self._path else 0
         self._rotate_keep = rotate_keep
         self._waiting = bytearray()
+        self._written = 0
+        """Bytes of the first waiting line that the file has already."""
         self._file = _open(self._path)
-        if self._path and _is_torn(self._path):
-            self._waiting += b"\n"
+        try:
+            if self._path and _is_torn(self._path):
+                self._waiting += b"\n"
+        except OSError as error:
+            raise ConfigError(f"sinks: path {path!r} cannot be read: {error}") from error
         self._size = self._file.tell() if self._rotate_bytes else 0
 
     def start(self) -> None:
@@ -52,10 +58,27 @@ class JsonLinesSink:
     def flush(self) -> None:
         """Write the waiting lines; a line of which a full disk took a part is completed next time."""
         while self._waiting:
-            written = self._file.write(self._waiting)
+            with memoryview(self._waiting) as waiting:
+                written = self._file.write(waiting[self._written :])
             if written is None:
                 raise BlockingIOError("standard output takes nothing now")
-            del self._waiting[:written]
+            self._written += written
+            whole = self._waiting.rfind(b"\n", 0, self._written) + 1
+            del self._waiting[:whole]
+            self._written -= whole
+
+    def reopen(self) -> None:
+        """Open the file of that name; a line of which the old one took a part is written as a whole.
+
+        A pipe or a device stays as it is. Raises OSError.
+        """
+        if self._path is None or not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            return
+        fresh = self._path.open("ab", buffering=0)
+        if _is_torn(self._path):
+            self._waiting[:0] = b"\n"
+        self._file.close()
+        self._file, self._size, self._written = fresh, fresh.tell(), 0
 
     def close(self) -> None:
         """Close; standard output itself stays open."""
@@ -94,11 +117,8 @@ def _open(path: Path | None) -> FileIO:
 
 def _is_torn(path: Path) -> bool:
     """Whether a crash left the last line half written, so that the next one would be spoiled too."""
-    try:
-        if not path.is_file() or not path.stat().st_size:
-            return False
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError as error:
-        raise ConfigError(f"sinks: path {str(path)!r} cannot be read: {error}") from error
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -79,6 +79,9 @@ class MqttSink:
             if not self._fewer.wait_for(lambda: not self._unconfirmed, _CONFIRM_LIMIT_S):
                 raise OSError(f"broker {self._config.host} has not confirmed {self._unconfirmed} messages")
 
+    def reopen(self) -> None:
+        """There is no file."""
+
     def close(self) -> None:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
         if self._client.is_connected():

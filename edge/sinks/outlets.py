@@ -1,12 +1,13 @@
 """Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from spillover.common.log import get_logger
 from spillover.common.types import Result
 from spillover.edge.results.delivery import DeliveryAck, Event
-from spillover.edge.runtime.parts import OnEnd, Worker
+from spillover.edge.runtime.parts import Ended, OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 _log = get_logger("sink")
@@ -42,6 +43,13 @@ class Sink(Protocol):
         """Store or send everything accepted so far."""
         ...
 
+    def reopen(self) -> None:
+        """Let go of the file and open the one that has its name now, which is new if the old one was renamed.
+
+        What has no file does nothing. After an OSError the old file is still in use.
+        """
+        ...
+
     def close(self) -> None:
         """Release all resources, whether started or not; what was not flushed is lost."""
         ...
@@ -67,7 +75,8 @@ class Outlet:
     ) -> None:
         self.name = name
         self._sink = sink
-        self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[_Queued | Order] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._replacement: MakeSink | None = None
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -77,8 +86,8 @@ class Outlet:
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
         self._had_results |= isinstance(item, Result)
-        if (refused := self._queue.put(_Queued(item, ack))) is not None:
-            self._lost(refused, "queue full")
+        if self._queue.put(queued := _Queued(item, ack)) is not None:
+            self._lost(queued, "queue full")
 
     @property
     def lost_everything(self) -> bool:
@@ -89,6 +98,25 @@ class Outlet:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
         return self._queue.wait_for_room(timeout_s)
 
+    def reopen(self) -> None:
+        """Have the sink open its file anew between two items: what was put before is in the old one."""
+        self._queue.put_beyond(self._reopen)
+
+    def replace(self, make: "MakeSink", queue_size: int, *, carry: bool = False) -> None:
+        """Close the sink and go on with what `make` gives, once all that was put before is stored.
+
+        `make` runs on the writing thread when the old sink is closed, so that both may use one file. `carry`:
+        at once, and the new sink is given again what the old one could not store.
+        """
+
+        def order() -> None:
+            self._replacement = make
+            if not self._flush() and carry:
+                self._exchange()
+
+        self._queue.resize(queue_size)
+        self._queue.put_beyond(order)
+
     def close(self) -> None:
         """Take no more; `run` ends when what is queued has been written, or could not be."""
         self._closing = True
@@ -97,13 +125,17 @@ class Outlet:
     def give_up(self) -> None:
         """Count as lost what the sink, in which the thread hangs, is not known to have; drop the queue."""
         for queued in [*self._unflushed, *self._queue.discard()]:
-            self._lost(queued, "stopped")
+            if isinstance(queued, _Queued):
+                self._lost(queued, "stopped")
 
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
         self._sink.start()
         while (queued := self._queue.get()) is not None:
-            self._write(queued)
+            if isinstance(queued, _Queued):
+                self._write(queued)
+            else:
+                queued()
         self._flush(last=True)
         self.close_sink()
         for queued in self._unflushed:
@@ -147,7 +179,29 @@ class Outlet:
             self._kept_results |= isinstance(item, Result)
             ack.complete(stored=True)
         self._unflushed.clear()
+        if not last:
+            self._exchange()
         return True
+
+    def _exchange(self) -> None:
+        """Go on with the sink that was asked for, if one was."""
+        if self._replacement is None:
+            return
+        make, self._replacement = self._replacement, None
+        self.close_sink()
+        self._sink = make()
+        self._sink.start()
+        carried, self._unflushed = self._unflushed, []
+        for queued in carried:
+            self._write(queued)
+
+    def _reopen(self) -> None:
+        """Whether all is stored or not: on a full disk it may be the old file that takes the room."""
+        self._flush()
+        try:
+            self._sink.reopen()
+        except OSError as error:
+            _log.warning("file not opened anew; the old one is written on", sink=self.name, error=str(error))
 
     def _fails(self, error: OSError) -> None:
         """Log a failing sink once until it works again."""
@@ -158,6 +212,11 @@ class Outlet:
     def _lost(self, queued: "_Queued", reason: str) -> None:
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
         queued.ack.complete(stored=False)
+
+
+Order = Callable[[], None]
+"""What the writing thread does between two items."""
+MakeSink = Callable[[], Sink]
 
 
 class _Queued(NamedTuple):
@@ -171,42 +230,85 @@ class Outlets:
     """All the sinks of a daemon: everything goes to each. Only `wait_for_room` and `stop` block."""
 
     def __init__(self, outlets: Sequence[Outlet], on_end: OnEnd) -> None:
-        self._outlets = outlets
-        self._writers = [Worker(f"sink {outlet.name}", outlet.run, on_end) for outlet in outlets]
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        """Held by `put`, so that an item goes to the sinks before a change or to those after it."""
+        self._writers: dict[Outlet, Worker] = {outlet: self._writer(outlet) for outlet in outlets}
+        self._leaving: list[tuple[Outlet, Worker]] = []
+        self._stopped = False
 
     def start(self) -> None:
         """Start the writing threads."""
-        for writer in self._writers:
+        for writer in self._writers.values():
             writer.start()
 
     def discard(self) -> None:
         """Close the sinks of a daemon that was never started."""
-        for outlet in self._outlets:
+        for outlet in self._writers:
             outlet.close_sink()
 
     def put(self, item: Result | Event) -> DeliveryAck:
         """Queue a result or an event for every sink; the acknowledgement tells when one of them has it."""
-        ack = DeliveryAck(len(self._outlets))
-        for outlet in self._outlets:
-            outlet.put(item, ack)
+        with self._lock:
+            ack = DeliveryAck(len(self._writers))
+            for outlet in self._writers:
+                outlet.put(item, ack)
         return ack
+
+    @property
+    def current(self) -> list[Outlet]:
+        """The outlets that items go to, in order."""
+        return list(self._writers)
+
+    def change(self, outlets: Sequence[Outlet]) -> bool:
+        """Go on with `outlets`: new ones are started, those that are missing write what they were given.
+
+        False: too late, the stop has begun; nothing is changed then.
+        """
+        with self._lock:
+            if self._stopped:
+                return False
+            before = self._writers
+            self._writers = {one: before.get(one) or self._writer(one) for one in outlets}
+            added = [writer for outlet, writer in self._writers.items() if outlet not in before]
+            leaving = [(outlet, writer) for outlet, writer in before.items() if outlet not in self._writers]
+            self._leaving = [*((one, writer) for one, writer in self._leaving if writer.runs), *leaving]
+            for writer in added:
+                writer.start()
+            for outlet, _ in leaving:
+                outlet.close()
+        return True
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink; tell whether it is so."""
-        has_room = [outlet.wait_for_room(timeout_s) for outlet in self._outlets]
+        has_room = [outlet.wait_for_room(timeout_s) for outlet in tuple(self._writers)]
         return all(has_room)
 
     @property
     def lost_everything(self) -> list[str]:
         """Names of the sinks that have not one of the results; to be asked after `stop`."""
-        return [outlet.name for outlet in self._outlets if outlet.lost_everything]
+        return [outlet.name for outlet in self._writers if outlet.lost_everything]
 
     def stop(self, deadline_s: float) -> bool:
         """Write what is queued and close the sinks, all at a time; whether all have ended by `deadline_s`."""
-        for outlet in self._outlets:
-            outlet.close()
-        ended = [writer.ended_by(deadline_s) for writer in self._writers]
-        for outlet, has_ended in zip(self._outlets, ended, strict=True):
+        with self._lock:
+            self._stopped = True
+            for outlet in self._writers:
+                outlet.close()
+            writers = [*self._writers.items(), *self._leaving]
+        ended = [writer.ended_by(deadline_s) for _, writer in writers]
+        for (outlet, _), has_ended in zip(writers, ended, strict=True):
             if not has_ended:
                 outlet.give_up()
         return all(ended)
+
+    def _writer(self, outlet: Outlet) -> Worker:
+        def ended(how: Ended) -> None:
+            with self._lock:
+                is_needed = outlet in self._writers
+            if is_needed:
+                self._on_end(how)
+            elif how.error is not None:
+                _log.error("sink that was taken out failed", sink=outlet.name, error=str(how.error))
+
+        return Worker(f"sink {outlet.name}", outlet.run, ended)

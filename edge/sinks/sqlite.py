@@ -52,12 +52,9 @@ class SqliteSink:
         self._keep_s = keep_days * _DAY_S
         self._held: list[tuple[str, Row]] = []
         self._until_prune = _PRUNE_EVERY
+        self._path = Path(path).expanduser()
         try:
-            # Made by the thread that builds the daemon, then used by the outlet's alone.
-            self._db = sqlite3.connect(
-                Path(path).expanduser(), check_same_thread=False, timeout=_LOCK_LIMIT_S
-            )
-            self._db.executescript(_SCHEMA)
+            self._db = self._connect()
         except sqlite3.Error as error:
             raise ConfigError(f"sinks: {path!r} cannot be opened as a database: {error}") from error
 
@@ -99,6 +96,21 @@ class SqliteSink:
         except sqlite3.Error as error:
             raise OSError(f"SQLite: {error}") from error
         self._held.clear()
+
+    def reopen(self) -> None:
+        """Connect to the database that has this name now; held rows go there. Raises OSError."""
+        try:
+            fresh = self._connect()
+        except sqlite3.Error as error:
+            raise OSError(f"SQLite: {error}") from error
+        self._db.close()
+        self._db = fresh
+
+    def _connect(self) -> sqlite3.Connection:
+        # Made by the thread that builds the daemon, then used by the outlet's alone.
+        database = sqlite3.connect(self._path, check_same_thread=False, timeout=_LOCK_LIMIT_S)
+        database.executescript(_SCHEMA)
+        return database
 
     def close(self) -> None:
         """Close the database; held rows are lost."""

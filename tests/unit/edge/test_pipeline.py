@@ -84,6 +84,7 @@ def site() -> Callable[..., Site]:
         events.result = results.append  # type: ignore[method-assign]
         auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
         device = Device(
+            model=None,  # type: ignore[arg-type]  # read by a reload alone
             predictor=GuardedPredictor(Unsure()),
             policy=policy_of(mode, **keys),  # type: ignore[arg-type]
             auditor=auditor,
