@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -310,3 +311,43 @@ def _waits_to_open(process_id: int) -> Iterator[bool]:
     """For each thread: whether it is inside the opening of a pipe."""
     for task in Path(f"/proc/{process_id}/task").iterdir():
         yield (task / "wchan").read_text() in {"wait_for_partner", "fifo_open"}
+
+
+def test_systemd_hears_of_each_reload_and_how_it_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELOADING with the time, then READY; the status says what was refused, and what needs a restart."""
+    address = site.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        systemd.settimeout(PATIENCE_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        with site.running():
+            assert systemd.recv(4096) == b"READY=1\nSTATUS=mode edge_only"
+            site.path.write_text("mode: sometimes")
+            site.hang_up()
+            assert systemd.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert systemd.recv(4096).startswith(b"READY=1\nSTATUS=mode edge_only; not reloaded: ")
+            site.write(device_id="other")
+            site.hang_up()
+            assert systemd.recv(4096).startswith(b"RELOADING=1")
+            assert systemd.recv(4096) == b"READY=1\nSTATUS=mode edge_only; restart for device_id"
+
+
+def test_a_hangup_during_the_start_is_heard_after_it(site: Site) -> None:
+    """What the daemon has read may be older than what the signal is about; it neither ends nor forgets it."""
+    pipe = site.folder / "pipe"
+    os.mkfifo(pipe)  # the start waits until somebody reads
+    site.write(sinks=[site.sink(site.lines), site.sink(pipe)])
+    with site.log.open("wb") as log:
+        site.process = subprocess.Popen([*SPILLOVER, "edge", "-c", str(site.path)], stderr=log)
+    try:
+        site.until(lambda: any(_waits_to_open(site.process.pid)))
+        site.write()
+        site.process.send_signal(signal.SIGHUP)
+        with pipe.open("rb"):
+            site.until(lambda: bool(site.reloads()))
+        assert site.reloads()[0]["changed"] == ["sinks"]
+        site.process.terminate()
+        assert site.process.wait(PATIENCE_S) == 0, site.log.read_text()
+    finally:
+        site.process.kill()
+        site.process.wait(PATIENCE_S)

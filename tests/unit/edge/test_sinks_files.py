@@ -5,7 +5,7 @@ import json
 import resource
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -172,3 +172,70 @@ def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path):
     (tmp_path / "r.db").write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match=r"r\.db"):
         SqliteSink(str(tmp_path / "r.db"), ENCODE, keep_days=1.0)
+
+
+def test_a_renamed_file_is_left_with_whole_lines(tmp_path):
+    """After `reopen` lines go to a file of the old name; a database likewise, with its tables."""
+    path, database = tmp_path / "r.jsonl", tmp_path / "r.db"
+    for sink, where in (
+        (JsonLinesSink(str(path), ENCODE), path),
+        (SqliteSink(str(database), ENCODE, 1), database),
+    ):
+        sink.write(result("a"))
+        sink.flush()
+        where.rename(tmp_path / f"{where.name}.1")
+        sink.write(result("b"))
+        sink.reopen()
+        sink.flush()
+        sink.close()
+    assert [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()] == ["b"]
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("select frame_id from results").fetchall() == [("b",)]
+
+
+def test_a_line_that_a_full_disk_took_half_of_is_whole_in_the_new_file(tmp_path):
+    """The old file ends in a torn line, as after a crash; the new one begins with that line."""
+    path, old = tmp_path / "r.jsonl", tmp_path / "r.jsonl.1"
+    sink = JsonLinesSink(str(path), ENCODE)
+    for name in ("a", "b"):
+        sink.write(result(name))
+    with _no_room_beyond(len(ENCODE(result("a"))) + 10), pytest.raises(OSError, match="too large"):
+        sink.flush()
+    path.rename(old)
+    sink.reopen()
+    sink.flush()
+    sink.close()
+    first, torn = old.read_bytes().splitlines()
+    (line,) = path.read_bytes().splitlines()
+    assert json.loads(first)["frame_id"] == "a"
+    assert json.loads(line)["frame_id"] == "b"
+    assert line.startswith(torn)
+
+
+def test_a_file_that_was_not_renamed_is_not_spoiled_by_a_reload(tmp_path):
+    """The torn line is ended before the whole one is written again."""
+    path = tmp_path / "r.jsonl"
+    sink = JsonLinesSink(str(path), ENCODE)
+    sink.write(result("a"))
+    with _no_room_beyond(10), pytest.raises(OSError, match="too large"):
+        sink.flush()
+    sink.reopen()
+    sink.flush()
+    sink.close()
+    torn, line = path.read_bytes().splitlines()
+    assert len(torn) == 10
+    assert json.loads(line)["frame_id"] == "a"
+
+
+def test_a_folder_that_is_gone_leaves_the_file_that_is_open(tmp_path):
+    """A reload while the disk is not there costs nothing: what was open is written on."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    sink = JsonLinesSink(str(folder / "r.jsonl"), ENCODE)
+    folder.rename(tmp_path / "away")
+    with pytest.raises(OSError, match="No such file"):
+        sink.reopen()
+    sink.write(result("a"))
+    sink.flush()
+    sink.close()
+    assert b'"a"' in (tmp_path / "away" / "r.jsonl").read_bytes()
