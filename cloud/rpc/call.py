@@ -36,7 +36,7 @@ class ServedCall:
         self.peer = context.peer()
         """The other side's address, as gRPC writes it."""
         self.method = method
-        self.task = asyncio.current_task()
+        self.task = _current_task()
         """The task of its handler."""
         self.connection: Activity | None = None
         """What the calls of its connection have shown."""
@@ -137,3 +137,9 @@ class ServedCall:
         known = self.caller.name or self.named
         if claimed and known and claimed != known:
             raise ForbiddenError(f"{where} is {claimed!r}, the caller is {known!r}")
+
+
+def _current_task() -> asyncio.Task[Any]:
+    if (task := asyncio.current_task()) is None:
+        raise AssertionError("gRPC runs handlers in tasks")
+    return task

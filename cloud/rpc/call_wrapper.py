@@ -219,9 +219,8 @@ class CallWrapper(GenericRpcHandler):
             self.calls += 1
         else:
             self.open_streams[method.name] += 1
-        if call.task:
-            call.connection = self._connections.began(call.peer)
-            call.task.add_done_callback(partial(self._ended, call))
+        call.connection = self._connections.began(call.peer)
+        call.task.add_done_callback(partial(self._ended, call))
         return call
 
     async def _let_in(self, call: ServedCall) -> None:

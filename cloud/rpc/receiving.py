@@ -12,6 +12,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
 from spillover.cloud.rpc.call import ServedCall
 from spillover.cloud.rpc.methods import OPEN_REQUEST_BYTES
 from spillover.cloud.rpc.parsing import Parser
+from spillover.cloud.rpc.time_limit import TimeLimit
 from spillover.cloud.serving.admission import RateLimiter
 from spillover.cloud.serving.memory import Kind, Lease, Memory
 from spillover.cloud.serving.room import CALL_BYTES, WORKING_FACTOR, Room
@@ -43,6 +44,26 @@ class Incoming:
         return self.request
 
 
+@dataclass(eq=False, slots=True)
+class _Reading:
+    """A message that is being read by `task`."""
+
+    task: asyncio.Task[Any]
+    began_s: float
+    is_given_up: bool = False
+
+    def give_up(self) -> None:
+        """Read no longer."""
+        if not self.is_given_up:
+            self.is_given_up = True
+            self.task.cancel()
+
+
+def _give_up(readings: list[_Reading]) -> None:
+    for reading in readings:
+        reading.give_up()
+
+
 class Receiver:
     """Reads messages for the caller's rate, within the room that there is, and parses them."""
 
@@ -51,7 +72,8 @@ class Receiver:
         self._open_permits = room.open_permits
         self._parser = parser
         self._rate = rate
-        self._body_timeout_s = body_timeout_s
+        self._limit = TimeLimit(body_timeout_s, _give_up)
+        self._open_limit = TimeLimit(OPEN_LIMIT_S, _give_up)
 
     async def one(self, call: ServedCall) -> Any:  # noqa: ANN401 - a message
         """The one message of a call.
@@ -69,7 +91,7 @@ class Receiver:
         if method.is_open:
             data = await self._open_message(call)
         else:
-            data = await self._permitted(call, self._memory, _lease_of(call), self._body_timeout_s)
+            data = await self._permitted(call, self._memory, _lease_of(call), self._limit)
             self._memory.charge(_lease_of(call), Kind.WORKING, CALL_BYTES + WORKING_FACTOR * len(data))
         return await self._parser.parse(data, method.request, method.name)
 
@@ -82,7 +104,7 @@ class Receiver:
             OverloadedError: there was no memory in time for the permit.
             MalformedError: a message is none; what was read before is answered.
         """
-        until_s = min(call.expires_s, time.monotonic() + self._body_timeout_s)
+        until_s = min(call.expires_s, time.monotonic() + self._limit.limit_s)
         await self._memory.permit(_lease_of(call), until_s)
         while (data := await call.context.read()) is not EOF:
             call.received_bytes += len(data)
@@ -103,7 +125,7 @@ class Receiver:
         permits = self._open_permits
         lease = permits.lease(call.network, is_proven=False)
         try:
-            data = await self._permitted(call, permits, lease, OPEN_LIMIT_S)
+            data = await self._permitted(call, permits, lease, self._open_limit)
         finally:
             permits.release(lease)
         if len(data) > OPEN_REQUEST_BYTES:
@@ -112,25 +134,28 @@ class Receiver:
             )
         return data
 
-    async def _permitted(self, call: ServedCall, memory: Memory, lease: Lease, limit_s: float) -> bytes:
-        loop = asyncio.get_running_loop()
-        limit = asyncio.timeout(limit_s)
-        until_s = min(call.expires_s, time.monotonic() + limit_s)
-        await memory.permit(lease, until_s, lambda: limit.reschedule(loop.time()))
-        began_s = time.monotonic()
+    async def _permitted(
+        self, call: ServedCall, memory: Memory, lease: Lease, limit: TimeLimit[_Reading]
+    ) -> bytes:
+        reading = _Reading(call.task, time.monotonic())
+        await memory.permit(lease, min(call.expires_s, reading.began_s + limit.limit_s), reading.give_up)
+        reading.began_s = time.monotonic()
+        limit.begin(reading)
         try:
-            async with limit:
-                data = await call.context.read()
-                call.received_bytes += len(data or b"")
-        except TimeoutError:
+            data = await call.context.read()
+        except asyncio.CancelledError:
+            if not reading.is_given_up or reading.task.uncancel():
+                raise
             memory.strike(lease)
-            took_s = time.monotonic() - began_s
+            took_s = time.monotonic() - reading.began_s
             raise SlowCallerError(f"the message did not come within {took_s:.1f} s") from None
         finally:
+            limit.ended(reading)
             memory.has_come(lease)
         if data is EOF:
             raise MalformedError("the call ended without a message")
         message: bytes = data
+        call.received_bytes += len(message)
         return message
 
 

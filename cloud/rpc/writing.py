@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import grpc
 
 from spillover.cloud.rpc.call import ServedCall
+from spillover.cloud.rpc.time_limit import TimeLimit
 from spillover.common.errors import Cause
 from spillover.common.log import get_logger
 
@@ -26,21 +26,17 @@ class Writes:
     """
 
     def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._due_s: dict[ServedCall, float] = {}
+        self._limit: TimeLimit[ServedCall] = TimeLimit(limit_s, self._not_read)
         self._to_cut_off: list[ServedCall] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._log = get_logger("calls")
 
     def begin(self, call: ServedCall) -> None:
         """An answer of this call is being written from now on."""
-        self._due_s[call] = time.monotonic() + self._limit_s
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._limit_s, self._check)
+        self._limit.begin(call)
 
     def ended(self, call: ServedCall) -> None:
         """It has been written, or the call has ended."""
-        self._due_s.pop(call, None)
+        self._limit.ended(call)
 
     def cut_off_soon(self, call: ServedCall) -> None:
         """End a call without an answer, together with the others of this moment: each time costs a search."""
@@ -50,25 +46,17 @@ class Writes:
 
     def stop(self) -> None:
         """Check no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._limit.stop()
 
-    def _check(self) -> None:
-        self._timer = None
-        now_s = time.monotonic()
-        overdue = [call for call, due_s in self._due_s.items() if due_s <= now_s]
-        if overdue:
-            for call in overdue:
-                del self._due_s[call]
-                call.status, call.cause = grpc.StatusCode.CANCELLED, Cause.SLOW
-            self._cut_off(overdue)
-            self._log.warning("cut off: answers were not read", calls=len(overdue), limit_s=self._limit_s)
-        if self._due_s:  # the oldest comes first
-            wait_s = next(iter(self._due_s.values())) - now_s
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._check)
+    def _not_read(self, calls: list[ServedCall]) -> None:
+        for call in calls:
+            call.status, call.cause = grpc.StatusCode.CANCELLED, Cause.SLOW
+        self._cut_off(calls)
+        limit_s = self._limit.limit_s
+        self._log.warning("cut off: answers were not read", calls=len(calls), limit_s=limit_s)
 
     def _cut_off(self, calls: list[ServedCall]) -> None:
-        cut_off(call.task for call in calls if call.task)
+        cut_off(call.task for call in calls)
         if calls is self._to_cut_off:
             self._to_cut_off = []
 

@@ -9,7 +9,8 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from spillover.cloud.config import BatchingConfig, LimitsConfig
 from spillover.common.errors import Cause, DeadlineExpiredError, OverloadedError
@@ -19,8 +20,7 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.01, 5.0
 _MAX_HOLDERS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What admission and batching need of a call, whatever its transport.
 
     `holder` is who is charged for it, in shares, rates and memory: the caller's proven identity, else its

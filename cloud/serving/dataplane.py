@@ -6,6 +6,7 @@ import zlib
 from dataclasses import replace
 from functools import partial
 
+import msgspec
 from prometheus_client import Counter
 
 from spillover.cloud.models.vision import Prepared, Undecoded
@@ -112,7 +113,8 @@ class Dataplane:
         inputs, rows = bind_inputs(loaded.executor.specs, request)
         arranged_s = time.monotonic()
         if request.timeout_s is not None:
-            call = replace(call, expires_s=min(call.expires_s, arranged_s + request.timeout_s))
+            expires_s = min(call.expires_s, arranged_s + request.timeout_s)
+            call = msgspec.structs.replace(call, expires_s=expires_s)
         priority = request.priority or _UNSAID_PRIORITY
         with loaded.answering(call):
             batched = await loaded.run(inputs, rows, call, due_s=call.expires_s, priority=priority)

@@ -109,6 +109,7 @@ class Memory:
         self._by_kind = dict.fromkeys(Kind, 0)
         self._accounts: dict[tuple[str, bool], _Account] = {}
         self._reading: dict[Lease, _Reading] = {}
+        self._waiting = 0
         # Who has kept nobody waiting comes first, and those with a proven name before the others.
         self._queues: dict[tuple[bool, bool], OrderedDict[str, _Account]] = {
             (is_struck, is_proven): OrderedDict()
@@ -128,7 +129,7 @@ class Memory:
     @property
     def waiting(self) -> int:
         """How many wait for a permit."""
-        return sum(len(account.waiting) for queue in self._queues.values() for account in queue.values())
+        return self._waiting
 
     @property
     def holders(self) -> int:
@@ -175,7 +176,7 @@ class Memory:
                 Cause.MEMORY,
             )
         self._put(lease, kind, amount)
-        if more < 0:
+        if more < 0 and self._waiting:
             self._grant()
 
     def release(self, lease: Lease) -> None:
@@ -231,6 +232,7 @@ class Memory:
         account = lease.account
         waiter = _Waiter(lease, asyncio.get_running_loop().create_future())
         account.waiting.append(waiter)
+        self._waiting += 1
         self._queue_of(account).setdefault(account.name, account)
         try:
             while not waiter.granted.done() and (left_s := until_s - self._clock()) > 0:
@@ -299,5 +301,6 @@ class Memory:
     def _leave_queue(self, waiter: _Waiter) -> None:
         account = waiter.lease.account
         account.waiting.remove(waiter)
+        self._waiting -= 1
         if not account.waiting:
             del self._queue_of(account)[account.name]

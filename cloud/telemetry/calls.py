@@ -3,21 +3,20 @@
 The call wrapper makes one `FinishedCall` for each call and hands it to `Calls.finished`.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from itertools import accumulate
 from typing import TypeVar
 
 import grpc
 import msgspec
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from spillover.cloud.security.audit import Actor, Refusals
 from spillover.cloud.security.roles import METRICS_PAGE, NEEDED, Caller
 from spillover.cloud.telemetry.busiest import BusiestCallers
+from spillover.cloud.telemetry.histograms import LoopHistogram
 from spillover.common.errors import Cause
 from spillover.common.log import printable
 
@@ -27,7 +26,6 @@ STREAMING = ("ModelStreamInfer", "ServerReflectionInfo", "Watch")
 """Methods whose calls last as long as the caller wants."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_BOUNDS = (*map(str, _SECONDS), "+Inf")
 _BY_IDENTITY = (Cause.UNAUTHENTICATED, Cause.FORBIDDEN)
 _MAX_CALLER = 64
 _METHODS = frozenset({path.rpartition("/")[2] for path in NEEDED if path != METRICS_PAGE} | {UNKNOWN})
@@ -55,21 +53,10 @@ class FinishedCall(msgspec.Struct, frozen=True):
 _Label = TypeVar("_Label", bound=str)
 
 
-class _Durations:
-    """The seconds of calls of one method and status: how many in each bucket, and their sum."""
-
-    __slots__ = ("counts", "seconds")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_SECONDS) + 1)
-        self.seconds = 0.0
-
-
 class Calls(Collector):
     """Counts calls. `access` writes a call into the access log, if there is one.
 
-    Everything but `collect` belongs to the event loop, so plain numbers do: those of prometheus_client have a
-    lock each, and cost three times as much.
+    Everything but `collect` belongs to the event loop, so plain numbers do.
     """
 
     def __init__(
@@ -81,7 +68,10 @@ class Calls(Collector):
         self._refusals = refusals
         self._access = access
         self._busiest = BusiestCallers()
-        self._durations: dict[tuple[str, grpc.StatusCode], _Durations] = {}
+        text = "Seconds from a call's headers to its status, by method and gRPC status."
+        self._durations = LoopHistogram(
+            "spillover_call_duration_seconds", text, ("method", "status"), _SECONDS, registry
+        )
         # All there from the start: a series that appears late hides its first increase.
         self._received = dict.fromkeys(_METHODS, 0)
         self._sent = dict.fromkeys(_METHODS, 0)
@@ -92,11 +82,7 @@ class Calls(Collector):
     def finished(self, call: FinishedCall) -> None:
         """A call has its status."""
         method = call.method if call.method in _METHODS else UNKNOWN
-        durations = self._durations.get((method, call.status))
-        if durations is None:
-            durations = self._durations[method, call.status] = _Durations()
-        durations.counts[bisect_left(_SECONDS, call.seconds)] += 1
-        durations.seconds += call.seconds
+        self._durations.labels(method, call.status.name).observe(call.seconds)
         self._received[method] += call.received_bytes
         self._sent[method] += call.sent_bytes
         self._busiest.add(_shown(call), call.received_bytes + call.sent_bytes)
@@ -114,14 +100,6 @@ class Calls(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment, on any thread."""
-        text = "Seconds from a call's headers to its status, by method and gRPC status."
-        family = HistogramMetricFamily("spillover_call_duration_seconds", text, labels=("method", "status"))
-        for (method, status), durations in list(self._durations.items()):
-            counts = accumulate(list(durations.counts))
-            family.add_metric(
-                (method, status.name), list(zip(_BOUNDS, counts, strict=True)), durations.seconds
-            )
-        yield family
         text = "Bytes of messages that callers have sent, by method."
         yield _counter("spillover_call_received_bytes", text, "method", self._received)
         text = "Bytes of messages that callers were sent, by method."

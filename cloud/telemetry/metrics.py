@@ -5,6 +5,7 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from spillover.cloud.telemetry.histograms import LoopHistogram, Observations
 from spillover.common.metrics import Registry, process_registry
 from spillover.common.types import ModelId
 
@@ -42,13 +43,8 @@ class Metrics:
         self._decode = _seconds("decode", "Seconds from payload to input tensor.", self.registry)
         self._queue = _seconds("queue", "Seconds of waiting for the network.", self.registry)
         self._infer = _seconds("infer", "Seconds of one run of the network.", self.registry)
-        self._rows = Histogram(
-            f"{PREFIX}batch_rows",
-            "Rows in one run of the network.",
-            ["model"],
-            buckets=_ROWS,
-            registry=self.registry,
-        )
+        text = "Rows in one run of the network."
+        self._rows = LoopHistogram(f"{PREFIX}batch_rows", text, ("model",), _ROWS, self.registry)
 
     def watch_readiness(self, ready: Callable[[], bool]) -> None:
         """Whether the server is ready for requests, as its probes are told."""
@@ -108,7 +104,9 @@ class Metrics:
 class ModelMetrics:
     """The histograms of one model: decoding, queue and inference times, and rows per batch."""
 
-    def __init__(self, decode: Histogram, queue: Histogram, infer: Histogram, rows: Histogram) -> None:
+    def __init__(
+        self, decode: Observations, queue: Observations, infer: Observations, rows: Observations
+    ) -> None:
         self.decode = decode
         self._queue = queue
         self._infer = infer
@@ -126,5 +124,5 @@ def _one_of(values: Callable[[], Mapping[str, float]], key: str) -> float:
     return values()[key]
 
 
-def _seconds(stage: str, text: str, registry: Registry) -> Histogram:
-    return Histogram(f"{PREFIX}{stage}_seconds", text, ["model"], buckets=_SECONDS, registry=registry)
+def _seconds(stage: str, text: str, registry: Registry) -> LoopHistogram:
+    return LoopHistogram(f"{PREFIX}{stage}_seconds", text, ("model",), _SECONDS, registry)

@@ -1,7 +1,7 @@
 """Converts between Open Inference Protocol messages and tensor values, for the server and for a client."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,20 +60,27 @@ def request_from_pb(message: pb.ModelInferRequest, limits: ElementLimits = Eleme
         UnsupportedError: shared memory, or classification of an output.
         InvalidInputError: a tensor's bytes, shape and datatype do not match.
     """
-    _check_counts(message)
-    _check_names(message)
-    _check_elements(message, limits)
-    inputs = _tensors(message.inputs, message.raw_input_contents, "raw_input_contents")
-    for output in message.outputs:
+    inputs, outputs, parameters = message.inputs, message.outputs, message.parameters
+    raw = message.raw_input_contents
+    for what in (inputs, outputs, raw, parameters):
+        if len(what) > MAX_TENSORS:
+            raise TooLargeError(f"{len(what)} inputs, outputs or parameters; the limit is {MAX_TENSORS}")
+    described = [_Described(one) for one in inputs]
+    wanted = tuple(one.name for one in outputs)
+    for name in (message.model_name, message.model_version, message.id, *wanted):
+        check_name(name)
+    _check_inputs(described, limits, are_raw=bool(raw))
+    tensors = _tensors(described, raw, "raw_input_contents")
+    for output in outputs:
         _refuse_extensions(output.name, output.parameters)
     return TensorRequest(
         model_name=message.model_name,
         model_version=message.model_version,
         request_id=message.id,
-        inputs=inputs,
-        outputs=tuple(output.name for output in message.outputs),
-        priority=_integer(message.parameters, "priority") or 0,
-        timeout_s=_microseconds(message.parameters, "timeout"),
+        inputs=tensors,
+        outputs=wanted,
+        priority=(_integer(parameters, "priority") or 0) if parameters else 0,
+        timeout_s=_microseconds(parameters, "timeout") if parameters else None,
     )
 
 
@@ -107,7 +114,8 @@ def reply_to_pb(reply: TensorReply) -> pb.ModelInferResponse:
 
 def reply_from_pb(message: pb.ModelInferResponse) -> TensorReply:
     """Decode a reply. Raises InvalidInputError if its tensors do not match their descriptions."""
-    outputs = _tensors(message.outputs, message.raw_output_contents, "raw_output_contents")
+    described = [_Described(one) for one in message.outputs]
+    outputs = _tensors(described, message.raw_output_contents, "raw_output_contents")
     return TensorReply(message.model_name, message.model_version, outputs, message.id)
 
 
@@ -119,22 +127,33 @@ def datatype_of(tensor: Tensor) -> str:
         raise InvalidInputError(f"dtype {tensor.dtype} has no name in the protocol") from None
 
 
-def _tensors(described: Any, raw: Any, raw_field: str) -> dict[str, Tensor]:  # noqa: ANN401 - repeated fields
+class _Described:
+    """What a message says of a tensor. Each look into a message makes an object, so once is enough."""
+
+    __slots__ = ("datatype", "message", "name", "shape")
+
+    def __init__(self, message: Any) -> None:  # noqa: ANN401 - of a request or a reply
+        self.message = message
+        self.name: str = message.name
+        self.datatype: str = message.datatype
+        self.shape: tuple[int, ...] = tuple(message.shape)
+
+
+def _tensors(described: Sequence[_Described], raw: Sequence[bytes], raw_field: str) -> dict[str, Tensor]:
     if raw and len(raw) != len(described):
         raise InvalidInputError(f"{raw_field} has {len(raw)} elements for {len(described)} tensors")
     tensors: dict[str, Tensor] = {}
-    for index, tensor in enumerate(described):
-        if tensor.name in tensors:
-            raise InvalidInputError(f"tensor {tensor.name!r} comes twice")
-        if tensor.parameters:
-            _refuse_extensions(tensor.name, tensor.parameters)
-        shape = tuple(tensor.shape)
-        if raw:
-            if tensor.contents.ListFields():  # MLServer leaves an empty tensor beside raw bytes
-                raise InvalidInputError(f"tensor {tensor.name!r} comes twice, raw and in typed contents")
-            tensors[tensor.name] = tensor_from_raw(tensor.name, tensor.datatype, shape, raw[index])
-        else:
-            tensors[tensor.name] = _from_contents(tensor.name, tensor.datatype, shape, tensor.contents)
+    for index, one in enumerate(described):
+        if one.name in tensors:
+            raise InvalidInputError(f"tensor {one.name!r} comes twice")
+        if parameters := one.message.parameters:
+            _refuse_extensions(one.name, parameters)
+        if not raw:
+            tensors[one.name] = _from_contents(one.name, one.datatype, one.shape, one.message.contents)
+            continue
+        if one.message.contents.ListFields():  # MLServer leaves an empty tensor beside raw bytes
+            raise InvalidInputError(f"tensor {one.name!r} comes twice, raw and in typed contents")
+        tensors[one.name] = tensor_from_raw(one.name, one.datatype, one.shape, raw[index])
     return tensors
 
 
@@ -144,25 +163,13 @@ def check_name(name: str) -> None:
         raise InvalidInputError(f"a name has {len(name)} characters; the limit is {MAX_NAME}")
 
 
-def _check_names(message: pb.ModelInferRequest) -> None:
-    for name in (message.model_name, message.model_version, message.id):
-        check_name(name)
-    for name in (*(one.name for one in message.inputs), *(one.name for one in message.outputs)):
-        check_name(name)
-
-
-def _check_counts(message: pb.ModelInferRequest) -> None:
-    for what in (message.inputs, message.outputs, message.raw_input_contents, message.parameters):
-        if len(what) > MAX_TENSORS:
-            raise TooLargeError(f"{len(what)} inputs, outputs or parameters; the limit is {MAX_TENSORS}")
-
-
-def _check_elements(message: pb.ModelInferRequest, limits: ElementLimits) -> None:
+def _check_inputs(described: Iterable[_Described], limits: ElementLimits, *, are_raw: bool) -> None:
     total = unpacked = 0
-    for one in message.inputs:
-        count = element_count(one.name, tuple(one.shape))
+    for one in described:
+        check_name(one.name)
+        count = element_count(one.name, one.shape)
         total += count
-        if not message.raw_input_contents or one.datatype == "BYTES":
+        if not are_raw or one.datatype == "BYTES":
             unpacked += count
     if total > limits.total:
         raise TooLargeError(f"the inputs have {total} elements; the limit is {limits.total}")

@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
+import msgspec
 import numpy as np
 
 from spillover.common.errors import InvalidInputError
@@ -39,8 +39,7 @@ DATATYPES: Mapping[np.dtype[np.generic], str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TensorRequest:
+class TensorRequest(msgspec.Struct, frozen=True, eq=False):
     """One request to a network: named arrays in, named arrays out.
 
     Empty `outputs` means all. `priority` 1 comes first; 0 means "not given" and comes last. `timeout_s` None
@@ -56,8 +55,7 @@ class TensorRequest:
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TensorReply:
+class TensorReply(msgspec.Struct, frozen=True, eq=False):
     """The answer to a `TensorRequest`: named arrays."""
 
     model_name: str

@@ -12,11 +12,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from spillover.common.types import Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Batched:
+class Batched(msgspec.Struct, frozen=True, eq=False):
     """The rows of one request out of a batch.
 
     `queue_s` is from submission to the start of the run; `infer_s` is the run of the whole batch.
