@@ -12,6 +12,7 @@ from spillover.lab.processes import terminable
     package="benchmarks",
     commands_at={
         "edge": ("edge.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
+        "cameras": ("cameras.cli:bench_cameras", "Four cameras in one daemon beside one."),
         "cloud": ("cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
         "loop-lag": (
             "cloud.loop_lag:bench_loop_lag",

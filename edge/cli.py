@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, naming
+from spillover.common.errors import ConfigError
 from spillover.common.log import configure_logging, end_process
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
     help="In place of `sinks`: a file that results are appended to as JSON lines, or - for standard output.",
 )
 @click.option(
+    "--require-camera",
+    is_flag=True,
+    help="End with code 5 when a live camera is not there at the start, in place of waiting for it.",
+)
+@click.option(
     "--record-link",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what calls tell of the link to this CSV, for `spillover lab replay --link`.",
@@ -61,6 +67,8 @@ def edge(
     source: str | None,
     output: str | None,
     record_link: Path | None,
+    *,
+    require_camera: bool,
 ) -> None:
     """Run the edge daemon.
 
@@ -92,7 +100,7 @@ def edge(
         configure_logging(config.log.level, as_json=config.log.json)
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-        daemon = Daemon(config, record_link, read=read)
+        daemon = Daemon(config, record_link, require_camera=require_camera, read=read)
         with hangups_to(daemon.reload, daemon.stop):
             if early:  # what was read may be older than what the signal was about
                 daemon.reload()
@@ -121,10 +129,12 @@ def _end_at_once(name: str) -> None:
 def with_overrides(
     config: EdgeConfig, mode: str | None = None, source: str | None = None, output: str | None = None
 ) -> EdgeConfig:
-    """`config` with what the command line says in its place."""
+    """`config` with what the command line says in its place. Raises ConfigError."""
     if mode is not None:
         config = replace(config, mode=Mode(mode))
     if source is not None:
+        if config.camera is None:
+            raise ConfigError("cameras: --source stands in place of camera.source, and there are several")
         config = replace(config, camera=replace(config.camera, source=source))
     if output is not None:
         config = replace(config, sinks=(JsonLinesConfig(path=output),))

@@ -3,48 +3,39 @@
 import os
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import cv2
 from prometheus_client import make_wsgi_app
 
-from spillover.common.config import changed_keys
-from spillover.common.errors import ModelError, SpilloverError
-from spillover.common.log import configure_logging, get_logger
+from spillover.common.errors import ModelError, SourceError, SpilloverError
+from spillover.common.log import get_logger
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
-from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
-from spillover.edge.assembly.reload import take_over
-from spillover.edge.camera.reconnecting import ResilientSource
+from spillover.edge.assembly.reload import Takeover
+from spillover.edge.camera.diagnosis import without_login
 from spillover.edge.camera.source import CameraState
+from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.config.reloading import changed_for_a_restart, followed
 from spillover.edge.device import Device, Run
+from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
 from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
+from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
-_operator = get_logger("edge", always=True)
-"""What somebody asked for is answered, whatever the level is or becomes."""
 
 LOOK_UP_S = 1.0
 """How often a thread that waits looks whether it is to stop."""
 
-_RELOAD = "reload"
-"""The thread that takes a changed configuration over."""
-_RELOAD_WANTED = Ended("reload wanted")
-"""What `reload` tells the main thread."""
-
-Assemble = Callable[[Run], tuple[Device, CameraStream]]
-Read = Callable[[], AbstractContextManager[EdgeConfig]]
-"""Reads the configuration; errors that show while it is in use are named by it, too."""
+Assemble = Callable[[Run], tuple[Device, Sequence[CameraStream]]]
 
 
 def _nothing() -> None:
@@ -54,13 +45,14 @@ def _nothing() -> None:
 class Daemon:
     """One edge: `run` it once. `stop` and `reload` may be called from any thread or signal handler.
 
-    `read` gives the configuration anew, for `reload`; without it that of the start. `build` makes the parts.
+    With `require_camera` a live camera that is not there is an error; otherwise it is waited for. `read`
+    gives the configuration anew, for `reload`; without it that of the start. `build` makes the parts.
     `ended_by` waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
         ModelError: the model folder is damaged.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
 
     def __init__(
@@ -68,6 +60,7 @@ class Daemon:
         config: EdgeConfig,
         record_link: Path | None = None,
         *,
+        require_camera: bool = False,
         read: Read | None = None,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
@@ -75,10 +68,6 @@ class Daemon:
         quiet_opencv()
         # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
         cv2.setNumThreads(1)
-        self._config = config
-        self._read = read or (lambda: nullcontext(config))
-        self._status = f"mode {config.mode.value}"
-        self._reloads_wanted = 0
         self._boot_id = secrets.token_hex(6)
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
@@ -86,12 +75,30 @@ class Daemon:
         self._stall = StallDetector(time.monotonic)
         self._stopping = False
         self._ended_by = ended_by
-        self._device, self._stream = build(Run(config, self._boot_id, self._events.put, record_link))
+        self._device, self._streams = build(
+            Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        )
+        self._reloads = Reloads(
+            config,
+            read or (lambda: nullcontext(config)),
+            Takeover(self._device, self._streams),
+            self._events.put,
+            self._notifier,
+            self._in_one_line,
+        )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
-        self._capture = Worker("camera", self._stream.camera.run, self._events.put)
+        self._turns = FairTurns([stream.camera for stream in self._streams])
+        self._captures = [
+            Worker(_capture_name(stream, self._streams), stream.camera.run, self._events.put)
+            for stream in self._streams
+        ]
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
+
+    @property
+    def _config(self) -> EdgeConfig:
+        return self._reloads.config
 
     @property
     def metrics(self) -> Metrics:
@@ -104,7 +111,7 @@ class Daemon:
 
     def reload(self) -> None:
         """Ask `run` to read the configuration again; it goes on with what it has where that has a fault."""
-        self._events.put(_RELOAD_WANTED)
+        self._reloads.ask()
 
     def run(self, on_stopping: Callable[[], None] = _nothing) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
@@ -151,90 +158,64 @@ class Daemon:
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
-            Part("source", 0.6, self._close_source),
+            Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
-            Part("camera", 0.52, self._stop_camera, self._capture.start),
+            Part("camera", 0.52, self._stop_cameras, self._start_cameras),
         ]
         return [part for part in parts if part is not None]
 
     def _wait_for_end(self) -> Exception | None:
         """Sleep until there is a reason to end; meanwhile feed systemd's watchdog.
 
-        A camera that is through leaves frames to the pipeline.
+        That a camera is through, or that its file is damaged, is one only when all of them are, and the
+        pipeline too; the first such error is then returned.
         """
+        running = {worker.name for worker in (self._worker, *self._captures)}
+        failed: Exception | None = None
         # A signal that comes just before the wait begins does not end it: Python runs its handler only when
         # this thread runs again. So no wait is long.
         watchdog_s = self._notifier.watchdog_s
         period_s = min(LOOK_UP_S, watchdog_s / 3) if watchdog_s else LOOK_UP_S
         while True:
+            self._device.reporting.events.frame_clock.look()
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:
                 if watchdog_s and not self._stall.hangs(watchdog_s):
-                    self._notifier.alive(self._status)
+                    self._notifier.alive(self._in_one_line())
                 continue
-            if ended is _RELOAD_WANTED or ended.name == _RELOAD:
-                self._step_reloads(ended)
+            if self._reloads.takes(ended):
                 continue
-            if ended.error is None and ended.name == self._capture.name:
-                if self._config.camera.pace is Pace.REALTIME:
-                    self._device.reporting.events.camera(self._config.camera.camera_id, CameraState.ENDED)
-                continue
-            _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
-            return ended.error
+            error = ended.error
+            if ended.name in running and (error is None or isinstance(error, SourceError)):
+                running.discard(ended.name)
+                failed = failed or error
+                if running:
+                    continue
+                error = failed
+            _log.info("stopping", because=ended.name, error=str(error) if error else None)
+            return error
 
-    def _step_reloads(self, event: Ended) -> None:
-        """One more reload is wanted, or one has ended: start the next one that is due.
-
-        On a thread, because files may hang: the watchdog is fed meanwhile, and a stop is not held up. What is
-        asked for during a reload is one more after it, however often it was asked for.
-        """
-        if event is _RELOAD_WANTED:
-            self._reloads_wanted = min(2, self._reloads_wanted + 1)
-            is_due = self._reloads_wanted == 1
-        else:
-            if event.error is not None:
-                _log.error("not reloaded", error=repr(event.error))
-            self._reloads_wanted -= 1
-            is_due = self._reloads_wanted > 0
-        if is_due:
-            Worker(_RELOAD, self._reload, self._events.put).start()
-
-    def _reload(self) -> None:
-        """Read the configuration and go on with it, as far as a running daemon can."""
-        self._notifier.reloading()
-        running = self._config
-        self._status = f"mode {running.mode.value}"
-        try:
-            with self._read() as wanted:
-                config = followed(running, wanted)
-                if not take_over(self._device, [self._stream], running, config):
-                    return
-        except SpilloverError as error:
-            _log.error("not reloaded; what was in force stays", error=str(error))
-            self._status += f"; not reloaded: {error}"
-        else:
-            if config.log != running.log:
-                configure_logging(config.log.level, as_json=config.log.json)
-            self._config = config
-            _operator.info("reloaded", changed=sorted(changed_keys(running, config)))
-            if restart := changed_for_a_restart(running, wanted):
-                _log.warning("changed, but in force only after a restart", keys=restart)
-                self._status += f"; restart for {', '.join(restart)}"
-        self._notifier.ready(self._status)
+    def _in_one_line(self) -> str:
+        """What systemd shows of the daemon."""
+        states = self._device.reporting.events.camera_states.items()
+        not_ok = [f"{camera_id} {state.value}" for camera_id, state in states if state is not CameraState.OK]
+        note = [self._reloads.note] if self._reloads.note else []
+        return ", ".join([f"mode {self._config.mode.value}", *not_ok, *note])
 
     def _work(self) -> None:
-        """Process frames until the camera's queue closes; runs on the pipeline's thread."""
-        fast = self._config.camera.pace is Pace.FAST
+        """Process frames until the queues of all cameras close; runs on the pipeline's thread."""
+        fast = self._config.all_cameras[0].pace is Pace.FAST
         while True:
             if fast:
                 self._wait_for_room()
-            frame = self._stream.camera.next()
-            if frame is None:
+            turn = self._turns.next()
+            if turn is None:
                 return
+            number, frame = turn
             try:
                 with self._stall.working():
-                    self._stream.pipeline.process(frame)
+                    self._streams[number].pipeline.process(frame)
             except ModelError:  # `GuardedPredictor` has said which
                 self._device.reporting.events.dropped(frame, "model failed")
 
@@ -247,17 +228,22 @@ class Daemon:
                 if has_room(min(left_s, LOOK_UP_S)):
                     break
 
-    def _stop_camera(self, deadline_s: float) -> bool:
-        """Capture no more; the frame in the pipeline is the last."""
-        if isinstance(self._stream.source, ResilientSource):
-            self._stream.source.interrupt()
-        self._stream.camera.stop()
-        return self._capture.ended_by(deadline_s)
+    def _start_cameras(self) -> None:
+        for capture in self._captures:
+            capture.start()
 
-    def _close_source(self, _deadline_s: float) -> bool:
-        """Let go of the camera, unless its driver is inside a read: to close it then could crash."""
-        if not (self._capture.runs or self._worker.runs):
-            self._stream.source.close()
+    def _stop_cameras(self, deadline_s: float) -> bool:
+        """Capture no more; the frame in the pipeline is the last."""
+        for stream in self._streams:
+            stream.stop()
+        ended = [capture.ended_by(deadline_s) for capture in self._captures]  # each says where it hangs
+        return all(ended)
+
+    def _close_sources(self, _deadline_s: float) -> bool:
+        """Let go of the cameras, but of none whose driver is inside a read: to close it then could crash."""
+        for stream, capture in zip(self._streams, self._captures, strict=True):
+            if not (capture.runs or self._worker.runs):
+                stream.source.close()
         return True
 
     def _give_up_answers(self, deadline_s: float) -> bool:
@@ -284,15 +270,19 @@ class Daemon:
 
     def _say_ready(self) -> None:
         config = self._config
-        self._device.reporting.events.emit(
-            EventKind.STARTED, boot_id=self._boot_id, camera_id=config.camera.camera_id
-        )
+        cameras = {one.camera_id: without_login(one.source) for one in config.all_cameras}
+        names = ",".join(cameras)
+        self._device.reporting.events.emit(EventKind.STARTED, boot_id=self._boot_id, cameras=names)
         _log.info(
             "ready",
             boot_id=self._boot_id,
             mode=config.mode.value,
             model=str(self._device.predictor.model_id),
-            source=config.camera.source,
+            cameras=cameras,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
-        self._notifier.ready(self._status)
+        self._notifier.ready(self._in_one_line())
+
+
+def _capture_name(stream: CameraStream, streams: Sequence[CameraStream]) -> str:
+    return "camera" if len(streams) == 1 else f"camera {stream.camera_id}"

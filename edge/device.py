@@ -28,6 +28,8 @@ class Run:
     """Called by each thread of the daemon that ends."""
     record_link: Path | None = None
     """Where the link's trace goes."""
+    require_camera: bool = False
+    """Whether a live camera that is not there at the start is an error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,7 @@ class Device:
     """What the device is built around; `predictor` runs it."""
     predictor: GuardedPredictor
     policy: Policy
-    """What pipelines begin with; a reload gives them another."""
+    """What pipelines begin with that have none of their own; a reload gives them another."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload

@@ -33,6 +33,8 @@ class CameraSettings:
 
     first_result_s: float
     """From a frame's capture to its first result, at the latest."""
+    policy: Policy
+    """Which frames are sent."""
     report_threshold: float
     """Boxes from this confidence on are reported; the policy sees them all."""
     temporal: TemporalCorrector
@@ -59,26 +61,21 @@ class Pipeline:
 
     def __init__(self, device: Device, camera: CameraSettings) -> None:
         self._device = device
-        self._policy, self._camera = self._wanted = device.policy, camera
+        self._camera = self._wanted = camera
         self._scene = Scene()
-
-    @property
-    def policy(self) -> Policy:
-        """What decides on the next frame."""
-        return self._wanted[0]
 
     @property
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
-        return self._wanted[1]
+        return self._wanted
 
-    def reconfigure(self, policy: Policy, camera: CameraSettings) -> None:
-        """Go on with these from the next frame on; may be called on any thread."""
-        self._wanted = policy, camera
+    def reconfigure(self, camera: CameraSettings) -> None:
+        """Go on with other settings from the next frame on; may be called on any thread."""
+        self._wanted = camera
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        self._policy, self._camera = self._wanted  # both at once, so that no frame meets half a reload
+        self._camera = self._wanted  # once a frame, so that none meets half a reload
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
@@ -109,7 +106,7 @@ class Pipeline:
         )
         region = self._region(job)
         context = Context(
-            score=self._policy.score(job.prediction),
+            score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
             link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
             now_s=now_s,
@@ -118,7 +115,7 @@ class Pipeline:
             region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
         )
-        return self._policy.decide(context)
+        return camera.policy.decide(context)
 
     def _region(self, job: FrameJob) -> Region | None:
         settings = self._camera.crops

@@ -1,11 +1,13 @@
 """Builds the policy from the configuration."""
 
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spillover.common.errors import ConfigError
+from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
@@ -26,6 +28,24 @@ from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
 
 EXPECTED_GAIN = "expected_gain"
+
+
+def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
+    """The policy for a device with this model, or for one camera that has its own.
+
+    Raises:
+        ConfigError: a value does not fit the model.
+    """
+    seed = f"{config.policy.seed} {camera_id}" if camera_id else config.policy.seed
+    draw = random.Random(seed).random  # noqa: S311 - a sample of frames, not a secret
+    edge = EdgeSide.of(model.manifest, config.model.multi_view)
+    return build_policy(config, model.folder.task, report_threshold(config, model), draw, edge)
+
+
+def report_threshold(config: EdgeConfig, model: Model) -> float:
+    """The confidence from which boxes are reported."""
+    configured = config.model.report_threshold
+    return model.manifest.output.confidence_threshold if configured is None else configured
 
 
 def build_policy(

@@ -127,7 +127,8 @@ class SinkBuilder:
                         f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
                     ) from error
 
-                return MqttSink(sink, config.device_id, config.camera.camera_id, encode)
+                cameras = [camera.camera_id for camera in config.all_cameras]
+                return MqttSink(sink, config.device_id, cameras, encode)
 
 
 def _home(sink: SinkConfig) -> tuple[object, ...]:

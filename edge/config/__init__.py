@@ -1,6 +1,14 @@
 """The keys of `edge.yaml`; docs/reference/edge.yaml.md is generated from this folder."""
 
-from spillover.edge.config.camera import CameraConfig, Pace
+from spillover.edge.config.camera import (
+    COMMAND,
+    CameraConfig,
+    CameraPolicyConfig,
+    CommandConfig,
+    CsiConfig,
+    Pace,
+    PictureFormat,
+)
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
@@ -18,8 +26,12 @@ from spillover.edge.config.uplink import (
 )
 
 __all__ = [
+    "COMMAND",
     "BudgetConfig",
     "CameraConfig",
+    "CameraPolicyConfig",
+    "CommandConfig",
+    "CsiConfig",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",
@@ -31,6 +43,7 @@ __all__ = [
     "Pace",
     "PayloadKind",
     "Period",
+    "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
     "RedactionConfig",

@@ -40,10 +40,12 @@ class LogConfig(Section, frozen=True):
 class EdgeConfig(Section, frozen=True):
     """The whole of `edge.yaml`."""
 
-    camera: CameraConfig
-    """Where frames come from."""
     model: ModelConfig
     """The model that answers every frame first."""
+    camera: CameraConfig | None = None
+    """Where frames come from. Either this or `cameras`."""
+    cameras: tuple[CameraConfig, ...] = ()
+    """Several cameras in place of one, each like `camera`; they share model, uplink, spool and sinks."""
     device_id: Name = "edge"
     """Name of this device for the cloud, MQTT topics and certificates."""
     mode: Mode = Mode.HYBRID
@@ -72,7 +74,8 @@ class EdgeConfig(Section, frozen=True):
     """The log, on standard error."""
 
     def __post_init__(self) -> None:
-        """Refuse a deadline without time, and two writers of one file."""
+        """Refuse no camera, cameras that cannot share a device, no time, and two writers of one file."""
+        _check_cameras(self.camera, self.cameras)
         if self.deadline_margin_s >= self.deadline_s:
             raise ValueError("deadline_margin_s must be less than deadline_s")
         if self.metrics_address:
@@ -81,6 +84,21 @@ class EdgeConfig(Section, frozen=True):
         paths += [self.spool.path] if self.spool else []
         if len({_resolved(path) for path in paths}) < len(paths):
             raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, at least one."""
+        return self.cameras or ((self.camera,) if self.camera else ())
+
+
+def _check_cameras(camera: CameraConfig | None, cameras: tuple[CameraConfig, ...]) -> None:
+    if (camera is None) == (not cameras):
+        raise ValueError("camera or cameras: exactly one of them is needed")
+    names = [one.camera_id for one in cameras]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"cameras: camera_id {', '.join(twice)} stands there twice")
+    if len({one.pace for one in cameras}) > 1:
+        raise ValueError("cameras: pace must be the same for all")
 
 
 def _resolved(path: str) -> str:

@@ -1,5 +1,6 @@
 """Which keys of `edge.yaml` a running daemon follows after SIGHUP, and which need a restart."""
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +15,8 @@ FOLLOWED = frozenset(
         "camera.frozen_after_s",
         "camera.loop",
         "camera.max_frames",
+        "camera.policy",
+        "camera.redaction",
         "deadline_margin_s",
         "deadline_s",
         "log",
@@ -34,14 +37,18 @@ FOLLOWED = frozenset(
         "temporal",
     }
 )
-"""Sections and single keys that are in force once the log says `reloaded`."""
+"""Sections and single keys that are in force once the log says `reloaded`. What is said of `camera` holds for
+each of `cameras`, as long as these are the same."""
 
 NEEDS_RESTART = frozenset(
     {
         "camera.camera_id",
+        "camera.command",
+        "camera.csi",
         "camera.pace",
         "camera.queue_size",
         "camera.source",
+        "cameras",
         "device_id",
         "metrics_address",
         "mode",
@@ -60,9 +67,23 @@ that it is in is; a test holds them against the structures."""
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+def changed(running: EdgeConfig, wanted: EdgeConfig) -> list[str]:
+    """The keys in which two configurations differ; those of cameras as `cameras[door].fps`."""
+    keys = set(changed_keys(running, wanted))
+    if "cameras" in keys and _same_cameras(running, wanted):
+        keys.remove("cameras")
+        for before, after in zip(running.cameras, wanted.cameras, strict=True):
+            keys.update(changed_keys(before, after, f"cameras[{before.camera_id}]."))
+    return sorted(keys)
+
+
+def _same_cameras(running: EdgeConfig, wanted: EdgeConfig) -> bool:
+    return [one.camera_id for one in running.cameras] == [one.camera_id for one in wanted.cameras]
+
+
 def changed_for_a_restart(running: EdgeConfig, wanted: EdgeConfig) -> list[str]:
     """The keys in which `wanted` differs from what is in force, and that a running daemon does not follow."""
-    found = [key for key in changed_keys(running, wanted) if not _is_followed(key)]
+    found = [key for key in changed(running, wanted) if not _is_followed(key)]
     measured = any(variant.fidelity is None for variant in running.uplink.variants)
     if measured and running.policy.gain_file != wanted.policy.gain_file:
         found.append("policy.gain_file (what it says of uplink.variants)")
@@ -76,7 +97,11 @@ def followed(running: EdgeConfig, wanted: EdgeConfig) -> EdgeConfig:
         ConfigError: the two do not fit together.
     """
     try:
-        return _merged(running, wanted, "")
+        cameras = running.cameras
+        if _same_cameras(running, wanted):
+            pairs = zip(running.cameras, wanted.cameras, strict=True)
+            cameras = tuple(_merged(before, after, "camera.") for before, after in pairs)
+        return msgspec.structs.replace(_merged(running, wanted, ""), cameras=cameras)
     except ValueError as error:
         raise ConfigError(f"{error} (beside the keys that need a restart)") from error
 
@@ -94,5 +119,5 @@ def _merged(running: S, wanted: S, prefix: str) -> S:
 
 
 def _is_followed(key: str) -> bool:
-    parts = key.split(".")
+    parts = re.sub(r"^cameras\[[^]]*\]", "camera", key).split(".")
     return any(".".join(parts[:count]) in FOLLOWED for count in range(1, len(parts) + 1))

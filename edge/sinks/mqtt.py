@@ -5,6 +5,7 @@ growing pauses.
 """
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,14 +38,15 @@ class MqttSink:
         ConfigError: a file named in the configuration cannot be read.
     """
 
-    def __init__(self, config: MqttConfig, device_id: str, camera_id: str, encode: Encode) -> None:
+    def __init__(self, config: MqttConfig, device_id: str, cameras: Sequence[str], encode: Encode) -> None:
         self._config = config
         self._encode = encode
         self._device_topic = f"{config.topic}/{device_id}"
-        self._camera_topic = f"{self._device_topic}/{camera_id}"
-        self._announcements = announcements(config, device_id, camera_id)
+        self._announcements = [
+            message for camera_id in cameras for message in announcements(config, device_id, camera_id)
+        ]
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"spillover-{device_id}-{camera_id}"
+            CallbackAPIVersion.VERSION2, client_id=f"spillover-{device_id}-{cameras[0]}"
         )
         self._client.max_queued_messages_set(config.queue_size)
         self._client.reconnect_delay_set(min_delay=1, max_delay=10)
@@ -62,16 +64,21 @@ class MqttSink:
 
     def write(self, result: Result) -> None:
         """Publish the record, and the state that a dashboard shows."""
-        self._publish(f"{self._camera_topic}/result", self._encode(result))
+        camera_topic = f"{self._device_topic}/{result.camera_id}"
+        self._publish(f"{camera_topic}/result", self._encode(result))
         if not result.revision:
-            self._publish(f"{self._camera_topic}/state", _state(result), retain=True)
+            self._publish(f"{camera_topic}/state", _state(result), retain=True)
 
     def tell(self, event: Event) -> None:
-        """Publish it; the camera's state is retained."""
+        """Publish it, one that concerns a camera below that; the camera's state is retained."""
         data = encode_event(event)
-        self._publish(f"{self._camera_topic}/event", data)
+        if "camera_id" not in event.fields:
+            self._publish(f"{self._device_topic}/event", data)
+            return
+        camera_topic = f"{self._device_topic}/{event.fields['camera_id']}"
+        self._publish(f"{camera_topic}/event", data)
         if event.kind is EventKind.CAMERA_STATE:
-            self._publish(f"{self._camera_topic}/camera_state", str(event.fields["state"]), retain=True)
+            self._publish(f"{camera_topic}/camera_state", str(event.fields["state"]), retain=True)
 
     def flush(self) -> None:
         """Wait for the broker to confirm; the library's thread sends on its own. Raises OSError."""

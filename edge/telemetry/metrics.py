@@ -12,14 +12,18 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from spillover.common.log import get_logger
 from spillover.common.metrics import process_registry
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
 from spillover.edge.spool.arena import Fate
 from spillover.edge.spool.spool import Refusal, SpoolState
+
+_log = get_logger("camera")
 
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _PREFIX = "spillover_edge_"
@@ -29,11 +33,18 @@ Put = Callable[[Result | Event], DeliveryAck]
 
 
 class FrameEvents:
-    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks."""
+    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks.
 
-    def __init__(self, metrics: "Metrics", put: Put) -> None:
+    Times of results are corrected by `frame_clock`, from which the frames have their numbers.
+    """
+
+    def __init__(self, metrics: "Metrics", put: Put, frame_clock: FrameClock | None = None) -> None:
         self._metrics = metrics
         self._put = put
+        self.frame_clock = frame_clock or FrameClock("")
+        self.frame_clock.on_set = self._clock_set
+        self.camera_states: dict[str, CameraState] = {}
+        """The last state of each camera, by its name."""
 
     def result(self, result: Result) -> None:
         """A frame got its first result or a revision."""
@@ -42,24 +53,35 @@ class FrameEvents:
     def late(self, result: Result) -> DeliveryAck:
         """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
-        return self._put(result)
+        with self.frame_clock.lock:
+            return self._put(self.frame_clock.corrected(result))
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """A frame was captured."""
-        self._metrics.captured()
+        self._metrics.captured(camera_id)
 
     def dropped(self, frame: Frame, reason: str) -> None:
         """A captured frame gets no result."""
-        self._metrics.dropped(reason)
-        self.emit(EventKind.DROPPED, frame_id=frame.frame_id, sequence=frame.sequence, reason=reason)
+        self._metrics.dropped(reason, frame.camera_id)
+        self.emit(
+            EventKind.DROPPED,
+            camera_id=frame.camera_id,
+            frame_id=frame.frame_id,
+            sequence=frame.sequence,
+            reason=reason,
+        )
 
     def unreadable(self) -> None:
         """A picture was damaged, so it gives no frame."""
         self._metrics.unreadable()
 
     def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
-        """The camera's state or the size of its pictures changed."""
-        self._metrics.camera(state)
+        """The camera's state, its cause or the size of the pictures changed."""
+        is_well = state is CameraState.OK or (state is CameraState.ENDED and not detail)
+        tell = _log.info if is_well else _log.warning
+        tell("camera state", camera=camera_id, state=state.value, detail=detail)
+        self._metrics.camera(camera_id, state)
+        self.camera_states[camera_id] = state
         self.emit(EventKind.CAMERA_STATE, camera_id=camera_id, state=state.value, detail=detail)
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
@@ -79,6 +101,17 @@ class FrameEvents:
         """The spool refused a frame that should get a late answer."""
         self._metrics.spool_refused(refusal)
 
+    def _clock_set(self, found: ClockSet) -> None:
+        get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
+        self.emit(
+            EventKind.CLOCK_SET,
+            boot_id=self.frame_clock.boot_id,
+            shift_s=round(found.shift_s, 6),
+            to_sequence=found.to_sequence,
+            from_unix_s=round(found.from_unix_s, 6),
+            to_unix_s=round(found.to_unix_s, 6),
+        )
+
     def emit(self, kind: EventKind, **fields: str | int | float) -> None:
         """Send an event to the sinks."""
         self._put(Event(kind, time.time(), fields))
@@ -96,6 +129,10 @@ class Metrics:
         endings = self._counter("frames", "First results, by who answered.", "ending")
         self._endings = {ending: endings.labels(ending.value) for ending in AnsweredBy}
         self._dropped = self._counter("frames_dropped", "Captured frames without a result.", "reason")
+        self._captured_by = self._counter("source_frames_captured", "Frames captured, by camera.", "camera")
+        self._dropped_by = self._counter(
+            "source_frames_dropped", "Captured frames without a result, by camera.", "camera"
+        )
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
@@ -113,7 +150,7 @@ class Metrics:
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
-        self._camera = self._states("camera", "1 for the current state of the camera.", "state")
+        self._camera = self._states("source", "1 for the current state of the camera.", "camera", "state")
         self.breaker(BreakerPhase.CLOSED)
         latency = Histogram(
             f"{_PREFIX}latency_seconds",
@@ -124,9 +161,10 @@ class Metrics:
         )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """Count a captured frame."""
         self._captured.inc()
+        self._captured_by.labels(camera_id).inc()
 
     @property
     def frames_captured(self) -> int:
@@ -136,9 +174,10 @@ class Metrics:
         """
         return int(next(sample.value for family in self._captured.collect() for sample in family.samples))
 
-    def dropped(self, reason: str, count: int = 1) -> None:
-        """Count frames that get no result."""
-        self._dropped.labels(reason).inc(count)
+    def dropped(self, reason: str, camera_id: str) -> None:
+        """Count a frame that gets no result."""
+        self._dropped.labels(reason).inc()
+        self._dropped_by.labels(camera_id).inc()
 
     def unreadable(self) -> None:
         """Count a picture that could not be read."""
@@ -162,9 +201,9 @@ class Metrics:
         """Set the breaker's phase."""
         _mark(self._breaker, phase)
 
-    def camera(self, state: CameraState) -> None:
-        """Set the camera's state."""
-        _mark(self._camera, state)
+    def camera(self, camera_id: str, state: CameraState) -> None:
+        """Set a camera's state."""
+        _mark(self._camera, state, camera_id)
 
     def spool_refused(self, refusal: Refusal) -> None:
         """Count a frame that the spool refused."""
@@ -203,26 +242,27 @@ class Metrics:
         self._events_dropped.labels(sink, reason).inc()
 
     def summary(self) -> dict[str, int]:
-        """Every counter that is not zero, as `name` or `name[label,label]`."""
+        """Every counter of the whole device that is not zero, as `name` or `name[label,label]`."""
         return {
             _key(sample.name, sample.labels): int(sample.value)
             for family in self.registry.collect()
             if family.type == "counter"
             for sample in family.samples
             if sample.name.startswith(_PREFIX) and sample.name.endswith("_total") and sample.value
+            if "camera" not in sample.labels
         }
 
-    def _states(self, name: str, text: str, label: str) -> Gauge:
-        return Gauge(_PREFIX + name, text, [label], registry=self.registry)
+    def _states(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
 
-def _mark(gauge: Gauge, current: enum.Enum) -> None:
-    """Set the sample of the current state to 1 and those of all other states to 0."""
+def _mark(gauge: Gauge, current: enum.Enum, *of: str) -> None:
+    """Set the sample of the current state to 1 and those of all other states to 0; `of` are more labels."""
     for state in type(current):
-        gauge.labels(state.value).set(state is current)
+        gauge.labels(*of, state.value).set(state is current)
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

@@ -48,7 +48,8 @@ class Status:
     results_lost: int
     """Results that a sink did not accept."""
     breaker: str
-    camera: str
+    cameras: dict[str, str]
+    """The state of each camera, by its name; none that has not told one yet."""
     audits: int = 0
     edge_error: dict[str, float] = field(default_factory=dict)
     """Share of all frames kept and wrong: `estimate`, `low` and `high`; empty before the first audit."""
@@ -106,7 +107,7 @@ def to_status(text: str) -> Status:
         spool_refused=numbers.by("spool_refused_total", "reason"),
         results_lost=numbers.sum("results_dropped_total"),
         breaker=numbers.state("breaker", "phase"),
-        camera=numbers.state("camera", "state"),
+        cameras=numbers.states("source", "camera", "state"),
         audits=numbers.one("audits_total"),
         edge_error=numbers.labelled("error_ratio", "bound"),
         budget_left_bytes=numbers.maybe("budget_left_bytes"),
@@ -129,7 +130,7 @@ def to_text(status: Status) -> str:
         f"spool      {status.recovered} found + {status.spooled} accepted = {_listed(status.spool_fates)} "
         f"+ {status.pending} pending ({status.pending_bytes / 1e6:.1f} MB); "
         f"refused: {_listed(status.spool_refused)}",
-        f"camera     {status.camera}",
+        f"cameras    {', '.join(f'{name} {state}' for name, state in status.cameras.items()) or 'unknown'}",
         f"edge error {_error(status)}",
         f"budget     {_budget(status)}",
         f"sinks      {status.results_lost} results lost",
@@ -193,6 +194,10 @@ class _Numbers:
     def sum(self, name: str) -> int:
         """Sum of all samples of a name."""
         return sum(int(value) for known, _, value in self._samples if known == name)
+
+    def states(self, name: str, key: str, label: str) -> dict[str, str]:
+        """By the value of one label, the value of another whose sample is 1."""
+        return {labels[key]: labels[label] for known, labels, v in self._samples if known == name and v}
 
     def state(self, name: str, label: str) -> str:
         """The label value whose sample is 1; `unknown` without one."""

@@ -9,6 +9,8 @@ from tests.chaos.clock import JumpingClock
 from tests.chaos.disk import HangingSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
 from tests.support.faulty_link import Mode, Weather
+from tests.support.http_camera import HttpCamera
+from tests.support.processes import free_port
 from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
@@ -180,6 +182,24 @@ def disk_hangs(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def no_camera_at_boot(field: Field, rng: random.Random) -> None:
+    """After a power cut the camera takes longer to start than the edge; then it goes once more, and comes."""
+    camera = HttpCamera(f"127.0.0.1:{free_port()}", fps=FPS)
+    field.kill_edge()
+    field.start_edge(camera={"source": camera.url})
+    for _ in range(2):
+        field.wait_for('spillover_edge_source{camera="camera",state="lost"}', 1.0)
+        _hold(field, rng, longest_s=1.0)
+        camera.start()
+        try:
+            field.wait_for('spillover_edge_source{camera="camera",state="ok"}', 1.0)
+            field.wait_for_frames(5)
+        finally:
+            camera.stop()
+    field.kill_edge()
+    field.start_edge()
+
+
 def clock_jumps(field: Field, rng: random.Random) -> None:
     """The wall clock begins in the past, as without a battery, then is set, and set again, both ways."""
     clock = JumpingClock(field.folder)
@@ -215,5 +235,6 @@ FAULTS: tuple[Fault, ...] = (
     disk_full,
     disk_read_only,
     disk_hangs,
+    no_camera_at_boot,
     clock_jumps,
 )

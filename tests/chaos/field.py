@@ -139,11 +139,16 @@ class Field:
         wait: bool = True,
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
+        camera: Mapping[str, object] | None = None,
     ) -> None:
-        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
+        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
+
+        `camera` stands in place of the usual one.
+        """
         self._boots += 1
         config = self.plain | {
             "mode": self._cast.mode,
+            "camera": camera or self.plain["camera"],
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},

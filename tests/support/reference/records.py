@@ -28,12 +28,16 @@ def _one_of(states: type[enum.Enum]) -> str:
 
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    EventKind.STARTED.value: {"boot_id": "this start of the daemon", "camera_id": "the camera"},
+    EventKind.STARTED.value: {
+        "boot_id": "this start of the daemon",
+        "cameras": "names of the cameras, with commas between them",
+    },
     EventKind.STOPPED.value: {
         "boot_id": "this start of the daemon",
         "captured": "number of frames that were captured",
     },
     EventKind.DROPPED.value: {
+        "camera_id": "the camera",
         "frame_id": "a frame that has no result",
         "sequence": "its number",
         "reason": "why",
@@ -42,6 +46,13 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "camera_id": "the camera",
         "state": _one_of(CameraState),
         "detail": "what is known of the cause",
+    },
+    EventKind.CLOCK_SET.value: {
+        "boot_id": "this start of the daemon",
+        "shift_s": "seconds to add to the times of its results that stand before this event",
+        "to_sequence": "up to the frame of this number; later frames have the right time. -1: there was none",
+        "from_unix_s": "where those times begin, as they were",
+        "to_unix_s": "where they end",
     },
     EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
     EventKind.SPOOL.value: {
@@ -68,7 +79,8 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
-    "CAMERA/event": ("no", "every event, as JSON"),
+    "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
+    "event": ("no", "every other event, as JSON"),
 }
 """MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
 

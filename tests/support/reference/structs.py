@@ -114,6 +114,8 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
         return f" from {kind.ge:g} to {kind.le:g}"
     told = [f"{sign} {bound:g}" for name, sign in _BOUNDS if (bound := getattr(kind, name)) is not None]
+    if kind.multiple_of is not None:
+        told.append(f"a multiple of {kind.multiple_of:g}")
     return f" {', '.join(told)}" if told else ""
 
 
@@ -143,17 +145,21 @@ def _changed(value: object) -> object:
 
 
 def _walk(kind: type, path: str, links: Links, seen: set[type] | None = None) -> Iterator[tuple[type, str]]:
-    """Each structure once, with the path of its first key: `uplink.tls`, `sinks[]`."""
-    seen = set() if seen is None else seen
-    if kind in seen or kind in links:
-        return
-    seen.add(kind)
+    """Each structure once, with the path of its first key, its own level's before those below.
+
+    Such as `uplink.tls`, `sinks[]`.
+    """
+    seen = {kind} if seen is None else seen
     yield kind, path
+    below: list[tuple[type, str]] = []
     for field in _structure(kind).fields:
+        step = f"{path}.{field.encode_name}" if path else field.encode_name
         for inner in _parts(field.type):
-            if isinstance(inner, Structure):
-                step = f"{path}.{field.encode_name}" if path else field.encode_name
-                yield from _walk(inner.cls, step + _ending(field.type, inner), links, seen)
+            if isinstance(inner, Structure) and inner.cls not in seen and inner.cls not in links:
+                seen.add(inner.cls)
+                below.append((inner.cls, step + _ending(field.type, inner)))
+    for inner_kind, inner_path in below:
+        yield from _walk(inner_kind, inner_path, links, seen)
 
 
 def _ending(kind: inspect.Type, inner: Structure) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from spillover.common.config import parse_config
@@ -39,10 +40,17 @@ def test_overrides_replace_single_values() -> None:
     config = parse_config(TWO_LINES, EdgeConfig, "edge.yaml")
     changed = with_overrides(config, "edge_only", "clip.mp4", "out.jsonl")
     assert changed.mode is Mode.EDGE_ONLY
-    assert changed.camera.source == "clip.mp4"
+    assert [one.source for one in changed.all_cameras] == ["clip.mp4"]
     assert changed.sinks == (JsonLinesConfig(path="out.jsonl"),)
     assert changed.model == config.model
     assert with_overrides(config) == config
+
+
+def test_one_source_cannot_stand_for_several_cameras() -> None:
+    """`--source` is refused where there are `cameras`: nobody knows which is meant."""
+    config = parse_config("{cameras: [{source: v}], model: {folder: m}}", EdgeConfig, "edge.yaml")
+    with pytest.raises(ConfigError, match=r"--source stands in place of camera\.source"):
+        with_overrides(config, source="clip.mp4")
 
 
 def test_unknown_mode_is_usage(tmp_path: Path) -> None:

@@ -6,19 +6,32 @@ from msgspec import inspect
 
 from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig
-from spillover.edge.config.reloading import FOLLOWED, NEEDS_RESTART, changed_for_a_restart, followed
+from spillover.edge.config.reloading import (
+    FOLLOWED,
+    NEEDS_RESTART,
+    changed,
+    changed_for_a_restart,
+    followed,
+)
 
 
 def _keys(kind: type, prefix: str = "") -> list[str]:
-    """Every key below a structure, by its dotted name; a section that may be null is one key, too."""
+    """Every key below a structure, by its dotted name, those of sections that may be null too."""
     found = []
     for field in inspect.type_info(kind).fields:
         key = f"{prefix}{field.encode_name}"
-        if isinstance(field.type, inspect.StructType):
-            found += _keys(field.type.cls, f"{key}.")
+        if section := _section(field.type):
+            found += _keys(section.cls, f"{key}.")
         else:
             found.append(key)
     return found
+
+
+def _section(kind: inspect.Type) -> inspect.StructType | None:
+    """The section that a key of this type has; None for a value."""
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    sections = [one for one in kinds if isinstance(one, inspect.StructType)]
+    return sections[0] if len(sections) == 1 else None
 
 
 def _homes(key: str) -> set[str]:
@@ -42,6 +55,7 @@ def _config(**changes: object) -> EdgeConfig:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ({"camera": {"source": "v", "policy": {"threshold": 0.1}, "queue_size": 9}}, ["camera.queue_size"]),
         ({"camera": {"source": "w", "fps": 3}}, ["camera.source"]),
         ({"model": {"folder": "m", "session": {"threads": 3}}}, ["model.session.threads"]),
         ({"spool": {"path": "p"}, "mode": "edge_only", "log": {"level": "error"}}, ["mode", "spool"]),
@@ -77,3 +91,19 @@ def test_a_file_that_does_not_fit_what_stays_is_refused() -> None:
     wanted = _config(sinks=[{"kind": "jsonl", "path": "/x/a"}])
     with pytest.raises(ConfigError, match=r"one path: /x/a, /x/a .beside the keys that need a restart"):
         followed(running, wanted)
+
+
+def test_the_keys_of_each_camera_are_followed_as_those_of_one() -> None:
+    """They are named by the camera; another set of cameras needs a restart, and none of it is followed."""
+    cameras = [{"source": "a", "camera_id": "door"}, {"source": "b", "camera_id": "gate"}]
+    running = _config(camera=None, cameras=cameras)
+    faster = _config(camera=None, cameras=[cameras[0] | {"fps": 9}, cameras[1] | {"source": "c"}])
+    assert changed(running, faster) == ["cameras[door].fps", "cameras[gate].source"]
+    assert changed_for_a_restart(running, faster) == ["cameras[gate].source"]
+    merged = followed(running, faster)
+    assert [(one.source, one.fps) for one in merged.cameras] == [("a", 9), ("b", None)]
+    fewer = _config(camera=None, cameras=[cameras[0] | {"fps": 9}])
+    assert changed_for_a_restart(running, fewer) == ["cameras"]
+    assert followed(running, fewer).cameras == running.cameras
+    assert changed_for_a_restart(running, _config()) == ["camera", "cameras"]
+    assert followed(running, _config()) == running

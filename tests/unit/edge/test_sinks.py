@@ -260,6 +260,6 @@ def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     from spillover.edge.sinks.mqtt import MqttSink
 
     before = threading.enumerate()
-    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", "cam", ENCODE)
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", ["cam"], ENCODE)
     assert threading.enumerate() == before
     sink.close()
