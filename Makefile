@@ -24,7 +24,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-split bench-cloud bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -125,6 +125,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
+
+bench-disk: $(STAMP) ## a month at 10 frames/s on the disk beside its bounds, both divided by SCALE=100
+	$(BIN)/python -m benchmarks disk --scale $(or $(SCALE),100)
 
 bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server with slow ones
 	$(BIN)/python -m benchmarks decode

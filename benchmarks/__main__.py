@@ -24,6 +24,7 @@ from spillover.lab.processes import terminable
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
+        "disk": ("disk.cli:bench_disk", "What a month of frames takes of a disk, beside its bounds."),
         "spool": ("spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
     },
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import click
 
-from spillover.common.errors import ConfigError, ModelError, SourceError, SpilloverError
+from spillover.common.errors import ConfigError, InUseError, ModelError, SourceError, SpilloverError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -19,6 +19,7 @@ EXIT_HUNG = 7
 
 _EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,
+    InUseError: EXIT_CONFIG,
     ModelError: EXIT_MODEL,
     SourceError: EXIT_SOURCE,
 }

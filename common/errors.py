@@ -52,6 +52,10 @@ class ConfigError(SpilloverError):
     """The operator's fault: a configuration file. The text names the file and the key path."""
 
 
+class InUseError(ConfigError):
+    """The operator's fault: two processes are to use one file. The text names it and who holds it."""
+
+
 class ModelError(SpilloverError):
     """The model folder's fault: a file is missing, damaged, or does not match its description."""
 

@@ -7,7 +7,14 @@ from itertools import count
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
-from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config import (
+    DecisionDetail,
+    EdgeConfig,
+    JsonLinesConfig,
+    MqttConfig,
+    SinkConfig,
+    SqliteConfig,
+)
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Outlets, Sink
 from spillover.edge.sinks.record import record_encoder
@@ -105,7 +112,7 @@ class SinkBuilder:
         outlet.replace(make, sink.queue_size, carry=isinstance(sink, MqttConfig))
 
     def _make(self, sink: SinkConfig, config: EdgeConfig) -> Sink:
-        encode = record_encoder(self._labels)
+        encode = record_encoder(self._labels, inputs=sink.decision is DecisionDetail.FULL)
         match sink:
             case JsonLinesConfig():
                 return JsonLinesSink(
@@ -118,7 +125,7 @@ class SinkBuilder:
             case SqliteConfig():
                 from spillover.edge.sinks.sqlite import SqliteSink
 
-                return SqliteSink(sink.path, encode, sink.keep_days)
+                return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
             case MqttConfig():
                 try:
                     from spillover.edge.sinks.mqtt import MqttSink

@@ -13,7 +13,13 @@ from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
 from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config.sinks import (
+    DecisionDetail,
+    JsonLinesConfig,
+    MqttConfig,
+    SinkConfig,
+    SqliteConfig,
+)
 from spillover.edge.config.uplink import (
     OipConfig,
     PayloadKind,
@@ -32,6 +38,7 @@ __all__ = [
     "CameraPolicyConfig",
     "CommandConfig",
     "CsiConfig",
+    "DecisionDetail",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",

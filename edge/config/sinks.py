@@ -1,11 +1,21 @@
 """The keys of the sinks: where results go."""
 
+import enum
 from typing import Annotated
 
 import msgspec
 
 from spillover.common.config import Section
 from spillover.edge.config.kinds import Count, NotNegative
+
+
+class DecisionDetail(enum.Enum):
+    """How much of a decision is written."""
+
+    SHORT = "short"
+    """Without `decision.inputs`, which is most of a record."""
+    FULL = "full"
+    """Every number that the policy has read, which `spillover lab replay` needs."""
 
 
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
@@ -15,8 +25,10 @@ class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
     """A file, or `-` for standard output."""
     events: bool = True
     """Also write events: dropped frames, camera, breaker, spool. `spillover lab check` needs them."""
-    rotate_mb: NotNegative = 0.0
-    """Begin a new file at this size; 0: never."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is written."""
+    rotate_mb: NotNegative = 100.0
+    """Begin a new file at this size; 0: never, so that the file grows without bound."""
     rotate_keep: Annotated[int, msgspec.Meta(ge=1)] = 5
     """Old files to keep, as `path.1` (the newest), `path.2` and so on."""
     queue_size: Count = 1024
@@ -28,8 +40,12 @@ class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
 
     path: str
     """The database file."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is written."""
     keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     """Delete what is older than this many days."""
+    max_mb: Annotated[float, msgspec.Meta(ge=1)] = 1000.0
+    """Delete the oldest rows when the file and its write-ahead log have this size."""
     queue_size: Count = 1024
     """Results that may wait to be written; more are dropped and counted."""
 
@@ -51,6 +67,8 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is published."""
     queue_size: Count = 256
     """Messages that may wait for the broker; more are dropped and counted."""
 

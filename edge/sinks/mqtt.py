@@ -87,7 +87,7 @@ class MqttSink:
                 raise OSError(f"broker {self._config.host} has not confirmed {self._unconfirmed} messages")
 
     def reopen(self) -> None:
-        """There is no file."""
+        """A broker has no file."""
 
     def close(self) -> None:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""

@@ -62,7 +62,7 @@ class Bench:
         base: dict[str, Any] = {
             "camera": {"source": str(self.pictures), "pace": "fast"},
             "model": {"folder": str(self.model), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "sinks": [{"kind": "jsonl", "path": str(self.output), "decision": "full"}],
             "uplink": {},
             "deadline_s": A_MINUTE_S,
             "stop_timeout_s": PATIENCE_S,

@@ -46,7 +46,7 @@ def _config(tmp_path: Path, pictures: Path, address: str, **sections: object) ->
         "model": {"folder": str(colour_classifier(tmp_path / "models")), "session": {"threads": 1}},
         "uplink": {"address": address, "breaker_pause_max_s": 0.5},
         "spool": {"path": str(tmp_path / "spool.dat"), "max_mb": 2.0},
-        "sinks": [{"kind": "jsonl", "path": str(tmp_path / "out.jsonl")}],
+        "sinks": [{"kind": "jsonl", "path": str(tmp_path / "out.jsonl"), "decision": "full"}],
         "deadline_s": PATIENCE_S,
         "stop_timeout_s": PATIENCE_S,
     }

@@ -4,7 +4,7 @@ import ast
 import enum
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from spillover.edge.camera.source import CameraState
@@ -21,8 +21,8 @@ from tests.support.reference.markdown import table
 ROOT = Path(__file__).parents[3]
 
 
-def _one_of(states: type[enum.Enum]) -> str:
-    """The values of an enum, as text."""
+def _one_of(states: Iterable[enum.Enum]) -> str:
+    """The values of states, as text."""
     *first, last = (f"`{state.value}`" for state in states)
     return f"{', '.join(first)} or {last}"
 
@@ -57,7 +57,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
     EventKind.SPOOL.value: {
         "frame_id": "a frame on the disk",
-        "fate": _one_of(Fate),
+        "fate": _one_of(fate for fate in Fate if fate is not Fate.DUPLICATE),
     },
 }
 """Kinds of events, and what their fields say."""
