@@ -126,6 +126,7 @@ def test_an_edge_without_a_cloud_reaches_nothing_and_writes_what_it_is_told_to(t
     text = log.read_text(encoding="utf-8")
     assert list(targets(text)) == []
     own = {str(lines), *(f"{database}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))}
+    own |= {str(file.with_name(f".{file.name}.lock")) for file in (lines, database)}
     assert {str(lines), str(database)} <= changed_files(text) - {"/dev/null"} <= own
     assert list(home.iterdir()) == []
 
