@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import sys
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -76,8 +77,13 @@ class JsonLinesSink:
                 self._rotate()
 
     def reopen(self) -> None:
-        """Write what waits to the file that is open, then go on in the one that is at the path now."""
-        self.flush()
+        """Write what waits to the file that is open, then go on in the one that is at the path now.
+
+        What the old file cannot take goes to the new one, whole lines: if the old one was deleted, it is what
+        fills the disk, and to hold it would keep it there. Raises OSError; the old file is still in use then.
+        """
+        with suppress(OSError):
+            self.flush()
         if self._path is not None:
             self._open()
 
@@ -134,7 +140,7 @@ class JsonLinesSink:
         else:
             if not self._path.exists() or self._path.is_file():
                 demand_folder(self._path)
-                if self._rotate_bytes and not os.access(self._path.resolve().parent, os.W_OK):
+                if self._rotate_bytes and not _may_rename_in(self._path.resolve().parent):
                     raise PermissionError(errno.EACCES, "no right to rotate files in this folder (rotate_mb)")
                 self._be_alone(self._path)
             fresh = self._path.open("ab", buffering=0)
@@ -159,6 +165,10 @@ class JsonLinesSink:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _may_rename_in(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _standard_output() -> FileIO:

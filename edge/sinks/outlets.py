@@ -47,7 +47,10 @@ class Sink(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Flush to the file that is open, then go on in the one that is at its path now; else do nothing."""
+        """Flush to the file that is open, then go on in the one that is at its path now.
+
+        What has no file does nothing. After an OSError the old file is still in use.
+        """
         ...
 
     def close(self) -> None:
@@ -198,14 +201,13 @@ class Outlet:
             self._flush()
 
     def _reopen(self) -> None:
-        """What the old file cannot take now is tried again before each item, so that no line is torn."""
-        self._reopens = True
+        """Where the new file cannot be opened, that is tried again before each item."""
+        self._reopens = False
         try:
             self._sink.reopen()
         except (OSError, InUseError) as error:
+            self._reopens = True
             self._fails(error)
-        else:
-            self._reopens = False
 
     def _flush(self, *, last: bool = False) -> bool:
         if self._closing and self._failing and not last:

@@ -147,8 +147,9 @@ class SqliteSink:
             raise OSError(f"SQLite: {error}") from error
 
     def reopen(self) -> None:
-        """Go on in the file that is at the path now."""
-        self.flush()
+        """Go on in the file that is at the path now. Raises OSError; every flush tries again then."""
+        with suppress(OSError):
+            self.flush()
         self._let_go()
         self._open()
 

@@ -286,6 +286,8 @@ class Arena:
         os.ftruncate(self._file, min(size, cap))
         if cap:
             os.posix_fallocate(self._file, 0, cap)
+            if not found.has_traces:
+                self._wipe(0)  # known as a spool from now on, whatever a power cut leaves of the first record
         os.fsync(self._file)
 
     def _reserve(self, found: Found) -> None:

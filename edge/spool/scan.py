@@ -64,6 +64,8 @@ class Found:
     """Blocks that begin like a record and are none of `records`."""
     unreadable: list[int] = field(default_factory=list)
     """Blocks that the disk cannot read."""
+    has_traces: bool = False
+    """Whether a spool has used the file: a record is in it, or was."""
 
 
 def scan(file: int) -> Found:
@@ -101,24 +103,24 @@ class _Scan:
         self._chunk_at = -1
 
     def run(self) -> Found:
-        block, has_traces, has_bytes = 0, False, False
+        block, has_bytes = 0, False
         while block < self._blocks:
             step = 1
             data = self._start_of(block)
             if data is None:
                 self._found.unreadable.append(block)
             elif header := decode_header(data):
-                has_traces = True
+                self._found.has_traces = True
                 step = self._take(header, block)
             elif looks_like_header(data):
-                has_traces = True
+                self._found.has_traces = True
                 self._found.damaged_headers += 1
                 self._found.leftovers.append(block)
             else:
-                has_traces = has_traces or was_header(data)
+                self._found.has_traces |= was_header(data)
                 has_bytes = has_bytes or any(data)
             block += step
-        if has_bytes and not has_traces:
+        if has_bytes and not self._found.has_traces:
             raise UnusableError("no record was ever written to it")
         self._found.torn = [header for header in self._bodiless if header not in self._headers]
         self._found.duplicates += len(self._bodiless) - len(self._found.torn)

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,11 +10,13 @@ import pytest
 
 from spillover.common.errors import InUseError
 from spillover.common.files import lock_file
+from tests.support.rights import without_rights
 
 _HOLDER = """
 import subprocess, sys, time
 from pathlib import Path
 from spillover.common.files import lock_file
+from tests.support.rights import without_rights
 lock = lock_file(Path(sys.argv[1]), "key")
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
@@ -74,18 +74,6 @@ def test_a_folder_that_is_not_there_is_no_lock(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@contextmanager
-def _without_rights() -> Iterator[None]:
-    """As a user for whom modes of files count."""
-    own = os.geteuid()
-    if own == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(own)
-
-
 @pytest.mark.parametrize("left_by_another", [False, True])
 def test_a_file_in_a_folder_of_another_user_is_locked_too(left_by_another: bool) -> None:
     """As one in /var/log that was made for the daemon: nothing can be made beside it."""
@@ -96,7 +84,7 @@ def test_a_file_in_a_folder_of_another_user_is_locked_too(left_by_another: bool)
         if left_by_another:
             lock_file(path, "key").close()
         folder.chmod(0o555)
-        with _without_rights():
+        with without_rights():
             lock = lock_file(path, "key")
             with pytest.raises(InUseError):
                 lock_file(path, "key")

@@ -10,18 +10,20 @@ import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from structlog.testing import capture_logs
 
 from spillover.common import mounts
-from spillover.common.errors import InUseError
+from spillover.common.errors import ConfigError, InUseError
 from spillover.common.types import AnsweredBy
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.record import is_event, record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
 from tests.support.edge_values import result
+from tests.support.rights import without_rights
 
 ENCODE = record_encoder(())
 MB = 1_000_000
@@ -297,22 +299,35 @@ def test_after_a_rename_the_next_line_goes_to_a_new_file(tmp_path):
     assert found == [["a", "b"], ["c"]]
 
 
-def test_a_line_that_is_begun_is_ended_in_its_own_file(tmp_path):
-    """A full disk took half of it: as long as the rest does not fit, the sink stays with the old file."""
+def test_a_deleted_file_does_not_keep_the_disk_full(tmp_path):
+    """The old file has half a line and no room: it is let go, and the line is whole in the new one."""
     path = tmp_path / "r.jsonl"
     sink = JsonLinesSink(str(path), ENCODE)
     sink.write(result("a"))
-    with _no_room_beyond(100), pytest.raises(OSError, match="large"):
-        sink.flush()
-    path.rename(tmp_path / "old")
-    with _no_room_beyond(100), pytest.raises(OSError, match="large"):
+    with _no_room_beyond(100):
+        with pytest.raises(OSError, match="large"):
+            sink.flush()
+        path.rename(tmp_path / "old")
         sink.reopen()
-    assert not path.exists()
-    sink.reopen()
     sink.write(result("b"))
     sink.flush()
     sink.close()
-    assert (_frames(tmp_path / "old"), _frames(path)) == (["a"], ["b"])
+    assert (tmp_path / "old").stat().st_size == 100
+    assert _frames(path) == ["a", "b"]
+
+
+def test_a_line_that_is_begun_is_ended_where_no_file_was_moved(tmp_path):
+    """The path still leads to the same file: the rest of the line follows its beginning."""
+    path = tmp_path / "r.jsonl"
+    sink = JsonLinesSink(str(path), ENCODE)
+    sink.write(result("a"))
+    with _no_room_beyond(100):
+        with pytest.raises(OSError, match="large"):
+            sink.flush()
+        sink.reopen()
+    sink.flush()
+    sink.close()
+    assert _frames(path) == ["a"]
 
 
 def test_a_disk_that_comes_back_as_another_is_written_to(tmp_path):
@@ -356,6 +371,24 @@ def _refuse(*_arguments, **_more):
 
 def _frames(path):
     return [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()]
+
+
+def test_a_file_that_could_not_be_rotated_is_refused_at_the_start():
+    """In a folder of another user the sink would stop at its size; without rotation it works as it is."""
+    with TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "r.jsonl"
+        path.touch(0o666)
+        path.chmod(0o666)
+        folder.chmod(0o555)
+        with without_rights():
+            with pytest.raises(ConfigError, match="rotate_mb"):
+                JsonLinesSink(str(path), ENCODE, rotate_bytes=MB)
+            sink = JsonLinesSink(str(path), ENCODE)
+            sink.write(result("a"))
+            sink.flush()
+            sink.close()
+        folder.chmod(0o755)
+        assert _frames(path) == ["a"]
 
 
 def test_a_database_stays_within_its_room(tmp_path):

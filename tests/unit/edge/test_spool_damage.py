@@ -270,6 +270,17 @@ def test_what_is_no_spool_is_set_aside_and_kept(tmp_path):
         assert sorted(one.name for one in tmp_path.iterdir()) == [".s.lock", "s", "s.set-aside"]
 
 
+def test_a_spool_is_known_as_one_from_the_start(tmp_path):
+    """A power cut leaves the end of the very first record without its beginning: nothing is set aside."""
+    path = tmp_path / "s"
+    _close(_spool(path))
+    with path.open("r+b") as file:
+        file.seek(BLOCK_BYTES)
+        file.write(b"the rest of a record")
+    _close(_spool(path))
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".s.lock", "s"]
+
+
 def test_a_file_of_nothing_but_beginnings_is_set_aside(tmp_path):
     """Each block begins a record half as large as the file: to look at all of them would take hours."""
     path, blocks = tmp_path / "s", 128
