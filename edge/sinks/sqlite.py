@@ -6,6 +6,7 @@
 
 `record` is the JSON of `edge.sinks.record`. The view `latest` has one row a frame, its last revision; the
 view `last_day` the part of it that was captured within 24 hours. A late answer that comes twice is kept once.
+When the clock was set, the times of this run's results are corrected.
 """
 
 import sqlite3
@@ -17,7 +18,7 @@ from spillover.common.files import FileLock, lock_file, set_aside
 from spillover.common.log import get_logger
 from spillover.common.mounts import demand_folder, may_pass
 from spillover.common.types import Result
-from spillover.edge.results.delivery import Event
+from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.record import Encode, encode_event
 
 _log = get_logger("sqlite")
@@ -39,6 +40,14 @@ create view if not exists latest as
 create view if not exists last_day as
     select * from latest where captured_unix_s > unixepoch() - 86400;
 """
+_CORRECT = """
+update results set captured_unix_s = captured_unix_s + ?,
+    record = json_set(record, '$.captured_unix_s', round(captured_unix_s + ?, 6))
+where captured_unix_s between ? - 60 and ? + 60 and frame_id glob '*-' || ? || '-*'
+    and json_extract(record, '$.sequence') <= ?
+"""
+"""Corrects the times of a run's frames, after its clock was set. The range lets the index find them; a minute
+more, because a frame is older than its number by the time that it took to read."""
 _OLDEST = """
 select count(*), total(is_event) from (
     select 0 as is_event, at from (select captured_unix_s as at from results order by 1 limit :many)
@@ -123,6 +132,9 @@ class SqliteSink:
         """Hold the event's row until `flush`."""
         row = (event.at_unix_s, event.kind.value, encode_event(event).decode())
         self._held.append(("insert into events values (?, ?, ?)", row))
+        if event.kind is EventKind.CLOCK_SET:
+            names = ("shift_s", "shift_s", "from_unix_s", "to_unix_s", "boot_id", "to_sequence")
+            self._held.append((_CORRECT, tuple(event.fields[name] for name in names)))
 
     def flush(self) -> None:
         """Write the held rows.
