@@ -182,7 +182,7 @@ write_config() {
 # Every key and its default: examples/edge.yaml of the source. Relative paths are below the state folder.
 mode: edge_only                 # hybrid, with `uplink`, once there is a cloud
 camera:
-  source: /dev/video0           # or rtsp://...
+  source: /dev/video0           # csi for a Pi's own camera; or rtsp://...
 model:
   folder: model/1               # below models/ in the state folder
 sinks:
