@@ -47,10 +47,7 @@ class Sink(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Flush to the file that is open, then go on in the one that is at its path now.
-
-        What has no file does nothing. After an OSError the old file is still in use.
-        """
+        """Flush to the file that is open, then go on in the one that is at its path now; else do nothing."""
         ...
 
     def close(self) -> None:
@@ -202,12 +199,13 @@ class Outlet:
 
     def _reopen(self) -> None:
         """Where the new file cannot be opened, that is tried again before each item."""
-        self._reopens = False
+        self._reopens = True
         try:
             self._sink.reopen()
         except (OSError, InUseError) as error:
-            self._reopens = True
             self._fails(error)
+        else:
+            self._reopens = False
 
     def _flush(self, *, last: bool = False) -> bool:
         if self._closing and self._failing and not last:
