@@ -129,6 +129,18 @@ def _at(where: str) -> str:
     return f" - at `${where}`" if where else ""
 
 
+def changed_keys(one: msgspec.Struct, other: msgspec.Struct, prefix: str = "") -> Iterator[str]:
+    """The dotted keys in which two configurations differ; of a section that one of them lacks, its name."""
+    for field in msgspec.structs.fields(one):
+        before, after = getattr(one, field.name), getattr(other, field.name)
+        if before == after:
+            continue
+        if isinstance(before, msgspec.Struct) and type(before) is type(after):
+            yield from changed_keys(before, after, f"{prefix}{field.encode_name}.")
+        else:
+            yield f"{prefix}{field.encode_name}"
+
+
 @contextmanager
 def naming(name: str, elsewhere: Sequence[str] = ()) -> Iterator[None]:
     """Put `name`, the configuration's file, before errors that only show when a value is used.

@@ -4,6 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -15,12 +16,14 @@ from spillover.common.log import get_logger
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.diagnosis import without_login
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.device import Device, Run
+from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
 from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
@@ -40,10 +43,11 @@ def _nothing() -> None:
 
 
 class Daemon:
-    """One edge: `run` it once. `stop` may be called from any thread or signal handler.
+    """One edge: `run` it once. `stop` and `reload` may be called from any thread or signal handler.
 
-    With `require_camera` a live camera that is not there is an error; otherwise it is waited for. `build`
-    makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
+    With `require_camera` a live camera that is not there is an error; otherwise it is waited for. `read`
+    gives the configuration anew, for `reload`; without it that of the start. `build` makes the parts.
+    `ended_by` waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -57,13 +61,13 @@ class Daemon:
         record_link: Path | None = None,
         *,
         require_camera: bool = False,
+        read: Read | None = None,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
         # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
         cv2.setNumThreads(1)
-        self._config = config
         self._boot_id = secrets.token_hex(6)
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
@@ -73,6 +77,14 @@ class Daemon:
         self._ended_by = ended_by
         self._device, self._streams = build(
             Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        )
+        self._reloads = Reloads(
+            config,
+            read or (lambda: nullcontext(config)),
+            Takeover(self._device, self._streams),
+            self._events.put,
+            self._notifier,
+            self._in_one_line,
         )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
@@ -85,6 +97,10 @@ class Daemon:
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
     @property
+    def _config(self) -> EdgeConfig:
+        return self._reloads.config
+
+    @property
     def metrics(self) -> Metrics:
         """The counters since the daemon was built."""
         return self._device.reporting.metrics
@@ -92,6 +108,10 @@ class Daemon:
     def stop(self, reason: str) -> None:
         """Ask `run` to end: what is under way is finished or given up within `stop_timeout_s`."""
         self._events.put(Ended(reason))
+
+    def reload(self) -> None:
+        """Ask `run` to read the configuration again; it goes on with what it has where that has a fault."""
+        self._reloads.ask()
 
     def run(self, on_stopping: Callable[[], None] = _nothing) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
@@ -164,6 +184,8 @@ class Daemon:
                 if watchdog_s and not self._stall.hangs(watchdog_s):
                     self._notifier.alive(self._in_one_line())
                 continue
+            if self._reloads.takes(ended):
+                continue
             error = ended.error
             if ended.name in running and (error is None or isinstance(error, SourceError)):
                 running.discard(ended.name)
@@ -178,7 +200,8 @@ class Daemon:
         """What systemd shows of the daemon."""
         states = self._device.reporting.events.camera_states.items()
         not_ok = [f"{camera_id} {state.value}" for camera_id, state in states if state is not CameraState.OK]
-        return ", ".join([f"mode {self._config.mode.value}", *not_ok])
+        note = [self._reloads.note] if self._reloads.note else []
+        return ", ".join([f"mode {self._config.mode.value}", *not_ok, *note])
 
     def _work(self) -> None:
         """Process frames until the queues of all cameras close; runs on the pipeline's thread."""
@@ -258,7 +281,7 @@ class Daemon:
             cameras=cameras,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
-        self._notifier.ready(f"mode {config.mode.value}")
+        self._notifier.ready(self._in_one_line())
 
 
 def _capture_name(stream: CameraStream, streams: Sequence[CameraStream]) -> str:

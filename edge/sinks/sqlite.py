@@ -40,6 +40,14 @@ create view if not exists latest as
 create view if not exists last_day as
     select * from latest where captured_unix_s > unixepoch() - 86400;
 """
+_CORRECT = """
+update results set captured_unix_s = captured_unix_s + ?,
+    record = json_set(record, '$.captured_unix_s', round(captured_unix_s + ?, 6))
+where captured_unix_s between ? - 60 and ? + 60 and frame_id glob '*-' || ? || '-*'
+    and json_extract(record, '$.sequence') <= ?
+"""
+"""Corrects the times of a run's frames, after its clock was set. The range lets the index find them; a minute
+more, because a frame is older than its number by the time that it took to read."""
 _OLDEST = """
 select count(*), total(is_event) from (
     select 0 as is_event, at from (select captured_unix_s as at from results order by 1 limit :many)
@@ -56,14 +64,6 @@ delete from results where (frame_id, revision) in
 _DELETE_EVENTS = """
 delete from events where rowid in (select rowid from events order by at_unix_s limit ?)
 """
-_CORRECT = """
-update results set captured_unix_s = captured_unix_s + ?,
-    record = json_set(record, '$.captured_unix_s', round(captured_unix_s + ?, 6))
-where captured_unix_s between ? - 60 and ? + 60 and frame_id glob '*-' || ? || '-*'
-    and json_extract(record, '$.sequence') <= ?
-"""
-"""Corrects the times of a run's frames, after its clock was set. The range lets the index find them; a minute
-more, because a frame is older than its number by the time that it took to read."""
 _DAY_S = 86400.0
 Row = tuple[str | int | float, ...]
 _LOCK_LIMIT_S = 2.0

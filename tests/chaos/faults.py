@@ -116,6 +116,24 @@ def edge_killed(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def reloaded(field: Field, rng: random.Random) -> None:
+    """SIGHUP again and again under load: other rates and deadlines, files with a fault, a renamed output."""
+    field.link.set(rng.choice([Mode.CUT, Mode.PASS]))
+    for _ in range(8):
+        before = field.edge.reloads()
+        if rng.random() < 0.3:
+            field.edge.reload(text=rng.choice(["camera: {", "mode: sometimes", "", "\0"]))
+        else:
+            camera = field.plain["camera"] | {"fps": rng.choice([FPS, 4 * FPS])}
+            field.edge.reload(camera=camera, deadline_s=rng.choice([0.2, 0.4, 0.8]))
+        if rng.random() < 0.5:  # else the next one comes while this one is under way
+            field.wait_for_reloads(before + 1)
+    field.rotate_results()
+    before = field.edge.reloads()
+    field.edge.reload()
+    field.wait_for_reloads(before + 1)
+
+
 def spool_corrupted(field: Field, rng: random.Random) -> None:
     """Kill -9 of the edge while frames wait on the disk, then bytes of the disk go bad."""
     field.link.set(Mode.CUT)
@@ -282,14 +300,15 @@ LINK_FAULTS: tuple[Fault, ...] = (
 FAULTS: tuple[Fault, ...] = (
     *LINK_FAULTS,
     edge_killed,
+    reloaded,
     spool_corrupted,
     disk_full,
     disk_read_only,
     disk_hangs,
+    no_camera_at_boot,
     disk_slow,
     records_duplicated,
     two_daemons,
-    no_camera_at_boot,
     clock_jumps,
     broker_cut,
 )

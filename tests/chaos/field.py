@@ -254,6 +254,25 @@ class Field:
             )
             time.sleep(0.2)
 
+    def wait_for_reloads(self, count: int) -> None:
+        """Wait until the edge's log has told of so many reloads."""
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while self.edge.reloads() < count:
+            assert time.monotonic() < limit_s, f"no reload: {self.edge.tail()}"
+            time.sleep(0.02)
+
+    def rotate_results(self) -> None:
+        """What logrotate does with the file of the results; returns when the edge writes a new one."""
+        old = self.output.with_name("run.jsonl.1")
+        self.output.rename(old)
+        self.edge.reload()
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while not self.output.exists():
+            assert time.monotonic() < limit_s, f"no new file: {self.edge.tail()}"
+            time.sleep(0.05)
+        self._read_results(old)
+        self._read_bytes = 0
+
     def wait_for_results(self) -> None:
         """Wait until what the edge holds back for its results is on their disk."""
         before, limit_s = self.output.stat().st_size, time.monotonic() + WAIT_LIMIT_S
@@ -275,9 +294,9 @@ class Field:
             return self._frames.report()
         return self._frames.report(on_disk=waiting_in(self.spool) | self.excused)
 
-    def _read_results(self) -> None:
+    def _read_results(self, path: Path | None = None) -> None:
         """Enter the lines that are new and whole; a torn one is ended by the next run."""
-        with self.output.open("rb") as file:
+        with (path or self.output).open("rb") as file:
             file.seek(self._read_bytes)
             lines = file.read().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]

@@ -44,12 +44,13 @@ _EDGE = f"""
 The configuration of `spillover edge -c edge.yaml`. `model.folder` is required, and a camera's `source`;
 [examples/edge.min.yaml](../../examples/edge.min.yaml) has those two and nothing else,
 [examples/edge.yaml](../../examples/edge.yaml) has every key. A key that does not exist is an error.
+[Operations](../operations.md#reload-an-edge) says which keys a running edge follows.
 {_NAME}"""
 
 _CLOUD = """
 The configuration of `spillover cloud -c cloud.yaml`. Nothing is required: without a file the defaults hold.
 [examples/cloud.yaml](../../examples/cloud.yaml) has every key.
-[Operations](../operations.md#reload) says which keys a running server follows."""
+[Operations](../operations.md#reload-a-server) says which keys a running server follows."""
 
 _LOAD = f"""
 The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../guides/loadtest.md).

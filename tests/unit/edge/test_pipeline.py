@@ -85,6 +85,7 @@ def site() -> Callable[..., Site]:
         auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
         policy = policy_of(mode, **keys)  # type: ignore[arg-type]
         device = Device(
+            model=None,  # type: ignore[arg-type]  # read by a reload alone
             predictor=GuardedPredictor(Unsure()),
             policy=policy,
             auditor=auditor,

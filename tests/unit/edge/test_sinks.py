@@ -208,20 +208,20 @@ class MovedSink(MemorySink):
             raise OSError(28, "No space left on device")
 
 
-def test_a_file_is_opened_anew_before_the_next_item() -> None:
-    """On the sink's own thread; while the old file cannot take its rest, each item tries again, said once."""
+def test_a_file_is_opened_anew_in_its_turn() -> None:
+    """After what was put before; while the old file cannot take its rest, each item tries again."""
     sink = MovedSink()
     outlet = Outlet("0:test", sink, 10, lambda _: None)
     outlet.put(result("a"), DeliveryAck(1))
     outlet.put(result("b"), DeliveryAck(1))
+    outlet.reopen()
     outlet.put(result("c"), DeliveryAck(1))
     outlet.put(result("d"), DeliveryAck(1))
-    Outlets([outlet], lambda _: None).reopen()
     assert not sink.asked
     outlet.close()
     with capture_logs() as log:
         outlet.run()
-    assert sink.asked == ["reopen", "a", "reopen", "b", "reopen", "c", "d"]
+    assert sink.asked == ["a", "b", "reopen", "reopen", "c", "reopen", "d"]
     assert [line["event"] for line in log] == ["sink fails", "sink works again"]
 
 
