@@ -24,7 +24,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -149,6 +149,9 @@ bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back in
 
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
 	$(BIN)/python -m benchmarks.cloud.peers
+
+install-test: $(STAMP) ## deploy/install-edge.sh in a bare Debian (needs root, mmdebstrap and the network)
+	SPILLOVER_REQUIRE=mmdebstrap $(BIN)/python -m pytest tests/e2e/test_install_edge.py
 
 chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))

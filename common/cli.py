@@ -1,5 +1,6 @@
 """The command `spillover`: edge, cloud, lab. It imports a side's code only when its command runs."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -84,6 +85,15 @@ class LazyGroup(click.Group):
 
     def _place_of(self, cmd_name: str) -> str:
         return f"{self.package}.{self.commands_at[cmd_name][0]}"
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the name that was meant beside one that does not exist."""
+        if not ctx.resilient_parsing and args[0] not in self.commands_at:
+            for near in difflib.get_close_matches(args[0], self.commands_at, 1):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none of them."""

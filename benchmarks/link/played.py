@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.pairs.replay.simulate import LinkAware, ReplayFrame, Setting, Simulation, simulate
 from spillover.lab.pairs.replay.trace import LinkTrace, Step
 
@@ -47,7 +48,7 @@ def frames_of(
 
 def play(frames: Sequence[ReplayFrame], trace: LinkTrace, setting: Setting) -> Played:
     """Play the frames, all of which are wanted in the cloud."""
-    outcome = simulate(frames, LinkAware(setting, threshold=0.0), trace, setting)
+    outcome = simulate(frames, LinkAware(setting, FixedThreshold(0.0)), trace, setting)
     possible = in_time_for_one_who_knows(frames, trace, setting)
     possible_bytes = sum(frame.payload_bytes for frame in possible)
     offered = sum(frame.payload_bytes for frame in frames)
@@ -96,7 +97,7 @@ def recovery_s(pause_s: float, *, server_s: float | None = None) -> float:
     lines = [Step(0.0, 2e6, 0.005), Step(1e5, 2e6, 0.005)]
     if server_s is None:
         lines[1:1] = [Step(began_s, 0.0, 0.005), Step(began_s + pause_s, 2e6, 0.005)]
-    simulation = Simulation(LinkAware(setting, threshold=0.0), LinkTrace("trouble", lines), setting)
+    simulation = Simulation(LinkAware(setting, FixedThreshold(0.0)), LinkTrace("trouble", lines), setting)
     over_s = began_s + pause_s
     probed_s, kept_s = None, over_s
     for frame in frames_of(over_s + 60, 8, 43_000, 0.2):

@@ -28,6 +28,7 @@ from spillover.edge.policy.chain import (
 )
 from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
+from spillover.edge.policy.share import thresholds_for
 
 EXPECTED_GAIN = "expected_gain"
 
@@ -74,14 +75,23 @@ def build_policy(
     if config.mode is Mode.CLOUD_ONLY:
         return Policy(SEND_ALL, rules)
     empty = EmptyRules(policy.empty_audit_share, policy.motion_gain, policy.lost_track_gain)
+    gain = _gain_model(policy.gain_file, task, edge) if policy.kind == EXPECTED_GAIN else None
+    thresholds = thresholds_for(
+        policy.send_share,
+        policy.threshold,
+        # A budget's ranks choose among all; audits give a threshold of their own.
+        else_any=policy.budget is not None or policy.max_error is not None,
+        seen=gain.file.gain_quantiles if gain else (),
+    )
     most_drawn = rank.most_drawn if rank else all_frames
     rules += [
-        ScoreThreshold(policy.threshold, empty, draw, most_drawn),
+        ScoreThreshold(thresholds, empty, draw, most_drawn),
         Audit(policy.audit_share, draw, most_drawn),
     ]
     if config.temporal and config.temporal.refresh_s:
         rules.append(Refresh(config.temporal.refresh_s))
-    return Policy(KEEP_ALL, rules, _score(policy, task, report_threshold, edge))
+    score = gain.gain if gain else _score(policy, task, report_threshold)
+    return Policy(KEEP_ALL, rules, score)
 
 
 def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
@@ -90,10 +100,8 @@ def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
 
 
 def _score(
-    config: PolicyConfig, task: TaskSpec[Any], report_threshold: float, edge: EdgeSide | None
+    config: PolicyConfig, task: TaskSpec[Any], report_threshold: float
 ) -> Callable[[Prediction], float | None]:
-    if config.kind == EXPECTED_GAIN:
-        return _gain_model(config.gain_file, task, edge).gain
     fitting = scorers_for(task.name)
     name = task.scorer if config.kind == "auto" else config.kind
     if name not in fitting:

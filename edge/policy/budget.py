@@ -25,6 +25,11 @@ class Rank:
         self._order: deque[float] = deque()
         self._sorted: list[float] = []
 
+    @property
+    def ordered(self) -> Sequence[float]:
+        """The window in ascending order."""
+        return self._sorted
+
     def of(self, value: float) -> float:
         """Share of the window below `value`, ties by half; 1 in an empty window."""
         if not self._sorted:

@@ -23,6 +23,7 @@ from spillover.edge.policy.base import (
     all_frames,
 )
 from spillover.edge.policy.budget import RankByBudget, needed_bytes
+from spillover.edge.policy.share import Threshold, Thresholds
 
 FULL_MOTION = 0.05
 """Share of the picture that must change for motion to give its full gain."""
@@ -46,7 +47,7 @@ class EmptyRules:
 
 
 class ScoreThreshold:
-    """Sends frames whose score reaches the threshold.
+    """Sends frames whose score reaches the threshold: that of `thresholds`, or of audits that adapt it.
 
     A missed object leaves no box from which a score could be computed. So a frame without reported boxes
     gains by motion in the scene and by recently lost objects; if there is nothing to score, a random share is
@@ -54,32 +55,37 @@ class ScoreThreshold:
     """
 
     def __init__(
-        self, threshold: float, empty: EmptyRules, draw: Draw, most_drawn: MostDrawn = all_frames
+        self, thresholds: Thresholds, empty: EmptyRules, draw: Draw, most_drawn: MostDrawn = all_frames
     ) -> None:
-        self._threshold = threshold
+        self._thresholds = thresholds
         self._empty = empty
         self._draw = draw
         self._most_drawn = most_drawn
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Send by score; without a score, send a random share."""
-        threshold = self._threshold if context.threshold is None else context.threshold
         alarms = self._alarms(context.surroundings)
         total = (context.score or 0.0) + sum(alarms.values())
-        inputs = decision.inputs | {"threshold": threshold} | self._empty_inputs(context.surroundings)
+        threshold = self._threshold(total, context)
+        inputs = decision.inputs | _threshold_inputs(threshold) | self._empty_inputs(context.surroundings)
         if context.score is not None:
             inputs["prediction_score"] = context.score
-        elif not alarms or total < threshold:
+        elif not alarms or not threshold.passes(total):
             return self._audit(replace(decision, expected_gain=total, inputs=inputs))
         inputs["score"] = total
         action, reason = Action.KEEP, Reason.CONFIDENT
-        if total >= threshold:
-            by_itself = context.score is not None and context.score >= threshold
+        if threshold.passes(total):
+            by_itself = context.score is not None and context.score >= threshold.score
             action = Action.SEND_FRAME
             reason = Reason.SCORE if by_itself or not alarms else max(alarms, key=lambda key: alarms[key])
         return replace(
             decision, action=action, reason=reason, score=total, expected_gain=total, inputs=inputs
         )
+
+    def _threshold(self, total: float, context: Context) -> Threshold:
+        if context.threshold is not None:
+            return Threshold(context.threshold)
+        return self._thresholds.for_frame(total)
 
     def _alarms(self, seen: Surroundings) -> dict[Reason, float]:
         """Gains of a frame without reported boxes, by their reason."""
@@ -107,6 +113,12 @@ class ScoreThreshold:
         if draw < share:
             return replace(decision, action=Action.SEND_FRAME, reason=Reason.EMPTY_AUDIT, inputs=inputs)
         return replace(decision, action=Action.KEEP, reason=Reason.EMPTY, inputs=inputs)
+
+
+def _threshold_inputs(threshold: Threshold) -> dict[str, float]:
+    if threshold.tie_credit is None:
+        return {"threshold": threshold.score}
+    return {"threshold": threshold.score, "tie_credit": threshold.tie_credit}
 
 
 class ChoosePayload:

@@ -22,6 +22,7 @@ from spillover.edge.policy.chain import (
     Refresh,
     ScoreThreshold,
 )
+from spillover.edge.policy.share import Threshold
 from spillover.edge.sinks.record import Record
 
 _CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
@@ -68,6 +69,18 @@ def made_again(decision: Decision) -> Decision:
     return logged.policy().decide(logged.context(decision))
 
 
+@dataclass(frozen=True, slots=True)
+class _AsLogged:
+    """The threshold that was in force."""
+
+    threshold: Threshold
+
+    def for_frame(self, score: float) -> Threshold:
+        """It."""
+        del score
+        return self.threshold
+
+
 class _Inputs:
     """The numbers of one decision, as the settings of the rules and as their context."""
 
@@ -85,11 +98,12 @@ class _Inputs:
             rules.append(Refresh(numbers["refresh_s"]))
         if "threshold" not in numbers:
             return Policy(SEND_ALL, rules)
+        threshold = Threshold(numbers["threshold"], get("tie_credit"))
         empty = EmptyRules(
             get("empty_audit_share", 0.0), get("motion_gain", 0.0), get("lost_track_gain", 0.0)
         )
         rules += [
-            ScoreThreshold(numbers["threshold"], empty, lambda: get("draw", 1.0)),
+            ScoreThreshold(_AsLogged(threshold), empty, lambda: get("draw", 1.0)),
             Audit(get("audit_share", 0.0), lambda: get("audit_draw", 1.0)),
         ]
         return Policy(KEEP_ALL, rules)

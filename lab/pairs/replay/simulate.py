@@ -1,7 +1,6 @@
 """Frames over a link trace, in simulated time: what would have been sent, and what back in time."""
 
 import heapq
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from spillover.edge.payload.encoder import PICTURE
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.share import Thresholds
 from spillover.edge.uplink.call_status import LinkSignal
 from spillover.edge.uplink.in_flight import Call, InFlight
 from spillover.edge.uplink.limits import BreakerRule
@@ -103,13 +103,14 @@ class Sender(Protocol):
 class Naive:
     """Sends whatever reaches the threshold while a slot is free: what routers on confidence alone do."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
 
     def wants(self, frame: ReplayFrame, now_s: float, in_flight: int) -> bool:
         """By gain alone."""
         del now_s
-        return frame.gain >= self._threshold and in_flight < IN_FLIGHT
+        passes = self._thresholds.for_frame(frame.gain).passes(frame.gain)
+        return passes and in_flight < IN_FLIGHT
 
     def departed(self, call: SimulatedCall) -> None:
         """Needs no note."""
@@ -121,14 +122,13 @@ class Naive:
 class LinkAware:
     """Sends what an edge sends: its policy, link estimate, in-flight cap and breaker, on a simulated clock.
 
-    With a budget the rank picks among all frames that gain anything; without one the threshold does.
+    With a budget the rank picks among those that the thresholds would send.
     """
 
-    def __init__(self, setting: Setting, threshold: float, budget: Budget | None = None) -> None:
+    def __init__(self, setting: Setting, thresholds: Thresholds, budget: Budget | None = None) -> None:
         self.setting = setting
         self._now_s = 0.0
-        least = _ANY_GAIN if budget else threshold
-        rules: list[Rule] = [ScoreThreshold(least, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
+        rules: list[Rule] = [ScoreThreshold(thresholds, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
         self._budget = SimulatedBudget(budget) if budget else None
         usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
@@ -195,8 +195,6 @@ class LinkAware:
 
 
 _FIRST_GUESS_BYTES = 50_000.0
-_ANY_GAIN = math.ulp(0.0)
-"""The least threshold that a gain of 0 does not reach."""
 
 
 def _never() -> float:

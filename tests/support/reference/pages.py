@@ -44,12 +44,13 @@ _EDGE = f"""
 The configuration of `spillover edge -c edge.yaml`. `model.folder` is required, and a camera's `source`;
 [examples/edge.min.yaml](../../examples/edge.min.yaml) has those two and nothing else,
 [examples/edge.yaml](../../examples/edge.yaml) has every key. A key that does not exist is an error.
+[Operations](../operations.md#reload-an-edge) says which keys a running edge follows.
 {_NAME}"""
 
 _CLOUD = """
 The configuration of `spillover cloud -c cloud.yaml`. Nothing is required: without a file the defaults hold.
 [examples/cloud.yaml](../../examples/cloud.yaml) has every key.
-[Operations](../operations.md#reload) says which keys a running server follows."""
+[Operations](../operations.md#reload-a-server) says which keys a running server follows."""
 
 _LOAD = f"""
 The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../guides/loadtest.md).
@@ -91,9 +92,13 @@ so a slow one delays nothing else. All of them write [results and events](result
 
 _MQTT = """
 Everything is published with QoS 1 below `topic`/`device_id`; TOPIC, DEVICE and CAMERA stand for `mqtt.topic`,
-`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client. While the broker is
-away, `queue_size` messages wait in memory. More are dropped and counted in
-`spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total`."""
+`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client.
+
+The edge connects again within 5 s of the broker's return (8 s, if the network swallows what is sent). What is
+retained is then sent first, as it is at that moment, and again whenever Home Assistant says `online` on
+`homeassistant/status`. Meanwhile `queue_size` results and events wait in memory. Beyond that the oldest are
+dropped, and counted in `spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total` with
+the reason `queue full`. The log says why the broker cannot be used, and when it works again."""
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem

@@ -54,6 +54,17 @@ def test_a_fault_of_this_project_is_no_missing_library(place: str) -> None:
         CliRunner().invoke(click.Group("root", commands={"g": group}), ["g", "x"], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["egde"], "edge"), (["clod"], "cloud"), (["lab", "prepaer"], "prepare")]
+)
+def test_a_misspelt_command_is_answered_with_the_one_that_was_meant(words: list[str], meant: str) -> None:
+    """Wrong usage, code 2; what resembles nothing gets no advice."""
+    outcome = CliRunner().invoke(cli.spillover, words)
+    assert outcome.exit_code == 2
+    assert f"Did you mean {meant!r}?" in outcome.output
+    assert "Did you mean" not in CliRunner().invoke(cli.spillover, ["frobnicate"]).output
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     """Exit code 2, as click does everywhere."""
     assert CliRunner().invoke(cli.spillover, ["fly"]).exit_code == 2

@@ -30,7 +30,7 @@ def says(class_id: int) -> CloudAnswer:
 
 def test_confident_frames_are_audited_at_random() -> None:
     """About the share asked for is sent, with the draw, and marked as what the policy would have kept."""
-    policy = policy_of(draw=random.Random(1).random, audit_share=0.1)
+    policy = policy_of(draw=random.Random(1).random, audit_share=0.1, threshold=0.5)
     decisions = [decide(policy, classification(0.9, 0.1), FREE) for _ in range(4000)]
     audits = [decision for decision in decisions if decision.action is Action.SEND_FRAME]
     assert abs(len(audits) / 4000 - 0.1) < 4 * (0.1 * 0.9 / 4000) ** 0.5
@@ -66,7 +66,7 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
     draws = random.Random(3)
     seen: list[ErrorEstimate] = []
     auditor = Auditor(0.5, 0.5, 0.05, seen.append)
-    policy = policy_of(draw=draws.random, audit_share=0.1)
+    policy = policy_of(draw=draws.random, audit_share=0.1, max_error=0.05)
     kept_and_wrong = []
     for _ in range(20_000):
         doubt = draws.random() * 0.5
@@ -84,7 +84,7 @@ def test_the_threshold_moves_until_the_error_is_what_was_asked_for() -> None:
 
 def test_an_audit_that_cannot_leave_is_put_off() -> None:
     """An audit that the link blocks is optional: the result is the edge's, and not marked degraded."""
-    policy = policy_of(draw=0.0, spool_from=0.0, audit_share=1.0)
+    policy = policy_of(draw=0.0, spool_from=0.0, audit_share=1.0, threshold=0.5)
     full = Context(0.4, LinkState(in_flight=4, max_in_flight=4))
     decision = decide(policy, classification(0.9, 0.1), full)
     assert (decision.action, decision.reason) == (Action.KEEP, "audit put off")

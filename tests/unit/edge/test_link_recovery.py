@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.pairs.replay.simulate import LinkAware, ReplayFrame, Setting, SimulatedCall, Simulation
 from spillover.lab.pairs.replay.trace import LinkTrace, Step
 
@@ -25,7 +26,7 @@ class Camera:
         self.now_s = 0.0
         self.calls: list[tuple[float, SimulatedCall | None]] = []
         """When each frame was captured, and its call."""
-        self.edge = LinkAware(setting, threshold=0.0)
+        self.edge = LinkAware(setting, FixedThreshold(0.0))
         self.simulation = Simulation(self.edge, self._trace(), setting)
 
     @property

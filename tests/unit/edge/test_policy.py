@@ -16,6 +16,7 @@ from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import KEEP_ALL, ORDER, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.share import FixedThreshold
 from tests.support.edge_values import classification, detections
 from tests.support.policies import decide, policy_of
 
@@ -134,7 +135,7 @@ def test_the_documented_order_is_the_order_of_the_code() -> None:
 
 def test_rules_apply_in_the_one_order_however_they_are_given() -> None:
     """Whoever builds a policy cannot put the link before the score."""
-    score = ScoreThreshold(0.0, EmptyRules(), lambda: 0.5)
+    score = ScoreThreshold(FixedThreshold(0.0), EmptyRules(), lambda: 0.5)
     full = Context(0.4, LinkState(in_flight=4, max_in_flight=4), score=0.3)
     for rules in ([LinkGuard(), score], [score, LinkGuard()]):
         assert Policy(KEEP_ALL, rules).decide(full).reason == "in-flight cap"
