@@ -47,6 +47,7 @@ NEEDS_RESTART = frozenset(
         "camera.command",
         "camera.csi",
         "camera.pace",
+        "camera.password_file",
         "camera.queue_size",
         "camera.source",
         "cameras",

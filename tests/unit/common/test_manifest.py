@@ -106,8 +106,8 @@ def test_any_network_is_taken_where_no_digest_is_stated(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"colour": Colour.GREY, "mean": (1.0, 2.0, 3.0)}, "mean has 3 numbers, but colour grey takes 1"),
-        ({"std": (1.0, 2.0)}, "std has 2 numbers, but colour rgb takes 1 or 3"),
+        ({"colour": Colour.GREY, "mean": (1.0, 2.0, 3.0)}, "mean: has 3 numbers, but colour grey takes 1"),
+        ({"std": (1.0, 2.0)}, "std: has 2 numbers, but colour rgb takes 1 or 3"),
         ({"element": Element.UINT8, "std": (255.0,)}, "uint8 takes pixels as they are"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch
         ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "device_id"),
         (
             "{camera: {source: v, policy: {threshold: 1, send_share: 0.1}}, model: {folder: m}}",
-            "send_share and threshold",
+            "policy.threshold: and send_share both say",
         ),
         (
             "{camera: {source: v, policy: {threshold: 1}}, model: {folder: m}, policy: {max_error: 0.1}}",
@@ -86,7 +86,7 @@ def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch
         ),
         (
             "{camera: {source: v}, model: {folder: m}, sinks: [{kind: mqtt, host: 'mqtt://me:pw@broker:1883'}]}",
-            "host must be a host name",
+            "sinks[0].host: must be a host name",
         ),
         (
             "{camera: {source: v}, model: {folder: m}, "

@@ -139,9 +139,9 @@ def test_a_quiet_detector_sends_for_motion_within_the_share() -> None:
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"send_share": 0.1, "threshold": 0.5}, "send_share and threshold"),
-        ({"send_share": 0.1, "max_error": 0.05}, "send_share and max_error"),
-        ({"threshold": 0.5, "max_error": 0.05}, "threshold and max_error"),
+        ({"send_share": 0.1, "threshold": 0.5}, "threshold: and send_share"),
+        ({"send_share": 0.1, "max_error": 0.05}, "max_error: and send_share"),
+        ({"threshold": 0.5, "max_error": 0.05}, "max_error: and threshold"),
     ],
 )
 def test_two_keys_that_say_what_is_sent_are_refused(keys: dict[str, float], named: str) -> None:
