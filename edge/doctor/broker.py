@@ -24,6 +24,8 @@ def _check(key: str, sink: MqttConfig) -> Finding:
     try:
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
+
+        from spillover.edge.sinks.broker import why_unreachable
     except ModuleNotFoundError as error:
         return failed("broker", f"{key}: kind mqtt needs `{error.name}`", "pip install paho-mqtt")
     answers: SimpleQueue[str] = SimpleQueue()
@@ -47,9 +49,8 @@ def _check(key: str, sink: MqttConfig) -> Finding:
     except ConfigError as error:
         return failed("broker", str(error), "check the file, and that this user may read it")
     except (OSError, ValueError) as error:
-        return failed(
-            "broker", f"{key}: {address}: {error}", "check host, port, ca, and whether the broker runs"
-        )
+        why = why_unreachable(error)
+        return failed("broker", f"{key}: {address} {why}", "check host, port, ca, and whether the broker runs")
     client.loop_start()
     try:
         refusal = answers.get(timeout=LIMIT_S)
