@@ -50,7 +50,9 @@ def _check(key: str, sink: MqttConfig) -> Finding:
         return failed("broker", str(error), "check the file, and that this user may read it")
     except (OSError, ValueError) as error:
         why = why_unreachable(error)
-        return failed("broker", f"{key}: {address} {why}", "check host, port, ca, and whether the broker runs")
+        return failed(
+            "broker", f"{key}: {address} {why}", "check host, port, ca, and whether the broker runs"
+        )
     client.loop_start()
     try:
         refusal = answers.get(timeout=LIMIT_S)

@@ -151,7 +151,8 @@ class JsonLinesSink:
                 if self._rotate_bytes and not _may_rename_in(self._path.resolve().parent):
                     raise PermissionError(errno.EACCES, "no right to rotate files in this folder (rotate_mb)")
                 self._be_alone(self._path)
-            fresh = self._path.open("ab", buffering=0)
+            opener = None if self._begun_in is None else _without_waiting
+            fresh = open(self._path, "ab", buffering=0, opener=opener)
         self._let_go()
         status = os.fstat(fresh.fileno())
         self._rotates = bool(self._rotate_bytes) and self._path is not None and stat.S_ISREG(status.st_mode)
@@ -173,6 +174,13 @@ class JsonLinesSink:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open it, but a pipe that nobody reads: the start may wait for a reader, a flush must not."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _may_rename_in(folder: Path) -> bool:

@@ -60,7 +60,15 @@ def _config(**changes: object) -> EdgeConfig:
         ({"model": {"folder": "m", "session": {"threads": 3}}}, ["model.session.threads"]),
         ({"spool": {"path": "p"}, "mode": "edge_only", "log": {"level": "error"}}, ["mode", "spool"]),
         ({"policy": {"threshold": 0.1, "budget": {"bytes": 5000}}}, ["policy.budget"]),
-        ({"policy": {"threshold": 0.1}, "sinks": [{"kind": "jsonl", "path": "/x/b"}], "temporal": {}, "deadline_s": 9}, []),
+        (
+            {
+                "policy": {"threshold": 0.1},
+                "sinks": [{"kind": "jsonl", "path": "/x/b"}],
+                "temporal": {},
+                "deadline_s": 9,
+            },
+            [],
+        ),
         ({"redaction": {"classes": [1]}}, []),
     ],
 )

@@ -353,7 +353,7 @@ def test_a_refused_rotation_costs_nothing(tmp_path, monkeypatch):
     sink = JsonLinesSink(str(path), ENCODE, rotate_bytes=2000, rotate_keep=3)
     for name in ("a", "b", "c"):
         sink.write(result(name))
-    monkeypatch.setattr(Path, "open", _refuse)
+    monkeypatch.setattr("spillover.edge.sinks.jsonl.open", _refuse, raising=False)
     for _ in range(3):
         with pytest.raises(OSError, match="No space"):
             sink.flush()
@@ -454,3 +454,20 @@ def test_a_reader_without_end_does_not_let_the_log_grow(tmp_path):
     sink.flush()
     sink.close()
     assert _rows(tmp_path / "r.db") == written + 1
+
+
+def test_a_pipe_whose_reader_has_gone_holds_up_no_flush(tmp_path: Path) -> None:
+    """Each flush fails at once until somebody reads again; then the lines go on."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink = JsonLinesSink(str(pipe), record_encoder(("a", "b")))
+    os.close(reader)
+    sink.write(result())
+    for _ in range(2):  # the first meets the broken pipe, the second one that nobody reads
+        with pytest.raises(OSError, match="Broken pipe|No such device"):
+            sink.flush()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink.flush()
+    sink.close()
+    assert os.read(reader, 65536).endswith(b"\n")
+    os.close(reader)
