@@ -151,8 +151,7 @@ class JsonLinesSink:
                 if self._rotate_bytes and not _may_rename_in(self._path.resolve().parent):
                     raise PermissionError(errno.EACCES, "no right to rotate files in this folder (rotate_mb)")
                 self._be_alone(self._path)
-            opener = None if self._begun_in is None else _without_waiting
-            fresh = open(self._path, "ab", buffering=0, opener=opener)
+            fresh = _file(self._path, waits=self._begun_in is None)
         self._let_go()
         status = os.fstat(fresh.fileno())
         self._rotates = bool(self._rotate_bytes) and self._path is not None and stat.S_ISREG(status.st_mode)
@@ -174,6 +173,10 @@ class JsonLinesSink:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _file(path: Path, *, waits: bool) -> FileIO:
+    return open(path, "ab", buffering=0, opener=None if waits else _without_waiting)
 
 
 def _without_waiting(path: str, flags: int) -> int:
