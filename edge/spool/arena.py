@@ -18,7 +18,6 @@ Not thread-safe: `edge.spool.spool` holds the lock.
 """
 
 import bisect
-import enum
 import errno
 import itertools
 import math
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from spillover.common.files import sync_folder
 from spillover.edge.spool.extents import Extents
+from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -41,22 +41,6 @@ from spillover.edge.spool.record import (
     encode,
 )
 from spillover.edge.spool.scan import Found, Stored, UnusableError, read, scan
-
-
-class Fate(enum.Enum):
-    """How a record entered or left the spool."""
-
-    ACCEPTED = "accepted"
-    ANSWERED = "answered"
-    FAILED = "failed"
-    """The cloud can never answer it."""
-    EVICTED = "evicted"
-    """Evicted for a more valuable record."""
-    EXPIRED = "expired"
-    CORRUPT = "corrupt"
-    """Damaged on the disk."""
-    DUPLICATE = "duplicate"
-    """A copy of another record on the disk, which stays."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ disk may be there. The daemon runs on meanwhile.
 """
 
 import contextlib
-import enum
 import errno
 import queue
 import threading
@@ -23,7 +22,8 @@ from spillover.common.errors import InUseError
 from spillover.common.files import FileLock, aside_of, lock_file, set_aside
 from spillover.common.log import get_logger
 from spillover.common.mounts import demand_folder
-from spillover.edge.spool.arena import Arena, Fate
+from spillover.edge.spool.arena import Arena
+from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.record import Header
 from spillover.edge.spool.scan import UnusableError
 
@@ -34,23 +34,6 @@ _EMPTY_S = 60.0
 _NOT_OPEN = "not open yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Refusal(enum.Enum):
-    """Why the spool did not accept a frame."""
-
-    ENCODER_BUSY = "queue full"
-    """Too many frames wait to be encoded."""
-    NOT_ENCODED = "not encoded"
-    """The frame could not be encoded."""
-    DISK_SLOW = "disk too slow"
-    """Too many records wait for the writer."""
-    DISK_FAILED = "disk failed"
-    """The disk is full, read-only or broken."""
-    LEAST_VALUABLE = "least valuable"
-    """There is no room, and every record in the spool is worth more."""
-    CLOSED = "closed"
-    """The daemon is stopping."""
 
 
 @dataclass(frozen=True, slots=True)

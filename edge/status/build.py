@@ -15,7 +15,7 @@ from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.sinks.outlets import OutletState
-from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.spool import SpoolState
 from spillover.edge.status.values import (
     BudgetStatus,

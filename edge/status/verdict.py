@@ -3,8 +3,7 @@
 import enum
 from collections.abc import Iterator
 
-from spillover.edge.spool.arena import Fate
-from spillover.edge.spool.spool import Refusal
+from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.status.values import Counted, Status
 
 _BY_DESIGN = frozenset({Refusal.LEAST_VALUABLE.value})

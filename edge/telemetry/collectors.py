@@ -7,7 +7,7 @@ from prometheus_client.registry import Collector
 
 from spillover.edge.health.readings import Readings
 from spillover.edge.health.sensors import CAUSES
-from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.spool import SpoolState
 
 PREFIX = "spillover_edge_"

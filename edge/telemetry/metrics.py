@@ -22,8 +22,8 @@ from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
 from spillover.edge.runtime.rates import Rate
-from spillover.edge.spool.arena import Fate
-from spillover.edge.spool.spool import Refusal, SpoolState
+from spillover.edge.spool.fate import Fate, Refusal
+from spillover.edge.spool.spool import SpoolState
 from spillover.edge.telemetry.collectors import PREFIX, BudgetCollector, HealthCollector, SpoolCollector
 from spillover.edge.uplink.call_status import LATE, RETRIED
 

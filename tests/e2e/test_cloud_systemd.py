@@ -43,7 +43,9 @@ def test_systemd_hears_of_ready_alive_reload_and_stop(tmp_path, systemd):
         repository.rename(tmp_path / "away")
         process.send_signal(signal.SIGHUP)
         _next(systemd, "RELOADING")
-        assert _next(systemd, "READY=1").startswith("READY=1\nSTATUS=not reloaded: models.repository")
+        said = _next(systemd, "READY=1")
+        assert said.startswith("READY=1\nSTATUS=not reloaded: "), said
+        assert ": models.repository: " in said
         process.send_signal(signal.SIGTERM)
         assert "EXTEND_TIMEOUT_USEC=10000000" in _next(systemd, "STOPPING=1")
         assert process.wait(LIMIT_S) == 0

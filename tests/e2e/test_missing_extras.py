@@ -30,6 +30,7 @@ INSTALLATIONS = ("edge", "cloud", "lab")
 COMMANDS = {
     "edge": "-c edge.yaml",
     "edge status": "--address 127.0.0.1:1",
+    "doctor": "-c edge.yaml",
     "cloud": "-c cloud.yaml",
     "cloud certs init": "--folder pki",
     "cloud certs issue": "--folder pki camera",
@@ -58,6 +59,7 @@ COMMANDS = {
 SHORT = {
     "edge": "",
     "edge status": "",
+    "doctor": "",
     "cloud": "--check",
     "cloud certs init": "",
     "cloud certs list": "",
@@ -69,7 +71,7 @@ SHORT = {
 SHARED = {
     "edge": ("cloud certs", "cloud tokens", "lab check", "lab overlay", "lab profile"),
     "cloud": ("edge status", "lab overlay", "lab profile"),
-    "lab": ("edge",),
+    "lab": ("edge", "doctor"),
 }
 """Commands of other extras for which an installation has all, by their first words."""
 
@@ -145,9 +147,9 @@ def installation(
 ) -> tuple[str, dict[str, Outcome]]:
     """The extra that is installed, and how commands end there: its own that are short, and all others."""
     lines = {
-        name: f"{name} {arguments} {SHORT.get(name, '') if name.split()[0] == request.param else ''}"
+        name: f"{name} {arguments} {SHORT.get(name, '') if _extra_of(name) == request.param else ''}"
         for name, arguments in COMMANDS.items()
-        if name.split()[0] != request.param or name in SHORT
+        if _extra_of(name) != request.param or name in SHORT
     }
     if request.param == "edge":
         lines["edge, mqtt"] = "edge -c mqtt.yaml"
@@ -156,6 +158,12 @@ def installation(
     order = [shlex.split(line) for line in lines.values()]
     outcomes = run_without(hidden_from(request.param), order, here, here / "home")
     return request.param, dict(zip(lines, outcomes, strict=True))
+
+
+def _extra_of(name: str) -> str:
+    """The extra that brings what a command needs."""
+    first = name.split(maxsplit=1)[0].rstrip(",")
+    return "edge" if first == "doctor" else first
 
 
 def test_every_command_has_arguments() -> None:
@@ -183,7 +191,7 @@ def test_a_command_of_another_extra_says_how_to_install_it(
     """Exit code 3, the extra's name and a command; never a traceback."""
     installed, outcomes = installation
     for name, (code, stderr) in outcomes.items():
-        extra = name.split()[0].rstrip(",")
+        extra = _extra_of(name)
         assert "Traceback" not in stderr
         if extra == installed:
             continue
@@ -204,7 +212,7 @@ def test_an_extra_brings_all_that_its_commands_need(installation: tuple[str, dic
     installed, outcomes = installation
     others = {"lab prepare": "models", "edge, mqtt": "mqtt"}
     for name, (code, stderr) in outcomes.items():
-        if name.split()[0].rstrip(",") != installed:
+        if _extra_of(name) != installed:
             continue
         wanted = re.findall(r"install spillover\[(\w+)\]: \S", stderr)
         assert wanted == ([others[name]] if name in others else []), stderr

@@ -21,6 +21,7 @@ from cryptography import x509
 
 from spillover.cloud.security.builders import SERVER
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
+from spillover.edge.config.daemon import as_device_id
 from tests.support.models import colour_classifier
 from tests.support.pki import Pki
 from tests.support.processes import LIMIT_S, free_port, wait_until
@@ -198,7 +199,9 @@ def test_the_edge_needs_its_state_folder_alone(tmp_path):
             process.wait(LIMIT_S)
         assert process.returncode == 0, log
         assert "Traceback" not in log
-    assert {"results.jsonl", "spool.dat", "budget-edge.json"} <= {entry.name for entry in state.iterdir()}
+    assert {"results.jsonl", "spool.dat", f"budget-{as_device_id(socket.gethostname())}.json"} <= {
+        entry.name for entry in state.iterdir()
+    }
 
 
 @pytest.mark.needs("systemd")

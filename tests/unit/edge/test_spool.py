@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from spillover.common.errors import InvalidInputError, ModelError
-from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
-from spillover.edge.spool.spool import Offer, Refusal, Spool, SpoolLimits
+from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 from tests.support.edge_values import encoded, frame, result
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES, decode_header, encode
 from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
 
