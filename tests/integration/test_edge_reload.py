@@ -130,7 +130,7 @@ def test_the_policy_is_followed_and_every_frame_meets_one_whole(site: Site) -> N
     """From one frame to the next the threshold is another; no result is missing, doubled or undecided."""
     with scripted_cloud() as cloud:
         uplink = {"address": cloud.address}
-        quiet = {"threshold": 2.0, "audit_share": 0.0}
+        quiet = {"threshold": 1.0, "audit_share": 0.0}
         with site.running(mode="hybrid", uplink=uplink, policy=quiet, deadline_s=PATIENCE_S):
             assert _reasons(site.more(site.lines)) == {"confident"}
             loud = quiet | {"threshold": 0.0}
@@ -223,7 +223,7 @@ def test_a_fault_is_told_in_full_and_changes_nothing(
     site: Site, sections: dict[str, Any], words: list[str]
 ) -> None:
     """A key that does not exist, a value that does not fit the model, a file that cannot be opened."""
-    base = {"mode": "hybrid", "policy": {"threshold": 2.0, "audit_share": 0.0}}
+    base = {"mode": "hybrid", "policy": {"threshold": 1.0, "audit_share": 0.0}}
     with site.running(**base):
         site.write(**base | sections | {"log": {"level": "error", "json": True}})
         word = site.hang_up()
@@ -250,7 +250,7 @@ def test_one_of_several_cameras_is_changed_and_the_others_go_on(site: Site) -> N
     cameras = [site.camera | {"camera_id": name} for name in ("door", "gate")]
     base: dict[str, Any] = {
         "mode": "hybrid",
-        "policy": {"threshold": 2.0, "audit_share": 0.0},
+        "policy": {"threshold": 1.0, "audit_share": 0.0},
         "camera": None,
     }
     with site.running(**base, cameras=cameras):

@@ -59,7 +59,8 @@ def endless(tmp_path, pictures):  # noqa: F811
 
     def build(**sections: object):
         camera = {"source": str(pictures), "fps": 50, "loop": True}
-        return _config(tmp_path, pictures, no_server_address(), camera=camera, **sections)
+        named = {"device_id": "edge"} | sections
+        return _config(tmp_path, pictures, no_server_address(), camera=camera, **named)
 
     return build
 
@@ -121,6 +122,7 @@ def test_a_second_daemon_of_the_same_name_runs_without_a_socket(endless, tmp_pat
         tmp_path,
         pictures,
         no_server_address(),
+        device_id="edge",
         spool={"path": str(tmp_path / "other.dat"), "max_mb": 2.0},
         sinks=[{"kind": "jsonl", "path": str(tmp_path / "other.jsonl")}],
     )
@@ -136,7 +138,7 @@ def test_the_daemon_of_another_file_is_not_taken_for_this_one(endless, tmp_path)
     """Two files with one device_id: the answer names the file that runs."""
     mine, others = tmp_path / "mine.yaml", tmp_path / "others.yaml"
     for path in (mine, others):
-        path.write_text("camera: {source: x}\nmodel: {folder: y}\n")
+        path.write_text("camera: {source: x}\nmodel: {folder: y}\ndevice_id: edge\n")
     with runs(endless(), others):
         found = invoke("-c", str(mine))
     assert found.exit_code == 1

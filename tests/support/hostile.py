@@ -137,7 +137,7 @@ HOSTILE: Mapping[str, tuple[Callable[[Path], None], str]] = MappingProxyType(
         "manifest laughs": (manifest_laughs, r"hostile/1/model\.yaml:1: not valid YAML: anchors"),
         "manifest is deep": (manifest_is_deep, r"hostile/1/model\.yaml:1: not valid YAML: deeper than 32"),
         "labels elsewhere": (labels_elsewhere, r"hostile/1: .*leads out of the folder"),
-        "labels by a link": (labels_by_a_link, r"hostile/1: 'labels\.txt' leads out of the folder"),
+        "labels by a link": (labels_by_a_link, r"hostile/1: labels: 'labels\.txt' leads out of the folder"),
     }
 )
 """By name: what makes the folder of version 1 of `NAME`, and what the refusal says with 3 s to load."""
