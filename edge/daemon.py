@@ -22,8 +22,9 @@ from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.device import Device, Run
 from spillover.edge.results.delivery import EventKind
+from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
-from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
+from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
@@ -90,7 +91,7 @@ class Daemon:
         `on_stopping` is called when the stop begins. Raises SpilloverError, too, when a sink has not one
         result, or the model failed on every frame.
         """
-        release_free_memory()
+        release_memory_of_the_start()
         started: list[Part] = []
         try:
             for part in self._in_order():
