@@ -79,7 +79,8 @@ def _read_rss(pid: int) -> Rss | None:
     kib = {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1:] == ["kB"]}
     if "VmRSS" not in kib:
         return None
-    return Rss(*(_mb(kib[key]) for key in ("VmRSS", "VmHWM", "RssFile")), parts=parts_of(smaps.splitlines()))
+    resident, peak, files = (_mb(kib[key]) for key in ("VmRSS", "VmHWM", "RssFile"))
+    return Rss(resident, peak, files, parts_of(smaps.splitlines()))
 
 
 def _mb(kib: int) -> float:

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -66,8 +67,8 @@ def _row(half: str, model: Model, data: LabelledSet, progress: Progress) -> Filt
     for picture in progress.track(data.pictures, half):
         image = picture.image()
         size = _size_inside(model, image)
-        exact, exact_ms = _timed(lambda image=image: model.predict(image)[0])
-        linear, linear_ms = _timed(lambda image=image, size=size: _with_linear(model, image, size))
+        exact, exact_ms = _timed(partial(_with_exact, model, image))
+        linear, linear_ms = _timed(partial(_with_linear, model, image, size))
         answers.append((exact, linear))
         times_ms.append((exact_ms, linear_ms))
     exact_answers, linear_answers = zip(*answers, strict=True)
@@ -86,6 +87,10 @@ def _size_inside(model: Model, image: Image) -> tuple[int, int]:
     """Width and height that `preprocess` gives this picture within the network's input."""
     _, transform = model.prepare(image)
     return round(image.shape[1] * transform.scale_x), round(image.shape[0] * transform.scale_y)
+
+
+def _with_exact(model: Model, image: Image) -> Prediction:
+    return model.predict(image)[0]
 
 
 def _with_linear(model: Model, image: Image, size: tuple[int, int]) -> Prediction:
