@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge path bench-policy bench-split bench-cloud bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -119,6 +119,9 @@ arm64: $(STAMP) ## wheel and wheels in an aarch64 root, emulated: answers, offlo
 bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory (MEMORY=1: that alone)
 	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory)
 
+bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
+	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python
+
 path: $(STAMP) ## the files of edge/ that an offloaded frame runs through, traced in a running daemon
 	$(BIN)/spillover lab prepare
 	$(BIN)/python -m benchmarks path
@@ -135,6 +138,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
+
+bench-disk: $(STAMP) ## a month at 10 frames/s on the disk beside its bounds, both divided by SCALE=100
+	$(BIN)/python -m benchmarks disk --scale $(or $(SCALE),100)
 
 bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server with slow ones
 	$(BIN)/python -m benchmarks decode

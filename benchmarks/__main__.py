@@ -12,6 +12,7 @@ from spillover.lab.processes import terminable
     package="benchmarks",
     commands_at={
         "edge": ("edge.cli:bench_edge", "What the edge pipeline costs over a bare model loop."),
+        "cameras": ("cameras.cli:bench_cameras", "Four cameras in one daemon beside one."),
         "cloud": ("cloud.cli:bench_cloud", "The cloud server against Triton and MLServer."),
         "loop-lag": (
             "cloud.loop_lag:bench_loop_lag",
@@ -24,6 +25,7 @@ from spillover.lab.processes import terminable
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
+        "disk": ("disk.cli:bench_disk", "What a month of frames takes of a disk, beside its bounds."),
         "spool": ("spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),
     },
 )

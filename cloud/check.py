@@ -6,9 +6,7 @@ It goes through the same code as the start, but part by part, so that one mistak
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,48 +22,16 @@ from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
 from spillover.cloud.serving.room import machine_bytes, room_for
 from spillover.cloud.serving.stopping import DRAINED
-from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL
-from spillover.common.config import faults_of, parse_yaml, read_text
+from spillover.common.config import examine_config, examine_values, under_key
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
 from spillover.common.jpeg import most_decode_bytes
 from spillover.common.model.manifest import MODEL_FILE
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
 from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
-
-
-@dataclass(slots=True)
-class Report:
-    """What was found: mistakes of configuration and of models, what is worth a look, and derived figures."""
-
-    config: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    facts: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """That of a start that meets the same, the configuration's first; 0 when there is no mistake."""
-        return EXIT_CONFIG if self.config else EXIT_MODEL if self.models else 0
-
-    @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Take down a ConfigError or ModelError of what is inside, and go on after it."""
-        try:
-            yield
-        except ConfigError as error:
-            self.config.append(str(error))
-        except ModelError as error:
-            self.models.append(str(error))
-
-    def lines(self) -> Iterator[str]:
-        """The whole as lines of text."""
-        yield from (f"{name:<24} {value}" for name, value in self.facts)
-        yield from (f"warning: {text}" for text in self.warnings)
-        yield from (f"mistake: {text}" for text in (*self.config, *self.models))
-        count = len(self.config) + len(self.models)
-        yield f"{count} mistake{'' if count == 1 else 's'}" if count else "no mistakes"
+from spillover.common.report import Report
 
 
 def check_all(path: Path | None, models: tuple[str, ...], echo: Callable[[str], None]) -> int:
@@ -75,22 +41,16 @@ def check_all(path: Path | None, models: tuple[str, ...], echo: Callable[[str], 
     """
     report = Report()
     with report.collecting():
-        raw = parse_yaml(read_text(path), str(path)) if path else {}
-        _check(raw, str(path) if path else "defaults", models, report)
+        examined = examine_config(path, CloudConfig) if path else examine_values({}, CloudConfig, "defaults")
+        report.locate = examined.locate
+        report.config.extend(examined.mistakes)
+        _check(examined.good, models, report)
     for line in report.lines():
         echo(line)
     return report.exit_code
 
 
-def _check(raw: object, name: str, models: tuple[str, ...], report: Report) -> None:
-    report.config.extend(f"{name}: {fault}" for fault in faults_of(raw, CloudConfig))
-    good = _good_sections(raw) if isinstance(raw, dict) else {}
-    if report.config:
-        # What these say together can be told in spite of mistakes elsewhere.
-        keys = ("listen", "metrics", "security")
-        apart = {key: msgspec.to_builtins(good[key]) for key in keys if key in good}
-        together = list(faults_of(apart, CloudConfig)) if len(apart) == len(keys) else []
-        report.config.extend(text for one in together if (text := f"{name}: {one}") not in report.config)
+def _check(good: Mapping[str, Any], models: tuple[str, ...], report: Report) -> None:
     if "security" in good:
         _check_security(good["security"], report)
     _check_addresses(good.get("listen"), good.get("metrics"), report)
@@ -102,18 +62,6 @@ def _check(raw: object, name: str, models: tuple[str, ...], report: Report) -> N
     _tell_figures(good, report)
 
 
-def _good_sections(raw: dict[object, object]) -> dict[str, Any]:
-    """The values of keys without a mistake, and the defaults of absent ones."""
-    default = CloudConfig()
-    return {
-        field.name: msgspec.convert(raw[field.name], field.type)
-        if field.name in raw
-        else getattr(default, field.name)
-        for field in msgspec.structs.fields(CloudConfig)
-        if field.name not in raw or not any(faults_of(raw[field.name], field.type))
-    }
-
-
 def _check_security(security: SecurityConfig, report: Report) -> None:
     if security.tls:
         _check_tls(security.tls, report)
@@ -121,7 +69,7 @@ def _check_security(security: SecurityConfig, report: Report) -> None:
         _check_callers("security.forwarded", security.forwarded.client_ca, security.forwarded.crl, report)
     if security.tokens_file:
         path = Path(security.tokens_file).expanduser()
-        with report.collecting():
+        with report.collecting(), under_key("security.tokens_file"):
             read_file(path, "security.tokens_file")
             tokens = read_tokens(path)
             report.facts.append(("tokens", f"{len(tokens)} in {path}"))
@@ -213,6 +161,11 @@ def _check_models(config: CloudConfig, report: Report) -> None:
     wanted = models.load or repository.names()
     if not wanted:
         report.config.append(f"models.repository: {repository.root} has no <name>/<version>/{MODEL_FILE}")
+    before = len(report.config)
+    with report.collecting():
+        check_providers(config.session, "session")
+    if len(report.config) > before:
+        return  # no model would load
     trials = Trials()
     for one in wanted:
         name, _, version = one.partition("@")
@@ -240,7 +193,7 @@ def _faults_of_default(models: ModelsConfig, names: list[str]) -> Iterator[str]:
         yield f"models.default: {models.default!r} is not among the loaded {sorted(set(names))}"
 
 
-def _tell_figures(good: dict[str, Any], report: Report) -> None:
+def _tell_figures(good: Mapping[str, Any], report: Report) -> None:
     """What follows from the configuration on this machine."""
     if "executor" in good:
         report.facts.append(("decode threads", str(good["executor"].workers or os.cpu_count() or 1)))

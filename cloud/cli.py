@@ -1,6 +1,7 @@
 """The command `spillover cloud`."""
 
 import asyncio
+import dataclasses
 import os
 import platform
 import signal
@@ -8,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.audit import SIGHUP, audit
 from spillover.common.allocator import keep_few_arenas, keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
-from spillover.common.config import load_config
+from spillover.common.config import ConfigFile, no_file, read_config
 from spillover.common.errors import ConfigError, SpilloverError
 from spillover.common.files import write_atomic
 from spillover.common.log import configure_logging, end_process, get_logger
@@ -31,6 +32,9 @@ from spillover.common.systemd import Notifier
 
 if TYPE_CHECKING:
     from spillover.cloud.server import Running
+
+Read = Callable[[], ConfigFile[CloudConfig]]
+"""Reads the configuration as it is now. Raises ConfigError."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long the event loop may keep the interpreter from a thread that waits with a batch's outputs.
@@ -102,13 +106,15 @@ def cloud(
         configure_logging("warning")
         sys.exit(check_all(config_path, models, click.echo))
     read = partial(_read_config, config_path, models)
-    config = read()
+    file = read()
+    config = file.config
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_few_arenas()
     keep_picture_memory()
     with native_lines_logged():
         configure_logging(config.log.level.value, as_json=config.log.json)
-        asyncio.run(_serve_until_signalled(config, read, ready_file))
+        with file.naming(_elsewhere(models)):
+            asyncio.run(_serve_until_signalled(config, read, ready_file, _elsewhere(models)))
 
 
 def require_runtime(machine: str, *, installed: bool) -> None:
@@ -125,14 +131,22 @@ def require_runtime(machine: str, *, installed: bool) -> None:
         )
 
 
-def _read_config(path: Path | None, models: tuple[str, ...]) -> CloudConfig:
+def _read_config(path: Path | None, models: tuple[str, ...]) -> ConfigFile[CloudConfig]:
     """The configuration as it is now, with `--model` in place of `models.load`. Raises ConfigError."""
-    config = load_config(path, CloudConfig) if path else CloudConfig()
-    return replace(config, models=replace(config.models, load=models)) if models else config
+    file = read_config(path, CloudConfig) if path else no_file(CloudConfig())
+    if not models:
+        return file
+    chosen = replace(file.config, models=replace(file.config.models, load=models))
+    return dataclasses.replace(file, config=chosen)
+
+
+def _elsewhere(models: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys whose values come from the command line."""
+    return ("models.load",) if models else ()
 
 
 async def _serve_until_signalled(
-    config: CloudConfig, read: Callable[[], CloudConfig], ready_file: Path | None
+    config: CloudConfig, read: Read, ready_file: Path | None, elsewhere: Sequence[str]
 ) -> None:
     # Here, so that --help loads neither.
     import cv2
@@ -148,7 +162,7 @@ async def _serve_until_signalled(
 
     def reload() -> None:
         for server in servers:
-            task = loop.create_task(_reload(server, read, notifier))
+            task = loop.create_task(_reload(server, read, notifier, elsewhere))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -211,12 +225,14 @@ class Signals:
         end_process(EXIT_HUNG, f"not ended {self._limit_s:g} s after the stop began: the event loop hangs")
 
 
-async def _reload(server: "Running", read: Callable[[], CloudConfig], notifier: Notifier) -> None:
+async def _reload(server: "Running", read: Read, notifier: Notifier, elsewhere: Sequence[str]) -> None:
     """On SIGHUP: a configuration with a fault is logged, and the one in force stays."""
     log = get_logger("server")
     notifier.reloading()
     try:
-        await server.reload(read())
+        file = read()
+        with file.naming(elsewhere):
+            await server.reload(file.config)
     except SpilloverError as error:
         log.error("not reloaded", error=str(error))  # noqa: TRY400 - the text says all
         audit("reload failed", SIGHUP, because=str(error))

@@ -1,23 +1,36 @@
 """The keys of `cloud.yaml`. docs/reference/cloud.yaml.md is generated from this file."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import UNIX, check_host_port, is_loopback
+from spillover.common.net.addresses import UNIX, address_fault, is_loopback
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Address = Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")]
-ListenAddress = Annotated[str, msgspec.Meta(pattern=r"^(unix:/.+|(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})$")]
+Address = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$",
+        description="host:port, as in 127.0.0.1:9464 or [::1]:9464",
+    ),
+]
+ListenAddress = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(unix:/.+|(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})$",
+        description="host:port or unix:/path, as in 127.0.0.1:50051 or [::1]:50051",
+    ),
+]
 
 
 class ModelsConfig(Section, frozen=True):
@@ -125,10 +138,13 @@ class TlsConfig(Section, frozen=True):
     crl: str = ""
     """PEM file with the list of revoked client certificates, signed by the CA."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse what would have no effect."""
+        return (self._revocation(),)
+
+    def _revocation(self) -> Iterator[Mistake]:
         if self.crl and not self.client_ca:
-            raise ValueError("crl is of no use without client_ca")
+            yield "crl", "is of no use without client_ca"
 
 
 class ForwardedConfig(Section, frozen=True):
@@ -160,30 +176,35 @@ class SecurityConfig(Section, frozen=True):
     allow_anonymous_network: bool = False
     """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse certificates and tokens together, because both identify the caller."""
+        return self._tokens_or_tls(), self._tokens_or_forwarded()
+
+    def _tokens_or_tls(self) -> Iterator[Mistake]:
         if self.tokens_file and self.tls and self.tls.client_ca:
-            raise ValueError("tls.client_ca and tokens_file both say who a caller is; set one of them")
+            yield "tokens_file", "tls.client_ca and tokens_file both say who a caller is; set one of them"
+
+    def _tokens_or_forwarded(self) -> Iterator[Mistake]:
         if self.tokens_file and self.forwarded:
-            raise ValueError("forwarded and tokens_file both say who a caller is; set one of them")
+            yield "tokens_file", "forwarded and tokens_file both say who a caller is; set one of them"
 
     @property
     def proves_callers(self) -> bool:
         """Whether callers must prove who they are."""
         return bool(self.tokens_file or (self.tls and self.tls.client_ca))
 
-    def check_address(self, key: str, address: str) -> None:
-        """Raise ValueError when `address`, the value of `key`, is open to the network and not asked to be."""
+    def openness(self, address: str) -> Iterator[str]:
+        """In which ways `address` is open to the network and not asked to be."""
         if is_loopback(address):
             return
         if self.tls is None and not self.allow_plaintext_network:
-            raise ValueError(
-                f"{key}: {address} can be reached from the network: set security.tls, "
+            yield (
+                f"{address} can be reached from the network: set security.tls, "
                 "or security.allow_plaintext_network: true to send everything in the clear"
             )
         if not (self.proves_callers or self.allow_anonymous_network):
-            raise ValueError(
-                f"{key}: {address} can be reached from the network: set security.tls.client_ca or "
+            yield (
+                f"{address} can be reached from the network: set security.tls.client_ca or "
                 "security.tokens_file, or security.allow_anonymous_network: true to answer all callers"
             )
 
@@ -213,6 +234,8 @@ class LogConfig(Section, frozen=True):
 class CloudConfig(Section, frozen=True):
     """The whole of `cloud.yaml`."""
 
+    reads_environment: ClassVar[bool] = True
+
     listen: ListenAddress = "127.0.0.1:50051"
     """`host:port` for calls, or `unix:/path`: a socket for this machine's user and group alone, mode 0660.
 
@@ -239,17 +262,28 @@ class CloudConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse ports that do not exist, and a server that is open to the network by mistake."""
-        for key, address in (("listen", self.listen), ("metrics", self.metrics)):
-            if address:
-                check_host_port(key, address)
-        self.security.check_address("listen", self.listen)
+        return self._calls(), self._pages(), self._forwarded()
+
+    def _calls(self) -> Iterator[Mistake]:
+        yield from self._address("listen", self.listen)
+
+    def _pages(self) -> Iterator[Mistake]:
+        if self.metrics:
+            yield from self._address("metrics", self.metrics)
+
+    def _address(self, key: str, address: str) -> Iterator[Mistake]:
+        if fault := address_fault(address):
+            yield key, fault
+        else:
+            yield from ((key, text) for text in self.security.openness(address))
+
+    def _forwarded(self) -> Iterator[Mistake]:
         tls = self.security.tls
         if self.security.forwarded and not (self.listen.startswith(UNIX) or (tls and tls.client_ca)):
-            raise ValueError(
-                f"security.forwarded: anybody at {self.listen} could pass a certificate on: listen on "
-                "unix:/path, or set security.tls.client_ca, which tells the proxy by its own certificate"
+            yield (
+                "security.forwarded",
+                f"anybody at {self.listen} could pass a certificate on: listen on "
+                "unix:/path, or set security.tls.client_ca, which tells the proxy by its own certificate",
             )
-        if self.metrics:
-            self.security.check_address("metrics", self.metrics)

@@ -51,6 +51,7 @@ from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import Cause
 from spillover.common.log import get_logger
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import SILENT, Notifier
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
@@ -94,6 +95,7 @@ class Running:
         Raises:
             ConfigError: the repository has none of the models that are asked for; nothing has changed.
         """
+        check_providers(config.session, "session")
         await self.registry.reload(config)
         self.rate.follow(config.limits)
         self.connections.follow(config.limits)
@@ -141,6 +143,7 @@ async def _start(
     notifier: Notifier,
 ) -> Running:
     """Start the parts of a server in order; `stack` stops them in the reverse order."""
+    check_providers(config.session, "session")
     metrics, readiness, heartbeat = Metrics(), Readiness(), Heartbeat()
     stack.push_async_callback(_ended, asyncio.ensure_future(heartbeat.run(readiness, notifier)))
     refusals = Refusals(asyncio.get_running_loop().call_later)

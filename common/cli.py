@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from spillover.common.errors import ConfigError, ModelError, SourceError, SpilloverError
+from spillover.common.errors import ConfigError, InUseError, ModelError, SourceError, SpilloverError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -17,8 +17,12 @@ EXIT_SOURCE = 5
 EXIT_HUNG = 7
 """Exit code after a stop in which a part hung and was abandoned; the log names it."""
 
+EXIT_LOST = 8
+"""Exit code of `spillover edge status` when the daemon answers, and something was lost."""
+
 _EXIT_CODES: Mapping[type[BaseException], int] = {
     ConfigError: EXIT_CONFIG,
+    InUseError: EXIT_CONFIG,
     ModelError: EXIT_MODEL,
     SourceError: EXIT_SOURCE,
 }
@@ -75,6 +79,10 @@ class LazyGroup(click.Group):
     commands_at={
         "edge": ("edge.cli:edge", "Run the edge daemon: camera, small model, policy, uplink, sink."),
         "cloud": ("cloud.cli:cloud", "Run the cloud server: the full-precision model over gRPC."),
+        "doctor": (
+            "edge.doctor.cli:doctor",
+            "Check a device: configuration, camera, model, cloud, disks ...",
+        ),
         "lab": ("lab.cli:lab", "The workbench: prepare, quantize, evaluate, demo, load test."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,21 +100,20 @@ def exit_code(error: BaseException) -> int:
 
 
 def run(command: click.Command, prog_name: str) -> None:
-    """Run `command`; the project's and the system's errors become one line and an exit code."""
+    """Run `command`; the project's and the system's errors become a line for each fault and an exit code."""
     with errors_told(prog_name):
         command.main(prog_name=prog_name)
 
 
 @contextmanager
 def errors_told(prog_name: str) -> Iterator[None]:
-    """The project's and the system's errors within the block end the process, with one line and a code."""
+    """The project's and the system's errors within the block end the process: a line a fault, and a code."""
     try:
         yield
-    except SpilloverError as error:
-        click.echo(f"{prog_name}: {error}", err=True)
-        sys.exit(exit_code(error))
-    except OSError as error:  # a full disk, a file without permission: the system's sentence says enough
-        click.echo(f"{prog_name}: {error}", err=True)
+    except (SpilloverError, OSError) as error:
+        # Of an OSError, such as a full disk, the system's sentence says enough.
+        for line in str(error).splitlines():
+            click.echo(f"{prog_name}: {line}", err=True)
         sys.exit(exit_code(error))
 
 

@@ -49,7 +49,11 @@ class SpilloverError(Exception):
 
 
 class ConfigError(SpilloverError):
-    """The operator's fault: a configuration file. The text names the file and the key path."""
+    """The operator's fault: a configuration file. The text names the file and the key, a line a mistake."""
+
+
+class InUseError(ConfigError):
+    """The operator's fault: two processes are to use one file. The text names it and who holds it."""
 
 
 class ModelError(SpilloverError):

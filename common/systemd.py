@@ -24,15 +24,15 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Report that the process has started, or has read its configuration again."""
-        self._send(f"READY=1\nSTATUS={status}", _WAIT_S)
+        self._send(f"READY=1\nSTATUS={_line(status)}", _WAIT_S)
 
     def alive(self, status: str) -> None:
         """Reset the watchdog's timer. Never waits: another will follow."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}", 0.0)
+        self._send(f"WATCHDOG=1\nSTATUS={_line(status)}", 0.0)
 
     def status(self, status: str) -> None:
         """Say in one line what the process does now."""
-        self._send(f"STATUS={status}", 0.0)
+        self._send(f"STATUS={_line(status)}", 0.0)
 
     def reloading(self) -> None:
         """Report that the configuration is being read again; `ready` ends that (Type=notify-reload)."""
@@ -40,7 +40,7 @@ class Notifier:
 
     def stopping(self, why: str, limit_s: float) -> None:
         """Report why the process stops, and extend its stop timeout to `limit_s` seconds."""
-        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(limit_s * 1e6)}\nSTATUS={why}", _WAIT_S)
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(limit_s * 1e6)}\nSTATUS={_line(why)}", _WAIT_S)
 
     def _send(self, message: str, wait_s: float) -> None:
         if not self._address:
@@ -52,6 +52,11 @@ class Notifier:
                 link.sendall(message.encode())
         except OSError:
             pass  # systemd that does not listen is no reason to stop
+
+
+def _line(text: str) -> str:
+    """`text` in one line: the next line would be another message."""
+    return " ".join(text.split())
 
 
 SILENT = Notifier({})

@@ -11,11 +11,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 from msgspec.structs import replace
 
 from spillover.common.cli import EXIT_HUNG, exit_code
-from spillover.common.config import load_config, naming
+from spillover.common.config import load_config, read_config
+from spillover.common.errors import ConfigError
 from spillover.common.log import configure_logging, end_process
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
@@ -47,9 +47,20 @@ if TYPE_CHECKING:
     help="In place of `sinks`: a file that results are appended to as JSON lines, or - for standard output.",
 )
 @click.option(
+    "--require-camera",
+    is_flag=True,
+    help="End with code 5 when a live camera is not there at the start, in place of waiting for it.",
+)
+@click.option(
     "--record-link",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what calls tell of the link to this CSV, for `spillover lab replay --link`.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only tell every mistake in the configuration, its files and its model. No device is touched and "
+    "nobody asked; `spillover doctor` does that too.",
 )
 @click.pass_context
 def edge(
@@ -59,6 +70,9 @@ def edge(
     source: str | None,
     output: str | None,
     record_link: Path | None,
+    *,
+    check: bool,
+    require_camera: bool,
 ) -> None:
     """Run the edge daemon.
 
@@ -69,6 +83,7 @@ def edge(
     \b
     spillover edge -c edge.yaml
     spillover edge -c edge.yaml --source clip.mp4 --output results.jsonl
+    spillover edge -c edge.yaml --check
     spillover edge -c edge.yaml --mode edge_only
     spillover edge -c edge.yaml --mode cloud_only --record-link drive.csv
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
@@ -76,13 +91,22 @@ def edge(
         return
     if config_path is None:
         raise click.UsageError("Missing option '-c' / '--config'; examples/edge.yaml is a place to start.")
-    config = with_overrides(load_config(config_path, EdgeConfig), mode, source, output)
+    if check:
+        from spillover.edge.doctor.cli import leave
+        from spillover.edge.doctor.examine import examine
+
+        configure_logging("error")
+        override = partial(with_overrides, mode=mode, source=source, output=output)
+        leave(*examine(config_path, click.echo, files_alone=True, override=override))
+    file = read_config(config_path, EdgeConfig)
+    config = with_overrides(file.config, mode, source, output)
     configure_logging(config.log.level, as_json=config.log.json)
     elsewhere = [key for key, given in (("camera.source", source), ("sinks", output)) if given is not None]
-    with signals_to(_leave), naming(str(config_path), elsewhere):
+    with signals_to(_leave), file.naming(elsewhere):
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-        _run(Daemon(config, record_link), config.stop_timeout_s)
+        daemon = Daemon(config, record_link, config_path=config_path, require_camera=require_camera)
+        _run(daemon, config.stop_timeout_s)
 
 
 def _run(daemon: "Daemon", stop_timeout_s: float) -> None:
@@ -107,10 +131,12 @@ def _end_at_once(name: str) -> None:
 def with_overrides(
     config: EdgeConfig, mode: str | None = None, source: str | None = None, output: str | None = None
 ) -> EdgeConfig:
-    """`config` with what the command line says in its place."""
+    """`config` with what the command line says in its place. Raises ConfigError."""
     if mode is not None:
         config = replace(config, mode=Mode(mode))
     if source is not None:
+        if config.camera is None:
+            raise ConfigError("cameras: --source stands in place of camera.source, and there are several")
         config = replace(config, camera=replace(config.camera, source=source))
     if output is not None:
         config = replace(config, sinks=(JsonLinesConfig(path=output),))
@@ -138,28 +164,43 @@ def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None 
             signal.signal(number, handler)
 
 
-@edge.command()
+@edge.command(
+    epilog="Exit codes: 0 all is well; 1 no daemon answers, or another program does; 2 wrong usage; "
+    "3 configuration; 8 the daemon answers, and results were lost, are about to be, or its sums do not hold."
+)
 @click.option(
     "-c",
     "--config",
     "config_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The daemon's configuration.",
+    help="The daemon's configuration: asks the daemon of this machine that runs it.",
 )
-@click.option("--address", help="`host:port` of the metrics endpoint, in place of a configuration's.")
+@click.option("--device", "device_id", help="Asks the daemon of this machine with this `device_id`.")
+@click.option("--address", help="Asks a daemon of any machine: its `metrics_address`, host:port.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-def status(config_path: Path | None, address: str | None, *, as_json: bool) -> None:
-    """Show the counters of a running daemon, and whether their sums hold.
+@click.option("--watch", "watches", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+def status(
+    config_path: Path | None, device_id: str | None, address: str | None, *, as_json: bool, watches: bool
+) -> None:
+    """Show what a running daemon does, and whether anything was lost.
 
-    Needs `metrics_address` in the daemon's configuration. Exit code 1 when no daemon answers there.
-    """
-    if address is None:
-        if config_path is None:
-            raise click.UsageError("give -c edge.yaml, or --address host:port")
-        address = load_config(config_path, EdgeConfig).metrics_address
-    if not address:
-        raise click.UsageError(f"{config_path} has no metrics_address: such a daemon cannot be asked")
-    from spillover.edge.telemetry.status import read_status, to_text
+    The daemon listens on a socket in its state folder, so it needs no `metrics_address`. Give one of -c,
+    --device and --address.
 
-    found = read_status(address)
-    click.echo(msgspec.json.encode(found) if as_json else to_text(found))
+    \b
+    spillover edge status -c edge.yaml
+    spillover edge status -c edge.yaml --watch
+    spillover edge status --device camera-1 --json
+    """  # noqa: D301 - as above
+    if sum(given is not None for given in (config_path, device_id, address)) != 1:
+        raise click.UsageError("give one of -c edge.yaml, --device NAME and --address host:port")
+    from spillover.edge.status.ask import ask, ask_device, show
+
+    if address is not None:
+        question = partial(ask, address)
+    elif config_path is not None:
+        config = load_config(config_path, EdgeConfig)
+        question = partial(ask_device, config.device_id, str(config_path.resolve()))
+    else:
+        question = partial(ask_device, device_id or "")
+    sys.exit(show(question, click.echo, as_json=as_json, watches=watches))

@@ -3,28 +3,34 @@
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import cv2
 from prometheus_client import make_wsgi_app
 
-from spillover.common.errors import ModelError, SpilloverError
+from spillover.common.errors import ModelError, SourceError, SpilloverError
 from spillover.common.log import get_logger
+from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
-from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
-from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import CameraState
+from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
+from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
+from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
 from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector
+from spillover.edge.status.build import StatusSource
+from spillover.edge.status.serve import status_page, status_server
+from spillover.edge.status.values import PAGE
+from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("edge")
@@ -32,7 +38,7 @@ _log = get_logger("edge")
 LOOK_UP_S = 1.0
 """How often a thread that waits looks whether it is to stop."""
 
-Assemble = Callable[[Run], tuple[Device, CameraStream]]
+Assemble = Callable[[Run], tuple[Device, Sequence[CameraStream]]]
 
 
 def _nothing() -> None:
@@ -42,12 +48,14 @@ def _nothing() -> None:
 class Daemon:
     """One edge: `run` it once. `stop` may be called from any thread or signal handler.
 
-    `build` makes the parts. `ended_by` waits for the stop of one part, by default until its deadline.
+    `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
+    not there is an error; otherwise it is waited for. `build` makes the parts. `ended_by` waits for the stop
+    of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
         ModelError: the model folder is damaged.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
 
     def __init__(
@@ -55,6 +63,8 @@ class Daemon:
         config: EdgeConfig,
         record_link: Path | None = None,
         *,
+        config_path: Path | None = None,
+        require_camera: bool = False,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
@@ -69,10 +79,27 @@ class Daemon:
         self._stall = StallDetector(time.monotonic)
         self._stopping = False
         self._ended_by = ended_by
-        self._device, self._stream = build(Run(config, self._boot_id, self._events.put, record_link))
+        self._device, self._streams = build(
+            Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
-        self._capture = Worker("camera", self._stream.camera.run, self._events.put)
+        self._turns = FairTurns([stream.camera for stream in self._streams])
+        self._captures = [
+            Worker(_capture_name(stream, self._streams), stream.camera.run, self._events.put)
+            for stream in self._streams
+        ]
+        self.status = StatusSource(
+            config=config,
+            config_path=str(config_path.resolve()) if config_path else "",
+            boot_id=self._boot_id,
+            device=self._device,
+            streams=list(zip(config.all_cameras, self._streams, strict=True)),
+            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            started_s=time.monotonic(),
+        )
+        """What `spillover edge status` shows."""
+        self.metrics.watch_health(self.status.health.latest)
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
@@ -120,57 +147,75 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
-        pages = {"/metrics": make_wsgi_app(self.metrics.registry)}
+        page = status_page(self.status)
+        pages = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
         metrics = HttpServer(address, pages, key="metrics_address") if address else None
+        status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),
-            Part("metrics", 0.98, metrics.stop, metrics.start) if metrics else None,
+            Part("metrics", 0.99, metrics.stop, metrics.start) if metrics else None,
+            Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
-            Part("source", 0.6, self._close_source),
+            Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
-            Part("camera", 0.52, self._stop_camera, self._capture.start),
+            Part("camera", 0.52, self._stop_cameras, self._start_cameras),
         ]
         return [part for part in parts if part is not None]
 
     def _wait_for_end(self) -> Exception | None:
         """Sleep until there is a reason to end; meanwhile feed systemd's watchdog.
 
-        A camera that is through leaves frames to the pipeline.
+        That a camera is through, or that its file is damaged, is one only when all of them are, and the
+        pipeline too; the first such error is then returned.
         """
+        running = {worker.name for worker in (self._worker, *self._captures)}
+        failed: Exception | None = None
         # A signal that comes just before the wait begins does not end it: Python runs its handler only when
         # this thread runs again. So no wait is long.
         watchdog_s = self._notifier.watchdog_s
         period_s = min(LOOK_UP_S, watchdog_s / 3) if watchdog_s else LOOK_UP_S
         while True:
+            self._device.reporting.events.frame_clock.look()
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:
                 if watchdog_s and not self._stall.hangs(watchdog_s):
-                    self._notifier.alive(f"mode {self._config.mode.value}")
+                    self._notifier.alive(self._in_one_line())
                 continue
-            if ended.error is None and ended.name == self._capture.name:
-                if self._config.camera.pace is Pace.REALTIME:
-                    self._device.reporting.events.camera(self._config.camera.camera_id, CameraState.ENDED)
-                continue
-            _log.info("stopping", because=ended.name, error=str(ended.error) if ended.error else None)
-            return ended.error
+            error = ended.error
+            if ended.name in running and (error is None or isinstance(error, SourceError)):
+                running.discard(ended.name)
+                failed = failed or error
+                if running:
+                    continue
+                error = failed
+            _log.info("stopping", because=ended.name, error=str(error) if error else None)
+            return error
+
+    def _in_one_line(self) -> str:
+        """What systemd shows of the daemon."""
+        names = [stream.camera_id for stream in self._streams]
+        states = [(name, self._device.reporting.events.camera_is(name)) for name in names]
+        not_ok = [f"{name} {now.state}" for name, now in states if now and now.state != CameraState.OK.value]
+        return ", ".join([f"mode {self._config.mode.value}", *not_ok])
 
     def _work(self) -> None:
-        """Process frames until the camera's queue closes; runs on the pipeline's thread."""
-        fast = self._config.camera.pace is Pace.FAST
+        """Process frames until the queues of all cameras close; runs on the pipeline's thread."""
+        fast = self._config.all_cameras[0].pace is Pace.FAST
         while True:
             if fast:
                 self._wait_for_room()
-            frame = self._stream.camera.next()
-            if frame is None:
+            turn = self._turns.next()
+            if turn is None:
                 return
+            number, frame = turn
             try:
                 with self._stall.working():
-                    self._stream.pipeline.process(frame)
+                    self._streams[number].pipeline.process(frame)
             except ModelError:  # `GuardedPredictor` has said which
                 self._device.reporting.events.dropped(frame, "model failed")
 
@@ -183,17 +228,22 @@ class Daemon:
                 if has_room(min(left_s, LOOK_UP_S)):
                     break
 
-    def _stop_camera(self, deadline_s: float) -> bool:
-        """Capture no more; the frame in the pipeline is the last."""
-        if isinstance(self._stream.source, ResilientSource):
-            self._stream.source.interrupt()
-        self._stream.camera.stop()
-        return self._capture.ended_by(deadline_s)
+    def _start_cameras(self) -> None:
+        for capture in self._captures:
+            capture.start()
 
-    def _close_source(self, _deadline_s: float) -> bool:
-        """Let go of the camera, unless its driver is inside a read: to close it then could crash."""
-        if not (self._capture.runs or self._worker.runs):
-            self._stream.source.close()
+    def _stop_cameras(self, deadline_s: float) -> bool:
+        """Capture no more; the frame in the pipeline is the last."""
+        for stream in self._streams:
+            stream.stop()
+        ended = [capture.ended_by(deadline_s) for capture in self._captures]  # each says where it hangs
+        return all(ended)
+
+    def _close_sources(self, _deadline_s: float) -> bool:
+        """Let go of the cameras, but of none whose driver is inside a read: to close it then could crash."""
+        for stream, capture in zip(self._streams, self._captures, strict=True):
+            if not (capture.runs or self._worker.runs):
+                stream.source.close()
         return True
 
     def _give_up_answers(self, deadline_s: float) -> bool:
@@ -220,15 +270,19 @@ class Daemon:
 
     def _say_ready(self) -> None:
         config = self._config
-        self._device.reporting.events.emit(
-            EventKind.STARTED, boot_id=self._boot_id, camera_id=config.camera.camera_id
-        )
+        cameras = {one.camera_id: without_password(one.source) for one in config.all_cameras}
+        names = ",".join(cameras)
+        self._device.reporting.events.emit(EventKind.STARTED, boot_id=self._boot_id, cameras=names)
         _log.info(
             "ready",
             boot_id=self._boot_id,
             mode=config.mode.value,
             model=str(self._device.predictor.model_id),
-            source=config.camera.source,
+            cameras=cameras,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
         self._notifier.ready(f"mode {config.mode.value}")
+
+
+def _capture_name(stream: CameraStream, streams: Sequence[CameraStream]) -> str:
+    return "camera" if len(streams) == 1 else f"camera {stream.camera_id}"

@@ -27,6 +27,8 @@ class Run:
     """Called by each thread of the daemon that ends."""
     record_link: Path | None = None
     """Where the link's trace goes."""
+    require_camera: bool = False
+    """Whether a live camera that is not there at the start is an error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,10 @@ class Device:
     """
 
     predictor: GuardedPredictor
+    model_sha256: str
+    """Digest of the network's file."""
     policy: Policy
+    """That of cameras which have none of their own."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload

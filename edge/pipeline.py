@@ -21,6 +21,7 @@ from spillover.edge.inference.temporal import TemporalCorrector
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
+from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.results.deadlines import PendingFrame
 from spillover.edge.uplink.outcome import CallOutcome
@@ -32,6 +33,8 @@ class CameraSettings:
 
     first_result_s: float
     """From a frame's capture to its first result, at the latest."""
+    policy: Policy
+    """Which frames are sent."""
     report_threshold: float
     """Boxes from this confidence on are reported; the policy sees them all."""
     temporal: TemporalCorrector
@@ -93,7 +96,7 @@ class Pipeline:
         )
         region = self._region(job)
         context = Context(
-            score=device.policy.score(job.prediction),
+            score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
             link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
             now_s=now_s,
@@ -102,7 +105,7 @@ class Pipeline:
             region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
         )
-        return device.policy.decide(context)
+        return camera.policy.decide(context)
 
     def _region(self, job: FrameJob) -> Region | None:
         settings = self._camera.crops

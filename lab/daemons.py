@@ -66,7 +66,8 @@ def edge_running(
     """A daemon with this edge.yaml while the block lasts; its files in `out` are called `name`."""
     path, log, results = (out / f"{name}.{suffix}" for suffix in ("yaml", "log", "jsonl"))
     results.unlink(missing_ok=True)
-    write_yaml(path, merged(config, {"sinks": [{"kind": "jsonl", "path": str(results)}]}))
+    sink = {"kind": "jsonl", "path": str(results), "decision": "full", "rotate_mb": 0}  # all of it is read
+    write_yaml(path, merged(config, {"sinks": [sink]}))
     with running(["edge", "-c", str(path)], log, python=python, prefix=prefix) as process:
         yield EdgeProcess(process, log, results)
 

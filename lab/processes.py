@@ -1,7 +1,6 @@
 """Starts, awaits and stops child processes; none outlives this process."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -12,19 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 from spillover.common.errors import SpilloverError
+from spillover.common.processes import bound
 
 _POLL_S = 0.05
-
-# Asks the kernel for a signal at the parent's death (prctl(2), PR_SET_PDEATHSIG = 1, kept over execve), then
-# becomes the command. In the child, since code between fork and exec may hang a parent that has threads.
-_BIND = """
-import ctypes, os, sys
-number, parent, *command = sys.argv[1:]
-ctypes.CDLL(None).prctl(1, int(number))
-if os.getppid() != int(parent):
-    sys.exit(128 + int(number))
-os.execvp(command[0], command)
-"""
 
 
 class ProcessFailedError(SpilloverError):
@@ -50,16 +39,6 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def bound(command: Sequence[str], number: signal.Signals = signal.SIGTERM) -> list[str]:
-    """`command`, sent signal `number` (on Linux) when the thread that starts it dies, even by kill -9.
-
-    The process id is that of the command: the little program in front replaces itself.
-    """
-    if sys.platform != "linux":
-        return list(command)
-    return [sys.executable, "-ISc", _BIND, str(int(number)), str(os.getpid()), *command]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ import psutil
 from benchmarks.cloud.engine import Engine
 from benchmarks.cloud.networks import NETWORKS
 from spillover.common.errors import SpilloverError
-from spillover.lab.processes import ProcessFailedError, bound, stop, tail
+from spillover.common.processes import bound
+from spillover.lab.processes import ProcessFailedError, stop, tail
 
 _READY_S = 120.0
 

@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.cloud.contenders import Contender, free_port, served
 from benchmarks.decode.model import INFER, jpeg_of_bytes, request_of, textured, write_model
 from spillover.common.images import encode_jpeg
+from spillover.common.processes import bound
 from spillover.common.types import Image
-from spillover.lab.processes import bound
 from spillover.lab.terminal import Progress
 from tests.support.slow_jpeg import slow_jpeg
 

@@ -10,6 +10,7 @@ from spillover.cloud.rpc.gate import Credentials
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Forwarded
 from spillover.cloud.security.tokens import Tokens
+from spillover.common.config import under_key
 from spillover.common.errors import ConfigError
 from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
 from spillover.common.net.tls import KeyPair, load_certificates, load_key_pair
@@ -72,7 +73,8 @@ class ServerTls:
 def open_credentials(config: SecurityConfig) -> Credentials:
     """How callers prove who they are, by the configuration; None if they need not. Raises ConfigError."""
     if config.tokens_file:
-        return Tokens(Path(config.tokens_file).expanduser())
+        with under_key("security.tokens_file"):
+            return Tokens(Path(config.tokens_file).expanduser())
     if config.tls and config.tls.client_ca:
         crl = Path(config.tls.crl).expanduser() if config.tls.crl else None
         return Certificates(Path(config.tls.client_ca).expanduser(), crl)

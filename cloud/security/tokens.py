@@ -16,15 +16,16 @@ from typing import Annotated
 import msgspec
 
 from spillover.cloud.security.files import locked, write_private
-from spillover.cloud.security.roles import NAME_PATTERN, Caller
-from spillover.common.config import Section, load_config
+from spillover.cloud.security.roles import Caller
+from spillover.common.config import Section, convert_config, load_config
+from spillover.common.config.kinds import DIGEST, name_of_at_most
 from spillover.common.errors import ConfigError, UnauthenticatedError
 from spillover.common.log import get_logger
 from spillover.common.net.reload import Reloading, warn_if_exposed
 from spillover.common.net.tls import utc_now
 
-Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, name_of_at_most(64)]
+Sha256 = Annotated[str, DIGEST]
 HEADER = "authorization"
 
 
@@ -93,10 +94,7 @@ def add_token(path: Path, name: str, role: str, days: float | None) -> str:
     secret = secrets.token_urlsafe(32)
     expires = None if days is None else utc_now() + timedelta(days=days)
     raw = {"name": name, "role": role, "sha256": _digest(secret), "expires": expires}
-    try:
-        token = msgspec.convert(raw, Token)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"token of {name!r}: {error}") from error
+    token = convert_config(raw, Token, f"token of {name!r}")
     with locked(path.parent):
         _write(path, (*read_tokens(path), token))
     return f"{name}~{secret}"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from spillover.common.config.words import did_you_mean
 from spillover.common.errors import ModelError
 from spillover.common.home import models_home
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
@@ -23,10 +24,29 @@ def find_model_folder(name: str | Path) -> Path:
             return place
         if versions := model_versions(place):
             return place / versions[-1]
-    raise ModelError(
-        f"{name}: no model folder (one that holds {MANIFEST_FILE}) is here or in {models_home()}; "
-        "`spillover lab prepare` makes the default pair"
+    raise ModelError(_nowhere(path))
+
+
+def _nowhere(path: Path) -> str:
+    """Where `path` was looked for, and what helps."""
+    if (place := path.absolute()).is_dir():
+        return (
+            f"{place} holds no {MANIFEST_FILE}, and no folder of a version; `spillover lab import` writes one"
+        )
+    what, home = f"there is no model folder, which holds {MANIFEST_FILE}", models_home()
+    if path.is_absolute():
+        return f"{path}: {what}; `spillover lab import` makes one, or copy it there"
+    return (
+        f"{path}: {what}: not {place} (relative paths begin at the working folder), not {home / path}; "
+        "`spillover lab prepare` makes the default pair, `spillover lab import` one of a network of yours"
+        f"{did_you_mean(path.parts[0], prepared_models()) if path.parts else ''}"
     )
+
+
+def prepared_models() -> list[str]:
+    """The names of the models in the cache folder."""
+    home = models_home()
+    return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
 
 
 def model_versions(folder: Path) -> list[str]:

@@ -5,13 +5,15 @@ This file defines the keys of `model.yaml`.
 
 import enum
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from spillover.common.config import Section, load_config
+from spillover.common.config import Mistake, Section, load_config
+from spillover.common.config.kinds import DIGEST, name_of_at_most
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import open_regular, read_regular
 from spillover.common.model.calibration import Calibration
@@ -99,10 +101,13 @@ class Input(Section, frozen=True):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Each channel is divided by it."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a `std` of 0."""
+        return (self._divisors(),)
+
+    def _divisors(self) -> Iterator[Mistake]:
         if not all(self.std):
-            raise ValueError("std must not be 0")
+            yield "std", "must not be 0: values are divided by it"
 
 
 class Output(Section, frozen=True):
@@ -129,9 +134,9 @@ class Output(Section, frozen=True):
 class Manifest(Section, frozen=True):
     """The whole of `model.yaml`."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    name: Annotated[str, name_of_at_most(128)]
     """Name of the model in requests and results."""
-    version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    version: Annotated[str, name_of_at_most(128)]
     """Version of the model."""
     task: str
     """What the model predicts: `classification` or `detection`."""
@@ -139,7 +144,7 @@ class Manifest(Section, frozen=True):
     """How pixels become the input tensor."""
     output: Output
     """How output tensors become a prediction."""
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, DIGEST]
     """SHA-256 of `model.onnx`; a file with another digest is refused."""
     decode: Decode = Decode.SCALED
     """How much of a JPEG is decoded."""
@@ -209,9 +214,9 @@ def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
     try:
         task = spec_of(manifest.task, tasks)
     except ModelError as error:
-        raise ModelError(f"{path}: {error} - at `$.task`") from error
+        raise ModelError(f"{path}: task: {error}") from error
     if manifest.output.calibration and not task.calibrates:
-        raise ModelError(f"{path}: a model for {task.name} is not calibrated - at `$.output.calibration`")
+        raise ModelError(f"{path}: output.calibration: a model for {task.name} is not calibrated")
     return task
 
 
@@ -219,5 +224,5 @@ def _read_labels(folder: Path, name: str) -> tuple[str, ...]:
     """The lines of `name` in `folder`; they go to callers, so a link must not lead to another file."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leads out of the folder - at `$.labels`")
+        raise ValueError(f"labels: {name!r} leads out of the folder")
     return tuple(read_regular(path, _MAX_LABELS_BYTES).decode("utf-8").splitlines())

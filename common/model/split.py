@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from spillover.common.config import Section, load_config
+from spillover.common.config.kinds import DIGEST, name_of_at_most
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.files import write_atomic
@@ -19,8 +20,8 @@ from spillover.common.model.manifest import ModelFolder, file_sha256
 SPLIT_FILE = "split.yaml"
 SPLIT_FOLDER = "split"
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Digest = Annotated[str, DIGEST]
+Name = Annotated[str, name_of_at_most(128)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 

@@ -1,8 +1,8 @@
-"""A small HTTP server for pages that scrapers, probes and people read: metrics, `/livez`, `/readyz`.
+"""A small HTTP server for pages that scrapers, probes and people read: metrics, status, `/livez`, `/readyz`.
 
-It is WSGI over the standard library, one thread per request. What a client may hold is bounded in number,
-time and bytes, and a newcomer takes the place of who has kept silent longest, so that nobody owns the page.
-TLS and roles are arguments, so both sides use the same server.
+It is WSGI over the standard library, one thread per request, on a port or on a Unix socket. What a client may
+hold is bounded in number, time and bytes, and a newcomer takes the place of who has kept silent longest, so
+that nobody owns the page. TLS and roles are arguments, so both sides use the same server.
 """
 
 import errno
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
+from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
@@ -24,7 +25,8 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from spillover.common.errors import ConfigError, ForbiddenError, UnauthenticatedError
 from spillover.common.log import get_logger
-from spillover.common.net.addresses import split_host_port, with_port
+from spillover.common.net.addresses import UNIX, split_host_port, with_port
+from spillover.common.net.unix import SocketFile
 
 MAX_CONNECTIONS = 16
 """Connections at once. One more takes the place of the oldest that has not proven who it is."""
@@ -59,6 +61,7 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 class HttpServer:
     """Serves pages (path to WSGI application) at `address` from `start` to `stop`; other paths are 404.
 
+    `address` is `host:port`, or `unix:` and the path of a socket, all of whose clients count as one address.
     `admit` is called before each request for one of `routes`; `open_routes` are for everybody. `key` names
     the configuration's key in errors. `context` returns the TLS context of the next connection, or None for
     plain HTTP. `clock` gives monotonic seconds.
@@ -79,13 +82,14 @@ class HttpServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         try:
-            self._server = _Server(split_host_port(address), context, clock)
+            self._server = _Server(address, context, clock)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(f"{key}: cannot listen on {address!r}: {error}") from error
         guarded = {path: _guarded(app, admit) if admit else app for path, app in routes.items()}
         self._server.set_app(_routed(guarded | dict(open_routes or {})))
-        self.address = with_port(address, self._server.server_port)
-        """The bound address, `host:port`."""
+        is_unix = address.startswith(UNIX)
+        self.address = address if is_unix else with_port(address, self._server.server_port)
+        """The bound address: `host:port`, or `unix:` and a path."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
@@ -277,16 +281,21 @@ class _Server(ThreadingWSGIServer):
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: str,
         context: Callable[[], ssl.SSLContext | None],
         clock: Callable[[], float],
     ) -> None:
-        if ":" in address[0]:
+        self._file = SocketFile(Path(address.removeprefix(UNIX))) if address.startswith(UNIX) else None
+        target = ("", 0) if self._file else split_host_port(address)
+        if self._file:
+            self.address_family = socket.AF_UNIX
+            self.request_queue_size = MAX_CONNECTIONS
+        elif ":" in target[0]:
             self.address_family = socket.AF_INET6
         self._context = context
         self.places = _Places(clock)
         self._reserve: list[socket.socket] = []
-        super().__init__(address, _Handler)
+        super().__init__(target, _Handler)
         self._refill_reserve()
 
     def serve_one(self) -> bool:
@@ -317,20 +326,34 @@ class _Server(ThreadingWSGIServer):
             connection.shut()
 
     def server_close(self) -> None:
-        """Let go of the port and of the reserve."""
+        """Let go of the port, or the socket's file, and of the reserve."""
         super().server_close()
+        if self._file:
+            self._file.remove()
         while self._reserve:
             self._reserve.pop().close()
 
     def server_bind(self) -> None:
         """Bind without asking a name server for this host's name, as HTTPServer does; it is not needed."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        if self._file:
+            self._file.bind(self.socket)
+            self.server_name, self.server_port = "localhost", 0
+        else:
+            TCPServer.server_bind(self)
+            self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+    def server_activate(self) -> None:
+        """Listen; only then a Unix socket gets its name."""
+        super().server_activate()
+        if self._file:
+            self._file.publish()
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection; the thread that serves it does the handshake."""
         connection, address = super().get_request()
+        if self._file:
+            address = ("unix", 0)  # clients of a Unix socket have none
         if context := self._context():
             try:
                 connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)

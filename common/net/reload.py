@@ -77,6 +77,26 @@ def read_file(path: Path, key: str) -> bytes:
         raise ConfigError(f"{key}: cannot read {path}: {error.strerror or error}") from error
 
 
+def read_secret(path: Path, key: str) -> str:
+    """The secret in the file that configuration key `key` names, without the white space around it.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no text.
+    """
+    try:
+        secret = read_file(path, key).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}: {path} holds no text") from error
+    if not secret:
+        raise ConfigError(f"{key}: {path} is empty")
+    return secret
+
+
+def secret_of(value: str, file: str, key: str) -> str:
+    """`value`, else the secret in `file`, which `key` names; empty without either. Raises ConfigError."""
+    return value or (read_secret(Path(file).expanduser(), key) if file else "")
+
+
 def warn_if_exposed(key: str, path: Path) -> None:
     """Log when more users than meant can read or change the secret that configuration key `key` names."""
     if why := exposure(path):

@@ -2,12 +2,16 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from pathlib import Path
 
+from msgspec.structs import asdict, replace
+
+from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.session import Model
-from spillover.edge.assembly.device import report_threshold
+from spillover.common.net.reload import warn_if_exposed
+from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.camera.camera import Camera
-from spillover.edge.camera.open import open_source
+from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -16,16 +20,8 @@ from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.scores import ScoreSettings
+from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import FrameEvents
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CameraStream:
-    """One camera: where its pictures come from, its queue, and the pipeline with its scene and settings."""
-
-    source: Source
-    camera: Camera
-    pipeline: Pipeline
 
 
 def build_camera_stream(
@@ -35,37 +31,61 @@ def build_camera_stream(
 
     Raises:
         ConfigError: a value does not fit the model.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
-    settings = _settings(run.config, model)
+    settings = _settings(run.config, config, model, device)
     events = device.reporting.events
-    source = _source(config, events)
+    try:
+        source = _source(config, events, required=run.require_camera)
+    except SourceError as error:
+        if run.config.cameras:
+            raise SourceError(f"{config.camera_id}: {error}") from error
+        raise
     opened.callback(source.close)
-    read_ahead = len(os.sched_getaffinity(0)) > 1
-    camera = Camera(source, config, run.boot_id, events, read_ahead=read_ahead)
-    return CameraStream(source, camera, Pipeline(device, settings))
+    # Without threads cameras would wait for each other's reads.
+    read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
+    camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
+    return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
 
 
-def _settings(config: EdgeConfig, model: Model) -> CameraSettings:
+def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
+    """The device's configuration with what one camera has in its place."""
+    own = asdict(camera.policy) if camera.policy else {}
+    policy = replace(config.policy, **{key: value for key, value in own.items() if value is not None})
+    return replace(config, policy=policy, redaction=camera.redaction or config.redaction)
+
+
+def _settings(config: EdgeConfig, camera: CameraConfig, model: Model, device: Device) -> CameraSettings:
     task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
+    own = for_camera(config, camera)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
+        policy=policy_for(own, model, camera.camera_id) if camera.policy else device.policy,
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(config.redaction, model.folder.labels, task, model.class_count),
-        crops=ScoreSettings(threshold, config.policy.band) if crops else None,
+        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
+        crops=ScoreSettings(threshold, own.policy.band) if crops else None,
     )
 
 
-def _source(config: CameraConfig, events: FrameEvents) -> Source:
-    """The camera; a live one is opened again whenever it is lost, once it could be opened at all."""
-    source = open_source(config.source)
-    if not source.live:
-        return source
+def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:
+    """The camera; a live one is opened when it runs, as often as it takes, and here already if `required`."""
+    if config.password_file:
+        warn_if_exposed("camera.password_file", Path(config.password_file).expanduser())
+    if not is_live(config.source):
+        return open_camera(config)
     return ResilientSource(
-        source,
-        lambda: open_source(config.source),
+        lambda: _open_again(config),
         lambda state, detail: events.camera(config.camera_id, state, detail),
         config.frozen_after_s,
+        source=open_camera(config) if required else None,
     )
+
+
+def _open_again(config: CameraConfig) -> Source:
+    """As `open_camera`; a password file that is gone for a moment is no reason to end."""
+    try:
+        return open_camera(config)
+    except ConfigError as error:
+        raise SourceError(str(error)) from error

@@ -1,26 +1,43 @@
-"""Builds a daemon's parts from its configuration: one device and the camera that it serves."""
+"""Builds a daemon's parts from its configuration: one device and the cameras that it serves."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
+from spillover.common.config import under_key
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
-from spillover.edge.assembly.camera import CameraStream, build_camera_stream
+from spillover.edge.assembly.camera import build_camera_stream
 from spillover.edge.assembly.device import build_device
+from spillover.edge.config import ModelConfig
 from spillover.edge.device import Device, Run
+from spillover.edge.stream import CameraStream
 
 
-def assemble(run: Run) -> tuple[Device, CameraStream]:
+def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     """Build the parts; nothing runs yet. Where one cannot be built, none stays open.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
         ModelError: the model folder is damaged.
-        SourceError: the camera cannot be opened.
+        SourceError: a file cannot be opened as camera, or a live one that is required.
     """
     config = run.config
-    model = Model.load(find_model_folder(config.model.folder), config.model.session)
+    model = open_model(config.model)
     with ExitStack() as opened:
         device = build_device(run, model, opened)
-        stream = build_camera_stream(run, config.camera, model, device, opened)
+        streams = [build_camera_stream(run, camera, model, device, opened) for camera in config.all_cameras]
         opened.pop_all()
-    return device, stream
+    return device, streams
+
+
+def open_model(config: ModelConfig) -> Model:
+    """The local model.
+
+    Raises:
+        ConfigError: an execution provider is not here.
+        ModelError: there is no such folder, or it is damaged. The text begins with the key.
+    """
+    check_providers(config.session, "model.session")
+    with under_key("model.folder"):
+        return Model.load(find_model_folder(config.folder), config.session)

@@ -1,29 +1,20 @@
 """Builds the parts that all cameras of a device share, in the order of their dependencies."""
 
-import random
 import time
 from contextlib import ExitStack
 
 from spillover.common.model.session import Model
 from spillover.edge.assembly.offload import build_backbone, build_offload
-from spillover.edge.assembly.policy import build_policy
+from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.assembly.sinks import build_outlets
-from spillover.edge.config import EdgeConfig
 from spillover.edge.device import Device, Reporting, Run
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.policy.auditor import Auditor
-from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.gain import EdgeSide
 from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
-
-
-def report_threshold(config: EdgeConfig, model: Model) -> float:
-    """The confidence from which boxes are reported."""
-    configured = config.model.report_threshold
-    return model.manifest.output.confidence_threshold if configured is None else configured
 
 
 def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
@@ -34,7 +25,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
         ModelError: a head of a split network is damaged.
     """
     config, threshold = run.config, report_threshold(run.config, model)
-    policy = _policy(config, model, threshold)
+    policy = policy_for(config, model)
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
     offload = build_offload(run, model, backbone, reporting)
@@ -46,6 +37,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
         ),
+        model_sha256=model.manifest.sha256,
         policy=policy,
         auditor=auditor,
         deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),
@@ -54,15 +46,9 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     )
 
 
-def _policy(config: EdgeConfig, model: Model, threshold: float) -> Policy:
-    draw = random.Random(config.policy.seed).random  # noqa: S311 - a sample of frames, not a secret
-    edge = EdgeSide.of(model.manifest, config.model.multi_view)
-    return build_policy(config, model.folder.task, threshold, draw, edge)
-
-
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     metrics = Metrics()
     sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
     outlets = Outlets(sinks, run.on_end)
     opened.callback(outlets.discard)
-    return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put))
+    return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put, FrameClock(run.boot_id)))

@@ -4,9 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spillover.common.config import under_key
 from spillover.common.errors import ConfigError
 from spillover.common.model.exit import load_exit_info
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import measured_fidelity
@@ -61,6 +63,21 @@ def build_offload(
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
+def check_offload(config: EdgeConfig, model: Model) -> None:
+    """Build what is built from files alone, and let go of it.
+
+    Raises:
+        ConfigError, ModelError: as `build_offload` does.
+    """
+    if config.mode is Mode.EDGE_ONLY:
+        return
+    task = model.folder.task
+    _check_variants(config.uplink.variants, measured_fidelity(config.policy), task)
+    if config.uplink.oip:
+        TensorEncoder(config.uplink, config.uplink.oip, task)
+    _heads(config.uplink, build_backbone(config, model))
+
+
 def _check_variants(
     variants: Sequence[PictureVariant], measured: Mapping[str, float], task: TaskSpec[Any]
 ) -> None:
@@ -78,7 +95,10 @@ def _heads(config: UplinkConfig, backbone: BackboneWithFeatures | None) -> dict[
     """An encoder for each cut; none where pictures are sent."""
     if config.split is None or config.payload is PayloadKind.PICTURE:
         return {}
-    folder, session = find_model_folder(config.split.folder), config.split.session
+    session = config.split.session
+    check_providers(session, "uplink.split.session")
+    with under_key("uplink.split.folder"):
+        folder = find_model_folder(config.split.folder)
     return {cut: FeatureEncoder(folder, cut, session, backbone) for cut in config.split.cuts}
 
 

@@ -1,11 +1,15 @@
 """Builds the policy from the configuration."""
 
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spillover.common.config import under_key
+from spillover.common.config.words import did_you_mean, listing
 from spillover.common.errors import ConfigError
+from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
@@ -26,6 +30,24 @@ from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
 
 EXPECTED_GAIN = "expected_gain"
+
+
+def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
+    """The policy for a device with this model, or for one camera that has its own.
+
+    Raises:
+        ConfigError: a value does not fit the model.
+    """
+    seed = f"{config.policy.seed} {camera_id}" if camera_id else config.policy.seed
+    draw = random.Random(seed).random  # noqa: S311 - a sample of frames, not a secret
+    edge = EdgeSide.of(model.manifest, config.model.multi_view)
+    return build_policy(config, model.folder.task, report_threshold(config, model), draw, edge)
+
+
+def report_threshold(config: EdgeConfig, model: Model) -> float:
+    """The confidence from which boxes are reported."""
+    configured = config.model.report_threshold
+    return model.manifest.output.confidence_threshold if configured is None else configured
 
 
 def build_policy(
@@ -59,7 +81,7 @@ def build_policy(
 
 def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
     """What the gain file, where there is one, says of the picture variants. Raises ConfigError."""
-    return GainModel.load(Path(config.gain_file)).file.fidelity if config.gain_file else {}
+    return load_gain_file(config.gain_file).file.fidelity if config.gain_file else {}
 
 
 def _score(
@@ -70,19 +92,38 @@ def _score(
     fitting = scorers_for(task.name)
     name = task.scorer if config.kind == "auto" else config.kind
     if name not in fitting:
+        possible = ("auto", EXPECTED_GAIN, *fitting)
         raise ConfigError(
-            f"policy.kind is {config.kind!r}; for a model of task {task.name} it may be auto, "
-            f"{EXPECTED_GAIN}, {', '.join(fitting)}"
+            f"policy.kind: must be {listing(possible)} for a model of task {task.name}, not {config.kind!r}"
+            f"{did_you_mean(config.kind, possible)}"
         )
+    _check_reachable(config, name, fitting[name].most, task)
     return partial(fitting[name], settings=ScoreSettings(report_threshold, config.band))
+
+
+def _check_reachable(config: PolicyConfig, name: str, most: float, task: TaskSpec[Any]) -> None:
+    """Refuse a threshold above every score: nothing would ever be sent, and nobody would be told."""
+    if task.locates:  # a frame without boxes may score by what moves
+        most = max(most, config.motion_gain + config.lost_track_gain)
+    if config.threshold is not None and config.threshold > most:
+        raise ConfigError(
+            f"policy.threshold: {config.threshold:g} is never reached: {name} goes from 0 to {most:g}"
+        )
 
 
 def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
     if not gain_file:
-        raise ConfigError("policy.kind is 'expected_gain': policy.gain_file must name what `lab fit` wrote")
-    model = GainModel.load(Path(gain_file))
+        raise ConfigError("policy.gain_file: is missing; kind: expected_gain needs what `lab fit` wrote")
+    model = load_gain_file(gain_file)
     if model.file.task != task.name:
         raise ConfigError(f"policy.gain_file {gain_file}: is for {model.file.task}, not {task.name}")
     if edge is not None:
-        model.check_fits(edge)
+        with under_key("policy.gain_file"):
+            model.check_fits(edge)
     return model
+
+
+def load_gain_file(path: str) -> GainModel:
+    """What `policy.gain_file` names. Raises ConfigError, naming key and file."""
+    with under_key("policy.gain_file"):
+        return GainModel.load(Path(path).expanduser())

@@ -1,11 +1,18 @@
 """Builds the sinks from the configuration. It imports a sink's library only if that sink is configured."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from spillover.common.errors import ConfigError
-from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config import (
+    DecisionDetail,
+    EdgeConfig,
+    JsonLinesConfig,
+    MqttConfig,
+    SinkConfig,
+    SqliteConfig,
+)
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Sink
 from spillover.edge.sinks.record import record_encoder
@@ -25,7 +32,8 @@ def build_outlets(
     outlets = []
     with ExitStack() as opened:
         for name, sink in _named(config.sinks):
-            built = _build(sink, config, labels)
+            with _numbered(name):
+                built = _build(sink, config, labels)
             opened.callback(built.close)
             outlets.append(
                 Outlet(name, built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
@@ -38,8 +46,18 @@ def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:
     return [(f"{index}:{sink.__struct_config__.tag}", sink) for index, sink in enumerate(sinks)]
 
 
+@contextmanager
+def _numbered(name: str) -> Iterator[None]:
+    """Say in errors which of the sinks it is."""
+    try:
+        yield
+    except ConfigError as error:
+        number = name.partition(":")[0]
+        raise ConfigError(f"sinks[{number}]: {str(error).removeprefix('sinks: ')}") from error
+
+
 def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
-    encode = record_encoder(labels)
+    encode = record_encoder(labels, inputs=sink.decision is DecisionDetail.FULL)
     match sink:
         case JsonLinesConfig():
             return JsonLinesSink(
@@ -52,7 +70,7 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
         case SqliteConfig():
             from spillover.edge.sinks.sqlite import SqliteSink
 
-            return SqliteSink(sink.path, encode, sink.keep_days)
+            return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
         case MqttConfig():
             try:
                 from spillover.edge.sinks.mqtt import MqttSink
@@ -61,4 +79,5 @@ def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
                     f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
                 ) from error
 
-            return MqttSink(sink, config.device_id, config.camera.camera_id, encode)
+            cameras = [camera.camera_id for camera in config.all_cameras]
+            return MqttSink(sink, config.device_id, cameras, encode)

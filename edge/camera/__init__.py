@@ -1,1 +1,1 @@
-"""Frames from a video file, a folder of images, a device or a stream, through a bounded queue."""
+"""Frames from files, devices, streams and child processes, through a bounded queue."""

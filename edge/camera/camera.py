@@ -7,11 +7,14 @@ from dataclasses import replace
 from threading import Event
 from typing import Protocol
 
+from spillover.common.errors import SourceError
 from spillover.common.log import get_logger
 from spillover.common.types import Frame
-from spillover.edge.camera.source import Picture, Source, UnreadablePictureError
+from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.rates import Rate
 
 _log = get_logger("camera")
 
@@ -22,7 +25,7 @@ DEFAULT_FPS = 10.0
 class CameraObserver(Protocol):
     """Counts what a camera captures; `edge.telemetry.metrics.FrameEvents` implements it."""
 
-    def captured(self) -> None:
+    def captured(self, camera_id: str) -> None:
         """A frame was captured and numbered."""
         ...
 
@@ -34,14 +37,23 @@ class CameraObserver(Protocol):
         """A picture was damaged, so there is no frame of it."""
         ...
 
+    def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
+        """A camera's state or the size of its pictures changed."""
+        ...
+
+
+def _nothing() -> None:
+    """Nobody waits for frames."""
+
 
 class Camera:
     """Frames of one source, through a bounded queue.
 
-    `run` is the capture thread's body; the pipeline's thread calls `next`. Frame numbers count every captured
-    frame, dropped ones too, so a gap in the results is a drop.
+    `run` is the capture thread's body; the pipeline's thread calls `poll`. Frames take their numbers and
+    times from `clock`, which all cameras of a device share. Numbers count every captured frame, dropped ones
+    too, so a gap in the results is a drop.
 
-    Without `read_ahead`, at pace `fast`, `next` reads the source itself and `run` does nothing: reading ahead
+    Without `read_ahead`, at pace `fast`, `poll` reads the source itself and `run` does nothing: reading ahead
     pays only on a second core (on one core it cost 5 % of the frames a second).
     """
 
@@ -51,6 +63,7 @@ class Camera:
         config: CameraConfig,
         boot_id: str,
         observer: CameraObserver,
+        clock: FrameClock | None = None,
         *,
         read_ahead: bool = True,
     ) -> None:
@@ -64,8 +77,23 @@ class Camera:
         )
         self._read_ahead = read_ahead or not self._fast
         self._stopping = Event()
-        self._sequence = 0
+        self._clock = clock or FrameClock(boot_id)
+        self.captured = 0
+        """How many frames were captured so far."""
+        self.rate = Rate()
+        """How many frames a second are captured."""
+        self._on_frame: Callable[[], None] = _nothing
+        self._has_ended = False
         self._next_due_s = -math.inf
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no further frame will come."""
+        return self._queue.has_ended if self._read_ahead else self._has_ended
+
+    def call_on_frame(self, ready: Callable[[], None]) -> None:
+        """From now on call `ready` after every frame that comes, and at the end; before `run`."""
+        self._on_frame = ready
 
     def run(self) -> None:
         """Read until the source ends, `max_frames` or `stop`, then close the queue. Raises SourceError."""
@@ -77,21 +105,28 @@ class Camera:
                 if (dropped := self._queue.put(frame)) is not None:
                     reason = "stopped" if self._stopping.is_set() else "queue full"
                     self._observer.dropped(dropped, reason)
+                self._on_frame()
         finally:
             self._queue.close()
+            self._on_frame()
 
-    def next(self) -> Frame | None:
-        """Wait for the next frame and return it; None when there are no more.
+    def poll(self) -> Frame | None:
+        """Take the next frame if there is one now; without `read_ahead` read it.
 
         At pace `fast` a frame counts as captured now: there was no real moment that it could be late for.
 
         Raises:
             SourceError: without `read_ahead`, if the source is gone.
         """
-        frame = self._queue.get() if self._read_ahead else self._read()
+        if self._read_ahead:
+            frame = self._queue.poll()
+        else:
+            frame = self._read()
+            self._has_ended = frame is None
         if frame is None or not self._fast:
             return frame
-        return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=time.time())
+        now_unix_s = self._clock.time_of(frame.sequence)
+        return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=now_unix_s)
 
     def stop(self) -> None:
         """End the capture and drop queued frames. Thread-safe; may be called again."""
@@ -99,6 +134,7 @@ class Camera:
         self._queue.close()
         for frame in self._queue.discard():
             self._observer.dropped(frame, "stopped")
+        self._on_frame()
 
     def _pacer(self) -> Callable[[], bool]:
         """Return a function that waits until the next frame is due and returns False after `stop`.
@@ -119,24 +155,38 @@ class Camera:
         return wait
 
     def _read(self) -> Frame | None:
-        if self._config.max_frames and self._sequence >= self._config.max_frames:
-            return None
-        picture = self._read_picture()
+        try:
+            picture = None if self._is_through() else self._read_picture()
+        except SourceError as error:
+            self._report(CameraState.ENDED, str(error))
+            raise
         if picture is None:
+            if not self._stopping.is_set():
+                self._report(CameraState.ENDED)
             return None
-        sequence = self._sequence
-        self._sequence += 1
-        self._observer.captured()
+        if not (self._source.live or self.captured):  # a live source reports its states itself
+            height, width = picture.image.shape[:2]
+            self._report(CameraState.OK, f"{width}x{height} pixels")
+        sequence, now_unix_s = self._clock.stamp()
+        self.captured += 1
+        self.rate.mark()
+        self._observer.captured(self._config.camera_id)
         return Frame(
             image=picture.image,
             frame_id=f"{self._prefix}{sequence}",
             sequence=sequence,
             camera_id=self._config.camera_id,
             captured_monotonic_s=time.monotonic() - picture.read_s,
-            captured_unix_s=time.time() - picture.read_s,
+            captured_unix_s=now_unix_s - picture.read_s,
             source=picture.name,
             read_s=picture.read_s,
         )
+
+    def _is_through(self) -> bool:
+        return 0 < self._config.max_frames <= self.captured
+
+    def _report(self, state: CameraState, detail: str = "") -> None:
+        self._observer.camera(self._config.camera_id, state, detail)
 
     def _read_picture(self) -> Picture | None:
         """The next readable picture; with `loop` start again at the end, unless a whole pass gave none."""

@@ -1,7 +1,8 @@
-"""A live source that reconnects when it is lost or frozen, and reports its state.
+"""A live source that connects, reconnects when it is lost or frozen, and reports its state.
 
-A stream is lost when it ends or cannot be read. It is frozen when the same picture arrives repeatedly, pixel
-for pixel, as from an encoder that hangs: a real sensor has noise in every picture.
+A stream is lost when it ends or cannot be read, and while it is not there yet. It is frozen when the same
+picture arrives repeatedly, pixel for pixel, as from an encoder that hangs: a real sensor has noise in every
+picture.
 """
 
 import threading
@@ -11,52 +12,58 @@ from collections.abc import Callable
 import numpy as np
 
 from spillover.common.errors import SourceError
-from spillover.common.log import get_logger
 from spillover.common.types import Image
+from spillover.edge.camera.child import ChildSource
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
-
-_log = get_logger("camera")
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.5, 10.0
 MAX_UNREADABLE = 30
 """After so many damaged pictures in a row the stream counts as lost."""
+MAX_CAUSES = 5
+"""So many different causes are reported of one loss: the second try may know more than the first."""
 _SAMPLE_STEP = 7
 """Two pictures count as the same if every seventh pixel of every seventh row is."""
 
 OnState = Callable[[CameraState, str], None]
-"""Called with a state and a detail to read, whenever the state or the size of the pictures changes."""
+"""Called with a state and a detail to read, whenever the state, its cause or the pictures' size changes."""
 
 
 class ResilientSource:
-    """A live source that `reopen` connects anew, so that it never ends by itself.
+    """A live source that `connect` opens as often as needed, so that it never ends by itself.
 
-    `source` is the first connection. `frozen_after_s` is how many seconds a picture may stay the same; 0
-    turns that check off. `interrupt` is thread-safe; one thread calls the rest.
+    `source` is a connection that is there already; without one `read` makes the first. `frozen_after_s` is
+    how many seconds a picture may stay the same; 0 turns that check off. `interrupt` is thread-safe; one
+    thread calls the rest.
     """
 
     live = True
 
     def __init__(
         self,
-        source: Source,
-        reopen: Callable[[], Source],
+        connect: Callable[[], Source],
         on_state: OnState,
         frozen_after_s: float,
         clock: Callable[[], float] = time.monotonic,
+        source: Source | None = None,
     ) -> None:
-        self._source: Source | None = source
-        self._reopen = reopen
+        self._source = source
+        self._open = connect
         self._on_state = on_state
         self._frozen_after_s = frozen_after_s
         self._clock = clock
         self._interrupted = threading.Event()
         self._state: CameraState | None = None
-        self._pause_s = PAUSE_MIN_S
+        self._causes: set[str] = set()
+        self._pause_s = 0.0
         self._unreadable = 0
         self._shape: tuple[int, ...] = ()
         self._sample: Image | None = None
         self._changed_s = clock()
-        self.fps = source.fps
+
+    @property
+    def fps(self) -> float | None:
+        """The rate that the connection states, if there is one and it does."""
+        return self._source.fps if self._source else None
 
     def read(self) -> Picture | None:
         """Return the next picture, reconnecting as often as that takes; None after `interrupt`.
@@ -92,8 +99,10 @@ class ResilientSource:
         raise SourceError("camera.source: a live source cannot begin again")
 
     def interrupt(self) -> None:
-        """Make `read` return None, now and from now on."""
+        """Make `read` return None from now on, and at once where it waits for a child process."""
         self._interrupted.set()
+        if isinstance(source := self._source, ChildSource):
+            source.interrupt()
 
     def close(self) -> None:
         """Close the connection to the source."""
@@ -102,16 +111,21 @@ class ResilientSource:
             self._source = None
 
     def _connect(self) -> Source | None:
-        """Connect after a pause; None when interrupted. Raises SourceError."""
+        """Connect, after a pause but for the first time; None when interrupted. Raises SourceError."""
         if self._interrupted.wait(self._pause_s):
             return None
-        self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
-        self._source = self._reopen()
-        return self._source
+        self._pause_s = min(max(PAUSE_MIN_S, 2 * self._pause_s), PAUSE_MAX_S)
+        self._source = self._open()
+        return None if self._interrupted.is_set() else self._source
 
     def _disconnect(self, state: CameraState, why: str) -> None:
         if state is not self._state:
+            self._causes.clear()
+        is_news = why not in self._causes and len(self._causes) < MAX_CAUSES
+        if is_news and not self._interrupted.is_set():
+            self._causes.add(why)
             self._report(state, why)
+        self._pause_s = max(PAUSE_MIN_S, self._pause_s)
         self._unreadable = 0
         self._sample = None
         self.close()
@@ -143,4 +157,3 @@ class ResilientSource:
     def _report(self, state: CameraState, detail: str = "") -> None:
         self._state = state
         self._on_state(state, detail)
-        _log.info("camera state", state=state.value, detail=detail)

@@ -2,12 +2,15 @@
 
 import os
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.log import get_logger
+from spillover.common.net.addresses import without_password
+from spillover.edge.camera.diagnosis import why_no_device, why_no_stream
 from spillover.edge.camera.source import Picture
 
 _log = get_logger("camera")
@@ -27,6 +30,7 @@ class VideoSource:
     def __init__(self, where: str | int, *, live: bool) -> None:
         self.live = live
         self._where = where
+        self._name = without_password(str(where))
         self._capture = _open(where, live=live)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps: float | None = fps if 0 < fps <= 1000 else None
@@ -43,16 +47,16 @@ class VideoSource:
                 self._frames_read += 1
                 return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start)
         if self.live:
-            raise SourceError(f"camera.source: {self._where} gives no more frames")
+            raise SourceError(f"camera.source: {self._name} gives no more frames")
         if not self._frames_read:
-            raise SourceError(f"camera.source: {self._where} holds no frame that OpenCV can decode")
+            raise SourceError(f"camera.source: {self._name} holds no frame that OpenCV can decode")
         self._warn_if_cut_short()
         return None
 
     def rewind(self) -> None:
         """Reopen the file: seeking to 0 is not exact in every container."""
         if self.live:
-            raise SourceError(f"camera.source: {self._where} is live and cannot begin again")
+            raise SourceError(f"camera.source: {self._name} is live and cannot begin again")
         self._capture.release()
         self._capture = _open(self._where, live=False)
         self._frames_read = 0
@@ -63,7 +67,7 @@ class VideoSource:
         if self._frames_read < promised * (1 - LENGTH_TOLERANCE) - 1:
             _log.warning(
                 "video ended early; is it damaged?",
-                source=str(self._where),
+                source=self._name,
                 frames_read=self._frames_read,
                 frames_promised=round(promised),
             )
@@ -85,8 +89,14 @@ def _open(where: str | int, *, live: bool) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(where, cv2.CAP_FFMPEG, options)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"camera.source: OpenCV cannot open {where!r}")
+        raise SourceError(f"camera.source: {_why_not(where, live=live)}")
     return capture
+
+
+def _why_not(where: str | int, *, live: bool) -> str:
+    if isinstance(where, int):
+        return why_no_device(Path(f"/dev/video{where}"))
+    return why_no_stream(where) if live else f"OpenCV cannot open {where!r}"
 
 
 def quiet_opencv() -> None:

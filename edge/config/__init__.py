@@ -1,11 +1,25 @@
 """The keys of `edge.yaml`; docs/reference/edge.yaml.md is generated from this folder."""
 
-from spillover.edge.config.camera import CameraConfig, Pace
+from spillover.edge.config.camera import (
+    COMMAND,
+    CameraConfig,
+    CameraPolicyConfig,
+    CommandConfig,
+    CsiConfig,
+    Pace,
+    PictureFormat,
+)
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
 from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig
+from spillover.edge.config.sinks import (
+    DecisionDetail,
+    JsonLinesConfig,
+    MqttConfig,
+    SinkConfig,
+    SqliteConfig,
+)
 from spillover.edge.config.uplink import (
     OipConfig,
     PayloadKind,
@@ -18,8 +32,13 @@ from spillover.edge.config.uplink import (
 )
 
 __all__ = [
+    "COMMAND",
     "BudgetConfig",
     "CameraConfig",
+    "CameraPolicyConfig",
+    "CommandConfig",
+    "CsiConfig",
+    "DecisionDetail",
     "EdgeConfig",
     "JsonLinesConfig",
     "LogConfig",
@@ -31,6 +50,7 @@ __all__ = [
     "Pace",
     "PayloadKind",
     "Period",
+    "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
     "RedactionConfig",

@@ -1,13 +1,14 @@
 """The top-level keys of `edge.yaml`."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from spillover.common.config import Section
-from spillover.common.net.addresses import check_host_port
+from spillover.common.config import Mistake, Section
+from spillover.common.net.addresses import address_fault
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import Name, NotNegative, Positive
@@ -31,7 +32,7 @@ class Mode(enum.Enum):
 class LogConfig(Section, frozen=True):
     """The log, on standard error."""
 
-    level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious entries that are written."""
     json: bool = False
     """Write each entry as one JSON object, for machines."""
@@ -40,10 +41,14 @@ class LogConfig(Section, frozen=True):
 class EdgeConfig(Section, frozen=True):
     """The whole of `edge.yaml`."""
 
-    camera: CameraConfig
-    """Where frames come from."""
+    reads_environment: ClassVar[bool] = True
+
     model: ModelConfig
     """The model that answers every frame first."""
+    camera: CameraConfig | None = None
+    """Where frames come from. Either this or `cameras`."""
+    cameras: tuple[CameraConfig, ...] = ()
+    """Several cameras in place of one, each like `camera`; they share model, uplink, spool and sinks."""
     device_id: Name = "edge"
     """Name of this device for the cloud, MQTT topics and certificates."""
     mode: Mode = Mode.HYBRID
@@ -71,16 +76,50 @@ class EdgeConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 
-    def __post_init__(self) -> None:
-        """Refuse a deadline without time, and two writers of one file."""
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse no camera, cameras that cannot share a device, and what other keys do not go together."""
+        return self._cameras(), self._deadline(), self._addresses(), self._results(), self._paths()
+
+    def _cameras(self) -> Iterator[Mistake]:
+        if self.camera is None and not self.cameras:
+            yield "camera", "is missing; it, or `cameras` for several, says where frames come from"
+        if self.camera and self.cameras:
+            yield "cameras", "and camera are both given; exactly one of them is needed"
+        names = [one.camera_id for one in self.cameras]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield f"cameras[{index}].camera_id", f"{name!r} is the name of another camera too"
+            if self.cameras[index].pace is not self.cameras[0].pace:
+                yield f"cameras[{index}].pace", "must be the same for all cameras"
+
+    def _deadline(self) -> Iterator[Mistake]:
         if self.deadline_margin_s >= self.deadline_s:
-            raise ValueError("deadline_margin_s must be less than deadline_s")
-        if self.metrics_address:
-            check_host_port("metrics_address", self.metrics_address)
-        paths = [sink.path for sink in self.sinks if not isinstance(sink, MqttConfig)]
-        paths += [self.spool.path] if self.spool else []
-        if len({_resolved(path) for path in paths}) < len(paths):
-            raise ValueError(f"sinks and spool must not write to one path: {', '.join(paths)}")
+            yield "deadline_margin_s", f"must be less than deadline_s, which is {self.deadline_s:g}"
+
+    def _addresses(self) -> Iterator[Mistake]:
+        if self.metrics_address and (fault := address_fault(self.metrics_address)):
+            yield "metrics_address", fault
+
+    def _results(self) -> Iterator[Mistake]:
+        if not self.sinks:
+            yield "sinks", "results would go nowhere; if they are to, write - {kind: jsonl, path: /dev/null}"
+
+    def _paths(self) -> Iterator[Mistake]:
+        written: dict[str, str] = {}
+        files = [
+            (f"sinks[{index}].path", sink.path)
+            for index, sink in enumerate(self.sinks)
+            if not isinstance(sink, MqttConfig)
+        ]
+        for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
+            other = written.setdefault(_resolved(path), key)
+            if other != key and path != "/dev/null":
+                yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, at least one."""
+        return self.cameras or ((self.camera,) if self.camera else ())
 
 
 def _resolved(path: str) -> str:

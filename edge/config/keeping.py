@@ -33,7 +33,10 @@ class SpoolConfig(Section, frozen=True):
     """Frames that are worth a late answer wait on the disk while the link is down."""
 
     path: str
-    """The file; put it on the disk that wears least. It takes `max_mb` at once and never grows."""
+    """The file; put it on the disk that wears least. It takes `max_mb` at once and never grows.
+
+    Its folder must be there: none is made, and a disk that is not mounted is waited for.
+    """
     max_mb: Annotated[float, msgspec.Meta(gt=0)] = 256.0
     """Size of the file. When it is full, the least valuable frames are dropped."""
     max_age_s: Positive = 24 * 3600.0

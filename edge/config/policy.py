@@ -1,11 +1,12 @@
 """The keys of the policy: which frames are sent to the cloud, and what may leave the device."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.edge.config.kinds import Count, NotNegative, Positive, Share
 
 
@@ -37,10 +38,13 @@ class BudgetConfig(Section, frozen=True):
     """Keeps the balance over a restart, which otherwise begins at 0. Empty: a file in the cache folder if
     `per` is day or month, else none."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a bucket that could overspend a window."""
+        return (self._bucket(),)
+
+    def _bucket(self) -> Iterator[Mistake]:
         if self.bucket_bytes is not None and self.bucket_bytes > self.bytes / 2:
-            raise ValueError("bucket_bytes must not be more than half of bytes")
+            yield "bucket_bytes", f"must not be more than half of bytes, which is {self.bytes}"
 
 
 class PolicyConfig(Section, frozen=True):

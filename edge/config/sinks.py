@@ -1,11 +1,22 @@
 """The keys of the sinks: where results go."""
 
+import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.edge.config.kinds import Count, NotNegative
+
+
+class DecisionDetail(enum.Enum):
+    """How much of a decision is written."""
+
+    SHORT = "short"
+    """Without `decision.inputs`, which is most of a record."""
+    FULL = "full"
+    """Every number that the policy has read, which `spillover lab replay` needs."""
 
 
 class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
@@ -15,8 +26,10 @@ class JsonLinesConfig(Section, frozen=True, tag_field="kind", tag="jsonl"):
     """A file, or `-` for standard output."""
     events: bool = True
     """Also write events: dropped frames, camera, breaker, spool. `spillover lab check` needs them."""
-    rotate_mb: NotNegative = 0.0
-    """Begin a new file at this size; 0: never."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is written."""
+    rotate_mb: NotNegative = 100.0
+    """Begin a new file at this size; 0: never, so that the file grows without bound."""
     rotate_keep: Annotated[int, msgspec.Meta(ge=1)] = 5
     """Old files to keep, as `path.1` (the newest), `path.2` and so on."""
     queue_size: Count = 1024
@@ -28,8 +41,12 @@ class SqliteConfig(Section, frozen=True, tag_field="kind", tag="sqlite"):
 
     path: str
     """The database file."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is written."""
     keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     """Delete what is older than this many days."""
+    max_mb: Annotated[float, msgspec.Meta(ge=1)] = 1000.0
+    """Delete the oldest rows when the file and its write-ahead log have this size."""
     queue_size: Count = 1024
     """Results that may wait to be written; more are dropped and counted."""
 
@@ -43,16 +60,38 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """Port of the broker; with TLS usually 8883."""
     username: str = ""
     """Empty: no login."""
+    password: str = ""
+    """The password, as in `${MQTT_PASSWORD}`; empty: that of `password_file`, or none."""
     password_file: str = ""
     """A file that holds the password and nothing else."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
-    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$")] = "spillover"
+    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$", description="text without + and #")] = "spillover"
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is published."""
     queue_size: Count = 256
     """Messages that may wait for the broker; more are dropped and counted."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a URL as host, two passwords, and a password of nobody."""
+        return self._host(), self._passwords()
+
+    def _host(self) -> Iterator[Mistake]:
+        if not self.host or set("/@ ") & set(self.host):
+            yield (
+                "host",
+                "must be a host name or an address alone, such as broker.local, and no URL; "
+                "port, username and ca (for TLS) are keys of their own",
+            )
+
+    def _passwords(self) -> Iterator[Mistake]:
+        if self.password and self.password_file:
+            yield "password", "password and password_file both hold the password; set one of them"
+        if (self.password or self.password_file) and not self.username:
+            yield "username", "is missing: a password needs its user"
 
 
 SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig

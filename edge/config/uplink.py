@@ -1,13 +1,14 @@
 """The keys of the uplink: how frames reach the cloud, and in which form."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import check_host_port, is_loopback
+from spillover.common.net.addresses import address_fault, is_loopback
 from spillover.edge.config.kinds import Count, NotNegative, Share
 
 
@@ -23,10 +24,14 @@ class TlsConfig(Section, frozen=True):
     server_name: str = ""
     """The name in the server's certificate, if it is not the host of `address`."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a certificate without its key, and a key without its certificate."""
+        return (self._pair(),)
+
+    def _pair(self) -> Iterator[Mistake]:
         if bool(self.certificate) != bool(self.key):
-            raise ValueError("certificate and key belong together")
+            given, absent = ("certificate", "key") if self.certificate else ("key", "certificate")
+            yield given, f"needs {absent} beside it: certificate and key belong together"
 
 
 class PayloadKind(enum.Enum):
@@ -106,10 +111,13 @@ class PictureVariant(Section, frozen=True):
         part = "-square" if self.square else "-crop" if self.crop else ""
         return f"picture-q{self.jpeg_quality}{side}{part}"
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse `square` and `crop` together."""
+        return (self._part(),)
+
+    def _part(self) -> Iterator[Mistake]:
         if self.square and self.crop:
-            raise ValueError("square is for classifiers, crop for detectors: a variant has one of them")
+            yield "crop", "square is for classifiers, crop for detectors: a variant has one of them"
 
 
 class UplinkConfig(Section, frozen=True):
@@ -123,6 +131,8 @@ class UplinkConfig(Section, frozen=True):
     """Required with protocol `oip`, refused otherwise."""
     tls: TlsConfig | None = None
     """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
+    token: str = ""
+    """This device's token, as in `${SPILLOVER_TOKEN}`; empty: that of `token_file`, or none."""
     token_file: str = ""
     """A file that holds this device's token and nothing else; read again when it changes."""
     allow_plaintext_network: bool = False
@@ -158,19 +168,36 @@ class UplinkConfig(Section, frozen=True):
     max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Ask for at most this many classes of a classification; 0: all."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse unencrypted pictures by mistake, features without a head, and tensors without a manifest."""
-        check_host_port("address", self.address)
-        if (self.protocol is UplinkProtocol.OIP) != (self.oip is not None):
-            raise ValueError("protocol: oip and uplink.oip belong together")
-        if self.oip and self.payload is not PayloadKind.PICTURE:
-            raise ValueError(f"payload: {self.payload.value} needs uplink.protocol: spillover")
-        if self.oip and self.variants:
-            raise ValueError("variants: tensors have no smaller form; it needs uplink.protocol: spillover")
-        if self.payload is not PayloadKind.PICTURE and self.split is None:
-            raise ValueError(f"payload: {self.payload.value} needs uplink.split")
-        if not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):
-            raise ValueError(
-                f"address: {self.address} is beyond this machine: set uplink.tls, "
-                "or uplink.allow_plaintext_network: true to send pictures in the clear"
+        return self._reachable(), self._oip(), self._payload(), self._tokens()
+
+    def _reachable(self) -> Iterator[Mistake]:
+        if fault := address_fault(self.address):
+            yield "address", fault
+        elif not (self.tls or self.allow_plaintext_network or is_loopback(self.address)):
+            yield (
+                "address",
+                f"{self.address} is beyond this machine: set uplink.tls, or "
+                "uplink.allow_plaintext_network: true to send pictures in the clear",
             )
+
+    def _oip(self) -> Iterator[Mistake]:
+        if self.protocol is UplinkProtocol.OIP and self.oip is None:
+            yield "protocol", "oip needs the section uplink.oip"
+        if self.protocol is not UplinkProtocol.OIP and self.oip is not None:
+            yield "oip", "needs uplink.protocol: oip"
+        if self.oip and self.variants:
+            yield "variants", "tensors have no smaller form; it needs uplink.protocol: spillover"
+
+    def _payload(self) -> Iterator[Mistake]:
+        if self.payload is PayloadKind.PICTURE:
+            return
+        if self.oip:
+            yield "payload", f"{self.payload.value} needs uplink.protocol: spillover"
+        if self.split is None:
+            yield "payload", f"{self.payload.value} needs the section uplink.split"
+
+    def _tokens(self) -> Iterator[Mistake]:
+        if self.token and self.token_file:
+            yield "token", "token and token_file both hold the token; set one of them"

@@ -8,16 +8,18 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from spillover.common.errors import ConfigError
-from spillover.common.files import write_atomic
-from spillover.common.home import cache_home
+from spillover.common.errors import ConfigError, InUseError
+from spillover.common.files import FileLock, lock_file, read_regular, set_aside, write_atomic
 from spillover.common.log import get_logger
-from spillover.edge.config import BudgetConfig, Period, UplinkConfig
+from spillover.common.mounts import demand_folder, may_pass
+from spillover.edge.config import BudgetConfig, UplinkConfig
+from spillover.edge.config.paths import budget_file
 
 _log = get_logger("budget")
 
@@ -31,6 +33,7 @@ PING_BYTES = 300
 """Upper bound for a keep-alive ping: two encrypted HTTP/2 frames in two packets, with their TCP ACKs."""
 _FRAMING = 0.05
 """TCP/IP headers (52 bytes in 1500), TLS records and HTTP/2 frames."""
+_MAX_SAVED_BYTES = 4096
 _SAVED_PARTS = 8
 """The file is written once for each eighth of a bucket that is spent, not for every frame."""
 
@@ -119,30 +122,63 @@ class TokenBucket:
 
 
 class SavedTokens:
-    """A small file that holds the balance with which the next run starts.
+    """A small file that holds the balance with which the next run starts; one process uses it at a time.
+
+    A file that is damaged, or whose disk is away, full or read-only, is a balance of 0: less may leave than
+    would have been allowed, never more.
 
     Raises:
-        ConfigError: the file cannot be written, or is not a budget file.
+        InUseError: another process uses the file.
+        ConfigError: the path can never be a file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock: FileLock | None = None
+        self.left_bytes = 0.0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.left_bytes = msgspec.json.decode(path.read_bytes(), type=_Saved).left_bytes
-        except FileNotFoundError:
-            self.left_bytes = 0.0
-        except (OSError, msgspec.DecodeError) as error:
-            raise ConfigError(f"policy.budget.state_file {path}: {error}") from error
-        try:
+            self._be_alone()
+            self.left_bytes = self._read()
             self.save(self.left_bytes)
         except OSError as error:
-            raise ConfigError(f"policy.budget.state_file {path}: cannot be written: {error}") from error
+            if not may_pass(error):
+                raise ConfigError(f"policy.budget.state_file {path}: {error}") from error
+            self.left_bytes = 0.0
+            _log.error("the byte budget begins at 0: its file cannot be used", error=str(error))
 
     def save(self, left_bytes: float) -> None:
         """Replace the file and sync it to disk before returning. Raises OSError."""
+        try:
+            self._be_alone()
+        except InUseError as error:  # its disk has come, and another was quicker
+            raise OSError(str(error)) from error
         write_atomic(self._path, msgspec.json.encode(_Saved(left_bytes)))
         self.left_bytes = left_bytes
+
+    def close(self) -> None:
+        """Let another process have the file."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _be_alone(self) -> None:
+        demand_folder(self._path)
+        if self._lock is None:
+            self._lock = lock_file(self._path, "policy.budget.state_file")
+        else:
+            self._lock.renew()
+
+    def _read(self) -> float:
+        try:
+            saved = msgspec.json.decode(read_regular(self._path, _MAX_SAVED_BYTES), type=_Saved)
+            return max(0.0, saved.left_bytes)
+        except FileNotFoundError:
+            return 0.0
+        except msgspec.DecodeError as error:
+            aside = set_aside(self._path)
+            _log.error(
+                "a damaged byte budget is set aside, and begins at 0", now=str(aside), error=str(error)
+            )
+            return 0.0
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -173,6 +209,7 @@ class ByteMeter:
         """Guards the bucket; never held during a disk write, so `tokens` does not wait for the disk."""
         self._bucket = TokenBucket(budget, clock(), saved.left_bytes if saved else 0.0)
         self._charged_bytes = 0.0
+        self._cannot_save = False
 
     @property
     def connection_bytes(self) -> float:
@@ -219,7 +256,7 @@ class ByteMeter:
             self._save_before(left_bytes)
 
     def close(self) -> None:
-        """Save the balance for the next run."""
+        """Save the balance for the next run, and let it have the file."""
         if self._saved is None:
             return
         with self._lock:
@@ -228,6 +265,7 @@ class ByteMeter:
             self._saved.save(left_bytes)
         except OSError as error:
             _log.error("what is left of the byte budget is not saved", error=str(error))
+        self._saved.close()
 
     def _save_before(self, left_bytes: float) -> bool:
         """Lower the saved balance in steps before spending; raise it when it is far too low."""
@@ -237,8 +275,13 @@ class ByteMeter:
         try:
             self._saved.save(max(0.0, left_bytes - part))
         except OSError as error:
-            _log.error("nothing is sent while the byte budget cannot be saved", error=str(error))
+            if not self._cannot_save:
+                _log.error("nothing is sent while the byte budget cannot be saved", error=str(error))
+            self._cannot_save = True
             return False
+        if self._cannot_save:
+            _log.info("the byte budget can be saved again")
+        self._cannot_save = False
         return True
 
 
@@ -290,8 +333,14 @@ def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> B
             f"{connection_bytes} bytes and a call"
         )
     budget = Budget(left, config.per.seconds, bucket)
-    path = config.state_file
-    if not path and config.per in {Period.DAY, Period.MONTH}:
-        path = str(cache_home() / f"budget-{device_id}.json")
-    saved = SavedTokens(Path(path).expanduser()) if path else None
-    return ByteMeter(budget, time.monotonic, saved, connection_bytes)
+    return ByteMeter(budget, time.monotonic, _saved_tokens(config, device_id), connection_bytes)
+
+
+def _saved_tokens(config: BudgetConfig, device_id: str) -> SavedTokens | None:
+    path = budget_file(config, device_id)
+    if path is None:
+        return None
+    if not config.state_file:  # the cache folder is this program's own, and is made
+        with suppress(OSError):  # `SavedTokens` says what is wrong with it
+            path.parent.mkdir(parents=True, exist_ok=True)
+    return SavedTokens(path)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.config import Section
+from spillover.common.config import Section, convert_config
 from spillover.common.errors import ConfigError
 from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import Manifest
@@ -110,7 +110,7 @@ class GainModel:
         )
         if file.task not in FEATURES:
             known = ", ".join(FEATURES)
-            raise ConfigError(f"{name}: no gain is known for {file.task}, only for {known} - at `$.task`")
+            raise ConfigError(f"{name}: task: no gain is known for {file.task}, only for {known}")
         size = len(self.features(spec_of(file.task).blank()))
         if not len(file.mean) == len(file.scale) == len(file.weights) == size:
             raise ConfigError(f"{name}: for {file.edge.model}, its lists must have {size} numbers each")
@@ -119,11 +119,12 @@ class GainModel:
     def load(cls, path: Path) -> "GainModel":
         """Read a gain file. Raises ConfigError."""
         try:
-            return cls(msgspec.json.decode(path.read_bytes(), type=GainFile), str(path))
+            values = msgspec.json.decode(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
         except msgspec.DecodeError as error:
             raise ConfigError(f"{path}: not a gain file: {error}") from error
+        return cls(convert_config(values, GainFile, str(path)), str(path))
 
     def check_fits(self, edge: EdgeSide) -> None:
         """Refuse an edge that differs from the one that the file was fitted to.

@@ -41,10 +41,11 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A named score; `task` names the task whose predictions it scores."""
+    """A named score of predictions of `task`; `most` is the highest there can be."""
 
     task: str
     function: Callable[[Prediction, ScoreSettings], float | None]
+    most: float = 1.0
 
     def __call__(self, prediction: Prediction, settings: ScoreSettings | None = None) -> float | None:
         """The score, or None if the prediction has nothing to score."""
@@ -132,7 +133,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "margin": Scorer(CLASSIFICATION.name, margin),
         "entropy": Scorer(CLASSIFICATION.name, entropy),
         "mean_score": Scorer(DETECTION.name, mean_score),
-        "near_threshold": Scorer(DETECTION.name, near_threshold),
+        "near_threshold": Scorer(DETECTION.name, near_threshold, most=math.inf),
     }
 )
 

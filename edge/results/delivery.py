@@ -14,6 +14,8 @@ class EventKind(enum.Enum):
     DROPPED = "dropped"
     """A captured frame has no result."""
     CAMERA_STATE = "camera_state"
+    CLOCK_SET = "clock_set"
+    """The device's clock was set by several seconds; results before have wrong times."""
     BREAKER = "breaker"
     """The circuit breaker changed its phase."""
     SPOOL = "spool"

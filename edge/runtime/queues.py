@@ -68,6 +68,21 @@ class BoundedQueue(Generic[T]):
             self._freed.notify_all()
             return item
 
+    def poll(self) -> T | None:
+        """Take the oldest item if there is one."""
+        with self._filled:
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._freed.notify_all()
+            return item
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the queue is closed and empty."""
+        with self._filled:
+            return self._closed and not self._items
+
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until there is room, at most `timeout_s` seconds; tell whether there is."""
         with self._freed:

@@ -5,6 +5,7 @@ growing pauses.
 """
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
 from spillover.common.log import get_logger
+from spillover.common.net.reload import secret_of
 from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
@@ -37,14 +39,15 @@ class MqttSink:
         ConfigError: a file named in the configuration cannot be read.
     """
 
-    def __init__(self, config: MqttConfig, device_id: str, camera_id: str, encode: Encode) -> None:
+    def __init__(self, config: MqttConfig, device_id: str, cameras: Sequence[str], encode: Encode) -> None:
         self._config = config
         self._encode = encode
         self._device_topic = f"{config.topic}/{device_id}"
-        self._camera_topic = f"{self._device_topic}/{camera_id}"
-        self._announcements = announcements(config, device_id, camera_id)
+        self._announcements = [
+            message for camera_id in cameras for message in announcements(config, device_id, camera_id)
+        ]
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"spillover-{device_id}-{camera_id}"
+            CallbackAPIVersion.VERSION2, client_id=f"spillover-{device_id}-{cameras[0]}"
         )
         self._client.max_queued_messages_set(config.queue_size)
         self._client.reconnect_delay_set(min_delay=1, max_delay=10)
@@ -62,22 +65,30 @@ class MqttSink:
 
     def write(self, result: Result) -> None:
         """Publish the record, and the state that a dashboard shows."""
-        self._publish(f"{self._camera_topic}/result", self._encode(result))
+        camera_topic = f"{self._device_topic}/{result.camera_id}"
+        self._publish(f"{camera_topic}/result", self._encode(result))
         if not result.revision:
-            self._publish(f"{self._camera_topic}/state", _state(result), retain=True)
+            self._publish(f"{camera_topic}/state", _state(result), retain=True)
 
     def tell(self, event: Event) -> None:
-        """Publish it; the camera's state is retained."""
+        """Publish it, one that concerns a camera below that; the camera's state is retained."""
         data = encode_event(event)
-        self._publish(f"{self._camera_topic}/event", data)
+        if "camera_id" not in event.fields:
+            self._publish(f"{self._device_topic}/event", data)
+            return
+        camera_topic = f"{self._device_topic}/{event.fields['camera_id']}"
+        self._publish(f"{camera_topic}/event", data)
         if event.kind is EventKind.CAMERA_STATE:
-            self._publish(f"{self._camera_topic}/camera_state", str(event.fields["state"]), retain=True)
+            self._publish(f"{camera_topic}/camera_state", str(event.fields["state"]), retain=True)
 
     def flush(self) -> None:
         """Wait for the broker to confirm; the library's thread sends on its own. Raises OSError."""
         with self._fewer:
             if not self._fewer.wait_for(lambda: not self._unconfirmed, _CONFIRM_LIMIT_S):
                 raise OSError(f"broker {self._config.host} has not confirmed {self._unconfirmed} messages")
+
+    def reopen(self) -> None:
+        """A broker has no file."""
 
     def close(self) -> None:
         """Say goodbye, which leaves the last will unsaid, so `offline` is published first."""
@@ -131,8 +142,8 @@ class MqttSink:
         config = self._config
         try:
             if config.username:
-                secret = Path(config.password_file).expanduser().read_text(encoding="utf-8").strip()
-                self._client.username_pw_set(config.username, secret)
+                secret = secret_of(config.password, config.password_file, "sinks: password_file")
+                self._client.username_pw_set(config.username, secret or None)
             if config.ca:
                 self._client.tls_set(ca_certs=str(Path(config.ca).expanduser()))
         except (OSError, ValueError) as error:

@@ -1,8 +1,11 @@
 """Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from spillover.common.errors import InUseError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
 from spillover.edge.results.delivery import DeliveryAck, Event
@@ -42,6 +45,10 @@ class Sink(Protocol):
         """Store or send everything accepted so far."""
         ...
 
+    def reopen(self) -> None:
+        """Flush to the file that is open, then go on in the one that is at its path now; else do nothing."""
+        ...
+
     def close(self) -> None:
         """Release all resources, whether started or not; what was not flushed is lost."""
         ...
@@ -49,6 +56,23 @@ class Sink(Protocol):
 
 def _uncounted(_reason: str) -> None:
     """Default for `on_event_drop`: lost events are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutletState:
+    """One sink at one moment."""
+
+    name: str
+    stored: int
+    """Results that it has."""
+    waiting: int
+    """Results and events that it does not have yet."""
+    failing: bool
+    """Whether its last attempt failed."""
+    last_error: str
+    """Empty: it has never failed."""
+    last_error_s: float
+    """When (monotonic)."""
 
 
 class Outlet:
@@ -71,7 +95,12 @@ class Outlet:
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
-        self._had_results = self._kept_results = False
+        self._had_results = False
+        self._stored = 0
+        self._last_error, self._last_error_s = "", 0.0
+        self._lost_since = 0
+        """Items lost since the sink began to fail."""
+        self._reopens = False
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
@@ -83,7 +112,18 @@ class Outlet:
     @property
     def lost_everything(self) -> bool:
         """Whether there were results, and not one of them is known to have reached the sink."""
-        return self._had_results and not self._kept_results
+        return self._had_results and not self._stored
+
+    def state(self) -> OutletState:
+        """The sink now."""
+        waiting = len(self._queue) + len(self._unflushed)
+        return OutletState(
+            self.name, self._stored, waiting, self._failing, self._last_error, self._last_error_s
+        )
+
+    def reopen(self) -> None:
+        """Let the sink go on in the file that is at its path, before it writes the next item."""
+        self._reopens = True
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -118,6 +158,8 @@ class Outlet:
 
     def _write(self, queued: "_Queued") -> None:
         """A full disk or a reader that left costs results, never the daemon."""
+        if self._reopens:
+            self._reopen()
         if len(self._unflushed) >= MAX_UNFLUSHED and not self._flush():
             self._lost(queued, "write failed")
             return
@@ -126,7 +168,7 @@ class Outlet:
                 self._sink.tell(queued.item)
             else:
                 self._sink.write(queued.item)
-        except OSError as error:
+        except (OSError, InUseError) as error:
             self._lost(queued, "write failed")
             self._fails(error)
             return
@@ -134,28 +176,45 @@ class Outlet:
         if not len(self._queue) or not len(self._unflushed) % _FLUSH_EVERY:
             self._flush()
 
+    def _reopen(self) -> None:
+        """What the old file cannot take now is tried again before each item, so that no line is torn."""
+        try:
+            self._sink.reopen()
+        except (OSError, InUseError) as error:
+            self._fails(error)
+        else:
+            self._reopens = False
+
     def _flush(self, *, last: bool = False) -> bool:
         if self._closing and self._failing and not last:
             return False  # each try may take seconds, and the daemon waits for the end
         try:
             self._sink.flush()
-        except OSError as error:
+        except (OSError, InUseError) as error:
             self._fails(error)
             return False
-        self._failing = False
+        if not self._reopens:
+            self._works()
         for item, ack in self._unflushed:
-            self._kept_results |= isinstance(item, Result)
+            self._stored += isinstance(item, Result)
             ack.complete(stored=True)
         self._unflushed.clear()
         return True
 
-    def _fails(self, error: OSError) -> None:
+    def _works(self) -> None:
+        if self._failing:
+            _log.info("sink works again", sink=self.name, lost=self._lost_since)
+        self._failing, self._lost_since = False, 0
+
+    def _fails(self, error: OSError | InUseError) -> None:
         """Log a failing sink once until it works again."""
         if not self._failing:
             _log.error("sink fails", sink=self.name, error=str(error))
         self._failing = True
+        self._last_error, self._last_error_s = str(error), time.monotonic()
 
     def _lost(self, queued: "_Queued", reason: str) -> None:
+        self._lost_since += 1
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
         queued.ack.complete(stored=False)
 
@@ -195,6 +254,15 @@ class Outlets:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink; tell whether it is so."""
         has_room = [outlet.wait_for_room(timeout_s) for outlet in self._outlets]
         return all(has_room)
+
+    def reopen(self) -> None:
+        """Let every sink go on in the file that is at its path, as logrotate wants it; never blocks."""
+        for outlet in self._outlets:
+            outlet.reopen()
+
+    def states(self) -> list[OutletState]:
+        """Every sink now."""
+        return [outlet.state() for outlet in self._outlets]
 
     @property
     def lost_everything(self) -> list[str]:

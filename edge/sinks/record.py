@@ -13,8 +13,9 @@
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
-boxes in pixels of the frame. `audit` is `{"would_keep": true}` or `false` for a frame that was drawn for an
-audit, `region` is `[left, top, right, bottom]` where a crop was sent.
+boxes in pixels of the frame. A sink with `decision: short` leaves out `inputs`. `audit` is
+`{"would_keep": true}` or `false` for a frame that was drawn for an audit, `region` is
+`[left, top, right, bottom]` where a crop was sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from spillover.common.types import Decision, ModelId, Result, Timings
 from spillover.edge.results.delivery import Event
 
 _STAGES = tuple(field.name for field in fields(Timings))
+_SHORT = tuple(field.name for field in fields(Decision) if field.name != "inputs")
 
 
 class ClassRecord(msgspec.Struct, frozen=True):
@@ -106,12 +108,18 @@ def is_event(line: bytes) -> bool:
     return line.startswith(b'{"event":')
 
 
-def record_encoder(labels: Sequence[str], tasks: Tasks = TASKS) -> Encode:
-    """A function from a result to its JSON, without a line's end; `labels` names the classes, or is empty."""
+def record_encoder(labels: Sequence[str], tasks: Tasks = TASKS, *, inputs: bool = True) -> Encode:
+    """A function from a result to its JSON, without a line's end; `labels` names the classes, or is empty.
+
+    Without `inputs` the numbers that the policy has read are left out, which are most of a record.
+    """
     encoder = msgspec.json.Encoder()
 
     def encode(result: Result) -> bytes:
-        return encoder.encode(to_record(result, labels, tasks))
+        record = to_record(result, labels, tasks)
+        if not inputs:
+            record["decision"] = {name: getattr(result.decision, name) for name in _SHORT}
+        return encoder.encode(record)
 
     return encode
 

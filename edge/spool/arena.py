@@ -11,17 +11,21 @@ others fill later does no harm.
 
 Safety: a record counts as accepted only after `sync`; the header of an evicted record is wiped in the same
 sync that writes its successor; a torn record fails its checksum. A power cut may undo a removal, so a record
-can come back: delivery is at least once.
+can come back: delivery is at least once. Whatever has happened to the file, `scan` finds the records that are
+whole; what lies beside them is wiped.
 
 Not thread-safe: `edge.spool.spool` holds the lock.
 """
 
 import bisect
 import enum
+import errno
 import itertools
+import math
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spillover.common.files import sync_folder
@@ -29,13 +33,14 @@ from spillover.edge.spool.extents import Extents
 from spillover.edge.spool.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
+    REMOVED,
     Header,
     blocks_for,
     body_is_intact,
     decode_header,
     encode,
-    looks_like_header,
 )
+from spillover.edge.spool.scan import Found, Stored, UnusableError, read, scan
 
 
 class Fate(enum.Enum):
@@ -49,19 +54,9 @@ class Fate(enum.Enum):
     """Evicted for a more valuable record."""
     EXPIRED = "expired"
     CORRUPT = "corrupt"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A record's header and its first block."""
-
-    header: Header
-    block: int
-
-    @property
-    def rank(self) -> tuple[float, int]:
-        """Order of eviction: the lowest value first, among equals the oldest."""
-        return (self.header.value, self.header.record_id)
+    """Damaged on the disk."""
+    DUPLICATE = "duplicate"
+    """A copy of another record on the disk, which stays."""
 
 
 @dataclass(slots=True)
@@ -108,17 +103,21 @@ class Arena:
 
     Raises:
         OSError: the file cannot be created, does not fit on the disk, or the disk is read-only.
+        UnusableError: the file was never a spool, or is beyond repair; it is as it was.
     """
 
     def __init__(self, path: Path, max_bytes: int, on_lost: OnLost = _ignore) -> None:
         self._on_lost = on_lost
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            _demand_regular(self._file, path)
             self._blocks = max_bytes // BLOCK_BYTES
             self._extents = Extents(self._blocks)
             self._contents = Contents()
             self.corrupt = 0
             """Damaged records found so far."""
+            self.duplicate = 0
+            """Copies of other records found so far."""
             self.evicted = 0
             """Records evicted so far."""
             self._next_id = 1
@@ -171,6 +170,7 @@ class Arena:
         Raises:
             OSError: the disk failed; the record is not stored.
         """
+        value = value if math.isfinite(value) else 0.0  # NaN has no place in an order
         room = self._find_room(value, blocks_for(len(body)))
         if room is None:
             return None
@@ -215,7 +215,7 @@ class Arena:
     def read(self, record_id: int) -> bytes | None:
         """Read a record's body; a damaged record is counted and removed, and gives None."""
         stored = self._contents.by_id[record_id]
-        body = _body(self._file, stored)
+        body = self._body(stored)
         if body_is_intact(stored.header, body):
             return body
         self._drop(stored)
@@ -255,7 +255,14 @@ class Arena:
     def _drop(self, stored: Stored) -> None:
         self._contents.remove(stored)
         self._extents.give(stored.block, stored.header.blocks)
-        os.pwrite(self._file, bytes(HEADER_BYTES), stored.block * BLOCK_BYTES)
+        self._wipe(stored.block)
+
+    def _wipe(self, block: int) -> None:
+        os.pwrite(self._file, REMOVED, block * BLOCK_BYTES)
+
+    def _body(self, stored: Stored) -> bytes:
+        """The record's body; empty when the disk cannot read it."""
+        return read(self._file, stored.header.body_bytes, stored.block * BLOCK_BYTES + HEADER_BYTES) or b""
 
     def _count_evicted(self, header: Header) -> None:
         self.evicted += 1
@@ -268,75 +275,75 @@ class Arena:
     def _open(self) -> None:
         """Find the records and bring the file to its size."""
         size = os.fstat(self._file).st_size
-        beyond = []
-        for stored in sorted(self._scan(size // BLOCK_BYTES), key=lambda found: found.header.record_id):
-            if self._extents.claim(stored.block, stored.header.blocks):
-                self._contents.add(stored)
-            else:
-                beyond.append(stored)
-            self._next_id = stored.header.record_id + 1
+        found = scan(self._file)
+        self._next_id = max((one.header.record_id for one in found.records), default=0) + 1
+        self._reserve(found)
+        beyond = [stored for stored in found.records if not self._take_over(stored)]
         if beyond:
             self._move_in(beyond)
+        self._sort_by_age()
         cap = self._blocks * BLOCK_BYTES
         os.ftruncate(self._file, min(size, cap))
         if cap:
             os.posix_fallocate(self._file, 0, cap)
+            if not found.has_traces:
+                self._wipe(0)  # known as a spool from now on, whatever a power cut leaves of the first record
         os.fsync(self._file)
 
-    def _scan(self, blocks: int) -> Iterator[Stored]:
-        """Every record with an intact header; damaged headers are counted."""
-        for found in _scan(self._file, blocks):
-            if found is None:
-                self.corrupt += 1
-            else:
-                yield found
+    def _reserve(self, found: Found) -> None:
+        """Count what is no record, wipe it, and keep away from blocks that cannot be read."""
+        self.duplicate += found.duplicates
+        self.corrupt += found.damaged_headers
+        for header in found.torn:
+            self._count_corrupt(header)
+        for block in found.leftovers:
+            self._wipe(block)
+        for block in found.unreadable:
+            self._extents.claim(block, 1)
+
+    def _take_over(self, stored: Stored) -> bool:
+        """Enter a record that was found; whether it lies within the arena."""
+        if not self._extents.claim(stored.block, stored.header.blocks):
+            return False
+        if self.holds(stored.header.record_id):  # of another daemon on the same file
+            stored = replace(stored, header=replace(stored.header, record_id=self._next_id))
+            self._next_id += 1
+        self._contents.add(stored)
+        return True
 
     def _move_in(self, beyond: list[Stored]) -> None:
         """After the arena has shrunk: move records past its end inside, the most valuable first."""
         for stored in sorted(beyond, key=lambda found: found.rank, reverse=True):
             header = stored.header
-            body = _body(self._file, stored)
+            body = self._body(stored)
             if not body_is_intact(header, body):
                 self._count_corrupt(header)
             elif self.put(header.value, header.clock_s, header.key, body) is None:
                 self._count_evicted(header)
-        by_age = sorted(self._contents.by_id.items(), key=lambda item: item[1].header.clock_s)
-        self._contents.by_id = dict(by_age)
         self.sync()
+
+    def _sort_by_age(self) -> None:
+        by_age = sorted(self._contents.by_id.values(), key=lambda stored: stored.age_rank)
+        self._contents.by_id = {stored.header.record_id: stored for stored in by_age}
 
 
 def intact_records(path: Path) -> list[tuple[Header, int]]:
     """Every readable record of the file and its offset in bytes; the file stays as it is.
 
-    For tools that read a spool while no daemon runs. Raises OSError.
+    For tools that read a spool while no daemon runs. Raises OSError, UnusableError.
     """
     with path.open("rb") as file:
-        blocks = os.fstat(file.fileno()).st_size // BLOCK_BYTES
-        found = [stored for stored in _scan(file.fileno(), blocks) if stored is not None]
-        return [
-            (stored.header, stored.block * BLOCK_BYTES)
-            for stored in found
-            if body_is_intact(stored.header, _body(file.fileno(), stored))
-        ]
+        try:
+            found = scan(file.fileno())
+        except UnusableError as error:
+            raise UnusableError(f"{path}: {error}") from error
+        return [(one.header, one.block * BLOCK_BYTES) for one in found.records]
 
 
-def _scan(file: int, blocks: int) -> Iterator[Stored | None]:
-    """Every record with an intact header, and None for each damaged header."""
-    block = 0
-    while block < blocks:
-        data = os.pread(file, HEADER_BYTES, block * BLOCK_BYTES)
-        header = decode_header(data)
-        if header is not None and block + header.blocks <= blocks:
-            yield Stored(header, block)
-            block += header.blocks
-            continue
-        if header is not None or looks_like_header(data):
-            yield None
-        block += 1
-
-
-def _body(file: int, stored: Stored) -> bytes:
-    return os.pread(file, stored.header.body_bytes, stored.block * BLOCK_BYTES + HEADER_BYTES)
+def _demand_regular(file: int, path: Path) -> None:
+    """Raises OSError for a device, on which records would take the place of a file system."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

@@ -111,11 +111,17 @@ class Forwarder:
         self._draining = Worker("spool-drain", self._drain.run, on_end)
 
     def start(self) -> None:
-        """Start the threads; wait a moment for the file, so that a daemon that is ready can spool."""
+        """Start the threads; wait a moment for the file, so that a daemon that is ready can spool.
+
+        Raises InUseError when another daemon has the file.
+        """
         for worker in (self._writing, self._encoding, self._draining):
             worker.start()
         if not self._spool.wait_until_open(_OPEN_S):
             get_logger("spool").warning("the disk is slow: the spool is not open yet")
+        if (error := self._spool.in_use) is not None:
+            self.stop(time.monotonic() + _OPEN_S)
+            raise error
 
     def finish_delivery(self, deadline_s: float) -> None:
         """Deliver no more; wait a moment, at most until `deadline_s`, for the answer to the last record.

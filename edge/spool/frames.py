@@ -75,14 +75,14 @@ class SpooledFrame:
     def __init__(self, body: bytes) -> None:
         try:
             self._body = _decoder.decode(body)
-        except msgspec.DecodeError as error:
-            raise InvalidInputError(f"not a spooled frame: {error}") from error
+            self.encoded_frame = self._encoded_frame()
+            """The spooled frame as the uplink delivers it."""
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:  # ValueError: text or boxes
+            raise InvalidInputError(f"not a spooled frame: {error!r}") from error
         if self._body.format != _FORMAT:
             raise InvalidInputError(f"spooled by another version: format {self._body.format}")
 
-    @property
-    def encoded_frame(self) -> EncodedFrame:
-        """The spooled frame as the uplink delivers it."""
+    def _encoded_frame(self) -> EncodedFrame:
         body = self._body
         return EncodedFrame(
             frame_id=body.frame_id,

@@ -21,10 +21,16 @@ BLOCK_BYTES = 4096
 """Records begin at multiples of this, the page size of the kernels and file systems that a Pi runs."""
 
 _MAGIC = b"SPILLv1\n"
+_REMOVED = b"SPILLv1-"
 _PREFIX = struct.Struct("<8sI")
 MAX_KEY_BYTES = 127
 _REST = struct.Struct(f"<IIQdd{MAX_KEY_BYTES + 1}p")
 HEADER_BYTES = _PREFIX.size + _REST.size
+REMOVED = _REMOVED.ljust(HEADER_BYTES, b"\0")
+"""What takes the place of a removed record's header: a file that never was a spool has none of both."""
+_MAX_ID = 1 << 62
+_MAX_CLOCK_S = 1e12
+"""No spool comes near these, and numbers beyond them leave no room for the next ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +73,20 @@ def decode_header(data: bytes) -> Header | None:
     if magic != _MAGIC or crc != google_crc32c.value(rest):
         return None
     header = Header(*_REST.unpack(rest))
-    return header if math.isfinite(header.value) and math.isfinite(header.clock_s) else None
+    is_possible = (
+        header.record_id < _MAX_ID and abs(header.clock_s) < _MAX_CLOCK_S and math.isfinite(header.value)
+    )
+    return header if is_possible else None
 
 
 def looks_like_header(data: bytes) -> bool:
-    """Whether `data` starts like a header, intact or not."""
-    return data.startswith(_MAGIC)
+    """Whether `data` starts like a header, intact or not, or is cut off before it could differ."""
+    return data.startswith(_MAGIC) or (bool(data) and _MAGIC.startswith(data))
+
+
+def was_header(data: bytes) -> bool:
+    """Whether a record began here and was removed."""
+    return data.startswith(_REMOVED)
 
 
 def body_is_intact(header: Header, body: bytes) -> bool:

@@ -5,21 +5,27 @@ interval, writes it, syncs once, and only then counts it as accepted. `take` pin
 valuable record; `done` or `give_back` ends that. Age counts the seconds that the daemon ran and is stored
 with each record: a wall clock that jumps can neither empty the spool nor make records stay for ever.
 
-A disk that fails (full, read-only, broken) closes the spool: the state says why, and the spool tries again
-after growing pauses. The daemon runs on without it.
+A disk that fails (full, read-only, broken, gone) closes the spool: the state says why, and the spool tries
+again after growing pauses. Unless it is only full, the file is opened anew then, for another
+disk may be there. The daemon runs on meanwhile.
 """
 
 import contextlib
 import enum
+import errno
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from spillover.common.errors import InUseError
+from spillover.common.files import FileLock, aside_of, lock_file, set_aside
 from spillover.common.log import get_logger
+from spillover.common.mounts import demand_folder
 from spillover.edge.spool.arena import Arena, Fate
 from spillover.edge.spool.record import Header
+from spillover.edge.spool.scan import UnusableError
 
 _IDLE_S = 1.0
 """How often the writer looks for expired records, and at a disk that failed, when nothing is offered."""
@@ -27,6 +33,7 @@ _EMPTY_S = 60.0
 """How long the writer waits for an offer when nothing is on the disk."""
 _NOT_OPEN = "not open yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Refusal(enum.Enum):
@@ -60,7 +67,7 @@ class SpoolLimits:
 class SpoolState:
     """The spool at one moment; counts are of this run of the daemon.
 
-    `accepted + recovered = answered + failed + evicted + expired + corrupt + pending`.
+    `accepted + recovered = answered + failed + evicted + expired + corrupt + duplicate + pending`.
     """
 
     pending: int = 0
@@ -77,6 +84,8 @@ class SpoolState:
     evicted: int = 0
     expired: int = 0
     corrupt: int = 0
+    duplicate: int = 0
+    """Copies of other records, which two writers or a disk that mends itself leave behind."""
     syncs: int = 0
     error: str = _NOT_OPEN
     """Why the disk is not in use now; empty while it is."""
@@ -131,7 +140,11 @@ class Spool:
         self._lock = threading.Lock()
         """Held while the disk works, for seconds if it is slow. Guards all below but `_published`."""
         self._arena: Arena | None = None
+        self._lock_on_file: FileLock | None = None
         self._counts = SpoolState()
+        """Without what the open arena counts; the last known figures while none is open."""
+        self._taken: set[int] = set()
+        """Records that are pinned in the open arena."""
         self._origin_s = 0.0
         self._retry_s = _RETRY_MIN_S
         self._retry_at_s = clock()
@@ -140,6 +153,8 @@ class Spool:
         self._changed = threading.Condition()
         """Notified after each use of the disk; never held while the disk works."""
         self._is_released = False
+        self.in_use: InUseError | None = None
+        """Why the file cannot be used at all: another daemon had it at the first attempt to open it."""
         self._closing = threading.Event()
         self._log = get_logger("spool")
 
@@ -163,13 +178,18 @@ class Spool:
                 body = self._arena.read(header.record_id)
                 if body is not None:
                     self._arena.pin(header.record_id)
+                    self._taken.add(header.record_id)
                     return Taken(header.record_id, body, self._now_s() - header.clock_s)
         return None
 
     def done(self, record_id: int, *, answered: bool) -> None:
-        """Remove a taken record: it was answered, or the cloud can never answer it."""
+        """Remove a taken record: it was answered, or the cloud can never answer it.
+
+        One that was taken before the file was opened anew stays, and is delivered again.
+        """
         with self._using_disk():
-            if self._arena is not None:
+            if self._arena is not None and record_id in self._taken:
+                self._taken.remove(record_id)
                 self._count(answered=answered, failed=not answered)
                 fate = Fate.ANSWERED if answered else Fate.FAILED
                 self._report(fate, self._arena.remove(record_id))
@@ -177,7 +197,8 @@ class Spool:
     def give_back(self, record_id: int) -> None:
         """Unpin a taken record: no answer this time."""
         with self._lock:
-            if self._arena is not None:
+            if self._arena is not None and record_id in self._taken:
+                self._taken.remove(record_id)
                 self._arena.unpin(record_id)
 
     def state(self) -> SpoolState:
@@ -202,8 +223,13 @@ class Spool:
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Body of the writer thread, until `close`; then commits what was offered and closes the file."""
+        """Body of the writer thread, until `close`; then commits what was offered and closes the file.
+
+        Raises InUseError when another daemon has the file at the start.
+        """
         self.step([])  # opens the file now: records in it can be delivered before the first offer
+        if self.in_use is not None:
+            raise self.in_use
         while not self._closing.is_set():
             self.step(self._collect())
         self.step(self._queued())
@@ -211,6 +237,8 @@ class Spool:
             if (arena := self._arena) is not None:
                 self._counts, self._arena = replace(self._snapshot(), error="closed"), None
                 arena.close()
+        if self._lock_on_file is not None:
+            self._lock_on_file.close()
 
     def close(self) -> None:
         """Refuse further offers and let `run` end."""
@@ -239,8 +267,9 @@ class Spool:
             pending=len(arena),
             pending_bytes=arena.used_bytes,
             oldest_age_s=self._now_s() - oldest.clock_s if oldest else 0.0,
-            evicted=arena.evicted,
-            corrupt=arena.corrupt,
+            evicted=self._counts.evicted + arena.evicted,
+            corrupt=self._counts.corrupt + arena.corrupt,
+            duplicate=self._counts.duplicate + arena.duplicate,
         )
 
     def _collect(self) -> list[Offer]:
@@ -268,12 +297,41 @@ class Spool:
     def _open(self) -> None:
         if self._arena is not None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        arena = self._arena = Arena(self._path, self._limits.max_bytes, self._report)
+        demand_folder(self._path)
+        if self._lock_on_file is None:
+            self._lock_on_file = lock_file(self._path, "spool.path")
+        else:
+            self._lock_on_file.renew()
+        arena = self._arena = self._open_arena()
         self._origin_s = self._clock() - arena.latest_clock_s
-        found = len(arena) + arena.corrupt + arena.evicted
-        self._count(recovered=found)
-        self._log.info("spool open", path=str(self._path), found=found, corrupt=arena.corrupt)
+        found = len(arena) + arena.corrupt + arena.duplicate + arena.evicted
+        # Opened anew, it should hold what it did; what is gone with another disk is lost.
+        before = self._counts.pending
+        self._count(recovered=max(0, found - before), corrupt=max(0, before - found))
+        self._counts = replace(self._counts, pending=0)
+        say = self._log.warning if arena.corrupt or arena.duplicate else self._log.info
+        say(
+            "spool open",
+            path=str(self._path),
+            found=found,
+            corrupt=arena.corrupt,
+            duplicate=arena.duplicate,
+        )
+
+    def _open_arena(self) -> Arena:
+        """Open the file; one that is unusable gives way to a fresh one, and to the room that this takes."""
+        try:
+            return Arena(self._path, self._limits.max_bytes, self._report)
+        except UnusableError as error:
+            aside = set_aside(self._path)
+            self._log.error("spool set aside", path=str(self._path), now=str(aside), error=str(error))
+        except OSError as error:
+            aside = aside_of(self._path)
+            if error.errno != errno.ENOSPC or not aside.exists():
+                raise
+            aside.unlink()
+            self._log.error("what was set aside is removed: the spool needs the room", path=str(aside))
+        return Arena(self._path, self._limits.max_bytes, self._report)
 
     def _expire(self) -> None:
         arena, limit_s = self._arena, self._limits.max_age_s
@@ -319,7 +377,9 @@ class Spool:
         with self._lock:
             try:
                 yield
-            except OSError as error:
+            except (OSError, InUseError) as error:
+                if isinstance(error, InUseError) and self._counts.error == _NOT_OPEN:
+                    self.in_use = error
                 self._pause(error)
             finally:
                 published = self._snapshot()
@@ -327,7 +387,17 @@ class Spool:
                     self._published = published
                     self._changed.notify_all()
 
-    def _pause(self, error: OSError) -> None:
+    def _let_go(self) -> None:
+        """Close a file whose disk may be gone; the counters stay as they were."""
+        if (arena := self._arena) is not None:
+            self._counts, self._arena = self._snapshot(), None
+            self._taken.clear()
+            with contextlib.suppress(OSError):
+                arena.close()
+
+    def _pause(self, error: OSError | InUseError) -> None:
+        if not (isinstance(error, OSError) and error.errno in _FULL):
+            self._let_go()
         if not self._counts.error or self._retry_s == _RETRY_MIN_S:
             self._log.warning("spool cannot use its disk", path=str(self._path), error=str(error))
         self._counts = replace(self._counts, error=str(error))

@@ -1,1 +1,1 @@
-"""What the daemon counts and reports: frame events, metrics, status."""
+"""What the daemon counts and reports: frame events and metrics."""

@@ -8,6 +8,8 @@ OK = "ok"
 """Metrics label of an answered call."""
 RETRIED = "retried"
 """Metrics label of a call that failed and was repeated; the second call has its own status."""
+LATE = "late"
+"""Metrics label of what a frame from the spool sent, in place of the kind of its payload."""
 
 
 class LinkSignal(enum.Enum):
@@ -45,9 +47,12 @@ class Meaning:
     `edge.uplink.channel` explains a rejected identity.
     """
     drain: DrainStep = DrainStep.COUNT_TRY
+    misfit_key: str = ""
+    """Edge and cloud do not fit together, and this key of the configuration would mend it."""
 
 
 _NOTHING = LinkSignal.NOTHING
+_MODEL = "uplink.model_name"
 _WAIT, _GIVE_UP = DrainStep.WAIT, DrainStep.GIVE_UP
 
 
@@ -67,7 +72,10 @@ class CallStatus(enum.Enum):
     INVALID_ARGUMENT = "invalid_argument", Meaning(operator_must_fix=True, drain=_GIVE_UP)
     DEADLINE_EXCEEDED = "deadline_exceeded", Meaning(retry_later=True, drain=_WAIT)
     # A wrong model name is a configuration fault on one side; spooled frames must survive until it is fixed.
-    NOT_FOUND = "not_found", Meaning(retry_later=True, operator_must_fix=True, drain=_WAIT)
+    NOT_FOUND = (
+        "not_found",
+        Meaning(retry_later=True, operator_must_fix=True, drain=_WAIT, misfit_key=_MODEL),
+    )
     ALREADY_EXISTS = "already_exists", Meaning()
     # Identities get renewed; frames from before the renewal must not be lost.
     PERMISSION_DENIED = "permission_denied", Meaning(retry_later=True, drain=_WAIT)
@@ -77,7 +85,10 @@ class CallStatus(enum.Enum):
     FAILED_PRECONDITION = "failed_precondition", Meaning(link=_NOTHING)
     ABORTED = "aborted", Meaning()
     OUT_OF_RANGE = "out_of_range", Meaning()
-    UNIMPLEMENTED = "unimplemented", Meaning(operator_must_fix=True, drain=_GIVE_UP)
+    UNIMPLEMENTED = (
+        "unimplemented",
+        Meaning(operator_must_fix=True, drain=_GIVE_UP, misfit_key="uplink.protocol"),
+    )
     INTERNAL = "internal", Meaning(retry_later=True)
     UNAVAILABLE = "unavailable", Meaning(retry_later=True, drain=_WAIT)
     DATA_LOSS = "data_loss", Meaning()
@@ -89,7 +100,9 @@ class CallStatus(enum.Enum):
     )
     """The message is larger than what the server, or a proxy before it, takes."""
     BAD_REPLY = "bad_reply", Meaning(retry_later=True, operator_must_fix=True)
-    """The server's reply is malformed, for another frame, or of another task."""
+    """The server's reply is malformed, or for another frame."""
+    OTHER_TASK = "other_task", Meaning(retry_later=True, operator_must_fix=True, misfit_key=_MODEL)
+    """The server's model does another task than the edge's."""
     NO_ANSWER_IN_TIME = "no_answer_in_time", Meaning(retry_later=True, drain=_WAIT)
     """Calls in flight have missed their deadline, and none has ended yet."""
     STOPPED = "stopped", Meaning(link=_NOTHING, retry_later=True, drain=_WAIT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from spillover.common.log import get_logger
-from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
+from spillover.common.net.reload import Reloading, read_file, read_secret, warn_if_exposed
 from spillover.edge.config import UplinkConfig
 from spillover.edge.uplink.tls_diagnosis import explain
 
@@ -255,19 +255,24 @@ class Credentials:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of a call that starts now."""
-        return (("authorization", f"Bearer {self._token.get()}"),) if self._token else ()
+        token = self._token.get() if self._token else self._config.token
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def expires_unix_s(self) -> float:
         """When the device's certificate expires, in Unix time; NaN without one."""
         device = self._in_use.device if self._in_use else None
         return device.valid_until.timestamp() if device else float("nan")
 
+    def why_no_connection(self, details: str) -> str:
+        """What gRPC's `details` of a failed call mean with these certificates; empty when it is not TLS."""
+        return explain(details, self._in_use.device, _now()) or "" if self._in_use else ""
+
     def note_failure(self, status: grpc.StatusCode, details: str) -> None:
         """Log advice for a call that failed because of an identity; the same advice once in ten minutes."""
         if status in _REFUSALS:
             advice = f"the server does not accept this device's identity: {details}"
-        elif status is grpc.StatusCode.UNAVAILABLE and self._in_use:
-            advice = explain(details, self._in_use.device, _now()) or ""
+        elif status is grpc.StatusCode.UNAVAILABLE:
+            advice = self.why_no_connection(details)
         else:
             return
         last, at_s = self._advised
@@ -329,7 +334,7 @@ def _read(config: UplinkConfig) -> _TlsFiles:
 
 
 def _read_token(path: Path) -> str:
-    return read_file(path, "uplink.token_file").decode("ascii", errors="replace").strip()
+    return read_secret(path, "uplink.token_file")
 
 
 def _now() -> datetime:

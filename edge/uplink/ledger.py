@@ -11,13 +11,11 @@ from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.encoder import PICTURE, TENSOR
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
-from spillover.edge.uplink.call_status import OK, CallStatus
+from spillover.edge.uplink.call_status import LATE, OK, CallStatus
 from spillover.edge.uplink.channel import ConnectMeter, Unwatched
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
 
 _log = get_logger("uplink")
-
-LATE = "late"
 
 
 class UplinkObserver(Protocol):
@@ -31,8 +29,12 @@ class UplinkObserver(Protocol):
         """
         ...
 
-    def breaker(self, phase: BreakerPhase) -> None:
-        """Note the breaker's new phase."""
+    def breaker(self, phase: BreakerPhase, reason: str) -> None:
+        """Note the breaker's new phase; `reason` is the failure that opened it, empty once it is closed."""
+        ...
+
+    def fits(self, misfit: str) -> None:
+        """Note why edge and cloud do not fit together; empty once the cloud has answered again."""
         ...
 
 
@@ -127,7 +129,8 @@ class CallLedger:
 
     def ended(self, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
         """Note that a frame's last call has ended, or was never started."""
-        self._alerts.ended(outcome)
+        if self._alerts.ended(outcome):
+            self._observer.fits(self._alerts.misfit)
         label = outcome.status.value if isinstance(outcome, CallFailure) else OK
         self.count(label, outcome, attempt, late=late)
 
@@ -137,8 +140,7 @@ class CallLedger:
 
     def breaker_turned(self, phase: BreakerPhase) -> None:
         """Note the breaker's new phase."""
-        self._alerts.turned(phase)
-        self._observer.breaker(phase)
+        self._observer.breaker(phase, self._alerts.turned(phase))
 
 
 class OperatorAlerts:
@@ -152,19 +154,32 @@ class OperatorAlerts:
         self._logged: set[str] = set()
         self._paused = False
         self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
+        self.misfit = ""
+        """Why edge and cloud do not fit together, with the key; empty: they do, as far as is known."""
 
-    def ended(self, outcome: CallOutcome) -> None:
-        """Note the end of a call."""
+    def ended(self, outcome: CallOutcome) -> bool:
+        """Note the end of a call; tell whether `misfit` is another one now."""
+        before = self.misfit
         with self._lock:
             if isinstance(outcome, CloudAnswer):
                 self._logged.clear()
                 self._last = CallFailure(CallStatus.NO_ANSWER_IN_TIME)
-                return
+                self.misfit = ""
+                return bool(before)
             self._last = outcome
-            status = outcome.status.value
-            if not outcome.status.means.operator_must_fix or not self._is_first(status):
-                return
-        _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
+            status, means = outcome.status.value, outcome.status.means
+            if means.misfit_key:
+                self.misfit = f"{means.misfit_key}: {outcome.detail}"
+            is_told = not means.operator_must_fix or not self._is_first(status)
+        if is_told:
+            pass
+        elif means.misfit_key:
+            _log.error(
+                "edge and cloud do not fit", status=status, detail=outcome.detail, key=means.misfit_key
+            )
+        else:
+            _log.warning("the cloud does not answer", status=status, detail=outcome.detail)
+        return self.misfit != before
 
     def fault(self, step: str) -> None:
         """Log the traceback of the exception that is being handled, which a step raised."""
@@ -173,8 +188,11 @@ class OperatorAlerts:
         if is_first:
             _log.exception("a fault of this program in the uplink", step=step)
 
-    def turned(self, phase: BreakerPhase) -> None:
-        """Log the breaker's new phase; half open still belongs to the same outage."""
+    def turned(self, phase: BreakerPhase) -> str:
+        """Log the breaker's new phase; half open still belongs to the same outage.
+
+        Returns the failure behind it; empty when the breaker is closed.
+        """
         with self._lock:
             begins = phase is BreakerPhase.OPEN and not self._paused
             if phase is not BreakerPhase.HALF_OPEN:
@@ -184,6 +202,7 @@ class OperatorAlerts:
             _log.warning("calls to the cloud pause", status=last.status.value, detail=last.detail)
         elif phase is BreakerPhase.CLOSED:
             _log.info("the cloud answers again")
+        return "" if phase is BreakerPhase.CLOSED else str(last)
 
     def _is_first(self, what: str) -> bool:
         is_first = what not in self._logged

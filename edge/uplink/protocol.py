@@ -147,7 +147,7 @@ class Caller:
             return CallFailure(CallStatus.BAD_REPLY, f"it is for frame {reply.frame_id[:MAX_DETAIL]!r}")
         if not isinstance(reply.prediction, self.expects):
             kind, expected = type(reply.prediction).__name__, self.expects.__name__
-            return CallFailure(CallStatus.BAD_REPLY, f"it carries {kind}, the edge's model gives {expected}")
+            return CallFailure(CallStatus.OTHER_TASK, f"it gives {kind}, the edge's model {expected}")
         return CloudAnswer(
             prediction=encoded_frame.in_frame_pixels(reply.prediction),
             model=reply.model,

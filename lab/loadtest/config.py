@@ -1,11 +1,14 @@
 """The keys of `load.yaml`. docs/reference/load.yaml.md is generated from this file."""
 
 import enum
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
+from spillover.common.config.kinds import name_of_at_most
+from spillover.common.config.words import did_you_mean
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.shaper.link import Link
@@ -14,7 +17,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[str, name_of_at_most(64)]
 
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
@@ -187,14 +190,20 @@ class GoalConfig(Section, frozen=True):
     gap_from: Name = ""
     """With `times`: the figure is (mode - gap_from) / (times - gap_from), the share of the gap closed."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Exactly one limit, and a measure that exists."""
+        return self._limit(), self._measure(), self._gap()
+
+    def _measure(self) -> Iterator[Mistake]:
+        yield from _known("measure", (self.measure,), MEASURES)
+
+    def _limit(self) -> Iterator[Mistake]:
         if (self.at_most is None) == (self.at_least is None):
-            raise ValueError("a goal has either at_most or at_least")
-        if self.measure not in MEASURES:
-            raise ValueError(f"no measure is called {self.measure!r}; there are {', '.join(MEASURES)}")
+            yield "at_most", "a goal has either at_most or at_least"
+
+    def _gap(self) -> Iterator[Mistake]:
         if self.gap_from and not self.times:
-            raise ValueError("gap_from needs times, the mode at the gap's other end")
+            yield "gap_from", "needs times, the mode at the gap's other end"
 
 
 class LoadConfig(Section, frozen=True):
@@ -231,31 +240,51 @@ class LoadConfig(Section, frozen=True):
     goals: tuple[GoalConfig, ...] = ()
     """Limits that the report judges."""
 
-    def __post_init__(self) -> None:
+    def checks(self) -> Iterable[Iterable[Mistake]]:
         """Every name that is used is one that is there, and of the right kind."""
-        real = {name: s for name, s in self.scenarios.items() if s.kind is EdgeKind.REAL}
-        simulated = {name: s for name, s in self.scenarios.items() if s.kind is EdgeKind.SIMULATED}
+        return self._names_of_scenarios(), self._names_elsewhere(), self._names_of_goals()
+
+    def _of_kind(self, kind: EdgeKind) -> Mapping[str, ScenarioConfig]:
+        return {name: one for name, one in self.scenarios.items() if one.kind is kind}
+
+    def _names_of_scenarios(self) -> Iterator[Mistake]:
+        real = self._of_kind(EdgeKind.REAL)
         for name, scenario in self.scenarios.items():
-            _known(f"scenarios.{name}.modes", scenario.modes, self.modes)
-            _known(f"scenarios.{name}.links", scenario.links, self.links)
+            yield from _known(f"scenarios.{name}.modes", scenario.modes, self.modes)
+            yield from _known(f"scenarios.{name}.links", scenario.links, self.links)
             if scenario.kind is EdgeKind.SIMULATED:
-                _known(f"scenarios.{name}.record (of real edges)", (scenario.record,), real)
+                yield from _known(
+                    f"scenarios.{name}.record", (scenario.record,), real, "scenario of real edges"
+                )
+
+    def _names_elsewhere(self) -> Iterator[Mistake]:
+        real, simulated = self._of_kind(EdgeKind.REAL), self._of_kind(EdgeKind.SIMULATED)
         if self.sweep:
-            _known("sweep.scenario (of real edges)", (self.sweep.scenario,), real)
-            _known("sweep.modes", self.sweep.modes, self.modes)
-        for capacity in self.capacity:
-            _known("capacity.scenario (of simulated edges)", (capacity.scenario,), simulated)
+            yield from _known("sweep.scenario", (self.sweep.scenario,), real, "scenario of real edges")
+            yield from _known("sweep.modes", self.sweep.modes, self.modes)
+        for index, capacity in enumerate(self.capacity):
+            key = f"capacity[{index}].scenario"
+            yield from _known(key, (capacity.scenario,), simulated, "scenario of simulated edges")
         if self.fleet:
-            _known("fleet.scenario (of simulated edges)", (self.fleet.scenario,), simulated)
-        for goal in self.goals:
-            _known("goals.scenario", (goal.scenario,), self.scenarios)
+            yield from _known(
+                "fleet.scenario", (self.fleet.scenario,), simulated, "scenario of simulated edges"
+            )
+
+    def _names_of_goals(self) -> Iterator[Mistake]:
+        for index, goal in enumerate(self.goals):
+            key = f"goals[{index}]"
+            if goal.scenario not in self.scenarios:
+                yield from _known(f"{key}.scenario", (goal.scenario,), self.scenarios)
+                continue
             modes = dict.fromkeys(self.scenarios[goal.scenario].modes)
-            _known(f"goals.mode of {goal.scenario}", (goal.mode,), modes)
-            _known(f"goals.times of {goal.scenario}", tuple(filter(None, (goal.times,))), modes)
-            _known(f"goals.gap_from of {goal.scenario}", tuple(filter(None, (goal.gap_from,))), modes)
+            for name, mode in (("mode", goal.mode), ("times", goal.times), ("gap_from", goal.gap_from)):
+                if mode:
+                    yield from _known(f"{key}.{name}", (mode,), modes, f"mode of {goal.scenario}")
 
 
-def _known(where: str, names: tuple[str, ...], table: dict[str, Any]) -> None:
+def _known(key: str, names: Iterable[str], table: Mapping[str, object], what: str = "") -> Iterator[Mistake]:
+    """A mistake for each of `names` that is no key of `table`."""
     for name in names:
         if name not in table:
-            raise ValueError(f"{where} names {name!r}; there are {', '.join(table) or 'none'}")
+            known, meant = ", ".join(table) or "none", did_you_mean(name, table)
+            yield key, f"there is no {what or 'such name'} {name!r}; there are {known}{meant}"

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from spillover.common.config import convert_config
 from spillover.common.errors import ConfigError
 from spillover.common.model.locate import find_model_folder
 from spillover.common.tasks.base import TaskSpec
@@ -45,10 +44,8 @@ def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dic
 
 def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
     """The edge.yaml of `mode` without camera and addresses. Raises ConfigError, naming mode and key."""
-    try:
-        return msgspec.convert(edge_config(config, mode, {"camera": {"source": "-"}}), EdgeConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"modes.{mode} makes no edge.yaml: {error}") from error
+    made = edge_config(config, mode, {"camera": {"source": "-"}})
+    return convert_config(made, EdgeConfig, f"modes.{mode} makes no edge.yaml")
 
 
 def check_fits(edge: EdgeConfig, mode: str, task: TaskSpec[Any]) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from spillover.common.errors import SpilloverError
 from spillover.common.files import write_atomic
-from spillover.lab.processes import ProcessFailedError, bound, finish
+from spillover.common.processes import bound
+from spillover.lab.processes import ProcessFailedError, finish
 
 QEMU = "qemu-aarch64-static"
 _PROGRAMS = {QEMU: "qemu-user-static", "mmdebstrap": "mmdebstrap"}

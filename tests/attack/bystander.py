@@ -24,11 +24,11 @@ import grpc
 import msgspec
 import numpy as np
 
+from spillover.common.processes import bound
 from spillover.common.wire.oip import request_to_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest
-from spillover.lab.processes import bound
 from tests.support.serving import jpeg_of, request_for
 
 DEADLINE_S = 10.0

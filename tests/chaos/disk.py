@@ -1,4 +1,4 @@
-"""Disks that fail: one that is small enough to be filled and can be made read-only, and one that hangs."""
+"""Disks that fail: one small enough to be filled, which can be made read-only; one that hangs or is slow."""
 
 import contextlib
 import os
@@ -58,40 +58,59 @@ class Disk:
             raise CannotHappenHereError(why_not)
 
 
-class HangingSyncs:
-    """Lets `fdatasync` hang on command in Python processes started with `environment`.
+class LateSyncs:
+    """Lets syncs hang or take long, on command, in Python processes started with `environment`.
 
     A slow disk hangs at moments that nobody can choose; this one does while a file in `folder` exists.
     """
 
     def __init__(self, folder: Path) -> None:
         self._hangs = folder / "syncs-hang"
-        path = folder / "hanging-syncs"
+        path = folder / "late-syncs"
         path.mkdir(exist_ok=True)
-        (path / "sitecustomize.py").write_text(_HANGING_SYNC.format(path=str(self._hangs)))
+        (path / "sitecustomize.py").write_text(_LATE_SYNC.format(path=str(self._hangs)))
         folders = [str(path), os.environ.get("PYTHONPATH", "")]
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """No sync returns while inside."""
-        self._hangs.touch()
+        yield from self._while_late("")
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Each sync takes so much longer while inside."""
+        yield from self._while_late(f"{seconds}")
+
+    def _while_late(self, how: str) -> Iterator[None]:
+        fresh = self._hangs.with_suffix(".new")
+        fresh.write_text(how)
+        fresh.replace(self._hangs)
         try:
             yield
         finally:
             self._hangs.unlink()
 
 
-_HANGING_SYNC = """
+_LATE_SYNC = """
 import os, time
-_fdatasync = os.fdatasync
 
-def _hang(file):
-    while os.path.exists({path!r}):
-        time.sleep(0.01)
-    _fdatasync(file)
+def late(sync):
+    def call(file):
+        begin = time.monotonic()
+        while True:
+            try:
+                with open({path!r}) as how:
+                    seconds = how.read()
+            except FileNotFoundError:
+                break
+            if seconds and time.monotonic() - begin >= float(seconds):
+                break
+            time.sleep(0.01)
+        sync(file)
+    return call
 
-os.fdatasync = _hang
+os.fsync, os.fdatasync = late(os.fsync), late(os.fdatasync)
 """
 
 

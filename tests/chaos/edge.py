@@ -60,6 +60,11 @@ class Edge:
             wait_until(lambda: self.metrics() is not None, self._process, self._log)
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         """Whether the process lives."""
         return self._process.poll() is None
@@ -85,6 +90,10 @@ class Edge:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self._process.terminate()
+        return self._process.wait(LIMIT_S)
+
+    def wait(self) -> int:
+        """The exit code of a daemon that ends by itself."""
         return self._process.wait(LIMIT_S)
 
     def kill(self) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
-from tests.chaos.disk import HangingSyncs
+from tests.chaos.disk import LateSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
 from tests.support.faulty_link import Mode, Weather
+from tests.support.http_camera import HttpCamera
+from tests.support.processes import free_port
 from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
@@ -150,7 +152,7 @@ def disk_read_only(field: Field, rng: random.Random) -> None:
 
 def disk_hangs(field: Field, rng: random.Random) -> None:
     """The spool's disk hangs in a sync: frames are answered in spite of it, those without room refused."""
-    syncs = HangingSyncs(field.folder)
+    syncs = LateSyncs(field.folder)
     field.kill_edge()
     field.start_edge(environment=syncs.environment)
     field.wait_for("spillover_edge_spool_failing", 0.0)
@@ -160,6 +162,62 @@ def disk_hangs(field: Field, rng: random.Random) -> None:
         field.wait_for_frames(round((3 + rng.random()) * FPS))
     field.kill_edge()
     field.start_edge()
+
+
+def disk_slow(field: Field, rng: random.Random) -> None:
+    """Each sync takes up to a second: frames are answered all the while, and the spool takes what it can."""
+    syncs = LateSyncs(field.folder)
+    field.kill_edge()
+    field.start_edge(environment=syncs.environment)
+    field.wait_for("spillover_edge_spool_failing", 0.0)
+    field.link.set(Mode.CUT)
+    with syncs.slow(0.2 + 0.8 * rng.random()):
+        field.wait_until_counted('spillover_edge_spool_frames_total{fate="accepted"}')
+        field.wait_for_frames(round((2 + rng.random()) * FPS))
+    field.kill_edge()
+    field.start_edge()
+
+
+def no_camera_at_boot(field: Field, rng: random.Random) -> None:
+    """After a power cut the camera takes longer to start than the edge; then it goes once more, and comes."""
+    camera = HttpCamera(f"127.0.0.1:{free_port()}", fps=FPS)
+    field.kill_edge()
+    field.start_edge(camera={"source": camera.url})
+    for _ in range(2):
+        field.wait_for('spillover_edge_source{camera="camera",state="lost"}', 1.0)
+        _hold(field, rng, longest_s=1.0)
+        camera.start()
+        try:
+            field.wait_for('spillover_edge_source{camera="camera",state="ok"}', 1.0)
+            field.wait_for_frames(5)
+        finally:
+            camera.stop()
+    field.kill_edge()
+    field.start_edge()
+
+
+def records_duplicated(field: Field, rng: random.Random) -> None:
+    """Kill -9 of the edge while frames wait on the disk, then blocks of it are copied over others."""
+    field.link.set(Mode.CUT)
+    time.sleep(0.5 + rng.random())
+    field.kill_edge()
+    field.duplicate_blocks(rng)
+    field.start_edge()
+    field.wait_for("spillover_edge_spool_failing", 0.0)
+
+
+def two_daemons(field: Field, rng: random.Random) -> None:
+    """A second edge on the same spool or the same results: it ends and says why; the first goes on."""
+    field.link.set(rng.choice([Mode.CUT, Mode.PASS]))
+    output = rng.choice([field.output, field.folder / "second.jsonl"])
+    second = field.start_second_edge(output)
+    try:
+        code, path = second.wait(), field.output if output == field.output else field.spool
+    finally:
+        second.kill()
+    assert code == 3, f"the second edge ended with {code}: {second.tail()}"
+    assert f"{path} is in use by process {field.edge.pid}" in second.tail(), second.tail()
+    field.wait_for_frames(FPS)
 
 
 def clock_jumps(field: Field, rng: random.Random) -> None:
@@ -196,5 +254,9 @@ FAULTS: tuple[Fault, ...] = (
     disk_full,
     disk_read_only,
     disk_hangs,
+    disk_slow,
+    records_duplicated,
+    two_daemons,
+    no_camera_at_boot,
     clock_jumps,
 )

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from spillover.edge.spool.arena import intact_records
-from spillover.edge.spool.record import HEADER_BYTES
+from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES
 from spillover.lab.runs.check.cli import waiting_in
 from spillover.lab.runs.check.frame_accounting import AuditReport, FrameAccounting
 from tests.chaos.disk import Disk
@@ -139,18 +139,30 @@ class Field:
         wait: bool = True,
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
+        camera: Mapping[str, object] | None = None,
     ) -> None:
-        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer."""
+        """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
+
+        `camera` stands in place of the usual one.
+        """
         self._boots += 1
-        config = self.plain | {
+        self.edge = Edge(self.folder, "edge", self._config(spool_mb, camera), environment or {}, wait=wait)
+
+    def start_second_edge(self, output: Path) -> Edge:
+        """Start another daemon on the spool, and the results in `output`, while the first one runs."""
+        config = self._config(SPOOL_MB) | {"sinks": [_lines(output)]}
+        return Edge(self.folder, "second", config, {}, wait=False)
+
+    def _config(self, spool_mb: float, camera: Mapping[str, object] | None = None) -> dict[str, object]:
+        return self.plain | {
             "mode": self._cast.mode,
+            "camera": camera or self.plain["camera"],
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},
             "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
-            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "sinks": [_lines(self.output)],
         }
-        self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 
     def kill_edge(self) -> None:
         """Kill -9; what was accepted must be on the disk then."""
@@ -174,6 +186,32 @@ class Field:
             file.seek(at)
             file.write(hurt)
         self.excused.add(header.key.decode())
+
+    def duplicate_blocks(self, rng: random.Random) -> None:
+        """Copy blocks of the spool over others, and excuse the frames of which a byte was overwritten."""
+        records = intact_records(self.spool)
+        blocks = self.spool.stat().st_size // BLOCK_BYTES
+        starts = [start // BLOCK_BYTES for _, start in records]
+        with self.spool.open("r+b") as file:
+            for _ in range(1 + 3 * len(starts)):
+                # Mostly records over others: the most of a spool that is not full is free.
+                source = rng.choice(starts) if starts else rng.randrange(blocks)
+                target = (
+                    rng.choice(starts) + rng.randrange(3)
+                    if starts and rng.random() < 0.2
+                    else rng.randrange(blocks)
+                )
+                target = min(target, blocks - 1)
+                file.seek(source * BLOCK_BYTES)
+                block = file.read(BLOCK_BYTES)
+                file.seek(target * BLOCK_BYTES)
+                file.write(block)
+                self.excused |= {
+                    header.key.decode()
+                    for header, start in records
+                    if start < (target + 1) * BLOCK_BYTES
+                    and target * BLOCK_BYTES < start + HEADER_BYTES + header.body_bytes
+                }
 
     def heal(self) -> None:
         """Take every fault away."""
@@ -243,3 +281,7 @@ class Field:
         whole = [line for line in lines if line.endswith(b"\n")]
         self._read_bytes += sum(map(len, whole))
         self._frames.add(whole)
+
+
+def _lines(path: Path) -> dict[str, object]:
+    return {"kind": "jsonl", "path": str(path), "rotate_mb": 0}  # each of them is checked

@@ -12,7 +12,7 @@ from benchmarks.__main__ import benchmarks
 from spillover.cloud.config import CloudConfig
 from spillover.common import cli
 from spillover.common.config import load_config, parse_config
-from spillover.edge.config import EdgeConfig
+from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.policy.base import Reason
 from spillover.edge.sinks.record import Record
 from spillover.lab.files import merged
@@ -108,8 +108,12 @@ def test_snippets_parse(page: Page) -> None:
             continue
         name = block.splitlines()[0].removeprefix("# ")
         kind, base = BASES[name]
-        text = yaml.safe_dump(merged(base, yaml.safe_load(block)))
-        parse_config(text, kind, f"{page.path}: {name}")
+        snippet = yaml.safe_load(block)
+        if "cameras" in snippet:
+            base = {key: value for key, value in base.items() if key != "camera"}
+        text = yaml.safe_dump(merged(base, snippet))
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x")
+        parse_config(text, kind, f"{page.path}: {name}", environ)
 
 
 @each_page
@@ -120,11 +124,13 @@ def test_results_have_the_fields_that_are_shown(page: Page) -> None:
 
 
 def test_the_smallest_edge_yaml_is_smallest() -> None:
-    """examples/edge.min.yaml has six lines, every key that is required, and no other."""
+    """examples/edge.min.yaml has six lines, one camera, every key that is required, and no other."""
     text = MINIMAL.read_text(encoding="utf-8")
     load_config(MINIMAL, EdgeConfig)
     assert len(text.splitlines()) == 6
-    assert _keys(yaml.safe_load(text)) == _keys(required_keys(EdgeConfig))
+    assert _keys(yaml.safe_load(text)) == _keys(
+        required_keys(EdgeConfig) | {"camera": required_keys(CameraConfig)}
+    )
 
 
 def test_the_front_page_serves_the_prepared_cloud_model() -> None:

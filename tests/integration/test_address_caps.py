@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.lab.processes import bound
+from spillover.common.processes import bound
 from tests.support.envoy import behind_haproxy, envoy_in_front, socket_folder
 from tests.support.h2 import PREFACE, SETTINGS, call, frame
 from tests.support.models import colour_classifier

@@ -86,7 +86,7 @@ class Site:
         values: dict[str, Any] = {
             "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
             "model": {"folder": str(self.model), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(output)}],
+            "sinks": [{"kind": "jsonl", "path": str(output), "decision": "full"}],
             "uplink": {"address": address, "keepalive_s": SELDOM_S},
             "mode": "cloud_only",
             "deadline_s": A_MINUTE_S,

@@ -62,7 +62,7 @@ class Site:
                 "jpeg_quality": 95,
                 "variants": [{"jpeg_quality": 95, "crop": True, "fidelity": 1.0}],
             },
-            "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
+            "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl"), "decision": "full"}],
             "deadline_s": PATIENCE_S,
             "stop_timeout_s": PATIENCE_S,
         }

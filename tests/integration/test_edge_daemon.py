@@ -62,7 +62,7 @@ class Bench:
         base: dict[str, Any] = {
             "camera": {"source": str(self.pictures), "pace": "fast"},
             "model": {"folder": str(self.model), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "sinks": [{"kind": "jsonl", "path": str(self.output), "decision": "full"}],
             "uplink": {},
             "deadline_s": A_MINUTE_S,
             "stop_timeout_s": PATIENCE_S,
@@ -152,7 +152,7 @@ def test_answers_are_carried_to_frames_that_follow(bench: Bench) -> None:
         first, second, third = bench.run(
             mode="hybrid",
             temporal=temporal,
-            policy={"threshold": 2.0, "audit_share": 0.0},
+            policy={"threshold": 1.0, "audit_share": 0.0},
             uplink={"address": cloud.address, "max_in_flight": 1},
         )
     assert (first.answered_by, first.decision.reason, first.carried_from) == ("cloud", "refresh", "")

@@ -81,7 +81,7 @@ class Street:
                 "audit_share": 0.2,
             },
             "uplink": {"address": address, "variants": variants},
-            "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl")}],
+            "sinks": [{"kind": "jsonl", "path": str(self.folder / "out.jsonl"), "decision": "full"}],
             "deadline_s": A_MINUTE_S,
             "stop_timeout_s": A_MINUTE_S,
         }

@@ -61,7 +61,7 @@ class Site:
         values = {
             "camera": {"source": str(self.pictures), "pace": "fast"},
             "model": {"folder": str(local or self.local), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(output)}],
+            "sinks": [{"kind": "jsonl", "path": str(output), "decision": "full"}],
             "mode": "cloud_only",
             "deadline_s": A_MINUTE_S,
             "stop_timeout_s": A_MINUTE_S,

@@ -49,7 +49,7 @@ class Bench:
             "mode": "cloud_only",
             "camera": {"source": str(self.pictures), "pace": "fast"},
             "model": {"folder": str(self.model), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(self.output)}],
+            "sinks": [{"kind": "jsonl", "path": str(self.output), "decision": "full"}],
             "uplink": {"address": address, "protocol": "oip", "oip": self.oip} | (uplink or {}),
             "deadline_s": PATIENCE_S,
             "stop_timeout_s": PATIENCE_S,

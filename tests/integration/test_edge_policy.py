@@ -12,7 +12,6 @@ from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.sinks.record import Record
-from spillover.edge.telemetry.status import to_status
 from spillover.lab.pairs.replay.trace import read_trace
 from spillover.lab.records import read_records
 from tests.support.jpeg import jpeg_size
@@ -41,7 +40,7 @@ class Site:
         values: dict[str, Any] = {
             "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
             "model": {"folder": str(self.model), "session": {"threads": 1}},
-            "sinks": [{"kind": "jsonl", "path": str(output)}],
+            "sinks": [{"kind": "jsonl", "path": str(output), "decision": "full"}],
             "uplink": {"address": address},
             "mode": "hybrid",
             "deadline_s": A_MINUTE_S,
@@ -60,15 +59,13 @@ def site(tmp_path: Path) -> Site:
 
 def test_the_daemon_reports_how_often_it_is_wrong(site: Site) -> None:
     """Every frame audited, a cloud that always disagrees: all are kept and wrong, and the status says so."""
-    from prometheus_client import generate_latest
-
     with scripted_cloud() as cloud:
         daemon, records = site.run(cloud.address, policy={"audit_share": 1.0})
     assert {record.decision.reason for record in records} == {"audit"}
-    status = to_status(generate_latest(daemon.metrics.registry).decode())
-    assert status.audits == 10
-    assert status.edge_error["estimate"] == 1.0
-    assert 0.6 < status.edge_error["low"] < 1.0
+    found = daemon.status().edge_error
+    assert found is not None
+    assert (found.audits, found.share) == (10, 1.0)
+    assert 0.6 < found.low < 1.0
 
 
 def test_a_smaller_picture_is_sent_where_the_usual_one_is_not_paid_for(site: Site) -> None:

@@ -12,11 +12,15 @@ import pytest
 
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
+from spillover.edge.doctor.camera import check_cameras
+from spillover.edge.doctor.case import Case
+from spillover.edge.doctor.findings import State
 from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from tests.support.faulty_link import FaultyProxy, Mode
 from tests.support.models import colour_classifier
 from tests.support.processes import wait_until
 from tests.support.scripted_cloud import PATIENCE_S
+from tests.support.serving import eventually
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 PROGRAM = Path(__file__).parents[1] / "support" / "rtsp_server.py"
@@ -169,3 +173,28 @@ def test_a_stream_that_is_damaged_or_stands_still_is_lost_and_comes_back(tmp_pat
         camera.link.set(Mode.PASS)
         camera.link.reset()
         camera.wait_for_state("ok")
+
+
+def test_the_doctor_measures_a_real_camera_and_asks_the_daemon_that_holds_it(tmp_path, monkeypatch):
+    """Pictures arrive and have a rate; a daemon's word is taken even where no connection could be made."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
+    with rtsp_server(tmp_path / "camera.log") as address:
+        config = {
+            "mode": "edge_only",
+            "camera": {"source": f"rtsp://{address}/camera"},
+            "model": {"folder": str(colour_classifier(tmp_path / "models")), "session": {"threads": 1}},
+            "sinks": [{"kind": "jsonl", "path": str(tmp_path / "out.jsonl")}],
+        }
+        case = Case(msgspec.convert(config, EdgeConfig), tmp_path / "edge.yaml")
+        (alone,) = check_cameras(case)
+        daemon = Daemon(case.config, config_path=case.config_path)
+        runner = threading.Thread(target=daemon.run)
+        runner.start()
+        assert eventually(lambda: daemon.status().cameras[0].captured > 10)
+        case.running = daemon.status()
+        daemon.stop("seen enough")
+        runner.join(PATIENCE_S)
+    (held,) = check_cameras(case)
+    assert (alone.state, held.state) == (State.OK, State.OK), (alone, held)
+    assert re.fullmatch(r"160x120 pixels, [\d.]+ frames/s", alone.figure)
+    assert re.search(r"the daemon that runs \(process \d+\) has it open: [\d.]+ frames/s", held.figure)

@@ -107,3 +107,21 @@ def test_a_broker_that_was_never_there_fails_the_run(tmp_path):
     with pytest.raises(SpilloverError, match="not one result"):
         daemon.run()
     assert daemon.metrics.summary()["results_dropped[0:mqtt,write failed]"] == 5
+
+
+def test_a_disk_that_is_mounted_late_is_waited_for(tmp_path):
+    """Frames are answered meanwhile, nothing makes the folder; once it comes all that waited is written."""
+    disk = tmp_path / "disk"
+    sinks = [{"kind": kind, "path": str(disk / kind)} for kind in ("jsonl", "sqlite")]
+    daemon = _daemon(tmp_path, *sinks, frames=0)
+    with _running(daemon):
+        _until(lambda: _count(daemon) >= FRAMES)
+        states = daemon._device.reporting.outlets.states()
+        assert [(state.failing, str(disk) in state.last_error) for state in states] == [(True, True)] * 2
+        assert not disk.exists()
+        disk.mkdir()
+        _until(lambda: not any(state.failing for state in daemon._device.reporting.outlets.states()))
+    expected = {record.frame_id for record in read_records(disk / "jsonl")}
+    with closing(sqlite3.connect(disk / "sqlite")) as reader:
+        assert {row[0] for row in reader.execute("select frame_id from results")} == expected
+    assert _count(daemon) == len(expected) >= FRAMES

@@ -14,13 +14,13 @@ import pytest
 
 from spillover.common.errors import SpilloverError
 from spillover.common.types import Frame
-from spillover.edge.assembly.camera import CameraStream
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.source import Picture, Source
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Assemble, Daemon
-from spillover.edge.device import Device
+from spillover.edge.device import Device, Run
+from spillover.edge.stream import CameraStream
 from spillover.edge.uplink.base import Uplink
 from spillover.lab.runs.check.cli import waiting_in
 from tests.support.models import SIDE, colour_classifier
@@ -110,7 +110,13 @@ class Bench:
 
     def change(self, changed: Callable[[Device, CameraStream], Parts]) -> None:
         """Build the daemon with parts that are made from the usual ones."""
-        self.build = lambda run: changed(*assemble(run))
+
+        def build(run: Run) -> tuple[Device, list[CameraStream]]:
+            device, [stream] = assemble(run)
+            device, stream = changed(device, stream)
+            return device, [stream]
+
+        self.build = build
 
     def config(self, **camera: object) -> EdgeConfig:
         """Every frame is sent, and the cloud's silence outlasts the test."""
@@ -147,7 +153,8 @@ def hung_camera(bench: Bench) -> str:
 
     def change(device: Device, stream: CameraStream) -> Parts:
         source = HungSource(stream.source, bench.hang)
-        camera = Camera(source, bench.config().camera, "boot", device.reporting.events)
+        [config] = bench.config().all_cameras
+        camera = Camera(source, config, "boot", device.reporting.events)
         return device, replace(stream, source=source, camera=camera)
 
     bench.change(change)

@@ -170,9 +170,42 @@ def _other_task(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferRe
     return pb.InferReply(frame_id=request.frame_id, model=pb.ModelRef(name="m"), detections=pb.Detections())
 
 
-@pytest.mark.parametrize("behaviour", [_wrong_id, _nothing, _not_a_number, _other_task])
+@pytest.mark.parametrize(
+    ("behaviour", "status", "says"),
+    [
+        (
+            _other_task,
+            "other_task",
+            "uplink.model_name: it gives Detections, the edge's model Classification",
+        ),
+        (
+            refuses(grpc.StatusCode.NOT_FOUND, "no model 'nope'"),
+            "not_found",
+            "uplink.model_name: no model 'nope'",
+        ),
+        (refuses(grpc.StatusCode.UNIMPLEMENTED, "no method"), "unimplemented", "uplink.protocol: no method"),
+    ],
+)
+def test_a_cloud_that_does_not_fit_is_told_clearly_and_once(
+    start: Start, behaviour: Behaviour, status: str, says: str
+) -> None:
+    """One error in the log with the key that would mend it; observers know until the cloud answers again."""
+    with capture_logs() as log:
+        bench = start(behaviour)
+        for sequence in range(3):
+            assert bench.send(sequence).failure().status.value == status
+        bench.cloud.behaviour = answers
+        assert isinstance(bench.send(3).outcome(), CloudAnswer)
+        bench.uplink.stop(time.monotonic() + PATIENCE_S)
+    errors = [line for line in log if line["log_level"] == "error"]
+    assert [f"{line['key']}: {line['detail']}" for line in errors] == [says]
+    assert [line["event"] for line in errors] == ["edge and cloud do not fit"]
+    assert bench.observer.misfits == [says, ""]
+
+
+@pytest.mark.parametrize("behaviour", [_wrong_id, _nothing, _not_a_number])
 def test_bad_reply_is_a_failure(start: Start, behaviour: Behaviour) -> None:
-    """A reply for another frame, without prediction, with nonsense, or of the wrong task is not believed."""
+    """A reply for another frame, without prediction, or with nonsense is not believed."""
     assert start(behaviour).send().failure().status is CallStatus.BAD_REPLY
 
 
@@ -304,7 +337,7 @@ def test_the_log_names_what_the_cloud_refuses(start: Start) -> None:
         nobody = start(address=no_server_address(), breaker_failures=1)
         nobody.send().failure()
         nobody.uplink.stop(time.monotonic() + PATIENCE_S)
-    logged = [(line["status"], line["detail"]) for line in log if line["log_level"] == "warning"]
+    logged = [(line["status"], line["detail"]) for line in log if line["log_level"] in {"warning", "error"}]
     assert logged[0] == ("not_found", "no model 'bigg'")
     assert logged[1][0] == "unavailable"
     assert "failed to connect" in logged[1][1]

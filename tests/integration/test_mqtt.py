@@ -97,7 +97,7 @@ def broker(tmp_path):
 
 def _sink(broker, **keys):
     config = MqttConfig(host="127.0.0.1", port=broker.port, **keys)
-    sink = MqttSink(config, "pi", "cam", record_encoder(("cat", "dog")))
+    sink = MqttSink(config, "pi", ["cam"], record_encoder(("cat", "dog")))
     sink.start()
     return sink
 
@@ -128,7 +128,7 @@ def test_home_assistant_finds_the_camera(broker):
         assert announced["availability_topic"] == "spillover/pi/status"
         problem = listener.wait_for("homeassistant/binary_sensor/spillover_pi_cam_problem/config")
         assert json.loads(problem[1])["state_topic"] == "spillover/pi/cam/camera_state"
-        sink.tell(Event(EventKind.CAMERA_STATE, 1.0, {"state": "lost"}))
+        sink.tell(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
 

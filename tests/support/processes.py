@@ -15,8 +15,8 @@ from types import MappingProxyType
 import msgspec
 import pytest
 
+from spillover.common.processes import bound
 from spillover.edge.sinks.record import Record, is_event
-from spillover.lab.processes import bound
 
 LIMIT_S = 60
 
@@ -42,6 +42,15 @@ def children_of(process_id: int) -> set[int]:
     """What a process has started and what is not gone, the dead ones that nobody awaited too."""
     tasks = Path(f"/proc/{process_id}/task").iterdir()
     return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+def is_gone(process_id: int) -> bool:
+    """Whether a process has ended, awaited or not."""
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in {"Z", "X"}
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spillover.lab.processes import bound
+from spillover.common.processes import bound
 from tests.support.tools import tool
 
 USER = "nobody"

@@ -26,6 +26,9 @@ class MemorySink:
     def flush(self) -> None:
         """There is nothing to flush."""
 
+    def reopen(self) -> None:
+        """There is no file."""
+
     def close(self) -> None:
         """Note it."""
         self.closed = True

@@ -64,14 +64,19 @@ class RecordingObserver:
     def __init__(self) -> None:
         self.calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
         self.phases: list[BreakerPhase] = []
+        self.misfits: list[str] = []
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Keep it."""
         self.calls.put((status, payload_bytes, kind))
 
-    def breaker(self, phase: BreakerPhase) -> None:
+    def breaker(self, phase: BreakerPhase, reason: str) -> None:
         """Keep it."""
         self.phases.append(phase)
+
+    def fits(self, misfit: str) -> None:
+        """Keep it."""
+        self.misfits.append(misfit)
 
     def next_call(self) -> tuple[str, int, str]:
         """Wait for a call to end."""

@@ -24,7 +24,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
-from spillover.common.errors import InputRefusedError, ModelError
+from spillover.common.config.words import did_you_mean
+from spillover.common.errors import ConfigError, InputRefusedError, ModelError
 from spillover.common.files import open_regular
 from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES, Device, TensorSpec
 from spillover.common.model.session_config import SessionConfig
@@ -184,6 +185,21 @@ def open_runtime(path: Path, config: SessionConfig, *, optimise: bool = True) ->
 def available_providers() -> list[str]:
     """The execution providers of the installed ONNX Runtime."""
     return list(ort.get_available_providers())
+
+
+def check_providers(config: SessionConfig, key: str) -> None:
+    """Refuse execution providers that are not here. `key` is the configuration's, of `config`.
+
+    Raises:
+        ConfigError: names the key and the providers that there are.
+    """
+    available = available_providers()
+    for index, provider in enumerate(config.providers):
+        if provider not in available and config.providers != ("auto",):
+            raise ConfigError(
+                f"{key}.providers[{index}]: {provider!r} is not in this onnxruntime, which has "
+                f"{', '.join(available)}; or write [auto]{did_you_mean(provider, available)}"
+            )
 
 
 def quantization_tools() -> ModuleType:

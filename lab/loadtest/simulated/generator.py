@@ -14,6 +14,7 @@ from typing import IO, Protocol
 import msgspec
 
 from spillover.common.errors import SpilloverError
+from spillover.common.processes import bound
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.simulated.job import (
     GeneratorResult,
@@ -22,7 +23,6 @@ from spillover.lab.loadtest.simulated.job import (
     pack_outcomes,
     unpack_outcomes,
 )
-from spillover.lab.processes import bound
 from spillover.lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
 _EDGES_A_PROCESS = 250

@@ -76,7 +76,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     back by its deadline, and the share of all expected gain that arrived.
 
     First every decision of the log is repeated from its logged inputs; those that come out differently are
-    named.
+    named. The inputs are in logs of a sink with `decision: full`.
 
     With --policy frames are scored anew, from the edge's answers in the log. Where the cloud has answered,
     --answers brings the edge's, from a run of --mode edge_only over the same pictures.
@@ -114,6 +114,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
         same = remade.decisions - len(remade.different)
         named = f"; otherwise: {', '.join(remade.different[:5])}" if remade.different else ""
         click.echo(f"decisions made again from their inputs: {same} of {remade.decisions} the same{named}")
+    if remade.short:
+        click.echo(
+            f"{remade.short} decisions have no inputs and cannot be made again: "
+            "write the log with `decision: full` on its sink"
+        )
     print_table(rows)
     if judge is not None:
         edge, cloud = (judge.accuracy(frames, [sent] * len(frames)) for sent in (False, True))

@@ -36,13 +36,22 @@ class Remade:
 
     decisions: int
     different: tuple[str, ...]
+    short: int = 0
+    """Decisions that the log holds without their numbers."""
 
 
 def remake(records: Sequence[Record]) -> Remade:
     """Make the decisions of a log again; those of mode `edge_only`, which have no numbers, are left out."""
     decided = [record for record in records if record.decision.inputs]
     different = [record.frame_id for record in decided if not follows(record.decision)]
-    return Remade(len(decided), tuple(different))
+    short = sum(_is_short(record.decision) for record in records)
+    return Remade(len(decided), tuple(different), short)
+
+
+def _is_short(decision: Decision) -> bool:
+    """Whether rules have decided whose numbers were not written; in mode `edge_only` none do."""
+    decided = decision.score is not None or decision.degraded or decision.action is not Action.KEEP
+    return decided and not decision.inputs
 
 
 def follows(decision: Decision) -> bool:

@@ -30,7 +30,9 @@ def check(runs: tuple[Path, ...], spool: Path | None, json_path: Path | None) ->
     """Prove that every frame ended exactly once, from the JSON lines in RUNS, oldest file first.
 
     A frame ends as edge, cloud, edge_degraded, or dropped with a reason; a late answer is a revision of an
-    edge_degraded one. Exit code 1 when a frame has no ending, or two, or was accepted and lost.
+    edge_degraded one. Where the sink has rotated, give the old files first (results.jsonl.2 results.jsonl.1
+    results.jsonl); of a run that began before them the rest is checked. Events are needed, inputs are not.
+    Exit code 1 when a frame has no ending, or two, or was accepted and lost.
     """
     frames = FrameAccounting()
     for run in runs:
@@ -49,6 +51,12 @@ def waiting_in(spool: Path) -> set[str]:
     return {header.key.decode(errors="replace") for header, _ in intact_records(spool)}
 
 
+def _beginning(report: AuditReport) -> list[str]:
+    if not report.before:
+        return []
+    return [f"the lines begin in the middle of a run: {report.before} frames before them are not looked at"]
+
+
 def _text(report: AuditReport) -> str:
     endings = ", ".join(f"{name} {count}" for name, count in sorted(report.endings.items()))
     fates = ", ".join(f"{name} {count}" for name, count in sorted(report.fates.items()))
@@ -57,6 +65,7 @@ def _text(report: AuditReport) -> str:
         f"revisions {report.revisions}, repeated after a restart {report.repeated_revisions}",
         f"accepted by the spool {report.accepted}: {fates or 'none'}",
         f"missing at a kill {report.missing_at_kill}, torn lines {report.torn_lines}",
+        *_beginning(report),
         *(f"VIOLATION {text}" for text in report.violations[:20]),
         "every frame is accounted for" if not report.violations else f"{len(report.violations)} violations",
     ]

@@ -7,7 +7,8 @@ revision), `evicted`, `expired`, `corrupt` or `failed`, or it still waits.
 
 A run of the daemon is known by its boot id, the part of a frame id between camera and number. A run with a
 `stopped` event must account for every frame that it captured. A killed run has none: its last frames may be
-missing, as many as its queues and its link held.
+missing, as many as its queues and its link held. Lines that begin without a `started` event begin in the
+middle of a run, because older files were rotated away: what that run did before them is not asked for.
 """
 
 from collections import Counter, defaultdict
@@ -53,6 +54,8 @@ class _Boot:
     endings: Counter[int] = field(default_factory=Counter)
     captured: int | None = None
     last: bool = True
+    is_cut: bool = False
+    """Whether its beginning is not in the lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class AuditReport:
     killed: int
     """Runs without a `stopped` event."""
     missing_at_kill: int
+    before: int
+    """Frames of the first run from before the lines begin."""
     torn_lines: int
     violations: tuple[str, ...]
 
@@ -112,6 +117,7 @@ class FrameAccounting:
         """
         violations = list(self._violations)
         killed = [boot for boot in self._boots.values() if boot.captured is None]
+        before = sum(map(_before, self._boots.values()))
         missing = sum(_close(name, boot, violations) for name, boot in self._boots.items())
         self._close_revisions(violations)
         fates = self._close_spool(on_disk, violations)
@@ -129,6 +135,7 @@ class FrameAccounting:
             boots=len(self._boots),
             killed=len(killed),
             missing_at_kill=missing,
+            before=before,
             torn_lines=self._torn,
             violations=tuple(violations),
         )
@@ -146,13 +153,19 @@ class FrameAccounting:
             self._violations.append(f"{line.frame_id}: answered by {line.answered_by!r}")
         self._end(line.frame_id, line.answered_by)
 
+    def _boot(self, boot_id: str) -> _Boot:
+        """A run by its id; one that was never said to start had begun before the lines."""
+        if boot_id not in self._boots:
+            self._boots[boot_id] = _Boot(is_cut=not self._boots and not self._torn_first)
+        return self._boots[boot_id]
+
     def _take_event(self, event: _Event) -> None:
         match event.event:
             case EventKind.STARTED.value:
                 self._starts += 1
                 self._boots.setdefault(event.boot_id, _Boot())
             case EventKind.STOPPED.value:
-                self._boots.setdefault(event.boot_id, _Boot()).captured = event.captured
+                self._boot(event.boot_id).captured = event.captured
             case EventKind.DROPPED.value:
                 self._end(event.frame_id, "dropped")
             case EventKind.SPOOL.value:
@@ -160,7 +173,7 @@ class FrameAccounting:
 
     def _end(self, frame_id: str, ending: str) -> None:
         _, boot_id, sequence = frame_id.rsplit("-", 2)
-        self._boots.setdefault(boot_id, _Boot()).endings[int(sequence)] += 1
+        self._boot(boot_id).endings[int(sequence)] += 1
         self._first[frame_id] += 1
         self._endings[ending] += 1
         if self._first[frame_id] > 1:
@@ -169,9 +182,16 @@ class FrameAccounting:
     def _close_revisions(self, violations: list[str]) -> None:
         killed = {name for name, boot in self._boots.items() if boot.captured is None}
         for frame_id in self._revised:
-            boot_id = frame_id.rsplit("-", 2)[1]
+            boot_id, sequence = frame_id.rsplit("-", 2)[1:]
+            if boot_id in self._boots and int(sequence) < _cut_until(self._boots[boot_id]):
+                continue
             if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
                 violations.append(f"{frame_id}: a revision without a first result")
+
+    def _is_cut(self, frame_id: str) -> bool:
+        """Whether the frame's run has a beginning that is not in the lines."""
+        boot = self._boots.get(frame_id.rsplit("-", 2)[1])
+        return boot is not None and boot.is_cut
 
     def _close_spool(self, on_disk: Collection[str] | None, violations: list[str]) -> Counter[str]:
         """The fates of accepted frames: by their events, or by the revision that proves an answer."""
@@ -186,15 +206,29 @@ class FrameAccounting:
                 fates["waiting"] += 1
                 if on_disk is not None and frame_id not in on_disk:
                     violations.append(f"{frame_id}: accepted by the spool, and lost")
-            if "answered" in events and not self._revised[frame_id]:
+            if "answered" in events and not self._revised[frame_id] and not self._is_cut(frame_id):
                 violations.append(f"{frame_id}: reported as answered, but there is no revision")
         return fates
+
+
+def _cut_until(boot: _Boot) -> int:
+    """The frame up to which some may be missing because lines were rotated away; 0 if none were."""
+    return min(boot.endings, default=0) + _TAIL_FRAMES if boot.is_cut else 0
+
+
+def _before(boot: _Boot) -> int:
+    """How many frames there were before the lines begin."""
+    return sum(
+        not boot.endings[number]
+        for number in range(_cut_until(boot))
+        if number <= max(boot.endings, default=-1)
+    )
 
 
 def _close(boot_id: str, boot: _Boot, violations: list[str]) -> int:
     """Add what is missing to `violations`; returns how many missing frames a kill explains."""
     captured = max(boot.endings, default=-1) + 1 if boot.captured is None else boot.captured
-    missing = [number for number in range(captured) if not boot.endings[number]]
+    missing = [number for number in range(_cut_until(boot), captured) if not boot.endings[number]]
     excused = [n for n in missing if boot.captured is None and n >= captured - _TAIL_FRAMES]
     if wrong := sorted(set(missing) - set(excused)):
         violations.append(

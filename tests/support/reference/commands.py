@@ -48,6 +48,7 @@ def exit_codes() -> str:
         cli.EXIT_FAILED: "Failed for another reason, which the last line on standard error says.",
         cli.EXIT_USAGE: "Wrong usage: an unknown command, option or argument.",
         cli.EXIT_HUNG: "Stopped, but a part hung and was left behind; the log names it.",
+        cli.EXIT_LOST: "`spillover edge status`: the daemon answers, and something was lost.",
         EXIT_GOAL_MISSED: "`spillover lab loadtest --strict`: a goal was missed, or a figure got worse.",
     }
     named = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}

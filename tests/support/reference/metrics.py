@@ -12,11 +12,25 @@ from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
 from spillover.common.metrics import process_registry
+from spillover.edge.health.readings import DiskSpace, Readings, Throttling
 from spillover.edge.spool.spool import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
 from tests.support.reference.markdown import table
 
 _LIMIT_S = 10.0
+HEALTHY = Readings(
+    temperature_celsius=50.0,
+    throttling=Throttling(),
+    cpu_share=0.5,
+    process_cpu_share=0.1,
+    load=1.0,
+    process_anon_bytes=1,
+    process_file_bytes=1,
+    memory_available_bytes=1,
+    memory_size_bytes=1,
+    disks=(DiskSpace(folder="/var/lib/spillover", free_bytes=1, size_bytes=1),),
+)
+"""A machine that tells everything."""
 _PREFIX = "spillover_"
 
 
@@ -31,6 +45,7 @@ def edge_registry() -> CollectorRegistry:
     metrics.watch_spool(SpoolState)
     metrics.watch_certificate(float)
     metrics.watch_budget(float, float)
+    metrics.watch_health(lambda: HEALTHY)
     return metrics.registry
 
 

@@ -40,7 +40,7 @@ STRUCTURES: tuple[type[Any], ...] = (
 _NAME = "A name has letters, digits, `.`, `_` and `-`, and begins with a letter or a digit."
 
 _EDGE = f"""
-The configuration of `spillover edge -c edge.yaml`. `camera.source` and `model.folder` are required;
+The configuration of `spillover edge -c edge.yaml`. `model.folder` is required, and a camera's `source`;
 [examples/edge.min.yaml](../../examples/edge.min.yaml) has those two and nothing else,
 [examples/edge.yaml](../../examples/edge.yaml) has every key. A key that does not exist is an error.
 {_NAME}"""

@@ -4,7 +4,7 @@ import ast
 import enum
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from spillover.edge.camera.source import CameraState
@@ -21,19 +21,23 @@ from tests.support.reference.markdown import table
 ROOT = Path(__file__).parents[3]
 
 
-def _one_of(states: type[enum.Enum]) -> str:
-    """The values of an enum, as text."""
+def _one_of(states: Iterable[enum.Enum]) -> str:
+    """The values of states, as text."""
     *first, last = (f"`{state.value}`" for state in states)
     return f"{', '.join(first)} or {last}"
 
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    EventKind.STARTED.value: {"boot_id": "this start of the daemon", "camera_id": "the camera"},
+    EventKind.STARTED.value: {
+        "boot_id": "this start of the daemon",
+        "cameras": "names of the cameras, with commas between them",
+    },
     EventKind.STOPPED.value: {
         "boot_id": "this start of the daemon",
         "captured": "number of frames that were captured",
     },
     EventKind.DROPPED.value: {
+        "camera_id": "the camera",
         "frame_id": "a frame that has no result",
         "sequence": "its number",
         "reason": "why",
@@ -43,10 +47,17 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "state": _one_of(CameraState),
         "detail": "what is known of the cause",
     },
+    EventKind.CLOCK_SET.value: {
+        "boot_id": "this start of the daemon",
+        "shift_s": "seconds to add to the times of its results that stand before this event",
+        "to_sequence": "up to the frame of this number; later frames have the right time. -1: there was none",
+        "from_unix_s": "where those times begin, as they were",
+        "to_unix_s": "where they end",
+    },
     EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
     EventKind.SPOOL.value: {
         "frame_id": "a frame on the disk",
-        "fate": _one_of(Fate),
+        "fate": _one_of(fate for fate in Fate if fate is not Fate.DUPLICATE),
     },
 }
 """Kinds of events, and what their fields say."""
@@ -68,7 +79,8 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
-    "CAMERA/event": ("no", "every event, as JSON"),
+    "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
+    "event": ("no", "every other event, as JSON"),
 }
 """MQTT topics below TOPIC/DEVICE: whether they are retained, and what they hold."""
 

@@ -15,7 +15,6 @@ Links = Mapping[type, str]
 """Structures that another page explains: the link to it."""
 
 _NAME = re.compile(r"\^\[A-Za-z0-9\]\[A-Za-z0-9\._-\]\{0,(\d+)\}\$")
-_CHOICE = re.compile(r"\^\(([a-z|]+)\)\$")
 _BOUNDS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 
@@ -89,31 +88,34 @@ def _type(kind: inspect.Type, anchors: Links) -> str:
 
 def _scalar(kind: inspect.Type) -> str:
     match kind:
+        case inspect.Metadata():
+            return _described(kind)
         case inspect.EnumType(cls=cls):
             return alternatives([f"`{member.value}`" for member in cls])
         case inspect.IntType() | inspect.FloatType():
             return f"{'integer' if isinstance(kind, inspect.IntType) else 'number'}{_bounds(kind)}"
-        case inspect.StrType(pattern=pattern):
-            return _text(pattern)
+        case inspect.LiteralType(values=values):
+            return alternatives([f"`{value}`" for value in values])
         case inspect.NamedTupleType(fields=parts):
             return f"list: {', '.join(part.name for part in parts)}"
-    return "true or false" if isinstance(kind, inspect.BoolType) else "anything"
+    return {inspect.BoolType: "true or false", inspect.StrType: "text"}.get(type(kind), "anything")
 
 
-def _text(pattern: str | None) -> str:
-    if pattern is None:
-        return "text"
-    if name := _NAME.fullmatch(pattern):
+def _described(kind: inspect.Metadata) -> str:
+    """What a text must look like, in words; names and addresses by what they are called everywhere."""
+    words = str((kind.extra_json_schema or {}).get("description", ""))
+    pattern = kind.type.pattern if isinstance(kind.type, inspect.StrType) else None
+    if pattern and (name := _NAME.fullmatch(pattern)):
         return f"name (up to {int(name[1]) + 1})"
-    if choice := _CHOICE.fullmatch(pattern):
-        return alternatives([f"`{word}`" for word in choice[1].split("|")])
-    return "`host:port`" if ":" in pattern else f"text like `{pattern}`"
+    return "`host:port`" if words.startswith("host:port") else words
 
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
         return f" from {kind.ge:g} to {kind.le:g}"
     told = [f"{sign} {bound:g}" for name, sign in _BOUNDS if (bound := getattr(kind, name)) is not None]
+    if kind.multiple_of is not None:
+        told.append(f"a multiple of {kind.multiple_of:g}")
     return f" {', '.join(told)}" if told else ""
 
 
@@ -143,17 +145,21 @@ def _changed(value: object) -> object:
 
 
 def _walk(kind: type, path: str, links: Links, seen: set[type] | None = None) -> Iterator[tuple[type, str]]:
-    """Each structure once, with the path of its first key: `uplink.tls`, `sinks[]`."""
-    seen = set() if seen is None else seen
-    if kind in seen or kind in links:
-        return
-    seen.add(kind)
+    """Each structure once, with the path of its first key, its own level's before those below.
+
+    Such as `uplink.tls`, `sinks[]`.
+    """
+    seen = {kind} if seen is None else seen
     yield kind, path
+    below: list[tuple[type, str]] = []
     for field in _structure(kind).fields:
+        step = f"{path}.{field.encode_name}" if path else field.encode_name
         for inner in _parts(field.type):
-            if isinstance(inner, Structure):
-                step = f"{path}.{field.encode_name}" if path else field.encode_name
-                yield from _walk(inner.cls, step + _ending(field.type, inner), links, seen)
+            if isinstance(inner, Structure) and inner.cls not in seen and inner.cls not in links:
+                seen.add(inner.cls)
+                below.append((inner.cls, step + _ending(field.type, inner)))
+    for inner_kind, inner_path in below:
+        yield from _walk(inner_kind, inner_path, links, seen)
 
 
 def _ending(kind: inspect.Type, inner: Structure) -> str:
@@ -170,6 +176,8 @@ def _ending(kind: inspect.Type, inner: Structure) -> str:
 def _parts(kind: inspect.Type) -> list[inspect.Type]:
     """A type, and the types that it is made of."""
     match kind:
+        case inspect.Metadata(type=part):
+            return _parts(part)
         case inspect.UnionType(types=types):
             inner = list(types)
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):

@@ -32,8 +32,22 @@ def test_a_path_is_taken_as_it_is(prepared):
 
 def test_what_is_nowhere_is_named(prepared):
     """The error says what was asked for and where it was looked for."""
-    with pytest.raises(ModelError, match=r"nobody: no model folder .*models"):
+    with pytest.raises(
+        ModelError, match=rf"^nobody: .*not {Path.cwd()}/nobody .*, not .*models/nobody; .*prepare"
+    ):
         find_model_folder(Path("nobody"))
+    with pytest.raises(ModelError, match=r"; did you mean colour\?$"):
+        find_model_folder(Path("color/2"))
+
+
+def test_what_cannot_be_a_prepared_model_is_not_to_be_prepared(tmp_path):
+    """The advice fits: a folder elsewhere is imported or copied, one that is there lacks its description."""
+    with pytest.raises(ModelError, match=rf"^{tmp_path}/x: there is no model folder.* copy it there$"):
+        find_model_folder(tmp_path / "x")
+    with pytest.raises(
+        ModelError, match=rf"^{tmp_path} holds no model.yaml, .*`spillover lab import` writes one$"
+    ):
+        find_model_folder(tmp_path)
 
 
 def test_versions_compare_as_people_count():

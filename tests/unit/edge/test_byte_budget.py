@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, InUseError
 from spillover.edge.config import BudgetConfig, Period, UplinkConfig
 from spillover.edge.link.byte_budget import (
     PING_BYTES,
@@ -127,6 +128,7 @@ def test_crashes_and_restarts_never_overspend(steps: list[tuple[float, int, bool
                     sent.append((now, 900))
                     connected = True
             if dies:
+                del meter  # and with it the lock of its file
                 meter, connected = ByteMeter(budget, clock, SavedTokens(path), 900), False
         for start, _ in sent:
             assert sum(size for at, size in sent if start <= at <= start + 60) <= 100_000
@@ -174,13 +176,47 @@ class CountedSaves(SavedTokens):
         super().save(left_bytes)
 
 
-def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
-    """Nothing is guessed from it, and it stays as it is."""
+@pytest.mark.parametrize("content", ["seven", "", '{"left_bytes": "many"}'])
+def test_a_damaged_file_is_set_aside_and_the_balance_begins_at_0(tmp_path: Path, content: str) -> None:
+    """Nothing is guessed from it; it is kept under a name that the log has; the next start is as usual."""
     path = tmp_path / "left.json"
-    path.write_text("seven")
-    with pytest.raises(ConfigError, match=r"policy\.budget\.state_file"):
+    path.write_text(content)
+    with capture_logs() as log:
+        saved = SavedTokens(path)
+    assert saved.left_bytes == 0
+    assert (tmp_path / "left.json.set-aside").read_text() == content
+    assert [line["now"] for line in log] == [f"{path}.set-aside"]
+    saved.save(5.0)
+    saved.close()
+    assert SavedTokens(path).left_bytes == 5
+
+
+def test_a_file_whose_folder_is_away_is_used_once_it_comes(tmp_path: Path) -> None:
+    """The balance begins at 0, nothing makes the folder, and the first save after it has come succeeds."""
+    saved = SavedTokens(tmp_path / "disk" / "left.json")
+    assert saved.left_bytes == 0
+    with pytest.raises(OSError, match="disk"):
+        saved.save(5.0)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "disk").mkdir()
+    saved.save(5.0)
+    saved.close()
+    assert SavedTokens(tmp_path / "disk" / "left.json").left_bytes == 5
+
+
+def test_a_balance_is_not_for_two(tmp_path: Path) -> None:
+    """Both would spend it: the second is refused, with the name of the file."""
+    path = tmp_path / "left.json"
+    first = SavedTokens(path)
+    with pytest.raises(InUseError, match=r"policy\.budget\.state_file: .*left\.json is in use by process"):
         SavedTokens(path)
-    assert path.read_text() == "seven"
+    first.close()
+
+
+def test_a_path_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    """Waiting would not help."""
+    with pytest.raises(ConfigError, match=r"policy\.budget\.state_file"):
+        SavedTokens(tmp_path)
 
 
 def test_a_connection_is_paid_for_by_the_calls_that_follow() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.folder import FolderSource
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import Picture, UnreadablePictureError
+from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import VideoSource
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.results.delivery import DeliveryAck
@@ -66,9 +68,16 @@ def frames_of(camera: Camera) -> list[Frame]:
     """Run the capture on a thread and take every frame."""
     thread = threading.Thread(target=camera.run)
     thread.start()
-    frames = list(iter(camera.next, None))
+    frames = list(taken_from(camera))
     thread.join(30)
     return frames
+
+
+def taken_from(camera: Camera) -> Iterator[Frame]:
+    """Every frame, as the pipeline takes them."""
+    turns = FairTurns([camera])
+    while (turn := turns.next()) is not None:
+        yield turn[1]
 
 
 def write_video(path: Path, count: int, fps: float = 25.0) -> Path:
@@ -94,7 +103,7 @@ def test_realtime_keeps_the_newest() -> None:
     metrics = Metrics()
     camera = camera_of(CountingSource(10, live=True), metrics, pace=Pace.REALTIME)
     camera.run()
-    assert [f.sequence for f in iter(camera.next, None)] == [8, 9]
+    assert [f.sequence for f in taken_from(camera)] == [8, 9]
     assert metrics.summary() == {"frames_captured": 10, "frames_dropped[queue full]": 8}
 
 
@@ -102,7 +111,7 @@ def test_fast_time_begins_when_a_frame_is_taken() -> None:
     """At pace `fast` waiting in the queue does not age a frame."""
     camera = camera_of(CountingSource(2))
     camera.run()
-    first, second = camera.next(), camera.next()
+    first, second = camera.poll(), camera.poll()
     assert first is not None
     assert second is not None
     assert second.captured_monotonic_s > first.captured_monotonic_s
@@ -134,11 +143,12 @@ def test_stop_ends_a_blocked_capture() -> None:
     camera = camera_of(CountingSource(10_000), metrics)
     thread = threading.Thread(target=camera.run)
     thread.start()
-    assert camera.next() is not None
+    frames = taken_from(camera)
+    assert next(frames) is not None
     camera.stop()
     thread.join(30)
     assert not thread.is_alive()
-    assert camera.next() is None
+    assert list(frames) == []
     counted = metrics.summary()
     assert counted["frames_captured"] == 1 + counted["frames_dropped[stopped]"]
 
@@ -231,7 +241,7 @@ def test_live_source_that_ends_is_an_error(tmp_path: Path) -> None:
     camera = camera_of(source, pace=Pace.REALTIME)
     with pytest.raises(SourceError, match="no more frames"):
         camera.run()
-    assert len(list(iter(camera.next, None))) == 2
+    assert len(list(taken_from(camera))) == 2
     source.close()
 
 

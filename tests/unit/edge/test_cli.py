@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from spillover.common.config import parse_config
@@ -38,10 +39,17 @@ def test_overrides_replace_single_values() -> None:
     config = parse_config(TWO_LINES, EdgeConfig, "edge.yaml")
     changed = with_overrides(config, "edge_only", "clip.mp4", "out.jsonl")
     assert changed.mode is Mode.EDGE_ONLY
-    assert changed.camera.source == "clip.mp4"
+    assert [one.source for one in changed.all_cameras] == ["clip.mp4"]
     assert changed.sinks == (JsonLinesConfig(path="out.jsonl"),)
     assert changed.model == config.model
     assert with_overrides(config) == config
+
+
+def test_one_source_cannot_stand_for_several_cameras() -> None:
+    """`--source` is refused where there are `cameras`: nobody knows which is meant."""
+    config = parse_config("{cameras: [{source: v}], model: {folder: m}}", EdgeConfig, "edge.yaml")
+    with pytest.raises(ConfigError, match=r"--source stands in place of camera\.source"):
+        with_overrides(config, source="clip.mp4")
 
 
 def test_unknown_mode_is_usage(tmp_path: Path) -> None:
@@ -58,7 +66,7 @@ def test_what_does_not_fit_the_model_names_the_file(tmp_path: Path) -> None:
     path.write_text(f"{{camera: {{source: v}}, model: {{folder: {model}}}, policy: {{kind: luck}}}}")
     outcome = CliRunner().invoke(edge, ["-c", str(path)])
     assert isinstance(outcome.exception, ConfigError)
-    assert str(outcome.exception).startswith(f"{path}: policy.kind is 'luck'")
+    assert str(outcome.exception).startswith(f"{path}:1: policy.kind: must be")
 
 
 def test_a_signal_while_the_daemon_is_built_is_a_clean_end(tmp_path: Path) -> None:
@@ -100,4 +108,4 @@ def test_a_closed_standard_output_is_named(tmp_path: Path) -> None:
         command, shell=True, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False
     )
     assert ended.returncode == 3
-    assert ended.stderr == f"spillover: {path}: sinks: standard output is closed; name a file as `path`\n"
+    assert ended.stderr == f"spillover: {path}: sinks[0]: standard output is closed; name a file as `path`\n"

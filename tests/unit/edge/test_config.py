@@ -8,6 +8,7 @@ import yaml
 
 from spillover.common.config import load_config, parse_config
 from spillover.common.errors import ConfigError
+from spillover.edge.assembly.camera import for_camera
 from spillover.edge.config import EdgeConfig
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "edge.yaml"
@@ -15,7 +16,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "edge.yaml"
 
 def test_example_loads() -> None:
     """The example file is a valid configuration."""
-    assert load_config(EXAMPLE, EdgeConfig).camera.camera_id == "camera"
+    assert load_config(EXAMPLE, EdgeConfig).all_cameras[0].camera_id == "camera"
 
 
 def test_example_shows_every_key_and_its_default() -> None:
@@ -33,15 +34,18 @@ def test_example_shows_every_key_and_its_default() -> None:
     ("text", "path"),
     [
         ("{model: {folder: m}}", "camera"),
-        ("{camera: {source: v, pase: fast}, model: {folder: m}}", "$.camera"),
-        ("{camera: {source: v}, model: {folder: m}, deadline_s: 0}", "$.deadline_s"),
-        ("{camera: {source: v}, model: {folder: m}, mode: sometimes}", "$.mode"),
-        ("{camera: {source: v}, model: {folder: m}, uplink: {jpeg_quality: 101}}", "$.uplink.jpeg_quality"),
-        ("{camera: {source: v}, model: {folder: m}, uplink: {reconnect_backoff_max_s: 11}}", "$.uplink"),
-        ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: parrot}]}", "$.sinks[0]"),
+        ("{camera: {source: v, pase: fast}, model: {folder: m}}", "camera.pase: "),
+        ("{camera: {source: v}, model: {folder: m}, deadline_s: 0}", "deadline_s"),
+        ("{camera: {source: v}, model: {folder: m}, mode: sometimes}", "mode"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {jpeg_quality: 101}}", "uplink.jpeg_quality"),
+        (
+            "{camera: {source: v}, model: {folder: m}, uplink: {reconnect_backoff_max_s: 11}}",
+            "backoff_max_s: ",
+        ),
+        ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: parrot}]}", "sinks[0].kind"),
         ("{camera: {source: v}, model: {folder: m}, deadline_s: 0.02}", "deadline_margin_s"),
-        ("{camera: {source: v}, model: {folder: m}, deadline_s: .inf}", "$.deadline_s"),
-        ("{camera: {source: v}, model: {folder: m}, policy: {threshold: .nan}}", "$.policy.threshold"),
+        ("{camera: {source: v}, model: {folder: m}, deadline_s: .inf}", "deadline_s"),
+        ("{camera: {source: v}, model: {folder: m}, policy: {threshold: .nan}}", "policy.threshold"),
         ("{camera: {source: v}, model: {folder: m}, uplink: {address: localhost}}", "host:port"),
         ("{camera: {source: v}, model: {folder: m}, metrics_address: 'localhost:70000'}", "65535"),
         ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: jsonl}, {kind: jsonl}]}", "one path"),
@@ -49,11 +53,11 @@ def test_example_shows_every_key_and_its_default() -> None:
             "{camera: {source: v}, model: {folder: m}, sinks: [{kind: sqlite, path: ./a}], spool: {path: a}}",
             "one path",
         ),
-        ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "$.device_id"),
+        ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "device_id"),
         (
             "{camera: {source: v}, model: {folder: m}, "
             "uplink: {variants: [{jpeg_quality: 80, square: true, crop: true}]}}",
-            "$.uplink.variants[0]",
+            "uplink.variants[0].crop",
         ),
     ],
 )
@@ -63,3 +67,31 @@ def test_errors_name_the_key(text: str, path: str) -> None:
         parse_config(text, EdgeConfig, "edge.yaml")
     assert "edge.yaml" in str(caught.value)
     assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "words"),
+    [
+        ("", "camera: is missing"),
+        ("camera: {source: v}, cameras: [{source: w}], ", "exactly one of them"),
+        ("cameras: [{source: v}, {source: w}], ", "'camera' is the name of another camera too"),
+        ("cameras: [{source: v, camera_id: a, pace: fast}, {source: w}], ", "pace: must be the same"),
+    ],
+)
+def test_cameras_that_cannot_share_a_device_are_refused(cameras: str, words: str) -> None:
+    """One or several, not both and not none; each with a name of its own; one pace."""
+    with pytest.raises(ConfigError, match=words):
+        parse_config(f"{{{cameras}model: {{folder: m}}}}", EdgeConfig, "edge.yaml")
+
+
+def test_a_camera_changes_only_what_it_says() -> None:
+    """Keys of its policy that are not given are the device's; its redaction replaces the device's."""
+    text = """
+    {model: {folder: m}, policy: {threshold: 0.4, band: 0.2}, redaction: {classes: [person]},
+     cameras: [{source: v, camera_id: a, policy: {threshold: 0.7}},
+               {source: w, camera_id: b, redaction: {classes: [car]}}]}"""
+    config = parse_config(text, EdgeConfig, "edge.yaml")
+    first, second = (for_camera(config, camera) for camera in config.all_cameras)
+    assert (first.policy.threshold, first.policy.band) == (0.7, 0.2)
+    assert second.policy == config.policy
+    assert [one.redaction.classes for one in (first, second) if one.redaction] == [("person",), ("car",)]

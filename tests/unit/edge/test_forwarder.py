@@ -1,11 +1,13 @@
 """The spool with its threads: what its stop commits, and what hangs."""
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from spillover.common.errors import InUseError
 from spillover.common.types import Frame
 from spillover.edge.config import SpoolConfig
 from spillover.edge.link.state import LinkState
@@ -86,3 +88,18 @@ def test_a_stop_in_which_nothing_hangs_ends_every_thread(tmp_path: Path, frames:
         forwarder.store(frame(number), result(f"kept-{number}"))
     assert forwarder.stop(time.monotonic() + 30)
     assert forwarder.state().accepted == frames
+
+
+def test_a_spool_of_another_daemon_ends_the_start(tmp_path: Path) -> None:
+    """The error names the path, and no thread of the second one is left; the first goes on."""
+    hang = Hang()
+    hang.release.set()
+    first, second = (forwarder_of(tmp_path / "s", HungUplink(hang), hang) for _ in range(2))
+    first.start()
+    before = set(threading.enumerate())
+    with pytest.raises(InUseError, match=str(tmp_path / "s")):
+        second.start()
+    assert set(threading.enumerate()) <= before
+    first.store(frame(), result("kept"))
+    assert first.stop(time.monotonic() + 30)
+    assert first.state().accepted == 1

@@ -21,9 +21,9 @@ def test_what_a_person_must_mend_is_said_at_once_and_once():
         for outcome in (NO_MODEL, NO_MODEL, BAD_REPLY, NO_MODEL, ANSWER, NO_MODEL):
             alerts.ended(outcome)
     assert [(line["log_level"], line["status"], line["detail"]) for line in log] == [
-        ("warning", "not_found", "no model of the name big"),
+        ("error", "not_found", "no model of the name big"),
         ("warning", "bad_reply", "boxes"),
-        ("warning", "not_found", "no model of the name big"),
+        ("error", "not_found", "no model of the name big"),
     ]
 
 

@@ -83,9 +83,11 @@ def site() -> Callable[..., Site]:
         events = FrameEvents(metrics, outlets.put)
         events.result = results.append  # type: ignore[method-assign]
         auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
+        policy = policy_of(mode, **keys)  # type: ignore[arg-type]
         device = Device(
             predictor=GuardedPredictor(Unsure()),
-            policy=policy_of(mode, **keys),  # type: ignore[arg-type]
+            model_sha256="0" * 64,
+            policy=policy,
             auditor=auditor,
             deadlines=DeadlineTable(events.result, time.monotonic, None, auditor.answered),
             offload=Offload(uplink),
@@ -93,7 +95,12 @@ def site() -> Callable[..., Site]:
         )
         corrector = LastAnswerCorrector(TemporalConfig(max_age_s=1000))
         camera = CameraSettings(
-            first_result_s=60.0, report_threshold=0.5, temporal=corrector, redact=None, crops=None
+            first_result_s=60.0,
+            policy=policy,
+            report_threshold=0.5,
+            temporal=corrector,
+            redact=None,
+            crops=None,
         )
         return Site(Pipeline(device, camera), uplink, results)
 

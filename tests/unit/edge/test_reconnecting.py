@@ -1,5 +1,6 @@
 """A live camera that drops, freezes, tears or changes its size is reported and comes back by itself."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from spillover.common.errors import SourceError
 from spillover.edge.camera import reconnecting
-from spillover.edge.camera.reconnecting import MAX_UNREADABLE, ResilientSource
+from spillover.edge.camera.reconnecting import MAX_CAUSES, MAX_UNREADABLE, ResilientSource
 from spillover.edge.camera.source import CameraState, Picture, UnreadablePictureError
 
 GONE = SourceError("gone")
@@ -61,11 +62,11 @@ def _picture(value, size=(20, 30)):
 def _watched(first, *later, frozen_after_s=10.0, clock=None):
     sources, states = list(later), []
     source = ResilientSource(
-        first,
         lambda: sources.pop(0),
         lambda state, detail: states.append((state, detail)),
         frozen_after_s,
         clock or Clock(),
+        first,
     )
     return source, states
 
@@ -92,9 +93,46 @@ def test_opening_that_fails_is_tried_again():
         return found
 
     states = []
-    source = ResilientSource(first, reopen, lambda state, _: states.append(state), 10.0)
+    source = ResilientSource(reopen, lambda state, _: states.append(state), 10.0, source=first)
     assert source.read().image[0, 0, 0] == 3
     assert states == [CameraState.LOST, CameraState.OK]
+
+
+def test_a_camera_that_is_not_there_at_the_start_is_lost_until_it_comes():
+    """Without a first connection `read` makes it; each new cause is told once, then `ok`."""
+    tries = iter([SourceError("absent"), SourceError("absent"), SourceError("busy"), Scripted(_picture(3))])
+
+    def connect():
+        found = next(tries)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    states = []
+    source = ResilientSource(connect, lambda *state: states.append(state), 10.0)
+    assert source.fps is None
+    assert source.read().image[0, 0, 0] == 3
+    assert source.fps == 25.0
+    assert states == [
+        (CameraState.LOST, "absent"),
+        (CameraState.LOST, "busy"),
+        (CameraState.OK, "30x20 pixels"),
+    ]
+
+
+def test_causes_that_are_told_are_bounded():
+    """A driver that says something new at every try does not fill the log."""
+    tries = itertools.chain((SourceError(f"cause {n}") for n in range(50)), [None])
+
+    def connect():
+        found = next(tries)
+        if found is None:
+            return Scripted(_picture(1))
+        raise found
+
+    states = []
+    ResilientSource(connect, lambda *state: states.append(state), 10.0).read()
+    assert [detail for _, detail in states] == [*(f"cause {n}" for n in range(MAX_CAUSES)), "30x20 pixels"]
 
 
 def test_a_frozen_picture_is_told_and_a_new_one_ends_it():

@@ -19,6 +19,7 @@ from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
 from spillover.edge.sinks.record import Record, record_encoder
 from tests.support.edge_values import detections, result
+from tests.support.serving import eventually
 from tests.support.sinks import MemorySink
 from tests.support.stopping import wait_for_thread
 
@@ -79,9 +80,9 @@ def test_lines_are_appended(tmp_path: Path) -> None:
 
 
 def test_unwritable_path_is_named(tmp_path: Path) -> None:
-    """A file that cannot be opened is a configuration error that names it."""
-    with pytest.raises(ConfigError, match="absent"):
-        JsonLinesSink(str(tmp_path / "absent" / "out.jsonl"), ENCODE)
+    """A file that can never be opened, here a folder, is a configuration error that names it."""
+    with pytest.raises(ConfigError, match=tmp_path.name):
+        JsonLinesSink(str(tmp_path), ENCODE)
 
 
 class StuckSink(MemorySink):
@@ -181,6 +182,66 @@ class FullSink(MemorySink):
             raise OSError(28, "No space left on device")
 
 
+class MovedSink(MemorySink):
+    """Notes what is asked of it, and refuses to reopen its file as long as `stuck`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.stuck = 2
+
+    def write(self, result: Result) -> None:
+        """Note the frame."""
+        self.asked.append(result.frame_id)
+
+    def reopen(self) -> None:
+        """Note it, or fail."""
+        self.asked.append("reopen")
+        self.stuck -= 1
+        if self.stuck >= 0:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_file_is_opened_anew_before_the_next_item() -> None:
+    """On the sink's own thread; while the old file cannot take its rest, each item tries again, said once."""
+    sink = MovedSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    outlet.put(result("a"), DeliveryAck(1))
+    outlet.put(result("b"), DeliveryAck(1))
+    outlet.put(result("c"), DeliveryAck(1))
+    outlet.put(result("d"), DeliveryAck(1))
+    Outlets([outlet], lambda _: None).reopen()
+    assert not sink.asked
+    outlet.close()
+    with capture_logs() as log:
+        outlet.run()
+    assert sink.asked == ["reopen", "a", "reopen", "b", "reopen", "c", "d"]
+    assert [line["event"] for line in log] == ["sink fails", "sink works again"]
+
+
+def test_a_sink_that_works_again_says_what_was_lost() -> None:
+    """One line when it begins to fail and one when it works, whatever comes between."""
+    sink, drops = FullSink(), []
+    outlet = Outlet("0:test", sink, 2 * MAX_UNFLUSHED, drops.append)
+    for number in range(MAX_UNFLUSHED + 7):
+        outlet.put(result(f"f{number}"), DeliveryAck(1))
+    with capture_logs() as log:
+        thread = running(outlet)
+        assert eventually(lambda: len(drops) == 7)
+        assert outlet.state().failing
+        assert outlet.state().waiting == MAX_UNFLUSHED
+        assert "No space left" in outlet.state().last_error
+        sink.full = False
+        outlet.put(result("last"), DeliveryAck(1))
+        assert eventually(lambda: not outlet.state().failing)
+        outlet.close()
+        thread.join(30)
+    assert [(line["event"], line.get("lost")) for line in log] == [
+        ("sink fails", None),
+        ("sink works again", 7),
+    ]
+
+
 def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
     """A sink whose disk is full has taken the result; it is safe when the disk has room again, not before."""
     sink, drops, ack = FullSink(), [], DeliveryAck(1)
@@ -260,6 +321,6 @@ def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     from spillover.edge.sinks.mqtt import MqttSink
 
     before = threading.enumerate()
-    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", "cam", ENCODE)
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", ["cam"], ENCODE)
     assert threading.enumerate() == before
     sink.close()

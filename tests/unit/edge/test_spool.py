@@ -34,7 +34,7 @@ class Clock:
 
 
 def _adds_up(state):
-    gone = state.answered + state.failed + state.evicted + state.expired + state.corrupt
+    gone = state.answered + state.failed + state.evicted + state.expired + state.corrupt + state.duplicate
     return state.accepted + state.recovered == gone + state.pending
 
 
@@ -149,12 +149,25 @@ def test_a_disk_that_refuses_is_a_state_and_is_tried_again(tmp_path):
     spool.step([Offer(1.0, "key", b"x")])
     assert "folder" in spool.state().error
     (tmp_path / "folder").unlink()
+    (tmp_path / "folder").mkdir()
     clock.now_s += 0.5
     spool.step([Offer(1.0, "key", b"too soon")])
     clock.now_s += 1.0
     spool.step([Offer(1.0, "key", b"y")])
     state = spool.state()
     assert (state.error, state.accepted, refusals) == ("", 1, [Refusal.DISK_FAILED] * 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_stored_as_nothing_special(tmp_path, value):
+    """Whatever a model made of it: the record is kept, found again, and is among the first to go."""
+    for _ in range(2):
+        spool = Spool(tmp_path / "s", _LIMITS, Clock(), _ignored, _ignored)
+        spool.step([Offer(value, "key", b"odd"), Offer(1.0, "key", b"worth more")])
+        assert spool.take().body == b"worth more"
+        assert not spool.state().error
+        spool.close()
+        spool.run()
 
 
 def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
@@ -171,6 +184,58 @@ def test_a_commit_that_fails_refuses_each_record_once(tmp_path, monkeypatch):
     state = spool.state()
     assert (state.accepted, state.pending, refusals) == (0, 0, [Refusal.DISK_FAILED] * 3)
     assert "Input/output error" in state.error
+
+
+def _failing_sync(monkeypatch):
+    def fails(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+
+
+def test_a_disk_that_was_away_is_opened_anew(tmp_path, monkeypatch):
+    """Records are found again, also the one that was under way, and the counters add up throughout."""
+    clock = Clock()
+    spool = Spool(tmp_path / "s", _LIMITS, clock, _ignored, _ignored)
+    spool.step([Offer(number, "key", b"%d" % number) for number in (1.0, 2.0, 3.0)])
+    taken = spool.take()
+    _failing_sync(monkeypatch)
+    spool.step([Offer(9.0, "key", b"too late")])
+    assert _adds_up(spool.state())
+    assert (spool.state().pending, spool.take()) == (3, None)
+    monkeypatch.undo()
+    clock.now_s += 2.0
+    spool.step([])
+    spool.done(taken.record_id, answered=True)
+    state = spool.state()
+    assert (state.error, state.pending, state.answered, state.recovered) == ("", 3, 0, 0)
+    assert _adds_up(state)
+    assert [spool.take().body for _ in range(3)] == [b"3", b"2", b"1"]
+
+
+def test_another_disk_in_place_of_the_first_is_used(tmp_path, monkeypatch):
+    """What was on the first is counted as lost, and an answer to it removes nothing from the second."""
+    clock = Clock()
+    (tmp_path / "disk").mkdir()
+    spool = Spool(tmp_path / "disk" / "s", _LIMITS, clock, _ignored, _ignored)
+    spool.step([Offer(number, "key", b"%d" % number) for number in (1.0, 2.0, 3.0)])
+    taken = [spool.take() for _ in range(3)]
+    _failing_sync(monkeypatch)
+    spool.step([Offer(9.0, "key", b"too late")])
+    monkeypatch.undo()
+    (tmp_path / "disk").rename(tmp_path / "away")
+    clock.now_s += 2.0
+    spool.step([Offer(9.0, "key", b"nowhere")])
+    assert "disk" in spool.state().error
+    (tmp_path / "disk").mkdir()
+    clock.now_s += 3.0
+    spool.step([Offer(9.0, "key", b"new"), Offer(8.0, "key", b"second"), Offer(7.0, "key", b"third")])
+    for one in taken:
+        spool.done(one.record_id, answered=True)
+        spool.give_back(one.record_id)
+    state = spool.state()
+    assert (state.error, state.pending, state.corrupt, state.answered) == ("", 3, 3, 0)
+    assert _adds_up(state)
 
 
 @pytest.mark.parametrize("error", [InvalidInputError("no such picture"), ModelError("the head failed")])

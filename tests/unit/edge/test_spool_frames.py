@@ -1,7 +1,14 @@
 """What is spooled comes back as it went in, whatever the payload."""
 
-import numpy as np
+import contextlib
 
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.types import (
@@ -81,3 +88,26 @@ def test_boxes_of_a_shrunk_picture_lead_back_on_both_axes():
     for one in (encoded_frame, SpooledFrame(to_body(encoded_frame, result("f"))).encoded_frame):
         back = one.in_frame_pixels(whole)
         np.testing.assert_allclose(back.xyxy, [[0, 0, 1000, 5]], rtol=1e-6)
+
+
+_changes = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+@settings(max_examples=500, deadline=None)
+@given(_changes)
+def test_a_body_of_other_bytes_is_a_frame_or_is_refused(changes):
+    """Nothing else is raised, which would end the thread that delivers, at every start anew."""
+    body = bytearray(to_body(_parcel(PICTURE), _local()))
+    for at, value in changes:
+        body[at % len(body)] = value
+    with contextlib.suppress(InvalidInputError):
+        assert SpooledFrame(bytes(body)).encoded_frame is not None
+
+
+@pytest.mark.parametrize(("field", "value"), [(6, b"\xa1\xff"), (12, {}), (12, {"xyxy": ["many"]})])
+def test_a_body_without_text_or_boxes_is_refused(field, value):
+    """Of those bytes that hypothesis finds seldom."""
+    fields = msgspec.msgpack.decode(to_body(_parcel(PICTURE), _local()))
+    fields[field] = msgspec.Raw(value) if isinstance(value, bytes) else value
+    with pytest.raises(InvalidInputError):
+        SpooledFrame(msgspec.msgpack.encode(fields))

@@ -129,3 +129,20 @@ def test_a_run_that_was_killed_in_its_first_line_is_no_violation():
 def test_a_line_that_cannot_be_read_amid_a_run_is_one():
     """A run that ended cleanly has torn nothing."""
     assert _verdict(*GOOD[:2], b"{half", *GOOD[2:]).violations
+
+
+def test_lines_that_begin_in_the_middle_of_a_run_are_checked_from_there():
+    """Older files were rotated away: what is missing before is said, what is missing later is a violation."""
+    whole = [
+        _started(),
+        *(_result(number) for number in range(300)),
+        _event("stopped", boot_id="b", captured=300),
+    ]
+    verdict = _verdict(*whole[101:])
+    assert verdict.violations == ()
+    assert (verdict.frames, verdict.before) == (200, 100)
+    del whole[250]
+    [violation] = _verdict(*whole[101:]).violations
+    assert "no ending: [249]" in violation
+    late = (_result(50, "cloud", 1), _event("spool", frame_id="my-cam-b-50", fate="answered"))
+    assert _verdict(*whole[101:200], *late).violations == ()

@@ -141,6 +141,19 @@ def test_the_command_plays_a_log(tmp_path: Path) -> None:
     assert '"on_time_share": 1.0' in out.read_text()
 
 
+def test_a_log_of_short_decisions_says_what_is_missing(tmp_path: Path) -> None:
+    """It is played all the same; what cannot be done is said, with the key that keeps the numbers."""
+    log = tmp_path / "r.jsonl"
+    log.write_text("\n".join(LINE % (n, n, 1e9 + n / 10, 30_000, n % 10 / 10) for n in range(20)) + "\n")
+    command = ["--log", str(log), "--link", "constant"]
+    assert "cannot be made again" not in CliRunner().invoke(replay, command, catch_exceptions=False).output
+    log.write_text(log.read_text().replace('"action":"keep"', '"action":"keep","score":0.5'))
+    done = CliRunner().invoke(replay, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "20 decisions have no inputs and cannot be made again" in done.output
+    assert "`decision: full`" in done.output
+
+
 def test_a_link_that_takes_forever_holds_up_no_replay() -> None:
     """What it would carry in decades never arrives; the frames are counted as late."""
     trace = LinkTrace("t", [Step(0.0, 1e-300, 0.1), Step(5.0, 0.0, 0.1)])

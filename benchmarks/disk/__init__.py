@@ -1,0 +1,1 @@
+"""What a month of results and waiting frames takes of a disk, beside the bounds that the defaults promise."""

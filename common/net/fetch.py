@@ -1,0 +1,49 @@
+"""One GET of a page that a server of this project serves, over TCP or over a Unix socket."""
+
+import http.client
+from pathlib import Path
+
+from spillover.common.errors import UnavailableError
+from spillover.common.net.addresses import UNIX, split_host_port
+from spillover.common.net.unix import connect
+
+MAX_BYTES = 4 * 1024 * 1024
+"""The longest page that is read."""
+
+
+def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
+    """Status and body of `path` at `address`: `host:port` or `unix:/path`. No wait is longer than `limit_s`.
+
+    Raises:
+        UnavailableError: nobody answers there, or not in HTTP.
+    """
+    try:
+        connection = _connection(address, limit_s)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read(MAX_BYTES + 1)
+        finally:
+            connection.close()
+    except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
+        raise UnavailableError(f"{address}: {error or type(error).__name__}") from error
+    if len(body) > MAX_BYTES:
+        raise UnavailableError(f"{address}: its page has more than {MAX_BYTES} bytes")
+    return answer.status, body
+
+
+def _connection(address: str, limit_s: float) -> http.client.HTTPConnection:
+    if address.startswith(UNIX):
+        return _UnixConnection(Path(address.removeprefix(UNIX)), limit_s)
+    host, port = split_host_port(address)
+    return http.client.HTTPConnection(host, port, timeout=limit_s)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, limit_s: float) -> None:
+        super().__init__("localhost", timeout=limit_s)
+        self._path, self._limit_s = path, limit_s
+
+    def connect(self) -> None:
+        """Connect to the socket instead of a host. Raises OSError."""
+        self.sock = connect(self._path, self._limit_s)

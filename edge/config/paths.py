@@ -1,0 +1,66 @@
+"""The files that a configuration makes the daemon write, and how large each may become."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spillover.common.home import cache_home
+from spillover.edge.config.daemon import EdgeConfig
+from spillover.edge.config.policy import BudgetConfig, Period
+from spillover.edge.config.sinks import JsonLinesConfig, SqliteConfig
+
+STDOUT = "-"
+_SMALL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """One file, or a file with the older ones beside it."""
+
+    key: str
+    path: Path
+    most_bytes: float | None
+    """The most that all of it may take; None: there is no bound."""
+
+
+def written_files(config: EdgeConfig) -> Iterator[WrittenFile]:
+    """Every file that a daemon with this configuration writes; pipes and devices are none."""
+    yield from (written for written in _named(config) if not _is_special(written.path))
+
+
+def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
+    for index, sink in enumerate(config.sinks):
+        key = f"sinks[{index}].path"
+        if isinstance(sink, JsonLinesConfig) and sink.path != STDOUT:
+            most = sink.rotate_mb * 1e6 * (sink.rotate_keep + 1)
+            yield WrittenFile(key, Path(sink.path).expanduser(), most or None)
+        elif isinstance(sink, SqliteConfig):
+            yield WrittenFile(key, Path(sink.path).expanduser(), sink.max_mb * 1e6)
+    if config.spool:
+        yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
+    if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
+        yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device such as /dev/null, or a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def written_folders(config: EdgeConfig) -> list[Path]:
+    """The folders of those files, each once; the state folder is among them."""
+    paths = [written.path.parent.absolute() for written in written_files(config)]
+    return list(dict.fromkeys([*paths, cache_home()]))
+
+
+def budget_file(config: BudgetConfig, device_id: str) -> Path | None:
+    """Where the balance of the byte budget is kept; None: nowhere."""
+    if config.state_file:
+        return Path(config.state_file).expanduser()
+    keeps = config.per in {Period.DAY, Period.MONTH}
+    return cache_home() / f"budget-{device_id}.json" if keeps else None

@@ -1,0 +1,1 @@
+"""`spillover doctor` and `spillover edge --check`: everything that a daemon needs, looked at one by one."""

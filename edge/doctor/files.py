@@ -1,0 +1,238 @@
+"""Checks that need files alone, no device and no network: model, labels, policy, certificate, folders."""
+
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spillover.common.errors import ConfigError, ModelError
+from spillover.common.files import exposure
+from spillover.common.home import cache_home
+from spillover.common.mounts import demand_folder
+from spillover.common.net.reload import read_file
+from spillover.edge.assembly.daemon import open_model
+from spillover.edge.assembly.offload import check_offload
+from spillover.edge.assembly.policy import build_policy, report_threshold
+from spillover.edge.config import EdgeConfig, Mode, TlsConfig
+from spillover.edge.config.paths import written_files
+from spillover.edge.doctor.case import Case
+from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
+from spillover.edge.inference.temporal import build_temporal
+from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.policy.gain import EdgeSide
+
+if TYPE_CHECKING:
+    from spillover.common.net.tls import KeyPair
+
+_RUNS = 10
+_PICTURE = (480, 640, 3)
+NO_MODEL = "the model did not load"
+
+
+def load_model(case: Case) -> Iterator[Finding]:
+    """The folder is whole, and the runtime takes the network."""
+    try:
+        case.model = open_model(case.config.model)
+    except ModelError as error:
+        yield failed("model", str(error), "name a good folder there, or make it anew with `spillover lab`")
+    except ConfigError as error:
+        yield failed("model", str(error), "name providers that are here")
+    else:
+        spec = case.model.manifest.input
+        yield ok("model", f"{case.model.model_id}, {case.model.folder.task.name}, {spec.width}x{spec.height}")
+
+
+def time_model(case: Case) -> Iterator[Finding]:
+    """How long a frame takes, against the deadline and the cameras' rates. Runs after `load_model`."""
+    if case.model is None:
+        return
+    picture = np.random.default_rng(0).integers(0, 255, _PICTURE, np.uint8)
+    taken_s = []
+    for _ in range(_RUNS):
+        began_s = time.perf_counter()
+        case.model.predict(picture)
+        taken_s.append(time.perf_counter() - began_s)
+    took_s, config = statistics.median(taken_s), case.config
+    figure = f"{took_s * 1000:.1f} ms a frame"
+    left_s = config.deadline_s - config.deadline_margin_s
+    measured = case.camera_fps
+    rate = sum(min(measured.get(one.camera_id, 0.0), one.fps or math.inf) for one in config.all_cameras)
+    if took_s > left_s:
+        yield failed(
+            "model time",
+            f"{figure}, and the deadline leaves {left_s * 1000:.0f} ms: no answer is in time",
+            "take a smaller model or a longer deadline_s",
+        )
+    elif case.camera_fps and took_s * rate > 1:
+        yield warning(
+            "model time",
+            f"{figure}, so {1 / took_s:.1f} frames/s, and the cameras give {rate:.1f}",
+            "the newest frame is used and the others are dropped: set camera.fps, or take a smaller model",
+        )
+    else:
+        yield ok("model time", f"{figure}, the deadline leaves {left_s * 1000:.0f} ms")
+
+
+def check_labels(case: Case) -> Iterator[Finding]:
+    """Names of classes; their number was compared with the network's when the model was loaded."""
+    if case.model is None:
+        yield skipped("labels", NO_MODEL)
+        return
+    count = len(case.model.folder.labels)
+    if count:
+        yield ok("labels", f"{count} names, the first is {case.model.folder.labels[0]!r}")
+    else:
+        yield warning(
+            "labels", "none: results carry class numbers alone", "name a file as `labels` in model.yaml"
+        )
+
+
+def check_policy(case: Case) -> Iterator[Finding]:
+    """What has to fit the model: the policy, redaction, temporal correction, forms of payload."""
+    model, config = case.model, case.config
+    if model is None:
+        yield skipped("policy", NO_MODEL)
+        return
+    task, threshold = model.folder.task, report_threshold(config, model)
+    wrong = []
+    for part in (
+        lambda: build_policy(
+            config,
+            task,
+            threshold,
+            random.Random(0).random,  # noqa: S311 - draws nothing here
+            EdgeSide.of(model.manifest, config.model.multi_view),
+        ),
+        lambda: build_temporal(config.temporal, task),
+        lambda: build_redaction(config.redaction, model.folder.labels, task, model.class_count),
+        lambda: check_offload(config, model),
+    ):
+        try:
+            part()
+        except (ConfigError, ModelError) as error:
+            wrong.append(str(error))
+    for text in dict.fromkeys(wrong):
+        yield failed("policy", text, "change the key that this line names")
+    if not wrong:
+        yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
+
+
+def check_identity(case: Case) -> Iterator[Finding]:
+    """Certificate, key and token of this device: readable, valid now, for this device, kept from others."""
+    uplink, config = case.config.uplink, case.config
+    if config.mode is Mode.EDGE_ONLY:
+        yield skipped("certificate", "mode edge_only: nothing is sent")
+        return
+    if uplink.tls is None:
+        yield skipped("certificate", "no uplink.tls: calls are not encrypted")
+    else:
+        yield from _check_tls(uplink.tls, config)
+    if uplink.token_file:
+        path = Path(uplink.token_file).expanduser()
+        token = read_file(path, "uplink.token_file").strip()
+        if token:
+            yield from _kept("token", path, f"read from {path}")
+        else:
+            yield failed("token", f"{path} is empty", "write the token of `spillover cloud tokens` into it")
+
+
+def _check_tls(tls: TlsConfig, config: EdgeConfig) -> Iterator[Finding]:
+    from spillover.common.net.tls import load_certificates, utc_now  # only where TLS is used
+
+    ca, now = Path(tls.ca).expanduser(), utc_now()
+    cure = "copy the file that `spillover cloud certs` made, and let this user read it"
+    try:
+        cas = load_certificates(read_file(ca, "uplink.tls.ca"), f"uplink.tls.ca: {ca}")
+    except ConfigError as error:
+        yield failed("certificate", str(error), cure)
+        return
+    if ended := [one for one in cas if one.not_valid_after_utc <= now]:
+        figure = f"the CA in {ca} ended on {ended[0].not_valid_after_utc:%Y-%m-%d}"
+        yield failed("certificate", figure, "copy the CA's new certificate to uplink.tls.ca")
+    elif not tls.certificate:
+        yield ok("certificate", f"the server is checked by {ca}; this device shows none")
+    if tls.certificate:
+        yield from _check_own(tls, config, now, cure)
+
+
+def _check_own(tls: TlsConfig, config: EdgeConfig, now: datetime, cure: str) -> Iterator[Finding]:
+    from spillover.common.net.tls import load_certificates, load_key_pair
+
+    certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
+    try:
+        pair = load_key_pair(certificate, key, "uplink.tls")
+    except ConfigError as error:
+        yield failed("certificate", str(error), cure)
+        return
+    leaf = load_certificates(pair.certificate_pem, str(certificate))[0]
+    name = next((str(one.value) for one in leaf.subject if one.rfc4514_attribute_name == "CN"), "")
+    if name != config.device_id:
+        figure = (
+            f"{certificate} is for {name!r}, and device_id is {config.device_id!r}: the server refuses that"
+        )
+        yield failed("certificate", figure, f"set device_id: {name}, or have a certificate made for it")
+    yield _validity(pair, now, f"{certificate} for {name!r}")
+    yield from _kept("key", key, f"read from {key}")
+
+
+def _validity(pair: "KeyPair", now: datetime, what: str) -> Finding:
+    if now < pair.valid_from:
+        figure = f"{what} begins on {pair.valid_from:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}"
+        return failed("certificate", figure, "set the clock")
+    days = pair.days_left(now)
+    if days <= 0:
+        figure = f"{what} ended on {pair.valid_until:%Y-%m-%d}"
+        return failed("certificate", figure, "have it made anew, or set the clock")
+    if pair.ends_soon(now):
+        return warning("certificate", f"{what} ends in {days:.0f} days", "have it made anew")
+    return ok("certificate", f"{what}, {days:.0f} days left")
+
+
+def _kept(check: str, path: Path, figure: str) -> Iterator[Finding]:
+    """Whether a secret is kept from those who have no business with it."""
+    if why := exposure(path):
+        problem, _, cure = why.rpartition(": ")
+        yield warning(check, f"{path} {problem}", f"{cure} {path}")
+    else:
+        yield ok(check, figure)
+
+
+def check_folders(case: Case) -> Iterator[Finding]:
+    """Folders of everything that is written: there, and this user may write. Nothing is written here."""
+    wrong = [
+        finding for written in written_files(case.config) for finding in _folder(written.key, written.path)
+    ]
+    yield from wrong
+    if not wrong:
+        folders = list(dict.fromkeys(str(written.path.parent) for written in written_files(case.config)))
+        yield ok("folders", ", ".join(folders) or "no files are written")
+
+
+def _folder(key: str, path: Path) -> Iterator[Finding]:
+    folder = path.parent
+    try:
+        if folder == cache_home():  # which the daemon makes
+            folder = next(above for above in (folder, *folder.parents) if above.is_dir())
+        else:
+            demand_folder(path)
+    except OSError as error:
+        figure = f"{key}: {error.filename}: {error.strerror}"
+        yield failed(
+            "folders", figure, f"mount the disk, or mkdir -p {folder}; until then what is written waits"
+        )
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield failed("folders", f"{key}: this user may not write in {folder}", _may_write(folder))
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield failed("folders", f"{key}: this user may not write {path}", _may_write(path))
+
+
+def _may_write(path: Path) -> str:
+    return f"give it to the user of the daemon: chown USER {path}"

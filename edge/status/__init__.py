@@ -1,0 +1,1 @@
+"""`spillover edge status`: what a running daemon says of itself, where it is asked, and how that is shown."""

@@ -1,0 +1,192 @@
+"""A status for people: one line a thing, plain text."""
+
+import time
+from collections.abc import Iterator
+
+from spillover.edge.health.readings import DiskSpace, Readings
+from spillover.edge.status.values import (
+    BudgetStatus,
+    CameraStatus,
+    FrameStatus,
+    LinkStatus,
+    SinkStatus,
+    SpoolStatus,
+    Status,
+)
+from spillover.edge.status.verdict import Verdict, listed, losses, total, verdict
+
+_WIDTH = 11
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def to_text(status: Status) -> str:
+    """The whole; the last line is the verdict."""
+    return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in _lines(status))
+
+
+def duration(seconds: float) -> str:
+    """Rounded to its largest unit: `12 s`, `3.5 min`, `2 d`."""
+    for length_s, unit in _UNITS:
+        if seconds >= length_s:
+            return f"{seconds / length_s:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(size_bytes: float) -> str:
+    """As kB, MB or GB."""
+    for length, unit in ((1e9, "GB"), (1e6, "MB")):
+        if size_bytes >= length:
+            return f"{size_bytes / length:.1f} {unit}"
+    return f"{size_bytes / 1e3:.1f} kB"
+
+
+def held_back(causes: tuple[str, ...]) -> str:
+    """Names of causes as words."""
+    return ", ".join(cause.replace("_", " ") for cause in causes)
+
+
+def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    yield (
+        "device",
+        f"{status.device_id}, mode {status.mode}, up {duration(status.uptime_s)} "
+        f"(process {status.process_id}, version {status.version}, {status.config or 'no file'})",
+    )
+    model = status.model
+    yield "model", f"{model.name}@{model.version}, sha256 {model.sha256[:12]}"
+    for camera in status.cameras:
+        yield "camera", _camera(camera)
+    yield from _frames(status.frames)
+    if status.link is None:
+        yield "cloud", "none: nothing leaves this device"
+    else:
+        yield from _link(status.link)
+    if status.budget:
+        yield "budget", _budget(status.budget)
+    if status.spool:
+        yield from _spool(status.spool)
+    for sink in status.sinks:
+        yield "sink", _sink(sink)
+    if status.edge_error:
+        found = status.edge_error
+        yield (
+            "edge error",
+            f"{found.share:.1%} of the frames are kept and wrong ({found.low:.1%} to {found.high:.1%}), "
+            f"by {found.audits} audits",
+        )
+    yield from _health(status.health)
+    yield from _verdict(status)
+
+
+def _camera(camera: CameraStatus) -> str:
+    since = f" for {duration(camera.state_age_s)}" if camera.state_age_s is not None else ""
+    detail = f" ({camera.detail})" if camera.detail else ""
+    return (
+        f"{camera.name}: {camera.state}{since}{detail}, {_rate(camera.frames_per_s)}, "
+        f"{camera.captured} frames from {camera.source}"
+    )
+
+
+def _frames(frames: FrameStatus) -> Iterator[tuple[str, str]]:
+    yield (
+        "frames",
+        f"{frames.captured} captured = {frames.edge} edge + {frames.cloud} cloud in time + "
+        f"{frames.edge_degraded} edge_degraded + {total(frames.dropped)} dropped + "
+        f"{frames.under_way} under way; {_rate(frames.answered_per_s)} answered",
+    )
+    if frames.dropped:
+        yield "dropped", listed(frames.dropped)
+
+
+def _link(link: LinkStatus) -> Iterator[tuple[str, str]]:
+    why = f", because of {link.breaker_reason}" if link.breaker_reason else ""
+    passes = "calls pass" if link.breaker == "closed" else "calls pause"
+    yield (
+        "cloud",
+        f"{link.address}: {passes} for {duration(link.breaker_age_s)} (breaker {link.breaker}){why}",
+    )
+    if link.misfit:
+        yield "pair", f"EDGE AND CLOUD DO NOT FIT: {link.misfit}"
+    if link.round_trip_s is not None and link.bytes_per_s is not None:
+        yield (
+            "link",
+            f"round trip {link.round_trip_s * 1000:.0f} ms, {link.bytes_per_s * 8 / 1e6:.2f} Mbit/s; "
+            f"{link.in_flight} calls in flight",
+        )
+    else:
+        yield "link", f"not measured yet; {link.in_flight} calls in flight"
+    yield "calls", f"{link.attempted} attempted, {link.sent} sent; failed: {listed(link.failed)}"
+    yield "sent bytes", listed(link.payload_bytes)
+    if (ends := link.certificate_ends_unix_s) is not None:
+        yield "identity", f"certificate ends {time.strftime('%Y-%m-%d', time.gmtime(ends))}"
+
+
+def _budget(budget: BudgetStatus) -> str:
+    return (
+        f"{size(budget.charged_bytes)} charged, {size(budget.left_bytes)} of {size(budget.bucket_bytes)} "
+        "may leave now"
+    )
+
+
+def _spool(spool: SpoolStatus) -> Iterator[tuple[str, str]]:
+    yield (
+        "spool",
+        f"{spool.recovered} found + {spool.accepted} accepted = {listed(spool.fates)} + "
+        f"{spool.pending} pending ({size(spool.pending_bytes)}); refused: {listed(spool.refused)}",
+    )
+    if spool.pending:
+        yield "", f"the oldest has waited {duration(spool.oldest_age_s)}"
+
+
+def _sink(sink: SinkStatus) -> str:
+    text = f"{sink.name}: {sink.stored} results stored, {sink.waiting} waiting, {total(sink.lost)} lost"
+    if not sink.last_error:
+        return text
+    when = f"{duration(sink.last_error_age_s or 0.0)} ago"
+    return f"{text}; {'fails' if sink.failing else 'works again'}, last error {when}: {sink.last_error}"
+
+
+def _health(health: Readings) -> Iterator[tuple[str, str]]:
+    if health.temperature_celsius is not None or health.throttling is not None:
+        yield "heat", ", ".join(_heat(health))
+    if health.cpu_share is not None:
+        own = f", this process {health.process_cpu_share:.0%}" if health.process_cpu_share is not None else ""
+        load = f", load {health.load:.2f}" if health.load is not None else ""
+        yield "processor", f"{health.cpu_share:.0%} busy{own}{load}"
+    if health.process_anon_bytes is not None:
+        resident = health.process_anon_bytes + (health.process_file_bytes or 0)
+        left = health.memory_available_bytes
+        free = f", {size(left)} available" if left is not None else ""
+        yield "memory", f"this process {size(resident)} ({size(health.process_anon_bytes)} its own){free}"
+    for disk in health.disks:
+        yield "disk", _disk(disk)
+
+
+def _heat(health: Readings) -> Iterator[str]:
+    if health.temperature_celsius is not None:
+        yield f"{health.temperature_celsius:.0f} °C"
+    if health.throttling is not None:
+        yield f"held back now: {held_back(health.throttling.now) or 'no'}"
+        if health.throttling.since_boot:
+            yield f"since boot: {held_back(health.throttling.since_boot)}"
+
+
+def _disk(disk: DiskSpace) -> str:
+    return f"{disk.folder}: {size(disk.free_bytes)} of {size(disk.size_bytes)} free"
+
+
+def _verdict(status: Status) -> Iterator[tuple[str, str]]:
+    frames = status.frames
+    if status.link is not None:
+        yield "shares", f"on time {_share(frames.on_time_share)}, sent {_share(frames.sent_share)}"
+    for line in losses(status):
+        yield "LOST", line
+    found = verdict(status)
+    yield ("books" if found in {Verdict.BALANCED, Verdict.GIVEN_UP} else "BOOKS"), found.value
+
+
+def _share(share: float | None) -> str:
+    return "none yet" if share is None else f"{share:.0%}"
+
+
+def _rate(per_s: float | None) -> str:
+    return "no rate yet" if per_s is None else f"{per_s:.1f} frames/s"

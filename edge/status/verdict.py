@@ -1,0 +1,71 @@
+"""What a status amounts to: whether its sums hold, and what was lost."""
+
+import enum
+from collections.abc import Iterator
+
+from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.spool import Refusal
+from spillover.edge.status.values import Counted, Status
+
+_BY_DESIGN = frozenset({Refusal.LEAST_VALUABLE.value})
+"""Refusals of a spool that is full and keeps what is worth more, as it does when it evicts."""
+_GIVEN_UP = (Fate.EVICTED.value, Fate.EXPIRED.value)
+
+
+class Verdict(enum.Enum):
+    """From best to worst; the later one counts."""
+
+    BALANCED = "the books balance"
+    GIVEN_UP = "the sums hold; late answers were given up for want of room or time"
+    LOST = "RESULTS ARE LOST"
+    UNBALANCED = "THE BOOKS DO NOT BALANCE"
+
+
+def verdict(status: Status) -> Verdict:
+    """The worst that the status tells. A sink or a disk that fails now counts as a loss."""
+    if not _sums_hold(status):
+        return Verdict.UNBALANCED
+    if any(losses(status)):
+        return Verdict.LOST
+    return Verdict.GIVEN_UP if _given_up(status) else Verdict.BALANCED
+
+
+def losses(status: Status) -> Iterator[str]:
+    """A line for everything that was lost, or is about to be."""
+    for sink in status.sinks:
+        if sink.lost:
+            yield f"sink {sink.name} has lost {total(sink.lost)} results: {listed(sink.lost)}"
+        if sink.failing:
+            yield f"sink {sink.name} fails, and {sink.waiting} items wait in memory: {sink.last_error}"
+    if status.spool is None:
+        return
+    refused = {why: count for why, count in status.spool.refused.items() if why not in _BY_DESIGN}
+    if refused:
+        yield f"the spool has refused {total(refused)} frames, which get no late answer: {listed(refused)}"
+    if corrupt := status.spool.fates.get(Fate.CORRUPT.value):
+        yield f"{corrupt} frames of the spool were damaged"
+    if status.spool.error:
+        yield f"the spool cannot use its disk: {status.spool.error}"
+
+
+def total(counts: Counted) -> int:
+    """The sum of all."""
+    return sum(counts.values())
+
+
+def listed(counts: Counted) -> str:
+    """Every count with its name, in one line."""
+    return ", ".join(f"{name or 'payload'} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def _sums_hold(status: Status) -> bool:
+    spool = status.spool
+    return status.frames.under_way >= 0 and (
+        spool is None or spool.recovered + spool.accepted == total(spool.fates) + spool.pending
+    )
+
+
+def _given_up(status: Status) -> bool:
+    if status.spool is None:
+        return False
+    return bool(status.spool.refused) or any(fate in status.spool.fates for fate in _GIVEN_UP)

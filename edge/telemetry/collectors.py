@@ -1,0 +1,108 @@
+"""Metrics whose figures others keep: byte budget, spool and the device's health, read on each scrape."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from spillover.edge.health.readings import Readings
+from spillover.edge.health.sensors import CAUSES
+from spillover.edge.spool.arena import Fate
+from spillover.edge.spool.spool import SpoolState
+
+PREFIX = "spillover_edge_"
+
+
+class BudgetCollector(Collector):
+    """The byte budget's figures, which the meter keeps."""
+
+    def __init__(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
+        self._left_bytes = left_bytes
+        self._charged_bytes = charged_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        text = "Bytes that may leave now."
+        yield GaugeMetricFamily(f"{PREFIX}budget_left_bytes", text, value=self._left_bytes())
+        text = "Bytes charged to the budget, headers and connections included."
+        yield CounterMetricFamily(f"{PREFIX}budget_charged_bytes", text, value=self._charged_bytes())
+
+
+class SpoolCollector(Collector):
+    """The spool's counters, all of one moment: `state` is read once per scrape, so the sums always match.
+
+    `recovered` plus the fate `accepted` is the sum of the other fates plus `pending`.
+    """
+
+    def __init__(self, state: Callable[[], SpoolState]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        state = self._state()
+        prefix = f"{PREFIX}spool_"
+        text = "Frames accepted by the disk, and how they ended."
+        fates = CounterMetricFamily(f"{prefix}frames", text, labels=["fate"])
+        for fate in Fate:
+            fates.add_metric([fate.value], getattr(state, fate.value))
+        yield fates
+        yield CounterMetricFamily(f"{prefix}syncs", "Commits to the disk.", value=state.syncs)
+        text = "Frames found on the disk at the start."
+        yield GaugeMetricFamily(f"{prefix}recovered", text, value=state.recovered)
+        yield GaugeMetricFamily(f"{prefix}pending", "Frames on the disk.", value=state.pending)
+        yield GaugeMetricFamily(f"{prefix}bytes", "Bytes of the file in use.", value=state.pending_bytes)
+        text = "Age of the oldest frame on the disk."
+        yield GaugeMetricFamily(f"{prefix}oldest_age_seconds", text, value=state.oldest_age_s)
+        failing = float(bool(state.error))
+        yield GaugeMetricFamily(f"{prefix}failing", "1 while the disk cannot be used.", value=failing)
+
+
+class HealthCollector(Collector):
+    """The device's health; what this machine does not tell has no series."""
+
+    def __init__(self, latest: Callable[[], Readings]) -> None:
+        self._latest = latest
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the last few seconds."""
+        found = self._latest()
+        yield _gauge("temperature_celsius", "The hottest sensor of the processor.", found.temperature_celsius)
+        yield _gauge(
+            "cpu_busy_ratio", "Share of all cores that was busy since the reading before.", found.cpu_share
+        )
+        yield _gauge("load1", "Load average of the last minute.", found.load)
+        text = "What programs can still have without swapping."
+        yield _gauge("memory_available_bytes", text, found.memory_available_bytes)
+        yield from self._throttling(found)
+        text = "Memory of this process: its own (anon), and pages of files, libraries mostly (file)."
+        resident = GaugeMetricFamily(f"{PREFIX}resident_bytes", text, labels=["kind"])
+        for kind, value in (("anon", found.process_anon_bytes), ("file", found.process_file_bytes)):
+            if value is not None:
+                resident.add_metric([kind], value)
+        yield resident
+        text = "What this daemon may still write to the file systems of its folders."
+        free = GaugeMetricFamily(f"{PREFIX}disk_free_bytes", text, labels=["folder"])
+        for disk in found.disks:
+            free.add_metric([disk.folder], disk.free_bytes)
+        yield free
+
+    def _throttling(self, found: Readings) -> Iterator[Metric]:
+        text = "1 while the firmware holds back for this cause (Raspberry Pi)."
+        now = GaugeMetricFamily(f"{PREFIX}held_back", text, labels=["cause"])
+        text = (
+            "1 if the firmware has held back for this cause since the device was switched on (Raspberry Pi)."
+        )
+        ever = GaugeMetricFamily(f"{PREFIX}held_back_since_boot", text, labels=["cause"])
+        if found.throttling is not None:
+            for cause in CAUSES:
+                now.add_metric([cause], float(cause in found.throttling.now))
+                ever.add_metric([cause], float(cause in found.throttling.since_boot))
+        yield now
+        yield ever
+
+
+def _gauge(name: str, text: str, value: float | None) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text)
+    if value is not None:
+        family.add_metric([], value)
+    return family

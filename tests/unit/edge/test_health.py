@@ -1,0 +1,168 @@
+"""Health readings from folders that stand in for /sys and /proc: right where they are, None where not."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillover.edge.health import sensors
+from spillover.edge.health.monitor import PERIOD_S, HealthMonitor
+from spillover.edge.health.readings import Readings, Throttling
+from tests.support.stopping import wait_for_thread
+
+FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+
+
+class Clock:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        """The current second."""
+        return self.now_s
+
+
+def put(root: Path, **files: str) -> None:
+    """Write files; `__` in a name stands for `/`."""
+    for name, text in files.items():
+        write(root / name.replace("__", "/"), text)
+
+
+def write(path: Path, text: str) -> None:
+    """Write one file and the folders above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def monitor(root: Path, clock: Clock | None = None, *folders: Path) -> HealthMonitor:
+    """A monitor of one core that has taken no time."""
+    return HealthMonitor(folders, root, clock or Clock(), lambda: 0.0)
+
+
+def test_a_machine_that_tells_nothing_gives_no_error(tmp_path):
+    """Neither /sys nor /proc: every reading is absent."""
+    assert monitor(tmp_path).latest() == Readings()
+
+
+def test_this_machine_is_read():
+    """Whatever it is, Linux tells these."""
+    found = HealthMonitor([Path("/")]).latest()
+    assert found.process_anon_bytes is not None
+    assert found.memory_available_bytes is not None
+    assert found.load is not None
+    assert found.disks[0].size_bytes >= found.disks[0].free_bytes
+
+
+def test_the_processor_counts_among_the_zones(tmp_path):
+    """A hotter battery does not matter; without a zone of the processor the hottest counts."""
+    put(tmp_path, sys__class__thermal__thermal_zone0__type="battery\n")
+    put(tmp_path, sys__class__thermal__thermal_zone0__temp="71000\n")
+    assert monitor(tmp_path).latest().temperature_celsius == 71.0
+    put(tmp_path, sys__class__thermal__thermal_zone1__type="cpu-thermal\n")
+    put(tmp_path, sys__class__thermal__thermal_zone1__temp="61234\n")
+    assert monitor(tmp_path).latest().temperature_celsius == 61.234
+
+
+def test_chips_of_hwmon_count_too(tmp_path):
+    """Where there are no thermal zones; what is no number or absurd is passed over."""
+    put(tmp_path, sys__class__hwmon__hwmon0__name="coretemp\n")
+    for index, text in ((1, "48000\n"), (2, "52000\n"), (3, "255000\n"), (4, "")):
+        write(tmp_path / f"sys/class/hwmon/hwmon0/temp{index}_input", text)
+    assert monitor(tmp_path).latest().temperature_celsius == 52.0
+
+
+def test_throttling_by_the_firmwares_file(tmp_path):
+    """Bits 0 to 3 are now, 16 to 19 since the start."""
+    write(tmp_path / FIRMWARE, "50005\n")
+    found = monitor(tmp_path).latest().throttling
+    assert found == Throttling(now=("under_voltage", "throttled"), since_boot=("under_voltage", "throttled"))
+
+
+def test_throttling_by_the_firmwares_program(tmp_path, monkeypatch):
+    """Where the kernel has no such file; it is asked once a minute."""
+    program, calls = tmp_path / "vcgencmd", tmp_path / "calls"
+    program.write_text(f"#!/bin/sh\necho >> {calls}\necho throttled=0x80008\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    clock = Clock()
+    watched = monitor(tmp_path, clock)
+    for _ in range(3):
+        found = watched.latest().throttling
+        assert found == Throttling(now=("soft_temperature_limit",), since_boot=("soft_temperature_limit",))
+        clock.now_s += PERIOD_S
+    assert calls.read_text() == "\n"
+
+
+@pytest.mark.parametrize("text", ["", 'error=1 error_msg="VCHI initialization failed"', "0xzz", "123456789"])
+def test_what_is_no_word_of_the_firmware_is_no_reading(text):
+    """Also the text of a program that may not ask."""
+    assert sensors.throttling_of(text) is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_word_of_the_firmware_is_understood(word):
+    """Names stand for their bits, with either way of writing it."""
+    found = sensors.throttling_of(f"throttled={word:#x}\n")
+    assert found is not None
+    assert found == sensors.throttling_of(f"{word:x}")
+    assert found.now == tuple(cause for bit, cause in enumerate(sensors.CAUSES) if word & 1 << bit)
+    assert found.since_boot == tuple(
+        cause for bit, cause in enumerate(sensors.CAUSES) if word & 1 << bit + 16
+    )
+
+
+def test_processor_and_memory(tmp_path):
+    """Shares are of the time between two readings; kernel's kB are 1024 bytes."""
+    put(tmp_path, proc__stat="cpu  100 0 0 900 0 0 0 0 0 0\n", proc__loadavg="0.52 0.4 0.3 1/99 4\n")
+    put(tmp_path, proc__meminfo="MemTotal:  4000 kB\nMemAvailable:   1000 kB\n")
+    put(tmp_path, proc__self__status="Name:\tx\nRssAnon:\t     30 kB\nRssFile:\t   70 kB\n")
+    clock = Clock()
+    spent = iter([0.0, 2.0])
+    watched = HealthMonitor([tmp_path], tmp_path, clock, lambda: next(spent), cores=4)
+    clock.now_s += 10
+    write(tmp_path / "proc/stat", "cpu  110 0 0 920 10 0 0 0 0 0\n")
+    found = watched.latest()
+    assert (found.cpu_share, found.process_cpu_share) == (0.25, 0.05)
+    assert (found.load, found.memory_available_bytes, found.memory_size_bytes) == (
+        0.52,
+        1000 * 1024,
+        4000 * 1024,
+    )
+    assert (found.process_anon_bytes, found.process_file_bytes) == (30 * 1024, 70 * 1024)
+    assert [disk.folder for disk in found.disks] == [str(tmp_path)]
+
+
+def test_nothing_is_read_more_often_than_every_few_seconds(tmp_path):
+    """However many ask."""
+    put(tmp_path, proc__loadavg="1.0 0 0\n")
+    clock = Clock()
+    watched = monitor(tmp_path, clock)
+    assert watched.latest().load == 1.0
+    put(tmp_path, proc__loadavg="2.0 0 0\n")
+    clock.now_s += PERIOD_S - 0.1
+    assert watched.latest().load == 1.0
+    clock.now_s += 0.1
+    assert watched.latest().load == 2.0
+
+
+def test_a_disk_that_does_not_answer_holds_up_one_thread(tmp_path, monkeypatch):
+    """All others get the reading before."""
+    asked, answers = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> None:
+        asked.set()
+        answers.wait(30)
+
+    monkeypatch.setattr(sensors, "disk_space", slow)
+    watched = monitor(tmp_path, None, tmp_path)
+    first = threading.Thread(target=watched.latest)
+    first.start()
+    assert asked.wait(30)
+    assert watched.latest() == Readings()
+    answers.set()
+    wait_for_thread(first)
