@@ -64,11 +64,13 @@ def compare(folder: Path, data: LabelledSet, threads: int, progress: Progress) -
 def _row(half: str, model: Model, data: LabelledSet, progress: Progress) -> FilterRow:
     answers: list[tuple[Prediction, Prediction]] = []
     times_ms: list[tuple[float, float]] = []
-    for picture in progress.track(data.pictures, half):
+    for number, picture in enumerate(progress.track(data.pictures, half)):
         image = picture.image()
         size = _size_inside(model, image)
-        exact, exact_ms = _timed(partial(_with_exact, model, image))
-        linear, linear_ms = _timed(partial(_with_linear, model, image, size))
+        runs = [partial(_with_exact, model, image), partial(_with_linear, model, image, size)]
+        order = (0, 1) if number % 2 else (1, 0)  # who comes second finds the picture in the cache
+        done = {which: _timed(runs[which]) for which in order}
+        (exact, exact_ms), (linear, linear_ms) = done[0], done[1]
         answers.append((exact, linear))
         times_ms.append((exact_ms, linear_ms))
     exact_answers, linear_answers = zip(*answers, strict=True)

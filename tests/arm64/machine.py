@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,8 @@ def _install(machine: Machine, wheel: Path) -> None:
     target = ["--target", str(machine.packages), "--upgrade", "--only-binary=:all:", "--implementation", "cp"]
     target += ["--python-version", machine.version]
     target += [word for platform in _PLATFORMS for word in ("--platform", platform)]
-    wanted = Path("pyproject.toml").read_bytes()
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = repr((project["dependencies"], project["optional-dependencies"], _EXTRAS, _TEST_TOOLS)).encode()
     stamp = machine.root / "installed"
     if not stamp.exists() or stamp.read_bytes() != wanted:
         shutil.rmtree(machine.packages, ignore_errors=True)
