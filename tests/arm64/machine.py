@@ -88,6 +88,7 @@ class Machine:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(self.packages),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONSAFEPATH": "1",  # the wheel's code runs, not that of the checkout
         }
         return ["env", "-i", *(f"{name}={value}" for name, value in (own | dict(environment)).items())]
 
