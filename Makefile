@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -129,6 +129,9 @@ path: $(STAMP) ## the files of edge/ that an offloaded frame runs through, trace
 bench-policy: $(STAMP) ## what policies are worth: gap closed, budget, risk, links (pictures in SPILLOVER_SHARED)
 	$(BIN)/python -m benchmarks policy --out out/bench-policy
 
+bench-link: $(STAMP) ## how much of a link the edge uses and what is back in time, beside one who knows the link
+	$(BIN)/python -m benchmarks link --out out/bench-link
+
 loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 1000, one report (10 minutes)
 	$(BIN)/spillover lab loadtest -c $(or $(LOAD),examples/load.yaml) --out out/loadtest
 
@@ -159,6 +162,9 @@ bench-gpu: $(STAMP) ## the same on a CUDA host, copies to the device and back in
 
 oip-peers: $(STAMP) ## install Triton and MLServer beside this project, so that tests use them as clouds
 	$(BIN)/python -m benchmarks.cloud.peers
+
+install-test: $(STAMP) ## deploy/install-edge.sh in a bare Debian (needs root, mmdebstrap and the network)
+	SPILLOVER_REQUIRE=mmdebstrap $(BIN)/python -m pytest tests/e2e/test_install_edge.py
 
 chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edge_killed for the long run
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))

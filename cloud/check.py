@@ -178,9 +178,13 @@ def _check_models(config: CloudConfig, report: Report) -> None:
                 opened = trials.open(entry, load_spec_of(entry, config))
             except ModelError as error:
                 raise ModelError(f"models.repository: {repository.root}: {error}") from error
+            if unused := opened.unused_batch_size(config.batching_of.get(name, config.batching)):
+                key = f"batching_of.{name}" if name in config.batching_of else "batching"
+                report.warnings.append(f"{key}: model {entry.model_id}: {unused}")
             kind = f"tensors, {opened.executor.device.value}"
             if opened.vision:
-                kind = f"{opened.vision.manifest.task}, {opened.executor.device.value}"
+                manifest = opened.vision.manifest
+                kind = f"{manifest.task}, {opened.executor.device.value}, sha256 {manifest.sha256[:12]}"
             report.facts.append((f"model {entry.model_id}", f"{kind}, {len(opened.tails)} tails"))
     report.config.extend(_faults_of_default(models, [one.partition("@")[0] for one in wanted]))
     for name in config.batching_of:

@@ -1,5 +1,6 @@
 """The command `spillover`: edge, cloud, lab. It imports a side's code only when its command runs."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from spillover.common.errors import ConfigError, InUseError, ModelError, SourceError, SpilloverError
+from spillover.common.extras import PROJECT, missing_extra
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -33,13 +35,16 @@ class LazyGroup(click.Group):
 
     `commands_at` maps a command's name to `(module:attribute, one line of help)`; modules are named from
     `package` down. So `spillover --help` loads nothing, and the edge never loads the workbench's libraries.
+
+    A command that lacks a library is a ConfigError that says how to install it. The extra that brings it
+    is called like the package that the command lives in: `edge`, `cloud` or `lab`.
     """
 
     def __init__(
         self,
         *args: object,
         commands_at: Mapping[str, tuple[str, str]],
-        package: str = "spillover",
+        package: str = PROJECT,
         **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
@@ -52,20 +57,44 @@ class LazyGroup(click.Group):
         return list(self.commands_at)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command; a missing library is the user's to install, and is named."""
-        del ctx
+        """Import and return one command. Raises ConfigError when a library that it needs is missing."""
         if cmd_name not in self.commands_at:
             return None
-        module, attribute = f"{self.package}.{self.commands_at[cmd_name][0]}".split(":")
+        module, attribute = self._place_of(cmd_name).split(":")
         try:
             command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            extra = module.split(".")[1]
-            raise click.ClickException(
-                f"`{error.name}` is not installed; `pip install 'spillover[{extra}]'` brings it"
-            ) from error
+            raise self._missing(error, ctx, cmd_name) from error
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in the table, not in the input
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Raises ConfigError when a library is missing that it loads on the way."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (name := ctx.invoked_subcommand) is None or name not in self.commands_at:
+                raise
+            raise self._missing(error, ctx, name) from error
+
+    def _missing(self, error: ModuleNotFoundError, ctx: click.Context, cmd_name: str) -> ConfigError:
+        """What to install; raises `error` itself where no extra brings it."""
+        project, extra, *_ = self._place_of(cmd_name).split(".")
+        if project != PROJECT:
+            raise error
+        return missing_extra(error, extra, f"`{ctx.command_path} {cmd_name}`")
+
+    def _place_of(self, cmd_name: str) -> str:
+        return f"{self.package}.{self.commands_at[cmd_name][0]}"
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the name that was meant beside one that does not exist."""
+        if not ctx.resilient_parsing and args[0] not in self.commands_at:
+            for near in difflib.get_close_matches(args[0], self.commands_at, 1):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none of them."""

@@ -49,7 +49,7 @@ class SpilloverError(Exception):
 
 
 class ConfigError(SpilloverError):
-    """The operator's fault: a configuration file. The text names the file and the key, a line a mistake."""
+    """The operator's fault: a configuration file, named with the key, or a library that is not installed."""
 
 
 class InUseError(ConfigError):

@@ -55,8 +55,8 @@ class Notifier:
 
 
 def _line(text: str) -> str:
-    """`text` in one line: the next line would be another message."""
-    return " ".join(text.split())
+    """`text` in one line: the next line would be another message, and an error may have several lines."""
+    return "; ".join(line.strip() for line in text.splitlines())
 
 
 SILENT = Notifier({})

@@ -42,6 +42,8 @@ class Frame:
     """Where the picture came from when that has a name (the file of a folder camera), else empty."""
     read_s: float = 0.0
     """Seconds that reading and decoding this picture took."""
+    hidden: "Detections | None" = None
+    """The edge's boxes of what was made unrecognisable in this picture; None: nothing was."""
 
 
 class Prediction(abc.ABC):

@@ -1,5 +1,6 @@
 """The command `spillover edge`."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 @click.group(
     invoke_without_command=True,
-    epilog="SIGTERM or Ctrl-C stops within `stop_timeout_s`; a second one ends at once. "
+    epilog="SIGTERM or Ctrl-C stops within `stop_timeout_s`; a second one ends at once. SIGHUP reads the "
+    "configuration again and opens the files of the sinks anew. "
     "Exit codes: 0 the source ended, or a signal; 1 failed; 2 wrong usage; 3 configuration; 4 model folder; "
     "5 camera or input; 7 stopped, but a part hung: the log names it; 130 or 143 a second signal.",
 )
@@ -98,15 +100,26 @@ def edge(
         configure_logging("error")
         override = partial(with_overrides, mode=mode, source=source, output=output)
         leave(*examine(config_path, click.echo, files_alone=True, override=override))
-    file = read_config(config_path, EdgeConfig)
-    config = with_overrides(file.config, mode, source, output)
-    configure_logging(config.log.level, as_json=config.log.json)
+    path = config_path
     elsewhere = [key for key, given in (("camera.source", source), ("sinks", output)) if given is not None]
-    with signals_to(_leave), file.naming(elsewhere):
+
+    @contextmanager
+    def read() -> Iterator[EdgeConfig]:
+        """The configuration; while inside, errors in its use name the file."""
+        file = read_config(path, EdgeConfig)
+        with file.naming(elsewhere):
+            yield with_overrides(file.config, mode, source, output)
+
+    early: list[str] = []
+    with signals_to(_leave), hangups_to(partial(early.append, "SIGHUP"), _leave), read() as config:
+        configure_logging(config.log.level, as_json=config.log.json)
         from spillover.edge.daemon import Daemon  # --help need not load a network library or a model runtime
 
-        daemon = Daemon(config, record_link, config_path=config_path, require_camera=require_camera)
-        _run(daemon, config.stop_timeout_s)
+        daemon = Daemon(config, record_link, config_path=path, require_camera=require_camera, read=read)
+        with hangups_to(daemon.reload, daemon.stop):
+            if early:  # what was read may be older than what the signal was about
+                daemon.reload()
+            _run(daemon, config.stop_timeout_s)
 
 
 def _run(daemon: "Daemon", stop_timeout_s: float) -> None:
@@ -162,6 +175,24 @@ def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None 
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Iterator[None]:
+    """While inside, SIGHUP calls `reload`; or `stop` with a reason, if it means that the terminal is gone."""
+    had_terminal = os.isatty(2)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if had_terminal and not os.isatty(2):
+            stop("SIGHUP: the terminal is gone")
+        else:
+            reload()
+
+    previous = signal.signal(signal.SIGHUP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 @edge.command(

@@ -4,6 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -16,6 +17,7 @@ from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
@@ -23,6 +25,7 @@ from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
 from spillover.edge.health.monitor import HealthMonitor
+from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
@@ -46,11 +49,12 @@ def _nothing() -> None:
 
 
 class Daemon:
-    """One edge: `run` it once. `stop` may be called from any thread or signal handler.
+    """One edge: `run` it once. `stop` and `reload` may be called from any thread or signal handler.
 
     `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
-    not there is an error; otherwise it is waited for. `build` makes the parts. `ended_by` waits for the stop
-    of one part, by default until its deadline.
+    not there is an error; otherwise it is waited for. `read` gives the configuration anew, for `reload`;
+    without it that of the start. `build` makes the parts. `ended_by` waits for the stop of one part, by
+    default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -65,13 +69,13 @@ class Daemon:
         *,
         config_path: Path | None = None,
         require_camera: bool = False,
+        read: Read | None = None,
         build: Assemble = assemble,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
         # One thread for pixels: OpenCV's pool would compete with ONNX Runtime's for the same few cores.
         cv2.setNumThreads(1)
-        self._config = config
         self._boot_id = secrets.token_hex(6)
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
@@ -81,6 +85,14 @@ class Daemon:
         self._ended_by = ended_by
         self._device, self._streams = build(
             Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        )
+        self._reloads = Reloads(
+            config,
+            read or (lambda: nullcontext(config)),
+            Takeover(self._device, self._streams),
+            self._events.put,
+            self._notifier,
+            self._in_one_line,
         )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
@@ -104,6 +116,10 @@ class Daemon:
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
     @property
+    def _config(self) -> EdgeConfig:
+        return self._reloads.config
+
+    @property
     def metrics(self) -> Metrics:
         """The counters since the daemon was built."""
         return self._device.reporting.metrics
@@ -111,6 +127,10 @@ class Daemon:
     def stop(self, reason: str) -> None:
         """Ask `run` to end: what is under way is finished or given up within `stop_timeout_s`."""
         self._events.put(Ended(reason))
+
+    def reload(self) -> None:
+        """Ask `run` to read the configuration again; it goes on with what it has where that has a fault."""
+        self._reloads.ask()
 
     def run(self, on_stopping: Callable[[], None] = _nothing) -> None:
         """Work until the source ends, `stop` is called, or a part fails; its error is raised at the end.
@@ -186,6 +206,8 @@ class Daemon:
                 if watchdog_s and not self._stall.hangs(watchdog_s):
                     self._notifier.alive(self._in_one_line())
                 continue
+            if self._reloads.takes(ended):
+                continue
             error = ended.error
             if ended.name in running and (error is None or isinstance(error, SourceError)):
                 running.discard(ended.name)
@@ -201,7 +223,8 @@ class Daemon:
         names = [stream.camera_id for stream in self._streams]
         states = [(name, self._device.reporting.events.camera_is(name)) for name in names]
         not_ok = [f"{name} {now.state}" for name, now in states if now and now.state != CameraState.OK.value]
-        return ", ".join([f"mode {self._config.mode.value}", *not_ok])
+        note = [self._reloads.note] if self._reloads.note else []
+        return ", ".join([f"mode {self._config.mode.value}", *not_ok, *note])
 
     def _work(self) -> None:
         """Process frames until the queues of all cameras close; runs on the pipeline's thread."""
@@ -281,7 +304,7 @@ class Daemon:
             cameras=cameras,
             cloud=config.uplink.address if config.mode is not Mode.EDGE_ONLY else None,
         )
-        self._notifier.ready(f"mode {config.mode.value}")
+        self._notifier.ready(self._in_one_line())
 
 
 def _capture_name(stream: CameraStream, streams: Sequence[CameraStream]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.common.model.session import Model
 from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.link.byte_budget import ByteMeter
@@ -69,11 +70,13 @@ class Device:
     Predictor and policy are for one thread at a time: the one that runs the pipelines of all cameras.
     """
 
+    model: Model
+    """What the device is built around; `predictor` runs it."""
     predictor: GuardedPredictor
     model_sha256: str
     """Digest of the network's file."""
     policy: Policy
-    """That of cameras which have none of their own."""
+    """What pipelines begin with that have none of their own; a reload gives them another."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload

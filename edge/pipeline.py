@@ -61,11 +61,21 @@ class Pipeline:
 
     def __init__(self, device: Device, camera: CameraSettings) -> None:
         self._device = device
-        self._camera = camera
+        self._camera = self._wanted = camera
         self._scene = Scene()
+
+    @property
+    def settings(self) -> CameraSettings:
+        """What the next frame is processed with."""
+        return self._wanted
+
+    def reconfigure(self, camera: CameraSettings) -> None:
+        """Go on with other settings from the next frame on; may be called on any thread."""
+        self._wanted = camera
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
+        self._camera = self._wanted  # once a frame, so that none meets half a reload
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)

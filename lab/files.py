@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from spillover.common.errors import SourceError
+from spillover.common.extras import install_command
 
 
 def package_file(package: str, *parts: str) -> Path:
@@ -19,8 +20,9 @@ def package_file(package: str, *parts: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        hint = "`pip install 'spillover[models]'` brings it"
-        raise SourceError(f"package `{package}` is not installed; {hint}")
+        raise SourceError(
+            f"package `{package}` is not installed: install spillover[models]: {install_command('models')}"
+        )
     path = Path(spec.submodule_search_locations[0], *parts)
     if not path.exists():
         raise SourceError(f"{path}: not in the installed package `{package}`")

@@ -6,7 +6,6 @@ from pathlib import Path
 from spillover.common.home import cache_home
 from spillover.edge.config import MultiViewConfig
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
-from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
 
 
@@ -61,9 +60,8 @@ def _wrapped(network: Path, preset: str) -> Path:
         wrap_onnx(
             network,
             target,
-            PRESETS[preset],
+            preset,
             name=preset,
             version="1",
-            labels=PRESETS[preset].label_names(),
         )
     return target

@@ -18,7 +18,7 @@ from spillover.lab.pairs.fit.fit_report import fit_cells, save_fit_plot
 from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
 from spillover.lab.pairs.fit.pair import Pair, predict_pair
 from spillover.lab.pairs.fit.variants import Doubts, VariantRow, measure_variants
-from spillover.lab.pairs.replay.compare import Row, compare
+from spillover.lab.pairs.replay.compare import Choice, Row, compare
 from spillover.lab.pairs.replay.simulate import Setting
 from spillover.lab.pairs.replay.trace import MODELS, model_trace
 from spillover.lab.terminal import Progress
@@ -147,7 +147,7 @@ def _link_section() -> str:
         runs: dict[str, list[Row]] = {}
         for seed in range(_LINK_RUNS):
             trace = model_trace(name, seed)
-            for row in compare(link_frames(seed), [trace], setting, _GAIN_THRESHOLD):
+            for row in compare(link_frames(seed), [trace], setting, Choice(threshold=_GAIN_THRESHOLD)):
                 runs.setdefault(row.policy, []).append(row)
         for policy, played in runs.items():
             on_time, gain = [row.on_time_share for row in played], [row.gain_share for row in played]

@@ -22,6 +22,7 @@ from spillover.edge.policy.chain import (
     ScoreThreshold,
 )
 from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.pairs.fit.pair import Pair
 from spillover.lab.pairs.replay.simulate import ReplayFrame, SimulatedBudget
 
@@ -146,7 +147,7 @@ def decision_cost(model: GainModel, pair: Pair, decisions: int = 3000) -> Cost:
     is in the time by the clock, and not in the processor's.
     """
     random = np.random.default_rng(0)
-    score = ScoreThreshold(0.05, EmptyRules(0.02, 0.5, 0.5), random.random)
+    score = ScoreThreshold(FixedThreshold(0.05), EmptyRules(0.02, 0.5, 0.5), random.random)
     around = ChoosePayload(), RankByBudget(), Audit(0.01, random.random), LinkGuard()
     policy = Policy(KEEP_ALL, (score, *around), model.gain)
     link, scene, says = _link(), Scene(), pair.edge_predictions

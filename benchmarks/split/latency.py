@@ -103,12 +103,13 @@ class Sender:
         started_s = time.perf_counter()
         sent = self._forms[name].make(image)
         made_s = time.perf_counter()
+        upload = self._book.departed(name, sent.payload_bytes, CALL_S) if learn else None
         reply = reply_from_pb(self._stub.Infer(request_to_pb(sent.request), timeout=CALL_S))
         done_s = time.perf_counter()
-        if learn:
+        if upload is not None:
             server_s = reply.timings.total_s
             self._book.made(name, sent.payload_bytes, made_s - started_s)
-            self._book.answered(name, sent.payload_bytes, max(0.0, done_s - made_s - server_s), server_s)
+            self._book.answered(name, upload, max(0.0, done_s - made_s - server_s), server_s)
         return done_s - started_s, sent.payload_bytes
 
     def send_chosen(self, image: Image) -> tuple[float, int]:

@@ -55,6 +55,17 @@ class OpenedModel:
     vision: Vision | None = None
     tails: Mapping[str, Tail] = field(default_factory=dict)
 
+    def unused_batch_size(self, batching: BatchingConfig) -> str:
+        """Why a `max_batch_size` that somebody chose does nothing for this network; empty where it does."""
+        specs, chosen = self.executor.specs, batching.max_batch_size
+        rows = specs.fixed_rows or 1
+        if specs.batchable or chosen in {rows, BatchingConfig().max_batch_size}:
+            return ""
+        return (
+            f"max_batch_size is {chosen}, but the network takes {rows} at a time and no more: "
+            "export it with a free batch axis"
+        )
+
 
 OpenModel = Callable[[Entry, LoadSpec], OpenedModel]
 """Opens a version. Where another kind of executor comes in."""
@@ -83,7 +94,7 @@ def _open(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     if folder.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {folder.model_id}; the folders say {entry.model_id}")
     executor = LocalExecutor(entry.model_id, open_runtime(folder.onnx_path, session))
-    pictures = PictureAdapter(folder, executor.specs.inputs, executor.specs.outputs)
+    pictures = PictureAdapter(folder.reporting(), executor.specs.inputs, executor.specs.outputs)
     executor.warm_up(1, rows)
     for _ in range(session.warm_up_runs):
         pictures.try_out(executor.run)

@@ -225,7 +225,10 @@ class Registry:
             self._retire(replaced)
         self._changed()
         audit("load", self._by, model=str(entry.model_id))
-        self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value)
+        known = {"sha256": opened.vision.manifest.sha256[:12]} if opened.vision else {}
+        if unused := opened.unused_batch_size(load_spec.batching):
+            self._log.warning("batching", model=str(entry.model_id), error=unused)
+        self._log.info("loaded", model=str(entry.model_id), device=loaded.executor.device.value, **known)
         return loaded
 
     async def _load_if_changed(self, name: str, version: str, wanted: list[tuple[str, str]]) -> None:

@@ -1,10 +1,7 @@
 """Which keys of `cloud.yaml` a running server follows after SIGHUP, and which need a restart."""
 
-from collections.abc import Iterator
-
-import msgspec
-
 from spillover.cloud.config import CloudConfig
+from spillover.common.config import changed_keys
 
 FOLLOWED = frozenset(
     {
@@ -55,19 +52,8 @@ is; a test holds them against the structures."""
 
 def changed_for_a_restart(started: CloudConfig, wanted: CloudConfig) -> list[str]:
     """The keys in which `wanted` differs from what a server was started with, and that it does not follow."""
-    return sorted(key for key in _different(started, wanted, "") if not _follows(key))
+    return sorted(key for key in changed_keys(started, wanted) if not _follows(key))
 
 
 def _follows(key: str) -> bool:
     return key in FOLLOWED or key.partition(".")[0] in FOLLOWED
-
-
-def _different(one: msgspec.Struct, other: msgspec.Struct, prefix: str) -> Iterator[str]:
-    for field in msgspec.structs.fields(one):
-        before, after = getattr(one, field.name), getattr(other, field.name)
-        if before == after:
-            continue
-        if isinstance(before, msgspec.Struct) and isinstance(after, msgspec.Struct):
-            yield from _different(before, after, f"{prefix}{field.encode_name}.")
-        else:
-            yield f"{prefix}{field.encode_name}"

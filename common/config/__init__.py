@@ -13,7 +13,7 @@ from spillover.common.config.file import (
     read_config,
     under_key,
 )
-from spillover.common.config.section import Mistake, Section
+from spillover.common.config.section import Mistake, Section, changed_keys
 
 __all__ = [
     "MAX_BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "Examined",
     "Mistake",
     "Section",
+    "changed_keys",
     "convert_config",
     "examine_config",
     "examine_values",

@@ -11,3 +11,11 @@ def name_of_at_most(longest: int) -> msgspec.Meta:
         pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{longest - 1}}}$",
         description=f"1 to {longest} letters, digits, '.', '_' and '-', the first a letter or digit",
     )
+
+
+def name_or_empty(longest: int) -> msgspec.Meta:
+    """As `name_of_at_most`, or nothing."""
+    return msgspec.Meta(
+        pattern=rf"^([A-Za-z0-9][A-Za-z0-9._-]{{0,{longest - 1}}})?$",
+        description=f"empty, or {name_of_at_most(longest).description}",
+    )

@@ -1,6 +1,6 @@
 """The base of every configuration structure, and what its keys must fulfil together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -37,3 +37,15 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """Refuse what `checks` finds."""
         if found := [mistake for check in self.checks() for mistake in check]:
             raise MistakesError(found)
+
+
+def changed_keys(one: msgspec.Struct, other: msgspec.Struct, prefix: str = "") -> Iterator[str]:
+    """The dotted keys in which two configurations differ; of a section that one of them lacks, its name."""
+    for field in msgspec.structs.fields(one):
+        before, after = getattr(one, field.name), getattr(other, field.name)
+        if before == after:
+            continue
+        if isinstance(before, msgspec.Struct) and type(before) is type(after):
+            yield from changed_keys(before, after, f"{prefix}{field.encode_name}.")
+        else:
+            yield f"{prefix}{field.encode_name}"

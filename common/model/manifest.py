@@ -6,7 +6,7 @@ This file defines the keys of `model.yaml`.
 import enum
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,10 +39,25 @@ class Layout(enum.Enum):
 
 
 class Colour(enum.Enum):
-    """Order of the input tensor's channels."""
+    """The channels of the input tensor, in their order."""
 
     RGB = "rgb"
     BGR = "bgr"
+    GREY = "grey"
+    """One channel: the luminance."""
+
+    @property
+    def channels(self) -> int:
+        """How many channels the input tensor has."""
+        return 1 if self is Colour.GREY else 3
+
+
+class Element(enum.Enum):
+    """Type of the input tensor's elements."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+    """Pixels as they are; the network normalises them itself."""
 
 
 class Resize(enum.Enum):
@@ -87,7 +102,9 @@ class Input(Section, frozen=True):
     layout: Layout = Layout.NCHW
     """Order of the input tensor's axes."""
     colour: Colour = Colour.RGB
-    """Order of the input tensor's channels."""
+    """The channels of the input tensor, in their order."""
+    element: Element = Element.FLOAT32
+    """Type of the input tensor's elements."""
     resize: Resize = Resize.STRETCH
     """How a picture of any shape becomes `height` x `width`."""
     interpolation: Interpolation = Interpolation.LINEAR
@@ -96,39 +113,60 @@ class Input(Section, frozen=True):
     """`centre_crop`: the share of the shorter side that is kept."""
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     """`letterbox`: grey level of the padding."""
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Subtracted from each channel."""
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Each channel is divided by it."""
+    mean: tuple[float, ...] = (0.0,)
+    """Subtracted from the pixels: one number for all channels, or one for each, in their order."""
+    std: tuple[float, ...] = (1.0,)
+    """The pixels are then divided by it: one number for all channels, or one for each."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
-        """Refuse a `std` of 0."""
-        return (self._divisors(),)
+        """Refuse a `std` of 0, and numbers that fit neither the channels nor the element."""
+        return self._divisors(), self._channels(), self._element()
 
     def _divisors(self) -> Iterator[Mistake]:
         if not all(self.std):
             yield "std", "must not be 0: values are divided by it"
+
+    def _channels(self) -> Iterator[Mistake]:
+        counts = sorted({1, self.colour.channels})
+        for key, numbers in (("mean", self.mean), ("std", self.std)):
+            if len(numbers) not in counts:
+                allowed = " or ".join(map(str, counts))
+                yield key, f"has {len(numbers)} numbers, but colour {self.colour.value} takes {allowed}"
+
+    def _element(self) -> Iterator[Mistake]:
+        if self.element is Element.UINT8 and (any(self.mean) or any(one != 1 for one in self.std)):
+            yield "element", "uint8 takes pixels as they are: leave mean and std away"
 
 
 class Output(Section, frozen=True):
     """How output tensors become a prediction."""
 
     decoder: str
-    """`softmax` (the output holds probabilities), `logits`, `yolox`, `fastestdet` or `yolov8`."""
+    """What the first output holds; the table of decoders below."""
     confidence_threshold: Fraction = 0.25
     """Detection: boxes of lower confidence are dropped; on the calibrated scale if there is a calibration."""
+    report_threshold: Fraction | None = None
+    """Detection: boxes below are not reported; the edge's policy sees them. Null: `confidence_threshold`."""
     iou_threshold: Fraction = 0.45
     """Detection: of two boxes of one class that overlap more, the less confident one is dropped."""
     max_detections: PositiveInt = 100
     """Detection: the most boxes of one picture."""
     calibration: Calibration | None = None
-    """Detection: puts confidences on the cloud's scale, as `spillover lab fit --calibrate` writes it."""
+    """Detection: confidences on another scale, which `lab import --data` or `lab fit --calibrate` writes."""
+
+    @property
+    def reported_from(self) -> float:
+        """The confidence from which boxes are reported."""
+        return self.confidence_threshold if self.report_threshold is None else self.report_threshold
 
     @property
     def network_threshold(self) -> float:
         """`confidence_threshold` on the network's own scale."""
-        least = self.confidence_threshold
-        return self.calibration.undo(least) if self.calibration else least
+        return self.on_network_scale(self.confidence_threshold)
+
+    def on_network_scale(self, confidence: float) -> float:
+        """The network's own confidence that is reported as this one."""
+        return self.calibration.undo(confidence) if self.calibration else confidence
 
 
 class Manifest(Section, frozen=True):
@@ -144,8 +182,10 @@ class Manifest(Section, frozen=True):
     """How pixels become the input tensor."""
     output: Output
     """How output tensors become a prediction."""
-    sha256: Annotated[str, DIGEST]
-    """SHA-256 of `model.onnx`; a file with another digest is refused."""
+    sha256: Annotated[str, DIGEST] = ""
+    """SHA-256 of `model.onnx`; a file with another digest is refused. Without it any file is taken."""
+    made_on: str = ""
+    """Processor and library that made an INT8 `model.onnx`; others may give another digest."""
     decode: Decode = Decode.SCALED
     """How much of a JPEG is decoded."""
     labels: str = ""
@@ -153,10 +193,15 @@ class Manifest(Section, frozen=True):
     description: str = ""
     """Free text."""
 
+    def reporting(self) -> "Manifest":
+        """The same for a side on which nobody sees boxes that are not reported: they are not even decoded."""
+        reported = msgspec.structs.replace(self.output, confidence_threshold=self.output.reported_from)
+        return msgspec.structs.replace(self, output=reported)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A checked model folder: the manifest is valid and `model.onnx` has the digest it names."""
+    """A checked model folder: the manifest is valid and holds the digest of `model.onnx`."""
 
     path: Path
     manifest: Manifest
@@ -173,6 +218,10 @@ class ModelFolder:
         """Name and version from the manifest."""
         return ModelId(self.manifest.name, self.manifest.version)
 
+    def reporting(self) -> "ModelFolder":
+        """The same folder, with `Manifest.reporting`."""
+        return replace(self, manifest=self.manifest.reporting())
+
 
 def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
     """Read and check the model folder at `path`; its task must be one of `tasks`.
@@ -180,6 +229,8 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
     Raises:
         ModelError: a file is absent, too large or not a regular one, the manifest is not valid, labels are
             outside of the folder, or the digest differs.
+
+    Where the manifest states no digest, the one of the file takes its place.
     """
     try:
         manifest = load_config(path / MANIFEST_FILE, Manifest)
@@ -194,9 +245,12 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
         raise ModelError(f"{error.filename or path}: {error.strerror or error}") from error
     except ValueError as error:  # labels that are elsewhere, or no UTF-8
         raise ModelError(f"{path}: {error}") from error
-    if digest != manifest.sha256:
-        raise ModelError(f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}")
-    return ModelFolder(path, manifest, labels, task)
+    if manifest.sha256 not in {digest, ""}:
+        raise ModelError(
+            f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}: one of the two "
+            "files is damaged or of another model; copy both together, or leave `sha256` away to take any"
+        )
+    return ModelFolder(path, msgspec.structs.replace(manifest, sha256=digest), labels, task)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,8 +10,17 @@ import numpy as np
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import REDUCTIONS, decode_reduced
 from spillover.common.jpeg import JpegHeader, count_scans, read_header
-from spillover.common.model.manifest import Colour, Decode, Input, Interpolation, Layout, Manifest, Resize
-from spillover.common.types import FloatArray, Image
+from spillover.common.model.manifest import (
+    Colour,
+    Decode,
+    Element,
+    Input,
+    Interpolation,
+    Layout,
+    Manifest,
+    Resize,
+)
+from spillover.common.types import FloatArray, Image, Tensor
 
 _CV2_FILTER = {
     # INTER_LINEAR gives other pixels on aarch64 than on x86-64.
@@ -20,16 +30,17 @@ _CV2_FILTER = {
 }
 
 
-def preprocess(image: Image, spec: Input) -> tuple[FloatArray, FrameTransform]:
-    """Turn a BGR picture (H, W, 3) uint8 into one float32 input tensor without the batch axis.
+def preprocess(image: Image, spec: Input) -> tuple[Tensor, FrameTransform]:
+    """Turn a BGR picture (H, W, 3) uint8 into one input tensor without the batch axis.
 
-    Returns the tensor, (3, height, width) or (height, width, 3) by `spec.layout`, and the transform to it.
+    Returns the tensor, (channels, height, width) or (height, width, channels) by `spec.layout`, of the type
+    `spec.element`, and the transform to it.
     """
     placed, transform = _place(image, spec)
     return _to_tensor(placed, spec), transform
 
 
-def preprocess_jpeg(data: bytes, max_pixels: int, manifest: Manifest) -> tuple[FloatArray, FrameTransform]:
+def preprocess_jpeg(data: bytes, max_pixels: int, manifest: Manifest) -> tuple[Tensor, FrameTransform]:
     """As `preprocess`, for a JPEG, of which no more is decoded than the network needs.
 
     Raises:
@@ -42,9 +53,7 @@ def preprocess_jpeg(data: bytes, max_pixels: int, manifest: Manifest) -> tuple[F
     return preprocess_checked(data, header, manifest)
 
 
-def preprocess_checked(
-    data: bytes, header: JpegHeader, manifest: Manifest
-) -> tuple[FloatArray, FrameTransform]:
+def preprocess_checked(data: bytes, header: JpegHeader, manifest: Manifest) -> tuple[Tensor, FrameTransform]:
     """As `preprocess_jpeg`, for a JPEG whose pixels and scans were checked. Raises InvalidInputError."""
     decoded = decode_reduced(data, header, reduction_for(header, manifest))
     tensor, transform = preprocess(decoded.image, manifest.input)
@@ -162,18 +171,39 @@ def _bicubic_kernel(shrink: float) -> FloatArray:
     return normalised
 
 
-def _to_tensor(placed: Image, spec: Input) -> FloatArray:
+def _to_tensor(placed: Image, spec: Input) -> Tensor:
     """Reorder and normalise in one pass each; `(x - mean) / std` as `x * gain + bias`."""
-    gain = 1.0 / np.asarray(spec.std, np.float32)
+    channels = spec.colour.channels
+    if spec.element is Element.UINT8:
+        pixels = _pixels(placed, spec.colour)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1) if spec.layout is Layout.NCHW else pixels)
+    gain = 1.0 / np.broadcast_to(np.asarray(spec.std, np.float32), (channels,))
     bias = -np.asarray(spec.mean, np.float32) * gain
     if spec.layout is Layout.NHWC:
-        pixels = cv2.cvtColor(placed, cv2.COLOR_BGR2RGB) if spec.colour is Colour.RGB else placed
-        return np.ascontiguousarray(pixels * gain + bias, np.float32)
-    tensor = np.empty((3, spec.height, spec.width), np.float32)
-    planes = cv2.split(placed)
-    for channel, plane in enumerate(reversed(planes) if spec.colour is Colour.RGB else planes):
+        return np.ascontiguousarray(_pixels(placed, spec.colour) * gain + bias, np.float32)
+    tensor = np.empty((channels, spec.height, spec.width), np.float32)
+    for channel, plane in enumerate(_planes(placed, spec.colour)):
         # Half the time of NumPy's two passes: bytes are widened, scaled and shifted in one.
         cv2.addWeighted(
             plane, float(gain[channel]), plane, 0.0, float(bias[channel]), tensor[channel], cv2.CV_32F
         )
     return tensor
+
+
+def _pixels(placed: Image, colour: Colour) -> Image:
+    """(height, width, channels)."""
+    match colour:
+        case Colour.BGR:
+            return placed
+        case Colour.RGB:
+            return cv2.cvtColor(placed, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        case Colour.GREY:
+            return cv2.cvtColor(placed, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)[:, :, None]
+
+
+def _planes(placed: Image, colour: Colour) -> Sequence[Image]:
+    """The channels, each (height, width)."""
+    if colour is Colour.GREY:
+        return [_pixels(placed, colour)[:, :, 0]]
+    planes = [plane.astype(np.uint8, copy=False) for plane in cv2.split(placed)]
+    return planes[::-1] if colour is Colour.RGB else planes

@@ -55,7 +55,7 @@ class PictureAdapter:
         """Name and version."""
         return self.folder.model_id
 
-    def prepare(self, image: Image) -> tuple[FloatArray, FrameTransform]:
+    def prepare(self, image: Image) -> tuple[Tensor, FrameTransform]:
         """Turn a BGR picture into one input tensor (no batch axis) and where the picture lies in it."""
         return preprocess(image, self.manifest.input)
 
@@ -63,7 +63,7 @@ class PictureAdapter:
         """Decode picture `index` of a batch's outputs. Raises ModelError when the shapes do not fit."""
         return self._decoder([output[index] for output in outputs], transform)
 
-    def run_padded(self, run: Run, batch: FloatArray) -> list[FloatArray]:
+    def run_padded(self, run: Run, batch: Tensor) -> list[FloatArray]:
         """Run inputs (N, ...) through `run` and return the outputs, each (N, ...).
 
         N may be anything; a network whose batch axis is fixed is run that many pictures at a time.
@@ -83,12 +83,12 @@ class PictureAdapter:
         tensor, transform = self.prepare(np.zeros((spec.height, spec.width, 3), np.uint8))
         self.decode(self.run_padded(run, tensor[None]), 0, transform)
 
-    def _fill(self, run: Run, part: FloatArray, size: int) -> list[FloatArray]:
+    def _fill(self, run: Run, part: Tensor, size: int) -> list[FloatArray]:
         missing = size - len(part)
         padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
         return [output[: len(part)] for output in self._run(run, padded)]
 
-    def _run(self, run: Run, batch: FloatArray) -> list[FloatArray]:
+    def _run(self, run: Run, batch: Tensor) -> list[FloatArray]:
         try:
             return run([batch])  # type: ignore[return-value]  # decoders check what they get
         except ModelError as error:
@@ -97,16 +97,19 @@ class PictureAdapter:
     def _check_input(self, inputs: Sequence[TensorSpec]) -> int | None:
         """The input's fixed batch size (None when dynamic)."""
         spec = self.manifest.input
-        if len(inputs) != 1 or inputs[0].dtype != np.float32:
+        if len(inputs) != 1 or inputs[0].dtype != spec.element.value:
             found = ", ".join(f"{one.name}: {one.dtype}{list(one.shape)}" for one in inputs)
-            raise ModelError(f"model {self.model_id}: needs exactly one float input, has {found}")
-        plane = (spec.height, spec.width)
-        wanted = (3, *plane) if spec.layout is Layout.NCHW else (*plane, 3)
+            raise ModelError(
+                f"model {self.model_id}: needs exactly one input, {spec.element.value} by `input.element` of "
+                f"model.yaml; the network has {found}"
+            )
+        plane, channels = (spec.height, spec.width), spec.colour.channels
+        wanted = (channels, *plane) if spec.layout is Layout.NCHW else (*plane, channels)
         batch, *shape = inputs[0].shape or (-1,)
         if len(shape) != 3 or any(have not in (-1, want) for have, want in zip(shape, wanted, strict=True)):
             raise ModelError(
                 f"model {self.model_id}: input is {list(inputs[0].shape)}, "
-                f"model.yaml says [N, {list(wanted)}]"
+                f"model.yaml says [N, {', '.join(map(str, wanted))}] (input.height, width, layout, colour)"
             )
         return batch if batch >= 0 else None
 
@@ -146,7 +149,7 @@ class Model(PictureAdapter):
         """Open, check and load the model folder at `path`. Raises ModelError."""
         return cls(open_model_folder(path), config)
 
-    def run(self, batch: FloatArray) -> list[FloatArray]:
+    def run(self, batch: Tensor) -> list[FloatArray]:
         """Run inputs (N, ...) and return the outputs, each (N, ...). Raises ModelError."""
         return self.run_padded(self._runtime.run, batch)
 
@@ -163,7 +166,7 @@ class Model(PictureAdapter):
         return self._predict(partial(preprocess_jpeg, data, max_pixels, self.manifest))[0]
 
     def _predict(
-        self, prepare: Callable[[], tuple[FloatArray, FrameTransform]]
+        self, prepare: Callable[[], tuple[Tensor, FrameTransform]]
     ) -> tuple[Prediction, StepTimings]:
         start = time.perf_counter()
         tensor, transform = prepare()

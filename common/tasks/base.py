@@ -56,17 +56,19 @@ class Head(Generic[P]):
     """One output format of a task's networks: its decoder and the position of the classes.
 
     In an output of `axes` axes (no batch axis; None: any number) `class_axis` is the one with the classes,
-    and `other` of its elements are not classes. Without a class axis every element of the output is a class.
+    and `other` of its elements are not classes. Without a class axis every element of the output is a class,
+    unless the shape does not tell how many there are (`counted` is false).
     """
 
     decode: Decoder[P]
     class_axis: int | None = None
     other: int = 0
     axes: int | None = None
+    counted: bool = True
 
     def class_count(self, shape: Sequence[object]) -> int | None:
         """Classes in a first output of this shape (no batch axis); None if the shape does not say."""
-        if self.axes is not None and len(shape) != self.axes:
+        if not self.counted or (self.axes is not None and len(shape) != self.axes):
             return None
         counted = shape if self.class_axis is None else [shape[self.class_axis]]
         lengths = [length for length in counted if isinstance(length, int)]

@@ -22,6 +22,7 @@ _YOLOX_STRIDES = (8, 16, 32)
 _MAX_CANDIDATES = 1000
 # exp() of more than this is a box wider than any picture; without the limit a damaged network overflows.
 _MAX_LOG_SIZE = 10.0
+_MAX_CLASS = 2**20
 
 
 def decode_yolox(
@@ -87,6 +88,38 @@ def decode_yolov8(
     hopeful = np.flatnonzero(planes[4:].max(axis=0) >= settings.threshold)
     rows = planes[:, hopeful].T
     return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 4:]), settings, transform)
+
+
+def decode_yolov5(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
+    """YOLOv5 and YOLOv7, anchors decoded in the graph: rows [cx, cy, w, h, objectness, classes...] in pixels.
+
+    Score = objectness * class score (github.com/ultralytics/yolov5, `non_max_suppression`).
+    """
+    rows = _expect(outputs[0], 2, settings)
+    if rows.shape[1] < 6:
+        raise ModelError(f"model {settings.model}: output {rows.shape} does not fit yolov5")
+    rows = rows[rows[:, 4] >= settings.threshold]
+    return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 5:] * rows[:, 4:5]), settings, transform)
+
+
+def decode_end2end(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
+    """Boxes chosen in the graph: rows [x1, y1, x2, y2, score, class] in pixels, as of YOLOv10.
+
+    Nothing is suppressed here. Rows that a graph leaves empty have score 0 and are dropped at any threshold.
+    """
+    rows = _expect(outputs[0], 2, settings)
+    if rows.shape[1] != 6:
+        raise ModelError(f"model {settings.model}: output {rows.shape} does not fit end2end")
+    score, class_id = rows[:, 4], rows[:, 5]
+    named = (class_id >= 0) & (class_id < _MAX_CLASS)
+    rows = rows[np.isfinite(rows).all(axis=1) & named & (score >= settings.threshold) & (score > 0)]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")][: settings.max_detections]
+    confidence = settings.calibrate(rows[:, 4]) if settings.calibrate else rows[:, 4]
+    return Detections(transform.to_frame(rows[:, :4]), confidence, np.rint(rows[:, 5]).astype(np.int32))
 
 
 def _expect(output: FloatArray, axes: int, settings: DecodeSettings) -> FloatArray:
@@ -194,6 +227,8 @@ DETECTION = TaskSpec(
             "yolox": Head(decode_yolox, class_axis=1, other=5, axes=2),
             "fastestdet": Head(decode_fastestdet, class_axis=0, other=5, axes=3),
             "yolov8": Head(decode_yolov8, class_axis=0, other=4, axes=2),
+            "yolov5": Head(decode_yolov5, class_axis=1, other=5, axes=2),
+            "end2end": Head(decode_end2end, axes=2, counted=False),
         }
     ),
     columns=MappingProxyType(

@@ -19,6 +19,7 @@ from spillover.edge.device import Device, Run
 from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline
+from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import FrameEvents
@@ -33,7 +34,7 @@ def build_camera_stream(
         ConfigError: a value does not fit the model.
         SourceError: a file cannot be opened as camera, or a live one that is required.
     """
-    settings = _settings(run.config, config, model, device)
+    settings = settings_for(run.config, config, model, device.policy)
     events = device.reporting.events
     try:
         source = _source(config, events, required=run.require_camera)
@@ -50,21 +51,30 @@ def build_camera_stream(
 
 def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
     """The device's configuration with what one camera has in its place."""
-    own = asdict(camera.policy) if camera.policy else {}
-    policy = replace(config.policy, **{key: value for key, value in own.items() if value is not None})
+    if camera.policy is None:
+        return replace(config, redaction=camera.redaction or config.redaction)
+    own = {key: value for key, value in asdict(camera.policy).items() if value is not None}
+    if camera.policy.chooses:
+        own = {"send_share": None, "threshold": None} | own
+    policy = replace(config.policy, **own)
     return replace(config, policy=policy, redaction=camera.redaction or config.redaction)
 
 
-def _settings(config: EdgeConfig, camera: CameraConfig, model: Model, device: Device) -> CameraSettings:
+def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy: Policy) -> CameraSettings:
+    """What `config` says of each frame of one camera; `policy` is that of cameras without their own.
+
+    Raises:
+        ConfigError: a value does not fit the model.
+    """
     task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
-        policy=policy_for(own, model, camera.camera_id) if camera.policy else device.policy,
+        policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
+        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
         crops=ScoreSettings(threshold, own.policy.band) if crops else None,
     )
 

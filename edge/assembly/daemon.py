@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from spillover.common.config import under_key
+from spillover.common.log import get_logger
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
@@ -12,6 +13,8 @@ from spillover.edge.assembly.device import build_device
 from spillover.edge.config import ModelConfig
 from spillover.edge.device import Device, Run
 from spillover.edge.stream import CameraStream
+
+_log = get_logger("edge")
 
 
 def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
@@ -28,6 +31,8 @@ def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
         device = build_device(run, model, opened)
         streams = [build_camera_stream(run, camera, model, device, opened) for camera in config.all_cameras]
         opened.pop_all()
+    made = {"made_on": model.manifest.made_on} if model.manifest.made_on else {}
+    _log.info("model", model=str(model.model_id), sha256=model.manifest.sha256[:12], **made)
     return device, streams
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from spillover.common.model.session import Model
 from spillover.edge.assembly.offload import build_backbone, build_offload
 from spillover.edge.assembly.policy import policy_for, report_threshold
-from spillover.edge.assembly.sinks import build_outlets
+from spillover.edge.assembly.sinks import SinkBuilder
 from spillover.edge.device import Device, Reporting, Run
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.inference.predictor import GuardedPredictor
@@ -34,6 +34,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     auditor = Auditor(config.policy.agree_from, threshold, config.policy.max_error, edge_error)
     rescue = offload.forwarder.store_encoded if offload.forwarder else None
     return Device(
+        model=model,
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
         ),
@@ -48,7 +49,12 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
 
 def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     metrics = Metrics()
-    sinks = build_outlets(run.config, model.folder.labels, metrics.result_dropped, metrics.event_dropped)
-    outlets = Outlets(sinks, run.on_end)
+    metrics.model(model.manifest)
+    outlets = Outlets(sink_builder(model, metrics).build(run.config), run.on_end)
     opened.callback(outlets.discard)
     return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put, FrameClock(run.boot_id)))
+
+
+def sink_builder(model: Model, metrics: Metrics) -> SinkBuilder:
+    """What makes the sinks of a device, at its start and when it is reloaded."""
+    return SinkBuilder(model.folder.labels, metrics.result_dropped, metrics.event_dropped)

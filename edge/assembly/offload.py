@@ -59,7 +59,9 @@ def build_offload(
     observe = recorder.note if recorder else unobserved
     costs = build_payload_costs(config.uplink, [head.cut for head in heads.values()], observe, fidelity)
     meter = _meter(config, reporting.metrics)
-    uplink = _uplink(config, task, encoder, tensors, costs, meter, reporting)
+    uplink = _uplink(
+        config, task, encoder, tensors, costs, meter, reporting, answers_reported_from(config, model)
+    )
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
@@ -76,6 +78,16 @@ def check_offload(config: EdgeConfig, model: Model) -> None:
     if config.uplink.oip:
         TensorEncoder(config.uplink, config.uplink.oip, task)
     _heads(config.uplink, build_backbone(config, model))
+
+
+def answers_reported_from(config: EdgeConfig, model: Model) -> float:
+    """The confidence from which boxes of the cloud's answers are reported; 0: all that it sends.
+
+    `model.report_threshold` holds for them too where both sides' confidences are on one scale, so that what
+    is reported does not depend on who answers. On another scale it would cut off other boxes.
+    """
+    threshold, calibration = config.model.report_threshold, model.manifest.output.calibration
+    return threshold if threshold is not None and calibration is not None else 0.0
 
 
 def _check_variants(
@@ -118,6 +130,7 @@ def _uplink(
     costs: PayloadCostModel,
     meter: ByteMeter | None,
     reporting: Reporting,
+    reported_from: float,
 ) -> Uplink:
     # gRPC takes 15 MB that a daemon without a cloud does not need.
     from spillover.edge.uplink.client import GrpcUplink
@@ -130,7 +143,9 @@ def _uplink(
 
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
-    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id)
+    uplink = GrpcUplink(
+        config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported_from
+    )
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_expires_unix_s)
     return uplink

@@ -13,7 +13,7 @@ from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
-from spillover.edge.policy.base import Draw, Rule
+from spillover.edge.policy.base import Draw, Rule, all_frames
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import (
     KEEP_ALL,
@@ -28,6 +28,7 @@ from spillover.edge.policy.chain import (
 )
 from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
+from spillover.edge.policy.share import thresholds_for
 
 EXPECTED_GAIN = "expected_gain"
 
@@ -47,7 +48,7 @@ def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
 def report_threshold(config: EdgeConfig, model: Model) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
-    return model.manifest.output.confidence_threshold if configured is None else configured
+    return model.manifest.output.reported_from if configured is None else configured
 
 
 def build_policy(
@@ -68,15 +69,29 @@ def build_policy(
     if config.mode is Mode.EDGE_ONLY:
         return Policy(KEEP_ALL, ())
     rules: list[Rule] = [ChoosePayload(), LinkGuard(config.spool.min_gain if config.spool else None)]
-    if policy.budget:
-        rules.append(RankByBudget())
+    rank = RankByBudget() if policy.budget else None
+    if rank:
+        rules.append(rank)
     if config.mode is Mode.CLOUD_ONLY:
         return Policy(SEND_ALL, rules)
     empty = EmptyRules(policy.empty_audit_share, policy.motion_gain, policy.lost_track_gain)
-    rules += [ScoreThreshold(policy.threshold, empty, draw), Audit(policy.audit_share, draw)]
+    gain = _gain_model(policy.gain_file, task, edge) if policy.kind == EXPECTED_GAIN else None
+    thresholds = thresholds_for(
+        policy.send_share,
+        policy.threshold,
+        # A budget's ranks choose among all; audits give a threshold of their own.
+        else_any=policy.budget is not None or policy.max_error is not None,
+        seen=gain.file.gain_quantiles if gain else (),
+    )
+    most_drawn = rank.most_drawn if rank else all_frames
+    rules += [
+        ScoreThreshold(thresholds, empty, draw, most_drawn),
+        Audit(policy.audit_share, draw, most_drawn),
+    ]
     if config.temporal and config.temporal.refresh_s:
         rules.append(Refresh(config.temporal.refresh_s))
-    return Policy(KEEP_ALL, rules, _score(policy, task, report_threshold, edge))
+    score = gain.gain if gain else _score(policy, task, report_threshold)
+    return Policy(KEEP_ALL, rules, score)
 
 
 def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
@@ -85,10 +100,8 @@ def measured_fidelity(config: PolicyConfig) -> Mapping[str, float]:
 
 
 def _score(
-    config: PolicyConfig, task: TaskSpec[Any], report_threshold: float, edge: EdgeSide | None
+    config: PolicyConfig, task: TaskSpec[Any], report_threshold: float
 ) -> Callable[[Prediction], float | None]:
-    if config.kind == EXPECTED_GAIN:
-        return _gain_model(config.gain_file, task, edge).gain
     fitting = scorers_for(task.name)
     name = task.scorer if config.kind == "auto" else config.kind
     if name not in fitting:

@@ -1,10 +1,13 @@
-"""Builds the sinks from the configuration. It imports a sink's library only if that sink is configured."""
+"""Builds the sinks from the configuration, anew after a reload. It imports only libraries that are needed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 
 from spillover.common.errors import ConfigError
+from spillover.common.extras import missing_extra
+from spillover.common.log import get_logger
 from spillover.edge.config import (
     DecisionDetail,
     EdgeConfig,
@@ -13,71 +16,144 @@ from spillover.edge.config import (
     SinkConfig,
     SqliteConfig,
 )
+from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlets import Outlet, Sink
+from spillover.edge.sinks.outlets import Outlet, Outlets, Sink
 from spillover.edge.sinks.record import record_encoder
+
+_log = get_logger("sink")
 
 OnDropAt = Callable[[str, str], None]
 """Gets a sink's name (`0:jsonl`) and a reason."""
 
 
-def build_outlets(
-    config: EdgeConfig, labels: Sequence[str], on_drop: OnDropAt, on_event_drop: OnDropAt
-) -> list[Outlet]:
-    """An outlet for each configured sink; it tells `on_drop` and `on_event_drop` what it has lost.
+class SinkBuilder:
+    """Builds sinks, for records with these labels; `on_drop` and `on_event_drop` hear what one has lost."""
 
-    Raises:
-        ConfigError: a file cannot be opened, or a sink's library is not installed.
-    """
-    outlets = []
-    with ExitStack() as opened:
-        for name, sink in _named(config.sinks):
-            with _numbered(name):
-                built = _build(sink, config, labels)
-            opened.callback(built.close)
-            outlets.append(
-                Outlet(name, built, sink.queue_size, partial(on_drop, name), partial(on_event_drop, name))
-            )
-        opened.pop_all()
-    return outlets
+    def __init__(self, labels: Sequence[str], on_drop: OnDropAt, on_event_drop: OnDropAt) -> None:
+        self._labels = labels
+        self._on_drop = on_drop
+        self._on_event_drop = on_event_drop
 
+    def build(self, config: EdgeConfig) -> list[Outlet]:
+        """An outlet for each sink of `config`.
 
-def _named(sinks: Sequence[SinkConfig]) -> list[tuple[str, SinkConfig]]:
-    return [(f"{index}:{sink.__struct_config__.tag}", sink) for index, sink in enumerate(sinks)]
+        Raises:
+            ConfigError: a file cannot be opened, or a sink's library is not installed.
+        """
+        with ExitStack() as opened:
+            built = self._outlets(config, {}, opened)
+            opened.pop_all()
+        return built
+
+    def prepare(
+        self, outlets: Outlets, before: EdgeConfig, wanted: EdgeConfig, opened: ExitStack
+    ) -> Callable[[], bool]:
+        """Get ready to go on with other sinks; what is new is opened, and on `opened`.
+
+        A sink whose file or broker stays keeps its outlet, and with it all that waits there: it opens its
+        file anew, or takes its new settings over.
+
+        Returns:
+            What does it; false when it is too late, because the stop has begun.
+
+        Raises:
+            ConfigError: as at the start; nothing has changed.
+        """
+        settings = dict(zip(outlets.current, before.sinks, strict=True))
+        running = {_home(sink): outlet for outlet, sink in settings.items()}
+        next_ones = self._outlets(wanted, running, opened)
+        changed = [
+            (outlet, settings[outlet], sink)
+            for outlet, sink in zip(next_ones, wanted.sinks, strict=True)
+            if outlet in settings
+        ]
+        for index, (outlet, sink) in enumerate(zip(next_ones, wanted.sinks, strict=True)):
+            if isinstance(sink, MqttConfig) and sink != settings.get(outlet, sink):
+                with _numbered(index):
+                    self._make(sink, wanted).close()  # does it find its files?
+
+        def go_on() -> bool:
+            if not outlets.change(next_ones):
+                return False
+            for outlet, old, sink in changed:
+                self._settle(outlet, old, sink, wanted)
+            return True
+
+        return go_on
+
+    def _outlets(
+        self, config: EdgeConfig, running: Mapping[tuple[object, ...], Outlet], opened: ExitStack
+    ) -> list[Outlet]:
+        """An outlet for each sink of `config`; those that run already are among them."""
+        taken = {outlet.name.partition(":")[0] for outlet in running.values()}
+        numbers = (str(number) for number in count() if str(number) not in taken)
+        return [
+            running.get(_home(sink)) or self._outlet(index, next(numbers), config, opened)
+            for index, sink in enumerate(config.sinks)
+        ]
+
+    def _outlet(self, index: int, number: str, config: EdgeConfig, opened: ExitStack) -> Outlet:
+        sink = config.sinks[index]
+        name = f"{number}:{sink.__struct_config__.tag}"
+        with _numbered(index):
+            built = self._make(sink, config)
+        opened.callback(built.close)
+        drop, event_drop = partial(self._on_drop, name), partial(self._on_event_drop, name)
+        when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
+        return Outlet(name, built, sink.queue_size, drop, event_drop, when_full)
+
+    def _settle(self, outlet: Outlet, old: SinkConfig, sink: SinkConfig, config: EdgeConfig) -> None:
+        if old == sink:
+            outlet.reopen()
+            return
+
+        def make() -> Sink:
+            try:
+                return self._make(sink, config)
+            except ConfigError as error:
+                _log.error("sink keeps its settings", sink=outlet.name, error=str(error))
+                return self._make(old, config)
+
+        outlet.replace(make, sink.queue_size, carry=isinstance(sink, MqttConfig))
+
+    def _make(self, sink: SinkConfig, config: EdgeConfig) -> Sink:
+        encode = record_encoder(self._labels, inputs=sink.decision is DecisionDetail.FULL)
+        match sink:
+            case JsonLinesConfig():
+                return JsonLinesSink(
+                    sink.path,
+                    encode,
+                    events=sink.events,
+                    rotate_bytes=int(sink.rotate_mb * 1e6),
+                    rotate_keep=sink.rotate_keep,
+                )
+            case SqliteConfig():
+                from spillover.edge.sinks.sqlite import SqliteSink
+
+                return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
+            case MqttConfig():
+                try:
+                    from spillover.edge.sinks.mqtt import MqttSink
+                except ModuleNotFoundError as error:
+                    raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
+
+                cameras = [camera.camera_id for camera in config.all_cameras]
+                return MqttSink(sink, config.device_id, cameras, encode)
 
 
 @contextmanager
-def _numbered(name: str) -> Iterator[None]:
+def _numbered(index: int) -> Iterator[None]:
     """Say in errors which of the sinks it is."""
     try:
         yield
     except ConfigError as error:
-        number = name.partition(":")[0]
-        raise ConfigError(f"sinks[{number}]: {str(error).removeprefix('sinks: ')}") from error
+        text = f"sinks[{index}]: {str(error).removeprefix('sinks: ')}"
+        raise type(error)(text) from error
 
 
-def _build(sink: SinkConfig, config: EdgeConfig, labels: Sequence[str]) -> Sink:
-    encode = record_encoder(labels, inputs=sink.decision is DecisionDetail.FULL)
-    match sink:
-        case JsonLinesConfig():
-            return JsonLinesSink(
-                sink.path,
-                encode,
-                events=sink.events,
-                rotate_bytes=int(sink.rotate_mb * 1e6),
-                rotate_keep=sink.rotate_keep,
-            )
-        case SqliteConfig():
-            from spillover.edge.sinks.sqlite import SqliteSink
-
-            return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
-        case MqttConfig():
-            try:
-                from spillover.edge.sinks.mqtt import MqttSink
-            except ModuleNotFoundError as error:
-                raise ConfigError(
-                    f"sinks: kind mqtt needs `{error.name}`; `pip install 'spillover[mqtt]'` brings it"
-                ) from error
-
-            cameras = [camera.camera_id for camera in config.all_cameras]
-            return MqttSink(sink, config.device_id, cameras, encode)
+def _home(sink: SinkConfig) -> tuple[object, ...]:
+    """Where results go. Two sinks of one home would be in each other's way."""
+    if isinstance(sink, MqttConfig):
+        return "mqtt", sink.host, sink.port, sink.topic
+    return sink.__struct_config__.tag, sink.path

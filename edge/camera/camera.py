@@ -20,6 +20,8 @@ _log = get_logger("camera")
 
 DEFAULT_FPS = 10.0
 """For sources without a rate of their own, such as a folder of images."""
+LOOK_UP_S = 1.0
+"""How often a long wait for the next frame looks whether the rate has changed."""
 
 
 class CameraObserver(Protocol):
@@ -128,6 +130,10 @@ class Camera:
         now_unix_s = self._clock.time_of(frame.sequence)
         return replace(frame, captured_monotonic_s=time.monotonic(), captured_unix_s=now_unix_s)
 
+    def reconfigure(self, config: CameraConfig) -> None:
+        """Go on with the `fps`, `loop` and `max_frames` of `config`; the rest is as it was. Thread-safe."""
+        self._config = config
+
     def stop(self) -> None:
         """End the capture and drop queued frames. Thread-safe; may be called again."""
         self._stopping.set()
@@ -143,16 +149,23 @@ class Camera:
         """
         if self._fast or self._source.live:
             return lambda: not self._stopping.is_set()
-        fps = self._config.fps or self._source.fps or DEFAULT_FPS
-        start, period, count = time.monotonic(), 1 / fps, 0
+        period_s = self._period_s()
+        due_s = time.monotonic()
 
         def wait() -> bool:
-            nonlocal count
-            due = start + count * period
-            count += 1
-            return not self._stopping.wait(max(0.0, due - time.monotonic()))
+            nonlocal due_s, period_s
+            while (left_s := due_s - time.monotonic()) > 0 and not self._stopping.is_set():
+                self._stopping.wait(min(left_s, LOOK_UP_S))
+                if (changed_s := self._period_s()) != period_s:  # by a reload: nothing is made up for
+                    due_s, period_s = min(due_s, time.monotonic() + changed_s), changed_s
+            due_s += period_s
+            return not self._stopping.is_set()
 
         return wait
+
+    def _period_s(self) -> float:
+        """From one picture of a file or folder to the next."""
+        return 1 / (self._config.fps or self._source.fps or DEFAULT_FPS)
 
     def _read(self) -> Frame | None:
         try:
@@ -208,12 +221,13 @@ class Camera:
 
     def _is_early(self) -> bool:
         """Whether to skip this picture, to reduce a live source to `fps` frames a second."""
-        if not (self._source.live and self._config.fps):
+        fps = self._config.fps
+        if not (self._source.live and fps):
             return False
         now = time.monotonic()
         if now < self._next_due_s:
             return True
-        period_s = 1 / self._config.fps
+        period_s = 1 / fps
         due_s = self._next_due_s + period_s
         self._next_due_s = due_s if due_s > now else now + period_s
         return False

@@ -98,6 +98,10 @@ class ResilientSource:
         """Raise SourceError: a live source cannot start again."""
         raise SourceError("camera.source: a live source cannot begin again")
 
+    def reconfigure(self, frozen_after_s: float) -> None:
+        """Wait so long for another picture from now on. Thread-safe."""
+        self._frozen_after_s = frozen_after_s
+
     def interrupt(self) -> None:
         """Make `read` return None from now on, and at once where it waits for a child process."""
         self._interrupted.set()

@@ -77,8 +77,10 @@ class CsiConfig(Section, frozen=True):
 class CameraPolicyConfig(Section, frozen=True):
     """What one camera has in place of the device's `policy`; null: the same."""
 
+    send_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    """Send about this share of the camera's frames, in place of what the device's `policy` says."""
     threshold: float | None = None
-    """Frames whose score is at least this are sent."""
+    """Send every frame whose score is at least this, in place of what the device's `policy` says."""
     band: NotNegative | None = None
     """`near_threshold`: a box is in doubt within this distance of the report threshold."""
     empty_audit_share: Share | None = None
@@ -89,6 +91,19 @@ class CameraPolicyConfig(Section, frozen=True):
     """Detection: added to the score of a frame without reported boxes within a second of one with some."""
     audit_share: Share | None = None
     """Share of all frames that is sent at random, to measure how often the edge is wrong."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse two keys that both say which scores are sent."""
+        return (self._chosen(),)
+
+    def _chosen(self) -> Iterator[Mistake]:
+        if self.send_share is not None and self.threshold is not None:
+            yield "threshold", "and send_share both say which frames are sent: keep one"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it says which scores are sent."""
+        return self.send_share is not None or self.threshold is not None
 
 
 class CameraConfig(Section, frozen=True):

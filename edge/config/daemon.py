@@ -1,6 +1,8 @@
 """The top-level keys of `edge.yaml`."""
 
 import enum
+import re
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -11,7 +13,7 @@ from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import address_fault
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
-from spillover.edge.config.kinds import Name, NotNegative, Positive
+from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
 from spillover.edge.config.policy import PolicyConfig, TemporalConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
@@ -49,8 +51,8 @@ class EdgeConfig(Section, frozen=True):
     """Where frames come from. Either this or `cameras`."""
     cameras: tuple[CameraConfig, ...] = ()
     """Several cameras in place of one, each like `camera`; they share model, uplink, spool and sinks."""
-    device_id: Name = "edge"
-    """Name of this device for the cloud, MQTT topics and certificates."""
+    device_id: NameOrEmpty = ""
+    """Name of this device for the cloud, MQTT topics and certificates; empty: the host's name."""
     mode: Mode = Mode.HYBRID
     """Who answers."""
     deadline_s: Positive = 0.5
@@ -76,9 +78,22 @@ class EdgeConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
     """The log, on standard error."""
 
+    def __post_init__(self) -> None:
+        """Name the device by its host unless it has a name, and refuse what `checks` finds."""
+        if not self.device_id:
+            msgspec.structs.force_setattr(self, "device_id", as_device_id(socket.gethostname()))
+        super().__post_init__()
+
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse no camera, cameras that cannot share a device, and what other keys do not go together."""
-        return self._cameras(), self._deadline(), self._addresses(), self._results(), self._paths()
+        return (
+            self._cameras(),
+            self._shares(),
+            self._deadline(),
+            self._addresses(),
+            self._results(),
+            self._paths(),
+        )
 
     def _cameras(self) -> Iterator[Mistake]:
         if self.camera is None and not self.cameras:
@@ -91,6 +106,11 @@ class EdgeConfig(Section, frozen=True):
                 yield f"cameras[{index}].camera_id", f"{name!r} is the name of another camera too"
             if self.cameras[index].pace is not self.cameras[0].pace:
                 yield f"cameras[{index}].pace", "must be the same for all cameras"
+
+    def _shares(self) -> Iterator[Mistake]:
+        own = [camera.policy for camera in self.all_cameras if camera.policy]
+        if self.policy.max_error is not None and any(policy.chooses for policy in own):
+            yield "policy.max_error", "holds for all cameras: none has send_share or threshold beside it"
 
     def _deadline(self) -> Iterator[Mistake]:
         if self.deadline_margin_s >= self.deadline_s:
@@ -120,6 +140,12 @@ class EdgeConfig(Section, frozen=True):
     def all_cameras(self) -> tuple[CameraConfig, ...]:
         """The cameras, at least one."""
         return self.cameras or ((self.camera,) if self.camera else ())
+
+
+def as_device_id(host: str) -> str:
+    """A host's name with what a device's name may not have replaced by `-`."""
+    allowed = re.sub(r"[^A-Za-z0-9._-]", "-", host).lstrip("._-")[:64]
+    return allowed or "edge"
 
 
 def _resolved(path: str) -> str:

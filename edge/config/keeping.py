@@ -19,7 +19,10 @@ class RedactionStyle(enum.Enum):
 
 
 class RedactionConfig(Section, frozen=True):
-    """What must not be recognisable in pictures that leave the device or wait on its disk. Detectors only."""
+    """What must not be recognisable in pictures that leave the device or wait on its disk. Detectors only.
+
+    The edge's boxes of these classes stay in the results: they join the cloud's answers.
+    """
 
     classes: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
     """Labels or class numbers of the edge's detector, as in [person, 2]."""

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from spillover.common.config.kinds import name_of_at_most
+from spillover.common.config.kinds import name_of_at_most, name_or_empty
 
 Name = Annotated[str, name_of_at_most(64)]
+NameOrEmpty = Annotated[str, name_or_empty(64)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]

@@ -24,7 +24,9 @@ class ModelConfig(Section, frozen=True):
     folder: str
     """A folder with `model.onnx` and `model.yaml`, or the name of a prepared model."""
     report_threshold: Share | None = None
-    """Detection: boxes below are not reported; the policy sees them. Null: the model's own threshold."""
+    """Detection: boxes below are not reported; the policy sees them. Null: the model's own
+    (`report_threshold` in model.yaml, or else its `confidence_threshold`). If the model is calibrated to the
+    cloud's scale, it holds for the cloud's answers too."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the model."""
     multi_view: MultiViewConfig | None = None

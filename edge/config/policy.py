@@ -55,8 +55,11 @@ class PolicyConfig(Section, frozen=True):
     `near_threshold`; both: `expected_gain`. `auto` is `max_softmax` or `near_threshold`."""
     gain_file: str = ""
     """For `expected_gain`: the file that `spillover lab fit` wrote for this pair of models."""
-    threshold: float = 0.5
-    """Frames whose score is at least this are sent."""
+    send_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    """Send about this share of all frames, those of the highest scores, whatever the unit of the score. null:
+    0.1; or what `threshold`, `max_error` or `budget` say, if one of them is set."""
+    threshold: float | None = None
+    """Send every frame whose score is at least this, however many there are; null: see `send_share`."""
     band: NotNegative = 0.15
     """`near_threshold`: a box is in doubt within this distance of the report threshold."""
     empty_audit_share: Share = 0.02
@@ -66,16 +69,29 @@ class PolicyConfig(Section, frozen=True):
     lost_track_gain: float = 0.5
     """Detection: added to the score of a frame without reported boxes within a second of one with some."""
     audit_share: Share = 0.01
-    """Share of all frames that is sent at random, to measure how often the edge is wrong."""
+    """Share of all frames that is sent at random, to measure how often the edge is wrong; with a budget fewer
+    where they would take more than a twentieth of its bytes."""
     agree_from: Share = 0.5
     """Detection: the edge counts as right from this F1 with the cloud's boxes."""
     max_error: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
-    """Move the threshold so that on average this share of the frames is kept and wrong; null: do not."""
+    """Let audits choose the threshold so that on average this share of the frames is kept and wrong; null:
+    see `send_share`."""
     seed: int = 0
     """Seed of all random choices."""
     budget: BudgetConfig | None = None
-    """Limit on the bytes that leave; null: none. With a limit frames are ranked by gain per byte, and
-    `threshold` is the least gain that is sent at all."""
+    """Limit on the bytes that leave; null: none. Frames are ranked by gain per byte, those among them that
+    `send_share`, `threshold` or `max_error` would send, if one of these is set; else all."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse two keys that both say which scores are sent."""
+        return (self._chosen(),)
+
+    def _chosen(self) -> Iterator[Mistake]:
+        first, *others = [
+            key for key in ("send_share", "threshold", "max_error") if getattr(self, key) is not None
+        ] or [""]
+        for other in others:
+            yield other, f"and {first} both say which frames are sent: keep one, and leave out the other"
 
 
 class TemporalConfig(Section, frozen=True):

@@ -73,7 +73,7 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     decision: DecisionDetail = DecisionDetail.SHORT
     """How much of each decision is published."""
     queue_size: Count = 256
-    """Messages that may wait for the broker; more are dropped and counted."""
+    """Results and events that may wait for the broker; the oldest of more are dropped and counted."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a URL as host, two passwords, and a password of nobody."""

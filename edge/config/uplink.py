@@ -151,7 +151,7 @@ class UplinkConfig(Section, frozen=True):
     """What is sent of a frame. All but `picture` need `split`."""
     split: SplitConfig | None = None
     """The heads that this device can run; null: none."""
-    max_in_flight: Count = 4
+    max_in_flight: Count = 8
     """Calls at the same time; one frame more is answered here and marked `edge_degraded`."""
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still accepted, as a revision."""

@@ -19,11 +19,10 @@ _SLOW_SHARE = 0.8
 """A camera that gives less than this share of the configured rate is worth a look."""
 
 
-def check_cameras(case: Case) -> Iterator[Finding]:
-    """Every camera of the configuration. One that a running daemon holds is not opened: it tells the rate."""
-    for config in case.config.all_cameras:
-        held = is_live(config.source) and case.running is not None
-        yield _of_daemon(case, config) if held else _opened(case, config)
+def check_camera(config: CameraConfig, case: Case) -> Iterator[Finding]:
+    """One camera. A live one that a running daemon holds is not opened: the daemon tells its rate."""
+    held = is_live(config.source) and case.running is not None
+    yield _of_daemon(case, config) if held else _opened(case, config)
 
 
 def _of_daemon(case: Case, config: CameraConfig) -> Finding:

@@ -1,6 +1,7 @@
 """Which checks there are, and one examination from the configuration's file to the exit code."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,10 @@ from spillover.common.cli import EXIT_CONFIG, EXIT_FAILED, EXIT_MODEL
 from spillover.common.config import examine_config
 from spillover.common.errors import ConfigError, UnavailableError
 from spillover.edge.camera.video import quiet_opencv
-from spillover.edge.config import EdgeConfig
+from spillover.edge.config import EdgeConfig, MqttConfig
 from spillover.edge.doctor.broker import LIMIT_S as BROKER_S
-from spillover.edge.doctor.broker import check_brokers
-from spillover.edge.doctor.camera import check_cameras
+from spillover.edge.doctor.broker import check_broker
+from spillover.edge.doctor.camera import check_camera
 from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import CALL_S, check_cloud
@@ -39,18 +40,25 @@ OF_FILES = (
 )
 """The first half: no device is touched, nothing is written, and nobody is asked."""
 
-OF_THE_SITE = (
-    Check("camera", check_cameras, 20.0),
-    Check("model time", time_model, 60.0),
-    Check("cloud", check_cloud, 12 * CALL_S),
+OF_THE_DEVICE = (
     Check("clock", check_clock),
-    Check("broker", check_brokers, 4 * BROKER_S),
     Check("disk", check_disks, 20.0),
     Check("memory", check_memory),
     Check("temperature", check_temperature),
     Check("other programs", check_others),
 )
-"""The second half, where the device is."""
+
+
+def of_the_site(config: EdgeConfig) -> Iterator[Check]:
+    """The second half, where the device is: each camera and each broker is a check of its own."""
+    for camera in config.all_cameras:
+        yield Check(f"camera {camera.camera_id}", partial(check_camera, camera), 20.0)
+    yield Check("model time", time_model, 60.0)
+    yield Check("cloud", check_cloud, 12 * CALL_S)
+    for index, sink in enumerate(config.sinks):
+        if isinstance(sink, MqttConfig):
+            yield Check("broker", partial(check_broker, f"sinks[{index}]", sink), 4 * BROKER_S)
+    yield from OF_THE_DEVICE
 
 
 def examine(
@@ -99,7 +107,7 @@ def _findings(
     if not files_alone:
         _meet(case)
     rounds = Rounds(case)
-    for finding in rounds.findings(OF_FILES if files_alone else (*OF_FILES, *OF_THE_SITE)):
+    for finding in rounds.findings(OF_FILES if files_alone else (*OF_FILES, *of_the_site(case.config))):
         told = examined.locate(finding.figure) if finding.cure else finding.figure
         yield msgspec.structs.replace(finding, figure=told)
     left_behind.extend(rounds.left_behind)

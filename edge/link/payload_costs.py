@@ -10,7 +10,7 @@ from types import MappingProxyType
 from spillover.common.model.split import Cut
 from spillover.common.types import Action
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
-from spillover.edge.link.estimator import PRIOR, LinkEstimate, LinkEstimator, Transfer
+from spillover.edge.link.estimator import LinkEstimator, Upload
 from spillover.edge.link.state import LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_variant
 
@@ -74,6 +74,16 @@ class PayloadCost:
         """The cost after one more call took `server_s` seconds on the server."""
         recent = (*self.served_s, server_s)[-SAMPLES:]
         return replace(self, server_s=median_low(recent), served_s=recent)
+
+    def healed(self) -> "PayloadCost":
+        """The cost by the last call alone: what was slow before it is over."""
+        return replace(
+            self,
+            make_s=self.made_s[-1] if self.made_s else self.make_s,
+            made_s=self.made_s[-1:],
+            server_s=self.served_s[-1] if self.served_s else self.server_s,
+            served_s=self.served_s[-1:],
+        )
 
 
 def picture_forms(
@@ -147,27 +157,26 @@ class PayloadCostModel:
         self._clock = clock
         self._lock = threading.Lock()
         self._link = LinkEstimator()
-        self._estimate: LinkEstimate = PRIOR
-        self._bytes_in_flight = 0
+        self._server_queue_s = 0.0
         self._frames_made = 0
         self._forms = dict(forms)
 
-    def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0) -> LinkView:
+    def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0, in_flight: int = 0) -> LinkView:
         """The link estimate, and every usable form with its predicted latency.
 
         `crop_share` is the share of the frame that a crop would show; 0 means that no crop is possible.
+        `in_flight` counts frames handed to the uplink, of which some have not departed yet.
         """
         with self._lock:
             now_s = self._clock()
-            # An old estimate is still the best guess; the next probe updates it.
-            self._estimate = self._link.estimate(now_s) or self._estimate
-            estimate = replace(self._estimate, server_queue_s=server_queue_s)
+            self._server_queue_s = server_queue_s
+            estimate = self._link.estimate(now_s, server_queue_s, in_flight)
             options = tuple(
                 PayloadOption(
                     name,
                     form.action,
                     form.payload_bytes,
-                    self._latency_s(estimate, form),
+                    estimate.latency_s(form.payload_bytes, form.make_s, form.server_s),
                     form.fidelity,
                     form.make_s,
                     form.server_s,
@@ -176,7 +185,7 @@ class PayloadCostModel:
                 for name, form in self._usable(now_s, crop_share).items()
             )
             options = self._with_due(options)
-            return LinkView(estimate, options, self._bytes_in_flight, self._link.may_probe(now_s))
+            return LinkView(estimate, options, self._link.may_probe(now_s))
 
     def options(self) -> tuple[PayloadOption, ...]:
         """Every usable form with its predicted latency."""
@@ -199,65 +208,61 @@ class PayloadCostModel:
                     self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
             self._forms[name] = made
 
-    def departed(self, name: str, payload_bytes: int, time_left_s: float) -> int:
-        """Register a started call. Returns the bytes queued on the link up to and including it."""
-        with self._lock:
-            now_s = self._clock()
-            form = self._forms.get(name)
-            late = False
-            if form is not None:
-                late = self._latency_s(self._estimate, form.of_bytes(payload_bytes)) > time_left_s
-            self._link.tried(now_s, probe=late)
-            self._bytes_in_flight += payload_bytes
-            return self._bytes_in_flight
+    def is_too_large(self, name: str, payload_bytes: int, time_left_s: float) -> bool:
+        """Whether an encoded frame is larger than usual and its answer would be late.
 
-    def landed(self, payload_bytes: int) -> None:
-        """Register the end, with any outcome, of a call that `departed` counted."""
-        with self._lock:
-            self._bytes_in_flight -= payload_bytes
-
-    def answered(
-        self, name: str, carried_bytes: int, network_s: float, server_s: float, *, in_time: bool = True
-    ) -> None:
-        """Note an answered call in that form: its network time and its server time.
-
-        `carried_bytes` is the return value of `departed`.
+        Of frames of the usual size the policy has decided itself, probes among them. Call it before `made`.
         """
         with self._lock:
-            self._link.answered(
-                Transfer(self._clock(), carried_bytes, network_s), 0.0, server_s, in_time=in_time
-            )
-            seen = self._seen(carried_bytes, network_s)
-            if (form := self._forms.get(name)) is not None:
-                self._forms[name] = form.served(server_s)
-        self._observe(*seen)  # not under the lock: it may write to disk
+            form = self._forms.get(name)
+            if form is None or form.action is Action.SEND_CROPS or not form.known:
+                return False
+            link = self._link.estimate(self._clock(), self._server_queue_s)
+            is_late = link.latency_s(payload_bytes, 0.0, form.server_s) > time_left_s
+            return is_late and payload_bytes > form.payload_bytes
 
-    def timed_out(self, carried_bytes: int, waited_s: float) -> None:
+    def departed(self, name: str, payload_bytes: int, time_left_s: float) -> Upload:
+        """Register a started call, and predict its time to the answer. `landed` must end it."""
+        with self._lock:
+            form = self._forms.get(name)
+            server_s = self._server_queue_s + (form.server_s if form else 0.0)
+            return self._link.departed(self._clock(), payload_bytes, server_s, time_left_s)
+
+    def landed(self, upload: Upload) -> None:
+        """Register the end, with any outcome, of a call that `departed` registered."""
+        with self._lock:
+            self._link.landed(upload)
+
+    def answered(
+        self, name: str, upload: Upload, network_s: float, server_s: float, *, in_time: bool = True
+    ) -> None:
+        """Note an answered call in that form: its network time and its server time."""
+        with self._lock:
+            heals = self._link.answered(upload, network_s, server_s, in_time=in_time)
+            if (form := self._forms.get(name)) is not None:
+                form = form.served(server_s)
+                self._forms[name] = form.healed() if heals else form
+            estimate = self._link.estimate(self._clock())
+        # Not under the lock: it may write to disk.
+        self._observe(estimate.rate_bytes_per_s, estimate.rtt_s)
+
+    def timed_out(self, upload: Upload, waited_s: float) -> None:
         """Note a call that was abandoned after `waited_s` seconds."""
         self._observe(0.0, 0.0)
         with self._lock:
-            self._link.timed_out(Transfer(self._clock(), carried_bytes, waited_s))
+            self._link.timed_out(upload, waited_s)
 
     def unreachable(self) -> None:
         """Note a call that could not connect: the trace gets rate 0, the estimate does not change."""
         self._observe(0.0, 0.0)
+        with self._lock:
+            self._link.unreachable()
 
     def refused(self, name: str) -> None:
         """Note that the server has no tail for that cut."""
         with self._lock:
             if (form := self._forms.get(name)) is not None:
                 self._forms[name] = replace(form, refused_until_s=self._clock() + REFUSED_S)
-
-    def _seen(self, carried_bytes: int, network_s: float) -> tuple[float, float]:
-        """One call's rate in bytes per second and its round trip in seconds."""
-        known = self._link.estimate(self._clock()) or PRIOR
-        rtt_s = min(known.rtt_s, network_s)
-        return carried_bytes / max(network_s - rtt_s, 1e-4), rtt_s
-
-    def _latency_s(self, estimate: LinkEstimate, form: PayloadCost) -> float:
-        # Bytes already queued on the link are sent before this frame.
-        through = replace(estimate, server_infer_s=form.server_s)
-        return through.latency_s(form.payload_bytes + self._bytes_in_flight, form.make_s)
 
     def _with_due(self, options: tuple[PayloadOption, ...]) -> tuple[PayloadOption, ...]:
         """Mark one option as due from time to time: only use gives a form new measurements.

@@ -46,7 +46,6 @@ class LinkView:
     estimate: LinkEstimate = PRIOR
     options: tuple[PayloadOption, ...] = ()
     """The usual form first; empty when no form is known."""
-    bytes_in_flight: float = 0.0
     may_probe: bool = True
     """Whether to send a frame although its answer looks too late: only calls update the estimate."""
 

@@ -86,6 +86,7 @@ class PayloadEncoder:
             else self._encoders[option].encode(frame.image),
             option=option,
             rest=crop.rest if crop else None,
+            hidden=frame.hidden,
         )
 
     def pack_to_wait(self, frame: Frame) -> EncodedFrame:

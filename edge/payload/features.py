@@ -12,7 +12,7 @@ from spillover.common.model.preprocess import preprocess
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, head_path, open_split_plan
-from spillover.common.types import FloatArray, Image
+from spillover.common.types import FloatArray, Image, Tensor
 from spillover.edge.payload.backbone import BackboneWithFeatures
 from spillover.edge.payload.types import EncodedFeatures
 
@@ -68,7 +68,7 @@ class FeatureEncoder:
     def _is_head(self, info: ExitInfo) -> bool:
         return info.head_sha256 == self.cut.head_sha256 and list(info.features) == self._tensors
 
-    def _run(self, tensor: FloatArray) -> list[FloatArray]:
+    def _run(self, tensor: Tensor) -> list[FloatArray]:
         try:
             outputs = self._runtime.run([tensor[None]])
         except ModelError as error:

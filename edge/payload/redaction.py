@@ -1,7 +1,8 @@
 """Hides people, or other classes that the operator names, in every picture before it leaves the device.
 
 It hides the local model's boxes, down to the lowest confidence. An object that the model misses is not
-hidden. Redaction works on a copy; the frame itself is unchanged.
+hidden. Redaction works on a copy; the frame itself is unchanged. The cloud cannot answer for what it is not
+shown, so the edge's own boxes of it join the cloud's answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +14,14 @@ import numpy as np
 
 from spillover.common.errors import ConfigError
 from spillover.common.tasks.base import TaskSpec
-from spillover.common.types import Frame, Image, Prediction
+from spillover.common.tasks.detection import pairwise_iou
+from spillover.common.types import Detections, Frame, Image, Prediction
 from spillover.edge.config import RedactionConfig, RedactionStyle
 
 Redact = Callable[[Frame, Prediction], Frame]
 
+_SAME_OBJECT = 0.45
+"""Overlap (IoU) from which two boxes of one class are one object, as for two boxes of one network."""
 _BLOCKS = 6
 """Colours that a blurred box keeps along its longer side: a coat's colour remains, a face does not."""
 
@@ -27,10 +31,12 @@ def build_redaction(
     labels: Sequence[str],
     task: TaskSpec[Any],
     class_count: int | None = None,
+    report_threshold: float = 0.0,
 ) -> Redact | None:
     """The function that hides the classes that `config` names; None if it names none.
 
-    `class_count` is the number of the model's classes, if known.
+    `class_count` is the number of the model's classes, if known. Of the hidden boxes those from
+    `report_threshold` up are noted in the frame, for the answer.
 
     Raises:
         ConfigError: the model gives no boxes, or does not have a named class.
@@ -55,9 +61,21 @@ def build_redaction(
         for x0, y0, x1, y1 in boxes.xyxy.tolist():
             grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
             _hide(image, (x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y), style)
-        return replace(frame, image=image)
+        return replace(frame, image=image, hidden=boxes.above(report_threshold))
 
     return redact
+
+
+def with_hidden(answer: Prediction, hidden: Detections) -> Prediction:
+    """The cloud's answer with the edge's boxes of what was hidden from it; others than boxes are unchanged.
+
+    What the cloud nevertheless made out, such as a blurred person, is the same object: the edge's box stays.
+    """
+    if not isinstance(answer, Detections):
+        return answer
+    same = answer.class_id[:, None] == hidden.class_id[None, :]
+    again = (same & (pairwise_iou(answer.xyxy, hidden.xyxy) >= _SAME_OBJECT)).any(axis=1)
+    return answer[~again].merged(hidden)
 
 
 def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:

@@ -17,10 +17,10 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import MANIFEST_FILE, Manifest
+from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest
 from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.tasks.base import TaskSpec
-from spillover.common.types import FloatArray, Image, Tensor
+from spillover.common.types import Image, Tensor
 from spillover.common.wire.tensors import DTYPES
 from spillover.edge.config import OipConfig, TensorType, UplinkConfig
 from spillover.edge.payload.encoder import TENSOR
@@ -75,13 +75,13 @@ class TensorEncoder:
         return self._made(*preprocess(image, self.manifest.input), partial(self._picture, image))
 
     def _made(
-        self, values: FloatArray, transform: FrameTransform, picture: Callable[[], EncodedImage]
+        self, values: Tensor, transform: FrameTransform, picture: Callable[[], EncodedImage]
     ) -> EncodedTensor:
         return EncodedTensor(self._cast(values)[None], transform, picture)
 
-    def _cast(self, values: FloatArray) -> Tensor:
+    def _cast(self, values: Tensor) -> Tensor:
         if self._dtype.kind == "u":
-            values = np.clip(np.rint(values), 0, 255)
+            values = np.clip(np.rint(values.astype(np.float32, copy=False)), 0, 255)
         return values.astype(self._dtype, copy=False)
 
 
@@ -89,7 +89,8 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
     """The manifest that `uplink.oip.manifest` names, and its decoder. Raises ConfigError."""
     path = Path(name).expanduser()
     try:
-        manifest = load_config(path if path.is_file() else find_model_folder(path) / MANIFEST_FILE, Manifest)
+        file = path if path.is_file() else find_model_folder(path) / MANIFEST_FILE
+        manifest = load_config(file, Manifest).reporting()
         if manifest.task != task.name:
             raise ConfigError(f"{manifest.name} does {manifest.task}, the edge's model {task.name}")
         return manifest, decoder_for(manifest, task)
@@ -99,6 +100,8 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
 
 def _check_datatype(manifest: Manifest, oip: OipConfig) -> None:
     spec = manifest.input
+    if spec.element is Element.UINT8 and oip.datatype is not TensorType.UINT8:
+        raise ConfigError(f"uplink.oip.datatype: the network of {manifest.name} takes UINT8 (input.element)")
     if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):
         raise ConfigError(
             f"uplink.oip.datatype: UINT8 takes plain pixels, but {manifest.name} normalises them (mean, std)"

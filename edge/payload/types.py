@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
 from spillover.common.types import Detections, Prediction, Tensor
+from spillover.edge.payload.redaction import with_hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class EncodedFrame:
     """The payload of one frame, sent now or later, and what is needed to read the reply.
 
     `option` names the form of the payload, as `PayloadOption.name` does. `rest` is only set for a crop: the
-    edge's boxes outside it, as in `edge.payload.crops.Crop`.
+    edge's boxes outside it, as in `edge.payload.crops.Crop`. `hidden` is that of the frame.
     """
 
     frame_id: str
@@ -53,12 +54,16 @@ class EncodedFrame:
     payload: Payload
     option: str = ""
     rest: Detections | None = None
+    hidden: Detections | None = None
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
-        """The answer in pixels of the frame; a crop's answer gets the edge's boxes outside the crop added.
+        """The answer in pixels of the frame, with the edge's boxes of what the cloud was not shown.
 
-        Answers decoded from a tensor's outputs are already in pixels of the frame.
+        These are the boxes outside a crop, and those of what was hidden. Answers decoded from a tensor's
+        outputs are already in pixels of the frame.
         """
         if not isinstance(self.payload, EncodedTensor):
             prediction = prediction.in_frame(self.payload.transform)
-        return prediction if self.rest is None else prediction.merged(self.rest)
+        if self.rest is not None:
+            prediction = prediction.merged(self.rest)
+        return prediction if self.hidden is None else with_hidden(prediction, self.hidden)

@@ -57,25 +57,34 @@ class Auditor:
     ) -> None:
         self._agree_from = agree_from
         self._report_threshold = report_threshold
+        self._max_error = max_error
         self._risk = AuditedRisk(max_error) if max_error is not None else None
         self._observe = observe
         self._lock = threading.Lock()
         self._errors = ErrorWindow()
         self._audits = 0
 
+    def reconfigure(self, agree_from: float, report_threshold: float, max_error: float | None) -> None:
+        """Go on with other settings. What was learned stays, and the threshold if `max_error` does."""
+        with self._lock:
+            self._agree_from, self._report_threshold = agree_from, report_threshold
+            if max_error != self._max_error:
+                self._max_error = max_error
+                self._risk = AuditedRisk(max_error) if max_error is not None else None
+
     @property
     def threshold(self) -> float | None:
         """The score from which frames are sent; None means that the configured threshold applies."""
-        if self._risk is None:
-            return None
         with self._lock:
+            if self._risk is None:
+                return None
             return min(_FINITE, max(-_FINITE, self._risk.threshold))
 
     def decided(self, local: Result) -> None:
         """Note the local result of a frame after the policy's decision."""
         score = local.decision.score
-        if self._risk is not None and score is not None:
-            with self._lock:
+        with self._lock:
+            if self._risk is not None and score is not None:
                 self._risk.saw(score)
 
     def answered(self, local: Result, answer: CloudAnswer) -> None:

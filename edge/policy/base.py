@@ -15,6 +15,15 @@ Draw = Callable[[], float]
 """Returns the next random number, uniform in [0, 1). An argument, so that a run can be repeated."""
 
 
+MostDrawn = Callable[[], float]
+"""Returns the largest share of all frames that may be drawn at random and sent."""
+
+
+def all_frames() -> float:
+    """1: without a byte budget any share may be drawn."""
+    return 1.0
+
+
 class Reason(enum.StrEnum):
     """Why a frame is kept or sent. Logs and records contain these strings, so they must not change."""
 

@@ -1,5 +1,6 @@
 """Spends a byte budget on the frames that gain most per byte."""
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from spillover.edge.link.byte_budget import Tokens, wire_bytes
 from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import UNRANKED, Context, Reason
 
+AUDITS = 0.05
+"""Share of the bytes that the budget pays for that audits take at the most; audits of empty frames too."""
 WINDOW = 500
 """Number of recent frames among which a frame is ranked."""
 
@@ -21,6 +24,11 @@ class Rank:
         self._window = window
         self._order: deque[float] = deque()
         self._sorted: list[float] = []
+
+    @property
+    def ordered(self) -> Sequence[float]:
+        """The window in ascending order."""
+        return self._sorted
 
     def of(self, value: float) -> float:
         """Share of the window below `value`, ties by half; 1 in an empty window."""
@@ -94,11 +102,17 @@ Judge = Callable[[float, float, Tokens, float], RankDecision]
 class RankByBudget:
     """Keeps a frame that would be sent while other frames gain more per byte of the budget.
 
-    Audits and mode `cloud_only` are not ranked: they use whatever the budget has left.
+    Audits, refreshes and mode `cloud_only` are not ranked: they use what the budget has left. So that audits
+    leave most of it to others, fewer frames are drawn for them: `most_drawn`.
     """
 
     def __init__(self, judge: Judge | None = None) -> None:
         self._judge = judge or RankRule().judge
+        self._budget_share = 1.0
+
+    def most_drawn(self) -> float:
+        """The share of all frames that may be drawn at random and sent; of every frame it is the same."""
+        return AUDITS * self._budget_share
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Rank the frame, and set the bytes of the budget that it needs."""
@@ -106,22 +120,37 @@ class RankByBudget:
         size = wire_bytes(option.payload_bytes if option else 0.0)
         tokens = context.link.tokens
         verdict = self._judge(decision.expected_gain, size, tokens, context.now_s)
-        # Sizes are only learnt by encoding: try forms never encoded, or estimated above the bucket.
-        needed = min(size, tokens.bucket_bytes) if option and option.measured else 0.0
+        self._budget_share = verdict.budget_share
+        needed = needed_bytes(option, tokens) if option else 0.0
         inputs = decision.inputs | {
             "rank": verdict.rank,
             "needed_rank": verdict.needed_rank,
             "budget_share": verdict.budget_share,
             "tokens_bytes": verdict.tokens,
             "bucket_bytes": tokens.bucket_bytes,
-            "needed_bytes": needed,
             "wire_bytes": size,
         }
-        decision = replace(decision, needed_bytes=needed, inputs=inputs)
         outranked = verdict.rank < verdict.needed_rank and decision.reason not in UNRANKED
-        if decision.action is not Action.KEEP and outranked:
-            return replace(decision, action=Action.KEEP, reason=Reason.OUTRANKED, region=None)
-        return decision
+        if decision.action is Action.KEEP or not outranked:
+            return replace(decision, needed_bytes=needed, inputs=inputs)
+        return replace(
+            decision,
+            action=Action.KEEP,
+            reason=Reason.OUTRANKED,
+            region=None,
+            needed_bytes=needed,
+            inputs=inputs,
+        )
+
+
+def needed_bytes(option: PayloadOption, tokens: Tokens) -> float:
+    """What sending a frame in this form takes of the budget; 0 without one.
+
+    Sizes are only learnt by encoding: forms never encoded, or estimated above the bucket, may be tried.
+    """
+    if not option.measured or math.isinf(tokens.bucket_bytes):
+        return 0.0
+    return min(wire_bytes(option.payload_bytes), tokens.bucket_bytes)
 
 
 def _option(decision: Decision, options: Sequence[PayloadOption]) -> PayloadOption | None:

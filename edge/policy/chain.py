@@ -12,8 +12,18 @@ from spillover.common.types import Action, AuditMark, Decision, Prediction
 from spillover.edge.inference.scene import Surroundings
 from spillover.edge.link.byte_budget import wire_bytes
 from spillover.edge.link.state import BreakerPhase, LinkState, PayloadOption
-from spillover.edge.policy.base import NEEDS_WHOLE, PUT_OFF, Context, Draw, Reason, Rule
-from spillover.edge.policy.budget import RankByBudget
+from spillover.edge.policy.base import (
+    NEEDS_WHOLE,
+    PUT_OFF,
+    Context,
+    Draw,
+    MostDrawn,
+    Reason,
+    Rule,
+    all_frames,
+)
+from spillover.edge.policy.budget import RankByBudget, needed_bytes
+from spillover.edge.policy.share import Threshold, Thresholds
 
 FULL_MOTION = 0.05
 """Share of the picture that must change for motion to give its full gain."""
@@ -37,37 +47,45 @@ class EmptyRules:
 
 
 class ScoreThreshold:
-    """Sends frames whose score reaches the threshold.
+    """Sends frames whose score reaches the threshold: that of `thresholds`, or of audits that adapt it.
 
     A missed object leaves no box from which a score could be computed. So a frame without reported boxes
     gains by motion in the scene and by recently lost objects; if there is nothing to score, a random share is
     sent.
     """
 
-    def __init__(self, threshold: float, empty: EmptyRules, draw: Draw) -> None:
-        self._threshold = threshold
+    def __init__(
+        self, thresholds: Thresholds, empty: EmptyRules, draw: Draw, most_drawn: MostDrawn = all_frames
+    ) -> None:
+        self._thresholds = thresholds
         self._empty = empty
         self._draw = draw
+        self._most_drawn = most_drawn
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Send by score; without a score, send a random share."""
-        threshold = self._threshold if context.threshold is None else context.threshold
         alarms = self._alarms(context.surroundings)
         total = (context.score or 0.0) + sum(alarms.values())
-        inputs = decision.inputs | {"threshold": threshold} | self._empty_inputs(context.surroundings)
+        threshold = self._threshold(total, context)
+        inputs = decision.inputs | _threshold_inputs(threshold) | self._empty_inputs(context.surroundings)
         if context.score is not None:
             inputs["prediction_score"] = context.score
-        elif not alarms or total < threshold:
+        elif not alarms or not threshold.passes(total):
             return self._audit(replace(decision, expected_gain=total, inputs=inputs))
         inputs["score"] = total
         action, reason = Action.KEEP, Reason.CONFIDENT
-        if total >= threshold:
-            by_itself = context.score is not None and context.score >= threshold
+        if threshold.passes(total):
+            by_itself = context.score is not None and context.score >= threshold.score
             action = Action.SEND_FRAME
             reason = Reason.SCORE if by_itself or not alarms else max(alarms, key=lambda key: alarms[key])
         return replace(
             decision, action=action, reason=reason, score=total, expected_gain=total, inputs=inputs
         )
+
+    def _threshold(self, total: float, context: Context) -> Threshold:
+        if context.threshold is not None:
+            return Threshold(context.threshold)
+        return self._thresholds.for_frame(total)
 
     def _alarms(self, seen: Surroundings) -> dict[Reason, float]:
         """Gains of a frame without reported boxes, by their reason."""
@@ -90,11 +108,17 @@ class ScoreThreshold:
         }
 
     def _audit(self, decision: Decision) -> Decision:
-        draw, share = self._draw(), self._empty.audit_share
+        draw, share = self._draw(), min(self._empty.audit_share, self._most_drawn())
         inputs = decision.inputs | {"draw": draw, "empty_audit_share": share}
         if draw < share:
             return replace(decision, action=Action.SEND_FRAME, reason=Reason.EMPTY_AUDIT, inputs=inputs)
         return replace(decision, action=Action.KEEP, reason=Reason.EMPTY, inputs=inputs)
+
+
+def _threshold_inputs(threshold: Threshold) -> dict[str, float]:
+    if threshold.tie_credit is None:
+        return {"threshold": threshold.score}
+    return {"threshold": threshold.score, "tie_credit": threshold.tie_credit}
 
 
 class ChoosePayload:
@@ -112,15 +136,21 @@ def in_form(decision: Decision, context: Context) -> Decision:
     options = [option for option in everything if not (whole and option.action is Action.SEND_CROPS)]
     if decision.action is not Action.SEND_FRAME or not options:
         return decision
-    chosen = choose_payload(options, context.time_left_s, context.link.tokens.left_bytes)
+    tokens = context.link.tokens
+    chosen = choose_payload(options, context.time_left_s, tokens.left_bytes)
+    inputs = decision.inputs | {"time_left_s": context.time_left_s} | _option_inputs(everything)
+    needed = needed_bytes(chosen, tokens)
+    # A frame that was outranked had a form before, whose fidelity its gain holds; its score does not.
+    gain = decision.expected_gain if decision.score is None else decision.score
     return replace(
         decision,
         action=chosen.action,
         payload=chosen.name,
         region=context.region if chosen.action is Action.SEND_CROPS else None,
-        expected_gain=decision.expected_gain * chosen.fidelity,
+        expected_gain=gain * chosen.fidelity,
         predicted_latency_s=chosen.latency_s,
-        inputs=decision.inputs | {"time_left_s": context.time_left_s} | _option_inputs(everything),
+        needed_bytes=needed,
+        inputs=inputs,
     )
 
 
@@ -184,20 +214,20 @@ class Refresh:
 class Audit:
     """Marks a random share of all frames, and sends those of them that would be kept.
 
-    The draw does not depend on other rules, so it gives an unbiased estimate of the edge's error rate.
+    The draw does not depend on what other rules say of the frame, so it gives an unbiased estimate of the
+    edge's error rate.
     """
 
-    def __init__(self, share: float, draw: Draw) -> None:
+    def __init__(self, share: float, draw: Draw, most_drawn: MostDrawn = all_frames) -> None:
         self._share = share
         self._draw = draw
+        self._most_drawn = most_drawn
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Draw; mark and send the frame if it is drawn."""
-        draw = self._draw()
-        decision = replace(
-            decision, inputs=decision.inputs | {"audit_draw": draw, "audit_share": self._share}
-        )
-        if draw >= self._share:
+        draw, share = self._draw(), min(self._share, self._most_drawn())
+        decision = replace(decision, inputs=decision.inputs | {"audit_draw": draw, "audit_share": share})
+        if draw >= share:
             return decision
         keeps = decision.action is Action.KEEP
         marked = replace(decision, audit=AuditMark(would_keep=keeps))
@@ -245,12 +275,12 @@ class LinkGuard:
             "pushback_left_s": link.pushback_left_s,
             "breaker_allows": float(link.breaker_allows),
             "may_probe": float(link.view.may_probe),
-            "bytes_in_flight": link.view.bytes_in_flight,
             "rtt_s": estimate.rtt_s,
             "rate_bytes_per_s": estimate.rate_bytes_per_s,
+            "backlog_s": estimate.backlog_s,
             "deviation_s": estimate.deviation_s,
+            "deviations": estimate.deviations,
             "server_queue_s": estimate.server_queue_s,
-            "server_infer_s": estimate.server_infer_s,
         }
         return inputs if self._spool_from is None else inputs | {"spool_from": self._spool_from}
 
@@ -277,8 +307,8 @@ def first_obstacle(decision: Decision, context: Context) -> Reason | None:
 
 
 def _probes(link: LinkState) -> bool:
-    """Whether a frame may be sent to measure the link again."""
-    return link.breaker is not BreakerPhase.CLOSED or (link.view.may_probe and not link.in_flight)
+    """Whether a frame may be sent to measure the link again: alone, unless the link is down."""
+    return link.view.may_probe and (link.breaker is not BreakerPhase.CLOSED or not link.in_flight)
 
 
 ORDER: tuple[type[Rule], ...] = (

@@ -87,11 +87,15 @@ def mean_score(prediction: Prediction, settings: ScoreSettings) -> float | None:
 
 
 def near_threshold(prediction: Prediction, settings: ScoreSettings) -> float | None:
-    """Number of boxes within `band` of the report threshold; None without boxes in or above the band."""
+    """`n / (n + 1)` with n the boxes within `band` of the report threshold: 0 without one, 0.5 with one.
+
+    None without boxes in or above the band.
+    """
     detections = DETECTION.own(prediction)
     if not (detections.confidence >= settings.report_threshold - settings.band).any():
         return None
-    return float(np.count_nonzero(doubtful(detections, settings)))
+    count = np.count_nonzero(doubtful(detections, settings))
+    return float(count / (count + 1))
 
 
 def doubtful(detections: Detections, settings: ScoreSettings) -> npt.NDArray[np.bool_]:

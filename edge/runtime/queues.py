@@ -57,6 +57,20 @@ class BoundedQueue(Generic[T]):
             self._filled.notify()
             return dropped
 
+    def put_beyond(self, item: T) -> bool:
+        """Add `item` whether there is room or not, for the few that must not be dropped; False: closed."""
+        with self._filled:
+            if not self._closed:
+                self._items.append(item)
+                self._filled.notify()
+            return not self._closed
+
+    def resize(self, capacity: int) -> None:
+        """Hold so many items from now on; what is queued stays."""
+        with self._filled:
+            self._capacity = capacity
+            self._freed.notify_all()
+
     def get(self) -> T | None:
         """Wait for the oldest item and take it; None once the queue is closed and empty."""
         with self._filled:

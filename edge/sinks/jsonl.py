@@ -57,6 +57,14 @@ class JsonLinesSink:
     def start(self) -> None:
         """A file needs no background thread."""
 
+    def notice(self, event: Event) -> None:
+        """Events are taken in their turn."""
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """There always is."""
+        del timeout_s
+        return True
+
     def write(self, result: Result) -> None:
         """Add a result to the lines that `flush` writes."""
         self._waiting += self._encode(result) + b"\n"

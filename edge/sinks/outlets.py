@@ -1,6 +1,8 @@
 """Runs each sink behind a bounded queue on a thread of its own, so that a slow sink delays nothing else."""
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -8,14 +10,16 @@ from typing import NamedTuple, Protocol
 from spillover.common.errors import InUseError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import DeliveryAck, Event
-from spillover.edge.runtime.parts import OnEnd, Worker
+from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.runtime.parts import Ended, OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 _log = get_logger("sink")
 
 MAX_UNFLUSHED = 1024
 """So many items wait in a sink whose disk is full or whose broker is away."""
+_ROOM_LOOK_S = 0.5
+"""A sink that takes nothing is asked for its reason this often."""
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
@@ -24,13 +28,21 @@ OnDrop = Callable[[str], None]
 
 
 class Sink(Protocol):
-    """Takes results away. Used by one thread at a time; may block, may raise OSError.
+    """Takes results away. Used by one thread at a time, but for `notice`; may block, may raise OSError.
 
     What `write` and `tell` took is held until a `flush` succeeds; one that fails can be tried again.
     """
 
     def start(self) -> None:
         """Start what runs in the background; called once, before anything is written."""
+        ...
+
+    def notice(self, event: Event) -> None:
+        """Learn of an event before it is queued, on the thread where it happened; must not block."""
+        ...
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until the sink can take an item, at most `timeout_s` seconds; tell whether it can."""
         ...
 
     def write(self, result: Result) -> None:
@@ -78,7 +90,9 @@ class OutletState:
 class Outlet:
     """The queue in front of one sink. `put` never blocks; `run` is the body of the writing thread.
 
-    `on_drop` is called for each result that is lost, `on_event_drop` for each event.
+    `on_drop` is called for each result that is lost, `on_event_drop` for each event. `when_full` says which
+    item a full queue gives up: the newest, which keeps a file whole, or the oldest, which keeps a broker's
+    subscribers current.
     """
 
     def __init__(
@@ -88,10 +102,15 @@ class Outlet:
         queue_size: int,
         on_drop: OnDrop,
         on_event_drop: OnDrop = _uncounted,
+        when_full: WhenFull = WhenFull.DROP_NEWEST,
     ) -> None:
         self.name = name
         self._sink = sink
-        self._queue: BoundedQueue[_Queued] = BoundedQueue(queue_size, WhenFull.DROP_NEWEST)
+        self._queue: BoundedQueue[_Queued | Order] = BoundedQueue(queue_size, when_full)
+        self._replacement: MakeSink | None = None
+        self._at_once: deque[Order] = deque()
+        self._states: dict[object, Event] = {}
+        """The last state of each camera, for a sink that takes the place of this one."""
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -106,8 +125,13 @@ class Outlet:
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
         self._had_results |= isinstance(item, Result)
-        if (refused := self._queue.put(_Queued(item, ack))) is not None:
+        if isinstance(item, Event):
+            self._notice(item)
+        refused = self._queue.put(_Queued(item, ack))
+        if isinstance(refused, _Queued):
             self._lost(refused, "queue full")
+        elif refused is not None:  # the oldest was no item, and is not given up
+            self._queue.put_beyond(refused)
 
     @property
     def lost_everything(self) -> bool:
@@ -122,8 +146,27 @@ class Outlet:
         )
 
     def reopen(self) -> None:
-        """Let the sink go on in the file that is at its path, before it writes the next item."""
-        self._reopens = True
+        """Let the sink go on in the file that is at its path; what was put before is for the old one."""
+        self._queue.put_beyond(self._reopen)
+
+    def replace(self, make: "MakeSink", queue_size: int, *, carry: bool = False) -> None:
+        """Close the sink and go on with what `make` gives, once all that was put before is stored.
+
+        `make` runs on the writing thread when the old sink is closed, so that both may use one file. `carry`:
+        at once, and the new sink is given again what the old one could not store.
+        """
+
+        def exchange() -> None:
+            self._replacement = make
+            if not self._flush() and carry:
+                self._exchange()
+
+        order: Order = exchange
+        self._queue.resize(queue_size)
+        if carry:  # it must not wait behind items that the old sink never takes
+            self._at_once.append(order)
+            order = self._hurry
+        self._queue.put_beyond(order)
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -137,17 +180,41 @@ class Outlet:
     def give_up(self) -> None:
         """Count as lost what the sink, in which the thread hangs, is not known to have; drop the queue."""
         for queued in [*self._unflushed, *self._queue.discard()]:
-            self._lost(queued, "stopped")
+            if isinstance(queued, _Queued):
+                self._lost(queued, "stopped")
 
     def run(self) -> None:
         """Write until `close`, then close the sink. Flushes whenever it has caught up."""
         self._sink.start()
-        while (queued := self._queue.get()) is not None:
-            self._write(queued)
+        while (queued := self._next()) is not None:
+            if isinstance(queued, _Queued):
+                self._write(queued)
+            else:
+                queued()
+                if self._unflushed and not len(self._queue):
+                    self._flush()  # the items before it waited for the queue to be empty
         self._flush(last=True)
         self.close_sink()
-        for queued in self._unflushed:
-            self._lost(queued, "write failed")
+        for queued in [*self._unflushed, *self._queue.discard()]:
+            if isinstance(queued, _Queued):
+                self._lost(queued, "write failed")
+
+    def _next(self) -> "_Queued | Order | None":
+        """The next item that the sink can take, or what is to be done before it; None at the end."""
+        while not self._sink.wait_for_room(_ROOM_LOOK_S):
+            self._hurry()
+            if not self._flush() and self._closing:
+                return None
+        return self._queue.get()
+
+    def _hurry(self) -> None:
+        while self._at_once:
+            self._at_once.popleft()()
+
+    def _notice(self, event: Event) -> None:
+        if event.kind is EventKind.CAMERA_STATE:
+            self._states[event.fields.get("camera_id")] = event
+        self._sink.notice(event)
 
     def close_sink(self) -> None:
         """Let go of the sink; a failure is logged."""
@@ -177,7 +244,8 @@ class Outlet:
             self._flush()
 
     def _reopen(self) -> None:
-        """What the old file cannot take now is tried again before each item, so that no line is torn."""
+        """Where the new file cannot be opened, that is tried again before each item."""
+        self._reopens = True
         try:
             self._sink.reopen()
         except (OSError, InUseError) as error:
@@ -199,7 +267,23 @@ class Outlet:
             self._stored += isinstance(item, Result)
             ack.complete(stored=True)
         self._unflushed.clear()
+        if not last:
+            self._exchange()
         return True
+
+    def _exchange(self) -> None:
+        """Go on with the sink that was asked for, if one was."""
+        if self._replacement is None:
+            return
+        make, self._replacement, self._reopens = self._replacement, None, False
+        self.close_sink()
+        self._sink = make()
+        for event in list(self._states.values()):
+            self._sink.notice(event)
+        self._sink.start()
+        carried, self._unflushed = self._unflushed, []
+        for queued in carried:
+            self._write(queued)
 
     def _works(self) -> None:
         if self._failing:
@@ -207,8 +291,8 @@ class Outlet:
         self._failing, self._lost_since = False, 0
 
     def _fails(self, error: OSError | InUseError) -> None:
-        """Log a failing sink once until it works again."""
-        if not self._failing:
+        """Log why a sink fails, once for each reason in a row."""
+        if not self._failing or self._last_error != str(error):
             _log.error("sink fails", sink=self.name, error=str(error))
         self._failing = True
         self._last_error, self._last_error_s = str(error), time.monotonic()
@@ -217,6 +301,11 @@ class Outlet:
         self._lost_since += 1
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
         queued.ack.complete(stored=False)
+
+
+Order = Callable[[], None]
+"""What the writing thread does between two items."""
+MakeSink = Callable[[], Sink]
 
 
 class _Queued(NamedTuple):
@@ -230,51 +319,89 @@ class Outlets:
     """All the sinks of a daemon: everything goes to each. Only `wait_for_room` and `stop` block."""
 
     def __init__(self, outlets: Sequence[Outlet], on_end: OnEnd) -> None:
-        self._outlets = outlets
-        self._writers = [Worker(f"sink {outlet.name}", outlet.run, on_end) for outlet in outlets]
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        """Held by `put`, so that an item goes to the sinks before a change or to those after it."""
+        self._writers: dict[Outlet, Worker] = {outlet: self._writer(outlet) for outlet in outlets}
+        self._leaving: list[tuple[Outlet, Worker]] = []
+        self._stopped = False
 
     def start(self) -> None:
         """Start the writing threads."""
-        for writer in self._writers:
+        for writer in self._writers.values():
             writer.start()
 
     def discard(self) -> None:
         """Close the sinks of a daemon that was never started."""
-        for outlet in self._outlets:
+        for outlet in self._writers:
             outlet.close_sink()
 
     def put(self, item: Result | Event) -> DeliveryAck:
         """Queue a result or an event for every sink; the acknowledgement tells when one of them has it."""
-        ack = DeliveryAck(len(self._outlets))
-        for outlet in self._outlets:
-            outlet.put(item, ack)
+        with self._lock:
+            ack = DeliveryAck(len(self._writers))
+            for outlet in self._writers:
+                outlet.put(item, ack)
         return ack
+
+    @property
+    def current(self) -> list[Outlet]:
+        """The outlets that items go to, in order."""
+        return list(self._writers)
+
+    def change(self, outlets: Sequence[Outlet]) -> bool:
+        """Go on with `outlets`: new ones are started, those that are missing write what they were given.
+
+        False: too late, the stop has begun; nothing is changed then.
+        """
+        with self._lock:
+            if self._stopped:
+                return False
+            before = self._writers
+            self._writers = {one: before.get(one) or self._writer(one) for one in outlets}
+            added = [writer for outlet, writer in self._writers.items() if outlet not in before]
+            leaving = [(outlet, writer) for outlet, writer in before.items() if outlet not in self._writers]
+            self._leaving = [*((one, writer) for one, writer in self._leaving if writer.runs), *leaving]
+            for writer in added:
+                writer.start()
+            for outlet, _ in leaving:
+                outlet.close()
+        return True
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would drop nothing, at most `timeout_s` seconds a sink; tell whether it is so."""
-        has_room = [outlet.wait_for_room(timeout_s) for outlet in self._outlets]
+        has_room = [outlet.wait_for_room(timeout_s) for outlet in tuple(self._writers)]
         return all(has_room)
-
-    def reopen(self) -> None:
-        """Let every sink go on in the file that is at its path, as logrotate wants it; never blocks."""
-        for outlet in self._outlets:
-            outlet.reopen()
 
     def states(self) -> list[OutletState]:
         """Every sink now."""
-        return [outlet.state() for outlet in self._outlets]
+        return [outlet.state() for outlet in self.current]
 
     @property
     def lost_everything(self) -> list[str]:
         """Names of the sinks that have not one of the results; to be asked after `stop`."""
-        return [outlet.name for outlet in self._outlets if outlet.lost_everything]
+        return [outlet.name for outlet in self._writers if outlet.lost_everything]
 
     def stop(self, deadline_s: float) -> bool:
         """Write what is queued and close the sinks, all at a time; whether all have ended by `deadline_s`."""
-        for outlet in self._outlets:
-            outlet.close()
-        ended = [writer.ended_by(deadline_s) for writer in self._writers]
-        for outlet, has_ended in zip(self._outlets, ended, strict=True):
+        with self._lock:
+            self._stopped = True
+            for outlet in self._writers:
+                outlet.close()
+            writers = [*self._writers.items(), *self._leaving]
+        ended = [writer.ended_by(deadline_s) for _, writer in writers]
+        for (outlet, _), has_ended in zip(writers, ended, strict=True):
             if not has_ended:
                 outlet.give_up()
         return all(ended)
+
+    def _writer(self, outlet: Outlet) -> Worker:
+        def ended(how: Ended) -> None:
+            with self._lock:
+                is_needed = outlet in self._writers
+            if is_needed:
+                self._on_end(how)
+            elif how.error is not None:
+                _log.error("sink that was taken out failed", sink=outlet.name, error=str(how.error))
+
+        return Worker(f"sink {outlet.name}", outlet.run, ended)

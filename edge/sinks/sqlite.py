@@ -110,6 +110,14 @@ class SqliteSink:
     def start(self) -> None:
         """A database needs no background thread."""
 
+    def notice(self, event: Event) -> None:
+        """Events are taken in their turn."""
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """There always is."""
+        del timeout_s
+        return True
+
     def write(self, result: Result) -> None:
         """Hold the row; it replaces the same revision of the same frame."""
         row = (

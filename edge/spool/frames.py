@@ -8,7 +8,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
 from spillover.common.tasks.detection import DETECTION
-from spillover.common.types import AnsweredBy, Decision, Result, Timings
+from spillover.common.types import AnsweredBy, Decision, Detections, Result, Timings
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
 from spillover.edge.uplink.outcome import CloudAnswer
 
@@ -33,6 +33,8 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     decision: Decision
     rest: dict[str, list[Any]] | None = None
     """Of a crop: `EncodedFrame.rest`, each array by its name."""
+    hidden: dict[str, list[Any]] | None = None
+    """`EncodedFrame.hidden`, likewise."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -41,7 +43,7 @@ _decoder = msgspec.msgpack.Decoder(_Body)
 
 def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
     """The bytes to spool. Raises InvalidInputError for a tensor, which waits as a picture."""
-    payload, rest = encoded_frame.payload, encoded_frame.rest
+    payload = encoded_frame.payload
     if isinstance(payload, EncodedTensor):
         raise InvalidInputError("a tensor waits as a picture: spillover.edge.payload.encoder.as_it_waits")
     return _encoder.encode(
@@ -58,11 +60,16 @@ def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
             transform=payload.transform,
             option=encoded_frame.option,
             decision=local.decision,
-            rest=None
-            if rest is None
-            else {n: c.ravel().tolist() for n, c in DETECTION.columns_of(rest).items()},
+            rest=_lists(encoded_frame.rest),
+            hidden=_lists(encoded_frame.hidden),
         )
     )
+
+
+def _lists(boxes: Detections | None) -> dict[str, list[Any]] | None:
+    if boxes is None:
+        return None
+    return {name: column.ravel().tolist() for name, column in DETECTION.columns_of(boxes).items()}
 
 
 class SpooledFrame:
@@ -93,6 +100,7 @@ class SpooledFrame:
             payload=self._payload(),
             option=body.option,
             rest=DETECTION.from_columns(body.rest) if body.rest is not None else None,
+            hidden=DETECTION.from_columns(body.hidden) if body.hidden is not None else None,
         )
 
     def _payload(self) -> Payload:

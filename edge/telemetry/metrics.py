@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 from spillover.common.log import get_logger
 from spillover.common.metrics import process_registry
+from spillover.common.model.manifest import Manifest
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.health.readings import Readings
@@ -213,6 +214,8 @@ class Metrics:
         self._edge_error = self._states("error_ratio", text, "bound")
         self._breaker = self._states("breaker", "1 for the current phase of the circuit breaker.", "phase")
         self._camera = self._states("source", "1 for the current state of the camera.", "camera", "state")
+        text = "The local model, and its network's digest."
+        self._model = Info(f"{PREFIX}model", text, registry=self.registry)
         self.breaker(BreakerPhase.CLOSED)
         text = "1 while edge and cloud do not fit: a model of another task or name, or another protocol."
         self._misfit = Gauge(f"{PREFIX}pair_misfit", text, registry=self.registry)
@@ -232,6 +235,11 @@ class Metrics:
         """Count a captured frame."""
         self._captured.inc()
         self._captured_by.labels(camera_id).inc()
+
+    def model(self, manifest: Manifest) -> None:
+        """Say which network answers from now on."""
+        named = {"name": manifest.name, "version": manifest.version}
+        self._model.info(named | {"sha256": manifest.sha256, "made_on": manifest.made_on})
 
     @property
     def frames_captured(self) -> int:

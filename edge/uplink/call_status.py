@@ -112,7 +112,7 @@ class CallStatus(enum.Enum):
     NOT_SENT = "not_sent", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
     """The frame could not be encoded, or the call could not be started."""
     NO_TIME_LEFT = "no_time_left", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
-    """The deadline passed before the frame was encoded."""
+    """The deadline passed before the frame was encoded, or would pass because it is larger than usual."""
     OVER_BUDGET = "over_budget", Meaning(link=_NOTHING, retry_later=True, never_left=True, drain=_WAIT)
     """The message exceeds the byte budget's balance now."""
     EXCEEDS_BUCKET = (

@@ -71,7 +71,8 @@ class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
     `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
-    the name of this device, which the server compares with the proof.
+    the name of this device, which the server compares with the proof. Of answers, boxes below `reported_from`
+    are left out.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class GrpcUplink:
         expects: type[Prediction],
         ledger: CallLedger,
         device_id: str,
+        reported_from: float = 0.0,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -92,7 +94,7 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections, device_id)
+        self._caller = Caller(config, wire, expects, connections, device_id, reported_from)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""
@@ -188,7 +190,11 @@ class GrpcUplink:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
         share = crop.region.share_of(frame.image) if crop and encoded_frame.rest is not None else 1.0
+        is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
         self._ledger.encoded(encoded_frame, now_s - started_s, share)
+        if is_too_large:
+            size = len(encoded_frame.payload.data)
+            return CallFailure(CallStatus.NO_TIME_LEFT, f"the answer to {size} bytes would be late")
         self._retries.count_call()
         return self._start(pending, encoded_frame)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from spillover.common.log import get_logger
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered
+from spillover.edge.link.estimator import Upload
 from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.encoder import PICTURE, TENSOR
@@ -44,10 +45,8 @@ class Attempt:
 
     encoded_frame: EncodedFrame
     started_s: float
-    queued_bytes: int = 0
-    """Bytes on the link up to and including this call's, when it started."""
-    on_link: bool = False
-    """Whether its bytes count as queued on the link."""
+    upload: Upload | None = None
+    """Its place on the link, from its start to its end."""
 
     @property
     def payload_bytes(self) -> int:
@@ -73,13 +72,18 @@ class CallLedger:
 
     def link(self, calls: LinkState, crop_share: float) -> LinkState:
         """The state of the calls, with the available forms and the byte budget."""
-        view = self._payload_costs.view(calls.server_queue_wait_s, crop_share)
+        view = self._payload_costs.view(calls.server_queue_wait_s, crop_share, calls.in_flight)
         return replace(calls, view=view, tokens=self._meter.tokens())
 
     def encoded(self, encoded_frame: EncodedFrame, encode_s: float, crop_share: float) -> None:
         """Note an encoded frame; `crop_share` is the share of the frame that the payload shows."""
         size = len(encoded_frame.payload.data)
         self._payload_costs.made(encoded_frame.option, size, encode_s, crop_share)
+
+    def is_too_large(self, encoded_frame: EncodedFrame, time_left_s: float) -> bool:
+        """Whether a frame is larger than usual and its answer would be late."""
+        size = len(encoded_frame.payload.data)
+        return self._payload_costs.is_too_large(encoded_frame.option, size, time_left_s)
 
     def pay(self, message_bytes: int) -> CallFailure | None:
         """Charge a message to the byte budget; return the failure if the budget refuses.
@@ -98,21 +102,20 @@ class CallLedger:
 
     def started(self, attempt: Attempt, time_left_s: float) -> None:
         """Note that a call has started."""
-        attempt.queued_bytes = self._payload_costs.departed(
+        attempt.upload = self._payload_costs.departed(
             attempt.encoded_frame.option, attempt.payload_bytes, time_left_s
         )
-        attempt.on_link = True
 
     def learn(self, attempt: Attempt, outcome: CallOutcome, ended_s: float, *, in_time: bool) -> None:
         """Learn from the end of a call; `ended_s` is on the clock of `Attempt.started_s`."""
-        option = attempt.encoded_frame.option
+        option, upload = attempt.encoded_frame.option, attempt.upload
+        if upload is None:
+            return
         if isinstance(outcome, CloudAnswer):
             server_s = outcome.server_queue_s + outcome.server_decode_s + outcome.server_infer_s
-            self._payload_costs.answered(
-                option, attempt.queued_bytes, outcome.network_s, server_s, in_time=in_time
-            )
+            self._payload_costs.answered(option, upload, outcome.network_s, server_s, in_time=in_time)
         elif outcome.status is CallStatus.DEADLINE_EXCEEDED:
-            self._payload_costs.timed_out(attempt.queued_bytes, ended_s - attempt.started_s)
+            self._payload_costs.timed_out(upload, ended_s - attempt.started_s)
         elif outcome.status is CallStatus.UNAVAILABLE:
             self._payload_costs.unreachable()
         elif outcome.status is CallStatus.FAILED_PRECONDITION and attempt.has_features:
@@ -120,9 +123,9 @@ class CallLedger:
 
     def count(self, label: str, outcome: CallOutcome, attempt: Attempt | None, *, late: bool) -> None:
         """Count the end of one call with its sent bytes; without an attempt nothing was sent."""
-        if attempt is not None and attempt.on_link:
-            attempt.on_link = False
-            self._payload_costs.landed(attempt.payload_bytes)
+        if attempt is not None and attempt.upload is not None:
+            self._payload_costs.landed(attempt.upload)
+            attempt.upload = None
         never_left = isinstance(outcome, CallFailure) and outcome.never_left
         payload_bytes = 0 if attempt is None or never_left else attempt.payload_bytes
         self._observer.call(label, payload_bytes, LATE if late else _kind(attempt))

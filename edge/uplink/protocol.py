@@ -115,6 +115,8 @@ class Caller:
     expects: type[Prediction]
     connections: Connections
     device_id: str
+    reported_from: float = 0.0
+    """Boxes of the cloud's answers below this confidence are left out."""
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""
@@ -149,7 +151,7 @@ class Caller:
             kind, expected = type(reply.prediction).__name__, self.expects.__name__
             return CallFailure(CallStatus.OTHER_TASK, f"it gives {kind}, the edge's model {expected}")
         return CloudAnswer(
-            prediction=encoded_frame.in_frame_pixels(reply.prediction),
+            prediction=encoded_frame.in_frame_pixels(reply.prediction.above(self.reported_from)),
             model=reply.model,
             network_s=max(0.0, round_trip_s - reply.timings.total_s),
             server_queue_s=reply.timings.queue_s,

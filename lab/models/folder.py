@@ -1,6 +1,7 @@
 """Writes model folders: complete and checked, or not at all."""
 
 import contextlib
+import platform
 import shutil
 import tempfile
 import time
@@ -11,6 +12,7 @@ import msgspec
 
 from spillover.common.errors import ConfigError
 from spillover.common.model.manifest import MODEL_FILE, Manifest, file_sha256, write_manifest
+from spillover.common.model.runtimes.onnxruntime import runtime_name
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 
@@ -69,6 +71,15 @@ def _take_place(new: Path, target: Path, old: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
         raise
+
+
+def made_here() -> str:
+    """Processor and library, for the `made_on` of a network whose weights were rounded here.
+
+    Quantisation runs the float network on pictures. Its last digits differ between processors, and with them
+    some scales, so the same command makes another network elsewhere.
+    """
+    return f"{platform.machine()}, {runtime_name()}"
 
 
 def finish(folder: Path, manifest: Manifest, labels: Sequence[str]) -> Manifest:

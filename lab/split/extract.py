@@ -11,7 +11,7 @@ from onnx.utils import Extractor
 from spillover.common.errors import ModelError
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.types import FloatArray
+from spillover.common.types import FloatArray, Tensor
 
 TOLERANCE = 1e-4
 
@@ -52,7 +52,7 @@ class Half:
         self.inputs = self._runtime.inputs
         self.output_names = [spec.name for spec in self._runtime.outputs]
 
-    def run(self, tensors: Sequence[FloatArray]) -> list[FloatArray]:
+    def run(self, tensors: Sequence[Tensor]) -> list[FloatArray]:
         """Tensors (1, ...) in the order of `inputs` to tensors in the order of `output_names`."""
         return self._runtime.run(tensors)  # type: ignore[return-value]  # cuts are float32
 

@@ -1,6 +1,7 @@
 """An edge daemon as a process: started, looked at from outside, killed."""
 
 import os
+import signal
 import subprocess
 import time
 import urllib.request
@@ -47,11 +48,12 @@ class Edge:
     ) -> None:
         self._address = f"127.0.0.1:{free_port()}"
         self._log = folder / f"{name}.log"
-        path = folder / f"{name}.yaml"
-        path.write_bytes(msgspec.yaml.encode({**config, "metrics_address": self._address}))
+        self._path = folder / f"{name}.yaml"
+        self._config = {**config, "metrics_address": self._address}
+        self._path.write_bytes(msgspec.yaml.encode(self._config))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*SPILLOVER, "edge", "-c", str(path)],
+                [*SPILLOVER, "edge", "-c", str(self._path)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
@@ -86,6 +88,16 @@ class Edge:
             return None
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    def reload(self, text: str | None = None, **sections: object) -> None:
+        """SIGHUP, with `sections` in place of those of its start, or with `text` as the whole file."""
+        changed = msgspec.yaml.encode(self._config | sections)
+        self._path.write_bytes(changed if text is None else text.encode())
+        self._process.send_signal(signal.SIGHUP)
+
+    def reloads(self) -> int:
+        """How often its log says that a reload ended, well or not."""
+        return self._log.read_text(errors="replace").count("reloaded")
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

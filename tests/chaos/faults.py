@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
-from tests.chaos.disk import LateSyncs
+from tests.chaos.disk import CannotHappenHereError, LateSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
-from tests.support.faulty_link import Mode, Weather
+from tests.support.faulty_link import FaultyProxy, Mode, Weather
 from tests.support.http_camera import HttpCamera
+from tests.support.mosquitto import MOSQUITTO, Broker, Listener
 from tests.support.processes import free_port
 from tests.support.scripted_cloud import answers, scripted_cloud
 
 _YEAR_S = 365 * 86_400
+_BROKER_CUT_S = 60.0
 Fault = Callable[[Field, random.Random], None]
 
 
@@ -112,6 +114,24 @@ def edge_killed(field: Field, rng: random.Random) -> None:
         time.sleep(rng.random())
         field.kill_edge()
     field.start_edge()
+
+
+def reloaded(field: Field, rng: random.Random) -> None:
+    """SIGHUP again and again under load: other rates and deadlines, files with a fault, a renamed output."""
+    field.link.set(rng.choice([Mode.CUT, Mode.PASS]))
+    for _ in range(8):
+        before = field.edge.reloads()
+        if rng.random() < 0.3:
+            field.edge.reload(text=rng.choice(["camera: {", "mode: sometimes", "", "\0"]))
+        else:
+            camera = field.plain["camera"] | {"fps": rng.choice([FPS, 4 * FPS])}
+            field.edge.reload(camera=camera, deadline_s=rng.choice([0.2, 0.4, 0.8]))
+        if rng.random() < 0.5:  # else the next one comes while this one is under way
+            field.wait_for_reloads(before + 1)
+    field.rotate_results()
+    before = field.edge.reloads()
+    field.edge.reload()
+    field.wait_for_reloads(before + 1)
 
 
 def spool_corrupted(field: Field, rng: random.Random) -> None:
@@ -234,6 +254,36 @@ def clock_jumps(field: Field, rng: random.Random) -> None:
     field.start_edge()
 
 
+def broker_cut(field: Field, rng: random.Random) -> None:
+    """No way to the MQTT broker for a minute (a short run: a moment); then what it retains is right."""
+    if not MOSQUITTO:
+        raise CannotHappenHereError("no mosquitto (Debian: apt-get install mosquitto)")
+    broker = Broker(field.folder)
+    broker.start()
+    line = FaultyProxy(f"127.0.0.1:{broker.port}")
+    line.start()
+    field.kill_edge()
+    host, _, port = line.address.rpartition(":")
+    field.start_edge(sinks=[{"kind": "mqtt", "host": host, "port": int(port), "queue_size": 20}])
+    try:
+        with Listener(broker.port) as listener:
+            listener.wait_for("spillover/field/status", b"online")
+            # Cut off, or silent as when the cable is drawn; the broker misses the device in either case.
+            line.set(rng.choice([Mode.CUT, Mode.STALL]) if field.scale >= 1 else Mode.CUT)
+            listener.wait_for("spillover/field/status", b"offline")
+            time.sleep(_BROKER_CUT_S if field.scale >= 1 else 0.1)
+            lost = 'spillover_edge_results_dropped_total{reason="queue full",sink="1:mqtt"}'
+            field.wait_until_counted(lost)
+            line.set(Mode.PASS)
+            listener.wait_for("spillover/field/status", b"online")
+            listener.wait_for("spillover/field/camera/result")
+    finally:
+        field.kill_edge()
+        line.stop()
+        broker.kill()
+    field.start_edge()
+
+
 LINK_FAULTS: tuple[Fault, ...] = (
     cut,
     flap,
@@ -250,13 +300,15 @@ LINK_FAULTS: tuple[Fault, ...] = (
 FAULTS: tuple[Fault, ...] = (
     *LINK_FAULTS,
     edge_killed,
+    reloaded,
     spool_corrupted,
     disk_full,
     disk_read_only,
     disk_hangs,
+    no_camera_at_boot,
     disk_slow,
     records_duplicated,
     two_daemons,
-    no_camera_at_boot,
     clock_jumps,
+    broker_cut,
 )

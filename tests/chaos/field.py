@@ -4,7 +4,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ class Field:
         self._started_s = time.monotonic()
         self._cast = cast(folder)
         self.plain = {
+            "device_id": "field",
             "mode": "edge_only",
             "camera": {"source": self._cast.source, "fps": FPS, "loop": True},
             "model": {"folder": self._cast.edge_model, "session": {"threads": 1}},
@@ -140,28 +141,29 @@ class Field:
         spool_mb: float = SPOOL_MB,
         environment: Mapping[str, str] | None = None,
         camera: Mapping[str, object] | None = None,
+        sinks: Sequence[Mapping[str, object]] = (),
     ) -> None:
         """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
 
-        `camera` stands in place of the usual one.
+        `camera` stands in place of the usual one, `sinks` are further ones.
         """
         self._boots += 1
-        self.edge = Edge(self.folder, "edge", self._config(spool_mb, camera), environment or {}, wait=wait)
+        config = self._config(spool_mb, sinks) | ({"camera": camera} if camera else {})
+        self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 
     def start_second_edge(self, output: Path) -> Edge:
         """Start another daemon on the spool, and the results in `output`, while the first one runs."""
         config = self._config(SPOOL_MB) | {"sinks": [_lines(output)]}
         return Edge(self.folder, "second", config, {}, wait=False)
 
-    def _config(self, spool_mb: float, camera: Mapping[str, object] | None = None) -> dict[str, object]:
+    def _config(self, spool_mb: float, sinks: Sequence[Mapping[str, object]] = ()) -> dict[str, object]:
         return self.plain | {
             "mode": self._cast.mode,
-            "camera": camera or self.plain["camera"],
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
             "uplink": {"address": self.link.address, **self._uplink},
             "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
-            "sinks": [_lines(self.output)],
+            "sinks": [_lines(self.output), *sinks],
         }
 
     def kill_edge(self) -> None:
@@ -252,6 +254,25 @@ class Field:
             )
             time.sleep(0.2)
 
+    def wait_for_reloads(self, count: int) -> None:
+        """Wait until the edge's log has told of so many reloads."""
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while self.edge.reloads() < count:
+            assert time.monotonic() < limit_s, f"no reload: {self.edge.tail()}"
+            time.sleep(0.02)
+
+    def rotate_results(self) -> None:
+        """What logrotate does with the file of the results; returns when the edge writes a new one."""
+        old = self.output.with_name("run.jsonl.1")
+        self.output.rename(old)
+        self.edge.reload()
+        limit_s = time.monotonic() + WAIT_LIMIT_S
+        while not self.output.exists():
+            assert time.monotonic() < limit_s, f"no new file: {self.edge.tail()}"
+            time.sleep(0.05)
+        self._read_results(old)
+        self._read_bytes = 0
+
     def wait_for_results(self) -> None:
         """Wait until what the edge holds back for its results is on their disk."""
         before, limit_s = self.output.stat().st_size, time.monotonic() + WAIT_LIMIT_S
@@ -273,9 +294,9 @@ class Field:
             return self._frames.report()
         return self._frames.report(on_disk=waiting_in(self.spool) | self.excused)
 
-    def _read_results(self) -> None:
+    def _read_results(self, path: Path | None = None) -> None:
         """Enter the lines that are new and whole; a torn one is ended by the next run."""
-        with self.output.open("rb") as file:
+        with (path or self.output).open("rb") as file:
             file.seek(self._read_bytes)
             lines = file.read().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]

@@ -12,6 +12,7 @@ from benchmarks.__main__ import benchmarks
 from spillover.cloud.config import CloudConfig
 from spillover.common import cli
 from spillover.common.config import load_config, parse_config
+from spillover.common.model.manifest import Manifest
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.policy.base import Reason
 from spillover.edge.sinks.record import Record
@@ -30,6 +31,7 @@ SOURCES = {".py", ".pyi", ".proto", ".yaml"}
 BASES: dict[str, tuple[type, dict[str, object]]] = {
     "edge.yaml": (EdgeConfig, {"camera": {"source": "0"}, "model": {"folder": "m"}}),
     "cloud.yaml": (CloudConfig, {}),
+    "model.yaml": (Manifest, {}),
     "load.yaml": (
         LoadConfig,
         {"modes": {"m": {}}, "links": {"l": {}}, "scenarios": {"s": {"modes": ["m"], "links": ["l"]}}},

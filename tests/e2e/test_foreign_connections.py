@@ -1,17 +1,28 @@
-"""Neither side connects anywhere but where its configuration says: no telemetry, no look-up of names."""
+"""Neither side reaches what its configuration does not name: no telemetry, no look-up, no file of its own."""
 
+import os
 import signal
 import subprocess
 import sys
 import urllib.request
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
-from tests.support.connections import Target, audited, hooked, stracing, targets, wait_for_tracer
+from spillover.lab.processes import bound
+from tests.support.connections import (
+    Target,
+    audited,
+    changed_files,
+    hooked,
+    stracing,
+    targets,
+    wait_for_tracer,
+)
 from tests.support.models import colour_classifier
-from tests.support.processes import LIMIT_S, cloud_process, edge_process, free_port
+from tests.support.processes import LIMIT_S, cloud_process, edge_process, free_port, wait_until
 from tests.support.serving import CALL_S
 
 FRAMES = 10
@@ -77,6 +88,49 @@ def test_the_system_sees_no_connection_but_the_edges_to_its_cloud(tmp_path, edge
     assert found == {"cloud": set(), "edge": {Target("INET", address)}}
 
 
+@pytest.mark.needs("strace")
+def test_an_edge_without_a_cloud_reaches_nothing_and_writes_what_it_is_told_to(tmp_path, edge_config):
+    """`edge_only`, by the kernel's word: no connection, no datagram; no file but those of its sinks.
+
+    A reload, a database and a folder for a home included, in which libraries would like to keep things.
+    """
+    home, log, state = tmp_path / "home", tmp_path / "strace", tmp_path / "state"
+    for folder in (home, state):
+        folder.mkdir()
+    lines, database = state / "results.jsonl", state / "results.db"
+    sinks = [{"kind": "jsonl", "path": str(lines)}, {"kind": "sqlite", "path": str(database)}]
+    del edge_config["metrics_address"]
+    path = tmp_path / "edge.yaml"
+    path.write_bytes(msgspec.yaml.encode(edge_config | {"mode": "edge_only", "sinks": sinks}))
+    command = [*stracing(log, files=True), sys.executable, "-m", "spillover.common.cli"]
+    environment = os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("SPILLOVER_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        bound([*command, "edge", "-c", str(path)], signal.SIGKILL),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") > FRAMES, process)
+        process.send_signal(signal.SIGHUP)
+        assert any(" reloaded " in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, rest
+    finally:
+        process.kill()
+        process.communicate()
+    wait_for_tracer(log)
+    text = log.read_text(encoding="utf-8")
+    assert list(targets(text)) == []
+    own = {str(lines), *(f"{database}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))}
+    own |= {str(file.with_name(f".{file.name}.lock")) for file in (lines, database)}
+    assert {str(lines), str(database)} <= changed_files(text) - {"/dev/null"} <= own
+    assert list(home.iterdir()) == []
+
+
 DIAL = """
 import socket, sys
 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -101,6 +155,28 @@ def test_the_audit_hook_notices_what_should_not_be(tmp_path):
         f"socket.sendto {where}",
         "socket.connect '/nowhere'",
     ]
+
+
+WRITE = """
+import os, sys
+folder = sys.argv[1]
+open(f"{folder}/a", "w").close()
+os.mkdir(f"{folder}/b")
+os.rename(f"{folder}/a", f"{folder}/c")
+os.close(os.open(f"{folder}/c", os.O_RDWR))
+open(f"{folder}/c").close()
+"""
+
+
+@pytest.mark.needs("strace")
+def test_strace_notices_what_is_written(tmp_path):
+    """Files that are made, opened for writing or renamed, and folders; not those that are read."""
+    log, folder = tmp_path / "log", tmp_path / "written"
+    folder.mkdir()
+    command = [*stracing(log, files=True), sys.executable, "-B", "-c", WRITE, str(folder)]
+    subprocess.run(command, check=True, timeout=LIMIT_S)
+    wait_for_tracer(log)
+    assert changed_files(log.read_text(encoding="utf-8")) == {f"{folder}/{name}" for name in "abc"}
 
 
 @pytest.mark.needs("strace")

@@ -1,5 +1,6 @@
 """The systemd units: how exposed they are, and that the server lives with what they leave it."""
 
+import itertools
 import os
 import pwd
 import re
@@ -32,7 +33,7 @@ MOST_EXPOSED = 3.0
 
 
 @pytest.mark.needs("systemd")
-@pytest.mark.parametrize("name", ["spillover-cloud", "spillover-edge"])
+@pytest.mark.parametrize("name", ["spillover-cloud", "spillover-edge@"])
 def test_a_unit_leaves_little_exposed(name):
     """The score that systemd gives it, from 0 (nothing) to 10 (everything), is at most 3."""
     assert _exposure("--offline=true", str(UNITS / f"{name}.service")) <= MOST_EXPOSED
@@ -155,6 +156,128 @@ def test_the_server_lives_in_the_units_own_sandbox(tmp_path):
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.needs("sandbox")
+def test_the_edge_needs_its_state_folder_alone(tmp_path):
+    """As an unprivileged user without a home, all else read-only: two lines, a daily budget and keys work.
+
+    The model is found by its name in the state folder, and results, spool and budget are written there.
+    """
+    if os.geteuid():
+        pytest.skip("owners can be changed by root alone")
+    state, path = _edge_site(tmp_path)
+    (tmp_path / "pki").mkdir()
+    pki = Pki(tmp_path / "pki")
+    pki.issue("camera")
+    _hand_over(pki)
+    two_lines = path.read_text(encoding="utf-8")
+    config = msgspec.yaml.decode(two_lines) | {
+        "mode": "hybrid",
+        "uplink": {"address": f"localhost:{free_port()}", "tls": pki.edge_tls("camera")},
+        "policy": {"budget": {"bytes": 50_000_000, "per": "day"}, "threshold": 0.0},
+        "spool": {"path": "spool.dat", "max_mb": 2.0},
+        "sinks": [{"kind": "jsonl", "path": "results.jsonl"}],
+    }
+    shown = [path.parent, pki.folder, tmp_path / "pictures"]
+    for written in (two_lines, msgspec.yaml.encode(config).decode()):
+        path.write_text(written, encoding="utf-8")
+        command = [sys.executable, "-m", "spillover.common.cli", "edge", "-c", str(path)]
+        process = subprocess.Popen(
+            unprivileged(command, shown, _group(), state),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            lines = iter(process.stderr.readline, "")
+            said = list(itertools.takewhile(lambda line: " ready " not in line, lines))
+            assert process.poll() is None, said
+            process.terminate()
+            _, log = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+            process.wait(LIMIT_S)
+        assert process.returncode == 0, log
+        assert "Traceback" not in log
+    assert {"results.jsonl", "spool.dat", "budget-edge.json"} <= {entry.name for entry in state.iterdir()}
+
+
+@pytest.mark.needs("systemd")
+def test_the_edge_lives_in_the_units_own_sandbox(tmp_path):
+    """Under its filter of system calls it answers, is reloaded, and is started again whatever ended it."""
+    if os.geteuid():
+        pytest.skip("owners can be changed by root alone")
+    state, path = _edge_site(tmp_path)
+    config = msgspec.yaml.decode(path.read_bytes()) | {"sinks": [{"kind": "jsonl", "path": "results.jsonl"}]}
+    path.write_bytes(msgspec.yaml.encode(config))
+    program = tmp_path / "opt" / "bin" / "spillover"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m spillover.common.cli "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    log, results = tmp_path / "log", state / "results.jsonl"
+    unit = _moved_edge((UNITS / "spillover-edge@.service").read_text(encoding="utf-8"), tmp_path, log)
+    with managed("spillover-edge@yard.service", unit, [tmp_path]) as service:
+        _wait_for(log, " ready ")
+        assert re.search(r"^Seccomp:\s2$", service.status_of("edge"), re.MULTILINE)
+        path.write_text("camera: {", encoding="utf-8")
+        service.control("reload")
+        _wait_for(log, "not reloaded")
+        results.rename(state / "results.jsonl.1")
+        path.write_bytes(msgspec.yaml.encode(config))
+        service.control("reload")
+        _wait_for_file(results)
+        assert service.state()["ActiveState"] == "active"
+        # A wrong configuration at a start: it is tried again, and again, until somebody has mended it.
+        path.write_text("camera: {", encoding="utf-8")
+        service.control("kill", "--signal=KILL")
+        _wait_for(log, "not valid YAML", times=4)
+        assert service.state()["Result"] != "start-limit-hit"
+        path.write_bytes(msgspec.yaml.encode(config))
+        _wait_for(log, " ready ", times=2)
+        service.control("stop")
+        state_at_end = service.state()
+    assert (state_at_end["ActiveState"], state_at_end["ExecMainStatus"]) == ("inactive", "0")
+    assert "Traceback" not in log.read_text()
+
+
+def _edge_site(folder):
+    """A state folder with a model, and the configuration of two lines that names it."""
+    state, pictures, etc = folder / "state" / "yard", folder / "pictures", folder / "etc"
+    colour_classifier(state / "models", name="small")
+    for path in (pictures, etc):
+        path.mkdir()
+    (pictures / "0.jpg").write_bytes(jpeg_of((0, 0, 255)))
+    camera = {"source": str(pictures), "fps": 20, "loop": True}
+    path = etc / "edge-yard.yaml"
+    path.write_bytes(msgspec.yaml.encode({"camera": camera, "model": {"folder": "small/1"}}))
+    for path_of_root in (etc, path):
+        _to_group(path_of_root)
+    folder.chmod(0o755)
+    for entry in (state, *state.rglob("*")):
+        shutil.chown(entry, USER, _group())
+    return state, path
+
+
+def _moved_edge(unit, folder, log):
+    """As `_moved`; the pause between two starts is short, and the state folder one that the test has made."""
+    for old, new in (
+        ("/var/lib/spillover/%i", f"{folder}/state/%i"),
+        ("StateDirectory=spillover/%i", f"ReadWritePaths={folder}/state/%i"),
+        ("StateDirectoryMode=0750", ""),
+        ("SupplementaryGroups=video render", ""),
+        ("RestartSec=15", "RestartSec=100ms"),
+    ):
+        assert old in unit, old
+        unit = unit.replace(old, new)
+    return _moved(unit, folder, log)
+
+
+def _wait_for_file(path):
+    end = time.monotonic() + LIMIT_S
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.01)
+
+
 def _moved(unit, folder, log):
     """The unit with its paths below `folder`, for a user that is there, with a log that the test can read.
 
@@ -164,10 +287,9 @@ def _moved(unit, folder, log):
     for old, new in (
         ("/opt/spillover", f"{folder}/opt"),
         ("/etc/spillover", f"{folder}/etc"),
-        ("/srv/spillover", f"{folder}/srv"),
         ("User=spillover", f"User={USER}"),
         ("Group=spillover", f"Group={_group()}"),
-        ("[Service]", f"[Service]\nEnvironment=PYTHONPATH={ROOT}\nStandardError=file:{log}"),
+        ("[Service]", f"[Service]\nEnvironment=PYTHONPATH={ROOT}\nStandardError=append:{log}"),
         ("ProtectHome=yes", ""),
         ("PrivateTmp=yes", ""),
         ("ProtectKernelTunables=yes", ""),
@@ -175,12 +297,12 @@ def _moved(unit, folder, log):
     ):
         assert old in unit, old
         unit = unit.replace(old, new)
-    return unit
+    return unit.replace("/srv/spillover", f"{folder}/srv")
 
 
-def _wait_for(log, text):
+def _wait_for(log, text, times=1):
     end = time.monotonic() + LIMIT_S
-    while text not in log.read_text():
+    while not log.exists() or log.read_text().count(text) < times:
         assert time.monotonic() < end, log.read_text()
         time.sleep(0.01)
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from spillover.cloud.cli import cloud
 from spillover.cloud.security.tokens import add_token
 from tests.support.hostile import manifest_laughs
-from tests.support.models import colour_classifier, identity
+from tests.support.models import centre_detector, colour_classifier, identity
 from tests.support.pki import Pki
 
 
@@ -72,6 +72,18 @@ def test_a_good_configuration_has_no_mistakes(folder):
     ):
         assert words in output
     assert "mistake:" not in output
+
+
+def test_a_batch_size_that_does_nothing_is_told_by_model(folder):
+    """A network whose file has a batch of one runs one at a time, whatever the configuration says."""
+    centre_detector(folder / "models")
+    config = good(folder, models=every_model(folder), batching={"max_batch_size": 10})
+    code, output = check(folder, config)
+    assert code == 0, output
+    assert "batching: model centre@1: max_batch_size is 10, but the network takes 1 at a time" in output
+    assert "model colour@1: max_batch_size" not in output
+    usual = good(folder, models=every_model(folder), batching_of={"centre": {"max_batch_size": 1}})
+    assert "max_batch_size is" not in check(folder, usual)[1]
 
 
 def test_all_mistakes_are_told_at_once(folder):

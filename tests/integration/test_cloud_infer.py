@@ -1,10 +1,12 @@
 """Our own service on real gRPC over loopback, with real (tiny) networks."""
 
 import grpc
+import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
@@ -19,6 +21,10 @@ def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("repository")
     colour_classifier(repository)
     centre_detector(repository)
+    strict = centre_detector(repository, "strict")
+    described = open_model_folder(strict).manifest
+    output = msgspec.structs.replace(described.output, report_threshold=0.8)
+    write_manifest(strict, msgspec.structs.replace(described, name="strict", output=output))
     config = cloud_config(
         repository,
         models={"repository": str(repository), "default": "colour"},
@@ -56,6 +62,14 @@ def test_a_detector_that_sees_nothing_says_so(stub):
     reply = stub.Infer(request_for(jpeg_of((0, 0, 0)), "centre"), timeout=CALL_S)
     assert reply.WhichOneof("prediction") == "detections"
     assert not reply.detections.confidence
+
+
+def test_boxes_below_the_models_report_threshold_are_not_answered(stub):
+    """The doubtful boxes that a policy wants to see on an edge are nothing to report from a server."""
+    grey = jpeg_of((160, 160, 160))
+    assert stub.Infer(request_for(grey, "centre"), timeout=CALL_S).detections.confidence
+    assert not stub.Infer(request_for(grey, "strict"), timeout=CALL_S).detections.confidence
+    assert stub.Infer(request_for(jpeg_of(WHITE), "strict"), timeout=CALL_S).detections.confidence
 
 
 def test_max_classes_cuts_the_list(stub):
@@ -145,6 +159,7 @@ def test_list_models_says_what_can_be_asked_for(stub):
     assert {(m.model.name, m.model.version, m.task, m.is_default) for m in models} == {
         ("colour", "1", "classification", True),
         ("centre", "1", "detection", False),
+        ("strict", "1", "detection", False),
     }
 
 

@@ -1,6 +1,7 @@
 """What a server says of its calls: the page against what its clients saw, the audit trail, the access log."""
 
 import json
+import re
 import ssl
 import time
 import urllib.error
@@ -201,6 +202,10 @@ def test_who_loads_and_unloads_is_in_the_audit_trail(server):
         oip.RepositoryModelLoad(load, timeout=CALL_S, metadata=server.operator)
         unload = oip_pb.RepositoryModelUnloadRequest(model_name="colour")
         oip.RepositoryModelUnload(unload, timeout=CALL_S, metadata=server.operator)
+    [loaded] = [line for line in log if line["event"] == "loaded"]
+    assert re.fullmatch(
+        "[0-9a-f]{12}", loaded["sha256"]
+    )  # devices' logs have it too, so that one can compare
     trail = trail_of(log)
     assert [(line["event"], line["by"], line["role"], line["model"]) for line in trail] == [
         ("load", "alice", "operator", "colour@1"),

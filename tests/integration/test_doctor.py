@@ -23,7 +23,7 @@ from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL, spillover
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.doctor import clock
-from spillover.edge.doctor.camera import check_cameras
+from spillover.edge.doctor.camera import check_camera
 from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import check_cloud
@@ -140,6 +140,12 @@ def tls(pki: Pki, name: str = "pole-1") -> dict[str, str]:
     return {"ca": str(pki.ca), "certificate": str(pki.certificate(name)), "key": str(pki.key(name))}
 
 
+def camera_of(case: Case) -> Iterator[Finding]:
+    """The check of the one camera."""
+    (camera,) = case.config.all_cameras
+    return check_camera(camera, case)
+
+
 def found(look, case: Case) -> dict[str, Finding]:
     """What one check finds, by its line of the table."""
     return {finding.check: finding for finding in look(case)}
@@ -230,6 +236,19 @@ def test_a_check_that_hangs_does_not_keep_the_process():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 1
     assert b"left_behind=['camera']" in done.stdout
+
+
+def test_each_of_several_cameras_has_its_line(site, tmp_path):
+    """One that is not there does not hide the other; both rates count for the model's time."""
+    good = {"source": str(site.folder / "pictures"), "fps": 20, "loop": True, "camera_id": "front"}
+    bad = {"source": str(tmp_path / "nothing.mp4"), "camera_id": "back"}
+    values = {key: value for key, value in site.values().items() if key != "camera"}
+    site.path.write_bytes(msgspec.yaml.encode(values | {"cameras": [bad, good]}))
+    told: list[str] = []
+    examine(site.path, told.append, as_json=True)
+    findings = msgspec.convert(json.loads(told[0])["findings"], list[Finding])
+    cameras = {one.check: one.state for one in findings if one.check.startswith("camera ")}
+    assert cameras == {"camera back": FAILED, "camera front": OK}
 
 
 # The first half: `spillover edge --check`.
@@ -437,7 +456,7 @@ def test_a_file_is_opened_and_its_rate_told(site, tmp_path):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     case = site.case(camera={"source": str(video), "fps": None})
-    told = found(check_cameras, case)["camera camera"]
+    told = found(camera_of, case)["camera camera"]
     assert told.state is OK
     assert "64x48 pixels, 25.0 frames/s" in told.figure
     assert case.camera_fps == {"camera": 25.0}
@@ -446,7 +465,7 @@ def test_a_file_is_opened_and_its_rate_told(site, tmp_path):
 @pytest.mark.parametrize("source", ["/nowhere/clip.mp4", "/dev/video99", "rtsp://127.0.0.1:1/cam"])
 def test_a_camera_that_cannot_be_opened_is_red(site, source):
     """The text says which, and has a cure."""
-    told = found(check_cameras, site.case(camera={"source": source}))["camera camera"]
+    told = found(camera_of, site.case(camera={"source": source}))["camera camera"]
     assert told.state is FAILED
     assert told.cure
 
@@ -456,7 +475,7 @@ def test_a_folder_of_broken_pictures_is_red(site, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "0.png").write_bytes(b"no picture")
-    told = found(check_cameras, site.case(camera={"source": str(broken)}))["camera camera"]
+    told = found(camera_of, site.case(camera={"source": str(broken)}))["camera camera"]
     assert told.state is FAILED
     assert "can be decoded" in told.figure
 
@@ -465,11 +484,11 @@ def test_a_camera_that_a_daemon_holds_is_not_opened(site):
     """The daemon tells its rate, or what is wrong with it."""
     case = site.case(camera={"source": "rtsp://127.0.0.1:1/cam"})
     case.running = status_of()
-    told = found(check_cameras, case)["camera camera"]
+    told = found(camera_of, case)["camera camera"]
     assert (told.state, "9.5 frames/s" in told.figure) == (OK, True)
     lost = msgspec.structs.replace(case.running.cameras[0], state="lost", detail="the stream ended")
     case.running = status_of(cameras=(lost,))
-    told = found(check_cameras, case)["camera camera"]
+    told = found(camera_of, case)["camera camera"]
     assert told.state is FAILED
     assert "lost the stream ended" in told.figure
 

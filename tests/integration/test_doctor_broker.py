@@ -8,7 +8,7 @@ import pytest
 
 from spillover.edge.config import EdgeConfig
 from spillover.edge.doctor import broker
-from spillover.edge.doctor.broker import check_brokers
+from spillover.edge.doctor.broker import check_broker
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, State
 from tests.integration.test_mqtt import MOSQUITTO, WAIT_S
@@ -29,7 +29,8 @@ def case(folder, **sink: object) -> Case:
 
 def look(folder, **sink: object) -> Finding:
     """The one line of its check."""
-    (finding,) = check_brokers(case(folder, **sink))
+    examined = case(folder, **sink)
+    (finding,) = check_broker("sinks[0]", examined.config.sinks[0], examined)
     return finding
 
 
@@ -54,12 +55,6 @@ def test_a_password_file_that_is_not_there_is_red(tmp_path):
     told = look(tmp_path, username="edge", password_file=str(tmp_path / "none"))
     assert told.state is State.FAILED
     assert "none" in told.figure
-
-
-def test_without_a_broker_there_is_no_line(tmp_path):
-    """Other sinks have none."""
-    values = {"camera": {"source": "x"}, "model": {"folder": "y"}}
-    assert list(check_brokers(Case(msgspec.convert(values, EdgeConfig), tmp_path))) == []
 
 
 @pytest.mark.slow

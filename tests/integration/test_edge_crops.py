@@ -12,6 +12,8 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.common.images import decode_jpeg
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.types import Action
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
@@ -56,7 +58,7 @@ class Site:
             "mode": "hybrid",
             "camera": {"source": str(self.folder / "pictures"), "pace": "fast"},
             "model": {"folder": str(self.model), "report_threshold": 0.5, "session": {"threads": 1}},
-            "policy": {"audit_share": 0.0} | (policy or {}),
+            "policy": {"audit_share": 0.0, "threshold": 0.5} | (policy or {}),
             "uplink": {
                 "address": address,
                 "jpeg_quality": 95,
@@ -117,6 +119,40 @@ def test_what_is_hidden_in_a_frame_is_hidden_in_its_crop(site: Site) -> None:
         picture = decode_jpeg(data, 100_000)
         assert picture[20:92, 20:92].max() < 60
         assert picture[:, 100:].min() > 100
+
+
+def _has_the_hidden(record: Record) -> bool:
+    """Both of the edge's boxes are of class 0, which is hidden: each is there once, beside the cloud's."""
+    assert record.boxes is not None
+    return sorted(box.class_id for box in record.boxes) == [0, 0, 3]
+
+
+def test_what_is_hidden_stays_in_the_answer(site: Site) -> None:
+    """The cloud cannot see it, so the edge says where it is, in crops and in whole frames."""
+    hiding: dict[str, Any] = {"redaction": {"classes": [0], "style": "fill"}}
+    everything = {"audit_share": 1.0, "threshold": 2.0}
+    with scripted_cloud(finds) as cloud:
+        site.daemon(cloud.address, **hiding).run()
+        site.daemon(cloud.address, everything, **hiding).run()
+    answers = [record for record in site.records() if record.answered_by == "cloud"]
+    assert {record.decision.action for record in answers} == {Action.SEND_CROPS, Action.SEND_FRAME}
+    assert all(_has_the_hidden(record) for record in answers)
+
+
+@pytest.mark.parametrize(("calibration", "seen"), [(None, [3]), (Calibration(0.0, 1.0), [])])
+def test_a_report_threshold_on_the_clouds_scale_holds_for_its_answers(
+    site: Site, calibration: Calibration | None, seen: list[int]
+) -> None:
+    """What is reported does not depend on who answers; on another scale 0.85 means nothing to the cloud."""
+    manifest = open_model_folder(site.model).manifest
+    output = msgspec.structs.replace(manifest.output, calibration=calibration)
+    write_manifest(site.model, msgspec.structs.replace(manifest, output=output))
+    model = {"folder": str(site.model), "report_threshold": 0.85, "session": {"threads": 1}}
+    with scripted_cloud(finds) as cloud:
+        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 2.0}, model=model).run()
+    answers = [record for record in site.records() if record.answered_by == "cloud"]
+    assert len(answers) == 4
+    assert all([box.class_id for box in record.boxes or ()] == seen for record in answers)
 
 
 def test_a_crop_that_no_server_took_is_answered_late_as_it_would_have_been_at_once(site: Site) -> None:

@@ -15,8 +15,11 @@ import grpc
 import msgspec
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from spillover.common.errors import ConfigError
+from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record, is_event
@@ -260,6 +263,32 @@ def test_detector_reports_above_its_threshold(bench: Bench) -> None:
         [record] = bench.run(mode="hybrid", model=model, policy=policy, uplink={"address": cloud.address})
     assert record.boxes == []
     assert (record.decision.reason, record.answered_by) == ("empty-audit", "edge_degraded")
+
+
+def test_a_model_brings_its_own_report_threshold(bench: Bench) -> None:
+    """What model.yaml says holds where edge.yaml says nothing; the policy still sees the box."""
+    bench.model = centre_detector(bench.folder / "models")
+    described = open_model_folder(bench.model).manifest
+    output = msgspec.structs.replace(described.output, report_threshold=0.6)
+    write_manifest(bench.model, msgspec.structs.replace(described, output=output))
+    bench.paint("grey")  # one box of confidence 90/255
+    [record] = bench.run(mode="edge_only")
+    assert record.boxes == []
+
+
+def test_the_networks_digest_is_in_the_log_and_the_metrics(bench: Bench) -> None:
+    """Two devices with one name and version may run different networks: each says which."""
+    manifest = open_model_folder(bench.model).manifest
+    write_manifest(bench.model, msgspec.structs.replace(manifest, made_on="aarch64, onnxruntime 1.32.0"))
+    bench.paint("red")
+    with capture_logs() as log:
+        daemon = Daemon(msgspec.convert(bench.config(mode="edge_only"), EdgeConfig))
+        daemon.run()
+    [line] = [line for line in log if line["event"] == "model"]
+    assert (line["model"], line["sha256"]) == ("colour@1", manifest.sha256[:12])
+    assert line["made_on"] == "aarch64, onnxruntime 1.32.0"
+    page = generate_latest(daemon.metrics.registry).decode()
+    assert f'sha256="{manifest.sha256}"' in page
 
 
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -15,7 +15,6 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.policy.gain import GainModel
-from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
 from spillover.lab.pairs.fit.cli import fit
 from spillover.lab.pairs.replay.cli import replay
@@ -34,11 +33,8 @@ class Street:
     def __init__(self, shared: Path, folder: Path) -> None:
         self.folder = folder
         for name, file in (("fastestdet", "fastestdet_352.onnx"), ("yolox", "yolox_nano_416.onnx")):
-            preset = PRESETS[name]
             target = folder / "models" / name / "1"
-            wrap_onnx(
-                shared / "models" / file, target, preset, name=name, version="1", labels=preset.label_names()
-            )
+            wrap_onnx(shared / "models" / file, target, name, name=name, version="1")
         self.edge = folder / "models" / "fastestdet" / "1"
         self.pictures, self.gain = folder / "pictures", folder / "gain.json"
         self.pictures.mkdir()

@@ -148,7 +148,7 @@ def test_no_pixels_leave_with_audits_and_second_looks(site, address):
     """In mode `hybrid`, where random frames are audited and the model looks twice, features alone leave."""
     sections = {
         "mode": "hybrid",
-        "policy": {"audit_share": 1.0},
+        "policy": {"audit_share": 1.0, "threshold": 0.5},
         "model": {"multi_view": {"below": 1.0}},
     }
     sent, records = _tapped(site, address, "features_only", **sections)

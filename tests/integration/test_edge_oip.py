@@ -104,9 +104,9 @@ def test_a_device_is_known_by_certificate_and_token(bench):
     security = {"tls": pki.server_tls(mutual=False), "tokens_file": str(tokens)}
     tls = {"tls": {"ca": str(pki.ca)}}
     with serving(cloud_config(bench.models, security=security)) as server:
-        [refused] = bench.run(server.address, tls)
+        [refused] = bench.run(server.address, tls, device_id="edge")
         bench.output.unlink()
-        [answered] = bench.run(server.address, tls | {"token_file": str(token_file)})
+        [answered] = bench.run(server.address, tls | {"token_file": str(token_file)}, device_id="edge")
     assert (refused.answered_by, refused.error.partition(":")[0]) == ("edge_degraded", "unauthenticated")
     assert answered.answered_by == "cloud"
 

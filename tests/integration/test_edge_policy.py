@@ -60,7 +60,7 @@ def site(tmp_path: Path) -> Site:
 def test_the_daemon_reports_how_often_it_is_wrong(site: Site) -> None:
     """Every frame audited, a cloud that always disagrees: all are kept and wrong, and the status says so."""
     with scripted_cloud() as cloud:
-        daemon, records = site.run(cloud.address, policy={"audit_share": 1.0})
+        daemon, records = site.run(cloud.address, policy={"audit_share": 1.0, "threshold": 0.5})
     assert {record.decision.reason for record in records} == {"audit"}
     found = daemon.status().edge_error
     assert found is not None

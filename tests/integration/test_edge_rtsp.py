@@ -12,7 +12,7 @@ import pytest
 
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
-from spillover.edge.doctor.camera import check_cameras
+from spillover.edge.doctor.camera import check_camera
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import State
 from spillover.lab.runs.check.frame_accounting import FrameAccounting
@@ -186,7 +186,7 @@ def test_the_doctor_measures_a_real_camera_and_asks_the_daemon_that_holds_it(tmp
             "sinks": [{"kind": "jsonl", "path": str(tmp_path / "out.jsonl")}],
         }
         case = Case(msgspec.convert(config, EdgeConfig), tmp_path / "edge.yaml")
-        (alone,) = check_cameras(case)
+        (alone,) = check_camera(case.config.camera, case)
         daemon = Daemon(case.config, config_path=case.config_path)
         runner = threading.Thread(target=daemon.run)
         runner.start()
@@ -194,7 +194,7 @@ def test_the_doctor_measures_a_real_camera_and_asks_the_daemon_that_holds_it(tmp
         case.running = daemon.status()
         daemon.stop("seen enough")
         runner.join(PATIENCE_S)
-    (held,) = check_cameras(case)
+    (held,) = check_camera(case.config.camera, case)
     assert (alone.state, held.state) == (State.OK, State.OK), (alone, held)
     assert re.fullmatch(r"160x120 pixels, [\d.]+ frames/s", alone.figure)
     assert re.search(r"the daemon that runs \(process \d+\) has it open: [\d.]+ frames/s", held.figure)

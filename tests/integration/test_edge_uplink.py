@@ -14,8 +14,9 @@ from spillover.common.images import decode_jpeg
 from spillover.common.types import Classification, Detections, Frame, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
+from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs
 from spillover.edge.payload.crops import Crop
-from spillover.edge.payload.encoder import PayloadEncoder
+from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.client import GrpcUplink
@@ -65,12 +66,13 @@ def start() -> Iterator[Start]:
             behaviour: Behaviour = answers,
             expects: type[Prediction] = Classification,
             encoder: PayloadEncoder | None = None,
+            costs: PayloadCostModel | None = None,
             **keys: object,
         ) -> Bench:
             cloud = stack.enter_context(scripted_cloud(behaviour))
             config = UplinkConfig(**({"address": cloud.address} | keys))  # type: ignore[arg-type]
             observer = RecordingObserver()
-            uplink = build_uplink(config, observer, expects, encoder=encoder)
+            uplink = build_uplink(config, observer, expects, encoder=encoder, costs=costs)
             stack.callback(lambda: uplink.stop(time.monotonic() + PATIENCE_S))
             return Bench(cloud, uplink, observer)
 
@@ -255,6 +257,22 @@ def test_expired_frames_are_not_sent(start: Start) -> None:
     bench = start()
     assert bench.send(deadline_s=-1).failure().status is CallStatus.NO_TIME_LEFT
     assert not bench.cloud.requests
+
+
+def test_a_frame_that_turns_out_too_large_for_the_link_is_not_sent(start: Start) -> None:
+    """Over a link of 20 bytes/s a picture larger than usual would be late; it may wait in the spool."""
+    costs = build_payload_costs(UplinkConfig(), ())
+    costs.made(PICTURE, 200, 0.001)
+    upload = costs.departed(PICTURE, 200, DEADLINE_S)
+    costs.answered(PICTURE, upload, 10.0, 0.01)
+    costs.landed(upload)
+    bench = start(costs=costs)
+    held = bench.send(deadline_s=5.0).failure()
+    assert held.status is CallStatus.NO_TIME_LEFT
+    assert "would be late" in held.detail
+    assert held.unsent is not None
+    assert not bench.cloud.requests
+    assert isinstance(bench.send(sequence=1, deadline_s=500.0).outcome(), CloudAnswer)
 
 
 def test_too_large_message_is_refused_here(start: Start) -> None:

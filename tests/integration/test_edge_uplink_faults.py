@@ -120,7 +120,7 @@ class Bench:
         """The step was reached, nothing is in flight, the next frame is answered, no handler ends twice."""
         assert self.faults.raised.wait(PATIENCE_S)
         assert self.uplink.link().in_flight == 0
-        assert self.costs.view().bytes_in_flight == 0
+        assert self.costs.view().estimate.backlog_s == 0
         further = self.send(1)
         assert isinstance(further.outcome(), CloudAnswer)
         assert self.uplink.stop(time.monotonic() + PATIENCE_S)

@@ -1,89 +1,34 @@
 """The MQTT sink against a real Mosquitto: QoS 1, retained state, last will, discovery, a broker away."""
 
 import json
-import shutil
+import os
+import re
+import signal
 import socket
-import subprocess
-from queue import Empty, SimpleQueue
+import threading
+from collections import Counter
+from pathlib import Path
+from queue import SimpleQueue
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from spillover.edge.config import MqttConfig
-from spillover.edge.results.delivery import Event, EventKind
+from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.mqtt import MqttSink
+from spillover.edge.sinks.outlets import Outlet
 from spillover.edge.sinks.record import record_encoder
 from tests.support.edge_values import result
+from tests.support.mosquitto import MOSQUITTO, WAIT_S, Broker, Listener, wait_until
 from tests.support.processes import free_port
 
-MOSQUITTO = shutil.which(
-    "mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin"
-)
-WAIT_S = 20
+ENCODE = record_encoder(("cat", "dog"))
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("mqtt"),
     pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto here (Debian: apt-get install mosquitto)"),
 ]
-
-
-class Broker:
-    """A Mosquitto on a port of its own."""
-
-    def __init__(self, folder):
-        self.port = free_port()
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-        self.process = None
-
-    def start(self):
-        """Returns when it listens."""
-        self.process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with Listener(self.port):
-            pass
-
-    def kill(self):
-        """Kill -9."""
-        if self.process:
-            self.process.kill()
-            self.process.wait(WAIT_S)
-
-
-class Listener:
-    """Subscribes to everything and hands out messages as (topic, payload, retained, qos)."""
-
-    def __init__(self, port):
-        self.messages = SimpleQueue()
-        subscribed = SimpleQueue()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
-        self._client.on_subscribe = lambda *_: subscribed.put(True)
-        self._client.on_message = lambda _c, _u, m: self.messages.put((m.topic, m.payload, m.retain, m.qos))
-        self._client.connect_async("127.0.0.1", port)
-        self._client.loop_start()
-        subscribed.get(timeout=WAIT_S)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def wait_for(self, topic, payload=None):
-        """The next message of this topic (and payload)."""
-        while True:
-            try:
-                message = self.messages.get(timeout=WAIT_S)
-            except Empty:
-                pytest.fail(f"nothing came on {topic}")
-            if message[0] == topic and payload in (None, message[1]):
-                return message
 
 
 @pytest.fixture
@@ -95,9 +40,13 @@ def broker(tmp_path):
     broker.kill()
 
 
-def _sink(broker, **keys):
-    config = MqttConfig(host="127.0.0.1", port=broker.port, **keys)
-    sink = MqttSink(config, "pi", ["cam"], record_encoder(("cat", "dog")))
+def _sink(port, host="127.0.0.1", pause=None, **keys):
+    """A sink as the daemon has it."""
+    return MqttSink(MqttConfig(host=host, port=port, **keys), "pi", ["cam"], ENCODE, pause)
+
+
+def _started(port, **keys):
+    sink = _sink(port, **keys)
     sink.start()
     return sink
 
@@ -105,7 +54,8 @@ def _sink(broker, **keys):
 def test_results_come_with_qos_1_and_the_newest_state_is_retained(broker):
     """A subscriber gets each record; one that comes later gets the state and that the device is online."""
     with Listener(broker.port) as listener:
-        sink = _sink(broker)
+        sink = _started(broker.port)
+        listener.wait_for("spillover/pi/status", b"online")
         sink.write(result("cam-b-1"))
         _, payload, retained, qos = listener.wait_for("spillover/pi/cam/result")
         assert (json.loads(payload)["frame_id"], retained, qos) == ("cam-b-1", False, 1)
@@ -121,14 +71,14 @@ def test_results_come_with_qos_1_and_the_newest_state_is_retained(broker):
 def test_home_assistant_finds_the_camera(broker):
     """Retained announcements name the topics that the sink really uses."""
     with Listener(broker.port) as listener:
-        sink = _sink(broker)
+        sink = _started(broker.port)
         topic = "homeassistant/sensor/spillover_pi_cam_objects/config"
         announced = json.loads(listener.wait_for(topic)[1])
         assert announced["state_topic"] == "spillover/pi/cam/state"
         assert announced["availability_topic"] == "spillover/pi/status"
         problem = listener.wait_for("homeassistant/binary_sensor/spillover_pi_cam_problem/config")
         assert json.loads(problem[1])["state_topic"] == "spillover/pi/cam/camera_state"
-        sink.tell(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
+        sink.notice(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
 
@@ -136,13 +86,13 @@ def test_home_assistant_finds_the_camera(broker):
 def test_offline_is_said_at_the_end_and_by_the_will_when_the_device_vanishes(broker):
     """A clean end says `offline`; a connection that breaks makes the broker say it."""
     with Listener(broker.port) as listener:
-        sink = _sink(broker)
+        sink = _started(broker.port)
         listener.wait_for("spillover/pi/status", b"online")
         sink.close()
         listener.wait_for("spillover/pi/status", b"offline")
-        sink = _sink(broker)
+        sink = _started(broker.port)
         listener.wait_for("spillover/pi/status", b"online")
-        sink._client.socket().shutdown(socket.SHUT_RDWR)  # the power is cut
+        _socket_of(sink).shutdown(socket.SHUT_RDWR)  # the power is cut
         listener.wait_for("spillover/pi/status", b"offline")
         sink.close()
 
@@ -150,26 +100,160 @@ def test_offline_is_said_at_the_end_and_by_the_will_when_the_device_vanishes(bro
 def test_a_connection_that_breaks_as_the_sink_closes_is_no_error(broker):
     """The goodbye finds the line dead before the library has noticed; the daemon ends all the same."""
     with Listener(broker.port) as listener:
-        sink = _sink(broker)
+        sink = _started(broker.port)
         listener.wait_for("spillover/pi/status", b"online")
-        sink._client.loop_stop()  # nobody is left to notice
-        sink._client.socket().shutdown(socket.SHUT_RDWR)
-        assert sink._client.is_connected()
+        os.kill(broker.process.pid, signal.SIGSTOP)  # takes everything, confirms nothing
+        sink.write(result("cam-b-1"))
+        _socket_of(sink).shutdown(socket.SHUT_RDWR)
         sink.close()
+        os.kill(broker.process.pid, signal.SIGCONT)
         listener.wait_for("spillover/pi/status", b"offline")
 
 
-def test_a_broker_that_is_away_costs_no_more_than_the_queue(tmp_path):
-    """Messages wait up to the bound, more are refused at once, and those that waited come at last."""
-    broker = Broker(tmp_path)
-    sink = _sink(broker, queue_size=10, discovery_prefix="")
-    for number in range(5):  # each is a record and a state
-        sink.write(result(f"cam-b-{number}"))
-    with pytest.raises(OSError, match="10 messages wait"):
-        sink.write(result("cam-b-5"))
-    broker.start()
+class Clock:
+    """Time that passes in pauses between attempts to connect, all at once, and not before `gate` is set."""
+
+    def __init__(self, at_s, happens):
+        self.now_s = 0.0
+        self._at_s = at_s
+        self._happens = happens
+        self.gate = threading.Event()
+
+    def pause(self, seconds):
+        """Let so much time pass; at the moment `at_s` of it something happens, once."""
+        assert self.gate.wait(WAIT_S)
+        self.now_s += seconds
+        if self._happens and self.now_s >= self._at_s:
+            happens, self._happens = self._happens, None
+            happens()
+
+
+def test_all_is_right_within_ten_seconds_of_a_brokers_return(broker):
+    """A minute without it, full of results: status, discovery and camera state are as they are by then.
+
+    The broker has forgotten everything, and the state that it never confirmed is no longer true. Of the
+    results the newest come, the others are counted, and each acknowledgement says which.
+    """
+    clock, drops = Clock(60.0, broker.start), Counter()
+    sink = _sink(broker.port, pause=clock.pause)
+    outlet = Outlet("0:mqtt", sink, 10, lambda why: drops.update([why]), when_full=WhenFull.DROP_OLDEST)
+    thread = threading.Thread(target=outlet.run, daemon=True)
+    thread.start()
     with Listener(broker.port) as listener:
-        for number in range(5):
-            assert b"cam-b-%d" % number in listener.wait_for("spillover/pi/cam/result")[1]
+        listener.wait_for("spillover/pi/status", b"online")
+    os.kill(broker.process.pid, signal.SIGSTOP)  # takes what comes, and confirms nothing any more
+    outlet.put(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}), DeliveryAck(1))
+    broker.kill()
+    outlet.put(Event(EventKind.CAMERA_STATE, 2.0, {"camera_id": "cam", "state": "ok"}), DeliveryAck(1))
+    acks = [DeliveryAck(1) for _ in range(200)]
+    for number, ack in enumerate(acks):
+        outlet.put(result(f"cam-b-{number}"), ack)
+    clock.gate.set()
+    wait_until(lambda: clock.now_s >= 60 and broker.process.poll() is None)
+    with Listener(broker.port) as listener:
+        listener.wait_for_each(
+            {
+                "spillover/pi/status": b"online",
+                "homeassistant/sensor/spillover_pi_cam_objects/config": None,
+                "spillover/pi/cam/camera_state": b"ok",
+            }
+        )
+    assert clock.now_s <= 60 + 10
+    stored = [ack.wait(WAIT_S) for ack in acks]
+    assert all(stored[-10:])
+    assert drops == {"queue full": stored.count(False)}
+    with Listener(broker.port) as late:
+        assert late.wait_for("spillover/pi/cam/camera_state")[1] == b"ok"  # and nothing older came after it
+    outlet.close()
+    thread.join(WAIT_S)
+
+
+def test_home_assistant_that_starts_again_is_told_again(broker):
+    """Its birth message brings discovery and states once more, for a broker without persistence beside it."""
+    sink = _started(broker.port)
+    with Listener(broker.port) as listener:
+        topic = "homeassistant/sensor/spillover_pi_cam_objects/config"
+        assert listener.wait_for(topic)
+        listener.say("homeassistant/status", "offline")
+        listener.say("homeassistant/status", "online")
+        listener.wait_for_each({"spillover/pi/status": b"online", topic: None})
+    sink.close()
+
+
+def test_a_login_that_is_refused_is_named(tmp_path):
+    """The flush says what the broker answered, and which keys to look at."""
+    (tmp_path / "passwords").touch()
+    broker = Broker(tmp_path, f"allow_anonymous false\npassword_file {tmp_path / 'passwords'}\nuser root")
+    broker.start()
+    (tmp_path / "password").write_text("wrong")
+    sink = _started(broker.port, username="pi", password_file=str(tmp_path / "password"))
+    sink.write(result())
+    _fails_with(sink, r"Not authorized\): check username and password_file")
     sink.close()
     broker.kill()
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("127.0.0.1", "refuses connections"), ("nobody.invalid", "cannot be looked up")],
+)
+def test_a_broker_that_is_not_there_is_named_with_the_cause(host, why):
+    """A refused port and a wrong name are told apart."""
+    sink = _sink(free_port(), host=host, pause=threading.Event().wait)
+    sink.start()
+    sink.write(result())
+    _fails_with(sink, why)
+    sink.close()
+
+
+def test_a_server_that_is_no_broker_is_named():
+    """It ends the connection before any greeting; the cause says what to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def end_at_once():
+            server.accept()[0].close()
+
+        hang_up = threading.Thread(target=end_at_once)
+        hang_up.start()
+        sink = _sink(server.getsockname()[1], pause=threading.Event().wait)
+        sink.start()
+        sink.write(result())
+        _fails_with(sink, "ends the connection")
+        hang_up.join(WAIT_S)
+        sink.close()
+
+
+def test_a_hundred_connections_leave_no_descriptor(broker):
+    """A line that breaks again and again costs nothing that stays."""
+    sink = _sink(broker.port, pause=lambda _: None)
+    sink.start()
+    open_then = None
+    for number in range(110):
+        wait_until(lambda: sink._broker.online)
+        if number == 10:
+            open_then = _descriptors()
+        connection = sink._broker._connection
+        _socket_of(sink).shutdown(socket.SHUT_RDWR)
+        wait_until(lambda old=connection: sink._broker._connection is not old)
+    wait_until(lambda: sink._broker.online)
+    assert _descriptors() <= open_then + 3
+    sink.close()
+
+
+def _descriptors():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def _socket_of(sink):
+    return sink._broker._connection.client.socket()
+
+
+def _fails_with(sink, why):
+    """Flush until the cause is known."""
+    wait_until(lambda: re.search(why, _told_by_flush(sink)), lambda: _told_by_flush(sink))
+
+
+def _told_by_flush(sink):
+    with pytest.raises(OSError, match="broker ") as told:
+        sink.flush()
+    return str(told.value)

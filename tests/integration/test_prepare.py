@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+import platform
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from spillover.common.errors import ModelError, SourceError
 from spillover.common.model.manifest import open_model_folder
@@ -16,8 +19,13 @@ from spillover.lab.data.labelled import open_labelled_set
 from spillover.lab.models.calibration_pictures import package_photographs
 from spillover.lab.models.prepare import pair
 from spillover.lab.models.prepare.cli import prepare
-from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_FLOAT_MODEL, EDGE_MODEL, prepare_pair
-from spillover.lab.models.prepare.presets import PRESETS
+from spillover.lab.models.prepare.pair import (
+    CLOUD_MODEL,
+    EDGE_FLOAT_MODEL,
+    EDGE_MODEL,
+    digest_told,
+    prepare_pair,
+)
 from spillover.lab.models.prepare.wrap import wrap_onnx
 from spillover.lab.models.quantize.quantization import quantize_folder
 from spillover.lab.models.quantize.recipe import Recipe
@@ -61,6 +69,28 @@ def test_prepare_again_changes_nothing_and_says_so(home):
     result = CliRunner().invoke(prepare, ["--home", str(home)])
     assert result.output.count("up to date") == 3
     assert _stamps(home) == before
+
+
+def test_it_says_which_int8_network_this_machine_has_made(home):
+    """The digest and where it was made stand in both files and are printed, in the second run too."""
+    output = CliRunner().invoke(prepare, ["--home", str(home)]).output
+    manifest = open_model_folder(home / "models" / EDGE_MODEL).manifest
+    built = json.loads((home / "models" / EDGE_MODEL / "build.json").read_text())
+    assert built["sha256"] == manifest.sha256
+    assert (
+        built["made_on"] == manifest.made_on == f"{platform.machine()}, onnxruntime {version('onnxruntime')}"
+    )
+    assert f"sha256 {manifest.sha256[:12]}, made on {manifest.made_on}" in output
+
+
+def test_an_int8_network_of_another_machine_is_told_from_the_usual_one(home):
+    """The same name and version: only the digest differs, and it is said what to do about it."""
+    made = open_model_folder(home / "models" / EDGE_MODEL).manifest
+    other = structs.replace(made, sha256="ab" * 32, made_on="aarch64, onnxruntime 1.32.0")
+    told = digest_told(other, of_photographs=True)
+    assert told.startswith("sha256 abababababab, made on aarch64, onnxruntime 1.32.0; it differs from ")
+    assert told.endswith("prepare once and copy")
+    assert "differs" not in digest_told(other, of_photographs=False)
 
 
 def test_a_damaged_model_is_built_anew(home):
@@ -148,7 +178,7 @@ def test_detectors_survive_quantisation(shared_dir, tmp_path, file, preset):
     wrap_onnx(
         shared_dir / "models" / file,
         tmp_path / "net" / "1",
-        PRESETS[preset],
+        preset,
         name="net",
         version="1",
         labels=(),

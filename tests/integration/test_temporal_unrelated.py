@@ -10,7 +10,6 @@ from spillover.common.types import Classification, ModelId
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.uplink.outcome import CloudAnswer
-from spillover.lab.models.prepare.presets import PRESETS
 from spillover.lab.models.prepare.wrap import wrap_onnx
 
 PICTURES = 2000
@@ -21,7 +20,7 @@ def model_of(shared_dir: Path, folder: Path, name: str) -> Model:
     """A network for CIFAR-10 as a model folder."""
     source = shared_dir / "models" / f"{name.replace('-', '_')}.onnx"
     labels = [str(number) for number in range(10)]
-    wrap_onnx(source, folder / name, PRESETS[name], name=name, version="1", labels=labels)
+    wrap_onnx(source, folder / name, name, name=name, version="1", labels=labels)
     return Model.load(folder / name, SessionConfig(threads=1))
 
 

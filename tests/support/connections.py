@@ -1,4 +1,4 @@
-"""Where a process and its children connect and send to: by Python's audit hook, and by the kernel's word."""
+"""What a process and its children reach: where they connect and send to, and which files they write."""
 
 import os
 import re
@@ -32,6 +32,13 @@ os.write(log, b"hooked\\n")
 """
 
 _CALLS = "connect,sendto,sendmsg,sendmmsg"
+_CHANGING = (
+    "creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,"
+    "rmdir,truncate,chmod,fchmodat,chown,fchownat"
+)
+_FILE_CALLS = f"open,openat,openat2,{_CHANGING}"
+_OPENED = re.compile(r'\bopen(?:at2?)?\((?:[^"]*, )?"([^"]*)", [^)]*\b(?:O_WRONLY|O_RDWR|O_CREAT|O_TRUNC)\b')
+_CHANGED = re.compile(rf'\b(?:{_CHANGING.replace(",", "|")})\((?:[^"]*, )?"([^"]*)"')
 _FAMILY = re.compile(r"\{sa_family=(AF_\w+)(?:, ([^}]*))?\}")
 _NUMBERS = re.compile(r'htons\((\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )"([^"]+)"')
 _PATH = re.compile(r'sun_path=@?"([^"]*)"')
@@ -61,11 +68,28 @@ def audited(folder: Path) -> list[str]:
     return [line for line in lines if line != "hooked"]
 
 
-def stracing(log: Path) -> list[str]:
-    """What stands before a command whose system calls go to `log`; its process id stays its own."""
+def stracing(log: Path, *, files: bool = False) -> list[str]:
+    """What stands before a command whose system calls go to `log`; its process id stays its own.
+
+    `files`: those that open or change files, too.
+    """
     # -D: the tracer is the grandchild, so that signals reach the command.
     strace = tool("strace", "strace")
-    return [strace, "-D", "-f", "-qq", "-e", f"trace={_CALLS}", "-e", "signal=none", "-o", str(log)]
+    calls = f"{_CALLS},{_FILE_CALLS}" if files else _CALLS
+    return [
+        strace,
+        "-D",
+        "-f",
+        "-qq",
+        "-s",
+        "4096",
+        "-e",
+        f"trace={calls}",
+        "-e",
+        "signal=none",
+        "-o",
+        str(log),
+    ]
 
 
 def wait_for_tracer(log: Path) -> None:
@@ -83,6 +107,11 @@ def _is_open(path: Path) -> bool:
             if any(file.path == str(path) for file in process.open_files()):
                 return True
     return False
+
+
+def changed_files(text: str) -> set[str]:
+    """The paths in what strace wrote that somebody wanted to write to, make, rename or remove."""
+    return {found[1] for pattern in (_OPENED, _CHANGED) for found in pattern.finditer(text)}
 
 
 def targets(text: str) -> Iterator[Target]:

@@ -44,6 +44,11 @@ class Pki:
         tls = {"certificate": str(self.certificate("cloud")), "key": str(self.key("cloud"))}
         return tls | ({"client_ca": str(self.ca), "crl": str(self.crl)} if mutual else {})
 
+    def edge_tls(self, name: str) -> dict[str, str]:
+        """`uplink.tls` of a device."""
+        files = {"certificate": self.certificate(name), "key": self.key(name)}
+        return {"ca": str(self.ca)} | {key: str(path) for key, path in files.items()}
+
     def forwarded(self) -> dict[str, str]:
         """`security.forwarded` of a server."""
         return {"client_ca": str(self.ca), "crl": str(self.crl)}

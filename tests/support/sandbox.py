@@ -62,15 +62,22 @@ _BECOME = [
 ]  # fmt: skip
 
 
-def unprivileged(command: Sequence[str], shown: Sequence[Path], group: int) -> list[str]:
+def unprivileged(
+    command: Sequence[str], shown: Sequence[Path], group: int, state: Path | None = None
+) -> list[str]:
     """`command` as `USER` of `group`, everything read-only, `shown` and this interpreter in sight, no HOME.
 
-    The test skips where that needs more rights or programs than there are. The process keeps its id.
+    `state` alone, where given, may be written to; it is the working folder, and SPILLOVER_HOME. The test
+    skips where that needs more rights or programs than there are. The process keeps its id.
     """
     become = [word.format(group=group) for word in _BECOME]
     environment = ["env", "-i", "PATH=/usr/bin:/bin", f"PYTHONPATH={ROOT}"]
-    script = _NAMESPACE + _READ_ONLY + 'exec "$@"'
-    return _in_namespace(shown, script, [*become, *environment, *command])
+    script = _NAMESPACE + _READ_ONLY
+    if state is not None:
+        shown = [*shown, state]
+        environment.append(f"SPILLOVER_HOME={state}")
+        script += f"mount -o remount,bind,rw '{state}'\ncd '{state}'\n"
+    return _in_namespace(shown, script + 'exec "$@"', [*become, *environment, *command])
 
 
 class Service:
@@ -81,9 +88,9 @@ class Service:
         self._name = name
         self._environment = os.environ | {"XDG_RUNTIME_DIR": str(runtime)}
 
-    def control(self, verb: str) -> str:
+    def control(self, verb: str, *options: str) -> str:
         """What `systemctl VERB` of this unit prints; it must succeed."""
-        return self._ask(verb, self._name)
+        return self._ask(verb, *options, self._name)
 
     def end(self) -> None:
         """End the manager."""

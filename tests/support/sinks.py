@@ -15,6 +15,14 @@ class MemorySink:
     def start(self) -> None:
         """Nothing runs in the background."""
 
+    def notice(self, event: Event) -> None:
+        """Events are taken in their turn."""
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """There always is."""
+        del timeout_s
+        return True
+
     def write(self, result: Result) -> None:
         """Append it."""
         self.results.append(result)

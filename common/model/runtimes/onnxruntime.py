@@ -187,6 +187,11 @@ def available_providers() -> list[str]:
     return list(ort.get_available_providers())
 
 
+def runtime_name() -> str:
+    """The library and its version, as in `onnxruntime 1.32.0`."""
+    return f"onnxruntime {ort.__version__}"
+
+
 def check_providers(config: SessionConfig, key: str) -> None:
     """Refuse execution providers that are not here. `key` is the configuration's, of `config`.
 

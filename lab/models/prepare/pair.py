@@ -31,7 +31,7 @@ from spillover.common.model.manifest import (
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.lab.files import package_file, write_json
 from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
-from spillover.lab.models.folder import NO_DIGEST, building, finish
+from spillover.lab.models.folder import NO_DIGEST, building, finish, made_here
 from spillover.lab.models.prepare.presets import imagenet_labels
 from spillover.lab.models.quantize.recipe import Recipe
 from spillover.lab.terminal import Bar, Progress, Silent
@@ -46,6 +46,10 @@ CLOUD_MODEL = Path("efficientnet-lite2", "1")
 BUILD_FILE = "build.json"
 BUILDER = 1
 """Raised when this code builds other models than before; folders of an older number are built anew."""
+
+USUAL_INT8_SHA256 = "483b4a44def6b1a9f70a5778555f42a16ab4ee14270d2650337685810f5268f3"
+USUAL_INT8_MADE_ON = "x86_64, onnxruntime 1.32.0"
+"""The INT8 model as an x86-64 processor with AVX-512 makes it of the packages' photographs."""
 
 # The stem and the first block see few channels of very different ranges: in float they cost no measurable
 # time, and quantising them doubles the output error.
@@ -117,6 +121,23 @@ def prepare_pair(
 
     progress = Silent() if console is None else Bar()
     ensure(models / EDGE_MODEL, wanted, lambda at: _write_int8(at, float_model, calibration, progress))
+    if console is not None:
+        made = open_model_folder(models / EDGE_MODEL).manifest
+        built = json.loads((models / EDGE_MODEL / BUILD_FILE).read_text(encoding="utf-8"))
+        text = digest_told(made, of_photographs="calibration" not in built)
+        console.print(f"{models / EDGE_MODEL}: {text}", highlight=False, soft_wrap=True)
+
+
+def digest_told(made: Manifest, *, of_photographs: bool) -> str:
+    """The digest of the INT8 model and where it was made; and whether it differs from the usual one."""
+    text = f"sha256 {made.sha256[:12]}, made on {made.made_on or 'a machine that is not stated'}"
+    if not of_photographs or made.sha256 == USUAL_INT8_SHA256:
+        return text
+    return (
+        f"{text}; it differs from {USUAL_INT8_SHA256[:12]} ({USUAL_INT8_MADE_ON}), as INT8 models of "
+        "other processors or versions do, and a few answers with it: where devices must agree, prepare once "
+        "and copy"
+    )
 
 
 def _ensure(
@@ -135,7 +156,8 @@ def _ensure(
     if build:
         with building(target) as folder:
             write(folder)
-            write_json(folder / BUILD_FILE, wanted)
+            made = {"sha256": file_sha256(folder / MODEL_FILE), "made_on": made_here()}
+            write_json(folder / BUILD_FILE, wanted | made)
 
 
 def _is_built(target: Path, wanted: dict[str, Any]) -> bool:
@@ -184,7 +206,9 @@ def _write_int8(folder: Path, source: ModelFolder, calibration: Path | None, pro
     quantize_onnx(source.onnx_path, folder / MODEL_FILE, source.manifest, EDGE_RECIPE, pictures, progress)
     name, version = EDGE_MODEL.parts
     description = f"{source.manifest.description}, static INT8"
-    manifest = msgspec.structs.replace(source.manifest, name=name, version=version, description=description)
+    manifest = msgspec.structs.replace(
+        source.manifest, name=name, version=version, description=description, made_on=made_here()
+    )
     finish(folder, manifest, source.labels)
 
 

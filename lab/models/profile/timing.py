@@ -41,8 +41,8 @@ def network_run(path: Path, threads: int) -> Callable[[], object]:
     """A call that runs the network at `path` once, on zeros and one picture. Raises ModelError."""
     runtime = open_runtime(path, SessionConfig(threads=threads))
     for spec in runtime.inputs:
-        if spec.dtype != np.float32:
-            raise ModelError(f"{path}: input {spec.name} is {spec.dtype}, not float32")
+        if spec.dtype not in {np.dtype(np.float32), np.dtype(np.uint8)}:
+            raise ModelError(f"{path}: input {spec.name} is {spec.dtype}, neither float32 nor uint8")
     inputs = [spec.zeros(tuple(1 if axis < 0 else axis for axis in spec.shape)) for spec in runtime.inputs]
     return lambda: runtime.run(inputs)
 

@@ -6,7 +6,7 @@ import onnx
 
 from spillover.common.model.manifest import Input
 from spillover.common.model.preprocess import preprocess
-from spillover.common.types import FloatArray
+from spillover.common.types import Tensor
 from spillover.lab.data.pictures import Picture
 from spillover.lab.terminal import Progress
 
@@ -36,7 +36,7 @@ class PictureReader:
         """Give the next `end - start` pictures and then None; ranges follow each other to the end."""
         self._left = end_index - start_index + (end_index == self._count)
 
-    def get_next(self) -> dict[str, FloatArray] | None:
+    def get_next(self) -> dict[str, Tensor] | None:
         """The next picture as `{input name: tensor}`, None behind the last. Raises SourceError."""
         picture = next(self._turn, None) if self._left else None
         self._left -= 1

@@ -9,7 +9,7 @@ from spillover.common.errors import ConfigError, ModelError
 from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.models.calibration_pictures import folder_pictures
-from spillover.lab.models.folder import building, finish
+from spillover.lab.models.folder import building, finish, made_here
 from spillover.lab.models.quantize.comparison import Comparison, compare
 from spillover.lab.models.quantize.layers import is_quantized
 from spillover.lab.models.quantize.recipe import Recipe
@@ -67,7 +67,7 @@ def quantize_folder(
         description = f"{opened.manifest.description}, static INT8".removeprefix(", ")
         finish(
             folder,
-            msgspec.structs.replace(opened.manifest, name=name, description=description),
+            msgspec.structs.replace(opened.manifest, name=name, description=description, made_on=made_here()),
             opened.labels,
         )
         (folder / "recipe.json").write_bytes(msgspec.json.format(msgspec.json.encode(recipe)) + b"\n")

@@ -104,8 +104,9 @@ def scorers_of(manifest: Manifest, report_threshold: float | None = None) -> dic
     The daemon's policy sees boxes from the model's `confidence_threshold` up and counts those from
     `report_threshold` (of edge.yaml; by default the same) up as reported.
     """
-    lowest = manifest.output.confidence_threshold
-    settings = ScoreSettings(lowest if report_threshold is None else report_threshold)
+    output = manifest.output
+    lowest = output.confidence_threshold
+    settings = ScoreSettings(output.reported_from if report_threshold is None else report_threshold)
 
     def as_seen(scorer: Scorer) -> Scorer:
         return Scorer(scorer.task, lambda prediction, _: scorer(prediction.above(lowest), settings))

@@ -1,4 +1,4 @@
-"""Puts the edge's confidences on the cloud's scale, by the cloud's confidence in the same boxes."""
+"""Puts a detector's confidences on another scale: the cloud's, or the share of boxes that are right."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Prediction
 from spillover.lab.pairs.evaluate.mixture import Floats
-from spillover.lab.pairs.fit.matching import match, overlaps
+from spillover.lab.pairs.fit.matching import Objects, match, overlaps
 from spillover.lab.pairs.fit.ridge import folds
 
 SAME_BOX_IOU = 0.5
@@ -44,6 +44,23 @@ def fit_calibration(edge: Sequence[Prediction], cloud: Sequence[Prediction]) -> 
     return Calibration(offset=offset, scale=scale)
 
 
+def fit_to_labels(predictions: Sequence[Prediction], objects: Sequence[Objects]) -> Calibration:
+    """A map from a detector's confidence to the share of such boxes that are right, at IoU 0.5.
+
+    Raises:
+        ModelError: that share does not rise with the confidence (too few boxes, or labels of other classes).
+    """
+    boxes = boxes_of(predictions)
+    confidence = log_odds(np.concatenate([one.confidence for one in boxes]))
+    right = [
+        match(overlaps(one, known), SAME_BOX_IOU) >= 0 for one, known in zip(boxes, objects, strict=True)
+    ]
+    offset, scale = _logistic(confidence, np.concatenate(right).astype(np.float64))
+    if not scale > 0:
+        raise ModelError("the share of boxes that are right does not rise with the network's confidence")
+    return Calibration(offset=offset, scale=scale)
+
+
 def out_of_fold(
     edge: Sequence[Prediction], cloud: Sequence[Prediction], random: np.random.Generator
 ) -> list[Prediction]:
@@ -55,14 +72,17 @@ def out_of_fold(
     return [calibrated[i] for i in range(len(edge))]
 
 
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write it into the model.yaml of `folder`, with a threshold to match. Raises ModelError.
+def write_calibration(folder: Path, calibration: Calibration, report_threshold: float) -> None:
+    """Write it into the model.yaml of `folder`, with thresholds to match. Raises ModelError.
 
-    The threshold is low, for the policy; `model.report_threshold` of edge.yaml sets which boxes are reported.
+    Boxes are reported from `report_threshold` on the new scale; the policy sees more of them.
     """
     manifest = open_model_folder(folder).manifest
     output = msgspec.structs.replace(
-        manifest.output, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
+        manifest.output,
+        calibration=calibration,
+        confidence_threshold=min(CALIBRATED_THRESHOLD, report_threshold),
+        report_threshold=round(report_threshold, 4),
     )
     write_manifest(folder, msgspec.structs.replace(manifest, output=output))
 

@@ -29,7 +29,7 @@ from spillover.lab.params import EXISTING, OUTPUT, PLOT, cloud_option, edge_opti
     "--report-threshold",
     type=click.FloatRange(0, 1),
     help="Detectors: model.report_threshold of edge.yaml, for the scores beside the fit; default: the "
-    "model's own.",
+    "model's own, with --calibrate the cloud's.",
 )
 @click.option(
     "--variants",
@@ -62,8 +62,8 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
     pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
-    model.yaml of the edge. Thresholds are on the cloud's scale from then on, and the model's own becomes
-    0.02, because the policy judges by doubtful boxes too: set `model.report_threshold` in edge.yaml.
+    model.yaml of the edge, with the cloud's own threshold for what is reported. Thresholds are on the cloud's
+    scale from then on. The policy sees boxes from 0.02 up, because it judges by doubtful ones too.
 
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json
@@ -110,7 +110,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
             click.echo(row.sentence())
     write_gain_file(out, file)
     if calibrate and pair.edge.calibration is not None:
-        write_calibration(edge, pair.edge.calibration)
+        write_calibration(edge, pair.edge.calibration, pair.report_threshold)
     if json_path is not None:
         write_json(json_path, fitted.as_dict())
     if plot is not None:

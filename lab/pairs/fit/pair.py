@@ -59,8 +59,9 @@ def predict_pair(
 ) -> Pair:
     """Run both models over the set.
 
-    `calibrate` ignores the calibration that the edge's model has and fits a new one. `report_threshold` is
-    `model.report_threshold` of edge.yaml; by default the model's own threshold, on the scale of the edge.
+    `calibrate` ignores the calibration that the edge's model has, and fits a new one. `report_threshold` is
+    `model.report_threshold` of edge.yaml; by default the model's own, on the scale of the edge, or, if that
+    is put on the cloud's, the cloud's own.
 
     Raises:
         ConfigError: `calibrate` for a classifier.
@@ -69,7 +70,7 @@ def predict_pair(
     data = judging(data, edge, cloud)
     manifest, cloud_model = open_model_folder(edge).manifest, open_model_folder(cloud).model_id
     side, output = EdgeSide.of(manifest, views), manifest.output
-    threshold = output.network_threshold if calibrate else output.confidence_threshold
+    threshold = output.on_network_scale(output.reported_from) if calibrate else output.reported_from
     plain = predict_all(edge, data, progress, threads, calibrated=not calibrate)
     from_views = (
         predict_all(edge, data, progress, threads, views, calibrated=not calibrate) if views else plain
@@ -90,8 +91,8 @@ def predict_pair(
     if not calibrate:
         return pair
     pair = calibrated(pair)
-    if report_threshold is not None:
-        pair = replace(pair, report_threshold=report_threshold)
+    clouds = open_model_folder(cloud).manifest.output.reported_from
+    pair = replace(pair, report_threshold=clouds if report_threshold is None else report_threshold)
     return replace(pair, means=("look", "calibrated") if views else ("calibrated",))
 
 

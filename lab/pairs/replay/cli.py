@@ -31,8 +31,11 @@ LINKS = "constant, lte, wifi, satellite, outage"
     help="For --policy, detections: model.report_threshold of edge.yaml.",
 )
 @click.option(
-    "--threshold", type=float, default=0.5, show_default=True, help="Gain from which frames are sent."
+    "--send-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the frames that is sent, those that gain most; default: 0.1, with a budget all of them.",
 )
+@click.option("--threshold", type=float, help="Gain from which frames are sent, in place of a share.")
 @click.option(
     "--deadline-s",
     type=click.FloatRange(min=0, min_open=True),
@@ -60,7 +63,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     links: tuple[str, ...],
     policy: str | None,
     report_threshold: float,
-    threshold: float,
+    send_share: float | None,
+    threshold: float | None,
     deadline_s: float,
     budget_mb: float | None,
     period_s: float,
@@ -71,7 +75,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """What would another policy, budget or link have made of the frames of a log?
 
-    Plays the frames over a link in simulated time, twice: sent by threshold alone, and sent when the measured
+    Plays the frames over a link in simulated time, twice: sent by score alone, and sent when the measured
     link can have the answer back in time and the budget pays for it. Shows what was sent, the share that was
     back by its deadline, and the share of all expected gain that arrived.
 
@@ -89,7 +93,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from spillover.lab.files import write_json
-    from spillover.lab.pairs.replay.compare import compare, print_table
+    from spillover.lab.pairs.replay.compare import Choice, compare, print_table
     from spillover.lab.pairs.replay.log import frames_of, read_first_results
     from spillover.lab.pairs.replay.remake import remake
     from spillover.lab.pairs.replay.rescore import rescore_by
@@ -98,6 +102,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     from spillover.lab.pairs.replay.truth import open_judge
     from spillover.lab.records import read_records
 
+    if send_share is not None and threshold is not None:
+        raise click.UsageError("--send-share and --threshold both say which frames are sent: keep one")
     records = read_first_results(log_path)
     more = [record for path in answers for record in read_records(path)]
     rescore = rescore_by(policy, [*records, *more], report_threshold) if policy else None
@@ -106,7 +112,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     budget_bytes = budget_mb * 1e6 if budget_mb is not None else None
     judge = open_judge(data, (log_path, *answers)) if data is not None else None
     setting = Setting(deadline_s=deadline_s)
-    rows = compare(frames, traces, setting, threshold, budget_bytes, period_s, judge)
+    rows = compare(frames, traces, setting, Choice(send_share, threshold), budget_bytes, period_s, judge)
     if json_path is not None:
         write_json(json_path, [asdict(row) for row in rows])
     remade = remake(records)

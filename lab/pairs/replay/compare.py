@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spillover.edge.link.byte_budget import Budget
+from spillover.edge.policy.share import Thresholds, thresholds_for
 from spillover.lab.pairs.replay.simulate import (
     LinkAware,
     Naive,
@@ -18,6 +19,18 @@ from spillover.lab.pairs.replay.truth import Judge
 from spillover.lab.terminal import open_console, table
 
 BUCKET_FRAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which scores are sent, as `policy` of edge.yaml says it: one of the two at most."""
+
+    send_share: float | None = None
+    threshold: float | None = None
+
+    def thresholds(self, *, has_budget: bool) -> Thresholds:
+        """What the daemon would have, new for each run."""
+        return thresholds_for(self.send_share, self.threshold, else_any=has_budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +53,18 @@ def compare(
     frames: Sequence[ReplayFrame],
     traces: Sequence[LinkTrace],
     setting: Setting,
-    threshold: float,
+    choice: Choice,
     budget_bytes: float | None = None,
     period_s: float = 3600.0,
     judge: Judge | None = None,
 ) -> list[Row]:
-    """Threshold alone against link and budget, on each trace."""
+    """By score alone against link and budget, on each trace."""
     rows = []
     for trace in traces:
+        budget = _budget(frames, budget_bytes, period_s)
         senders: list[tuple[str, Sender]] = [
-            ("threshold", Naive(threshold)),
-            ("link-aware", LinkAware(setting, threshold, _budget(frames, budget_bytes, period_s))),
+            ("score alone", Naive(choice.thresholds(has_budget=False))),
+            ("link-aware", LinkAware(setting, choice.thresholds(has_budget=budget is not None), budget)),
         ]
         for name, sender in senders:
             outcome = simulate(frames, sender, trace, setting, period_s)

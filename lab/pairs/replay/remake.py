@@ -22,12 +22,13 @@ from spillover.edge.policy.chain import (
     Refresh,
     ScoreThreshold,
 )
+from spillover.edge.policy.share import Threshold
 from spillover.edge.sinks.record import Record
 
 _CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
 _COMPARED = ("reason", "score", "audit", "degraded", "is_probe")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
-_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "server_infer_s")
+_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,18 @@ def made_again(decision: Decision) -> Decision:
     return logged.policy().decide(logged.context(decision))
 
 
+@dataclass(frozen=True, slots=True)
+class _AsLogged:
+    """The threshold that was in force."""
+
+    threshold: Threshold
+
+    def for_frame(self, score: float) -> Threshold:
+        """It."""
+        del score
+        return self.threshold
+
+
 class _Inputs:
     """The numbers of one decision, as the settings of the rules and as their context."""
 
@@ -85,11 +98,12 @@ class _Inputs:
             rules.append(Refresh(numbers["refresh_s"]))
         if "threshold" not in numbers:
             return Policy(SEND_ALL, rules)
+        threshold = Threshold(numbers["threshold"], get("tie_credit"))
         empty = EmptyRules(
             get("empty_audit_share", 0.0), get("motion_gain", 0.0), get("lost_track_gain", 0.0)
         )
         rules += [
-            ScoreThreshold(numbers["threshold"], empty, lambda: get("draw", 1.0)),
+            ScoreThreshold(_AsLogged(threshold), empty, lambda: get("draw", 1.0)),
             Audit(get("audit_share", 0.0), lambda: get("audit_draw", 1.0)),
         ]
         return Policy(KEEP_ALL, rules)
@@ -112,14 +126,13 @@ class _Inputs:
         get, free = self._numbers.get, Tokens()
         phases = {level: phase for phase, level in BREAKER_LEVEL.items()}
         estimate = LinkEstimate(*(get(name, 0.0) for name in _ESTIMATE))
-        bytes_in_flight, may_probe = get("bytes_in_flight", 0.0), bool(get("may_probe"))
         return LinkState(
             in_flight=int(get("in_flight", 0)),
             max_in_flight=int(get("max_in_flight", 0)),
             pushback_left_s=get("pushback_left_s", 0.0),
             breaker=phases[get("breaker", 0.0)],
             breaker_allows=bool(get("breaker_allows")),
-            view=LinkView(estimate, self._options(), bytes_in_flight, may_probe),
+            view=LinkView(estimate, self._options(), bool(get("may_probe"))),
             tokens=Tokens(get("tokens_bytes", free.left_bytes), get("bucket_bytes", free.bucket_bytes)),
         )
 

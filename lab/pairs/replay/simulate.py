@@ -1,21 +1,27 @@
 """Frames over a link trace, in simulated time: what would have been sent, and what back in time."""
 
 import heapq
-import math
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from spillover.common.types import Action
+from spillover.edge.config import PayloadKind
 from spillover.edge.link.byte_budget import Budget, TokenBucket, Tokens, wire_bytes
-from spillover.edge.link.estimator import PRIOR, LinkEstimator, Transfer
-from spillover.edge.link.state import LinkState, LinkView, PayloadOption
+from spillover.edge.link.estimator import Upload
+from spillover.edge.link.payload_costs import PayloadCost, PayloadCostModel
+from spillover.edge.payload.encoder import PICTURE
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.share import Thresholds
+from spillover.edge.uplink.call_status import LinkSignal
+from spillover.edge.uplink.in_flight import Call, InFlight
+from spillover.edge.uplink.limits import BreakerRule
 from spillover.lab.pairs.replay.trace import LinkTrace
 
-IN_FLIGHT = 4
+IN_FLIGHT = 8
 """As `uplink.max_in_flight` has it unless told otherwise."""
 
 
@@ -40,6 +46,7 @@ class Setting:
     server_s: float = 0.03
     give_up_after_s: float = 2.0
     """After the deadline."""
+    max_in_flight: int = IN_FLIGHT
 
 
 class SimulatedBudget:
@@ -60,91 +67,176 @@ class SimulatedBudget:
         return self._bucket.take(size_bytes, now_s)
 
 
+@dataclass(slots=True, eq=False)
+class SimulatedCall:
+    """One call: when it departs, and when and how it ends."""
+
+    frame: ReplayFrame
+    departs_s: float
+    ends_s: float
+    server_s: float
+    answered: bool
+    in_time: bool
+
+    @property
+    def network_s(self) -> float:
+        """As the edge measures it: the whole time less the server's."""
+        return max(0.0, self.ends_s - self.departs_s - self.server_s)
+
+
 class Sender(Protocol):
     """Decides in simulated time, and learns how its calls ended."""
 
-    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
-        """Whether to send the frame at `now_s`, with payloads of these sizes under way; a yes is acted on."""
+    def wants(self, frame: ReplayFrame, now_s: float, in_flight: int) -> bool:
+        """Whether to send the frame at `now_s`, with so many calls in flight; a yes is acted on."""
         ...
 
-    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
-        """A call ended or was given up."""
+    def departed(self, call: SimulatedCall) -> None:
+        """The frame of the last yes has left."""
+        ...
+
+    def ended(self, call: SimulatedCall) -> None:
+        """A call was answered or given up, at `call.ends_s`."""
         ...
 
 
 class Naive:
     """Sends whatever reaches the threshold while a slot is free: what routers on confidence alone do."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
 
-    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
+    def wants(self, frame: ReplayFrame, now_s: float, in_flight: int) -> bool:
         """By gain alone."""
         del now_s
-        return frame.gain >= self._threshold and len(under_way) < IN_FLIGHT
+        passes = self._thresholds.for_frame(frame.gain).passes(frame.gain)
+        return passes and in_flight < IN_FLIGHT
 
-    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
+    def departed(self, call: SimulatedCall) -> None:
+        """Needs no note."""
+
+    def ended(self, call: SimulatedCall) -> None:
         """Learns nothing."""
 
 
 class LinkAware:
-    """Sends what the edge's own policy sends, with an estimator fed by the calls of the simulation.
+    """Sends what an edge sends: its policy, link estimate, in-flight cap and breaker, on a simulated clock.
 
-    With a budget the rank picks among all frames that gain anything; without one the threshold does.
+    With a budget the rank picks among those that the thresholds would send.
     """
 
-    def __init__(self, setting: Setting, threshold: float, budget: Budget | None = None) -> None:
-        self._setting = setting
-        least = _ANY_GAIN if budget else threshold
-        rules: list[Rule] = [ScoreThreshold(least, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
+    def __init__(self, setting: Setting, thresholds: Thresholds, budget: Budget | None = None) -> None:
+        self.setting = setting
+        self._now_s = 0.0
+        rules: list[Rule] = [ScoreThreshold(thresholds, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
         self._budget = SimulatedBudget(budget) if budget else None
-        self._link = LinkEstimator()
-        self.probes = 0
+        usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
+        self._costs = PayloadCostModel({PICTURE: usual}, PayloadKind.PICTURE, self._clock)
+        draw = random.Random(0).random  # noqa: S311 - spreads probes, guards nothing
+        self._calls = InFlight(setting.max_in_flight, BreakerRule(), self._clock, draw, lambda _: None)
+        self._under_way: dict[SimulatedCall, tuple[Call, Upload]] = {}
+        self.reason = ""
+        """Of the last decision."""
 
-    def wants(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> bool:
-        """Decide as the daemon does, then pay from the budget."""
-        context = self._context(frame, now_s, under_way)
-        decision = self._policy.decide(context)
+    def wants(self, frame: ReplayFrame, now_s: float, in_flight: int) -> bool:
+        """Decide as the daemon does, encode, and pay from the budget."""
+        del in_flight  # `InFlight` counts them
+        self._now_s = now_s
+        calls = self._calls.state()
+        view = self._costs.view(calls.server_queue_wait_s, in_flight=calls.in_flight)
+        decision = self._policy.decide(
+            Context(
+                time_left_s=frame.captured_s + self.setting.deadline_s - now_s,
+                link=replace(calls, view=view, tokens=self._tokens()),
+                now_s=now_s,
+                score=frame.gain,
+            )
+        )
+        self.reason = decision.reason
         if decision.action is Action.KEEP:
             return False
-        if self._budget and not self._budget.spend(wire_bytes(frame.payload_bytes), now_s):
+        self._now_s = now_s + self.setting.encode_s
+        size = round(frame.payload_bytes)
+        time_left_s = frame.captured_s + self.setting.deadline_s - self._now_s
+        is_too_large = self._costs.is_too_large(PICTURE, size, time_left_s)
+        self._costs.made(PICTURE, size, self.setting.encode_s)
+        if is_too_large:
             return False
-        late = decision.predicted_latency_s > context.time_left_s
-        self._link.tried(now_s, probe=late)
-        self.probes += late
-        return True
+        return self._budget is None or self._budget.spend(wire_bytes(frame.payload_bytes), now_s)
 
-    def heard(self, transfer: Transfer, *, answered: bool, in_time: bool) -> None:
-        """Feed the estimator."""
-        if answered:
-            self._link.answered(transfer, 0.0, self._setting.server_s, in_time=in_time)
+    def departed(self, call: SimulatedCall) -> None:
+        """Note that the frame is on the link."""
+        self._now_s = call.departs_s
+        deadline_s = call.frame.captured_s + self.setting.deadline_s
+        started = Call(deadline_s)
+        self._calls.start(started)
+        size = round(call.frame.payload_bytes)
+        upload = self._costs.departed(PICTURE, size, deadline_s - call.departs_s)
+        self._under_way[call] = started, upload
+
+    def ended(self, call: SimulatedCall) -> None:
+        """Learn from the answer, or from its absence."""
+        self._now_s = call.ends_s
+        started, upload = self._under_way.pop(call)
+        if call.answered:
+            self._costs.answered(PICTURE, upload, call.network_s, call.server_s, in_time=call.in_time)
+            self._calls.observe_latency(call.ends_s - call.departs_s)
         else:
-            self._link.timed_out(transfer)
+            self._costs.timed_out(upload, call.ends_s - call.departs_s)
+        self._costs.landed(upload)
+        self._calls.finish(started, LinkSignal.GOOD if call.answered else LinkSignal.BAD)
 
-    def _context(self, frame: ReplayFrame, now_s: float, under_way: Sequence[float]) -> Context:
-        estimate = self._link.estimate(now_s)
-        # What is under way is before this frame on the link; of a link never used nothing is expected.
-        queued_bytes = frame.payload_bytes + sum(under_way)
-        latency_s = estimate.latency_s(queued_bytes, self._setting.encode_s) if estimate else math.inf
-        option = PayloadOption("picture", Action.SEND_FRAME, frame.payload_bytes, latency_s, fidelity=1.0)
-        view = LinkView(estimate or PRIOR, (option,), may_probe=self._link.may_probe(now_s))
-        tokens = self._budget.tokens(now_s) if self._budget else Tokens()
-        return Context(
-            time_left_s=frame.captured_s + self._setting.deadline_s - now_s,
-            link=LinkState(len(under_way), IN_FLIGHT, view=view, tokens=tokens),
-            now_s=now_s,
-            score=frame.gain,
-        )
+    def _clock(self) -> float:
+        return self._now_s
+
+    def _tokens(self) -> Tokens:
+        return self._budget.tokens(self._now_s) if self._budget else Tokens()
 
 
-_ANY_GAIN = math.ulp(0.0)
-"""The least threshold that a gain of 0 does not reach."""
+_FIRST_GUESS_BYTES = 50_000.0
 
 
 def _never() -> float:
     """A draw that sends no frame at random."""
     return 1.0
+
+
+class Simulation:
+    """Frames of one sender over one link, in order of capture; payloads go one by one, answers cost no bytes.
+
+    `trace` and `server_s` may be changed between frames.
+    """
+
+    def __init__(self, sender: Sender, trace: LinkTrace, setting: Setting) -> None:
+        self.trace = trace
+        self.server_s = setting.server_s
+        self._sender = sender
+        self.setting = setting
+        self._free_s = 0.0
+        self._pending: list[tuple[float, int, SimulatedCall]] = []
+        self._sent = 0
+
+    def offer(self, frame: ReplayFrame) -> SimulatedCall | None:
+        """Let the sender decide on the frame; the call, if it is sent."""
+        setting, now_s = self.setting, frame.captured_s + self.setting.local_s
+        while self._pending and self._pending[0][0] <= now_s:
+            self._sender.ended(heapq.heappop(self._pending)[2])
+        if not self._sender.wants(frame, now_s, len(self._pending)):
+            return None
+        departs_s = now_s + setting.encode_s
+        self._free_s = self.trace.finish_s(max(departs_s, self._free_s), frame.payload_bytes)
+        back_s = self._free_s + self.trace.at(self._free_s).rtt_s + self.server_s
+        deadline_s = frame.captured_s + setting.deadline_s
+        gives_up_s = deadline_s + setting.give_up_after_s
+        ends_s = min(back_s, gives_up_s)
+        call = SimulatedCall(
+            frame, departs_s, ends_s, self.server_s, back_s <= gives_up_s, back_s <= deadline_s
+        )
+        heapq.heappush(self._pending, (ends_s, self._sent, call))
+        self._sent += 1
+        self._sender.departed(call)
+        return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +247,7 @@ class Outcome:
     sent: int
     on_time: int
     bytes_sent: float
+    bytes_on_time: float
     gain_on_time: float
     gain_offered: float
     most_bytes_in_period: float
@@ -167,68 +260,34 @@ class Outcome:
         return self.on_time / self.sent if self.sent else 1.0
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Call:
-    """Under way until `ends_s`; `number` keeps equal ends in order."""
-
-    ends_s: float
-    number: int
-    payload_bytes: float = field(compare=False)
-    transfer: Transfer = field(compare=False)
-    answered: bool = field(compare=False)
-    in_time: bool = field(compare=False)
-
-
 def simulate(
     frames: Sequence[ReplayFrame], sender: Sender, trace: LinkTrace, setting: Setting, period_s: float = 60.0
 ) -> Outcome:
-    """Play `frames` (by capture time) over the link; payloads go one by one, answers cost no bytes."""
-    link_free_s = 0.0
-    pending: list[_Call] = []
-    sent: list[tuple[float, float]] = []
-    gain = 0.0
-    arrived = [False] * len(frames)
-    for number, frame in enumerate(frames):
-        now = frame.captured_s + setting.local_s
-        while pending and pending[0].ends_s <= now:
-            call = heapq.heappop(pending)
-            sender.heard(call.transfer, answered=call.answered, in_time=call.in_time)
-        if not sender.wants(frame, now, [call.payload_bytes for call in pending]):
-            continue
-        departs = now + setting.encode_s
-        through = trace.finish_s(max(departs, link_free_s), frame.payload_bytes)
-        link_free_s = through
-        back = through + trace.at(through).rtt_s + setting.server_s
-        gives_up = frame.captured_s + setting.deadline_s + setting.give_up_after_s
-        ends = min(back, gives_up)
-        carried = frame.payload_bytes + sum(call.payload_bytes for call in pending)
-        transfer = Transfer(ends, carried, max(0.0, ends - departs - setting.server_s))
-        in_time = back <= frame.captured_s + setting.deadline_s
-        call = _Call(ends, len(sent), frame.payload_bytes, transfer, back <= gives_up, in_time)
-        heapq.heappush(pending, call)
-        sent.append((now, frame.payload_bytes))
-        if in_time:
-            arrived[number] = True
-            gain += frame.gain
+    """Play `frames` (by capture time) over the link."""
+    simulation = Simulation(sender, trace, setting)
+    calls = [simulation.offer(frame) for frame in frames]
+    sent = [call for call in calls if call is not None]
+    in_time = [call.frame for call in sent if call.in_time]
     return Outcome(
         frames=len(frames),
         sent=len(sent),
-        on_time=sum(arrived),
-        bytes_sent=sum(size for _, size in sent),
-        gain_on_time=gain,
+        on_time=len(in_time),
+        bytes_sent=sum(call.frame.payload_bytes for call in sent),
+        bytes_on_time=sum(frame.payload_bytes for frame in in_time),
+        gain_on_time=sum(frame.gain for frame in in_time),
         gain_offered=sum(max(0.0, frame.gain) for frame in frames),
         most_bytes_in_period=_most_in_period(sent, period_s),
-        arrived=tuple(arrived),
+        arrived=tuple(call is not None and call.in_time for call in calls),
     )
 
 
-def _most_in_period(sent: Sequence[tuple[float, float]], period_s: float) -> float:
+def _most_in_period(calls: Sequence[SimulatedCall], period_s: float) -> float:
     most = total = 0.0
     first = 0
-    for at, size in sent:
-        total += size
-        while sent[first][0] < at - period_s:
-            total -= sent[first][1]
+    for call in calls:
+        total += call.frame.payload_bytes
+        while calls[first].departs_s < call.departs_s - period_s:
+            total -= calls[first].frame.payload_bytes
             first += 1
         most = max(most, total)
     return most

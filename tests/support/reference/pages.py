@@ -8,6 +8,7 @@ from spillover.common.errors import Cause
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
+from spillover.common.tasks import TASKS
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import LoadConfig
@@ -15,7 +16,7 @@ from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.presets import PRESETS
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
-from tests.support.reference.docstrings import member_docs
+from tests.support.reference.docstrings import first_paragraph, member_docs
 from tests.support.reference.markdown import page, table
 from tests.support.reference.metrics import cloud_metrics, edge_metrics, process_metrics
 from tests.support.reference.structs import sections
@@ -43,12 +44,13 @@ _EDGE = f"""
 The configuration of `spillover edge -c edge.yaml`. `model.folder` is required, and a camera's `source`;
 [examples/edge.min.yaml](../../examples/edge.min.yaml) has those two and nothing else,
 [examples/edge.yaml](../../examples/edge.yaml) has every key. A key that does not exist is an error.
+[Operations](../operations.md#reload-an-edge) says which keys a running edge follows.
 {_NAME}"""
 
 _CLOUD = """
 The configuration of `spillover cloud -c cloud.yaml`. Nothing is required: without a file the defaults hold.
 [examples/cloud.yaml](../../examples/cloud.yaml) has every key.
-[Operations](../operations.md#reload) says which keys a running server follows."""
+[Operations](../operations.md#reload-a-server) says which keys a running server follows."""
 
 _LOAD = f"""
 The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../guides/loadtest.md).
@@ -56,7 +58,8 @@ The configuration of `spillover lab loadtest -c load.yaml`; see [the guide](../g
 
 _MODEL = f"""
 A model is a folder with `model.onnx` and `model.yaml`. `spillover lab import` writes both from a preset
-(below). `split.yaml` and `exit.yaml` are written by the workbench and read by edge and cloud. {_NAME}"""
+(below); [the guide](../guides/models.md#a-classifier) has one to write by hand. `split.yaml` and `exit.yaml`
+are written by the workbench and read by edge and cloud. {_NAME}"""
 
 _METRICS = """
 Both sides serve Prometheus metrics over HTTP at `/metrics`: the edge at `metrics_address`, the server at
@@ -89,9 +92,13 @@ so a slow one delays nothing else. All of them write [results and events](result
 
 _MQTT = """
 Everything is published with QoS 1 below `topic`/`device_id`; TOPIC, DEVICE and CAMERA stand for `mqtt.topic`,
-`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client. While the broker is
-away, `queue_size` messages wait in memory. More are dropped and counted in
-`spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total`."""
+`device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client.
+
+The edge connects again within 5 s of the broker's return (8 s, if the network swallows what is sent). What is
+retained is then sent first, as it is at that moment, and again whenever Home Assistant says `online` on
+`homeassistant/status`. Meanwhile `queue_size` results and events wait in memory. Beyond that the oldest are
+dropped, and counted in `spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total` with
+the reason `queue full`. The log says why the broker cannot be used, and when it works again."""
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
@@ -116,14 +123,26 @@ def _causes() -> str:
     return table(("cause", "a call is refused because of"), ((f"`{c}`", docs[c.name]) for c in Cause))
 
 
+def _decoders() -> str:
+    rows = (
+        (f"`{name}`", task.name, first_paragraph(head.decode))
+        for task in TASKS.values()
+        for name, head in task.heads.items()
+    )
+    return table(("decoder", "task", "the output"), rows)
+
+
 def _model() -> str:
     rows = ((f"`{name}`", p.task, f"`{p.decoder}`", p.description) for name, p in PRESETS.items())
     return page(
         "model.yaml",
         _MODEL,
         sections(Manifest, "Manifest"),
+        "## Decoders",
+        "What `output.decoder` may say, and what it takes the first output for (without its batch axis).",
+        _decoders(),
         "## Presets",
-        "For `spillover lab import --preset`.",
+        "For `spillover lab import --preset`; without it the one that fits what the network gives is taken.",
         table(("preset", "task", "decoder", "for"), rows),
         sections(SplitPlan, "split.yaml"),
         sections(ExitInfo, "exit.yaml"),

@@ -72,7 +72,10 @@ COLUMNS: Mapping[str, str] = {
 """Columns that are not fields of a result."""
 
 TOPICS: Mapping[str, tuple[str, str]] = {
-    "status": ("yes", "`online`, or `offline`: the last will, so it is right after a power cut too"),
+    "status": (
+        "yes",
+        "`online`, or `offline`: the last will, which the broker publishes 15 s after a power cut",
+    ),
     "CAMERA/result": ("no", "every result and revision, as JSON"),
     "CAMERA/state": (
         "yes",

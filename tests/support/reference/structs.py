@@ -14,7 +14,8 @@ Structure = inspect.StructType | inspect.DataclassType
 Links = Mapping[type, str]
 """Structures that another page explains: the link to it."""
 
-_NAME = re.compile(r"\^\[A-Za-z0-9\]\[A-Za-z0-9\._-\]\{0,(\d+)\}\$")
+_NAME = re.compile(r"\^\(?\[A-Za-z0-9\]\[A-Za-z0-9\._-\]\{0,(\d+)\}(?:\)\?)?\$")
+_CHOICE = re.compile(r"\^\(([a-z|]+)\)\$")
 _BOUNDS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 

@@ -139,6 +139,31 @@ def test_yolov8_boxes_are_final(seed: int) -> None:
     agree(found, suppressed(boxes, 0.5, 0.45))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_yolov5_multiplies_objectness_and_class(seed: int) -> None:
+    """Rows cx, cy, w, h in input pixels, objectness, one score a class."""
+    random = np.random.default_rng(seed)
+    rows = random.uniform(0, 1, (60, 5 + CLASSES)).astype(np.float32)
+    rows[:, :4] = random.uniform(4, 60, (60, 4))
+    boxes = [centred(*row[:4], [row[4] * score for score in row[5:]]) for row in rows.tolist()]
+    found = decoded("yolov5", rows, confidence_threshold=0.4)
+    agree(found, suppressed(boxes, 0.4, 0.45))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_end2end_boxes_are_taken_as_they_are(seed: int) -> None:
+    """Rows left, top, right, bottom, score, class: nothing is suppressed, empty rows are none."""
+    random = np.random.default_rng(seed)
+    rows = np.zeros((30, 6), np.float32)
+    low, size = random.uniform(0, 40, (20, 2)), random.uniform(4, 20, (20, 2))
+    rows[:20] = np.column_stack([low, low + size, random.uniform(0, 1, 20), random.integers(0, CLASSES, 20)])
+    rows[20, 4] = np.nan
+    found = decoded("end2end", rows, confidence_threshold=0.3)
+    expected = sorted((tuple(row) for row in rows[:20].tolist() if row[4] >= 0.3), key=lambda row: -row[4])
+    agree(found, [(*row[:5], int(row[5])) for row in expected])
+    assert len(decoded("end2end", rows, confidence_threshold=0.0)) == 20
+
+
 @given(
     st.lists(
         st.tuples(
@@ -172,6 +197,9 @@ def test_suppression_keeps_classes_apart(raw: list[tuple[float, float, float, fl
 
 def test_a_damaged_networks_numbers_do_not_get_out() -> None:
     """NaN and infinity in the output never reach a box."""
+    wild = np.full((9, 6), 1e30, np.float32)
+    wild[4:] = np.nan
+    assert len(decoded("end2end", wild)) == 0
     rows = np.full((8 * 12 + 4 * 6 + 2 * 3, 9), np.nan, np.float32)
     rows[:50] = 1e30
     found = decoded("yolox", rows)
@@ -188,7 +216,7 @@ def test_at_most_max_detections_come_out() -> None:
     assert found.confidence[0] == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("decoder", ["yolox", "fastestdet", "yolov8"])
+@pytest.mark.parametrize("decoder", ["yolox", "fastestdet", "yolov8", "yolov5", "end2end"])
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (1, 2, 3, 4)])
 def test_an_output_of_another_head_is_the_models_fault(decoder: str, shape: tuple[int, ...]) -> None:
     """A shape that does not fit is a ModelError, never an index error."""
@@ -199,7 +227,8 @@ def test_an_output_of_another_head_is_the_models_fault(decoder: str, shape: tupl
 def test_an_unknown_decoder_names_the_known_ones() -> None:
     """The error lists what may be written."""
     with pytest.raises(
-        ModelError, match="'psychic' is unknown; for detection there are fastestdet, yolov8, yolox"
+        ModelError,
+        match="'psychic' is unknown; for detection there are end2end, fastestdet, yolov5, yolov8, yolox",
     ):
         decoder_for(manifest("psychic"), DETECTION)
 

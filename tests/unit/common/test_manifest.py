@@ -8,6 +8,8 @@ import pytest
 from spillover.common.errors import ModelError
 from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import (
+    Colour,
+    Element,
     Input,
     Manifest,
     Output,
@@ -91,6 +93,30 @@ def test_a_changed_network_is_refused(folder: Path) -> None:
         open_model_folder(folder)
 
 
+def test_any_network_is_taken_where_no_digest_is_stated(folder: Path) -> None:
+    """A model.yaml that was written by hand need not have one; what is opened has that of the file."""
+    text = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(
+        "".join(f"{line}\n" for line in text.splitlines() if "sha256" not in line)
+    )
+    (folder / "model.onnx").write_bytes(b"other network")
+    assert open_model_folder(folder).manifest.sha256 == file_sha256(folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"colour": Colour.GREY, "mean": (1.0, 2.0, 3.0)}, "mean: has 3 numbers, but colour grey takes 1"),
+        ({"std": (1.0, 2.0)}, "std: has 2 numbers, but colour rgb takes 1 or 3"),
+        ({"element": Element.UINT8, "std": (255.0,)}, "uint8 takes pixels as they are"),
+    ],
+)
+def test_numbers_that_do_not_fit_the_channels_are_refused(keys: dict[str, object], named: str) -> None:
+    """As many means as channels, or one; none where the network takes bytes."""
+    with pytest.raises(ValueError, match=named):
+        Input(height=8, width=8, **keys)  # type: ignore[arg-type]
+
+
 def test_a_zero_std_is_refused() -> None:
     """To divide by it would feed the network infinities."""
     with pytest.raises(ValueError, match="std"):
@@ -126,6 +152,8 @@ def test_labels_are_as_many_as_the_networks_classes(tmp_path: Path, lines: int, 
         ("yolox", [3549, 85], 80),
         ("fastestdet", [85, 22, 22], 80),
         ("yolov8", [84, "cells"], 80),
+        ("yolov5", [25200, 85], 80),
+        ("end2end", [300, 6], None),
         ("yolov8", ["rows", 8400], None),
         ("yolox", [85], None),
     ],

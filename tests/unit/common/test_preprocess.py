@@ -41,7 +41,7 @@ def test_a_mark_in_the_picture_is_where_the_transform_says(resize: Resize) -> No
 
 
 @pytest.mark.parametrize("layout", list(Layout))
-@pytest.mark.parametrize("colour", list(Colour))
+@pytest.mark.parametrize("colour", [Colour.RGB, Colour.BGR])
 def test_values_are_normalised_in_the_order_asked_for(layout: Layout, colour: Colour) -> None:
     """(x - mean) / std per channel, in the channel and axis order of the manifest."""
     image = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint8)

@@ -37,6 +37,13 @@ def test_ready_alive_status_stopping(systemd):
     assert notifier.watchdog_s == 30.0
 
 
+def test_a_status_of_several_lines_is_one(systemd):
+    """A line of its own would be another message to systemd."""
+    listener, environ = systemd
+    Notifier(environ).ready("not reloaded: a\nSTOPPING=1")
+    assert listener.recv(4096) == b"READY=1\nSTATUS=not reloaded: a; STOPPING=1"
+
+
 def test_an_abstract_socket_is_known_by_its_at_sign():
     """The first character stands for a zero byte."""
     name = f"\0spillover-test-{os.getpid()}"

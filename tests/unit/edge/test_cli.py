@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,22 @@ def test_a_closed_standard_output_is_named(tmp_path: Path) -> None:
     )
     assert ended.returncode == 3
     assert ended.stderr == f"spillover: {path}: sinks[0]: standard output is closed; name a file as `path`\n"
+
+
+_HANGS_UP = """
+import os, signal
+from spillover.edge.cli import hangups_to
+master, slave = os.openpty()
+os.dup2(slave, 2)
+os.close(slave)
+with hangups_to(lambda: print("reload"), print):
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.close(master)
+    os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def test_a_terminal_that_is_gone_stops_and_is_no_reload() -> None:
+    """SIGHUP has two meanings; with its terminal a daemon loses its log, and whoever started it."""
+    done = subprocess.run([sys.executable, "-c", _HANGS_UP], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["reload", "SIGHUP: the terminal is gone"]

@@ -1,5 +1,6 @@
 """`edge.yaml`: the example is complete, and what is wrong is named."""
 
+import socket
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,28 @@ def test_example_shows_every_key_and_its_default() -> None:
         "model": {"folder": example["model"]["folder"]},
     }
     defaults = msgspec.yaml.encode(msgspec.convert(two_lines, EdgeConfig))
-    assert example == yaml.safe_load(defaults)
+    assert example.pop("device_id") == ""
+    assert example == {name: value for name, value in yaml.safe_load(defaults).items() if name != "device_id"}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("raspberrypi", "raspberrypi"),
+        ("pi-3.example.org", "pi-3.example.org"),
+        ("kamera am tor", "kamera-am-tor"),
+        ("-_.", "edge"),
+        ("", "edge"),
+        ("x" * 100, "x" * 64),
+    ],
+)
+def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices with the same configuration are two devices; the name is one that may be configured."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    config = parse_config("{camera: {source: v}, model: {folder: m}}", EdgeConfig, "edge.yaml")
+    assert config.device_id == name
+    text = f"{{camera: {{source: v}}, model: {{folder: m}}, device_id: {name}}}"
+    assert parse_config(text, EdgeConfig, "edge.yaml").device_id == name
 
 
 @pytest.mark.parametrize(
@@ -54,6 +76,18 @@ def test_example_shows_every_key_and_its_default() -> None:
             "one path",
         ),
         ("{camera: {source: v}, model: {folder: m}, device_id: 'a b'}", "device_id"),
+        (
+            "{camera: {source: v, policy: {threshold: 1, send_share: 0.1}}, model: {folder: m}}",
+            "policy.threshold: and send_share both say",
+        ),
+        (
+            "{camera: {source: v, policy: {threshold: 1}}, model: {folder: m}, policy: {max_error: 0.1}}",
+            "policy.max_error",
+        ),
+        (
+            "{camera: {source: v}, model: {folder: m}, sinks: [{kind: mqtt, host: 'mqtt://me:pw@broker:1883'}]}",
+            "sinks[0].host: must be a host name",
+        ),
         (
             "{camera: {source: v}, model: {folder: m}, "
             "uplink: {variants: [{jpeg_quality: 80, square: true, crop: true}]}}",

@@ -145,7 +145,7 @@ def test_rows_of_sqlite_are_corrected(tmp_path):
     """Those of this run up to the frame, by each setting; those of another run and right ones stay."""
     clocks = Clocks()
     clock = clocks.clock()
-    sink = SqliteSink(str(tmp_path / "r.db"), record_encoder(("a", "b")), 1e6, 1e9)
+    sink = SqliteSink(str(tmp_path / "r.db"), record_encoder(("a", "b")), 1e6, 10**8)
 
     def put(item):
         (sink.tell if isinstance(item, Event) else sink.write)(item)

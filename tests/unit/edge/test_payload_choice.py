@@ -52,10 +52,10 @@ class World:
         network_s = ROUND_TRIP_S + size * 8e-6 / self.megabits + 0.005 * (self._mood() - 1)
         if learn:
             self.book.made(name, size, make_s)
-            carried = self.book.departed(name, size, NO_DEADLINE_S)
+            upload = self.book.departed(name, size, NO_DEADLINE_S)
             self.now_s += make_s + server_s + network_s
-            self.book.answered(name, carried, network_s, server_s)
-            self.book.landed(size)
+            self.book.answered(name, upload, network_s, server_s)
+            self.book.landed(upload)
         return make_s + server_s + network_s
 
     def choose(self):

@@ -85,6 +85,7 @@ def site() -> Callable[..., Site]:
         auditor = Auditor(0.5, 0.5, None, metrics.edge_error)
         policy = policy_of(mode, **keys)  # type: ignore[arg-type]
         device = Device(
+            model=None,  # type: ignore[arg-type]  # read by a reload alone
             predictor=GuardedPredictor(Unsure()),
             model_sha256="0" * 64,
             policy=policy,

@@ -16,6 +16,7 @@ from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import KEEP_ALL, ORDER, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.share import FixedThreshold
 from tests.support.edge_values import classification, detections
 from tests.support.policies import decide, policy_of
 
@@ -89,7 +90,8 @@ def test_guard_holds_back(context: Context, reason: str) -> None:
         (1, True, BreakerPhase.CLOSED, "link too slow"),
         (0, False, BreakerPhase.CLOSED, "link too slow"),
         (0, True, BreakerPhase.CLOSED, "score>=threshold"),
-        (0, False, BreakerPhase.HALF_OPEN, "score>=threshold"),
+        (1, True, BreakerPhase.HALF_OPEN, "score>=threshold"),
+        (0, False, BreakerPhase.HALF_OPEN, "link too slow"),
     ],
 )
 def test_what_would_be_late_is_kept_but_for_probes(
@@ -97,11 +99,11 @@ def test_what_would_be_late_is_kept_but_for_probes(
 ) -> None:
     """The measured link decides; now and then a frame finds out whether it still is that slow."""
     option = PayloadOption("picture", Action.SEND_FRAME, 30_000, latency_s=0.5, fidelity=1.0)
-    view = LinkView(LinkEstimate(0.2, 1e5, 0.0, 0.0, 0.0), (option,), may_probe=may_probe)
+    view = LinkView(LinkEstimate(0.2, 1e5, 0.0, 0.0), (option,), may_probe=may_probe)
     link = LinkState(in_flight=in_flight, max_in_flight=4, breaker=breaker, view=view)
     decision = decide(policy_of(threshold=0.2), classification(0.6, 0.4), Context(0.4, link))
     assert decision.reason == reason
-    assert decision.is_probe == (breaker is not BreakerPhase.CLOSED)
+    assert decision.is_probe == (breaker is not BreakerPhase.CLOSED and reason != "link too slow")
     assert decision.predicted_latency_s == 0.5
     assert decision.inputs["rate_bytes_per_s"] == 1e5
 
@@ -133,7 +135,7 @@ def test_the_documented_order_is_the_order_of_the_code() -> None:
 
 def test_rules_apply_in_the_one_order_however_they_are_given() -> None:
     """Whoever builds a policy cannot put the link before the score."""
-    score = ScoreThreshold(0.0, EmptyRules(), lambda: 0.5)
+    score = ScoreThreshold(FixedThreshold(0.0), EmptyRules(), lambda: 0.5)
     full = Context(0.4, LinkState(in_flight=4, max_in_flight=4), score=0.3)
     for rules in ([LinkGuard(), score], [score, LinkGuard()]):
         assert Policy(KEEP_ALL, rules).decide(full).reason == "in-flight cap"

@@ -86,3 +86,28 @@ def test_room_is_told(filled: int, room: bool) -> None:
     for item in range(filled):
         queue.put(item)
     assert queue.wait_for_room(0) is room
+
+
+def test_what_must_not_be_dropped_goes_beyond_the_capacity() -> None:
+    """`put_beyond` adds where there is no room, in order, until the queue is closed."""
+    queue: BoundedQueue[int] = BoundedQueue(1, WhenFull.DROP_NEWEST)
+    assert queue.put(1) is None
+    assert queue.put_beyond(2)
+    assert queue.put(3) == 3
+    queue.close()
+    assert not queue.put_beyond(4)
+    assert list(iter(queue.get, None)) == [1, 2]
+
+
+def test_a_queue_that_is_resized_keeps_what_it_has() -> None:
+    """Smaller: nothing goes in until there is room. Larger: whoever waits for room gets it."""
+    queue: BoundedQueue[int] = BoundedQueue(2, WhenFull.DROP_NEWEST)
+    assert [queue.put(1), queue.put(2)] == [None, None]
+    queue.resize(1)
+    assert queue.get() == 1
+    assert queue.put(3) == 3
+    queue.resize(2)
+    assert queue.wait_for_room(PATIENCE_S)
+    assert queue.put(4) is None
+    queue.close()
+    assert list(iter(queue.get, None)) == [2, 4]

@@ -8,7 +8,7 @@ from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections
 from spillover.edge.config import RedactionConfig, RedactionStyle
-from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.payload.redaction import build_redaction, with_hidden
 from tests.support.edge_values import classification, frame
 
 LABELS = ("person", "dog")
@@ -84,3 +84,46 @@ def test_a_prediction_without_boxes_never_leaves_unhidden():
     redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
     with pytest.raises(ConfigError):
         redact(_noise(), classification(1.0))
+
+
+def _boxes(*rows):
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, :4].copy(), table[:, 4].copy(), table[:, 5].astype(np.int32))
+
+
+def _told(boxes):
+    return [
+        (*xyxy, round(float(confidence), 2), int(class_id))
+        for xyxy, confidence, class_id in zip(
+            boxes.xyxy.tolist(), boxes.confidence, boxes.class_id, strict=True
+        )
+    ]
+
+
+def test_what_is_hidden_is_noted_as_far_as_it_is_reported():
+    """Every box is hidden, however faint; those that the edge would report go with the frame."""
+    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION, report_threshold=0.5)
+    sure, faint, dog = (2, 2, 9, 9, 0.8, 0), (10, 10, 40, 40, 0.1, 0), (50, 10, 60, 20, 0.9, 1)
+    hidden = redact(_noise(), _boxes(dog, sure, faint))
+    assert _told(hidden.hidden) == [(2, 2, 9, 9, 0.8, 0)]
+    assert not np.array_equal(hidden.image[10:40, 10:40], _noise().image[10:40, 10:40])
+
+
+def test_the_edges_boxes_of_what_is_hidden_join_the_answer():
+    """In order of confidence; the cloud's own boxes of other classes and of persons elsewhere stay."""
+    dog, elsewhere = (50, 10, 60, 20, 0.9, 1), (80, 0, 90, 30, 0.6, 0)
+    person = (10, 10, 40, 40, 0.7, 0)
+    told = _told(with_hidden(_boxes(dog, elsewhere), _boxes(person)))
+    assert told == [(50, 10, 60, 20, 0.9, 1), (10, 10, 40, 40, 0.7, 0), (80, 0, 90, 30, 0.6, 0)]
+
+
+def test_a_person_that_the_cloud_makes_out_all_the_same_is_one_person():
+    """A blurred person may still look like one: the edge saw it clearly, and its box stays."""
+    seen, person = (12, 10, 40, 40, 0.9, 0), (10, 10, 40, 40, 0.7, 0)
+    dog_there = (10, 10, 40, 40, 0.5, 1)
+    assert _told(with_hidden(_boxes(seen, dog_there), _boxes(person))) == [
+        (10, 10, 40, 40, 0.7, 0),
+        (10, 10, 40, 40, 0.5, 1),
+    ]
+    assert len(with_hidden(_boxes(), _boxes(person))) == 1
+    assert len(with_hidden(_boxes(seen), _boxes())) == 1

@@ -66,7 +66,7 @@ def test_an_empty_frame_gains_by_what_happens(
     surroundings: Surroundings, confidence: tuple[float, ...], reason: str
 ) -> None:
     """Only where no box is reported; the decision holds what was seen."""
-    policy = policy_of(task=DETECTION, draw=0.99)
+    policy = policy_of(task=DETECTION, draw=0.99, threshold=0.5)
     context = Context(0.4, LinkState(max_in_flight=4), surroundings=surroundings)
     decision = decide(policy, detections(*confidence), context)
     assert decision.reason == reason

@@ -48,12 +48,13 @@ def test_mean_score_sees_reported_boxes_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("confidence", "count"), [((0.9, 0.6, 0.4, 0.2), 2), ((0.9,), 0), ((0.4,), 1), ((0.3, 0.7), 2)]
+    ("confidence", "score"),
+    [((0.9, 0.6, 0.4, 0.2), 2 / 3), ((0.9,), 0), ((0.4,), 0.5), ((0.3, 0.7), 2 / 3), ((0.5,) * 19, 0.95)],
 )
-def test_near_threshold_counts_doubtful_boxes(confidence: tuple[float, ...], count: int) -> None:
-    """Boxes within the band count, on both sides of the threshold; sure ones and faint ones do not."""
+def test_near_threshold_grows_with_the_doubtful_boxes(confidence: tuple[float, ...], score: float) -> None:
+    """Boxes within the band count, on both sides of the threshold; sure ones and faint ones do not. 0..1."""
     settings = ScoreSettings(report_threshold=0.5, band=0.2001)
-    assert SCORERS["near_threshold"](detections(*confidence), settings) == count
+    assert SCORERS["near_threshold"](detections(*confidence), settings) == pytest.approx(score)
 
 
 @pytest.mark.parametrize("name", ["mean_score", "near_threshold"])

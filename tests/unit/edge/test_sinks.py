@@ -15,6 +15,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.types import Classification, Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
 from spillover.edge.sinks.record import Record, record_encoder
@@ -105,7 +106,7 @@ class StuckSink(MemorySink):
 
 def running(outlet: Outlet) -> threading.Thread:
     """The outlet's writing thread."""
-    thread = threading.Thread(target=outlet.run)
+    thread = threading.Thread(target=outlet.run, daemon=True)
     thread.start()
     return thread
 
@@ -175,9 +176,14 @@ class FullSink(MemorySink):
     full = True
     tries = 0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = threading.Semaphore(0)
+
     def flush(self) -> None:
         """As a full disk."""
         self.tries += 1
+        self.tried.release()
         if self.full:
             raise OSError(28, "No space left on device")
 
@@ -202,20 +208,20 @@ class MovedSink(MemorySink):
             raise OSError(28, "No space left on device")
 
 
-def test_a_file_is_opened_anew_before_the_next_item() -> None:
-    """On the sink's own thread; while the old file cannot take its rest, each item tries again, said once."""
+def test_a_file_is_opened_anew_in_its_turn() -> None:
+    """After what was put before; while the old file cannot take its rest, each item tries again."""
     sink = MovedSink()
     outlet = Outlet("0:test", sink, 10, lambda _: None)
     outlet.put(result("a"), DeliveryAck(1))
     outlet.put(result("b"), DeliveryAck(1))
+    outlet.reopen()
     outlet.put(result("c"), DeliveryAck(1))
     outlet.put(result("d"), DeliveryAck(1))
-    Outlets([outlet], lambda _: None).reopen()
     assert not sink.asked
     outlet.close()
     with capture_logs() as log:
         outlet.run()
-    assert sink.asked == ["reopen", "a", "reopen", "b", "reopen", "c", "d"]
+    assert sink.asked == ["a", "b", "reopen", "reopen", "c", "reopen", "d"]
     assert [line["event"] for line in log] == ["sink fails", "sink works again"]
 
 
@@ -272,6 +278,90 @@ def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
     assert drops == ["write failed"] * len(receipts)
     assert {ack.wait(0.0) for ack in receipts} == {False}
     assert outlet.lost_everything
+
+
+def test_what_fails_and_works_again_is_told_once_for_each_reason() -> None:
+    """A line for each cause in a row, none for its repetitions, and one when the sink works again."""
+    sink = FullSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    with capture_logs() as log:
+        thread = running(outlet)
+        for number in range(3):
+            outlet.put(result(f"f{number}"), ack := DeliveryAck(1))
+            assert sink.tried.acquire(timeout=30)
+        sink.full = False
+        outlet.put(result("last"), ack := DeliveryAck(1))
+        assert ack.wait(30)
+        outlet.close()
+        thread.join(30)
+    assert [(line["event"], line.get("error", "")) for line in log] == [
+        ("sink fails", "[Errno 28] No space left on device"),
+        ("sink works again", ""),
+    ]
+
+
+class NarrowSink(MemorySink):
+    """Takes nothing while `away`, as a broker that cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = threading.Event()
+        self.asked = threading.Event()
+        self.noticed: list[Event] = []
+
+    def notice(self, event: Event) -> None:
+        """Keep it."""
+        self.noticed.append(event)
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """No room while away."""
+        del timeout_s
+        self.asked.set()
+        return not self.away.is_set()
+
+    def flush(self) -> None:
+        """Say why."""
+        if self.away.is_set():
+            raise OSError("away")
+
+
+def test_what_a_sink_has_no_room_for_waits_and_the_oldest_goes_first() -> None:
+    """Of more than the queue holds the newest stay, in order; each of the others is counted and told."""
+    sink, drops = NarrowSink(), []
+    outlet = Outlet("0:test", sink, 3, drops.append, when_full=WhenFull.DROP_OLDEST)
+    sink.away.set()
+    acks = [DeliveryAck(1) for _ in range(8)]
+    for number, ack in enumerate(acks):
+        outlet.put(result(f"f{number}"), ack)
+    thread = running(outlet)
+    assert sink.asked.wait(30)
+    sink.away.clear()
+    assert acks[-1].wait(30)
+    outlet.close()
+    thread.join(30)
+    assert [kept.frame_id for kept in sink.results] == ["f5", "f6", "f7"]
+    assert drops == ["queue full"] * 5
+    assert [ack.wait(0.0) for ack in acks] == [False] * 5 + [True] * 3
+
+
+def test_a_sink_without_room_at_the_end_loses_what_waits() -> None:
+    """The stop does not wait for a broker that stays away: what is queued is counted as lost."""
+    sink, drops = NarrowSink(), []
+    outlet = Outlet("0:test", sink, 3, drops.append)
+    sink.away.set()
+    outlet.put(result("a"), ack := DeliveryAck(1))
+    outlet.close()
+    running(outlet).join(30)
+    assert (drops, ack.wait(0.0), sink.closed) == (["write failed"], False, True)
+
+
+def test_an_event_is_noticed_before_it_is_queued() -> None:
+    """A sink whose queue is full of results learns of it all the same."""
+    sink = NarrowSink()
+    outlet = Outlet("0:test", sink, 1, lambda _: None)
+    outlet.put(result("a"), DeliveryAck(1))
+    outlet.put(Event(EventKind.CAMERA_STATE, 1.0, {"state": "lost"}), DeliveryAck(1))
+    assert [event.fields["state"] for event in sink.noticed] == ["lost"]
 
 
 def test_one_sink_that_has_it_is_enough() -> None:

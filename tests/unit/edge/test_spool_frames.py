@@ -60,11 +60,27 @@ def test_a_crop_comes_back_with_the_boxes_beside_it():
         NO_BOXES,
     ):
         sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, PICTURE, "picture-q85-crop", rest)
-        back = SpooledFrame(to_body(sent, _local())).encoded_frame.rest
-        assert back is not None
-        for name in ("xyxy", "confidence", "class_id"):
-            np.testing.assert_array_equal(getattr(back, name), getattr(rest, name))
-            assert getattr(back, name).dtype == getattr(rest, name).dtype
+        back = SpooledFrame(to_body(sent, _local())).encoded_frame
+        _is(back.rest, rest)
+        assert back.hidden is None
+
+
+def test_a_redacted_frame_comes_back_with_the_boxes_of_what_is_hidden():
+    """A late answer has them as one in time would."""
+    hidden = Detections(
+        np.array([[1.5, 2, 3, 4]], np.float32), np.array([0.7], np.float32), np.array([0], np.int32)
+    )
+    sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, PICTURE, "picture", hidden=hidden)
+    back = SpooledFrame(to_body(sent, _local())).encoded_frame
+    _is(back.hidden, hidden)
+    assert back.rest is None
+
+
+def _is(back, boxes):
+    assert back is not None
+    for name in ("xyxy", "confidence", "class_id"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(boxes, name))
+        assert getattr(back, name).dtype == getattr(boxes, name).dtype
 
 
 def test_boxes_found_in_features_are_brought_back_to_the_frame():

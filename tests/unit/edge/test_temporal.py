@@ -182,7 +182,7 @@ def test_a_detector_cannot_carry() -> None:
 
 
 def _refreshing() -> Policy:
-    return policy_of(audit_share=0, refresh_s=0.5)
+    return policy_of(audit_share=0, refresh_s=0.5, threshold=0.5)
 
 
 def test_a_frame_is_sent_when_the_last_one_is_old() -> None:

@@ -9,7 +9,15 @@ import pytest
 from spillover.common.errors import ConfigError, InvalidInputError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, decode_jpeg, encode_jpeg
-from spillover.common.model.manifest import Colour, Input, Manifest, Output, Resize, write_manifest
+from spillover.common.model.manifest import (
+    Colour,
+    Element,
+    Input,
+    Manifest,
+    Output,
+    Resize,
+    write_manifest,
+)
 from spillover.common.model.preprocess import preprocess
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
@@ -120,6 +128,7 @@ def test_what_cannot_become_a_tensor_is_named(make):
     [
         ({"manifest": "/nowhere/model.yaml"}, "uplink.oip.manifest"),
         ({"datatype": "UINT8"}, "uplink.oip.datatype"),
+        ({"spec": Input(height=8, width=8, element=Element.UINT8)}, "uplink.oip.datatype: .* takes UINT8"),
         ({"also": {"max_message_bytes": 500}}, "uplink.max_message_bytes"),
     ],
 )

@@ -139,10 +139,9 @@ def test_the_number_of_classes_is_read_from_real_networks(
     shared_dir: Path, tmp_path: Path, file: str, preset: str, count: int
 ) -> None:
     """Without a labels file the shape of the output says it."""
-    from spillover.lab.models.prepare.presets import PRESETS
     from spillover.lab.models.prepare.wrap import wrap_onnx
 
     source, target = shared_dir / "models" / file, tmp_path / "net" / "1"
-    wrap_onnx(source, target, PRESETS[preset], name="net", version="1", labels=[])
+    wrap_onnx(source, target, preset, name="net", version="1", labels=[])
     folder = open_model_folder(target)
     assert class_count(folder) == count

@@ -41,7 +41,7 @@ def test_a_network_is_wrapped_with_its_own_size_and_given_labels(tmp_path):
     """The size comes from the network, the labels from the file, the rest from the preset."""
     source = _network(tmp_path / "net.onnx", (1, 3, 24, 32), 2)
     (tmp_path / "names").write_text("cat\ndog\n")
-    options = ["--preset", "imagenet", "--labels", tmp_path / "names", "--out", tmp_path / "m" / "net" / "3"]
+    options = ["--preset", "imagenet", "--labels", tmp_path / "names", "--out", tmp_path / "m"]
     _import(source, *options, "--version", "3")
     model = Model.load(tmp_path / "m" / "net" / "3")
     assert str(model.model_id) == "net@3"
@@ -52,18 +52,19 @@ def test_a_network_is_wrapped_with_its_own_size_and_given_labels(tmp_path):
 def test_a_dynamic_size_must_be_named(tmp_path):
     """Where the network leaves its size open, --size decides, and its absence is said."""
     source = _network(tmp_path / "net.onnx", (1, 3, 0, 0), 10)
-    options = [source, "--preset", "cifar-resnet56", "--out", tmp_path / "out"]
+    options = [source, "--preset", "imagenet", "--labels", tmp_path / "names", "--out", tmp_path / "out"]
+    (tmp_path / "names").write_text("name\n" * 10)
     with pytest.raises(ConfigError, match="--size"):
         _import(*options)
     _import(*options, "--size", 32)
-    assert open_model_folder(tmp_path / "out").manifest.input.height == 32
+    assert open_model_folder(tmp_path / "out" / "net" / "1").manifest.input.height == 32
 
 
 def test_a_preset_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path):
     """The network is run once before its folder appears; a classifier is no YOLOX."""
     source = _network(tmp_path / "net.onnx", (1, 3, 32, 32), 10)
     with pytest.raises(ModelError, match="yolox"):
-        _import(source, "--preset", "yolox", "--out", tmp_path / "models" / "out" / "1")
+        _import(source, "--preset", "yolox", "--out", tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
@@ -71,7 +72,7 @@ def test_a_preset_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path):
 def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_made(tmp_path, monkeypatch, option):
     """`--name ../evil` is no name of a model; nothing is written, in the cache folder or beside it."""
     monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
-    source = _network(tmp_path / "net.onnx", (1, 3, 24, 32), 10)
+    source = _network(tmp_path / "net.onnx", (1, 3, 32, 32), 10)
     with pytest.raises(ConfigError, match=r"\.\./evil"):
         _import(source, "--preset", "cifar-resnet56", option, "../evil")
     assert list(tmp_path.iterdir()) == [source]
@@ -119,8 +120,9 @@ def test_unreadable_labels_are_named(tmp_path):
     ],
 )
 def test_real_networks_are_wrapped(shared_dir, tmp_path, file, preset, layout):
-    """Each real network runs end to end under its preset."""
-    _import(shared_dir / "models" / file, "--preset", preset, "--out", tmp_path / "net" / "1")
+    """Each real network is recognised, and runs end to end under its preset."""
+    told = _import(shared_dir / "models" / file, "--name", "net", "--out", tmp_path).output
+    assert f"Preset: {preset} " in told
     model = Model.load(tmp_path / "net" / "1")
     assert model.manifest.input.layout is layout
     assert len(model.folder.labels) in {10, 80}

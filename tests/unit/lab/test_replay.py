@@ -24,13 +24,15 @@ from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Reason
 from spillover.edge.policy.chain import first_obstacle
+from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.loadtest.simulated.fleet import policy_of_wanted_frames
 from spillover.lab.pairs.replay.cli import replay
-from spillover.lab.pairs.replay.compare import compare
+from spillover.lab.pairs.replay.compare import Choice, compare
 from spillover.lab.pairs.replay.remake import follows, made_again
 from spillover.lab.pairs.replay.simulate import LinkAware, Naive, ReplayFrame, Setting, simulate
 from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, Step, model_trace, read_trace
 from spillover.lab.records import read_records
+from tests.support.edge_values import detections
 from tests.support.policies import decide, policy_of
 
 
@@ -98,8 +100,8 @@ def test_a_trace_that_makes_no_sense_is_refused(tmp_path: Path, text: str, named
 def test_what_the_link_aware_policy_sends_is_on_time(name: str) -> None:
     """95 of 100 at the least, and no less than by threshold alone."""
     setting, trace = Setting(deadline_s=0.5), model_trace(name)
-    naive = simulate(frames(6000), Naive(0.25), trace, setting)
-    aware = simulate(frames(6000), LinkAware(setting, 0.25), trace, setting)
+    naive = simulate(frames(6000), Naive(FixedThreshold(0.25)), trace, setting)
+    aware = simulate(frames(6000), LinkAware(setting, FixedThreshold(0.25)), trace, setting)
     assert aware.on_time_share >= 0.95
     assert aware.on_time_share >= naive.on_time_share - 0.005
     assert aware.sent > 0.4 * naive.sent
@@ -108,17 +110,21 @@ def test_what_the_link_aware_policy_sends_is_on_time(name: str) -> None:
 def test_a_hopeless_link_is_left_alone() -> None:
     """Where no answer can be in time, only rare probes leave."""
     setting = Setting(deadline_s=0.5)
-    outcome = simulate(frames(6000), LinkAware(setting, 0.25), model_trace("satellite"), setting)
+    outcome = simulate(
+        frames(6000), LinkAware(setting, FixedThreshold(0.25)), model_trace("satellite"), setting
+    )
     assert outcome.sent < 60
 
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_no_period_exceeds_the_budget(name: str) -> None:
     """Under a budget of a tenth of what is offered, no sliding minute sends a byte more."""
-    rows = compare(frames(), [model_trace(name)], Setting(), 0.25, budget_bytes=2.4e6, period_s=60)
+    rows = compare(
+        frames(), [model_trace(name)], Setting(), Choice(threshold=0.25), budget_bytes=2.4e6, period_s=60
+    )
     by_policy = {row.policy: row for row in rows}
     assert by_policy["link-aware"].over_budget_bytes == 0
-    assert name != "constant" or by_policy["threshold"].over_budget_bytes > 0
+    assert name != "constant" or by_policy["score alone"].over_budget_bytes > 0
 
 
 LINE = (
@@ -158,7 +164,7 @@ def test_a_link_that_takes_forever_holds_up_no_replay() -> None:
     """What it would carry in decades never arrives; the frames are counted as late."""
     trace = LinkTrace("t", [Step(0.0, 1e-300, 0.1), Step(5.0, 0.0, 0.1)])
     assert trace.finish_s(0.0, 1000.0) == np.inf
-    outcome = simulate(frames(20), Naive(0.0), trace, Setting())
+    outcome = simulate(frames(20), Naive(FixedThreshold(0.0)), trace, Setting())
     assert outcome.sent > 0
     assert outcome.on_time_share == 0
 
@@ -175,7 +181,9 @@ def test_frames_are_scored_by_another_policy(tmp_path: Path) -> None:
     command = ["--log", str(log), "--link", "constant", "--json", str(out)]
     with pytest.raises(SourceError, match="give --policy"):
         CliRunner().invoke(replay, command, catch_exceptions=False)
-    CliRunner().invoke(replay, [*command, "--policy", "max_softmax"], catch_exceptions=False)
+    CliRunner().invoke(
+        replay, [*command, "--policy", "max_softmax", "--threshold", "0.5"], catch_exceptions=False
+    )
     assert [row["sent"] for row in json.loads(out.read_text())] == [20, 20]
 
 
@@ -280,6 +288,32 @@ def test_every_decision_follows_from_its_record(
     assert not follows(replace(logged, degraded=not logged.degraded))
 
 
+@given(counts=st.lists(st.integers(0, 3), min_size=30, max_size=120), share=st.floats(0.05, 0.9))
+def test_decisions_by_a_share_follow_from_their_records(counts: list[int], share: float) -> None:
+    """The threshold in force and the credit of ties are logged: each follows without the frames before."""
+    policy = policy_of(task=DETECTION, draw=0.5, send_share=share)
+    free = Context(0.4, LinkState(max_in_flight=4))
+    for count in counts:
+        decision = decide(policy, detections(*[0.5] * count), free)
+        logged = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)
+        assert follows(logged)
+        if logged.score is not None:
+            other = Action.SEND_FRAME if decision.action is Action.KEEP else Action.KEEP
+            assert not follows(replace(logged, action=other))
+
+
+def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:
+    """Gains of another unit, a share of a quarter: a quarter is sent; a share and a threshold are refused."""
+    log, out = tmp_path / "r.jsonl", tmp_path / "o.json"
+    lines = [LINE % (n, n, 1e9 + n, 30_000, 100 + n * 37 % 50) for n in range(400)]
+    log.write_text("\n".join(lines) + "\n")
+    command = ["--log", str(log), "--link", "constant", "--json", str(out), "--send-share", "0.25"]
+    CliRunner().invoke(replay, command, catch_exceptions=False)
+    assert [row["sent"] / 400 for row in json.loads(out.read_text())] == [pytest.approx(0.25, rel=0.1)] * 2
+    refused = CliRunner().invoke(replay, [*command, "--threshold", "1"])
+    assert "keep one" in refused.output
+
+
 @given(link=links(), left_s=st.floats(-0.1, 1))
 def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkState, left_s: float) -> None:
     """A frame that is wanted: the same action for the same reason in any state of the link."""
@@ -292,24 +326,37 @@ def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkSt
     assert daemon.degraded == (first_obstacle(daemon, context) is not None)
 
 
-@given(link=links())
-def test_a_predicted_latency_follows_from_its_parts(link: LinkState) -> None:
-    """Encoding, bytes, link and server, as they are logged, add up to what was predicted."""
-    book = PayloadCostModel(picture_forms(PictureVariant(85), [PictureVariant(60, 320)]), PayloadKind.PICTURE)
-    book.made("picture", 40_000, 0.007)
-    told = replace(link, view=book.view(server_queue_s=0.01))
+@given(
+    link=links(),
+    calls=st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 1), st.booleans()), max_size=8),
+    under_way=st.integers(0, 3),
+    queue_s=st.sampled_from([0.0, 0.01]),
+)
+def test_a_predicted_latency_follows_from_its_parts(
+    link: LinkState, calls: list[tuple[float, float, bool]], under_way: int, queue_s: float
+) -> None:
+    """Encoding, bytes, link, server and margin, as they are logged, give what was predicted of each form."""
+    now_s = 0.0
+    variants = [PictureVariant(60, 320)]
+    book = PayloadCostModel(
+        picture_forms(PictureVariant(85), variants), PayloadKind.PICTURE, clock=lambda: now_s
+    )
+    for network_s, server_s, in_time in calls:
+        book.made("picture", 40_000, 0.007)
+        upload = book.departed("picture", 40_000, 1.0)
+        now_s += network_s + server_s
+        book.answered("picture", upload, network_s, server_s, in_time=in_time)
+    for _ in range(under_way):
+        book.departed("picture", 40_000, 1.0)
+    told = replace(link, view=book.view(queue_s, in_flight=under_way + 1))
     inputs = policy_of(Mode.CLOUD_ONLY).decide(Context(1.0, told)).inputs
-    estimate = LinkEstimate(
-        inputs["rtt_s"],
-        inputs["rate_bytes_per_s"],
-        inputs["deviation_s"],
-        inputs["server_queue_s"],
-        inputs["server_s.picture"],
-    )
-    carried = inputs["payload_bytes.picture"] + inputs["bytes_in_flight"]
-    assert estimate.latency_s(carried, inputs["encode_s.picture"]) == pytest.approx(
-        inputs["latency_s.picture"]
-    )
+    estimate = LinkEstimate(*(inputs[name] for name in _ESTIMATE))
+    for option in told.view.options:
+        parts = (inputs[f"{part}.{option.name}"] for part in ("payload_bytes", "encode_s", "server_s"))
+        assert estimate.latency_s(*parts) == inputs[f"latency_s.{option.name}"] == option.latency_s
+
+
+_ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
 def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
@@ -334,7 +381,7 @@ def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
     (tmp_path / "edge.jsonl").write_text(edge)
     (tmp_path / "cloud.jsonl").write_text(lines("cloud", lambda n: n % 3, lambda n: 0.0))
     command = ["--log", tmp_path / "edge.jsonl", "--answers", tmp_path / "cloud.jsonl", "--link", "constant"]
-    command += ["--data", tmp_path / "pictures", "--json", tmp_path / "o.json"]
+    command += ["--data", tmp_path / "pictures", "--json", tmp_path / "o.json", "--threshold", "0.5"]
     done = CliRunner().invoke(replay, [str(word) for word in command], catch_exceptions=False)
     assert done.exit_code == 0
     assert [row["accuracy"] for row in json.loads((tmp_path / "o.json").read_text())] == [0.75, 0.75]

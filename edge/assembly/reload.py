@@ -1,0 +1,91 @@
+"""Takes a changed configuration over into a running daemon: between two frames, and all of it or nothing."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from spillover.edge.assembly.camera import for_camera, settings_for
+from spillover.edge.assembly.device import sink_builder
+from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
+from spillover.edge.camera.reconnecting import ResilientSource
+from spillover.edge.config import CameraConfig, EdgeConfig
+from spillover.edge.device import Device
+from spillover.edge.pipeline import CameraSettings
+from spillover.edge.policy.chain import Policy
+from spillover.edge.stream import CameraStream
+
+
+class Takeover:
+    """Gives the parts of a running daemon what has changed. For one thread at a time."""
+
+    def __init__(self, device: Device, streams: Sequence[CameraStream]) -> None:
+        self._device = device
+        self._streams = streams
+        self._policy = device.policy
+        """That of cameras which have none of their own."""
+
+    def __call__(self, before: EdgeConfig, wanted: EdgeConfig) -> bool:
+        """Go on with `wanted`, which differs from `before` in keys alone that a running daemon follows.
+
+        Sinks open their files anew, changed or not. Frames under way end as they began: each meets either
+        configuration whole.
+
+        Returns:
+            False when it was too late, because the stop has begun.
+
+        Raises:
+            ConfigError: a value does not fit the model, or a file cannot be read or opened. Nothing has
+                changed.
+        """
+        device, model = self._device, self._device.model
+        policy = policy_for(wanted, model)
+        if _decide_alike(before, wanted):
+            policy = self._policy  # it knows how frames rank
+        cameras = list(zip(self._streams, before.all_cameras, wanted.all_cameras, strict=True))
+        settings = [
+            self._settings(stream.pipeline.settings, (before, old), (wanted, new), policy)
+            for stream, old, new in cameras
+        ]
+        with ExitStack() as opened:
+            builder = sink_builder(model, device.reporting.metrics)
+            if not builder.prepare(device.reporting.outlets, before, wanted, opened)():
+                return False
+            opened.pop_all()
+        self._policy = policy
+        for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
+            _reconfigure(stream, camera, chosen)
+        device.auditor.reconfigure(
+            wanted.policy.agree_from, report_threshold(wanted, model), wanted.policy.max_error
+        )
+        return True
+
+    def _settings(
+        self,
+        running: CameraSettings,
+        before: tuple[EdgeConfig, CameraConfig],
+        wanted: tuple[EdgeConfig, CameraConfig],
+        policy: Policy,
+    ) -> CameraSettings:
+        """What one camera's pipeline goes on with; what has learned something stays where nothing changed."""
+        (old, old_camera), (new, new_camera) = before, wanted
+        settings = settings_for(new, new_camera, self._device.model, policy)
+        if old.temporal == new.temporal:
+            settings = replace(settings, temporal=running.temporal)
+        own = new_camera.policy is not None and old_camera.policy is not None
+        if own and _decide_alike(for_camera(old, old_camera), for_camera(new, new_camera)):
+            settings = replace(settings, policy=running.policy)
+        return settings
+
+
+def _reconfigure(stream: CameraStream, camera: CameraConfig, settings: CameraSettings) -> None:
+    stream.pipeline.reconfigure(settings)
+    stream.camera.reconfigure(camera)
+    if isinstance(stream.source, ResilientSource):
+        stream.source.reconfigure(camera.frozen_after_s)
+
+
+def _decide_alike(before: EdgeConfig, wanted: EdgeConfig) -> bool:
+    """Whether nothing has changed that a policy is built from; a gain file may have."""
+    keys = ("policy", "temporal", "model")
+    same = all(getattr(before, key) == getattr(wanted, key) for key in keys)
+    return same and wanted.policy.kind != EXPECTED_GAIN
