@@ -39,6 +39,7 @@ _OF_THE_EMULATOR = (
     "tests/unit/edge/test_cli.py::test_a_signal_while_the_daemon_is_built_is_a_clean_end",
 )
 """Tests that would judge the emulator: /proc tells its page faults, its name and its handlers of signals."""
+_SUMMARY = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
 @dataclass(frozen=True, slots=True)
