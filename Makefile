@@ -10,6 +10,7 @@ GPU_VENV := .venv-gpu
 GPU_STAMP := $(GPU_VENV)/.installed
 SUPPLY_VENV := .venv-supply
 SUPPLY_STAMP := $(SUPPLY_VENV)/.installed
+BOUNDS_VENV := .venv-bounds
 
 # Writes the generated code below folder $(1). The path mapping makes its imports `from spillover.common.wire.pb import ...`.
 protoc = $(BIN)/python -m grpc_tools.protoc -Ispillover/common/wire/pb=proto --python_out=$(1) --grpc_python_out=$(1) \
@@ -24,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -103,8 +104,20 @@ audit: $(SUPPLY_STAMP) ## bandit, then known vulnerabilities of the pinned requi
 	$(SUPPLY_VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive cloud common edge lab
 	$(SUPPLY_VENV)/bin/python -m tests.support.audit $(SUPPLY_VENV)/bin/pip-audit deploy/requirements/*.txt
 
-bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory
-	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python
+check-bounds: $(SUPPLY_STAMP) ## unit tests with the lowest version of everything that pyproject.toml allows
+	mkdir -p out && rm -f out/bounds.txt
+	$(SUPPLY_VENV)/bin/uv pip compile pyproject.toml --extra edge --extra cloud --extra mqtt --extra lab --extra dev \
+	  --resolution lowest-direct --python-version 3.11 --no-python-downloads --quiet --output-file out/bounds.txt
+	$(PYTHON) -m venv --clear $(BOUNDS_VENV)
+	$(BOUNDS_VENV)/bin/python -m pip install --quiet -r out/bounds.txt
+	$(BOUNDS_VENV)/bin/python -m pip install --quiet --no-deps -e .
+	$(BOUNDS_VENV)/bin/python -m pytest -q tests/unit/common tests/unit/edge tests/unit/cloud
+
+arm64: $(STAMP) ## wheel and wheels in an aarch64 root, emulated: answers, offload, spool, unit tests; skips without QEMU
+	$(BIN)/python -m tests.arm64
+
+bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory (MEMORY=1: that alone)
+	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory)
 
 bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
 	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python
@@ -164,5 +177,5 @@ attack: $(STAMP) ## what strangers and weak devices may try, against a real serv
 	$(BIN)/python -m tests.attack $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short) $(if $(FRONT),--front $(FRONT))
 
 clean: ## remove what the other targets made (the model cache stays)
-	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) $(SUPPLY_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EDGE_VENV) $(GPU_VENV) $(SUPPLY_VENV) $(BOUNDS_VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import platform
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from spillover.cloud.security.audit import SIGHUP, audit
 from spillover.common.allocator import keep_few_arenas, keep_picture_memory
 from spillover.common.cli import EXIT_HUNG, LazyGroup
 from spillover.common.config import ConfigFile, no_file, read_config
-from spillover.common.errors import SpilloverError
+from spillover.common.errors import ConfigError, SpilloverError
 from spillover.common.files import write_atomic
 from spillover.common.log import configure_logging, end_process, get_logger
 from spillover.common.native_lines import native_lines_logged
@@ -97,6 +99,7 @@ def cloud(
     """
     if context.invoked_subcommand:
         return
+    require_runtime(platform.machine(), installed=find_spec("onnxruntime") is not None)
     if check:
         from spillover.cloud.check import check_all
 
@@ -112,6 +115,20 @@ def cloud(
         configure_logging(config.log.level.value, as_json=config.log.json)
         with file.naming(_elsewhere(models)):
             asyncio.run(_serve_until_signalled(config, read, ready_file, _elsewhere(models)))
+
+
+def require_runtime(machine: str, *, installed: bool) -> None:
+    """Refuse a server without ONNX Runtime where the extra `cloud-gpu` brings none: on aarch64.
+
+    Raises:
+        ConfigError: that is so; the text says what to install.
+    """
+    if not installed and machine == "aarch64":
+        raise ConfigError(
+            "onnxruntime is not installed: the extra cloud-gpu brings none on aarch64, because "
+            "onnxruntime-gpu is not published for it. Install the onnxruntime-gpu that NVIDIA or your vendor "
+            "builds for this machine, or spillover[cloud] in place of cloud-gpu to compute on the CPU"
+        )
 
 
 def _read_config(path: Path | None, models: tuple[str, ...]) -> ConfigFile[CloudConfig]:

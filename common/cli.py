@@ -3,7 +3,8 @@
 import difflib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
@@ -129,8 +130,15 @@ def exit_code(error: BaseException) -> int:
 
 def run(command: click.Command, prog_name: str) -> None:
     """Run `command`; the project's and the system's errors become a line for each fault and an exit code."""
-    try:
+    with errors_told(prog_name):
         command.main(prog_name=prog_name)
+
+
+@contextmanager
+def errors_told(prog_name: str) -> Iterator[None]:
+    """The project's and the system's errors within the block end the process: a line a fault, and a code."""
+    try:
+        yield
     except (SpilloverError, OSError) as error:
         # Of an OSError, such as a full disk, the system's sentence says enough.
         for line in str(error).splitlines():
@@ -138,9 +146,24 @@ def run(command: click.Command, prog_name: str) -> None:
         sys.exit(exit_code(error))
 
 
+def require_64_bit(largest_index: int) -> None:
+    """Refuse an interpreter of 32 bits, for which some libraries are not published, and others fail late.
+
+    Raises:
+        SpilloverError: `sys.maxsize` of the interpreter is that of 32 bits.
+    """
+    if largest_index < 2**32:
+        raise SpilloverError(
+            f"needs a 64-bit Python; {sys.executable} is a 32-bit one. On a Raspberry Pi install the 64-bit "
+            "Raspberry Pi OS: a 64-bit kernel under a 32-bit system is not enough"
+        )
+
+
 def main() -> None:
     """Entry point of the command `spillover`."""
-    run(spillover, "spillover")
+    with errors_told("spillover"):
+        require_64_bit(sys.maxsize)
+        spillover.main(prog_name="spillover")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from spillover.edge.device import Device, Run
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
+from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
-from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector, release_free_memory
+from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector
 from spillover.edge.status.build import StatusSource
 from spillover.edge.status.serve import status_page, status_server
 from spillover.edge.status.values import PAGE
@@ -137,7 +138,7 @@ class Daemon:
         `on_stopping` is called when the stop begins. Raises SpilloverError, too, when a sink has not one
         result, or the model failed on every frame.
         """
-        release_free_memory()
+        release_memory_of_the_start()
         started: list[Part] = []
         try:
             for part in self._in_order():

@@ -14,6 +14,8 @@ from hypothesis import settings
 # No test asserts on time: a busy machine must fail none.
 settings.register_profile("no-clock", deadline=None)
 settings.load_profile("no-clock")
+# An emulator takes twenty times as long for each example.
+settings.register_profile("emulated", deadline=None, max_examples=5)
 
 NEEDS = {
     "git": "a git checkout",

@@ -25,13 +25,24 @@ import click
     show_default=True,
     help="Figures (bench-edge.json), configurations and logs go here.",
 )
-def bench_edge(rounds: int, frames: int, core: int, python: str, source: str | None, out: Path) -> None:
+@click.option("--memory", "memory_alone", is_flag=True, help="Only the memory of the daemon: half a minute.")
+def bench_edge(
+    rounds: int,
+    frames: int,
+    core: int,
+    python: str,
+    source: str | None,
+    out: Path,
+    *,
+    memory_alone: bool,
+) -> None:
     """Measure what the edge pipeline costs over a bare loop of the same model on the same frames.
 
     Both are processes bound to one core, run in turn; the figure is the median of the paired ratios. Then the
     latency that the pipeline adds at half that frame rate, and the memory of the daemon in mode hybrid with
     the default pair and a real cloud process.
     """
-    from benchmarks.edge.pipeline_cost import BenchSettings, run_bench
+    from benchmarks.edge.pipeline_cost import BenchSettings, run_bench, run_memory
 
-    run_bench(BenchSettings(rounds, frames, core, python, source, out))
+    run = run_memory if memory_alone else run_bench
+    run(BenchSettings(rounds, frames, core, python, source, out))

@@ -1,17 +1,18 @@
 """The figures of `bench-edge` as a table beside their goals."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from benchmarks.edge.memory import Rss
+from benchmarks.edge.memory import Part, Rss
 from spillover.lab.terminal import table
 
 GOAL_RATIO = 0.95
 GOAL_ADDED_MS = 1.0
 GOAL_RSS_MB = 120.0
+_LARGE_MB = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,6 @@ class EdgeFigures:
     added_p50_ms: float
     added_p99_ms: float
     rss: Rss
-    import_costs_mb: Mapping[str, float]
 
 
 def print_figures(figures: EdgeFigures, console: Console) -> None:
@@ -60,13 +60,26 @@ def print_figures(figures: EdgeFigures, console: Console) -> None:
         f"for information: pipeline {figures.pipeline_fps:.1f}/s, bare loop {figures.bare_fps:.1f}/s, "
         f"latency added p99 {figures.added_p99_ms:.2f} ms"
     )
-    costs = ", ".join(f"{name} {mb:.0f}" for name, mb in figures.import_costs_mb.items())
-    rest = figures.rss.resident_mb - sum(figures.import_costs_mb.values())
+    print_memory(figures.rss, console)
+
+
+def print_memory(rss: Rss, console: Console) -> None:
+    """What the memory is made of: the parts above a megabyte, and the rest as one."""
+    large = [part for part in rss.parts if part.files_mb + part.own_mb >= _LARGE_MB]
+    small = [part for part in rss.parts if part not in large]
+    rest = Part(f"{len(small)} others", *(sum(each) for each in _columns(small)))
+    rows = [(part.name, f"{part.files_mb:.1f}", f"{part.own_mb:.1f}") for part in [*large, rest]]
+    title = f"Resident memory of the daemon, hybrid, default pair: {rss.resident_mb:.0f} MB"
+    headings = ("mapped file", "files' pages MB", "own MB")
+    console.print(table(headings, rows, title=title, left=headings[:1]))
     console.print(
-        f"of the memory, in MB: {costs}; model, video decoder, frames and everything else {rest:.0f}.\n"
-        f"{figures.rss.files_mb:.0f} MB of it are pages of library files, which the kernel can reclaim; "
-        f"the peak was {figures.rss.peak_mb:.0f} MB"
+        f"{rss.files_mb:.0f} MB are pages of files, which the kernel can take back; "
+        f"the peak, while the daemon was built, was {rss.peak_mb:.0f} MB"
     )
+
+
+def _columns(parts: Sequence[Part]) -> tuple[list[float], list[float]]:
+    return [part.files_mb for part in parts], [part.own_mb for part in parts]
 
 
 def _yes(met: bool) -> str:

@@ -1,17 +1,28 @@
-"""Resident memory of a process, and the share of each library."""
+"""Resident memory of a process, and what it is made of."""
 
-import json
+import re
 import subprocess
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.common.errors import SpilloverError
 
-_POLL_S = 0.1
+_POLL_S = 0.5
+_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
+_ALLOCATED = ("", "[heap]")
 
-# The libraries of the edge daemon in the order in which it loads them.
-_STEPS = ("numpy", "cv2", "msgspec", "yaml", "structlog", "click", "prometheus_client", "onnxruntime", "grpc")
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Resident memory in MB (10^6 bytes) of one mapped file, or of everything that was allocated."""
+
+    name: str
+    files_mb: float
+    """Pages that are as in the file, which the kernel can take back."""
+    own_mb: float
+    """Pages that are in memory alone: allocated, or changed by the loader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +32,8 @@ class Rss:
     resident_mb: float
     peak_mb: float
     files_mb: float
-
-
-_SCRIPT = """
-import importlib, json, sys
-def rss():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-steps = {"python": rss()}
-for name in sys.argv[1:]:
-    before = rss()
-    importlib.import_module(name)
-    steps[name] = rss() - before
-print(json.dumps(steps))
-"""
+    parts: tuple[Part, ...] = ()
+    """The largest first."""
 
 
 def last_rss(process: subprocess.Popen[bytes], limit_s: float) -> Rss:
@@ -54,21 +53,35 @@ def last_rss(process: subprocess.Popen[bytes], limit_s: float) -> Rss:
     raise SpilloverError(f"process {process.pid} did not end within {limit_s:.0f} s")
 
 
-def import_costs_mb(python: str) -> Mapping[str, float]:
-    """Resident memory in MB (10^6 bytes) that each library of the edge adds, in a process of its own."""
-    done = subprocess.run([python, "-c", _SCRIPT, *_STEPS], capture_output=True, check=True, timeout=60)
-    steps: dict[str, int] = json.loads(done.stdout)
-    return {name: kib * 1024 / 1e6 for name, kib in steps.items()}
+def parts_of(smaps: Iterable[str]) -> tuple[Part, ...]:
+    """Sum up /proc/PID/smaps by file."""
+    resident: Counter[str] = Counter()
+    own: Counter[str] = Counter()
+    name = ""
+    for line in smaps:
+        if header := _MAPPING.match(line):
+            name = "allocated" if header[1] in _ALLOCATED else Path(header[1]).name
+        elif line.startswith("Rss:"):
+            resident[name] += int(line.split()[1])
+        elif line.startswith("Anonymous:"):
+            own[name] += int(line.split()[1])
+    return tuple(Part(name, _mb(kib - own[name]), _mb(own[name])) for name, kib in resident.most_common())
 
 
 def _read_rss(pid: int) -> Rss | None:
     """None when the process is gone; a process that is ending has no memory lines left."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        smaps = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     lines = (line.split() for line in status.splitlines())
     kib = {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1:] == ["kB"]}
     if "VmRSS" not in kib:
         return None
-    return Rss(*(kib[key] * 1024 / 1e6 for key in ("VmRSS", "VmHWM", "RssFile")))
+    resident, peak, files = (_mb(kib[key]) for key in ("VmRSS", "VmHWM", "RssFile"))
+    return Rss(resident, peak, files, parts_of(smaps.splitlines()))
+
+
+def _mb(kib: int) -> float:
+    return kib * 1024 / 1e6

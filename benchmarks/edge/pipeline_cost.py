@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.edge.cost_report import EdgeFigures, print_figures
-from benchmarks.edge.memory import Rss, import_costs_mb, last_rss
+from benchmarks.edge.cost_report import EdgeFigures, print_figures, print_memory
+from benchmarks.edge.memory import Rss, last_rss
 from spillover.common.errors import SpilloverError
 from spillover.common.home import models_home
 from spillover.edge.sinks.record import Record
@@ -66,11 +66,22 @@ def run_bench(settings: BenchSettings) -> None:
         added_p50_ms=float(np.percentile(added_ms, 50)),
         added_p99_ms=float(np.percentile(added_ms, 99)),
         rss=bench.hybrid_rss(),
-        import_costs_mb=import_costs_mb(settings.python),
     )
     print_figures(figures, console)
     write_json(settings.out / "bench-edge.json", asdict(figures))
     console.print(f"Figures, configurations and logs: {settings.out}")
+
+
+def run_memory(settings: BenchSettings) -> None:
+    """Measure and print the memory alone.
+
+    Raises:
+        SpilloverError: a model cannot be prepared, or a process failed.
+    """
+    console = open_console()
+    prepare_pair(console=console)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    print_memory(_Bench(settings).hybrid_rss(), console)
 
 
 class _Bench:

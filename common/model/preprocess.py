@@ -23,7 +23,8 @@ from spillover.common.model.manifest import (
 from spillover.common.types import FloatArray, Image, Tensor
 
 _CV2_FILTER = {
-    Interpolation.LINEAR: cv2.INTER_LINEAR,
+    # INTER_LINEAR gives other pixels on aarch64 than on x86-64.
+    Interpolation.LINEAR: cv2.INTER_LINEAR_EXACT,
     Interpolation.AREA: cv2.INTER_AREA,
     Interpolation.BICUBIC: cv2.INTER_CUBIC,
 }

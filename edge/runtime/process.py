@@ -1,7 +1,5 @@
-"""The process: stall detection, free memory, forced exit."""
+"""The process: stall detection, forced exit."""
 
-import ctypes
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,15 +33,6 @@ class StallDetector:
         """Whether the current piece of work has taken longer than `limit_s` seconds."""
         since_s = self._busy_since_s
         return since_s is not None and self._clock() - since_s > limit_s
-
-
-def release_free_memory() -> None:
-    """Give the process's free memory back to the system (glibc's `malloc_trim`; elsewhere nothing).
-
-    Loading a network frees as much again as the network keeps; glibc would hold on to it for good.
-    """
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def end_process_after(limit_s: float, code: int, why: str) -> None:

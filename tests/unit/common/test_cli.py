@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.common import cli
-from spillover.common.errors import ConfigError, InvalidInputError, ModelError, SourceError
+from spillover.common.errors import ConfigError, InvalidInputError, ModelError, SourceError, SpilloverError
 
 
 def test_help_lists_every_side_without_importing_one() -> None:
@@ -68,3 +68,19 @@ def test_a_misspelt_command_is_answered_with_the_one_that_was_meant(words: list[
 def test_an_unknown_command_is_wrong_usage() -> None:
     """Exit code 2, as click does everywhere."""
     assert CliRunner().invoke(cli.spillover, ["fly"]).exit_code == 2
+
+
+def test_a_32_bit_interpreter_is_refused() -> None:
+    """With what to install; a 64-bit one is let through, also where kernel and userland differ."""
+    with pytest.raises(SpilloverError, match="64-bit Raspberry Pi OS"):
+        cli.require_64_bit(2**31 - 1)
+    cli.require_64_bit(2**63 - 1)
+
+
+def test_the_command_asks_for_64_bits_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and exit code 1, no traceback of a library that is not there."""
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    monkeypatch.setattr(sys, "argv", ["spillover", "no-such-command"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
