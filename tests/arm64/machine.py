@@ -160,6 +160,7 @@ def _extract(root: Path, version: str) -> None:
         str(root),
         f"deb {_mirror()} {suite} main",
     )
+    shutil.rmtree(root / "dev")  # devices are the host's; what was extracted here are none that work
     for name in ("lib", "bin"):  # links that a package's script makes, and nothing was configured here
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
