@@ -18,7 +18,8 @@ from tests.support.processes import LIMIT_S, SPILLOVER, free_port
 class Look:
     """One look at a process."""
 
-    rss_mb: float
+    own_mb: float
+    """Anonymous memory; pages of libraries come and go as the kernel likes."""
     descriptors: int
     metrics: dict[str, float]
 
@@ -75,9 +76,9 @@ class Edge:
         """Memory, descriptors and metrics; the process must be alive."""
         assert self.runs, f"the edge ended with {self._process.returncode}: {self.tail()}"
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        own = next(line for line in status.splitlines() if line.startswith("RssAnon"))
         descriptors = sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
-        return Look(int(rss.split()[1]) / 1024, descriptors, self.metrics() or {})
+        return Look(int(own.split()[1]) / 1024, descriptors, self.metrics() or {})
 
     def metrics(self) -> dict[str, float] | None:
         """What the endpoint says, by name and labels; None when it says nothing."""

@@ -81,7 +81,7 @@ def _say(cycle: int, name: str, sample: Sample, verdict: AuditReport) -> None:
     click.echo(
         f"{sample.at_s:7.1f} s  cycle {cycle:4} {name:16} frames {verdict.frames:6} {dict(verdict.endings)} "
         f"accepted {verdict.accepted} {dict(verdict.fates)} pending {pending:.0f} "
-        f"rss {sample.look.rss_mb:.0f} MB fds {sample.look.descriptors}"
+        f"own {sample.look.own_mb:.0f} MB fds {sample.look.descriptors}"
     )
 
 
@@ -92,7 +92,7 @@ def _leaks(samples: list[Sample]) -> list[str]:
         own = [sample for sample in samples if sample.boot == boot][_WARM_UP_SAMPLES:]
         if count <= _WARM_UP_SAMPLES + 2:
             continue
-        growth_mb = own[-1].look.rss_mb - own[0].look.rss_mb
+        growth_mb = own[-1].look.own_mb - own[0].look.own_mb
         descriptors = own[-1].look.descriptors - own[0].look.descriptors
         if growth_mb > _MAX_GROWTH_MB:
             found.append(f"run {boot} of the edge grew by {growth_mb:.0f} MB")

@@ -60,7 +60,7 @@ def main() -> int:
     ]
     report = {
         "minutes": options.minutes,
-        "rss_mb": round(max(sample.look.rss_mb for sample in field.samples), 1),
+        "own_mb": round(max(sample.look.own_mb for sample in field.samples), 1),
         "frames_of_edge_only": round(given / twin_given, 4),
         "faults": faults,
         "endings": verdict.endings,
@@ -109,7 +109,7 @@ def _judge(samples: list[Sample], rate: float) -> list[str]:
     """Memory flat over the second half; `rate` is the frames answered over those of edge_only."""
     half = samples[len(samples) // 2 :]
     found = []
-    if (growth_mb := half[-1].look.rss_mb - half[0].look.rss_mb) > 10:
+    if (growth_mb := half[-1].look.own_mb - half[0].look.own_mb) > 10:
         found.append(f"memory grew by {growth_mb:.0f} MB over the second half")
     if (more := half[-1].look.descriptors - half[0].look.descriptors) > 8:
         found.append(f"{more} descriptors more at the end than half-way")
@@ -131,7 +131,7 @@ def plot(samples: list[Sample], faults: list[tuple[float, str]], path: Path) -> 
     open_share = [sample.look.metrics.get('spillover_edge_breaker{phase="open"}', 0.0) for sample in samples]
     pending = [sample.look.metrics.get("spillover_edge_spool_pending", 0.0) for sample in samples]
     panels = (
-        ("memory, MB", [sample.look.rss_mb for sample in samples]),
+        ("memory, MB", [sample.look.own_mb for sample in samples]),
         ("frames a second", rates),
         ("frames on the disk", pending),
         ("breaker open", open_share),
