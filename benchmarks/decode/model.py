@@ -63,9 +63,19 @@ def write_model(repository: Path) -> None:
         ),
         output=Output(decoder="logits"),
     )
-    document = msgspec.to_builtins(manifest)
-    del document["decode"]  # an older commit does not know it, and it is the default
-    (folder / MANIFEST_FILE).write_bytes(msgspec.yaml.encode(document))
+    (folder / MANIFEST_FILE).write_bytes(msgspec.yaml.encode(_without_defaults(manifest)))
+
+
+def _without_defaults(section: msgspec.Struct) -> dict[str, object]:
+    """The keys that differ from their defaults: an older commit does not know those that came later."""
+    found: dict[str, object] = {}
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        if isinstance(value, msgspec.Struct):
+            found[field.encode_name] = _without_defaults(value)
+        elif value != field.default:
+            found[field.encode_name] = msgspec.to_builtins(value)
+    return found
 
 
 def textured(width: int, height: int) -> Image:
