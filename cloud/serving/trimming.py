@@ -11,7 +11,7 @@ from collections.abc import Callable
 from spillover.cloud.serving.workers import Workers
 from spillover.common.allocator import giving_back
 
-ENOUGH_BYTES = 1024 * 1024
+ENOUGH_BYTES = 512 * 1024
 """Of a call with fewer bytes the memory stays for the next one: usual pictures are smaller."""
 _AFTER_S = 1.0
 
