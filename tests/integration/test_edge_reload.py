@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from spillover.common.files import write_atomic
 from spillover.edge.sinks.record import is_event
 from tests.support.models import SIDE, centre_detector, colour_classifier
 from tests.support.processes import SPILLOVER
@@ -39,7 +40,7 @@ class Site:
         self.process: subprocess.Popen[bytes]
 
     def write(self, **sections: Any) -> None:
-        """The configuration file (JSON is YAML)."""
+        """The configuration file (JSON is YAML), never half written: a reload may read it just now."""
         config = {
             "mode": "edge_only",
             "camera": self.camera,
@@ -48,7 +49,7 @@ class Site:
             "stop_timeout_s": PATIENCE_S,
             "log": {"json": True},
         }
-        self.path.write_text(json.dumps(config | sections))
+        write_atomic(self.path, json.dumps(config | sections).encode())
 
     def sink(self, path: Path, **keys: Any) -> dict[str, Any]:
         """A sink of JSON lines without events."""
