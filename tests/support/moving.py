@@ -14,7 +14,8 @@ def texture(height: int, width: int, seed: int) -> Image:
     """Soft noise that flow can hold on to."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     soft = cv2.GaussianBlur(noise, (0, 0), 2.0).astype(np.float32)
-    return ((soft - soft.min()) / (soft.max() - soft.min()) * 255).astype(np.uint8)
+    grey: Image = ((soft - soft.min()) / (soft.max() - soft.min()) * 255).astype(np.uint8)
+    return grey
 
 
 @dataclass(frozen=True)
