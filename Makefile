@@ -60,8 +60,8 @@ $(SUPPLY_STAMP): pyproject.toml
 
 setup: $(STAMP) ## install everything into .venv
 
-demo: $(STAMP) ## edge and cloud as two processes on real pictures, three modes, one table
-	$(BIN)/spillover lab demo $(if $(DEMO_SOURCE),--source '$(DEMO_SOURCE)')
+demo: $(STAMP) ## edge and cloud as two processes on real pictures, three modes, one table (PAIR=detection)
+	$(BIN)/spillover lab demo $(if $(PAIR),--pair $(PAIR)) $(if $(DEMO_SOURCE),--source '$(DEMO_SOURCE)')
 
 test: check ## lint, types, borders, generated code, then every test
 	$(BIN)/python -m pytest

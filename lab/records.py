@@ -6,7 +6,7 @@ import msgspec
 
 from spillover.common.errors import InvalidInputError, SourceError
 from spillover.common.tasks import TASKS
-from spillover.common.types import Prediction
+from spillover.common.types import Prediction, SeenBy, TrackMark
 from spillover.edge.sinks.record import Record, is_event
 
 
@@ -50,3 +50,20 @@ def prediction_of(record: Record) -> Prediction:
                 raise SourceError(f"frame {record.frame_id}: {error}") from error
             return prediction
     raise SourceError(f"frame {record.frame_id}: the record holds no prediction")
+
+
+def tracks_of(record: Record) -> tuple[TrackMark, ...] | None:
+    """One mark a box, in their order; None where nothing was tracked.
+
+    Raises:
+        SourceError: a mark is damaged.
+    """
+    marks = []
+    for box in record.boxes or ():
+        if box.track_id is None or box.confirmed_by is None or box.age_s is None:
+            return None
+        try:
+            marks.append(TrackMark(box.track_id, SeenBy(box.confirmed_by), box.age_s))
+        except ValueError as error:
+            raise SourceError(f"frame {record.frame_id}: {error}") from error
+    return tuple(marks) if record.boxes is not None else None

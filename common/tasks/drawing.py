@@ -1,16 +1,22 @@
 """Draws boxes and text into a picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cv2
+import numpy as np
 
-from spillover.common.types import Image, Prediction
+from spillover.common.types import Detections, Image, Prediction, SeenBy, TrackMark
 
 Colour = tuple[int, int, int]
 Name = Callable[[int], str]
 """Maps a class to its name."""
 WHITE: Colour = (255, 255, 255)
+ORANGE: Colour = (0, 140, 255)
+GREEN: Colour = (60, 180, 40)
+SIDE_COLOURS: Mapping[SeenBy, Colour] = MappingProxyType({SeenBy.EDGE: ORANGE, SeenBy.CLOUD: GREEN})
+"""Of a track, by whose model has confirmed it last."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -36,6 +42,37 @@ def draw_boxes(picture: Image, prediction: Prediction, name: Name, pen: Pen) -> 
         label = f"{name(class_id)} {confidence:.2f}"
         height = _size(label, pen.scale)[1]
         draw_text(picture, (left, top - height if top >= height else top), label, pen)
+
+
+def draw_tracks(
+    picture: Image, boxes: Detections, marks: Sequence[TrackMark], name: Name, scale: float
+) -> None:
+    """Draw tracked boxes in the colour of the side that confirmed each last, dashed once they were carried."""
+    rows = zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), marks, strict=True)
+    for xyxy, class_id, mark in reversed(list(rows)):
+        left, top, right, bottom = map(round, xyxy)
+        pen = Pen(SIDE_COLOURS[mark.confirmed_by], scale)
+        width = max(1, round(3 * scale))
+        if mark.age_s > 0:
+            _dashed(picture, (left, top, right, bottom), pen.colour, width)
+        else:
+            cv2.rectangle(picture, (left, top), (right, bottom), pen.colour, width, cv2.LINE_AA)
+        label = f"{mark.track_id} {name(class_id)}"
+        height = _size(label, scale)[1]
+        draw_text(picture, (left, top - height if top >= height else top), label, pen)
+
+
+def _dashed(picture: Image, box: tuple[int, int, int, int], colour: Colour, width: int) -> None:
+    """A rectangle of dashes, as long as the gaps between them."""
+    left, top, right, bottom = box
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], float)
+    for start, end in zip(corners, corners[1:], strict=False):
+        length = float(np.abs(end - start).sum())
+        dashes = max(1, round(length / (8 * width)))
+        for at in np.arange(dashes) / dashes:
+            points = start + (end - start) * np.array([[at], [at + 0.5 / dashes]])
+            first, last = ((round(x), round(y)) for x, y in points.tolist())
+            cv2.line(picture, first, last, colour, width, cv2.LINE_AA)
 
 
 def caption(prediction: Prediction, name: Name) -> str:

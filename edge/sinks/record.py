@@ -54,6 +54,13 @@ class BoxRecord(msgspec.Struct, frozen=True):
     """Number of the class, from 0."""
     label: str | None = None
     """Name of the class; null if the model has no labels."""
+    track_id: int | None = None
+    """Number of the object, the same on every frame of a camera while the daemon runs; null: not tracked."""
+    confirmed_by: str | None = None
+    """`edge` or `cloud`: whose model confirmed the object last; the box moves with the picture between its
+    looks. Null: not tracked."""
+    age_s: float | None = None
+    """Seconds between the capture of the frame that confirmed it and of this one; null: not tracked."""
 
 
 class Record(msgspec.Struct, frozen=True):

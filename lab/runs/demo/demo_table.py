@@ -30,7 +30,12 @@ class ModeFigures:
     first_answer_p99_ms: float
     on_time_share: float
     agreement: float | None
-    """Mean over first answers, against the cloud model's own; None where a source cannot be read twice."""
+    """Mean over first answers, against the cloud model's own (a detector's F1); None where a source cannot be
+    read twice."""
+    streaming: float | None
+    """The same of what is newest at each frame's capture (streaming accuracy, arXiv 2005.10420)."""
+    tracks: int | None
+    """Objects that were followed; None where nothing was tracked."""
 
 
 def figures_of(
@@ -38,6 +43,7 @@ def figures_of(
 ) -> ModeFigures:
     """Sum up one run. `reference` is the cloud model's answer by frame number, or empty."""
     first = [record for record in records if record.revision == 0]
+    numbers = {box.track_id for record in first for box in record.boxes or ()} - {None}
     total_s = np.array([record.timings.total_s for record in first])
     agreements = [
         agreement(prediction_of(record), reference[record.sequence])
@@ -56,42 +62,80 @@ def figures_of(
         first_answer_p99_ms=float(np.percentile(total_s, 99) * 1e3),
         on_time_share=float(np.mean(total_s <= deadline_s)),
         agreement=float(np.mean(agreements)) if agreements else None,
+        streaming=streaming_agreement(records, reference),
+        tracks=len(numbers) if numbers else None,
     )
+
+
+def streaming_agreement(records: Sequence[Record], reference: Mapping[int, Prediction]) -> float | None:
+    """Agreement of what was newest at each frame's capture with the truth of that frame; 0 before the first.
+
+    Newest is the last word on the newest frame of which something had been said. None without a reference.
+    """
+    captured = {record.sequence: record.captured_unix_s for record in records if record.sequence in reference}
+    if not captured:
+        return None
+    given = sorted(records, key=lambda record: record.captured_unix_s + record.timings.total_s)
+    newest: Record | None = None
+    values, next_ = [], 0
+    for number, at_s in sorted(captured.items()):
+        while next_ < len(given) and given[next_].captured_unix_s + given[next_].timings.total_s <= at_s:
+            if newest is None or given[next_].sequence >= newest.sequence:
+                newest = given[next_]
+            next_ += 1
+        values.append(agreement(prediction_of(newest), reference[number]) if newest is not None else 0.0)
+    return float(np.mean(values))
 
 
 def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
     """One row a mode."""
-    headings = (
+    tracked = any(row.tracks is not None for row in figures.values())
+    whole = figures.get("cloud_only")
+    whole_bytes = whole.bytes_per_frame if whole is not None else 0.0
+    headings = [
         "mode",
         "frames",
         "sent",
         "by cloud",
         "degraded",
         "bytes/frame",
+        "bytes",
         "p50 ms",
         "p99 ms",
         "on time",
-        "agrees",
-    )
-    rows = ((mode, *_cells(row)) for mode, row in figures.items())
+        "F1" if tracked else "agrees",
+        "streaming",
+        *(["tracks"] if tracked else []),
+    ]
+    rows = ((mode, *_cells(row, whole_bytes, tracked=tracked)) for mode, row in figures.items())
     console.print(table(headings, rows, title="The same frames in three modes"))
+    measure = "F1: of the boxes, with the cloud model's" if tracked else "agrees: with the cloud model"
     console.print(
         "sent: left the device. by cloud: the first answer was the cloud's. degraded: it was wanted and did\n"
-        "not come in time. p50, p99: from capture to first answer. agrees: with the cloud model."
+        "not come in time. bytes: of cloud_only's. p50, p99: from capture to first answer.\n"
+        f"{measure}; streaming: the same of what is newest when the next frame is taken."
     )
 
 
-def _cells(row: ModeFigures) -> list[str]:
+def _cells(row: ModeFigures, whole_bytes: float, *, tracked: bool) -> list[str]:
     shares = (row.offload_share, row.cloud_share, row.degraded_share)
     return [
         str(row.frames),
         *(f"{share:.0%}" for share in shares),
         f"{row.bytes_per_frame:,.0f}",
+        f"{row.bytes_per_frame / whole_bytes:.1%}" if whole_bytes else "-",
         f"{row.first_answer_p50_ms:.1f}",
         f"{row.first_answer_p99_ms:.1f}",
         f"{row.on_time_share:.0%}",
-        "-" if row.agreement is None else f"{row.agreement:.0%}",
+        *(_share_text(value, tracked=tracked) for value in (row.agreement, row.streaming)),
+        *([str(row.tracks or "-")] if tracked else []),
     ]
+
+
+def _share_text(value: float | None, *, tracked: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if tracked else f"{value:.0%}"
 
 
 def _share(records: Sequence[Record], holds: Callable[[Record], bool]) -> float:

@@ -23,8 +23,9 @@ def overlay(
 ) -> None:
     """Draw the results of a run into its frames: boxes with labels, and who answered and why.
 
-    Boxes of the edge are orange, of the cloud green, of the edge in the cloud's place red; a late answer
-    replaces the first. Frames of a folder are found by their names, those of a video by their numbers: the
+    Boxes of the edge are orange, of the cloud green, of the edge in the cloud's place red; a tracked box has
+    the colour of the side that confirmed it last, and is dashed where it was carried. A late answer replaces
+    the first. Frames of a folder are found by their names, those of a video by their numbers: the
     run must have begun at the video's first frame, without `camera.loop`.
 
     \b

@@ -9,14 +9,23 @@ import cv2
 
 from spillover.common.errors import SourceError
 from spillover.common.tasks import spec_for
-from spillover.common.tasks.drawing import WHITE, Colour, Pen, caption, draw_text
-from spillover.common.types import Image
+from spillover.common.tasks.drawing import (
+    GREEN,
+    ORANGE,
+    WHITE,
+    Colour,
+    Pen,
+    caption,
+    draw_text,
+    draw_tracks,
+)
+from spillover.common.types import Detections, Image
 from spillover.edge.camera.source import Picture, Source
 from spillover.edge.sinks.record import Record
 from spillover.lab.data.pictures import camera_pictures
-from spillover.lab.records import prediction_of
+from spillover.lab.records import prediction_of, tracks_of
 
-COLOURS: dict[str, Colour] = {"edge": (0, 140, 255), "cloud": (60, 180, 40), "edge_degraded": (40, 40, 230)}
+COLOURS: dict[str, Colour] = {"edge": ORANGE, "cloud": GREEN, "edge_degraded": (40, 40, 230)}
 """BGR, by who answered."""
 _QUALITY = 90
 
@@ -75,7 +84,10 @@ def _write(path: Path, picture: Picture, record: Record) -> None:
 
 
 def draw(image: Image, record: Record) -> Image:
-    """A copy of a BGR frame with boxes, labels, and a line with the ending, its reason and the best class."""
+    """A copy of a BGR frame with boxes, labels, and a line with the ending, its reason and the best class.
+
+    Tracked boxes are in the colour of the side that confirmed them last, dashed where they were carried.
+    """
     picture = image.copy()
     prediction = prediction_of(record)
     task = spec_for(prediction)
@@ -86,7 +98,11 @@ def draw(image: Image, record: Record) -> Image:
 
     # Letters grow with the picture, so that they can be read at whatever size it is shown.
     pen = Pen(COLOURS.get(record.answered_by, WHITE), scale=max(0.35, min(1.2, picture.shape[0] / 1100)))
-    task.draw(picture, prediction, name, pen)
+    marks = tracks_of(record)
+    if marks is not None and isinstance(prediction, Detections):
+        draw_tracks(picture, prediction, marks, name, pen.scale)
+    else:
+        task.draw(picture, prediction, name, pen)
     words = "  ".join(filter(None, [headline(record), caption(prediction, name)]))
     draw_text(picture, (0, 0), words, replace(pen, scale=1.2 * pen.scale))
     return picture
