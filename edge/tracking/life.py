@@ -119,13 +119,15 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment is None:
         return state
     had = dict(zip(answer.track_ids, answer.boxes, strict=True))
-    learned = state.learned
+    learned, unseen = state.learned, set(answer.unseen)
     for track in moment.tracks:
+        if track.track_id in unseen:
+            continue
         learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
     state = replace(state, learned=learned)
     if moment.scene != state.scene:
         return state
-    then = {track.track_id: track for track in moment.tracks}
+    then = {track.track_id: track for track in moment.tracks if track.track_id not in unseen}
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
     newest = answer.captured_s >= state.answered_s
