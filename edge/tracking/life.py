@@ -31,6 +31,9 @@ SAME_IOU = 0.7
 """Two tracks of a class that overlap by more are one object."""
 OTHER_CLASS_IOU = 0.6
 """An edge's box on a confirmed track of another class is that object: the cloud knows its class better."""
+PULL = 0.2
+"""How far the edge's box draws a confirmed track to itself: flow drifts, and the edge's box trembles."""
+BIRTH = 1.0
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
@@ -103,8 +106,7 @@ def matches(moment: Moment, boxes: Sequence[Box]) -> dict[int, int]:
 
 def _moved(tracks: tuple[Track, ...], inputs: StepInputs) -> tuple[Track, ...]:
     return tuple(
-        replace(
-            track,
+        track._replace(
             xyxy=geometry.moved(track.xyxy, motion),
             edge_box=-1,
             lost=0 if motion.measured else track.lost + 1,
@@ -144,19 +146,18 @@ def _judged_track(track: Track, then: Track | None, had: dict[int, Box], answer:
         return track
     box = had.get(track.track_id)
     if box is None:
-        return replace(track, judged_s=answer.captured_s, denied=True)
+        return track._replace(judged_s=answer.captured_s, denials=track.denials + 1)
     xyxy = geometry.carried(xyxy_of(box), then.xyxy, track.xyxy)
     return _confirmed(track, xyxy, box, answer.captured_s)
 
 
 def _confirmed(track: Track, xyxy: geometry.XYXY, box: Box, captured_s: float) -> Track:
-    return replace(
-        track,
+    return track._replace(
         xyxy=xyxy,
         cloud_confidence=box.confidence,
         cloud_s=captured_s,
         judged_s=captured_s,
-        denied=False,
+        denials=0,
     )
 
 
@@ -200,7 +201,7 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
         tracks[index] = _seen(tracks[index], boxes[at], at, state.captured_s)
     taken = set(pairs.values())
     begun = [
-        at for at, box in enumerate(boxes) if at not in taken and box.confidence >= state.report_threshold
+        at for at, box in enumerate(boxes) if at not in taken and box.confidence >= state.report_threshold * BIRTH
     ]
     sure = [track.xyxy for track in tracks if track.confirmed]
     if begun and sure and not state.fresh:
@@ -227,13 +228,9 @@ def _seen(track: Track, box: Box, at: int, captured_s: float) -> Track:
     """A track with the edge's box of this frame. The box is the track's where the edge alone knows it."""
     before = track.edge_confidence
     smooth = before + SMOOTHING * (box.confidence - before) if before else box.confidence
-    return replace(
-        track,
-        xyxy=track.xyxy if track.confirmed else xyxy_of(box),
-        edge_confidence=smooth,
-        edge_box=at,
-        edge_s=captured_s,
-    )
+    own = xyxy_of(box)
+    xyxy = geometry.blend(track.xyxy, own, PULL) if track.confirmed else own
+    return track._replace(xyxy=xyxy, edge_confidence=smooth, edge_box=at, edge_s=captured_s)
 
 
 def _living(state: TrackerState) -> tuple[tuple[Track, ...], set[int]]:
