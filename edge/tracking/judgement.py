@@ -1,13 +1,14 @@
 """Which tracks are shown: what the cloud's answers have taught of tracks like them."""
 
 import math
+from collections.abc import Sequence
 
 from spillover.edge.tracking.boxes import iou, xyxy_of
 from spillover.edge.tracking.learned import Key, Learned
 from spillover.edge.tracking.values import Box, Track, TrackerState
 
-SHOW_FROM = 0.5
-"""A track is shown if the cloud is expected to confirm it at least so often."""
+LEAST_SHARE = 0.33
+"""A track that the cloud is expected to confirm less often is never shown."""
 RIGHT_IOU = 0.5
 """A carried box is right if the next answer's box overlaps it by this."""
 BINS = 10
@@ -59,11 +60,29 @@ def expected(state: TrackerState, track: Track) -> float:
     return state.learned.share(key, PRIORS[key.kind, key.seen])
 
 
-def is_shown(state: TrackerState, track: Track, edge_confidence: float) -> bool:
-    """Whether the result shows the track; `edge_confidence` is that of its box on this frame, or 0.
+def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
+    """The tracks that the result shows; `boxes` are the edge's boxes of the frame.
 
-    As long as the cloud has said nothing, and on the first frame of a scene, that is what the edge reports.
+    As long as the cloud has said nothing, and on the first frame of a scene, those that the edge reports. Then
+    the set of the best expected F1 with the cloud's answer (plug-in rule: Ye et al., ICML 2012): where nearly
+    all is known, tracks that the cloud confirms half of the time or more; the less is known, the more.
     """
     if state.fresh or math.isinf(state.answered_s):
-        return edge_confidence >= state.report_threshold or track.confirmed
-    return expected(state, track) >= SHOW_FROM
+        return [track for track in state.tracks if _reported(state, track, boxes)]
+    shares = {track.track_id: expected(state, track) for track in state.tracks}
+    ranked = sorted(state.tracks, key=lambda track: (-shares[track.track_id], track.track_id))
+    objects = sum(shares.values()) + state.learned.unknown(state.captured_s - state.answered_s)
+    shown, right = 0, 0.0
+    for track in ranked:
+        share = shares[track.track_id]
+        # One more box raises 2 right / (shown + objects) if its share is more than half of that.
+        if share * (shown + objects) <= right or share < LEAST_SHARE:
+            break
+        shown, right = shown + 1, right + share
+    return ranked[:shown]
+
+
+def _reported(state: TrackerState, track: Track, boxes: Sequence[Box]) -> bool:
+    return track.confirmed or (
+        0 <= track.edge_box < len(boxes) and boxes[track.edge_box].confidence >= state.report_threshold
+    )

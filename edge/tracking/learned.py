@@ -11,10 +11,9 @@ PRIOR_WEIGHT = 4.0
 """Observations that a prior counts for."""
 NEIGHBOUR = 0.5
 """What an observation of the next bin weighs."""
-PRIOR_SPAN_S = 20.0
-"""A carried box that the edge sees is taken to go wrong once in so many seconds, before anything is known."""
-PRIOR_SPAN_UNSEEN_S = 5.0
-"""The same for one that the edge does not see."""
+PRIOR_SPAN_S = (20.0, 2.0, 4.0)
+"""A carried box is taken to go wrong once in so many seconds before anything is known: one that the edge sees,
+has just seen, and does not see."""
 
 
 class Key(NamedTuple):
@@ -50,7 +49,9 @@ class Learned:
 
     counts: Mapping[Key, Count] = field(default_factory=dict)
     spans: Mapping[int, Span] = field(default_factory=dict)
-    """By how long ago the edge saw the track, as `age_bin` has it."""
+    """By how long ago the edge saw the track, as `unseen_bin` has it."""
+    new: Span = NO_SPAN
+    """Seconds between answers, and how many objects they had that had no track."""
 
     def observed(self, key: Key, *, confirmed: bool) -> "Learned":
         """What is known after an answer has confirmed or denied a track of this kind."""
@@ -76,8 +77,17 @@ class Learned:
     def survival(self, unseen: int, age_s: float) -> float:
         """Expected share of the cloud's boxes that are right after this time."""
         span = self.spans.get(unseen, NO_SPAN)
-        prior_s = PRIOR_SPAN_UNSEEN_S if unseen else PRIOR_SPAN_S
-        return math.exp(-max(0.0, age_s) * (span.wrong + 1.0) / (span.carried_s + prior_s))
+        rate = (span.wrong + 1.0) / (span.carried_s + PRIOR_SPAN_S[unseen])
+        return math.exp(-rate * max(0.0, age_s))
+
+    def met(self, gap_s: float, new: int) -> "Learned":
+        """What is known after an answer, `gap_s` after the one before, with `new` objects that had no track."""
+        known, span = self.new
+        return replace(self, new=Span(known * FORGET + gap_s, span * FORGET + new))
+
+    def unknown(self, age_s: float) -> float:
+        """Expected number of objects that have no track, so long after the newest answer."""
+        return self.new.wrong * max(0.0, age_s) / self.new.carried_s if self.new.carried_s else 0.0
 
     @property
     def half_life_s(self) -> float:

@@ -3,6 +3,7 @@
 Nothing here reads a clock or a pixel: the same inputs give the same tracks, bit by bit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -124,10 +125,13 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     learned = state.learned
     for track in moment.tracks:
         learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
+    then = {track.track_id: track for track in moment.tracks}
+    gap_s = answer.captured_s - state.answered_s
+    if gap_s > 0 and not math.isinf(gap_s):
+        learned = learned.met(gap_s, sum(number not in then for number in answer.track_ids))
     state = replace(state, learned=learned)
     if moment.scene != state.scene:
         return state
-    then = {track.track_id: track for track in moment.tracks}
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
     newest = answer.captured_s >= state.answered_s
