@@ -63,9 +63,9 @@ def expected(state: TrackerState, track: Track) -> float:
 def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
     """The tracks that the result shows; `boxes` are the edge's boxes of the frame.
 
-    As long as the cloud has said nothing, and on the first frame of a scene, those that the edge reports. Then
-    the set of the best expected F1 with the cloud's answer (plug-in rule: Ye et al., ICML 2012): where nearly
-    all is known, tracks that the cloud confirms half of the time or more; the less is known, the more.
+    As long as the cloud has said nothing, and on the first frame of a scene, those that the edge reports.
+    Then the set of the best expected F1 with the cloud's answer (plug-in rule: Ye et al., ICML 2012): where
+    nearly all is known, what the cloud confirms half of the time or more; the less is known, the more.
     """
     if state.fresh or math.isinf(state.answered_s):
         return [track for track in state.tracks if _reported(state, track, boxes)]

@@ -12,8 +12,8 @@ PRIOR_WEIGHT = 4.0
 NEIGHBOUR = 0.5
 """What an observation of the next bin weighs."""
 PRIOR_SPAN_S = (20.0, 2.0, 4.0)
-"""A carried box is taken to go wrong once in so many seconds before anything is known: one that the edge sees,
-has just seen, and does not see."""
+"""Before anything is known, a carried box is taken to go wrong once in so many seconds: one that the edge
+sees, has just seen, and does not see."""
 
 
 class Key(NamedTuple):
@@ -81,7 +81,7 @@ class Learned:
         return math.exp(-rate * max(0.0, age_s))
 
     def met(self, gap_s: float, new: int) -> "Learned":
-        """What is known after an answer, `gap_s` after the one before, with `new` objects that had no track."""
+        """What is known after an answer `gap_s` after the one before, with `new` objects without a track."""
         known, span = self.new
         return replace(self, new=Span(known * FORGET + gap_s, span * FORGET + new))
 
@@ -92,5 +92,5 @@ class Learned:
     @property
     def half_life_s(self) -> float:
         """Seconds in which half of the cloud's boxes cease to be right; infinite until one did."""
-        wrong = sum(span.wrong for span in self.spans.values())
-        return math.log(2) * sum(span.carried_s for span in self.spans.values()) / wrong if wrong else math.inf
+        carried_s, wrong = (sum(column) for column in zip(NO_SPAN, *self.spans.values(), strict=True))
+        return math.log(2) * carried_s / wrong if wrong else math.inf

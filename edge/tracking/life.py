@@ -34,7 +34,6 @@ OTHER_CLASS_IOU = 0.6
 """An edge's box on a confirmed track of another class is that object: the cloud knows its class better."""
 PULL = 0.2
 """How far the edge's box draws a confirmed track to itself: flow drifts, and the edge's box trembles."""
-BIRTH = 1.0
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
@@ -122,10 +121,12 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment is None:
         return state
     had = dict(zip(answer.track_ids, answer.boxes, strict=True))
-    learned = state.learned
+    learned, unseen = state.learned, set(answer.unseen)
     for track in moment.tracks:
+        if track.track_id in unseen:
+            continue
         learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
-    then = {track.track_id: track for track in moment.tracks}
+    then = {track.track_id: track for track in moment.tracks if track.track_id not in unseen}
     gap_s = answer.captured_s - state.answered_s
     if gap_s > 0 and not math.isinf(gap_s):
         learned = learned.met(gap_s, sum(number not in then for number in answer.track_ids))
@@ -138,7 +139,7 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     return replace(
         state,
         tracks=tuple(tracks),
-        next_id=max(state.next_id, *answer.track_ids, 0) + 1,
+        next_id=max(state.next_id, 1 + max(answer.track_ids, default=0)),
         answered_s=answer.captured_s if newest else state.answered_s,
         answered_id=answer.frame_id if newest else state.answered_id,
     )
@@ -205,7 +206,7 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
         tracks[index] = _seen(tracks[index], boxes[at], at, state.captured_s)
     taken = set(pairs.values())
     begun = [
-        at for at, box in enumerate(boxes) if at not in taken and box.confidence >= state.report_threshold * BIRTH
+        at for at, box in enumerate(boxes) if at not in taken and box.confidence >= state.report_threshold
     ]
     sure = [track.xyxy for track in tracks if track.confirmed]
     if begun and sure and not state.fresh:

@@ -69,6 +69,8 @@ class Answer:
     """The track of each box; one that no track at that frame had is a new track."""
     moved: tuple[Motion | None, ...] = ()
     """Of each box: its motion from that frame to the present; None for one of a living track, or lost."""
+    unseen: tuple[int, ...] = ()
+    """Tracks of that frame of which the cloud was shown nothing, hidden from it or outside of a crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class StepInputs:
 
 
 class Track(NamedTuple):
-    """One object in the present frame. (A tuple: it is made anew several times a frame.)"""
+    """One object in the present frame. A tuple, because it is made anew several times a frame."""
 
     track_id: int
     class_id: int
