@@ -17,6 +17,7 @@ from spillover.lab.pairs.video.objects import objects_of
 from spillover.lab.pairs.video.play import Delays, Player, Reporting, Sides, play, play_cloud_only
 from spillover.lab.pairs.video.sending import ByteClock, FrameClock, NoFrame, Sender
 from spillover.lab.pairs.video.stages import STAGES
+from spillover.lab.pairs.video.streaming import Precision
 from spillover.lab.terminal import Progress
 
 FULL = PictureVariant(85)
@@ -98,13 +99,13 @@ def evaluate_video(
         truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
     sent = {variant.name: answers_of(cloud, clip, variant, progress, threads) for variant in VARIANTS}
     full = sent[FULL.name]
-    judge = Judge(clip, truth, objects_of(truth, clip.times_s), full.payload_bytes)
+    judge = Judge(clip, truth, objects_of(truth, clip.times_s), Precision(truth), full.payload_bytes)
     reporting = _reporting(edge_folder, question.report_threshold)
     sides = {name: Sides(from_edge, answers, cloud_folder.model_id) for name, answers in sent.items()}
     players = {
         setup: Player(
             sides[setup.variant or FULL.name],
-            STAGES[setup.method]() if setup.method in STAGES else NoCorrection(),
+            STAGES[setup.method](reporting.edge_from) if setup.method in STAGES else NoCorrection(),
             _sender(setup, sent, full),
             question.delays(setup.late_s),
             reporting,
