@@ -10,6 +10,7 @@ import numpy as np
 from spillover.common.errors import ModelError, SourceError
 from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.common.tasks.detection import DETECTION
 from spillover.lab.data.labelled import ClassLabels, CocoTruth, LabelledSet
 
 
@@ -74,14 +75,7 @@ def _renumbered(name: str, truth: CocoTruth, folders: Sequence[ModelFolder]) -> 
 def _by_name(
     data: str, categories: Sequence[Mapping[str, Any]], folders: Sequence[ModelFolder]
 ) -> dict[int, int]:
-    classes: dict[str, int] = {}
-    for folder in folders:
-        for label, number in _numbered(folder).items():
-            if classes.setdefault(label, number) != number:
-                raise ModelError(
-                    f"{label!r} is class {classes[label]} of {folders[0].model_id} and class {number} of "
-                    f"{folder.model_id}: one cannot answer for the other"
-                )
+    classes = class_numbers(folders)
     known = [category for category in categories if _plain(category["name"]) in classes]
     if not known:
         raise SourceError(
@@ -93,6 +87,47 @@ def _by_name(
         category["id"]: classes.get(_plain(category["name"]), free + rank)
         for rank, category in enumerate(categories)
     }
+
+
+def class_numbers(folders: Sequence[ModelFolder]) -> dict[str, int]:
+    """Class by name, of all folders that have names.
+
+    Raises ModelError where two models number a class differently.
+    """
+    classes: dict[str, int] = {}
+    for folder in folders:
+        for label, number in _numbered(folder).items():
+            if classes.setdefault(label, number) != number:
+                raise ModelError(
+                    f"{label!r} is class {classes[label]} of {folders[0].model_id} and class {number} of "
+                    f"{folder.model_id}: one cannot answer for the other"
+                )
+    return classes
+
+
+def check_detectors(edge: ModelFolder, cloud: ModelFolder) -> None:
+    """Refuse a pair of which one cannot answer for the other, without labels to compare with.
+
+    Raises:
+        ModelError: a model is no detector, or both number their classes differently.
+    """
+    for folder in (edge, cloud):
+        if folder.task.name != DETECTION.name:
+            raise ModelError(f"{folder.path}: its task is {folder.task.name}, and only boxes can be followed")
+    if edge.labels and cloud.labels:
+        class_numbers([edge, cloud])
+        if not set(_numbered(edge)) & set(_numbered(cloud)):
+            raise ModelError(
+                f"{edge.model_id} ({_some(edge.labels)}) and {cloud.model_id} ({_some(cloud.labels)}) have no "
+                "class in common: one cannot answer for the other"
+            )
+        return
+    counts = class_count(edge), class_count(cloud)
+    if None not in counts and counts[0] != counts[1]:
+        raise ModelError(
+            f"{edge.model_id} has {counts[0]} classes and {cloud.model_id} {counts[1]}: one cannot answer for "
+            "the other, unless labels files name the same classes"
+        )
 
 
 def _by_rank(

@@ -51,7 +51,7 @@ def predict_all(
     """
     opened = seeing_all(open_model_folder(folder) if calibrated else uncalibrated(open_model_folder(folder)))
     store = _store(opened, data, views)
-    if cached and (known := _cached(store, len(data.pictures))) is not None:
+    if cached and (known := load_cached(store, len(data.pictures))) is not None:
         return known
     model = Model(opened, SessionConfig(threads=threads))
     predict = build_multi_view(views, model, opened.task).predict
@@ -83,8 +83,8 @@ def load_predictions(path: Path) -> list[Prediction]:
     return [task.prediction(*arrays) for arrays in rows]
 
 
-def _cached(store: Path, count: int) -> list[Prediction] | None:
-    """The cached predictions for `count` pictures; None where there are none, or they are damaged."""
+def load_cached(store: Path, count: int) -> list[Prediction] | None:
+    """The predictions for `count` pictures that `save_predictions` has kept; None where none or damaged ones are."""
     try:
         predictions = load_predictions(store)
     except (

@@ -1,0 +1,161 @@
+"""Evaluates a pair on a clip: both models once a frame, then every way to use them, side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spillover.common.model.manifest import ModelFolder, open_model_folder
+from spillover.edge.config import PictureVariant
+from spillover.edge.tracking.stage import NoCorrection
+from spillover.lab.pairs.evaluate.classes import check_detectors
+from spillover.lab.pairs.video.answers import Answers, answers_of
+from spillover.lab.pairs.video.clip import Clip
+from spillover.lab.pairs.video.figures import Judge, Run, Setup
+from spillover.lab.pairs.video.labels import read_mot, truth_from
+from spillover.lab.pairs.video.objects import objects_of
+from spillover.lab.pairs.video.play import Delays, Player, Reporting, Sides, play, play_cloud_only
+from spillover.lab.pairs.video.sending import ByteClock, FrameClock, NoFrame, Sender
+from spillover.lab.pairs.video.stages import STAGES
+from spillover.lab.pairs.video.streaming import Precision
+from spillover.lab.terminal import Progress
+
+FULL = PictureVariant(85)
+"""What `cloud_only` sends: its bytes are 100 %."""
+SMALL = PictureVariant(40, 416)
+"""As many pixels as small detectors look at."""
+VARIANTS = (FULL, SMALL)
+EDGE_ONLY, CLOUD_ONLY = "edge_only", "cloud_only"
+BYTES, FRAMES = "bytes", "frames"
+"""Senders: at even distances, as often as a share of cloud_only's bytes pays for, or of the frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a pair on a clip."""
+
+    sent: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
+    """Shares of cloud_only's payload bytes."""
+    late_s: tuple[float, ...] = (0.0, 0.2, 0.5, 1.0)
+    frames_sent: tuple[float, ...] = ()
+    """Shares of the frames, likewise."""
+    edge_s: float = 0.03
+    deadline_s: float = 0.5
+    report_threshold: float | None = None
+    """As `model.report_threshold` of edge.yaml."""
+
+    def delays(self, late_s: float) -> Delays:
+        """The clip's delays for answers that are so late."""
+        return Delays(late_s, self.edge_s, self.deadline_s)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEvaluation:
+    """The figures of every run over one clip."""
+
+    clip: str
+    frames: int
+    fps: float
+    edge_model: str
+    cloud_model: str
+    truth: str
+    runs: tuple[Run, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def run(self, setup: Setup) -> Run:
+        """The run of that setup. Raises KeyError."""
+        for run in self.runs:
+            if run.setup == setup:
+                return run
+        raise KeyError(setup)
+
+
+def evaluate_video(
+    edge: Path,
+    cloud: Path,
+    clip: Clip,
+    question: Question,
+    progress: Progress,
+    *,
+    labels: Path | None = None,
+    threads: int = 0,
+) -> VideoEvaluation:
+    """Run both models over the clip and play it in every way that `question` asks for.
+
+    The truth are `labels` (MOTChallenge's gt.txt), or the cloud model's answers to the uncompressed frames.
+
+    Raises:
+        ModelError: a model does not load, is no detector, or the two number classes differently.
+        SourceError: the clip or the labels cannot be read.
+    """
+    edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
+    check_detectors(edge_folder, cloud_folder)
+    truth = read_mot(labels, clip, cloud_folder) if labels is not None else None
+    from_edge = answers_of(edge, clip, None, progress, threads)
+    if truth is None:
+        truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
+    sent = {variant.name: answers_of(cloud, clip, variant, progress, threads) for variant in VARIANTS}
+    full = sent[FULL.name]
+    judge = Judge(clip, truth, objects_of(truth, clip.times_s), Precision(truth), full.payload_bytes)
+    reporting = _reporting(edge_folder, question.report_threshold)
+    sides = {name: Sides(from_edge, answers, cloud_folder.model_id) for name, answers in sent.items()}
+    players = {
+        setup: Player(
+            sides[setup.variant or FULL.name],
+            STAGES[setup.method](reporting.edge_from) if setup.method in STAGES else NoCorrection(),
+            _sender(setup, sent, full),
+            question.delays(setup.late_s),
+            reporting,
+        )
+        for setup in _setups(question)
+    }
+    play(clip, list(players.values()), progress)
+    runs = [
+        judge.figures(setup, player.played, sent[setup.variant or FULL.name].payload_bytes)
+        for setup, player in players.items()
+    ]
+    for setup in _cloud_only(question):
+        played = play_cloud_only(clip, sent[setup.variant], question.delays(setup.late_s), reporting)
+        runs.append(judge.figures(setup, played, sent[setup.variant].payload_bytes))
+    return VideoEvaluation(
+        clip=clip.name,
+        frames=len(clip),
+        fps=clip.fps,
+        edge_model=str(edge_folder.model_id),
+        cloud_model=str(cloud_folder.model_id),
+        truth=labels.name if labels is not None else f"{cloud_folder.model_id} on every uncompressed frame",
+        runs=tuple(runs),
+    )
+
+
+def _setups(question: Question) -> Iterator[Setup]:
+    yield Setup(EDGE_ONLY)
+    shares = [(BYTES, share) for share in question.sent] + [(FRAMES, s) for s in question.frames_sent]
+    for method in STAGES:
+        for late_s in question.late_s:
+            for variant in VARIANTS:
+                for sender, share in shares:
+                    yield Setup(method, late_s, variant.name, share, sender)
+
+
+def _cloud_only(question: Question) -> Iterator[Setup]:
+    for late_s in question.late_s:
+        for variant in VARIANTS:
+            yield Setup(CLOUD_ONLY, late_s, variant.name, 1.0)
+
+
+def _sender(setup: Setup, sent: Mapping[str, Answers], full: Answers) -> Sender:
+    if setup.sender == BYTES:
+        return ByteClock(setup.asked, sent[setup.variant].payload_bytes, full.payload_bytes)
+    return FrameClock(setup.asked) if setup.sender == FRAMES else NoFrame()
+
+
+def _reporting(edge: ModelFolder, report_threshold: float | None) -> Reporting:
+    """Which boxes the daemon would show; its threshold holds for both sides where they are on one scale."""
+    output = edge.manifest.output
+    if report_threshold is None:
+        return Reporting(output.reported_from)
+    return Reporting(report_threshold, report_threshold if output.calibration is not None else 0.0)
