@@ -28,8 +28,8 @@ class ModelDecoder:
         return prediction
 
 
-def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
-    """The decoder that the manifest of a model of this task names.
+def decoder_for(manifest: Manifest, task: TaskSpec[Any], anchors: FloatArray | None = None) -> ModelDecoder:
+    """The decoder that the manifest of a model of this task names; `anchors` are those of its folder.
 
     Raises:
         ModelError: no decoder has that name, or it is for another task.
@@ -53,5 +53,6 @@ def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
         iou_threshold=output.iou_threshold,
         max_detections=output.max_detections,
         calibrate=output.calibration.apply if output.calibration else None,
+        anchors=anchors,
     )
     return ModelDecoder(task.heads[name], settings)

@@ -5,12 +5,14 @@ This file defines the keys of `model.yaml`.
 
 import enum
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from spillover.common.config import Mistake, Section, load_config
 from spillover.common.config.kinds import DIGEST, name_of_at_most
@@ -20,12 +22,13 @@ from spillover.common.model.calibration import Calibration
 from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES
 from spillover.common.tasks import TASKS, Tasks, spec_of
 from spillover.common.tasks.base import TaskSpec
-from spillover.common.types import ModelId
+from spillover.common.types import FloatArray, ModelId
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "model.yaml"
 
 _MAX_LABELS_BYTES = 1024 * 1024
+_MAX_ANCHORS_BYTES = 16 * 1024 * 1024
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -151,6 +154,9 @@ class Output(Section, frozen=True):
     """Detection: of two boxes of one class that overlap more, the less confident one is dropped."""
     max_detections: PositiveInt = 100
     """Detection: the most boxes of one picture."""
+    anchors: str = ""
+    """Detection, `ssd`: a file inside the same folder with the anchors, top, left, bottom, right as shares of
+    the picture: an array (anchors, 4) as NumPy's .npy."""
     calibration: Calibration | None = None
     """Detection: confidences on another scale, which `lab import --data` or `lab fit --calibrate` writes."""
 
@@ -207,6 +213,8 @@ class ModelFolder:
     manifest: Manifest
     labels: tuple[str, ...]
     task: TaskSpec[Any]
+    anchors: FloatArray | None = None
+    """Left, top, right, bottom (N, 4) as shares of the input, of a decoder that has them."""
 
     @property
     def onnx_path(self) -> Path:
@@ -243,14 +251,15 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
         labels = _read_labels(path, manifest.labels) if manifest.labels else ()
     except OSError as error:
         raise ModelError(f"{error.filename or path}: {error.strerror or error}") from error
-    except ValueError as error:  # labels that are elsewhere, or no UTF-8
+    except ValueError as error:  # labels that are no UTF-8
         raise ModelError(f"{path}: {error}") from error
+    anchors = read_anchors(path, manifest)
     if manifest.sha256 not in {digest, ""}:
         raise ModelError(
             f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}: one of the two "
             "files is damaged or of another model; copy both together, or leave `sha256` away to take any"
         )
-    return ModelFolder(path, msgspec.structs.replace(manifest, sha256=digest), labels, task)
+    return ModelFolder(path, msgspec.structs.replace(manifest, sha256=digest), labels, task, anchors)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -262,6 +271,29 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a regular file's bytes. Raises OSError."""
     with open_regular(path, MAX_NETWORK_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_anchors(folder: Path, manifest: Manifest) -> FloatArray | None:
+    """The anchors of the model in `folder`, (N, 4): left, top, right, bottom. None where it has none.
+
+    Raises:
+        ModelError: the file is absent or outside of the folder, or holds no finite numbers of that shape.
+    """
+    name = manifest.output.anchors
+    if not name:
+        return None
+    try:
+        data = read_regular(_inside(folder, "output.anchors", name), _MAX_ANCHORS_BYTES)
+        stored = np.load(io.BytesIO(data), allow_pickle=False)
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ModelError(f"{folder}: output.anchors: {error}") from error
+    fits = isinstance(stored, np.ndarray) and stored.ndim == 2 and stored.shape[1] == 4
+    if not fits or stored.dtype.kind != "f" or not np.isfinite(stored).all():
+        raise ModelError(f"{folder}: output.anchors: {name} is no array of four finite numbers a row")
+    anchors: FloatArray = stored[:, [1, 0, 3, 2]].astype(np.float32)
+    return anchors
 
 
 def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
@@ -276,7 +308,14 @@ def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
 
 def _read_labels(folder: Path, name: str) -> tuple[str, ...]:
     """The lines of `name` in `folder`; they go to callers, so a link must not lead to another file."""
+    return tuple(
+        read_regular(_inside(folder, "labels", name), _MAX_LABELS_BYTES).decode("utf-8").splitlines()
+    )
+
+
+def _inside(folder: Path, key: str, name: str) -> Path:
+    """The file that `key` names. Raises ModelError if that is outside of the folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"labels: {name!r} leads out of the folder")
-    return tuple(read_regular(path, _MAX_LABELS_BYTES).decode("utf-8").splitlines())
+        raise ModelError(f"{folder}: {key}: {name!r} leads out of the folder")
+    return path

@@ -46,7 +46,7 @@ class PictureAdapter:
     ) -> None:
         self.folder = folder
         self.manifest = folder.manifest
-        self._decoder = decoder_for(folder.manifest, folder.task)
+        self._decoder = decoder_for(folder.manifest, folder.task, folder.anchors)
         self.fixed_batch_size = self._check_input(inputs)
         self.class_count = self._check_classes(outputs)
 

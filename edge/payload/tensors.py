@@ -17,7 +17,7 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest
+from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest, read_anchors
 from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Image, Tensor
@@ -93,7 +93,7 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
         manifest = load_config(file, Manifest).reporting()
         if manifest.task != task.name:
             raise ConfigError(f"{manifest.name} does {manifest.task}, the edge's model {task.name}")
-        return manifest, decoder_for(manifest, task)
+        return manifest, decoder_for(manifest, task, read_anchors(file.parent, manifest))
     except SpilloverError as error:
         raise ConfigError(f"uplink.oip.manifest: {error}") from error
 
