@@ -44,7 +44,7 @@ class TensorEncoder:
         self._picture = partial(encode_jpeg, quality=config.jpeg_quality, longest_side=config.longest_side)
         self._dtype = DTYPES[oip.datatype.value]
         _check_datatype(self.manifest, oip)
-        spec = self.manifest.input
+        spec = self.manifest.own_input
         size = self._encode(np.zeros((spec.height, spec.width, 3), np.uint8)).tensor.nbytes
         if size >= config.max_message_bytes:
             raise ConfigError(
@@ -72,7 +72,7 @@ class TensorEncoder:
                 return replace(encoded_frame, payload=made, option=TENSOR)
 
     def _encode(self, image: Image) -> EncodedTensor:
-        return self._made(*preprocess(image, self.manifest.input), partial(self._picture, image))
+        return self._made(*preprocess(image, self.manifest.own_input), partial(self._picture, image))
 
     def _made(
         self, values: Tensor, transform: FrameTransform, picture: Callable[[], EncodedImage]
@@ -99,7 +99,7 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
 
 
 def _check_datatype(manifest: Manifest, oip: OipConfig) -> None:
-    spec = manifest.input
+    spec = manifest.own_input
     if spec.element is Element.UINT8 and oip.datatype is not TensorType.UINT8:
         raise ConfigError(f"uplink.oip.datatype: the network of {manifest.name} takes UINT8 (input.element)")
     if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):
