@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import (
     Action,
     AnsweredBy,

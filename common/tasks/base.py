@@ -39,6 +39,8 @@ class DecodeSettings:
     max_detections: int
     calibrate: Callable[[FloatArray], FloatArray] | None = None
     """Maps the network's confidences (N,) to reported ones, in the same order."""
+    anchors: FloatArray | None = None
+    """Left, top, right, bottom of the network's anchors (N, 4) as shares of its input."""
 
 
 class Decoder(Protocol[P_co]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import asdict, replace
 
 from spillover.common.errors import ConfigError, SourceError
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.common.net.reload import warn_if_exposed
 from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.assembly.temporal import build_temporal
@@ -26,7 +26,7 @@ from spillover.edge.telemetry.metrics import FrameEvents
 
 
 def build_camera_stream(
-    run: Run, config: CameraConfig, model: Model, device: Device, opened: ExitStack
+    run: Run, config: CameraConfig, model: VisionModel, device: Device, opened: ExitStack
 ) -> CameraStream:
     """Open the camera of `config`; what has to be closed should a later part fail goes on `opened`.
 
@@ -60,7 +60,9 @@ def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
     return replace(config, policy=policy, redaction=camera.redaction or config.redaction)
 
 
-def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy: Policy) -> CameraSettings:
+def settings_for(
+    config: EdgeConfig, camera: CameraConfig, model: VisionModel, policy: Policy
+) -> CameraSettings:
     """What `config` says of each frame of one camera; `policy` is that of cameras without their own.
 
     Raises:

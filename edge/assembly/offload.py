@@ -8,6 +8,7 @@ from spillover.common.config import under_key
 from spillover.common.errors import ConfigError
 from spillover.common.model.exit import load_exit_info
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
@@ -26,17 +27,19 @@ from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import NoUplink, Uplink
 
 
-def build_backbone(config: EdgeConfig, model: Model) -> BackboneWithFeatures | None:
+def build_backbone(config: EdgeConfig, model: VisionModel) -> BackboneWithFeatures | None:
     """The model as a backbone whose features can be sent; None where it is none, or pictures are sent."""
     if config.mode is Mode.EDGE_ONLY or config.uplink.payload is PayloadKind.PICTURE:
         return None
     info = load_exit_info(model.folder.path)
     # Every frame under way, the one that is being decided on, and one to spare.
-    return BackboneWithFeatures(model, info, config.uplink.max_in_flight + 2) if info else None
+    if info is None or not isinstance(model, Model):  # a fused model has no one backbone
+        return None
+    return BackboneWithFeatures(model, info, config.uplink.max_in_flight + 2)
 
 
 def build_offload(
-    run: Run, model: Model, backbone: BackboneWithFeatures | None, reporting: Reporting
+    run: Run, model: VisionModel, backbone: BackboneWithFeatures | None, reporting: Reporting
 ) -> Offload:
     """Build the way to the cloud. Nothing is started and nothing is sent yet.
 
@@ -65,7 +68,7 @@ def build_offload(
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
-def check_offload(config: EdgeConfig, model: Model) -> None:
+def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     """Build what is built from files alone, and let go of it.
 
     Raises:
@@ -80,7 +83,7 @@ def check_offload(config: EdgeConfig, model: Model) -> None:
     _heads(config.uplink, build_backbone(config, model))
 
 
-def answers_reported_from(config: EdgeConfig, model: Model) -> float:
+def answers_reported_from(config: EdgeConfig, model: VisionModel) -> float:
     """The confidence from which boxes of the cloud's answers are reported; 0: all that it sends.
 
     `model.report_threshold` holds for them too where both sides' confidences are on one scale, so that what

@@ -9,7 +9,7 @@ from typing import Any
 from spillover.common.config import under_key
 from spillover.common.config.words import did_you_mean, listing
 from spillover.common.errors import ConfigError
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
@@ -33,7 +33,7 @@ from spillover.edge.policy.share import thresholds_for
 EXPECTED_GAIN = "expected_gain"
 
 
-def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
+def policy_for(config: EdgeConfig, model: VisionModel, camera_id: str = "") -> Policy:
     """The policy for a device with this model, or for one camera that has its own.
 
     Raises:
@@ -45,7 +45,7 @@ def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
     return build_policy(config, model.folder.task, report_threshold(config, model), draw, edge)
 
 
-def report_threshold(config: EdgeConfig, model: Model) -> float:
+def report_threshold(config: EdgeConfig, model: VisionModel) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
     return model.manifest.output.reported_from if configured is None else configured

@@ -45,8 +45,10 @@ def load_model(case: Case) -> Iterator[Finding]:
     except ConfigError as error:
         yield failed("model", str(error), "name providers that are here")
     else:
-        spec = case.model.manifest.input
-        yield ok("model", f"{case.model.model_id}, {case.model.folder.task.name}, {spec.width}x{spec.height}")
+        folder = case.model.folder
+        inputs = [one.manifest.own_input for one in folder.members or (folder,)]
+        sizes = " and ".join(f"{spec.width}x{spec.height}" for spec in inputs)
+        yield ok("model", f"{case.model.model_id}, {folder.task.name}, {sizes}")
 
 
 def time_model(case: Case) -> Iterator[Finding]:

@@ -113,7 +113,7 @@ def prepare_pair(
     wanted = {
         "builder": BUILDER,
         "float_sha256": float_model.manifest.sha256,
-        "input": _plain(float_model.manifest.input),
+        "input": _plain(float_model.manifest.own_input),
         "recipe": _plain(EDGE_RECIPE),
     }
     if calibration is not None:

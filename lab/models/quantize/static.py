@@ -64,7 +64,7 @@ def quantize_onnx(
                 float_nodes |= sensitive_nodes(model.graph, locates=spec_of(manifest.task).locates)
             chunk = len(pictures) if recipe.method is Method.MINMAX else chunk_of(model.graph, len(pictures))
             pictures = pictures[: len(pictures) // chunk * chunk]
-            reader = PictureReader(pictures, model.graph.input[0].name, manifest.input, progress)
+            reader = PictureReader(pictures, model.graph.input[0].name, manifest.own_input, progress)
             options = _extra_options(model.graph, float_nodes, recipe) | {"CalibStridedMinMax": chunk}
             _quantize(simplified, target, recipe, reader, sorted(float_nodes), options)
         except SpilloverError:

@@ -39,6 +39,8 @@ def class_count(folder: ModelFolder) -> int | None:
     """The number of the network's classes, by its output's shape or its labels; None where neither shows."""
     import onnx
 
+    if folder.members:
+        return class_count(folder.members[0])
     graph = onnx.load(folder.onnx_path, load_external_data=False).graph
     shape = [axis.dim_value or None for axis in graph.output[0].type.tensor_type.shape.dim]
     count = decoder_for(folder.manifest, folder.task).head.class_count(shape[1:]) or 0

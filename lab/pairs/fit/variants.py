@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spillover.common.images import EncodedImage
-from spillover.common.model.manifest import open_model_folder
-from spillover.common.model.session import Model
+from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
 from spillover.common.tasks.detection import DETECTION
@@ -85,7 +84,7 @@ def measure_variants(
         ModelError: the model does not load.
         SourceError: a picture cannot be read.
     """
-    model = Model(open_model_folder(cloud), SessionConfig(threads=threads))
+    model = load_model(cloud, SessionConfig(threads=threads))
     shape = len(data.pictures), len(variants)
     sizes, fidelity, by_edge = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan)
     for row, picture in enumerate(progress.track(data.pictures, "variants")):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import Action, AnsweredBy, Frame, Image, ModelId, Prediction, Result
 from spillover.edge.config import Mode, TemporalConfig
 from spillover.edge.device import Device, Offload, Reporting
