@@ -58,12 +58,13 @@ def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Itera
     timer.start()
     try:
         yield
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if over.is_set():
-            raise TimeoutError("timed out") from error
-        raise
+    except (OSError, ValueError, http.client.HTTPException):
+        if not over.is_set():
+            raise
     finally:
         timer.cancel()
+    if over.is_set():  # also where an end in the middle passed for that of a page
+        raise TimeoutError("timed out")
 
 
 def _connection(address: str, limit_s: float) -> http.client.HTTPConnection:
