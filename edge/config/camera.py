@@ -9,7 +9,7 @@ import msgspec
 from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import takes_password
 from spillover.edge.config.keeping import RedactionConfig
-from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share
+from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share, Side
 
 COMMAND = "command"
 """The source that is a program of the user's."""
@@ -42,9 +42,9 @@ class CommandConfig(Section, frozen=True):
     """The program and its arguments; no shell reads them."""
     format: PictureFormat
     """How it writes pictures."""
-    width: Count | None = None
+    width: Side | None = None
     """Width of each picture; required but for `mjpeg`."""
-    height: Count | None = None
+    height: Side | None = None
     """Height of each picture; required but for `mjpeg`."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
@@ -64,9 +64,9 @@ class CommandConfig(Section, frozen=True):
 class CsiConfig(Section, frozen=True):
     """How rpicam-vid runs, for source `csi`."""
 
-    width: Annotated[int, msgspec.Meta(gt=0, multiple_of=64)] = 640
+    width: Annotated[int, msgspec.Meta(gt=0, le=16_384, multiple_of=64)] = 640
     """Width of the pictures; a multiple of 64, since rpicam-vid fills rows up to that."""
-    height: Annotated[int, msgspec.Meta(gt=0, multiple_of=2)] = 480
+    height: Annotated[int, msgspec.Meta(gt=0, le=16_384, multiple_of=2)] = 480
     """Height of the pictures; even."""
     fps: Positive = 15.0
     """Pictures a second that the camera takes."""

@@ -135,7 +135,10 @@ class EdgeConfig(Section, frozen=True):
             if not isinstance(sink, MqttConfig)
         ]
         for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
-            other = written.setdefault(_resolved(path), key)
+            if (place := _resolved(path)) is None:
+                yield key, f"{path}: there is no such home folder"
+                continue
+            other = written.setdefault(place, key)
             if other != key and path != "/dev/null":
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
 
@@ -151,5 +154,9 @@ def as_device_id(host: str) -> str:
     return allowed or "edge"
 
 
-def _resolved(path: str) -> str:
-    return path if path == "-" else str(Path(path).expanduser().absolute())
+def _resolved(path: str) -> str | None:
+    """The whole of `path`; None where it begins with the home of nobody."""
+    try:
+        return path if path == "-" else str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        return None

@@ -66,7 +66,9 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """A file that holds the password and nothing else."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
-    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$", description="text without + and #")] = "spillover"
+    topic: Annotated[
+        str, msgspec.Meta(pattern=r"^[^+#\n]{1,1000}\Z", description="a line of text without + and #")
+    ] = "spillover"
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""

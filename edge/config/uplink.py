@@ -155,7 +155,7 @@ class UplinkConfig(Section, frozen=True):
     """Calls at the same time; one frame more is answered here and marked `edge_degraded`."""
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still accepted, as a revision."""
-    keepalive_s: Annotated[float, msgspec.Meta(ge=10)] = 30.0
+    keepalive_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 30.0
     """Seconds between pings on an idle connection."""
     reconnect_backoff_max_s: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 10.0
     """The longest pause between two attempts to connect."""
@@ -163,9 +163,9 @@ class UplinkConfig(Section, frozen=True):
     """After this many calls in a row that failed or missed their deadline, calls pause."""
     breaker_pause_max_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 4.0
     """The longest pause between two probes while the link is down."""
-    max_message_bytes: Count = 4 * 1024 * 1024
+    max_message_bytes: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)] = 4 * 1024 * 1024
     """Larger messages are not sent."""
-    max_classes: Annotated[int, msgspec.Meta(ge=0)] = 5
+    max_classes: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 5
     """Ask for at most this many classes of a classification; 0: all."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:

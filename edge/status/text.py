@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from spillover.common.log import printable
 from spillover.edge.health.readings import DiskSpace, Readings
 from spillover.edge.status.values import (
     BudgetStatus,
@@ -22,7 +23,8 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 def to_text(status: Status) -> str:
     """The whole; the last line is the verdict."""
-    return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in _lines(status))
+    # Causes of errors are texts of strangers: of a camera's program, a broker, or whoever has answered.
+    return "\n".join(printable(f"{name:<{_WIDTH}}{text}".rstrip()) for name, text in _lines(status))
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Cameras: what is read, how it is numbered, paced, dropped and ended."""
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -249,3 +250,12 @@ def test_fps_thins_out_a_live_source() -> None:
     """`fps` on a live source thins it out: of frames that come at once, only the first is taken."""
     frames = frames_of(camera_of(CountingSource(100, live=True), fps=0.001))
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
+
+
+def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):
+    """Linux allows any bytes; as Python gives them, no JSON can hold them."""
+    picture = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(picture)
+    found = FolderSource(tmp_path).read()
+    assert found is not None
+    assert found.name == r"\xff.png"

@@ -150,3 +150,13 @@ def test_sizes(size_bytes, text):
 def exit_code(status: Status) -> int:
     """That of the command."""
     return show(lambda: status, lambda _: None)
+
+
+def test_texts_of_strangers_move_no_cursor_and_end_no_line():
+    """A cause may be what a camera's program or a broker said, or another program's page."""
+    plain, evil = (
+        to_text(status_of(device_id=name, sinks=(replace(SINK, failing=True, last_error=error),)))
+        for name, error in (("a", "x"), ("a\x1b[2J", "x\nbooks  the books balance"))
+    )
+    assert "\x1b" not in evil
+    assert len(evil.splitlines()) == len(plain.splitlines())
