@@ -20,6 +20,8 @@ MAX_UNFLUSHED = 1024
 """So many items wait in a sink whose disk is full or whose broker is away."""
 _ROOM_LOOK_S = 0.5
 """A sink that takes nothing is asked for its reason this often."""
+_RETRY_S = 1.0
+"""A sink that fails while nothing comes is tried again this often."""
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
@@ -205,7 +207,15 @@ class Outlet:
             self._hurry()
             if not self._flush() and self._closing:
                 return None
+        while self._waits_for_disk() and not self._queue.wait_for_item(_RETRY_S):
+            if self._reopens:
+                self._reopen()
+            self._flush()
         return self._queue.get()
+
+    def _waits_for_disk(self) -> bool:
+        """Whether there is something to try again although nothing new comes, as from a camera that is lost."""
+        return self._failing and bool(self._unflushed or self._reopens)
 
     def _hurry(self) -> None:
         while self._at_once:
