@@ -214,7 +214,7 @@ class Outlet:
         return self._queue.get()
 
     def _waits_for_disk(self) -> bool:
-        """Whether there is something to try again although nothing new comes, as from a camera that is lost."""
+        """Whether there is something to try again although nothing new comes, as while the camera is lost."""
         return self._failing and bool(self._unflushed or self._reopens)
 
     def _hurry(self) -> None:
