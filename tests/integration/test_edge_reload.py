@@ -18,6 +18,8 @@ import pytest
 
 from spillover.common.files import write_atomic
 from spillover.edge.sinks.record import is_event
+from spillover.edge.status.ask import ask_device
+from spillover.edge.status.verdict import Verdict, verdict
 from tests.support.models import SIDE, centre_detector, colour_classifier
 from tests.support.processes import SPILLOVER
 from tests.support.scripted_cloud import PATIENCE_S, Held, answers, scripted_cloud
@@ -201,6 +203,24 @@ def test_sinks_come_go_and_change_while_frames_do_not_stop(site: Site) -> None:
     numbers = [line["sequence"] for line in site.results(added)]
     assert numbers == list(range(numbers[0], site.answered()))
     assert not any(key.startswith("results_dropped") for key in site.books())
+
+
+def test_what_a_sink_has_lost_that_was_taken_out_is_not_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk never came: the status names the loss afterwards, and does not call the books balanced."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(site.folder))
+    away = site.sink(site.folder / "away" / "out.jsonl")
+    with site.running(sinks=[site.sink(site.lines), away], device_id="pole-1"):
+        site.until(lambda: ask_device("pole-1").sinks[1].failing)
+        site.write(device_id="pole-1")
+        site.hang_up()
+        site.until(lambda: "1:jsonl" in ask_device("pole-1").former_sinks_lost)
+        found = ask_device("pole-1")
+    assert [sink.name for sink in found.sinks] == ["0:jsonl"]
+    assert verdict(found) is Verdict.LOST
+    lost = site.books()["results_dropped[1:jsonl,write failed]"]
+    assert found.former_sinks_lost == {"1:jsonl": lost}
 
 
 def _open_files(process_id: int) -> set[Path]:
