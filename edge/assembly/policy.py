@@ -136,7 +136,9 @@ def _gain_model(config: PolicyConfig, task: TaskSpec[Any], edge: EdgeSide | None
             model.check_fits(edge)
     most = max((1.0, *model.file.gain_quantiles[-1:]))
     if config.threshold is not None and config.threshold > most:
-        raise ConfigError(f"policy.threshold: {config.threshold:g} is never reached: no gain is above {most:g}")
+        raise ConfigError(
+            f"policy.threshold: {config.threshold:g} is never reached: no gain is above {most:g}"
+        )
     return model
 
 

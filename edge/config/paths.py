@@ -1,4 +1,4 @@
-"""The files that a configuration makes the daemon write, how large each may become, and none that it reads."""
+"""The files that a configuration makes the daemon write, none of which it reads, and their largest sizes."""
 
 import stat
 from collections.abc import Iterator

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from spillover.common.files import write_atomic
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.edge.sinks.record import is_event
 from spillover.edge.status.ask import ask_device
 from spillover.edge.status.verdict import Verdict, verdict
 from tests.support.models import SIDE, centre_detector, colour_classifier
 from tests.support.processes import SPILLOVER
-from tests.support.scripted_cloud import PATIENCE_S, Held, answers, scripted_cloud
+from tests.support.scripted_cloud import PATIENCE_S, Held, answers, boxes, scripted_cloud
 
 FPS = 100
 
@@ -330,6 +332,32 @@ def test_a_report_threshold_and_a_redaction_are_followed(site: Site) -> None:
         site.write(model=model | {"report_threshold": 0.6}, redaction={"classes": [0]})
         assert site.hang_up()["changed"] == ["model.report_threshold", "redaction"]
         site.until(lambda: not site.results(site.lines)[-1]["boxes"])
+
+
+def test_a_report_threshold_is_followed_by_the_clouds_answers_too(site: Site) -> None:
+    """An edge on the cloud's scale: what is reported does not depend on who answers, after a reload too."""
+    folder = centre_detector(site.folder / "models")
+    described = open_model_folder(folder).manifest
+    output = msgspec.structs.replace(described.output, calibration=Calibration(0.0, 1.0))
+    write_manifest(folder, msgspec.structs.replace(described, output=output))
+    model = {"folder": str(folder), "session": {"threads": 1}}
+    with scripted_cloud(boxes) as cloud:
+        sections = {
+            "mode": "cloud_only",
+            "uplink": {"address": cloud.address},
+            "deadline_s": PATIENCE_S,
+            "camera": site.camera | {"fps": 10},
+        }
+        with site.running(**sections, model=model | {"report_threshold": 0.1}):
+            assert all(line["boxes"] for line in site.more(site.lines) if line["answered_by"] == "cloud")
+            site.write(**sections, model=model | {"report_threshold": 0.85})
+            assert site.hang_up()["changed"] == ["model.report_threshold"]
+
+            def nothing_is_sure() -> bool:
+                last = site.results(site.lines)[-1]
+                return last["answered_by"] == "cloud" and not last["boxes"]
+
+            site.until(nothing_is_sure)
 
 
 def test_many_hangups_in_a_row_and_a_stop_in_the_middle(site: Site) -> None:

@@ -204,7 +204,7 @@ EDGE = {
         base=DETECTOR + "cameras:\n",
     ),
     "redaction of one camera": Row(
-        "  - {camera_id: a, source: PICTURES, redaction: {classes: [dog]}}\n  - {camera_id: b, source: PICTURES}",
+        "  - {camera_id: a, source: PICTURES, redaction: {classes: [dog]}}\n  - {camera_id: b, source: x}",
         3,
         "cameras[0].redaction.classes",
         ("no class 'dog'",),
