@@ -93,7 +93,7 @@ def test_the_answer_to_a_crop_lands_in_the_frame_beside_the_edges_boxes(site: Si
 def test_an_audit_is_of_the_whole_frame(site: Site) -> None:
     """Nothing but chance would send these frames: the cloud sees all that the edge may have missed."""
     with scripted_cloud(boxes) as cloud:
-        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 5.0}).run()
+        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 1.0}).run()
     assert {record.decision.reason for record in site.records()} == {"audit"}
     assert {jpeg_size(request.image.data) for request in cloud.requests} == {(SIDE, SIDE)}
 
