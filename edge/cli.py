@@ -106,9 +106,13 @@ def edge(
     @contextmanager
     def read() -> Iterator[EdgeConfig]:
         """The configuration; while inside, errors in its use name the file."""
+        from spillover.edge.config.paths import check_written  # as below
+
         file = read_config(path, EdgeConfig)
         with file.naming(elsewhere):
-            yield with_overrides(file.config, mode, source, output)
+            config = with_overrides(file.config, mode, source, output)
+            check_written(config, path)
+            yield config
 
     early: list[str] = []
     with signals_to(_leave), hangups_to(partial(early.append, "SIGHUP"), _leave), read() as config:

@@ -1,7 +1,8 @@
 """Builds the parts of one camera on top of the parts that the device shares."""
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec.structs import asdict, replace
@@ -38,10 +39,11 @@ def build_camera_stream(
     events = device.reporting.events
     try:
         source = _source(config, events, required=run.require_camera)
-    except SourceError as error:
-        if run.config.cameras:
-            raise SourceError(f"{config.camera_id}: {error}") from error
-        raise
+    except (SourceError, ConfigError) as error:
+        if not run.config.cameras:
+            raise
+        place = f"cameras[{run.config.cameras.index(config)}]"
+        raise type(error)(f"{place}.{str(error).removeprefix('camera.')}") from error
     opened.callback(source.close)
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
@@ -71,16 +73,31 @@ def settings_for(
     task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
-    redact = build_redaction(own.redaction, model.folder.labels, task, model.class_count)
-    hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
-    return CameraSettings(
-        first_result_s=config.deadline_s - config.deadline_margin_s,
-        policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
-        report_threshold=threshold,
-        temporal=build_temporal(config, task, threshold, hidden),
-        redact=redact,
-        crops=ScoreSettings(threshold, own.policy.band) if crops else None,
-    )
+    with own_keys(config, camera):
+        redact = build_redaction(own.redaction, model.folder.labels, task, model.class_count)
+        hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
+        return CameraSettings(
+            first_result_s=config.deadline_s - config.deadline_margin_s,
+            policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
+            report_threshold=threshold,
+            temporal=build_temporal(config, task, threshold, hidden),
+            redact=redact,
+            crops=ScoreSettings(threshold, own.policy.band) if crops else None,
+        )
+
+
+@contextmanager
+def own_keys(config: EdgeConfig, camera: CameraConfig) -> Iterator[None]:
+    """Say in errors where a key stands that one camera has in place of the device's."""
+    try:
+        yield
+    except ConfigError as error:
+        section, _, rest = str(error).partition(":")[0].partition(".")
+        own = getattr(camera, section, None) if section in {"policy", "redaction"} else None
+        if own is None or (section == "policy" and getattr(own, rest, None) is None):
+            raise
+        place = f"cameras[{config.cameras.index(camera)}]" if config.cameras else "camera"
+        raise ConfigError(f"{place}.{error}") from error
 
 
 def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:

@@ -75,7 +75,7 @@ def build_policy(
     if config.mode is Mode.CLOUD_ONLY:
         return Policy(SEND_ALL, rules)
     empty = EmptyRules(policy.empty_audit_share, policy.motion_gain, policy.lost_track_gain)
-    gain = _gain_model(policy.gain_file, task, edge) if policy.kind == EXPECTED_GAIN else None
+    gain = _gain_model(policy, task, edge) if policy.kind == EXPECTED_GAIN else None
     thresholds = thresholds_for(
         policy.send_share,
         policy.threshold,
@@ -124,7 +124,8 @@ def _check_reachable(config: PolicyConfig, name: str, most: float, task: TaskSpe
         )
 
 
-def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
+def _gain_model(config: PolicyConfig, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
+    gain_file = config.gain_file
     if not gain_file:
         raise ConfigError("policy.gain_file: is missing; kind: expected_gain needs what `lab fit` wrote")
     model = load_gain_file(gain_file)
@@ -133,6 +134,11 @@ def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> G
     if edge is not None:
         with under_key("policy.gain_file"):
             model.check_fits(edge)
+    most = max((1.0, *model.file.gain_quantiles[-1:]))
+    if config.threshold is not None and config.threshold > most:
+        raise ConfigError(
+            f"policy.threshold: {config.threshold:g} is never reached: no gain is above {most:g}"
+        )
     return model
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from spillover.edge.assembly.camera import for_camera, settings_for
 from spillover.edge.assembly.device import sink_builder
+from spillover.edge.assembly.offload import answers_reported_from
 from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -56,6 +57,7 @@ class Takeover:
                 return False
             opened.pop_all()
         self._policy = policy
+        device.offload.uplink.report_from(answers_reported_from(wanted, model))
         for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
             _reconfigure(stream, camera, self._with_tracker(stream, chosen))
         device.auditor.reconfigure(

@@ -25,8 +25,9 @@ class ModelConfig(Section, frozen=True):
     """A folder with `model.onnx` and `model.yaml`, or the name of a prepared model."""
     report_threshold: Share | None = None
     """Detection: boxes below are not reported; the policy sees them. Null: the model's own
-    (`report_threshold` in model.yaml, or else its `confidence_threshold`). If the model is calibrated to the
-    cloud's scale, it holds for the cloud's answers too."""
+    (`report_threshold` in model.yaml, or else its `confidence_threshold`). If model.yaml has a `calibration`,
+    both sides count as on one scale, and boxes of the cloud's answers are cut at this confidence too; else
+    all that the cloud answers are kept."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the model."""
     multi_view: MultiViewConfig | None = None

@@ -152,7 +152,8 @@ class UplinkConfig(Section, frozen=True):
     split: SplitConfig | None = None
     """The heads that this device can run; null: none."""
     max_in_flight: Count = 8
-    """Calls at the same time; one frame more is answered here and marked `edge_degraded`."""
+    """Calls at the same time, two until the first one has ended; one frame more is answered here and marked
+    `edge_degraded`."""
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still accepted, as a revision."""
     keepalive_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 30.0

@@ -2,11 +2,11 @@
 
 import math
 import os
-import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,19 @@ import numpy as np
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
+from spillover.common.model.session import Model
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
+from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.offload import check_offload
-from spillover.edge.assembly.policy import build_policy, report_threshold
+from spillover.edge.assembly.policy import policy_for
 from spillover.edge.assembly.temporal import build_temporal
-from spillover.edge.config import EdgeConfig, Mode, TlsConfig
-from spillover.edge.config.paths import written_files
+from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
+from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.payload.redaction import build_redaction
-from spillover.edge.policy.gain import EdgeSide
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
@@ -102,20 +103,15 @@ def check_policy(case: Case) -> Iterator[Finding]:
     if model is None:
         yield skipped("policy", NO_MODEL)
         return
-    task, threshold = model.folder.task, report_threshold(config, model)
-    wrong = []
-    for part in (
-        lambda: build_policy(
-            config,
-            task,
-            threshold,
-            random.Random(0).random,  # noqa: S311 - draws nothing here
-            EdgeSide.of(model.manifest, config.model.multi_view),
-        ),
+    task = model.folder.task
+    parts: list[Callable[[], object]] = [
+        lambda: policy_for(config, model),
         lambda: build_temporal(config, task),
-        lambda: build_redaction(config.redaction, model.folder.labels, task, model.class_count),
+        *(partial(_check_camera, config, camera, model) for camera in config.all_cameras),
         lambda: check_offload(config, model),
-    ):
+    ]
+    wrong = []
+    for part in parts:
         try:
             part()
         except (ConfigError, ModelError) as error:
@@ -124,6 +120,15 @@ def check_policy(case: Case) -> Iterator[Finding]:
         yield failed("policy", text, "change the key that this line names")
     if not wrong:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
+
+
+def _check_camera(config: EdgeConfig, camera: CameraConfig, model: Model) -> None:
+    """What has to fit the model for one camera, in place of the device's where it says so."""
+    own = for_camera(config, camera)
+    with own_keys(config, camera):
+        if camera.policy:
+            policy_for(own, model, camera.camera_id)
+        build_redaction(own.redaction, model.folder.labels, model.folder.task, model.class_count)
 
 
 def check_identity(case: Case) -> Iterator[Finding]:
@@ -211,6 +216,10 @@ def check_folders(case: Case) -> Iterator[Finding]:
     wrong = [
         finding for written in written_files(case.config) for finding in _folder(written.key, written.path)
     ]
+    try:
+        check_written(case.config, case.config_path)
+    except ConfigError as error:
+        wrong.append(failed("folders", str(error), "change the key that this line names"))
     yield from wrong
     if not wrong:
         folders = list(dict.fromkeys(str(written.path.parent) for written in written_files(case.config)))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from spillover.common.config.words import closest
 from spillover.common.errors import ConfigError
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.detection import pairwise_iou
@@ -35,6 +36,8 @@ class Redact(Protocol):
 
 _SAME_OBJECT = 0.45
 """Overlap (IoU) from which two boxes of one class are one object, as for two boxes of one network."""
+_NAMED = 10
+"""So many classes are named where one is asked for that is not there."""
 _BLOCKS = 6
 """Colours that a blurred box keeps along its longer side: a coat's colour remains, a face does not."""
 
@@ -87,7 +90,7 @@ def hidden_classes(
     if config is None:
         return frozenset()
     count = class_count if class_count is not None else len(labels) or None
-    return frozenset(_class_id(name, labels, count) for name in config.classes)
+    return frozenset(_class_ids(config.classes, labels, count))
 
 
 def _of(prediction: Prediction, classes: frozenset[int]) -> Detections:
@@ -109,16 +112,25 @@ def with_hidden(answer: Prediction, hidden: Detections) -> Prediction:
     return answer[~again].merged(hidden)
 
 
-def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:
-    """The number of a class that the model can predict; any other class would silently hide nothing."""
+def _class_ids(classes: Sequence[str | int], labels: Sequence[str], count: int | None) -> list[int]:
+    """The numbers of classes that the model can predict; any other class would silently hide nothing."""
+    unknown = [text for name in classes if (text := _unknown_class(name, labels, count))]
+    if unknown:
+        raise ConfigError(f"redaction.classes: the model has no class {', no '.join(unknown)}")
+    return [name if isinstance(name, int) else labels.index(name) for name in classes]
+
+
+def _unknown_class(name: str | int, labels: Sequence[str], count: int | None) -> str:
+    """`name`, with what would be right, if the model does not have it; else empty."""
     if isinstance(name, int):
-        if name < 0 or (count is not None and name >= count):
-            known = f"0 to {count - 1}" if count is not None else "counted from 0"
-            raise ConfigError(f"redaction.classes: the model has no class {name}; its classes are {known}")
-        return name
-    if name not in labels:
-        raise ConfigError(f"redaction.classes: the model has no class {name!r}")
-    return labels.index(name)
+        if name >= 0 and (count is None or name < count):
+            return ""
+        return f"{name} (it has {f'0 to {count - 1}' if count is not None else 'numbers from 0'})"
+    if name in labels:
+        return ""
+    close = closest(name, labels)
+    some = ", ".join([*labels[:_NAMED], *(["..."] if len(labels) > _NAMED else [])]) or "numbers, no names"
+    return f"{name!r} ({f'did you mean {close}?' if close else f'it has {some}'})"
 
 
 def _hide(image: Image, xyxy: tuple[float, float, float, float], style: RedactionStyle) -> None:

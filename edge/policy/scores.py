@@ -137,7 +137,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "margin": Scorer(CLASSIFICATION.name, margin),
         "entropy": Scorer(CLASSIFICATION.name, entropy),
         "mean_score": Scorer(DETECTION.name, mean_score),
-        "near_threshold": Scorer(DETECTION.name, near_threshold, most=math.inf),
+        "near_threshold": Scorer(DETECTION.name, near_threshold),
     }
 )
 

@@ -5,6 +5,7 @@ the sink's queue while the broker is away, and the oldest make room for new ones
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -94,9 +95,9 @@ class MqttSink:
 
 
 def _access(config: MqttConfig, client_id: str) -> Access:
-    secret = ""
+    secret = partial(secret_of, config.password, config.password_file, "sinks: password_file")
     if config.username:
-        secret = secret_of(config.password, config.password_file, "sinks: password_file")
+        secret()  # a file that cannot be read is told at the start
     ca = str(Path(config.ca).expanduser()) if config.ca else ""
     return Access(config.host, config.port, client_id, config.username, secret, ca)
 

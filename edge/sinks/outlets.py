@@ -20,6 +20,8 @@ MAX_UNFLUSHED = 1024
 """So many items wait in a sink whose disk is full or whose broker is away."""
 _ROOM_LOOK_S = 0.5
 """A sink that takes nothing is asked for its reason this often."""
+_RETRY_S = 1.0
+"""A sink that fails while nothing comes is tried again this often."""
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
@@ -168,6 +170,16 @@ class Outlet:
             order = self._hurry
         self._queue.put_beyond(order)
 
+    @property
+    def camera_states(self) -> list[Event]:
+        """The last state of each camera."""
+        return list(self._states.values())
+
+    def learn(self, states: Sequence[Event]) -> None:
+        """Take over states that were told before this sink came; call it before `run`."""
+        for event in states:
+            self._notice(event)
+
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
         return self._queue.wait_for_room(timeout_s)
@@ -205,7 +217,15 @@ class Outlet:
             self._hurry()
             if not self._flush() and self._closing:
                 return None
+        while self._waits_for_disk() and not self._queue.wait_for_item(_RETRY_S):
+            if self._reopens:
+                self._reopen()
+            self._flush()
         return self._queue.get()
+
+    def _waits_for_disk(self) -> bool:
+        """Whether there is something to try again although nothing new comes, as while the camera is lost."""
+        return self._failing and bool(self._unflushed or self._reopens)
 
     def _hurry(self) -> None:
         while self._at_once:
@@ -278,7 +298,7 @@ class Outlet:
         make, self._replacement, self._reopens = self._replacement, None, False
         self.close_sink()
         self._sink = make()
-        for event in list(self._states.values()):
+        for event in self.camera_states:
             self._sink.notice(event)
         self._sink.start()
         carried, self._unflushed = self._unflushed, []
@@ -359,10 +379,12 @@ class Outlets:
                 return False
             before = self._writers
             self._writers = {one: before.get(one) or self._writer(one) for one in outlets}
-            added = [writer for outlet, writer in self._writers.items() if outlet not in before]
+            added = {outlet: writer for outlet, writer in self._writers.items() if outlet not in before}
             leaving = [(outlet, writer) for outlet, writer in before.items() if outlet not in self._writers]
             self._leaving = [*((one, writer) for one, writer in self._leaving if writer.runs), *leaving]
-            for writer in added:
+            known = next(iter(before)).camera_states if before else []  # the same in each
+            for outlet, writer in added.items():
+                outlet.learn(known)
                 writer.start()
             for outlet, _ in leaving:
                 outlet.close()

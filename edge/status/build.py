@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -57,6 +57,7 @@ class StatusSource:
         offload = self.device.offload
         meter, forwarder = offload.meter, offload.forwarder
         model = self.device.predictor.model_id
+        sinks = reporting.outlets.states()
         return Status(
             version=_version(),
             device_id=self.config.device_id,
@@ -77,7 +78,8 @@ class StatusSource:
             if meter
             else None,
             spool=_spool(forwarder.state(), counts) if forwarder else None,
-            sinks=tuple(_sink(state, counts, now_s) for state in reporting.outlets.states()),
+            sinks=tuple(_sink(state, counts, now_s) for state in sinks),
+            former_sinks_lost=_former_sinks(counts, {state.name for state in sinks}),
             edge_error=ErrorStatus(share=error.error, low=error.low, high=error.high, audits=error.audits)
             if (error := counts.edge_error)
             else None,
@@ -168,6 +170,14 @@ def _sink(state: OutletState, counts: Counts, now_s: float) -> SinkStatus:
         last_error=state.last_error,
         last_error_age_s=now_s - state.last_error_s if state.last_error else None,
     )
+
+
+def _former_sinks(counts: Counts, current: Set[str]) -> dict[str, int]:
+    lost: dict[str, int] = {}
+    for (sink, _), count in counts.results_dropped.items():
+        if sink not in current:
+            lost[sink] = lost.get(sink, 0) + count
+    return lost
 
 
 def _version() -> str:

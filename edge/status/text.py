@@ -15,7 +15,7 @@ from spillover.edge.status.values import (
     Status,
     TrackingStatus,
 )
-from spillover.edge.status.verdict import Verdict, listed, losses, total, verdict
+from spillover.edge.status.verdict import Verdict, failures, listed, losses, total, verdict
 
 _WIDTH = 11
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -186,9 +186,12 @@ def _disk(disk: DiskSpace) -> str:
 def _verdict(status: Status) -> Iterator[tuple[str, str]]:
     frames = status.frames
     if status.link is not None:
-        yield "shares", f"on time {_share(frames.on_time_share)}, sent {_share(frames.sent_share)}"
+        wanted = f"of those wanted from the cloud in time {_share(frames.on_time_share)}"
+        yield "shares", f"of all frames sent {_share(frames.sent_share)}; {wanted}"
     for line in losses(status):
         yield "LOST", line
+    for line in failures(status):
+        yield "FAILS", line
     found = verdict(status)
     yield ("books" if found in {Verdict.BALANCED, Verdict.GIVEN_UP} else "BOOKS"), found.value
 

@@ -177,6 +177,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="what", tag="s
     budget: BudgetStatus | None
     spool: SpoolStatus | None
     sinks: tuple[SinkStatus, ...]
+    former_sinks_lost: Counted = msgspec.field(default_factory=dict)
+    """Results lost by sinks that a reload has taken out, by their name."""
     edge_error: ErrorStatus | None
     """None before the first audit was answered."""
     health: Readings

@@ -43,6 +43,10 @@ class Uplink(Protocol):
         """
         ...
 
+    def report_from(self, confidence: float) -> None:
+        """Leave out boxes of answers below this confidence from now on."""
+        ...
+
     def stop(self, deadline_s: float) -> bool:
         """Cancel calls in flight; tell whether everything ended by `deadline_s` (`time.monotonic`).
 
@@ -80,6 +84,9 @@ class NoUplink:
         """Return at once: frames fail without waiting."""
         del timeout_s
         return True
+
+    def report_from(self, confidence: float) -> None:
+        """There are no answers."""
 
     def stop(self, deadline_s: float) -> bool:
         """True: there is nothing to stop."""

@@ -100,6 +100,10 @@ class GrpcUplink:
         """The state of the link now, and the forms in which a frame can be sent."""
         return self._ledger.link(self._in_flight.state(), crop_share)
 
+    def report_from(self, confidence: float) -> None:
+        """Leave out boxes of answers below this confidence from now on."""
+        self._caller.reported_from = confidence
+
     def certificate_expires_unix_s(self) -> float:
         """When this device's certificate expires, in Unix time; NaN without one."""
         return self._caller.connections.credentials.expires_unix_s()

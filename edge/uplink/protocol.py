@@ -106,7 +106,7 @@ class SpilloverWire:
         return reply_from_pb(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
     """Starts calls on the current connection, and reads how they ended."""
 
@@ -116,7 +116,7 @@ class Caller:
     connections: Connections
     device_id: str
     reported_from: float = 0.0
-    """Boxes of the cloud's answers below this confidence are left out."""
+    """Boxes of the cloud's answers below this confidence are left out; a reload sets another one."""
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import grpc
 import msgspec
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from spillover.common.images import decode_jpeg
 from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.types import Action
-from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record
@@ -23,7 +21,7 @@ from spillover.lab.pairs.replay.remake import remake
 from spillover.lab.records import read_records
 from tests.support.jpeg import jpeg_size
 from tests.support.models import centre_detector, colour_classifier
-from tests.support.scripted_cloud import PATIENCE_S, no_server_address, scripted_cloud
+from tests.support.scripted_cloud import PATIENCE_S, boxes, no_server_address, scripted_cloud
 
 SIDE = 160
 CROP = (112, 112)
@@ -32,14 +30,6 @@ CORNER = (0.1, 0.1, 0.2, 0.2, 0.9)
 """What the edge's model is sure of, beside the middle of which it is not."""
 
 POLL_S = 0.05
-
-
-def finds(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
-    """One box of class 3, in pixels of what was sent."""
-    boxes = pb.Detections(xyxy=[10, 20, 50, 60], confidence=[0.8], class_id=[3])
-    return pb.InferReply(
-        frame_id=request.frame_id, model=pb.ModelRef(name="big", version="7"), detections=boxes
-    )
 
 
 class Site:
@@ -89,7 +79,7 @@ def _is_merged(record: Record) -> bool:
 
 def test_the_answer_to_a_crop_lands_in_the_frame_beside_the_edges_boxes(site: Site) -> None:
     """The crop alone leaves; its box is moved into the frame, and the corner that was not sent stays."""
-    with scripted_cloud(finds) as cloud:
+    with scripted_cloud(boxes) as cloud:
         site.daemon(cloud.address).run()
     records = site.records()
     crops = [record for record in records if record.decision.action is Action.SEND_CROPS]
@@ -102,15 +92,15 @@ def test_the_answer_to_a_crop_lands_in_the_frame_beside_the_edges_boxes(site: Si
 
 def test_an_audit_is_of_the_whole_frame(site: Site) -> None:
     """Nothing but chance would send these frames: the cloud sees all that the edge may have missed."""
-    with scripted_cloud(finds) as cloud:
-        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 5.0}).run()
+    with scripted_cloud(boxes) as cloud:
+        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 1.0}).run()
     assert {record.decision.reason for record in site.records()} == {"audit"}
     assert {jpeg_size(request.image.data) for request in cloud.requests} == {(SIDE, SIDE)}
 
 
 def test_what_is_hidden_in_a_frame_is_hidden_in_its_crop(site: Site) -> None:
     """The middle is black, what is around it in the crop is not."""
-    with scripted_cloud(finds) as cloud:
+    with scripted_cloud(boxes) as cloud:
         redaction = {"classes": [0], "style": "fill", "margin": 0.0}
         site.daemon(cloud.address, redaction=redaction).run()
     crops = [r.image.data for r in cloud.requests if jpeg_size(r.image.data) == CROP]
@@ -130,8 +120,8 @@ def _has_the_hidden(record: Record) -> bool:
 def test_what_is_hidden_stays_in_the_answer(site: Site) -> None:
     """The cloud cannot see it, so the edge says where it is, in crops and in whole frames."""
     hiding: dict[str, Any] = {"redaction": {"classes": [0], "style": "fill"}}
-    everything = {"audit_share": 1.0, "threshold": 2.0}
-    with scripted_cloud(finds) as cloud:
+    everything = {"audit_share": 1.0, "threshold": 1.0}
+    with scripted_cloud(boxes) as cloud:
         site.daemon(cloud.address, **hiding).run()
         site.daemon(cloud.address, everything, **hiding).run()
     answers = [record for record in site.records() if record.answered_by == "cloud"]
@@ -148,8 +138,8 @@ def test_a_report_threshold_on_the_clouds_scale_holds_for_its_answers(
     output = msgspec.structs.replace(manifest.output, calibration=calibration)
     write_manifest(site.model, msgspec.structs.replace(manifest, output=output))
     model = {"folder": str(site.model), "report_threshold": 0.85, "session": {"threads": 1}}
-    with scripted_cloud(finds) as cloud:
-        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 2.0}, model=model).run()
+    with scripted_cloud(boxes) as cloud:
+        site.daemon(cloud.address, {"audit_share": 1.0, "threshold": 1.0}, model=model).run()
     answers = [record for record in site.records() if record.answered_by == "cloud"]
     assert len(answers) == 4
     assert all([box.class_id for box in record.boxes or ()] == seen for record in answers)
@@ -161,7 +151,7 @@ def test_a_crop_that_no_server_took_is_answered_late_as_it_would_have_been_at_on
     site.daemon(no_server_address(), spool=spool).run()
     tried = [r.frame_id for r in site.records() if r.decision.action is Action.SEND_CROPS]
     assert tried
-    with scripted_cloud(finds) as cloud:
+    with scripted_cloud(boxes) as cloud:
         camera = {"source": str(site.folder / "pictures"), "fps": 1, "loop": True}
         daemon = site.daemon(cloud.address, spool=spool, camera=camera)
         runner = threading.Thread(target=daemon.run)

@@ -13,10 +13,11 @@ from spillover.cloud.cli import cloud
 from spillover.common.cli import exit_code
 from spillover.common.errors import SpilloverError
 from spillover.edge.cli import edge
-from tests.support.models import colour_classifier
+from tests.support.models import centre_detector, colour_classifier
 from tests.support.processes import LIMIT_S, SPILLOVER
 
 CAMERA, MODEL = "camera: {source: PICTURES}\n", "model: {folder: COLOUR}\n"
+DETECTOR = "model: {folder: CENTRE}\n"
 GOOD = CAMERA + MODEL
 """Two lines; what a row adds begins in line 3."""
 
@@ -188,6 +189,65 @@ EDGE = {
         "policy.threshold",
         ("30 is never reached", "max_softmax goes from 0 to 1"),
     ),
+    "threshold out of a detector's reach": Row(
+        "policy: {threshold: 30}",
+        3,
+        "policy.threshold",
+        ("30 is never reached", "near_threshold goes from 0 to 1"),
+        base=CAMERA + DETECTOR,
+    ),
+    "threshold of one camera": Row(
+        "  - {camera_id: a, source: PICTURES, policy: {threshold: 5}}\n  - {camera_id: b, source: PICTURES}",
+        3,
+        "cameras[0].policy.threshold",
+        ("5 is never reached",),
+        base=DETECTOR + "cameras:\n",
+    ),
+    "redaction of one camera": Row(
+        "  - {camera_id: a, source: PICTURES, redaction: {classes: [dog]}}\n  - {camera_id: b, source: x}",
+        3,
+        "cameras[0].redaction.classes",
+        ("no class 'dog'",),
+        base=DETECTOR + "cameras:\n",
+    ),
+    "redaction of the one camera": Row(
+        "",
+        1,
+        "camera.redaction.classes",
+        ("no class 'x' (it has numbers, no names)",),
+        base="camera: {source: PICTURES, redaction: {classes: [x]}}\n" + DETECTOR,
+    ),
+    "redaction of several": Row(
+        "redaction: {classes: [cat, 0, 7]}",
+        3,
+        "redaction.classes",
+        ("no class 'cat'", ", no 7 (it has 0 to 0)"),
+        base=CAMERA + DETECTOR,
+    ),
+    "results into the configuration": Row(
+        "sinks: [{kind: jsonl, path: edge.yaml}]", 3, "sinks[0].path", ("edge.yaml is this configuration",)
+    ),
+    "results into the model": Row(
+        "sinks: [{kind: sqlite, path: models/colour/1/model.onnx}]",
+        3,
+        "sinks[0].path",
+        ("is model.onnx of model.folder too, which is read",),
+    ),
+    "spool in place of a key": Row(
+        "uplink: {token_file: token}\nspool: {path: ./token}",
+        4,
+        "spool.path",
+        ("is uplink.token_file too, which is read",),
+    ),
+    "source of one of several": Row(
+        "  - {camera_id: a, source: no.mp4}\n  - {camera_id: b, source: 'rtsp://h'}",
+        3,
+        "cameras[0].source",
+        ("no such file, folder or device: no.mp4",),
+        5,
+        MODEL + "cameras:\n",
+    ),
+    "spool into a folder": Row("spool: {path: models}", 3, "spool.path", ("models is a folder",)),
     "gain file": Row(
         "policy: {kind: expected_gain, gain_file: no.json}",
         3,
@@ -208,7 +268,7 @@ EDGE = {
         ("password_file: cannot read no.txt",),
     ),
     "results into a folder": Row(
-        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0]", ("'models'", "Is a directory")
+        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0].path", ("models is a folder",)
     ),
     "source": Row(
         "",
@@ -318,6 +378,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
     colour_classifier(tmp_path / "models")
+    centre_detector(tmp_path / "detectors")
     yield tmp_path
     structlog.reset_defaults()
 
@@ -328,6 +389,7 @@ def write(row: Row, path: Path, good: str) -> None:
     text = ((good if row.base is None else row.base) + row.text).replace(
         "COLOUR", f"{folder}/models/colour/1"
     )
+    text = text.replace("CENTRE", f"{folder}/detectors/centre/1")
     path.write_text(text.replace("PICTURES", str(folder)).replace("MODELS", f"{folder}/models"))
 
 

@@ -68,6 +68,8 @@ def test_what_cannot_work_is_refused_at_the_start():
         build_redaction(RedactionConfig(classes=("person",)), LABELS, CLASSIFICATION)
     with pytest.raises(ConfigError, match="cat"):
         build_redaction(RedactionConfig(classes=("cat",)), LABELS, DETECTION)
+    with pytest.raises(ConfigError, match=r"'persn' \(did you mean person\?\), no 'cat' \(it has person, "):
+        build_redaction(RedactionConfig(classes=("persn", "cat")), LABELS, DETECTION)
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,33 @@ def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
     assert (drops, outlet.lost_everything) == ([], False)
 
 
+def test_what_waits_is_stored_when_the_disk_comes_though_nothing_new_does(tmp_path: Path) -> None:
+    """A camera that is lost gives no frame, and the folder is mounted meanwhile: it is noticed by itself."""
+    path = tmp_path / "disk" / "out.jsonl"
+    outlet = Outlet("0:jsonl", JsonLinesSink(str(path), ENCODE), 10, lambda _: None)
+    thread = running(outlet)
+    outlet.put(result("a"), ack := DeliveryAck(1))
+    assert eventually(lambda: outlet.state().failing)
+    path.parent.mkdir()
+    assert ack.wait(30) is True
+    assert not outlet.state().failing
+    outlet.close()
+    thread.join(30)
+    assert json.loads(path.read_text())["frame_id"] == "a"
+
+
+def test_a_file_that_could_not_be_opened_anew_is_tried_again_though_nothing_comes() -> None:
+    """Else a file that was renamed would be held for as long as the camera is away."""
+    sink = MovedSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    thread = running(outlet)
+    outlet.reopen()
+    assert eventually(lambda: sink.asked == ["reopen"] * 3)
+    assert eventually(lambda: not outlet.state().failing)
+    outlet.close()
+    thread.join(30)
+
+
 def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
     """So many results are held and no more; at the end all of them are lost, counted, and told."""
     sink, drops = FullSink(), []

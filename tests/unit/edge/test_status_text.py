@@ -15,10 +15,13 @@ replace = msgspec.structs.replace
 
 LOSSES = {
     "sink lost": {"sinks": (replace(SINK, lost={"queue full": 3}),)},
-    "sink fails": {"sinks": (SINK, replace(SINK, failing=True, waiting=7, last_error="[Errno 28] No space"))},
+    "former sink": {"former_sinks_lost": {"3:jsonl": 16}},
     "spool refused": {"spool": replace(SPOOL, refused={"disk failed": 2, "least valuable": 1})},
     "spool damaged": {"spool": replace(SPOOL, fates={"answered": 3, "corrupt": 1})},
-    "spool fails": {"spool": replace(SPOOL, error="[Errno 28] No space left on device")},
+}
+FAILURES = {
+    "sink": {"sinks": (SINK, replace(SINK, failing=True, waiting=7, last_error="[Errno 28] No space"))},
+    "spool": {"spool": replace(SPOOL, error="[Errno 28] No space left on device")},
 }
 GIVEN_UP = {
     "evicted": {"spool": replace(SPOOL, fates={"answered": 3, "evicted": 1})},
@@ -47,6 +50,18 @@ def test_a_loss_is_never_called_balanced(changes):
     text = to_text(found)
     assert "balance" not in text
     assert "LOST" in text
+
+
+@pytest.mark.parametrize("changes", FAILURES.values(), ids=FAILURES)
+def test_what_fails_and_has_lost_nothing_is_told_as_that(changes):
+    """A disk that is not mounted yet: exit code 8 and its cause, and no talk of losses."""
+    found = status_of(**changes)
+    assert verdict(found) is Verdict.FAILING
+    assert exit_code(found) == EXIT_LOST
+    text = to_text(found)
+    assert "balance" not in text
+    assert "LOST" not in text
+    assert "FAILS" in text
 
 
 @pytest.mark.parametrize("changes", GIVEN_UP.values(), ids=GIVEN_UP)
@@ -113,7 +128,7 @@ def test_every_part_has_its_line():
         "heat       81 °C, held back now: throttled, since boot: under voltage, throttled",
         "processor  80% busy, this process 60%, load 3.10",
         "memory     this process 130.0 MB (60.0 MB its own), 500.0 MB available",
-        "shares     on time 75%, sent 40%",
+        "shares     of all frames sent 40%; of those wanted from the cloud in time 75%",
         "books      the books balance",
     ]
 
