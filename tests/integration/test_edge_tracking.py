@@ -286,5 +286,7 @@ def test_answers_that_come_too_late_are_counted(street: Street) -> None:
             deadline_s=1.0,
         )
     assert seen.counts["tracking_dropped[answer_too_old]"] == 1
-    (revision,) = [one for one in read_records(street.log) if one.sequence == 0 and one.answered_by == "cloud"]
+    (revision,) = [
+        one for one in read_records(street.log) if one.sequence == 0 and one.answered_by == "cloud"
+    ]
     assert [box.track_id for box in revision.boxes or ()] == [None, None]
