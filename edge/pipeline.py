@@ -15,6 +15,7 @@ from spillover.common.types import (
     Timings,
 )
 from spillover.edge.device import Device
+from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
@@ -41,6 +42,8 @@ class CameraSettings:
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
     crops: ScoreSettings | None
     """Which boxes are in doubt, where crops around them may be sent."""
+    events: ObjectEvents | None = None
+    """What tracked objects do; None where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +98,8 @@ class Pipeline:
         taken_s = time.monotonic()
         prediction, steps = self._device.predictor.predict(frame.image)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
+        if self._camera.events:
+            self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
         return FrameJob(frame, prediction, shown, steps, taken_s, deadline_s)
 
@@ -170,10 +175,17 @@ class Pipeline:
             result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
-        handler = Replies(pending, first=correct_later)
+        handler = Replies(pending, first=self._with_events(job, correct_later))
         self._device.offload.uplink.send(
             outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
         )
+
+    def _with_events(self, job: FrameJob, correct_later: OnReply) -> OnReply:
+        """The reply corrects the tracks, and these settle the events."""
+        if self._camera.events is None:
+            return correct_later
+        settle = self._camera.events.sent(job.frame, job.shown)
+        return lambda outcome: settle(correct_later(outcome))
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact

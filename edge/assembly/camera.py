@@ -1,5 +1,6 @@
 """Builds the parts of one camera on top of the parts that the device shares."""
 
+import dataclasses
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from msgspec.structs import asdict, replace
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.session import Model
 from spillover.common.net.reload import warn_if_exposed
+from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
@@ -46,6 +48,11 @@ def build_camera_stream(
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
     camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
+    own = config.events or run.config.events
+    if own is not None:
+        settings = dataclasses.replace(
+            settings, events=build_events(run.config, config, own, model, events.happened)
+        )
     return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
 
 

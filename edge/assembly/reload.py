@@ -69,6 +69,7 @@ class Takeover:
         """What one camera's pipeline goes on with; what has learned something stays where nothing changed."""
         (old, old_camera), (new, new_camera) = before, wanted
         settings = settings_for(new, new_camera, self._device.model, policy)
+        settings = replace(settings, events=running.events)
         if old.temporal == new.temporal:
             settings = replace(settings, temporal=running.temporal)
         own = new_camera.policy is not None and old_camera.policy is not None

@@ -10,6 +10,7 @@ from spillover.edge.config.camera import (
     PictureFormat,
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
+from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
 from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
@@ -40,7 +41,9 @@ __all__ = [
     "CsiConfig",
     "DecisionDetail",
     "EdgeConfig",
+    "EventsConfig",
     "JsonLinesConfig",
+    "LineConfig",
     "LogConfig",
     "Mode",
     "ModelConfig",
@@ -64,4 +67,5 @@ __all__ = [
     "TlsConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "ZoneConfig",
 ]

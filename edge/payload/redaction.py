@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from spillover.common.errors import ConfigError
+from spillover.common.model.classes import class_ids
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import Detections, Frame, Image, Prediction
@@ -47,8 +48,7 @@ def build_redaction(
         raise ConfigError(
             "redaction: the edge's model gives no boxes; use a detector, or remove this section"
         )
-    count = class_count if class_count is not None else len(labels) or None
-    hidden = np.array([_class_id(name, labels, count) for name in config.classes], np.int32)
+    hidden = np.array(class_ids(config.classes, labels, class_count, "redaction.classes"), np.int32)
     style, margin = config.style, config.margin
 
     def redact(frame: Frame, prediction: Prediction) -> Frame:
@@ -76,18 +76,6 @@ def with_hidden(answer: Prediction, hidden: Detections) -> Prediction:
     same = answer.class_id[:, None] == hidden.class_id[None, :]
     again = (same & (pairwise_iou(answer.xyxy, hidden.xyxy) >= _SAME_OBJECT)).any(axis=1)
     return answer[~again].merged(hidden)
-
-
-def _class_id(name: str | int, labels: Sequence[str], count: int | None) -> int:
-    """The number of a class that the model can predict; any other class would silently hide nothing."""
-    if isinstance(name, int):
-        if name < 0 or (count is not None and name >= count):
-            known = f"0 to {count - 1}" if count is not None else "counted from 0"
-            raise ConfigError(f"redaction.classes: the model has no class {name}; its classes are {known}")
-        return name
-    if name not in labels:
-        raise ConfigError(f"redaction.classes: the model has no class {name!r}")
-    return labels.index(name)
 
 
 def _hide(image: Image, xyxy: tuple[float, float, float, float], style: RedactionStyle) -> None:

@@ -1,0 +1,62 @@
+"""Builds what tells the events of a camera's objects."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from spillover.common.errors import ConfigError
+from spillover.common.model.classes import class_ids
+from spillover.common.model.session import Model
+from spillover.edge.config import CameraConfig, EdgeConfig, EventsConfig, LineConfig, ZoneConfig
+from spillover.edge.events.reporter import ObjectEvents, Tell
+from spillover.edge.events.values import Direction, Line, Rules, Zone
+
+
+def build_events(
+    config: EdgeConfig, camera: CameraConfig, events: EventsConfig, model: Model, tell: Tell
+) -> ObjectEvents:
+    """What tells the events of `camera`; `events` is its own section, or the device's.
+
+    Raises:
+        ConfigError: the model gives no boxes, or does not have a named class.
+    """
+    key = events_key(config, camera)
+    rules = rules_for(events, model, key, config.deadline_s + config.uplink.late_answer_window_s)
+    return ObjectEvents(camera.camera_id, rules, model.folder.labels, tell)
+
+
+def events_key(config: EdgeConfig, camera: CameraConfig) -> str:
+    """Where the section of a camera stands."""
+    if camera.events is None:
+        return "events"
+    return f"cameras[{config.cameras.index(camera)}].events" if config.cameras else "camera.events"
+
+
+def rules_for(config: EventsConfig, model: Model, key: str, settle_s: float = 0.0) -> Rules:
+    """The rules with classes as numbers.
+
+    Raises:
+        ConfigError: as `build_events` does. The text begins with `key`.
+    """
+    if not model.folder.task.locates:
+        raise ConfigError(f"{key}: the edge's model gives no boxes; use a detector, or remove this section")
+
+    def numbers(names: Iterable[str | int], of: str) -> frozenset[int]:
+        return frozenset(class_ids(names, model.folder.labels, model.class_count, f"{key}.{of}classes"))
+
+    def zone(index: int, one: ZoneConfig) -> Zone:
+        return Zone(one.name, np.array(one.polygon), numbers(one.classes, f"zones[{index}]."), one.dwell_s)
+
+    def line(index: int, one: LineConfig) -> Line:
+        start, end = np.array(one.points)
+        told = Direction if one.direction == "both" else (Direction(one.direction),)
+        return Line(one.name, start, end, numbers(one.classes, f"lines[{index}]."), frozenset(told))
+
+    return Rules(
+        zones=tuple(zone(index, one) for index, one in enumerate(config.zones)),
+        lines=tuple(line(index, one) for index, one in enumerate(config.lines)),
+        classes=numbers(config.classes, ""),
+        min_size=config.min_size,
+        min_age_s=config.min_age_s,
+        settle_s=settle_s,
+    )
