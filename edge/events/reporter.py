@@ -40,6 +40,13 @@ class ObjectEvents:
         with self._lock:
             return counts(self._rules, self._state)
 
+    def by_label(self, found: Counts) -> dict[str, dict[str, int]]:
+        """Who is in each zone, by the names of classes; by number where there is none."""
+        return {
+            zone: {self._label(number) or str(number): many for number, many in by_class.items()}
+            for zone, by_class in found.zones.items()
+        }
+
     def start(self) -> None:
         """Say the counts as they are: what a broker keeps of an earlier run is over."""
         with self._lock:
@@ -106,12 +113,11 @@ class ObjectEvents:
         """Say what has changed since it was last said."""
         now, before = counts(self._rules, self._state), self._told
         self._told = now
-        for zone, by_class in now.zones.items():
-            if by_class != before.zones.get(zone):
-                named = {self._label(number) or str(number): many for number, many in by_class.items()}
-                count = sum(by_class.values())
+        for zone, classes in self.by_label(now).items():
+            if now.zones[zone] != before.zones.get(zone):
                 at = {"camera_id": self._camera_id, "zone": zone}
-                self._tell(EventKind.ZONE_COUNT, {**at, "count": count, "classes": named})
+                told: Fields = {**at, "count": sum(classes.values()), "classes": classes}
+                self._tell(EventKind.ZONE_COUNT, told)
         for line, ways in now.lines.items():
             if ways != before.lines.get(line):
                 by_way = {f"{way.value}_count": many for way, many in ways.items()}

@@ -61,6 +61,20 @@ class Event:
     at_unix_s: float
     fields: Fields = field(default_factory=dict)
 
+    @property
+    def state_of(self) -> tuple[object, ...] | None:
+        """What this is the newest state of, in place of the one before; None: it is no state."""
+        camera_id = self.fields.get("camera_id")
+        where = self.fields.get("zone") or self.fields.get("line")
+        match self.kind:
+            case EventKind.CAMERA_STATE | EventKind.ZONE_COUNT | EventKind.LINE_COUNT:
+                return self.kind, camera_id, where
+            case EventKind.ENTER | EventKind.LEAVE | EventKind.DWELL:
+                return "last event of zone", camera_id, where
+            case EventKind.CROSS:
+                return "last event of line", camera_id, where
+        return None
+
 
 class DeliveryAck:
     """Acknowledges one result or event: stored as soon as one of `sinks` sinks has stored it.

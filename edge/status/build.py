@@ -11,6 +11,8 @@ from spillover.common.types import AnsweredBy
 from spillover.edge.camera.source import CameraState
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode
 from spillover.edge.device import Device, Reporting
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.events.values import Direction
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
@@ -22,11 +24,13 @@ from spillover.edge.status.values import (
     CameraStatus,
     ErrorStatus,
     FrameStatus,
+    LineStatus,
     LinkStatus,
     ModelStatus,
     SinkStatus,
     SpoolStatus,
     Status,
+    ZoneStatus,
 )
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Counts
@@ -95,6 +99,8 @@ class StatusSource:
             state_age_s=now_s - reported.since_s if reported else None,
             captured=captured,
             frames_per_s=stream.camera.rate.per_s(),
+            zones=_zones(events) if (events := stream.pipeline.settings.events) else (),
+            lines=_lines(events) if events else (),
         )
 
     def _link(self, counts: Counts, now_s: float) -> LinkStatus:
@@ -118,6 +124,19 @@ class StatusSource:
             payload_bytes=counts.payload_bytes,
             certificate_ends_unix_s=counts.certificate_ends_unix_s,
         )
+
+
+def _zones(events: ObjectEvents) -> tuple[ZoneStatus, ...]:
+    zones = events.by_label(events.counts)
+    return tuple(ZoneStatus(name=name, count=sum(of.values()), classes=of) for name, of in zones.items())
+
+
+def _lines(events: ObjectEvents) -> tuple[LineStatus, ...]:
+    lines = events.counts.lines
+    return tuple(
+        LineStatus(name=name, in_count=ways[Direction.IN], out_count=ways[Direction.OUT])
+        for name, ways in lines.items()
+    )
 
 
 def _frames(counts: Counts, reporting: Reporting) -> FrameStatus:

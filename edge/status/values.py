@@ -23,6 +23,25 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of its network's file."""
 
 
+class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One zone of a camera."""
+
+    name: str
+    count: int
+    """Objects inside."""
+    classes: Counted
+    """The same by class."""
+
+
+class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a camera."""
+
+    name: str
+    in_count: int
+    """Crossings since the start, withdrawn ones left out."""
+    out_count: int
+
+
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One camera."""
 
@@ -37,6 +56,8 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     captured: int
     frames_per_s: float | None
     """Captured in the last seconds; None before the second frame."""
+    zones: tuple[ZoneStatus, ...] = ()
+    lines: tuple[LineStatus, ...] = ()
 
 
 class FrameStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from spillover.edge.camera.source import CameraState
-from spillover.edge.config import MqttConfig
+from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
 from spillover.edge.events.values import Direction, Phase
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import OF_OBJECTS, EventKind
-from spillover.edge.sinks.discovery import announcements
+from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.record import Record
 from spillover.edge.sinks.sqlite import _SCHEMA
 from spillover.edge.spool.fate import Fate
@@ -117,6 +117,13 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
+    "CAMERA/zones/ZONE/occupancy": ("yes", "`ON` while somebody is in the zone, else `OFF`"),
+    "CAMERA/zones/ZONE/count": ("yes", "the number of objects in it"),
+    "CAMERA/zones/ZONE/classes": ("yes", 'the same by class, as JSON: `{"person": 2}`'),
+    "CAMERA/zones/ZONE/last_event": ("yes", "the last `enter`, `leave` or `dwell`, as JSON"),
+    "CAMERA/lines/LINE/in": ("yes", "crossings `in` since the start of the daemon, withdrawn ones left out"),
+    "CAMERA/lines/LINE/out": ("yes", "crossings `out`, likewise"),
+    "CAMERA/lines/LINE/last_event": ("yes", "the last `cross`, as JSON"),
     "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
     "event": ("no", "every other event, as JSON"),
 }
@@ -156,7 +163,12 @@ def topics() -> str:
 
 def home_assistant_topics() -> str:
     """The messages that announce a camera to Home Assistant."""
-    named = announcements(MqttConfig(host="broker"), "DEVICE", "CAMERA")
+    polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    events = EventsConfig(
+        zones=(ZoneConfig(name="ZONE", polygon=polygon, classes=("CLASS",)),),
+        lines=(LineConfig(name="LINE", points=polygon[:2]),),
+    )
+    named = announcements(MqttConfig(host="broker"), "DEVICE", announced("CAMERA", events, ()))
     return "\n".join(f"- `{topic}`" for topic, _ in named)
 
 
