@@ -18,6 +18,7 @@ from spillover.edge.device import Device
 from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.payload.crops import Crop, crop_of
+from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
@@ -42,6 +43,8 @@ class CameraSettings:
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
     crops: ScoreSettings | None
     """Which boxes are in doubt, where crops around them may be sent."""
+    mask: MaskFrame | None = None
+    """Hides parts of the picture from the edge's own model too; None: nothing."""
     events: ObjectEvents | None = None
     """What tracked objects do; None where nobody asks."""
 
@@ -96,6 +99,8 @@ class Pipeline:
     def _infer(self, frame: Frame) -> FrameJob:
         """Ask the local model, corrected by the cloud: whatever follows, there is a result."""
         taken_s = time.monotonic()
+        if self._camera.mask:
+            frame = self._camera.mask(frame)
         prediction, steps = self._device.predictor.predict(frame.image)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         if self._camera.events:

@@ -19,6 +19,7 @@ from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device, Run
 from spillover.edge.inference.temporal import build_temporal
+from spillover.edge.payload.masks import build_masks
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
@@ -38,6 +39,9 @@ def build_camera_stream(
     """
     settings = settings_for(run.config, config, model, device.policy)
     events = device.reporting.events
+    if own := config.events or run.config.events:
+        told = build_events(run.config, config, own, model, events.happened)
+        settings = dataclasses.replace(settings, events=told)
     try:
         source = _source(config, events, required=run.require_camera)
     except SourceError as error:
@@ -48,11 +52,6 @@ def build_camera_stream(
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
     camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
-    own = config.events or run.config.events
-    if own is not None:
-        settings = dataclasses.replace(
-            settings, events=build_events(run.config, config, own, model, events.happened)
-        )
     return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
 
 
@@ -82,6 +81,7 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
         redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
+        mask=build_masks(own.redaction.masks) if own.redaction else None,
         crops=ScoreSettings(threshold, own.policy.band) if crops else None,
     )
 

@@ -5,8 +5,9 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ import numpy as np
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
+from spillover.common.model.session import Model
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
+from spillover.edge.assembly.events import events_key, rules_for
 from spillover.edge.assembly.offload import check_offload
 from spillover.edge.assembly.policy import build_policy, report_threshold
-from spillover.edge.config import EdgeConfig, Mode, TlsConfig
+from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
@@ -95,14 +98,14 @@ def check_labels(case: Case) -> Iterator[Finding]:
 
 
 def check_policy(case: Case) -> Iterator[Finding]:
-    """What has to fit the model: the policy, redaction, temporal correction, forms of payload."""
+    """What has to fit the model: policy, redaction, events, temporal correction, forms of payload."""
     model, config = case.model, case.config
     if model is None:
         yield skipped("policy", NO_MODEL)
         return
     task, threshold = model.folder.task, report_threshold(config, model)
     wrong = []
-    for part in (
+    parts: Sequence[Callable[[], object]] = (
         lambda: build_policy(
             config,
             task,
@@ -111,9 +114,10 @@ def check_policy(case: Case) -> Iterator[Finding]:
             EdgeSide.of(model.manifest, config.model.multi_view),
         ),
         lambda: build_temporal(config.temporal, task),
-        lambda: build_redaction(config.redaction, model.folder.labels, task, model.class_count),
         lambda: check_offload(config, model),
-    ):
+        *(partial(_check_camera, config, camera, model) for camera in config.all_cameras),
+    )
+    for part in parts:
         try:
             part()
         except (ConfigError, ModelError) as error:
@@ -122,6 +126,14 @@ def check_policy(case: Case) -> Iterator[Finding]:
         yield failed("policy", text, "change the key that this line names")
     if not wrong:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
+
+
+def _check_camera(config: EdgeConfig, camera: CameraConfig, model: Model) -> None:
+    """Raises ConfigError: redaction or events of a camera do not fit the model."""
+    redaction = camera.redaction or config.redaction
+    build_redaction(redaction, model.folder.labels, model.folder.task, model.class_count)
+    if events := camera.events or config.events:
+        rules_for(events, model, events_key(config, camera))
 
 
 def check_identity(case: Case) -> Iterator[Finding]:

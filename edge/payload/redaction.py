@@ -42,11 +42,11 @@ def build_redaction(
     Raises:
         ConfigError: the model gives no boxes, or does not have a named class.
     """
-    if config is None:
+    if config is None or not config.classes:
         return None
     if not task.locates:
         raise ConfigError(
-            "redaction: the edge's model gives no boxes; use a detector, or remove this section"
+            "redaction.classes: the edge's model gives no boxes; use a detector, or masks, which need none"
         )
     hidden = np.array(class_ids(config.classes, labels, class_count, "redaction.classes"), np.int32)
     style, margin = config.style, config.margin
