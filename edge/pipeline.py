@@ -16,6 +16,7 @@ from spillover.common.types import (
 )
 from spillover.edge.device import Device
 from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.masks import MaskFrame
@@ -37,7 +38,9 @@ class CameraSettings:
     policy: Policy
     """Which frames are sent."""
     report_threshold: float
-    """Boxes from this confidence on are reported; the policy sees them all."""
+    """What the policy takes for reported."""
+    report: ReportFilter
+    """Which boxes are reported."""
     temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
@@ -54,7 +57,10 @@ class FrameJob:
     """A frame with the local model's prediction of it."""
 
     frame: Frame
+    seen: Prediction
+    """All that the model sees, classes that nobody wants too: what redaction goes by."""
     prediction: Prediction
+    """What is wanted of it."""
     shown: Shown
     """What the temporal stage makes of the prediction: what the local result says."""
     steps: StepTimings
@@ -101,12 +107,14 @@ class Pipeline:
         taken_s = time.monotonic()
         if self._camera.mask:
             frame = self._camera.mask(frame)
-        prediction, steps = self._device.predictor.predict(frame.image)
+        seen, steps = self._device.predictor.predict(frame.image)
+        prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
+        shown = self._camera.report.shown(shown)
         if self._camera.events:
             self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, prediction, shown, steps, taken_s, deadline_s)
+        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -159,10 +167,10 @@ class Pipeline:
         )
 
     def _reported(self, shown: Shown) -> Prediction:
-        """Tracks are chosen already; of plain boxes those from the report threshold up are shown."""
+        """Tracks are chosen already; of plain boxes those of enough confidence are shown."""
         if shown.tracks is not None:
             return shown.prediction
-        return shown.prediction.above(self._camera.report_threshold)
+        return self._camera.report.reported(shown.prediction)
 
     def _answer(self, result: Result) -> None:
         self._device.reporting.events.result(result)
@@ -194,12 +202,12 @@ class Pipeline:
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
-        return redact(job.frame, job.prediction) if redact else job.frame
+        return redact(job.frame, job.seen) if redact else job.frame
 
     def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
         if decision.region is None:
             return None
-        boxes = job.prediction.above(self._camera.report_threshold).boxes
+        boxes = self._camera.report.reported(job.prediction).boxes
         return crop_of(decision.region, boxes) if boxes is not None else None
 
 

@@ -11,7 +11,7 @@ from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.session import Model
 from spillover.common.net.reload import warn_if_exposed
 from spillover.edge.assembly.events import build_events
-from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.policy import policy_for, report_filter, report_threshold
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
@@ -73,14 +73,17 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
         ConfigError: a value does not fit the model.
     """
     task, threshold = model.folder.task, report_threshold(config, model)
+    report = report_filter(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
+    redact = build_redaction(own.redaction, model.folder.labels, task, model.class_count, report.least)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
         policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
         report_threshold=threshold,
+        report=report,
         temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
+        redact=report.noting(redact) if redact else None,
         mask=build_masks(own.redaction.masks) if own.redaction else None,
         crops=ScoreSettings(threshold, own.policy.band) if crops else None,
     )

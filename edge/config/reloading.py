@@ -56,6 +56,8 @@ NEEDS_RESTART = frozenset(
         "events",
         "metrics_address",
         "mode",
+        "model.class_thresholds",
+        "model.classes",
         "model.folder",
         "model.multi_view",
         "model.session",

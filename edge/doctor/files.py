@@ -22,7 +22,7 @@ from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.events import events_key, rules_for
 from spillover.edge.assembly.offload import check_offload
-from spillover.edge.assembly.policy import build_policy, report_threshold
+from spillover.edge.assembly.policy import build_policy, report_filter, report_threshold
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import written_files
 from spillover.edge.doctor.case import Case
@@ -98,7 +98,7 @@ def check_labels(case: Case) -> Iterator[Finding]:
 
 
 def check_policy(case: Case) -> Iterator[Finding]:
-    """What has to fit the model: policy, redaction, events, temporal correction, forms of payload."""
+    """What has to fit the model: policy, classes, redaction, events, correction, forms of payload."""
     model, config = case.model, case.config
     if model is None:
         yield skipped("policy", NO_MODEL)
@@ -106,6 +106,7 @@ def check_policy(case: Case) -> Iterator[Finding]:
     task, threshold = model.folder.task, report_threshold(config, model)
     wrong = []
     parts: Sequence[Callable[[], object]] = (
+        lambda: report_filter(config, model),
         lambda: build_policy(
             config,
             task,

@@ -39,8 +39,8 @@ from spillover.edge.results.delivery import EventKind
 
 CLEAR = 0.01
 """So far from a border, in shares of the frame, an object is surely on the other side."""
-FORGET_S = 60.0
-"""A track that was not shown for so long counts as ended."""
+FORGET_S = 5.0
+"""A track that was not shown for so long counts as ended: nobody is counted where results show nobody."""
 MOST_OPEN = 64
 """So many events of one object wait for the cloud's word; older ones stay provisional."""
 MOST_GONE = 1024

@@ -32,7 +32,7 @@ from spillover.edge.uplink.in_flight import Call, InFlight
 from spillover.edge.uplink.ledger import Attempt, CallLedger
 from spillover.edge.uplink.limits import BreakerRule, RetryBudget
 from spillover.edge.uplink.outcome import BlockingReply, CallFailure, CallOutcome, CloudAnswer, ReplyHandler
-from spillover.edge.uplink.protocol import Caller, Wire
+from spillover.edge.uplink.protocol import Caller, Reported, Wire
 
 if TYPE_CHECKING:
     from spillover.edge.uplink.protocol import Rpc
@@ -43,6 +43,12 @@ GRACE_S = 5.0
 """Seconds by which `deliver` may wait longer than its call lasts."""
 _SPARE_WORK = 16
 """Queue places of the encoding thread beside calls in flight, for channels to renew or drop."""
+
+
+def _all(prediction: Prediction) -> Prediction:
+    """Nothing is left out."""
+    return prediction
+
 
 _Step = Callable[..., CallOutcome | None]
 
@@ -71,8 +77,8 @@ class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
     `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
-    the name of this device, which the server compares with the proof. Of answers, boxes below `reported_from`
-    are left out.
+    the name of this device, which the server compares with the proof. `reported` leaves out what is not
+    reported of answers.
     """
 
     def __init__(
@@ -83,7 +89,7 @@ class GrpcUplink:
         expects: type[Prediction],
         ledger: CallLedger,
         device_id: str,
-        reported_from: float = 0.0,
+        reported: Reported = _all,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -94,7 +100,7 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections, device_id, reported_from)
+        self._caller = Caller(config, wire, expects, connections, device_id, reported)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""

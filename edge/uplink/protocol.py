@@ -1,5 +1,6 @@
 """The services that an uplink can call, which differ in their messages, and a single call to one of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:  # generic only in the stubs
 
 MAX_DETAIL = 200
 """Maximum number of characters kept of a server's error text."""
+
+
+Reported = Callable[[Prediction], Prediction]
+"""Leaves out what is not reported."""
 
 
 class Wire(Protocol):
@@ -115,8 +120,8 @@ class Caller:
     expects: type[Prediction]
     connections: Connections
     device_id: str
-    reported_from: float = 0.0
-    """Boxes of the cloud's answers below this confidence are left out."""
+    reported: Reported
+    """What of the cloud's answers is reported."""
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""
@@ -151,7 +156,7 @@ class Caller:
             kind, expected = type(reply.prediction).__name__, self.expects.__name__
             return CallFailure(CallStatus.OTHER_TASK, f"it gives {kind}, the edge's model {expected}")
         return CloudAnswer(
-            prediction=encoded_frame.in_frame_pixels(reply.prediction.above(self.reported_from)),
+            prediction=encoded_frame.in_frame_pixels(self.reported(reply.prediction)),
             model=reply.model,
             network_s=max(0.0, round_trip_s - reply.timings.total_s),
             server_queue_s=reply.timings.queue_s,

@@ -130,6 +130,9 @@ EDGE = {
         "events.lines[1].name",
         ("the name of another one",),
     ),
+    "classes of a classifier": Row(
+        "", 2, "model.classes", ("for detectors",), 3, CAMERA + "model: {folder: COLOUR, classes: [0]}\n"
+    ),
     "events of a classifier": Row("events: {}", 3, "events", ("gives no boxes",)),
     # What keys say together
     "address without a port": Row("uplink: {address: cloud.local}", 3, "uplink.address", ("not host:port",)),

@@ -57,8 +57,8 @@ def test_a_track_that_is_hidden_for_some_frames_doubles_nothing() -> None:
     assert camera.frame(At(1, IN_LEFT, 0.8)) == ["cross:gate:in 1 provisional"]
 
 
-def test_a_track_that_is_not_shown_for_a_minute_counts_as_ended() -> None:
-    """So the state is bounded, whatever the tracker forgets to end."""
+def test_a_track_that_is_not_shown_for_long_counts_as_ended() -> None:
+    """Nobody is counted where results show nobody, and the state is bounded."""
     camera = Watched(Rules(zones=(LEFT_HALF,)))
     camera.frame(At(1, IN_LEFT, 0.2))
     told = [camera.frame() for _ in range(int(FORGET_S * 10) + 2)]

@@ -11,6 +11,7 @@ from spillover.common.types import Action, AnsweredBy, Frame, Image, ModelId, Pr
 from spillover.edge.config import Mode, TemporalConfig
 from spillover.edge.device import Device, Offload, Reporting
 from spillover.edge.inference.predictor import GuardedPredictor
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.crops import Crop
@@ -99,6 +100,7 @@ def site() -> Callable[..., Site]:
             first_result_s=60.0,
             policy=policy,
             report_threshold=0.5,
+            report=ReportFilter(0.5),
             temporal=corrector,
             redact=None,
             crops=None,
