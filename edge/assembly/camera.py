@@ -39,9 +39,8 @@ def build_camera_stream(
     """
     settings = settings_for(run.config, config, model, device.policy)
     events = device.reporting.events
-    if own := config.events or run.config.events:
-        told = build_events(run.config, config, own, model, events.happened)
-        settings = dataclasses.replace(settings, events=told)
+    told = build_events(run.config, config, model, events.happened)
+    settings = dataclasses.replace(settings, events=told)
     try:
         source = _source(config, events, required=run.require_camera)
     except SourceError as error:

@@ -1,6 +1,6 @@
 """Builds what tells the events of a camera's objects."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,37 +12,34 @@ from spillover.edge.events.reporter import ObjectEvents, Tell
 from spillover.edge.events.values import Direction, Line, Rules, Zone
 
 
-def build_events(
-    config: EdgeConfig, camera: CameraConfig, events: EventsConfig, model: Model, tell: Tell
-) -> ObjectEvents:
-    """What tells the events of `camera`; `events` is its own section, or the device's.
+def build_events(config: EdgeConfig, camera: CameraConfig, model: Model, tell: Tell) -> ObjectEvents | None:
+    """What tells the events of `camera`, by its own section or the device's; None where there is none.
 
     Raises:
         ConfigError: the model gives no boxes, or does not have a named class.
     """
-    key = events_key(config, camera)
-    rules = rules_for(events, model, key, config.deadline_s + config.uplink.late_answer_window_s)
-    return ObjectEvents(camera.camera_id, rules, model.folder.labels, tell)
+    if (events := camera.events or config.events) is None:
+        return None
+    own = f"cameras[{config.cameras.index(camera)}]" if config.cameras else "camera"
+    key = f"{own}.events" if camera.events else "events"
+    if not model.folder.task.locates:
+        raise ConfigError(f"{key}: the edge's model gives no boxes; use a detector, or remove this section")
+    labels, last_answer_s = model.folder.labels, config.deadline_s + config.uplink.late_answer_window_s
+    rules = rules_for(events, labels, model.class_count, key, last_answer_s)
+    return ObjectEvents(camera.camera_id, rules, labels, tell)
 
 
-def events_key(config: EdgeConfig, camera: CameraConfig) -> str:
-    """Where the section of a camera stands."""
-    if camera.events is None:
-        return "events"
-    return f"cameras[{config.cameras.index(camera)}].events" if config.cameras else "camera.events"
-
-
-def rules_for(config: EventsConfig, model: Model, key: str, settle_s: float = 0.0) -> Rules:
+def rules_for(
+    config: EventsConfig, labels: Sequence[str], class_count: int | None, key: str, settle_s: float = 0.0
+) -> Rules:
     """The rules with classes as numbers.
 
     Raises:
-        ConfigError: as `build_events` does. The text begins with `key`.
+        ConfigError: the model does not have a named class. The text begins with `key`.
     """
-    if not model.folder.task.locates:
-        raise ConfigError(f"{key}: the edge's model gives no boxes; use a detector, or remove this section")
 
     def numbers(names: Iterable[str | int], of: str) -> frozenset[int]:
-        return frozenset(class_ids(names, model.folder.labels, model.class_count, f"{key}.{of}classes"))
+        return frozenset(class_ids(names, labels, class_count, f"{key}.{of}classes"))
 
     def zone(index: int, one: ZoneConfig) -> Zone:
         return Zone(one.name, np.array(one.polygon), numbers(one.classes, f"zones[{index}]."), one.dwell_s)

@@ -20,16 +20,18 @@ from spillover.common.model.session import Model
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
-from spillover.edge.assembly.events import events_key, rules_for
+from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import check_offload
 from spillover.edge.assembly.policy import build_policy, report_filter, report_threshold
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
+from spillover.edge.events.values import ObjectEvent
 from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.policy.gain import EdgeSide
+from spillover.edge.results.delivery import EventKind, Fields
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
@@ -133,8 +135,11 @@ def _check_camera(config: EdgeConfig, camera: CameraConfig, model: Model) -> Non
     """Raises ConfigError: redaction or events of a camera do not fit the model."""
     redaction = camera.redaction or config.redaction
     build_redaction(redaction, model.folder.labels, model.folder.task, model.class_count)
-    if events := camera.events or config.events:
-        rules_for(events, model, events_key(config, camera))
+    build_events(config, camera, model, _nobody)
+
+
+def _nobody(_kind: EventKind, _fields: Fields, of: ObjectEvent | None = None) -> None:
+    """Here nothing happens that could be told."""
 
 
 def check_identity(case: Case) -> Iterator[Finding]:

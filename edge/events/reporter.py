@@ -17,7 +17,7 @@ from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 class Tell(Protocol):
     """Takes an event to the sinks; must not block."""
 
-    def __call__(self, kind: EventKind, fields: Fields, of: ObjectEvent | None = None) -> None:
+    def __call__(self, kind: EventKind, fields: Fields, of: ObjectEvent | None = None, /) -> None:
         """`of` is what happened in a frame of an earlier time; without it the event is of now."""
         ...
 
