@@ -77,14 +77,14 @@ class ObjectEvents:
         boxes, marks = answer.prediction.boxes, answer.tracks
         if boxes is None or marks is None:
             return
-        confidence = boxes.confidence.tolist()
-        seen = {
-            mark.track_id: sure
-            for mark, sure in zip(marks, confidence, strict=True)
-            if mark.confirmed_by is SeenBy.CLOUD
-        }
+        seen, unjudged = dict[int, float](), set[int]()
+        for mark, confidence in zip(marks, boxes.confidence.tolist(), strict=True):
+            if mark.confirmed_by is SeenBy.CLOUD:
+                seen[mark.track_id] = confidence
+            else:  # the edge's own box: the cloud was not shown that part, or what is there was hidden
+                unjudged.add(mark.track_id)
         with self._lock:
-            self._state, told = judge(self._state, Verdict(frame_id, on_frame, seen))
+            self._state, told = judge(self._state, Verdict(frame_id, on_frame - unjudged, seen))
             self._tell_all(told)
 
     def _tell_all(self, told: Sequence[ObjectEvent]) -> None:

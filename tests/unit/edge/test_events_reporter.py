@@ -124,6 +124,17 @@ def test_a_late_answer_settles_what_its_frame_showed(told: Told) -> None:
     ]
 
 
+def test_what_the_cloud_was_not_shown_is_not_judged(told: Told) -> None:
+    """The edge's own boxes in an answer, as of what was redacted, neither confirm nor withdraw."""
+    events = ObjectEvents("cam", Rules(), (), told)
+    two = _shown(_boxes((0.2, 0.2), (0.8, 0.8)), 1, 2)
+    events.see(frame(0), two)
+    told.take()
+    marks = (TrackMark(1, SeenBy.EDGE, 0.0),)
+    events.sent(frame(0), two)(replace(_answer(_boxes((0.2, 0.2)), 1), tracks=marks))
+    assert told.take("track_id", "phase") == [("appeared", 2, "withdrawn")]
+
+
 def test_calls_that_say_nothing_of_tracks_settle_nothing(told: Told) -> None:
     """A failure, and an answer to a frame whose tracks nobody knows."""
     events = ObjectEvents("cam", Rules(), (), told)
