@@ -297,6 +297,9 @@ class Daemon:
         cameras = {one.camera_id: without_password(one.source) for one in config.all_cameras}
         names = ",".join(cameras)
         self._device.reporting.events.emit(EventKind.STARTED, boot_id=self._boot_id, cameras=names)
+        for stream in self._streams:
+            if events := stream.pipeline.settings.events:
+                events.start()
         _log.info(
             "ready",
             boot_id=self._boot_id,

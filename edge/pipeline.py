@@ -15,8 +15,11 @@ from spillover.common.types import (
     Timings,
 )
 from spillover.edge.device import Device
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.payload.crops import Crop, crop_of
+from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
@@ -35,12 +38,18 @@ class CameraSettings:
     policy: Policy
     """Which frames are sent."""
     report_threshold: float
-    """Boxes from this confidence on are reported; the policy sees them all."""
+    """What the policy takes for reported."""
+    report: ReportFilter
+    """Which boxes are reported."""
     temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
     crops: ScoreSettings | None
     """Which boxes are in doubt, where crops around them may be sent."""
+    mask: MaskFrame | None = None
+    """Hides parts of the picture from the edge's own model too; None: nothing."""
+    events: ObjectEvents | None = None
+    """What tracked objects do; None where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +57,10 @@ class FrameJob:
     """A frame with the local model's prediction of it."""
 
     frame: Frame
+    seen: Prediction
+    """All that the model sees, classes that nobody wants too: what redaction goes by."""
     prediction: Prediction
+    """What is wanted of it."""
     shown: Shown
     """What the temporal stage makes of the prediction: what the local result says."""
     steps: StepTimings
@@ -98,10 +110,16 @@ class Pipeline:
     def _infer(self, frame: Frame) -> FrameJob:
         """Ask the local model, corrected by the cloud: whatever follows, there is a result."""
         taken_s = time.monotonic()
-        prediction, steps = self._device.predictor.predict(frame.image)
+        if self._camera.mask:
+            frame = self._camera.mask(frame)
+        seen, steps = self._device.predictor.predict(frame.image)
+        prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
+        shown = self._camera.report.shown(shown)
+        if self._camera.events:
+            self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, prediction, shown, steps, taken_s, deadline_s)
+        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -155,10 +173,10 @@ class Pipeline:
         )
 
     def _reported(self, shown: Shown) -> Prediction:
-        """Tracks are chosen already; of plain boxes those from the report threshold up are shown."""
+        """Tracks are chosen already; of plain boxes those of enough confidence are shown."""
         if shown.tracks is not None:
             return shown.prediction
-        return shown.prediction.above(self._camera.report_threshold)
+        return self._camera.report.reported(shown.prediction)
 
     def _answer(self, result: Result) -> None:
         self._device.reporting.events.result(result)
@@ -176,16 +194,23 @@ class Pipeline:
             result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
-        handler = Replies(pending, first=correct_later)
+        handler = Replies(pending, first=self._with_events(job, correct_later))
         self._device.offload.uplink.send(
             outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
         )
+
+    def _with_events(self, job: FrameJob, correct_later: OnReply) -> OnReply:
+        """The reply corrects the tracks, and these settle the events."""
+        if self._camera.events is None:
+            return correct_later
+        settle = self._camera.events.sent(job.frame, job.shown)
+        return lambda outcome: settle(correct_later(outcome))
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
         if redact is None:
             return job.frame
-        return redact(job.frame, job.prediction, self._reported(job.shown), job.shown.followed)
+        return redact(job.frame, job.seen, self._reported(job.shown), job.shown.followed)
 
     def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
         if decision.region is None:

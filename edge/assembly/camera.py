@@ -1,5 +1,6 @@
 """Builds the parts of one camera on top of the parts that the device shares."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,8 @@ from msgspec.structs import asdict, replace
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.pictures import VisionModel
 from spillover.common.net.reload import warn_if_exposed
-from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.events import build_events
+from spillover.edge.assembly.policy import policy_for, report_filter, report_threshold
 from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
@@ -18,6 +20,7 @@ from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device, Run
+from spillover.edge.payload.masks import build_masks
 from spillover.edge.payload.redaction import build_redaction, hidden_classes
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
@@ -37,6 +40,8 @@ def build_camera_stream(
     """
     settings = settings_for(run.config, config, model, device.policy)
     events = device.reporting.events
+    told = build_events(run.config, config, model, events.happened)
+    settings = dataclasses.replace(settings, events=told)
     try:
         source = _source(config, events, required=run.require_camera)
     except (SourceError, ConfigError) as error:
@@ -71,17 +76,19 @@ def settings_for(
         ConfigError: a value does not fit the model.
     """
     task, threshold = model.folder.task, report_threshold(config, model)
+    report = report_filter(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
     with own_keys(config, camera):
-        redact = build_redaction(own.redaction, model.folder.labels, task, model.class_count)
         hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
         return CameraSettings(
             first_result_s=config.deadline_s - config.deadline_margin_s,
             policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
             report_threshold=threshold,
+            report=report,
             temporal=build_temporal(config, task, threshold, hidden),
-            redact=redact,
+            redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
+            mask=build_masks(own.redaction.masks) if own.redaction else None,
             crops=ScoreSettings(threshold, own.policy.band) if crops else None,
         )
 

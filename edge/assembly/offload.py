@@ -1,7 +1,8 @@
 """Builds the path to the cloud from the configuration: payload encoder, byte budget, uplink, spool."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from spillover.common.config import under_key
@@ -12,7 +13,8 @@ from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
-from spillover.edge.assembly.policy import measured_fidelity
+from spillover.common.types import Prediction
+from spillover.edge.assembly.policy import measured_fidelity, report_filter
 from spillover.edge.config import EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.device import Offload, Reporting, Run
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
@@ -63,7 +65,7 @@ def build_offload(
     costs = build_payload_costs(config.uplink, [head.cut for head in heads.values()], observe, fidelity)
     meter = _meter(config, reporting.metrics)
     uplink = _uplink(
-        config, task, encoder, tensors, costs, meter, reporting, answers_reported_from(config, model)
+        config, task, encoder, tensors, costs, meter, reporting, reported_of_answers(config, model)
     )
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
@@ -83,14 +85,17 @@ def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     _heads(config.uplink, build_backbone(config, model))
 
 
-def answers_reported_from(config: EdgeConfig, model: VisionModel) -> float:
-    """The confidence from which boxes of the cloud's answers are reported; 0: all that it sends.
+def reported_of_answers(config: EdgeConfig, model: VisionModel) -> Callable[[Prediction], Prediction]:
+    """What is reported of the cloud's answers: boxes of wanted classes; of these all that it sends.
 
-    `model.report_threshold` holds for them too where both sides' confidences are on one scale, so that what
-    is reported does not depend on who answers. On another scale it would cut off other boxes.
+    Where both sides' confidences are on one scale and thresholds are set, these hold for answers too, so that
+    what is reported does not depend on who answers. On another scale they would cut off other boxes.
     """
-    threshold, calibration = config.model.report_threshold, model.manifest.output.calibration
-    return threshold if threshold is not None and calibration is not None else 0.0
+    own = report_filter(config, model)
+    if model.manifest.output.calibration is None:
+        return own.wanted
+    usual = config.model.report_threshold
+    return own.reported if usual is not None else replace(own, usual=0.0).reported
 
 
 def _check_variants(
@@ -133,7 +138,7 @@ def _uplink(
     costs: PayloadCostModel,
     meter: ByteMeter | None,
     reporting: Reporting,
-    reported_from: float,
+    reported: Callable[[Prediction], Prediction],
 ) -> Uplink:
     # gRPC takes 15 MB that a daemon without a cloud does not need.
     from spillover.edge.uplink.client import GrpcUplink
@@ -146,9 +151,7 @@ def _uplink(
 
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
-    uplink = GrpcUplink(
-        config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported_from
-    )
+    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported)
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_expires_unix_s)
     return uplink

@@ -9,10 +9,12 @@ from typing import Any
 from spillover.common.config import under_key
 from spillover.common.config.words import did_you_mean, listing
 from spillover.common.errors import ConfigError
+from spillover.common.model.classes import class_ids
 from spillover.common.model.pictures import VisionModel
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.policy.base import Draw, Rule, all_frames
 from spillover.edge.policy.budget import RankByBudget
 from spillover.edge.policy.chain import (
@@ -49,6 +51,25 @@ def report_threshold(config: EdgeConfig, model: VisionModel) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
     return model.manifest.output.reported_from if configured is None else configured
+
+
+def report_filter(config: EdgeConfig, model: VisionModel) -> ReportFilter:
+    """Which boxes are reported.
+
+    Raises:
+        ConfigError: the model gives no boxes, or does not have a named class.
+    """
+    classes, thresholds = config.model.classes, config.model.class_thresholds
+    for key, given in (("classes", classes), ("class_thresholds", thresholds)):
+        if given and not model.folder.task.locates:
+            raise ConfigError(f"model.{key}: the model gives no boxes; it is for detectors")
+    labels, count = model.folder.labels, model.class_count
+    numbers = class_ids(thresholds, labels, count, "model.class_thresholds")
+    return ReportFilter(
+        report_threshold(config, model),
+        dict(zip(numbers, thresholds.values(), strict=True)),
+        frozenset(class_ids(classes, labels, count, "model.classes")),
+    )
 
 
 def build_policy(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from spillover.edge.assembly.camera import for_camera, settings_for
 from spillover.edge.assembly.device import sink_builder
-from spillover.edge.assembly.offload import answers_reported_from
+from spillover.edge.assembly.offload import reported_of_answers
 from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.config import CameraConfig, EdgeConfig
@@ -57,7 +57,7 @@ class Takeover:
                 return False
             opened.pop_all()
         self._policy = policy
-        device.offload.uplink.report_from(answers_reported_from(wanted, model))
+        device.offload.uplink.report(reported_of_answers(wanted, model))
         for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
             _reconfigure(stream, camera, self._with_tracker(stream, chosen))
         device.auditor.reconfigure(
@@ -86,6 +86,7 @@ class Takeover:
         """What one camera's pipeline goes on with; what has learned something stays where nothing changed."""
         (old, old_camera), (new, new_camera) = before, wanted
         settings = settings_for(new, new_camera, self._device.model, policy)
+        settings = replace(settings, events=running.events)
         if old.temporal == new.temporal and isinstance(settings.temporal, LastAnswerCorrector):
             settings = replace(settings, temporal=running.temporal)
         own = new_camera.policy is not None and old_camera.policy is not None

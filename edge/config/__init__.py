@@ -10,6 +10,7 @@ from spillover.edge.config.camera import (
     PictureFormat,
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
+from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
 from spillover.edge.config.policy import (
@@ -46,7 +47,9 @@ __all__ = [
     "CsiConfig",
     "DecisionDetail",
     "EdgeConfig",
+    "EventsConfig",
     "JsonLinesConfig",
+    "LineConfig",
     "LogConfig",
     "Mode",
     "ModelConfig",
@@ -71,4 +74,5 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "ZoneConfig",
 ]

@@ -8,6 +8,7 @@ import msgspec
 
 from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import takes_password
+from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.keeping import RedactionConfig
 from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share, Side
 
@@ -136,6 +137,8 @@ class CameraConfig(Section, frozen=True):
     """What this camera has in place of the device's `policy`; null: nothing."""
     redaction: RedactionConfig | None = None
     """What is hidden in this camera's pictures, in place of the device's `redaction`; null: the same."""
+    events: EventsConfig | None = None
+    """Zones and lines of this camera, in place of the device's `events`; null: the same."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a password that has no place, a command that is not used, and one that is missing."""

@@ -28,6 +28,13 @@ class ModelConfig(Section, frozen=True):
     (`report_threshold` in model.yaml, or else its `confidence_threshold`). If model.yaml has a `calibration`,
     both sides count as on one scale, and boxes of the cloud's answers are cut at this confidence too; else
     all that the cloud answers are kept."""
+    class_thresholds: dict[str | int, Share] = msgspec.field(default_factory=dict)
+    """Detection: `report_threshold` of single classes, by label or number, as in {person: 0.6}. The policy's
+    scores go by `report_threshold`."""
+    classes: tuple[str | int, ...] = ()
+    """Detection: labels or class numbers that count, as in [person, car]; empty: all. Others are not
+    reported, whoever answers, nor tracked, nor a reason to send a frame; `redaction` hides its own all the
+    same."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the model."""
     multi_view: MultiViewConfig | None = None

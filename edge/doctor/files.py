@@ -15,19 +15,22 @@ import numpy as np
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
 from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
+from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import check_offload
-from spillover.edge.assembly.policy import policy_for
+from spillover.edge.assembly.policy import policy_for, report_filter
 from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
+from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.results.delivery import EventKind, Fields
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
@@ -98,13 +101,14 @@ def check_labels(case: Case) -> Iterator[Finding]:
 
 
 def check_policy(case: Case) -> Iterator[Finding]:
-    """What has to fit the model: the policy, redaction, temporal correction, forms of payload."""
+    """What has to fit the model: policy, classes, redaction, events, correction, forms of payload."""
     model, config = case.model, case.config
     if model is None:
         yield skipped("policy", NO_MODEL)
         return
     task = model.folder.task
     parts: list[Callable[[], object]] = [
+        lambda: report_filter(config, model),
         lambda: policy_for(config, model),
         lambda: build_temporal(config, task),
         *(partial(_check_camera, config, camera, model) for camera in config.all_cameras),
@@ -122,13 +126,18 @@ def check_policy(case: Case) -> Iterator[Finding]:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
 
 
-def _check_camera(config: EdgeConfig, camera: CameraConfig, model: Model) -> None:
+def _check_camera(config: EdgeConfig, camera: CameraConfig, model: VisionModel) -> None:
     """What has to fit the model for one camera, in place of the device's where it says so."""
     own = for_camera(config, camera)
     with own_keys(config, camera):
         if camera.policy:
             policy_for(own, model, camera.camera_id)
         build_redaction(own.redaction, model.folder.labels, model.folder.task, model.class_count)
+    build_events(config, camera, model, _nobody)
+
+
+def _nobody(_kind: EventKind, _fields: Fields, of: ObjectEvent | None = None) -> None:
+    """Here nothing happens that could be told."""
 
 
 def check_identity(case: Case) -> Iterator[Finding]:

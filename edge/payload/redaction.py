@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from spillover.common.config.words import closest
 from spillover.common.errors import ConfigError
+from spillover.common.model.classes import class_ids
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import NO_BOXES, Detections, Frame, Image, Prediction
@@ -36,8 +36,6 @@ class Redact(Protocol):
 
 _SAME_OBJECT = 0.45
 """Overlap (IoU) from which two boxes of one class are one object, as for two boxes of one network."""
-_NAMED = 10
-"""So many classes are named where one is asked for that is not there."""
 _BLOCKS = 6
 """Colours that a blurred box keeps along its longer side: a coat's colour remains, a face does not."""
 
@@ -55,11 +53,11 @@ def build_redaction(
     Raises:
         ConfigError: the model gives no boxes, or does not have a named class.
     """
-    if config is None:
+    if config is None or not config.classes:
         return None
     if not task.locates:
         raise ConfigError(
-            "redaction: the edge's model gives no boxes; use a detector, or remove this section"
+            "redaction.classes: the edge's model gives no boxes; use a detector, or masks, which need none"
         )
     classes = hidden_classes(config, labels, class_count)
     style, margin = config.style, config.margin
@@ -89,8 +87,7 @@ def hidden_classes(
     """
     if config is None:
         return frozenset()
-    count = class_count if class_count is not None else len(labels) or None
-    return frozenset(_class_ids(config.classes, labels, count))
+    return frozenset(class_ids(config.classes, labels, class_count, "redaction.classes"))
 
 
 def _of(prediction: Prediction, classes: frozenset[int]) -> Detections:
@@ -110,27 +107,6 @@ def with_hidden(answer: Prediction, hidden: Detections) -> Prediction:
     same = answer.class_id[:, None] == hidden.class_id[None, :]
     again = (same & (pairwise_iou(answer.xyxy, hidden.xyxy) >= _SAME_OBJECT)).any(axis=1)
     return answer[~again].merged(hidden)
-
-
-def _class_ids(classes: Sequence[str | int], labels: Sequence[str], count: int | None) -> list[int]:
-    """The numbers of classes that the model can predict; any other class would silently hide nothing."""
-    unknown = [text for name in classes if (text := _unknown_class(name, labels, count))]
-    if unknown:
-        raise ConfigError(f"redaction.classes: the model has no class {', no '.join(unknown)}")
-    return [name if isinstance(name, int) else labels.index(name) for name in classes]
-
-
-def _unknown_class(name: str | int, labels: Sequence[str], count: int | None) -> str:
-    """`name`, with what would be right, if the model does not have it; else empty."""
-    if isinstance(name, int):
-        if name >= 0 and (count is None or name < count):
-            return ""
-        return f"{name} (it has {f'0 to {count - 1}' if count is not None else 'numbers from 0'})"
-    if name in labels:
-        return ""
-    close = closest(name, labels)
-    some = ", ".join([*labels[:_NAMED], *(["..."] if len(labels) > _NAMED else [])]) or "numbers, no names"
-    return f"{name!r} ({f'did you mean {close}?' if close else f'it has {some}'})"
 
 
 def _hide(image: Image, xyxy: tuple[float, float, float, float], style: RedactionStyle) -> None:

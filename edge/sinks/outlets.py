@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from spillover.common.errors import InUseError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.parts import Ended, OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
@@ -112,7 +112,7 @@ class Outlet:
         self._replacement: MakeSink | None = None
         self._at_once: deque[Order] = deque()
         self._states: dict[object, Event] = {}
-        """The last state of each camera, for a sink that takes the place of this one."""
+        """The last state of each camera, zone and line, for a sink that takes the place of this one."""
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -232,8 +232,8 @@ class Outlet:
             self._at_once.popleft()()
 
     def _notice(self, event: Event) -> None:
-        if event.kind is EventKind.CAMERA_STATE:
-            self._states[event.fields.get("camera_id")] = event
+        if (state_of := event.state_of) is not None:
+            self._states[state_of] = event
         self._sink.notice(event)
 
     def close_sink(self) -> None:

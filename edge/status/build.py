@@ -11,6 +11,8 @@ from spillover.common.types import AnsweredBy
 from spillover.edge.camera.source import CameraState
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode
 from spillover.edge.device import Device, Reporting
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.events.values import Direction
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
@@ -22,12 +24,14 @@ from spillover.edge.status.values import (
     CameraStatus,
     ErrorStatus,
     FrameStatus,
+    LineStatus,
     LinkStatus,
     ModelStatus,
     SinkStatus,
     SpoolStatus,
     Status,
     TrackingStatus,
+    ZoneStatus,
 )
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Counts
@@ -101,6 +105,8 @@ class StatusSource:
             tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
             if (counts := stream.pipeline.tracking)
             else None,
+            zones=_zones(events) if (events := stream.pipeline.settings.events) else (),
+            lines=_lines(events) if events else (),
         )
 
     def _link(self, counts: Counts, now_s: float) -> LinkStatus:
@@ -124,6 +130,19 @@ class StatusSource:
             payload_bytes=counts.payload_bytes,
             certificate_ends_unix_s=counts.certificate_ends_unix_s,
         )
+
+
+def _zones(events: ObjectEvents) -> tuple[ZoneStatus, ...]:
+    zones = events.by_label(events.counts)
+    return tuple(ZoneStatus(name=name, count=sum(of.values()), classes=of) for name, of in zones.items())
+
+
+def _lines(events: ObjectEvents) -> tuple[LineStatus, ...]:
+    lines = events.counts.lines
+    return tuple(
+        LineStatus(name=name, in_count=ways[Direction.IN], out_count=ways[Direction.OUT])
+        for name, ways in lines.items()
+    )
 
 
 def _frames(counts: Counts, reporting: Reporting) -> FrameStatus:

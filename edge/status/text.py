@@ -60,6 +60,10 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "camera", _camera(camera)
         if camera.tracking:
             yield "tracks", _tracking(camera.tracking)
+        for zone in camera.zones:
+            yield "zone", f"{camera.name}, {zone.name}: {zone.count} inside ({listed(zone.classes)})"
+        for line in camera.lines:
+            yield "line", f"{camera.name}, {line.name}: {line.in_count} in, {line.out_count} out"
     yield from _frames(status.frames)
     if status.link is None:
         yield "cloud", "none: nothing leaves this device"

@@ -34,6 +34,25 @@ class TrackingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Boxes, frames and cloud answers that could not be tracked, by reason."""
 
 
+class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One zone of a camera."""
+
+    name: str
+    count: int
+    """Objects inside."""
+    classes: Counted
+    """The same by class."""
+
+
+class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a camera."""
+
+    name: str
+    in_count: int
+    """Crossings since the start, withdrawn ones left out."""
+    out_count: int
+
+
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One camera."""
 
@@ -50,6 +69,8 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Captured in the last seconds; None before the second frame."""
     tracking: TrackingStatus | None = None
     """None where nothing is tracked."""
+    zones: tuple[ZoneStatus, ...] = ()
+    lines: tuple[LineStatus, ...] = ()
 
 
 class FrameStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,13 +1,17 @@
 """The uplink interface, and an implementation for a daemon without a cloud."""
 
+from collections.abc import Callable
 from typing import Protocol
 
-from spillover.common.types import Frame
+from spillover.common.types import Frame, Prediction
 from spillover.edge.link.state import LinkState
 from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, ReplyHandler
+
+Reported = Callable[[Prediction], Prediction]
+"""Leaves out what is not reported of an answer."""
 
 
 class Uplink(Protocol):
@@ -43,8 +47,8 @@ class Uplink(Protocol):
         """
         ...
 
-    def report_from(self, confidence: float) -> None:
-        """Leave out boxes of answers below this confidence from now on."""
+    def report(self, reported: Reported) -> None:
+        """Report of answers what `reported` leaves of them, from now on."""
         ...
 
     def stop(self, deadline_s: float) -> bool:
@@ -85,7 +89,7 @@ class NoUplink:
         del timeout_s
         return True
 
-    def report_from(self, confidence: float) -> None:
+    def report(self, reported: Reported) -> None:
         """There are no answers."""
 
     def stop(self, deadline_s: float) -> bool:

@@ -26,6 +26,7 @@ from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.uplink.base import Reported
 from spillover.edge.uplink.call_status import RETRIED, CallStatus, LinkSignal
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.in_flight import Call, InFlight
@@ -43,6 +44,12 @@ GRACE_S = 5.0
 """Seconds by which `deliver` may wait longer than its call lasts."""
 _SPARE_WORK = 16
 """Queue places of the encoding thread beside calls in flight, for channels to renew or drop."""
+
+
+def _all(prediction: Prediction) -> Prediction:
+    """Nothing is left out."""
+    return prediction
+
 
 _Step = Callable[..., CallOutcome | None]
 
@@ -71,8 +78,8 @@ class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
     `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
-    the name of this device, which the server compares with the proof. Of answers, boxes below `reported_from`
-    are left out.
+    the name of this device, which the server compares with the proof. `reported` leaves out what is not
+    reported of answers.
     """
 
     def __init__(
@@ -83,7 +90,7 @@ class GrpcUplink:
         expects: type[Prediction],
         ledger: CallLedger,
         device_id: str,
-        reported_from: float = 0.0,
+        reported: Reported = _all,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -94,15 +101,15 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections, device_id, reported_from)
+        self._caller = Caller(config, wire, expects, connections, device_id, reported)
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""
         return self._ledger.link(self._in_flight.state(), crop_share)
 
-    def report_from(self, confidence: float) -> None:
-        """Leave out boxes of answers below this confidence from now on."""
-        self._caller.reported_from = confidence
+    def report(self, reported: Reported) -> None:
+        """Report of answers what `reported` leaves of them, from now on."""
+        self._caller.reported = reported
 
     def certificate_expires_unix_s(self) -> float:
         """When this device's certificate expires, in Unix time; NaN without one."""

@@ -11,7 +11,7 @@ import grpc
 import msgspec
 import numpy as np
 
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import NO_BOXES, Detections, Image, ModelId, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.assembly.camera import build_camera_stream

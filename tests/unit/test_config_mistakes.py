@@ -108,7 +108,33 @@ EDGE = {
     "period": Row(
         "policy: {budget: {bytes: 5000, per: week}}", 3, "policy.budget.per", ("minute, hour, day or month",)
     ),
-    "redaction of nothing": Row("redaction: {classes: []}", 3, "redaction.classes", ("at least 1",)),
+    "redaction of nothing": Row("redaction: {classes: []}", 3, "redaction.classes", ("something to hide",)),
+    "mask that crosses itself": Row(
+        "redaction:\n  masks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]", 4, "redaction.masks[0]", ("cross itself",)
+    ),
+    "zone that crosses itself": Row(
+        "events:\n  zones:\n    - {name: a, polygon: [[0, 0], [1, 1], [1, 0], [0, 1]]}",
+        5,
+        "events.zones[0].polygon",
+        ("must not cross itself",),
+    ),
+    "zone outside the frame": Row(
+        "events:\n  zones:\n    - {name: a, polygon: [[0, 0], [1, 1], [64, 0]]}",
+        5,
+        "events.zones[0].polygon[2]",
+        ("a number from 0 to 1",),
+    ),
+    "line named twice": Row(
+        "events:\n  lines:\n    - {name: a, points: [[0, 0], [1, 1]]}\n"
+        "    - {name: a, points: [[0, 1], [1, 1]]}",
+        6,
+        "events.lines[1].name",
+        ("the name of another one",),
+    ),
+    "classes of a classifier": Row(
+        "", 2, "model.classes", ("for detectors",), 3, CAMERA + "model: {folder: COLOUR, classes: [0]}\n"
+    ),
+    "events of a classifier": Row("events: {}", 3, "events", ("gives no boxes",)),
     # What keys say together
     "address without a port": Row("uplink: {address: cloud.local}", 3, "uplink.address", ("not host:port",)),
     "plaintext network": Row(
@@ -254,7 +280,9 @@ EDGE = {
         "policy.gain_file",
         ("no.json: cannot be read",),
     ),
-    "redaction of a classifier": Row("redaction: {classes: [0]}", 3, "redaction", ("gives no boxes",)),
+    "redaction of a classifier": Row(
+        "redaction: {classes: [0]}", 3, "redaction.classes", ("gives no boxes", "masks")
+    ),
     "token file": Row(
         "uplink: {token_file: no/token}", 3, "uplink.token_file", ("cannot read no/token: No such file",)
     ),

@@ -102,7 +102,10 @@ the reason `queue full`. The log says why the broker cannot be used, and when it
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
-indicator:"""
+indicator; for each zone whether somebody is inside, how many, and how many of each class where `classes` are
+named; for each line how often it was crossed. Characters other than letters, digits, `_` and `-` become `_`
+in their topics. A zone that is taken out of edge.yaml stays in Home Assistant until its messages are deleted,
+as with `mosquitto_pub -r -n -t TOPIC`:"""
 
 
 def _load() -> str:

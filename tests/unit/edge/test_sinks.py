@@ -454,9 +454,10 @@ def test_sinks_that_were_never_started_are_closed() -> None:
 def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     """Building one leaves the process with the threads that it had; it can be closed as it is."""
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
+    from spillover.edge.sinks.discovery import AnnouncedCamera
     from spillover.edge.sinks.mqtt import MqttSink
 
     before = threading.enumerate()
-    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", ["cam"], ENCODE)
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", [AnnouncedCamera("cam")], ENCODE)
     assert threading.enumerate() == before
     sink.close()

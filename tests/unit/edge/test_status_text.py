@@ -7,7 +7,7 @@ from spillover.common.cli import EXIT_LOST
 from spillover.edge.health.readings import Readings, Throttling
 from spillover.edge.status.ask import show
 from spillover.edge.status.text import duration, size, to_text
-from spillover.edge.status.values import BudgetStatus, ErrorStatus, Status
+from spillover.edge.status.values import BudgetStatus, ErrorStatus, LineStatus, Status, ZoneStatus
 from spillover.edge.status.verdict import Verdict, verdict
 from tests.support.statuses import FRAMES, LINK, SINK, SPOOL, status_of
 
@@ -39,6 +39,23 @@ def test_a_daemon_that_lost_nothing_balances():
     assert verdict(status_of()) is Verdict.BALANCED
     assert exit_code(status_of()) == 0
     assert to_text(status_of()).splitlines()[-1].endswith("the books balance")
+
+
+def test_zones_and_lines_have_a_line_each():
+    """With their camera, who is inside, and both directions."""
+    (camera,) = status_of().cameras
+    camera = replace(
+        camera,
+        zones=(
+            ZoneStatus(name="door", count=3, classes={"person": 2, "dog": 1}),
+            ZoneStatus(name="yard", count=0, classes={}),
+        ),
+        lines=(LineStatus(name="gate", in_count=7, out_count=2),),
+    )
+    lines = [" ".join(line.split()) for line in to_text(status_of(cameras=(camera,))).splitlines()]
+    assert "zone camera, door: 3 inside (dog 1, person 2)" in lines
+    assert "zone camera, yard: 0 inside (none)" in lines
+    assert "line camera, gate: 7 in, 2 out" in lines
 
 
 @pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
