@@ -256,6 +256,8 @@ class Decision:
     """Whether the policy wanted the cloud's answer, and link, time or budget forbade the call."""
     is_probe: bool = False
     """Whether the frame is sent to find out if a dead link has come back."""
+    serves_later: bool = False
+    """Whether the answer is expected after the deadline, and is wanted for the frames that follow."""
 
 
 class AnsweredBy(enum.Enum):

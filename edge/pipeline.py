@@ -21,8 +21,9 @@ from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
-from spillover.edge.results.deadlines import PendingFrame
-from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage
+from spillover.edge.policy.tracks import useful_s
+from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackSummary
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -41,6 +42,8 @@ class CameraSettings:
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
     crops: ScoreSettings | None
     """Which boxes are in doubt, where crops around them may be sent."""
+    late_window_s: float = 0.0
+    """How long after its deadline the answer to a frame is still accepted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,11 @@ class FrameJob:
     taken_s: float
     deadline_s: float
     """Monotonic; the first result is out by then."""
+
+    @property
+    def tracks(self) -> TrackSummary | None:
+        """What the policy reads of the tracks; None where nothing is tracked."""
+        return None if self.shown.tracks is None else self.shown.summary
 
 
 class Pipeline:
@@ -115,6 +123,8 @@ class Pipeline:
             surroundings=surroundings,
             region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
+            tracks=job.tracks,
+            late_window_s=camera.late_window_s,
         )
         return camera.policy.decide(context)
 
@@ -166,14 +176,25 @@ class Pipeline:
         """Send the frame; its reply goes to the temporal correction, then to the table of deadlines."""
         frame, decision = job.frame, result.decision
         outgoing = self._redacted(job)
+        at_once = PROBE if decision.is_probe else EXPECTED_LATE if decision.serves_later else ""
         pending = self._device.deadlines.register(
-            result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
+            result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
         handler = Replies(pending, first=correct_later)
         self._device.offload.uplink.send(
-            outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
+            outgoing,
+            job.deadline_s,
+            handler,
+            decision.payload,
+            self._crop(job, decision),
+            useful_until_s=self._useful_until_s(job),
         )
+
+    def _useful_until_s(self, job: FrameJob) -> float:
+        """When the cloud's answer will be of little use, on the clock of `time.monotonic`."""
+        now_s = time.monotonic()
+        return now_s + useful_s(job.tracks, job.deadline_s - now_s, self._camera.late_window_s)
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact

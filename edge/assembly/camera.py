@@ -76,6 +76,7 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
         temporal=build_temporal(config.temporal, task),
         redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
         crops=ScoreSettings(threshold, own.policy.band) if crops else None,
+        late_window_s=config.uplink.late_answer_window_s,
     )
 
 

@@ -10,6 +10,10 @@ from typing import Protocol
 from spillover.common.types import Decision, Region
 from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
+from spillover.edge.tracking.stage import TrackSummary
+
+NEVER_S = 1e9
+"""Replaces infinity, which JSON does not have."""
 
 Draw = Callable[[], float]
 """Returns the next random number, uniform in [0, 1). An argument, so that a run can be repeated."""
@@ -80,6 +84,10 @@ class Context:
     """The region of the frame that a crop would show; None if no crop can be sent."""
     since_last_offload_s: float = math.inf
     """Age in seconds of the newest frame that was sent and whose answer corrects later frames."""
+    tracks: TrackSummary | None = None
+    """The tracks of the camera; None where nothing is tracked."""
+    late_window_s: float = 0.0
+    """How long after the deadline an answer is still accepted."""
 
 
 class Rule(Protocol):

@@ -8,7 +8,8 @@
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
-                  "region": null, "audit": null, "degraded": false, "is_probe": false},
+                  "region": null, "audit": null, "degraded": false, "is_probe": false,
+                  "serves_later": false},
      "error": "", "carried_from": ""}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,

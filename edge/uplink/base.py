@@ -24,11 +24,13 @@ class Uplink(Protocol):
         handler: ReplyHandler,
         option: str = "",
         crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Encode and send `frame`; `handler` is completed exactly once, whatever happens. Never raises.
 
-        `deadline_s` is on the clock of `time.monotonic`. `option` names the form to send, or is empty for the
-        usual one; `crop` is the crop for forms that send one.
+        `deadline_s` and `useful_until_s` are on the clock of `time.monotonic`. An answer is late after the
+        later of the two, and is awaited for as long after the deadline as the configuration says. `option`
+        names the form to send, or is empty for the usual one; `crop` is the crop for forms that send one.
         """
         ...
 
@@ -66,9 +68,10 @@ class NoUplink:
         handler: ReplyHandler,
         option: str = "",
         crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Complete `handler` with the failure NO_UPLINK."""
-        del frame, deadline_s, option, crop
+        del frame, deadline_s, option, crop, useful_until_s
         handler.complete(CallFailure(CallStatus.NO_UPLINK))
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:

@@ -115,13 +115,15 @@ class GrpcUplink:
         handler: ReplyHandler,
         option: str = "",
         crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Pass `frame` to the encoding thread.
 
         The policy enforces the in-flight cap; this method only counts.
         """
         give_up_s = deadline_s + self._caller.config.late_answer_window_s
-        pending = _PendingCall(Call(deadline_s), handler, give_up_s, frame)
+        useful_until_s = max(deadline_s, min(useful_until_s, give_up_s))
+        pending = _PendingCall(Call(useful_until_s), handler, give_up_s, frame)
         self._advance(pending, self._begin, self._encode, frame, option, crop)
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:

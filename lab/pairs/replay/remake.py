@@ -1,33 +1,28 @@
 """Makes the decisions of a log again: the edge's own rules, fed with each decision's numbers."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from spillover.common.types import Action, Decision
 from spillover.edge.inference.scene import Surroundings
 from spillover.edge.link.byte_budget import Tokens
 from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
-from spillover.edge.policy.base import Context, Rule
+from spillover.edge.policy.base import NEVER_S, Context, Rule
 from spillover.edge.policy.budget import RankByBudget, RankDecision
-from spillover.edge.policy.chain import (
-    BREAKER_LEVEL,
-    KEEP_ALL,
-    SEND_ALL,
-    Audit,
-    ChoosePayload,
-    EmptyRules,
-    LinkGuard,
-    Policy,
-    Refresh,
-    ScoreThreshold,
-)
+from spillover.edge.policy.chain import KEEP_ALL, SEND_ALL, Audit, EmptyRules, Policy, Refresh, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
+from spillover.edge.policy.guard import BREAKER_LEVEL, LinkGuard
 from spillover.edge.policy.share import Threshold
+from spillover.edge.policy.tracks import TRACKS
 from spillover.edge.sinks.record import Record
+from spillover.edge.tracking.stage import TrackSummary
 
 _CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
-_COMPARED = ("reason", "score", "audit", "degraded", "is_probe")
+_COMPARED = ("reason", "score", "audit", "degraded", "is_probe", "serves_later")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
+_TRACKS = tuple(field.name for field in fields(TrackSummary))
 _ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
@@ -103,7 +98,9 @@ class _Inputs:
             get("empty_audit_share", 0.0), get("motion_gain", 0.0), get("lost_track_gain", 0.0)
         )
         rules += [
-            ScoreThreshold(_AsLogged(threshold), empty, lambda: get("draw", 1.0)),
+            ScoreThreshold(
+                _AsLogged(threshold), empty, lambda: get("draw", 1.0), by_tracks=bool(get("by_tracks"))
+            ),
             Audit(get("audit_share", 0.0), lambda: get("audit_draw", 1.0)),
         ]
         return Policy(KEEP_ALL, rules)
@@ -120,6 +117,19 @@ class _Inputs:
             ),
             region=decision.region,
             since_last_offload_s=get("since_last_offload_s", 0.0),
+            tracks=self._tracks(),
+            late_window_s=get("late_window_s", 0.0),
+        )
+
+    def _tracks(self) -> TrackSummary | None:
+        if f"{TRACKS}shown" not in self._numbers:
+            return None
+        numbers = {name: self._numbers[f"{TRACKS}{name}"] for name in _TRACKS}
+        counts = {name: int(numbers[name]) for name in ("shown", "births", "deaths", "flow_failures")}
+        half_life_s = numbers["half_life_s"]
+        lasts_s = math.inf if half_life_s >= NEVER_S else half_life_s
+        return TrackSummary(
+            **counts, stale=numbers["stale"], doubtful=numbers["doubtful"], half_life_s=lasts_s
         )
 
     def _link(self) -> LinkState:

@@ -14,7 +14,9 @@ from spillover.edge.link.payload_costs import PayloadCost, PayloadCostModel
 from spillover.edge.payload.encoder import PICTURE
 from spillover.edge.policy.base import Context, Rule
 from spillover.edge.policy.budget import RankByBudget
-from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.chain import KEEP_ALL, EmptyRules, Policy, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.share import Thresholds
 from spillover.edge.uplink.call_status import LinkSignal
 from spillover.edge.uplink.in_flight import Call, InFlight

@@ -15,7 +15,7 @@ from spillover.edge.payload.crops import crop_of
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
-from spillover.edge.policy.chain import ChoosePayload
+from spillover.edge.policy.forms import ChoosePayload
 from spillover.edge.policy.scores import (
     LEAST_SIDE,
     MOST_SHARE,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,13 +12,15 @@ from spillover.edge.config import Mode, TemporalConfig
 from spillover.edge.device import Device, Offload, Reporting
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.inference.temporal import LastAnswerCorrector
-from spillover.edge.link.state import BreakerPhase, LinkState
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.payload.crops import Crop
 from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
 from spillover.edge.policy.auditor import Auditor
-from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.results.deadlines import EXPECTED_LATE, DeadlineTable
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.tracking.stage import NoCorrection, Shown, TrackSummary
 from spillover.edge.uplink.base import NoUplink
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, ReplyHandler
@@ -45,6 +47,8 @@ class HeldUplink(NoUplink):
 
     state: LinkState
     handlers: list[ReplyHandler] = field(default_factory=list)
+    useful_for_s: list[float] = field(default_factory=list)
+    """How long after each frame's deadline its answer is of use."""
 
     def link(self, crop_share: float = 0.0) -> LinkState:
         """As the test has it."""
@@ -58,10 +62,12 @@ class HeldUplink(NoUplink):
         handler: ReplyHandler,
         option: str = "",
         crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Keep the handler."""
-        del frame, deadline_s, option, crop
+        del frame, option, crop
         self.handlers.append(handler)
+        self.useful_for_s.append(useful_until_s - deadline_s)
 
 
 @dataclass
@@ -152,6 +158,35 @@ def test_the_probe_of_a_dead_link_is_answered_at_once(site: Callable[..., Site])
     assert probes.results[0].decision.is_probe
     probes.uplink.handlers[0].complete(SAYS_SECOND)
     assert [given.revision for given in probes.results] == [0, 1]
+
+
+class Tracking(NoCorrection):
+    """A stage whose tracks last long."""
+
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """The prediction, with tracks of which half are right after 1000 s."""
+        return Shown(prediction, tracks=(), summary=TrackSummary(shown=1, half_life_s=1000.0))
+
+
+def test_a_frame_whose_answer_comes_late_is_answered_at_once_and_sent_for_its_tracks(
+    site: Callable[..., Site],
+) -> None:
+    """Nobody waits for an answer that cannot come in time; it is a revision, and useful for long enough."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 20_000, latency_s=100.0, fidelity=1.0)
+    view = LinkView(LinkEstimate(90.0, 1e6, 0.0, 0.0), (option,), may_probe=False)
+    slow = site(LinkState(max_in_flight=4, view=view), Mode.CLOUD_ONLY)
+    slow.pipeline.process(now_frame(0))
+    assert [(given.answered_by, given.error) for given in slow.results] == [
+        (AnsweredBy.EDGE_DEGRADED, "link too slow")
+    ]
+    slow.pipeline.reconfigure(replace(slow.pipeline.settings, temporal=Tracking(), late_window_s=500.0))
+    slow.pipeline.process(now_frame(1))
+    sent = slow.results[1]
+    assert (sent.answered_by, sent.error) == (AnsweredBy.EDGE_DEGRADED, EXPECTED_LATE)
+    assert (sent.decision.serves_later, sent.decision.degraded) == (True, False)
+    assert slow.uplink.useful_for_s == [pytest.approx(500.0, abs=1.0)]
+    slow.uplink.handlers[0].complete(SAYS_SECOND)
+    assert slow.results[2].revision == 1
 
 
 def test_a_pending_frame_ends_though_the_correction_fails() -> None:

@@ -23,7 +23,7 @@ from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Reason
-from spillover.edge.policy.chain import first_obstacle
+from spillover.edge.policy.guard import first_obstacle
 from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.loadtest.simulated.fleet import policy_of_wanted_frames
 from spillover.lab.pairs.replay.cli import replay
