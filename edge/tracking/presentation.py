@@ -1,0 +1,70 @@
+"""From tracks to a result: which boxes are shown, with whose confidence, and a summary for the policy."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from spillover.common.types import NO_BOXES, Detections, TrackMark
+from spillover.edge.tracking.boxes import clipped
+from spillover.edge.tracking.judgement import expected, is_shown
+from spillover.edge.tracking.stage import Shown, TrackSummary
+from spillover.edge.tracking.values import Box, Track, TrackerState
+
+
+def shown(state: TrackerState, boxes: Sequence[Box]) -> Shown:
+    """The local result of the newest frame; `boxes` are the edge's boxes of it."""
+    chosen = [track for track in state.tracks if is_shown(state, track, _edge_confidence(track, boxes))]
+    chosen.sort(key=lambda track: (-_confidence(state, track, boxes), track.track_id))
+    marks = tuple(
+        TrackMark(track.track_id, track.confirmed_by, max(0.0, state.captured_s - track.seen_s))
+        for track in chosen
+    )
+    return Shown(
+        detections_of(state, chosen, boxes),
+        state.answered_id if any(track.confirmed for track in chosen) else "",
+        marks,
+        state.ended,
+        summary_of(state, chosen),
+    )
+
+
+def detections_of(state: TrackerState, tracks: Sequence[Track], boxes: Sequence[Box] = ()) -> Detections:
+    """Tracks as boxes inside the picture, in the order given."""
+    if not tracks:
+        return NO_BOXES
+    return Detections(
+        np.array([clipped(track.xyxy, state.width, state.height) for track in tracks], np.float32),
+        np.array([_confidence(state, track, boxes) for track in tracks], np.float32),
+        np.array([track.class_id for track in tracks], np.int32),
+    )
+
+
+def summary_of(state: TrackerState, chosen: Sequence[Track]) -> TrackSummary:
+    """What the policy reads."""
+    half_life_s = state.learned.half_life_s
+    stale = 0.0
+    if math.isfinite(half_life_s):
+        ages = [state.captured_s - track.cloud_s for track in chosen if track.confirmed]
+        stale = sum(1.0 - 0.5 ** (age_s / half_life_s) for age_s in ages)
+    doubts = [expected(state, track) for track in state.tracks if not track.confirmed]
+    return TrackSummary(
+        shown=len(chosen),
+        stale=stale,
+        births=state.since_sent.births,
+        deaths=state.since_sent.deaths,
+        flow_failures=state.since_sent.flow_failures,
+        doubtful=sum(min(share, 1.0 - share) for share in doubts),
+        half_life_s=half_life_s,
+    )
+
+
+def _edge_confidence(track: Track, boxes: Sequence[Box]) -> float:
+    return boxes[track.edge_box].confidence if 0 <= track.edge_box < len(boxes) else 0.0
+
+
+def _confidence(state: TrackerState, track: Track, boxes: Sequence[Box]) -> float:
+    """The cloud's where it has confirmed the track, else the edge's; what is shown counts as reported."""
+    if track.confirmed:
+        return max(track.cloud_confidence, state.report_threshold)
+    return max(_edge_confidence(track, boxes) or track.edge_confidence, state.report_threshold)

@@ -1,0 +1,230 @@
+"""The tracker of one camera: pixels and answers in, boxes with tracks out. Thread-safe around a pure step."""
+
+import itertools
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spillover.common.types import Detections, Image, Prediction, SeenBy, TrackMark
+from spillover.edge.tracking import boxes as geometry
+from spillover.edge.tracking.boxes import XYXY, xyxy_of
+from spillover.edge.tracking.flow import Flow, SmallFrame, measure, small_frame
+from spillover.edge.tracking.life import matches, step, tracks_at
+from spillover.edge.tracking.presentation import detections_of, shown
+from spillover.edge.tracking.ring import Ring
+from spillover.edge.tracking.stage import OnReply, Shown
+from spillover.edge.tracking.values import Answer, Box, Motion, StepInputs, TrackerState
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
+
+MOST_BOXES = 200
+"""Boxes of one picture that are tracked; the most confident ones."""
+MOST_WAITING = 32
+"""Answers that wait for the next frame."""
+MOST_HOPS = 8
+"""Flow is measured over at most so many pictures to bring an answer to the present, however late it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """How a camera's objects are tracked."""
+
+    memory_bytes: int = 4 << 20
+    """Most bytes of small pictures, from which late answers are brought to the present."""
+
+
+class Tracker:
+    """A `TemporalStage` for detectors: moves boxes with the picture, and corrects them with late answers.
+
+    `correct` and `sent` are called by the camera's thread, in the order of the frames; replies come on any.
+    """
+
+    def __init__(self, settings: TrackerSettings, report_threshold: float) -> None:
+        self._lock = threading.Lock()
+        self._ring = Ring(settings.memory_bytes)
+        self._state = TrackerState(report_threshold)
+        self._next_id = 1
+        self._waiting: deque[Answer] = deque()
+        self._newest: SmallFrame | None = None
+        self._newest_sent = False
+        self._inputs: StepInputs | None = None
+        self._answered_s = self._sent_s = -math.inf
+        self._dropped: Counter[str] = Counter()
+
+    @property
+    def inputs(self) -> StepInputs | None:
+        """What the newest frame told; None before the first."""
+        return self._inputs
+
+    @property
+    def state(self) -> TrackerState:
+        """What is known after the newest frame."""
+        return self._state
+
+    @property
+    def followed(self) -> Detections:
+        """The boxes of all living tracks on the newest frame, shown or not, as they lie in the picture."""
+        return detections_of(self._state, self._state.tracks)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How much was left out, by reason."""
+        with self._lock:
+            return dict(self._dropped)
+
+    def since_last_offload_s(self, captured_s: float) -> float:
+        """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
+        with self._lock:
+            return captured_s - self._sent_s
+
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """The tracks on a frame captured at `captured_s`. One no newer than the last is not tracked."""
+        detections = prediction.boxes
+        if detections is None or not captured_s > self._state.captured_s:
+            self._drop("frame_out_of_order" if detections is not None else "no_boxes")
+            return Shown(prediction)
+        own = self._boxes(detections)
+        now = small_frame(image, captured_s)
+        flow = self._flow(now)
+        with self._lock:
+            arrived, self._waiting = tuple(self._waiting), deque()
+        answers = self._brought_here(arrived, now, flow)
+        height, width = image.shape[:2]
+        with self._lock:
+            self._inputs = StepInputs(
+                captured_s=captured_s,
+                width=width,
+                height=height,
+                boxes=own,
+                cut=flow.cut,
+                sent_before=self._newest_sent,
+                camera=flow.camera,
+                motions=flow.motions,
+                answers=answers,
+                next_id=self._next_id,
+            )
+            self._state = step(self._state, self._inputs)
+            self._next_id = self._state.next_id
+            self._newest, self._newest_sent = now, False
+            state = self._state
+        return shown(state, own)
+
+    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
+        """Note that the newest frame is sent; the returned function must get its outcome, even a late one."""
+        del prediction
+        with self._lock:
+            self._sent_s = max(self._sent_s, captured_s)
+            if captured_s == self._state.captured_s:
+                self._newest_sent = True
+
+        def on_reply(outcome: CallOutcome) -> CallOutcome:
+            if isinstance(outcome, CloudAnswer) and outcome.prediction.boxes is not None:
+                return self._reply(outcome, outcome.prediction.boxes, frame_id, captured_s)
+            with self._lock:
+                if captured_s == self._sent_s:  # the age counts from the last answered frame again
+                    self._sent_s = self._answered_s
+            return outcome
+
+        return on_reply
+
+    def _reply(self, outcome: CloudAnswer, said: Detections, frame_id: str, captured_s: float) -> CloudAnswer:
+        """The answer with the tracks of its boxes; it waits for the next frame to take effect."""
+        usable = _usable(said)
+        boxes = tuple(_box(said, index) for index in usable)
+        with self._lock:
+            self._answered_s = max(self._answered_s, captured_s)
+            moment = tracks_at(self._state, captured_s)
+            if moment is None:
+                self._dropped["answer_too_old"] += 1
+                return outcome
+            known = matches(moment, boxes)
+            numbers = [known[at] if at in known else self._free_id() for at in range(len(boxes))]
+            self._dropped["box_unusable"] += len(said) - len(boxes)
+            if len(self._waiting) >= MOST_WAITING:
+                self._waiting.popleft()
+                self._dropped["answers_waiting"] += 1
+            self._waiting.append(Answer(captured_s, frame_id, boxes, tuple(numbers)))
+            by_index = dict(zip(usable, numbers, strict=True))
+            marks = tuple(
+                TrackMark(by_index[at] if at in by_index else self._free_id(), SeenBy.CLOUD, 0.0)
+                for at in range(len(said))
+            )
+        return replace(outcome, tracks=marks)
+
+    def _free_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        with self._lock:
+            self._dropped[reason] += count
+
+    def _boxes(self, said: Detections) -> tuple[Box, ...]:
+        """The edge's boxes that can be tracked, best first; the others are counted."""
+        usable = _usable(said)
+        if len(usable) < len(said):
+            self._drop("box_unusable", len(said) - len(usable))
+        return tuple(_box(said, index) for index in usable)
+
+    def _flow(self, now: SmallFrame) -> Flow:
+        """Flow from the frame before, which moves into the ring."""
+        before = self._newest
+        boxes = [track.xyxy for track in self._state.tracks]
+        if before is None:
+            return measure(now, now, boxes)
+        flow = measure(before, now, boxes)
+        if flow.cut:
+            self._ring.clear()
+        else:
+            self._ring.add(before, sent=self._newest_sent)
+        return flow
+
+    def _brought_here(self, arrived: Sequence[Answer], now: SmallFrame, flow: Flow) -> tuple[Answer, ...]:
+        """The answers, with the motion of each new box from its frame to this one."""
+        living = set() if flow.cut else {track.track_id for track in self._state.tracks}
+        hops = max(1, 2 * MOST_HOPS // max(1, len(arrived)))
+        return tuple(self._moved_answer(answer, living, now, min(hops, MOST_HOPS)) for answer in arrived)
+
+    def _moved_answer(self, answer: Answer, living: set[int], now: SmallFrame, hops: int) -> Answer:
+        """New boxes follow the flow over kept pictures; those of living tracks move with the track."""
+        new = [at for at, number in enumerate(answer.track_ids) if number not in living]
+        motions: list[Motion | None] = [None] * len(answer.boxes)
+        path = self._ring.path(answer.captured_s, hops) if new else []
+        if new and not path:
+            self._drop("box_without_picture", len(new))
+        if path:
+            then = [xyxy_of(answer.boxes[at]) for at in new]
+            for at, before, after in zip(new, then, followed([*path, now], then), strict=True):
+                motions[at] = _rounded(geometry.between(before, after))
+        return replace(answer, moved=tuple(motions))
+
+
+def followed(path: Sequence[SmallFrame], boxes: Sequence[XYXY]) -> list[XYXY]:
+    """Where the boxes of the first picture are in the last one."""
+    present = list(boxes)
+    for before, after in itertools.pairwise(path):
+        motions = measure(before, after, present).motions
+        present = [geometry.moved(box, motion) for box, motion in zip(present, motions, strict=True)]
+    return present
+
+
+def _rounded(motion: Motion) -> Motion:
+    dx, dy, scale = (float(np.float32(value)) for value in motion[:3])
+    return Motion(dx, dy, scale, motion.measured)
+
+
+def _usable(said: Detections) -> list[int]:
+    """Indices of boxes with finite sides and some area, the first `MOST_BOXES`."""
+    with np.errstate(invalid="ignore"):
+        size = said.xyxy[:, 2:] - said.xyxy[:, :2]
+        good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
+    indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
+    return indices
+
+
+def _box(said: Detections, index: int) -> Box:
+    left, top, right, bottom = said.xyxy[index].tolist()
+    return Box(left, top, right, bottom, float(said.confidence[index]), int(said.class_id[index]))
