@@ -18,7 +18,7 @@ from spillover.edge.device import Device
 from spillover.edge.inference.scene import Scene, watch
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
-from spillover.edge.policy.base import Context
+from spillover.edge.policy.base import Context, waits_after
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.policy.tracks import useful_s
@@ -61,8 +61,9 @@ class FrameJob:
 
     @property
     def tracks(self) -> TrackSummary | None:
-        """What the policy reads of the tracks; None where nothing is tracked."""
-        return None if self.shown.tracks is None else self.shown.summary
+        """What the policy reads of the tracks; None where nothing is tracked, as on unrelated pictures."""
+        is_tracked = self.shown.tracks is not None and not self.shown.summary.fresh
+        return self.shown.summary if is_tracked else None
 
 
 class Pipeline:
@@ -72,6 +73,7 @@ class Pipeline:
         self._device = device
         self._camera = self._wanted = camera
         self._scene = Scene()
+        self._waits = False
 
     @property
     def settings(self) -> CameraSettings:
@@ -124,9 +126,12 @@ class Pipeline:
             region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
             tracks=job.tracks,
+            waits=self._waits,
             late_window_s=camera.late_window_s,
         )
-        return camera.policy.decide(context)
+        decision = camera.policy.decide(context)
+        self._waits = waits_after(decision, before=self._waits)
+        return decision
 
     def _region(self, job: FrameJob) -> Region | None:
         settings = self._camera.crops

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from spillover.common.types import Decision, Region
+from spillover.common.types import Action, Decision, Region
 from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
 from spillover.edge.tracking.stage import TrackSummary
@@ -86,6 +86,8 @@ class Context:
     """Age in seconds of the newest frame that was sent and whose answer corrects later frames."""
     tracks: TrackSummary | None = None
     """The tracks of the camera; None where nothing is tracked."""
+    waits: bool = False
+    """A frame of this camera was to be sent and could not be, and none has been sent since."""
     late_window_s: float = 0.0
     """How long after the deadline an answer is still accepted."""
 
@@ -99,3 +101,10 @@ class Rule(Protocol):
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Apply the rule to one frame."""
         ...
+
+
+def waits_after(decision: Decision, *, before: bool) -> bool:
+    """Whether a frame of this camera waits to be sent after this decision; `before` it one did or did not."""
+    if decision.action in {Action.KEEP, Action.SPOOL}:
+        return before or decision.degraded or decision.reason == Reason.OUTRANKED
+    return False

@@ -79,13 +79,15 @@ class ScoreThreshold:
             score = context.score
             return score, {} if score is None else {"prediction_score": score}
         since_s = min(context.since_last_offload_s, NEVER_S)
-        inputs = {"since_last_offload_s": since_s} | track_inputs(context)
-        return value(context.tracks, since_s), inputs | {"by_tracks": 1.0}
+        flags = {"by_tracks": 1.0, "waits": float(context.waits)}
+        return value(context.tracks, since_s), track_inputs(context) | flags
 
     def _threshold(self, total: float, context: Context) -> Threshold:
         if context.threshold is not None:
             return Threshold(context.threshold)
-        return self._thresholds.for_frame(total)
+        # Values of tracks grow while nothing can be sent: to learn them would keep the link idle after that.
+        learns = not (context.waits and self._by_tracks and context.tracks is not None)
+        return self._thresholds.for_frame(total, learns=learns)
 
     def _alarms(self, context: Context, score: float | None) -> dict[Reason, float]:
         """Gains of a frame without reported boxes, by their reason; by tracks, of one without any track."""

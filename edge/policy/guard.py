@@ -95,7 +95,8 @@ def _comes_too_late(decision: Decision, context: Context) -> bool:
     """Whether the answer is predicted to be late, and not useful all the same.
 
     A late answer is useful to tracks if it is not behind others: waiting until the link is free costs it
-    nothing, and the frame that is sent then is a newer one.
+    nothing, and the frame that is sent then is a newer one. As round trip and rate are hard to tell apart
+    where all pictures are alike, two calls under way begin at least half an answer's time apart.
     """
     if decision.predicted_latency_s <= context.time_left_s:
         return False
@@ -104,7 +105,9 @@ def _comes_too_late(decision: Decision, context: Context) -> bool:
         return True
     option = _chosen_option(decision, context)
     is_behind = option is not None and context.link.view.estimate.backlog_s > option.encode_s
-    return is_behind or context.link.in_flight >= LATE_CALLS
+    apart_s = decision.predicted_latency_s / LATE_CALLS
+    is_close = context.link.in_flight > 0 and context.since_last_offload_s < apart_s
+    return is_behind or is_close or context.link.in_flight >= LATE_CALLS
 
 
 def _expected_s(decision: Decision, context: Context) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
 from spillover.edge.inference.scene import Surroundings
@@ -22,7 +22,6 @@ from spillover.edge.tracking.stage import TrackSummary
 _CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
 _COMPARED = ("reason", "score", "audit", "degraded", "is_probe", "serves_later")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
-_TRACKS = tuple(field.name for field in fields(TrackSummary))
 _ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
@@ -70,9 +69,9 @@ class _AsLogged:
 
     threshold: Threshold
 
-    def for_frame(self, score: float) -> Threshold:
+    def for_frame(self, score: float, *, learns: bool = True) -> Threshold:
         """It."""
-        del score
+        del score, learns
         return self.threshold
 
 
@@ -118,18 +117,22 @@ class _Inputs:
             region=decision.region,
             since_last_offload_s=get("since_last_offload_s", 0.0),
             tracks=self._tracks(),
+            waits=bool(get("waits")),
             late_window_s=get("late_window_s", 0.0),
         )
 
     def _tracks(self) -> TrackSummary | None:
         if f"{TRACKS}shown" not in self._numbers:
             return None
-        numbers = {name: self._numbers[f"{TRACKS}{name}"] for name in _TRACKS}
-        counts = {name: int(numbers[name]) for name in ("shown", "births", "deaths", "flow_failures")}
-        half_life_s = numbers["half_life_s"]
-        lasts_s = math.inf if half_life_s >= NEVER_S else half_life_s
+        half_life_s = self._numbers[f"{TRACKS}half_life_s"]
         return TrackSummary(
-            **counts, stale=numbers["stale"], doubtful=numbers["doubtful"], half_life_s=lasts_s
+            shown=int(self._numbers[f"{TRACKS}shown"]),
+            stale=self._numbers[f"{TRACKS}stale"],
+            births=int(self._numbers[f"{TRACKS}births"]),
+            deaths=int(self._numbers[f"{TRACKS}deaths"]),
+            flow_failures=int(self._numbers[f"{TRACKS}flow_failures"]),
+            doubtful=self._numbers[f"{TRACKS}doubtful"],
+            half_life_s=math.inf if half_life_s >= NEVER_S else half_life_s,
         )
 
     def _link(self) -> LinkState:

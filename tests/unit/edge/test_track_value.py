@@ -183,7 +183,9 @@ def test_the_end_of_all_tracks_is_a_reason_to_send() -> None:
     """Nothing is shown any more, so the answer says whether that is so; then nothing more is asked."""
     policy = video_policy(threshold=1.0)
     scene = Scene(policy, lambda _, since_s: TrackSummary(deaths=3 if since_s > 2.0 else 0, half_life_s=3.0))
-    assert len(scene.play(100)) == 5
+    sent = scene.play(100)
+    assert len(sent) == 3
+    assert scene.decisions[sent[1]].score == pytest.approx(0.3 * 3.4)
 
 
 def test_scores_of_the_prediction_stay_for_who_asks() -> None:
