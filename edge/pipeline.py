@@ -10,17 +10,14 @@ from spillover.common.types import (
     Decision,
     Frame,
     Prediction,
-    Region,
     Result,
     Timings,
 )
 from spillover.edge.device import Device
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context, waits_after
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.policy.tracks import useful_s
 from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
 from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackSummary
@@ -40,8 +37,6 @@ class CameraSettings:
     temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
-    crops: ScoreSettings | None
-    """Which boxes are in doubt, where crops around them may be sent."""
     late_window_s: float = 0.0
     """How long after its deadline the answer to a frame is still accepted."""
 
@@ -115,15 +110,13 @@ class Pipeline:
         self._scene, surroundings = watch(
             self._scene, frame.image, job.prediction, camera.report_threshold, frame.captured_monotonic_s
         )
-        region = self._region(job)
         context = Context(
             score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
-            link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
+            link=device.offload.uplink.link(),
             now_s=now_s,
             threshold=device.auditor.threshold,
             surroundings=surroundings,
-            region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
             tracks=job.tracks,
             waits=self._waits,
@@ -132,10 +125,6 @@ class Pipeline:
         decision = camera.policy.decide(context)
         self._waits = waits_after(decision, before=self._waits)
         return decision
-
-    def _region(self, job: FrameJob) -> Region | None:
-        settings = self._camera.crops
-        return doubtful_region(job.prediction, job.frame.image, settings) if settings else None
 
     def _local_result(self, job: FrameJob, decision: Decision) -> Result:
         """What the edge itself says of the frame."""
@@ -192,7 +181,6 @@ class Pipeline:
             job.deadline_s,
             handler,
             decision.payload,
-            self._crop(job, decision),
             useful_until_s=self._useful_until_s(job),
         )
 
@@ -204,12 +192,6 @@ class Pipeline:
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
         return redact(job.frame, job.prediction) if redact else job.frame
-
-    def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
-        if decision.region is None:
-            return None
-        boxes = job.prediction.above(self._camera.report_threshold).boxes
-        return crop_of(decision.region, boxes) if boxes is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

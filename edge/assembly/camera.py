@@ -20,7 +20,6 @@ from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import FrameEvents
 
@@ -67,7 +66,6 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
         ConfigError: a value does not fit the model.
     """
     task, threshold = model.folder.task, report_threshold(config, model)
-    crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
@@ -75,7 +73,6 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
         report_threshold=threshold,
         temporal=build_temporal(config.temporal, task),
         redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
-        crops=ScoreSettings(threshold, own.policy.band) if crops else None,
         late_window_s=config.uplink.late_answer_window_s,
     )
 

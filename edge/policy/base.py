@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from spillover.common.types import Action, Decision, Region
+from spillover.common.types import Action, Decision
 from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
 from spillover.edge.tracking.stage import TrackSummary
@@ -51,9 +51,6 @@ class Reason(enum.StrEnum):
     OUTRANKED = "outranked"
 
 
-NEEDS_WHOLE = frozenset({Reason.AUDIT, Reason.EMPTY_AUDIT, Reason.MOTION, Reason.LOST_TRACK})
-"""Reasons to send a frame for objects that the edge may have missed: a crop around its boxes would not do."""
-
 UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
 """Reasons to send without a gain by which the frame could be ranked."""
 
@@ -80,8 +77,6 @@ class Context:
     threshold: float | None = None
     """Set by audits; None means that the configured threshold applies."""
     surroundings: Surroundings = UNSEEN
-    region: Region | None = None
-    """The region of the frame that a crop would show; None if no crop can be sent."""
     since_last_offload_s: float = math.inf
     """Age in seconds of the newest frame that was sent and whose answer corrects later frames."""
     tracks: TrackSummary | None = None

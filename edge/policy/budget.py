@@ -169,7 +169,6 @@ class RankByBudget:
             decision,
             action=Action.KEEP,
             reason=Reason.OUTRANKED,
-            region=None,
             needed_bytes=needed,
             inputs=inputs,
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from spillover.common.types import Action, Decision
 from spillover.edge.link.byte_budget import wire_bytes
 from spillover.edge.link.state import PayloadOption
-from spillover.edge.policy.base import NEEDS_WHOLE, Context, Reason
+from spillover.edge.policy.base import Context, Reason
 from spillover.edge.policy.budget import needed_bytes
 from spillover.edge.policy.tracks import useful_s
 
@@ -30,9 +30,7 @@ class ChoosePayload:
 
 def in_form(decision: Decision, context: Context) -> Decision:
     """A decision to send, with the form that suits the moment; any other decision unchanged."""
-    everything = context.link.view.options
-    whole = decision.reason in NEEDS_WHOLE
-    options = [option for option in everything if not (whole and option.action is Action.SEND_CROPS)]
+    options = context.link.view.options
     if decision.action is not Action.SEND_FRAME or not options:
         return decision
     tokens = context.link.tokens
@@ -42,7 +40,7 @@ def in_form(decision: Decision, context: Context) -> Decision:
         chosen = smallest_payload(
             options, useful_s(context.tracks, context.time_left_s, context.late_window_s)
         )
-    inputs = decision.inputs | {"time_left_s": context.time_left_s} | _option_inputs(everything)
+    inputs = decision.inputs | {"time_left_s": context.time_left_s} | _option_inputs(options)
     needed = needed_bytes(chosen, tokens)
     # A frame that was outranked had a form before, whose fidelity its gain holds; its score does not.
     gain = decision.expected_gain if decision.score is None else decision.score
@@ -50,7 +48,6 @@ def in_form(decision: Decision, context: Context) -> Decision:
         decision,
         action=chosen.action,
         payload=chosen.name,
-        region=context.region if chosen.action is Action.SEND_CROPS else None,
         expected_gain=gain * chosen.fidelity,
         predicted_latency_s=chosen.latency_s,
         needed_bytes=needed,
@@ -98,8 +95,7 @@ def _option_inputs(options: Sequence[PayloadOption]) -> dict[str, float]:
         inputs[f"server_s.{name}"] = option.server_s
         inputs[f"fidelity.{name}"] = option.fidelity
         if option.action is not Action.SEND_FRAME:
-            kind = "is_crop" if option.action is Action.SEND_CROPS else "is_features"
-            inputs[f"{kind}.{name}"] = 1.0
+            inputs[f"is_features.{name}"] = 1.0
         if not option.measured:
             inputs[f"is_guess.{name}"] = 1.0
         if option.due:

@@ -46,7 +46,6 @@ class LinkGuard:
             decision,
             action=Action.KEEP if put_off else self._instead(decision),
             reason=put_off or obstacle,
-            region=None,
             degraded=not put_off,
             inputs=inputs,
         )

@@ -8,15 +8,13 @@
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
-                  "region": null, "audit": null, "degraded": false, "is_probe": false,
-                  "serves_later": false},
+                  "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
      "error": "", "carried_from": ""}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
 boxes in pixels of the frame. A sink with `decision: short` leaves out `inputs`. `audit` is
-`{"would_keep": true}` or `false` for a frame that was drawn for an audit, `region` is
-`[left, top, right, bottom]` where a crop was sent.
+`{"would_keep": true}` or `false` for a frame that was drawn for an audit.
 """
 
 from collections.abc import Callable, Sequence

@@ -16,7 +16,6 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
@@ -348,11 +347,11 @@ class HangingEncoder(PayloadEncoder):
         self.entered = threading.Event()
         self.release = threading.Event()
 
-    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
+    def pack(self, frame: Frame, option: str = "") -> EncodedFrame:
         """Wait, then encode."""
         self.entered.set()
         assert self.release.wait(PATIENCE_S)
-        return super().pack(frame, option, crop)
+        return super().pack(frame, option)
 
 
 def test_what_hangs_is_left_behind_and_named(start: Start) -> None:

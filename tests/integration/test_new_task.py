@@ -298,10 +298,9 @@ def test_its_places_are_hidden_and_drawn(model: Model) -> None:
 
 
 def test_what_a_task_lacks_is_refused_by_name(model: Model) -> None:
-    """A second look, temporal correction and crops are for tasks that have them: the error says so."""
+    """A second look and temporal correction are for tasks that have them: the error says so."""
     with pytest.raises(ConfigError, match="not for keypoints"):
         build_multi_view(MultiViewConfig(), model, KEYPOINTS)
     with pytest.raises(ConfigError, match="not for keypoints"):
         build_temporal(TemporalConfig(), KEYPOINTS)
     assert KEYPOINTS.locates
-    assert not KEYPOINTS.crops

@@ -19,7 +19,7 @@ from spillover.edge.policy.tracks import TRACKS
 from spillover.edge.sinks.record import Record
 from spillover.edge.tracking.stage import TrackSummary
 
-_CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
+_CHOSEN = ("action", "payload", "expected_gain", "predicted_latency_s")
 _COMPARED = ("reason", "score", "audit", "degraded", "is_probe", "serves_later")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
 _ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
@@ -58,9 +58,9 @@ def follows(decision: Decision) -> bool:
 
 
 def made_again(decision: Decision) -> Decision:
-    """What the rules decide, given nothing but the inputs of a logged decision and the region of its crop."""
+    """What the rules decide, given nothing but the inputs of a logged decision."""
     logged = _Inputs(decision.inputs)
-    return logged.policy().decide(logged.context(decision))
+    return logged.policy().decide(logged.context())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class _Inputs:
         ]
         return Policy(KEEP_ALL, rules)
 
-    def context(self, decision: Decision) -> Context:
+    def context(self) -> Context:
         """What the rules read."""
         get = self._numbers.get
         return Context(
@@ -114,7 +114,6 @@ class _Inputs:
             surroundings=Surroundings(
                 get("motion", 0.0), bool(get("lost_track")), empty="motion" in self._numbers
             ),
-            region=decision.region,
             since_last_offload_s=get("since_last_offload_s", 0.0),
             tracks=self._tracks(),
             waits=bool(get("waits")),
@@ -159,14 +158,9 @@ class _Inputs:
         def get(number: str) -> float:
             return self._numbers.get(f"{number}.{name}", 0.0)
 
-        action = Action.SEND_FRAME
-        if get("is_crop"):
-            action = Action.SEND_CROPS
-        elif get("is_features"):
-            action = Action.SEND_FEATURES
         return PayloadOption(
             name,
-            action,
+            Action.SEND_FEATURES if get("is_features") else Action.SEND_FRAME,
             get("payload_bytes"),
             get("latency_s"),
             get("fidelity"),

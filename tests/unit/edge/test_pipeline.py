@@ -14,7 +14,6 @@ from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
-from spillover.edge.payload.crops import Crop
 from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.results.deadlines import EXPECTED_LATE, DeadlineTable
@@ -50,9 +49,8 @@ class HeldUplink(NoUplink):
     useful_for_s: list[float] = field(default_factory=list)
     """How long after each frame's deadline its answer is of use."""
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """As the test has it."""
-        del crop_share
         return self.state
 
     def send(
@@ -61,11 +59,10 @@ class HeldUplink(NoUplink):
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
         useful_until_s: float = 0.0,
     ) -> None:
         """Keep the handler."""
-        del frame, option, crop
+        del frame, option
         self.handlers.append(handler)
         self.useful_for_s.append(useful_until_s - deadline_s)
 
@@ -107,7 +104,6 @@ def site() -> Callable[..., Site]:
             report_threshold=0.5,
             temporal=corrector,
             redact=None,
-            crops=None,
         )
         return Site(Pipeline(device, camera), uplink, results)
 
