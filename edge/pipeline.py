@@ -20,7 +20,7 @@ from spillover.edge.policy.base import Context, waits_after
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.tracks import useful_s
 from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
-from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackSummary
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts, TrackSummary
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -74,6 +74,11 @@ class Pipeline:
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
         return self._wanted
+
+    @property
+    def tracking(self) -> TrackingCounts | None:
+        """What the camera's tracker has done; None where nothing is tracked."""
+        return self._wanted.temporal.counts()
 
     def reconfigure(self, camera: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
@@ -150,6 +155,7 @@ class Pipeline:
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
             tracks=shown.tracks,
+            step=shown.step,
         )
 
     def _reported(self, shown: Shown) -> Prediction:
@@ -191,7 +197,9 @@ class Pipeline:
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
-        return redact(job.frame, job.prediction) if redact else job.frame
+        if redact is None:
+            return job.frame
+        return redact(job.frame, job.prediction, self._reported(job.shown), job.shown.followed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
