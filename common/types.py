@@ -86,7 +86,7 @@ class Prediction(abc.ABC):
         return self
 
     def merged(self, rest: "Detections") -> Self:
-        """The answer to a crop joined with the boxes outside it; for tasks with `TaskSpec.crops`."""
+        """The answer joined with boxes that it does not have; for tasks with boxes alone."""
         raise TypeError(f"a {type(self).__name__} cannot be merged with {len(rest)} boxes")
 
 
@@ -186,8 +186,6 @@ class Action(enum.Enum):
     """Answered here; nothing is sent."""
     SEND_FRAME = "send_frame"
     """Sent as a picture."""
-    SEND_CROPS = "send_crops"
-    """Sent as a crop."""
     SEND_FEATURES = "send_features"
     """Sent as features."""
     SPOOL = "spool"
@@ -201,21 +199,6 @@ class Region(NamedTuple):
     top: int
     right: int
     bottom: int
-
-    @property
-    def width(self) -> int:
-        """Width of the region in pixels."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        """Height of the region in pixels."""
-        return self.bottom - self.top
-
-    def share_of(self, image: Image) -> float:
-        """Share of the pixels of a picture (H, W, 3) that contains the region."""
-        height, width = image.shape[:2]
-        return float(self.width * self.height / (width * height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,14 +231,14 @@ class Decision:
     """What was compared with the threshold; null if the prediction gave nothing to compare."""
     needed_bytes: float = 0.0
     """What sending takes of the byte budget; 0 without a budget, or if the form was never made."""
-    region: Region | None = None
-    """The part of the frame that is sent, in pixels; null if the whole frame is, or nothing."""
     audit: AuditMark | None = None
     """The audit that the frame was drawn for; null if it was not."""
     degraded: bool = False
     """Whether the policy wanted the cloud's answer, and link, time or budget forbade the call."""
     is_probe: bool = False
     """Whether the frame is sent to find out if a dead link has come back."""
+    serves_later: bool = False
+    """Whether the answer is expected after the deadline, and is wanted for the frames that follow."""
 
 
 class AnsweredBy(enum.Enum):

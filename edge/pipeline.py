@@ -10,7 +10,6 @@ from spillover.common.types import (
     Decision,
     Frame,
     Prediction,
-    Region,
     Result,
     Timings,
 )
@@ -18,14 +17,13 @@ from spillover.edge.device import Device
 from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
-from spillover.edge.policy.base import Context
+from spillover.edge.policy.base import Context, waits_after
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings, doubtful_region
-from spillover.edge.results.deadlines import PendingFrame
-from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts
+from spillover.edge.policy.tracks import useful_s
+from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts, TrackSummary
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -44,12 +42,12 @@ class CameraSettings:
     temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
-    crops: ScoreSettings | None
-    """Which boxes are in doubt, where crops around them may be sent."""
     mask: MaskFrame | None = None
     """Hides parts of the picture from the edge's own model too; None: nothing."""
     events: ObjectEvents | None = None
     """What tracked objects do; None where nobody asks."""
+    late_window_s: float = 0.0
+    """How long after its deadline the answer to a frame is still accepted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +66,12 @@ class FrameJob:
     deadline_s: float
     """Monotonic; the first result is out by then."""
 
+    @property
+    def tracks(self) -> TrackSummary | None:
+        """What the policy reads of the tracks; None where nothing is tracked, as on unrelated pictures."""
+        is_tracked = self.shown.tracks is not None and not self.shown.summary.fresh
+        return self.shown.summary if is_tracked else None
+
 
 class Pipeline:
     """Takes the frames of one camera through model and policy, one at a time."""
@@ -76,6 +80,7 @@ class Pipeline:
         self._device = device
         self._camera = self._wanted = camera
         self._scene = Scene()
+        self._waits = False
 
     @property
     def settings(self) -> CameraSettings:
@@ -128,22 +133,21 @@ class Pipeline:
         self._scene, surroundings = watch(
             self._scene, frame.image, job.prediction, camera.report_threshold, frame.captured_monotonic_s
         )
-        region = self._region(job)
         context = Context(
             score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
-            link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
+            link=device.offload.uplink.link(),
             now_s=now_s,
             threshold=device.auditor.threshold,
             surroundings=surroundings,
-            region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
+            tracks=job.tracks,
+            waits=self._waits,
+            late_window_s=camera.late_window_s,
         )
-        return camera.policy.decide(context)
-
-    def _region(self, job: FrameJob) -> Region | None:
-        settings = self._camera.crops
-        return doubtful_region(job.prediction, job.frame.image, settings) if settings else None
+        decision = camera.policy.decide(context)
+        self._waits = waits_after(decision, before=self._waits)
+        return decision
 
     def _local_result(self, job: FrameJob, decision: Decision) -> Result:
         """What the edge itself says of the frame."""
@@ -190,13 +194,18 @@ class Pipeline:
         """Send the frame; its reply goes to the temporal correction, then to the table of deadlines."""
         frame, decision = job.frame, result.decision
         outgoing = self._redacted(job)
+        at_once = PROBE if decision.is_probe else EXPECTED_LATE if decision.serves_later else ""
         pending = self._device.deadlines.register(
-            result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
+            result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
         handler = Replies(pending, first=self._with_events(job, correct_later))
         self._device.offload.uplink.send(
-            outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
+            outgoing,
+            job.deadline_s,
+            handler,
+            decision.payload,
+            useful_until_s=self._useful_until_s(job),
         )
 
     def _with_events(self, job: FrameJob, correct_later: OnReply) -> OnReply:
@@ -206,17 +215,16 @@ class Pipeline:
         settle = self._camera.events.sent(job.frame, job.shown)
         return lambda outcome: settle(correct_later(outcome))
 
+    def _useful_until_s(self, job: FrameJob) -> float:
+        """When the cloud's answer will be of little use, on the clock of `time.monotonic`."""
+        now_s = time.monotonic()
+        return now_s + useful_s(job.tracks, job.deadline_s - now_s, self._camera.late_window_s)
+
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
         if redact is None:
             return job.frame
         return redact(job.frame, job.seen, self._reported(job.shown), job.shown.followed)
-
-    def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
-        if decision.region is None:
-            return None
-        boxes = self._reported(job.shown).boxes
-        return crop_of(decision.region, boxes) if boxes is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

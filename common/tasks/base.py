@@ -141,11 +141,6 @@ class TaskSpec(Generic[P]):
         """Whether its predictions give positions, as boxes."""
         return self.prediction.boxes is not Prediction.boxes
 
-    @property
-    def crops(self) -> bool:
-        """Whether the answer to a part of a frame can be merged with boxes outside it."""
-        return self.prediction.merged is not Prediction.merged
-
     def own(self, prediction: Prediction) -> P:
         """The prediction as this task's type. Raises TypeError for another task's."""
         if not isinstance(prediction, self.prediction):

@@ -24,7 +24,6 @@ from spillover.edge.payload.masks import build_masks
 from spillover.edge.payload.redaction import build_redaction, hidden_classes
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import FrameEvents
 
@@ -77,7 +76,6 @@ def settings_for(
     """
     task, threshold = model.folder.task, report_threshold(config, model)
     report = report_filter(config, model)
-    crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
     with own_keys(config, camera):
         hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
@@ -89,7 +87,7 @@ def settings_for(
             temporal=build_temporal(config, task, threshold, hidden),
             redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
             mask=build_masks(own.redaction.masks) if own.redaction else None,
-            crops=ScoreSettings(threshold, own.policy.band) if crops else None,
+            late_window_s=config.uplink.late_answer_window_s,
         )
 
 

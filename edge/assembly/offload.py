@@ -1,7 +1,7 @@
 """Builds the path to the cloud from the configuration: payload encoder, byte budget, uplink, spool."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +56,7 @@ def build_offload(
         return Offload(NoUplink())
     task = model.folder.task
     fidelity = measured_fidelity(config.policy)
-    _check_variants(config.uplink.variants, fidelity, task)
+    _check_variants(config.uplink.variants, task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
     encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads)
@@ -79,7 +79,7 @@ def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     if config.mode is Mode.EDGE_ONLY:
         return
     task = model.folder.task
-    _check_variants(config.uplink.variants, measured_fidelity(config.policy), task)
+    _check_variants(config.uplink.variants, task)
     if config.uplink.oip:
         TensorEncoder(config.uplink, config.uplink.oip, task)
     _heads(config.uplink, build_backbone(config, model))
@@ -98,17 +98,9 @@ def reported_of_answers(config: EdgeConfig, model: VisionModel) -> Callable[[Pre
     return own.reported if usual is not None else replace(own, usual=0.0).reported
 
 
-def _check_variants(
-    variants: Sequence[PictureVariant], measured: Mapping[str, float], task: TaskSpec[Any]
-) -> None:
+def _check_variants(variants: Sequence[PictureVariant], task: TaskSpec[Any]) -> None:
     if task.locates and any(variant.square for variant in variants):
         raise ConfigError(f"uplink.variants: square leaves out what a model for {task.name} has to see")
-    crops = [variant for variant in variants if variant.crop]
-    if crops and not task.crops:
-        raise ConfigError(f"uplink.variants: crop is merged with boxes, and {task.name} gives none")
-    # Crops are small and often keep little: believed to keep all, they would be all that is ever sent.
-    if any(variant.fidelity is None and variant.name not in measured for variant in crops):
-        raise ConfigError("uplink.variants: a crop needs `fidelity`, or a gain file of `lab fit --variants`")
 
 
 def _heads(config: UplinkConfig, backbone: BackboneWithFeatures | None) -> dict[str, FeatureEncoder]:

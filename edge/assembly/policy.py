@@ -17,21 +17,15 @@ from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.policy.base import Draw, Rule, all_frames
 from spillover.edge.policy.budget import RankByBudget
-from spillover.edge.policy.chain import (
-    KEEP_ALL,
-    SEND_ALL,
-    Audit,
-    ChoosePayload,
-    EmptyRules,
-    LinkGuard,
-    Policy,
-    Refresh,
-    ScoreThreshold,
-)
+from spillover.edge.policy.chain import KEEP_ALL, SEND_ALL, Audit, EmptyRules, Policy, Refresh, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
 from spillover.edge.policy.gain import EdgeSide, GainModel
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
 from spillover.edge.policy.share import thresholds_for
 
+AUTO = "auto"
+"""What an answer is worth to tracks where there are any, else the task's own score."""
 EXPECTED_GAIN = "expected_gain"
 
 
@@ -106,7 +100,7 @@ def build_policy(
     )
     most_drawn = rank.most_drawn if rank else all_frames
     rules += [
-        ScoreThreshold(thresholds, empty, draw, most_drawn),
+        ScoreThreshold(thresholds, empty, draw, most_drawn, by_tracks=policy.kind == AUTO),
         Audit(policy.audit_share, draw, most_drawn),
     ]
     if config.temporal and config.temporal.refresh_s:
@@ -124,9 +118,9 @@ def _score(
     config: PolicyConfig, task: TaskSpec[Any], report_threshold: float
 ) -> Callable[[Prediction], float | None]:
     fitting = scorers_for(task.name)
-    name = task.scorer if config.kind == "auto" else config.kind
+    name = task.scorer if config.kind == AUTO else config.kind
     if name not in fitting:
-        possible = ("auto", EXPECTED_GAIN, *fitting)
+        possible = (AUTO, EXPECTED_GAIN, *fitting)
         raise ConfigError(
             f"policy.kind: must be {listing(possible)} for a model of task {task.name}, not {config.kind!r}"
             f"{did_you_mean(config.kind, possible)}"

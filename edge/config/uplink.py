@@ -98,26 +98,16 @@ class PictureVariant(Section, frozen=True):
     """Shrink the frame until its longest side has this many pixels; null: do not."""
     square: bool = False
     """Classifiers: send only the middle square. A network with `resize: centre_crop` sees nothing else."""
-    crop: bool = False
-    """Detectors: send only the region around the boxes in doubt. `longest_side` is still the frame's."""
     fidelity: Share | None = None
     """Share of the cloud's answers that this form keeps. Null: what `spillover lab fit --variants` measured,
-    else 1; a crop needs a measured or given value."""
+    else 1."""
 
     @property
     def name(self) -> str:
         """As decisions and records call it."""
         side = f"-{self.longest_side}" if self.longest_side else ""
-        part = "-square" if self.square else "-crop" if self.crop else ""
+        part = "-square" if self.square else ""
         return f"picture-q{self.jpeg_quality}{side}{part}"
-
-    def checks(self) -> Iterable[Iterable[Mistake]]:
-        """Refuse `square` and `crop` together."""
-        return (self._part(),)
-
-    def _part(self) -> Iterator[Mistake]:
-        if self.square and self.crop:
-            yield "crop", "square is for classifiers, crop for detectors: a variant has one of them"
 
 
 class UplinkConfig(Section, frozen=True):

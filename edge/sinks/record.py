@@ -8,7 +8,7 @@
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
-                  "region": null, "audit": null, "degraded": false, "is_probe": false},
+                  "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
      "error": "", "carried_from": "", "tracking": null}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
@@ -19,8 +19,7 @@ boxes in pixels of the frame. Each box of a tracked frame says which object it i
      "track_id": 17, "confirmed_by": "cloud", "age_s": 0.4}
 
 A sink with `decision: short` leaves out `inputs` and `tracking`. `audit` is
-`{"would_keep": true}` or `false` for a frame that was drawn for an audit, `region` is
-`[left, top, right, bottom]` where a crop was sent.
+`{"would_keep": true}` or `false` for a frame that was drawn for an audit.
 """
 
 from collections.abc import Callable, Mapping, Sequence

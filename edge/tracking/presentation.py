@@ -57,6 +57,7 @@ def summary_of(state: TrackerState, tracks: Sequence[Track]) -> TrackSummary:
         flow_failures=state.since_sent.flow_failures,
         doubtful=sum(min(share, 1.0 - share) for share in doubts),
         half_life_s=half_life_s,
+        fresh=state.fresh,
     )
 
 

@@ -28,6 +28,8 @@ class TrackSummary:
     """Expected number of wrong choices, to show or to hide, among tracks that only the edge has seen."""
     half_life_s: float = math.inf
     """Seconds in which half of the cloud's boxes cease to be right, as measured; infinite until measured."""
+    fresh: bool = False
+    """The frame is the first of its scene: nothing was carried to it."""
 
 
 NO_TRACKS = TrackSummary()

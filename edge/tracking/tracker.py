@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from spillover.common.types import Detections, Image, Prediction, Region, SeenBy, TrackMark
+from spillover.common.types import Detections, Image, Prediction, SeenBy, TrackMark
 from spillover.edge.tracking import boxes as geometry
 from spillover.edge.tracking.boxes import XYXY, xyxy_of
 from spillover.edge.tracking.flow import Flow, SmallFrame, measure, small_frame
@@ -167,7 +167,7 @@ class Tracker:
         """The answer with the tracks of its boxes; it waits for the next frame to take effect."""
         hidden = self._settings[0].hidden
         usable = _usable(said)
-        seen = [at for at in usable if _is_seen(_box(said, at), hidden, outcome.region)]
+        seen = [at for at in usable if int(said.class_id[at]) not in hidden]
         boxes = tuple(_box(said, index) for index in seen)
         with self._lock:
             self._answered_s = max(self._answered_s, captured_s)
@@ -181,11 +181,7 @@ class Tracker:
             if len(self._waiting) >= MOST_WAITING:
                 self._waiting.popleft()
                 self._dropped["answers_waiting"] += 1
-            unseen = tuple(
-                track.track_id
-                for track in moment.tracks
-                if not _is_seen(Box(*track.xyxy, 0.0, track.class_id), hidden, outcome.region)
-            )
+            unseen = tuple(track.track_id for track in moment.tracks if track.class_id in hidden)
             self._waiting.append(Answer(captured_s, frame_id, boxes, tuple(numbers), unseen=unseen))
             marks = {
                 at: TrackMark(number, SeenBy.CLOUD, 0.0) for at, number in zip(seen, numbers, strict=True)
@@ -198,7 +194,7 @@ class Tracker:
         return replace(outcome, tracks=every)
 
     def _own_marks(self, moment: Moment, said: Detections, chosen: Sequence[int]) -> dict[int, TrackMark]:
-        """Marks of the edge's own boxes in an answer: of what was hidden, or is outside of a crop."""
+        """Marks of the edge's own boxes in an answer: those of what was hidden."""
         known = matches(moment, tuple(_box(said, at) for at in chosen))
         tracks = {track.track_id: track for track in moment.tracks}
         marks = {}
@@ -279,16 +275,6 @@ def _usable(said: Detections) -> list[int]:
         good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
     indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
     return indices
-
-
-def _is_seen(box: Box, hidden: frozenset[int], region: Region | None) -> bool:
-    """Whether the cloud was shown what is in a box: of no hidden class, its middle in the crop."""
-    if box.class_id in hidden:
-        return False
-    if region is None:
-        return True
-    x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    return region.left <= x < region.right and region.top <= y < region.bottom
 
 
 def _box(said: Detections, index: int) -> Box:

@@ -70,7 +70,7 @@ class Answer:
     moved: tuple[Motion | None, ...] = ()
     """Of each box: its motion from that frame to the present; None for one of a living track, or lost."""
     unseen: tuple[int, ...] = ()
-    """Tracks of that frame of which the cloud was shown nothing, hidden from it or outside of a crop."""
+    """Tracks of that frame of which the cloud was shown nothing: they were hidden from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame, Prediction
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.state import LinkState
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
@@ -103,9 +102,9 @@ class GrpcUplink:
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
         self._caller = Caller(config, wire, expects, connections, device_id, reported)
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""
-        return self._ledger.link(self._in_flight.state(), crop_share)
+        return self._ledger.link(self._in_flight.state())
 
     def report(self, reported: Reported) -> None:
         """Report of answers what `reported` leaves of them, from now on."""
@@ -125,15 +124,16 @@ class GrpcUplink:
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Pass `frame` to the encoding thread.
 
         The policy enforces the in-flight cap; this method only counts.
         """
         give_up_s = deadline_s + self._caller.config.late_answer_window_s
-        pending = _PendingCall(Call(deadline_s), handler, give_up_s, frame)
-        self._advance(pending, self._begin, self._encode, frame, option, crop)
+        useful_until_s = max(deadline_s, min(useful_until_s, give_up_s))
+        pending = _PendingCall(Call(useful_until_s), handler, give_up_s, frame)
+        self._advance(pending, self._begin, self._encode, frame, option)
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
         """Send a frame from the spool and wait for the outcome, at most `timeout_s + GRACE_S` seconds."""
@@ -185,14 +185,12 @@ class GrpcUplink:
             return None
         return CallFailure(CallStatus.NOT_SENT, "stopped" if self._stopping.is_set() else "too many frames")
 
-    def _encode(
-        self, pending: _PendingCall, frame: Frame, option: str, crop: Crop | None
-    ) -> CallOutcome | None:
+    def _encode(self, pending: _PendingCall, frame: Frame, option: str) -> CallOutcome | None:
         """Encode, then start the call."""
         started_s = time.monotonic()
         pending.encoded_frame = None
         try:
-            encoded_frame = self._payload_encoder.pack(frame, option, crop)
+            encoded_frame = self._payload_encoder.pack(frame, option)
         except (InvalidInputError, ModelError) as error:
             return CallFailure(CallStatus.NOT_SENT, str(error))
         pending.encoded_frame = encoded_frame
@@ -200,9 +198,8 @@ class GrpcUplink:
         if now_s >= pending.call.deadline_s:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
-        share = crop.region.share_of(frame.image) if crop and encoded_frame.rest is not None else 1.0
         is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
-        self._ledger.encoded(encoded_frame, now_s - started_s, share)
+        self._ledger.encoded(encoded_frame, now_s - started_s)
         if is_too_large:
             size = len(encoded_frame.payload.data)
             return CallFailure(CallStatus.NO_TIME_LEFT, f"the answer to {size} bytes would be late")
@@ -245,7 +242,7 @@ class GrpcUplink:
         if outcome.status is CallStatus.FAILED_PRECONDITION and self._may_send_picture(pending, attempt):
             pending.handler.fall_back(PICTURE, str(outcome))
             label = outcome.status.value
-            return self._call_again(pending, label, outcome, self._encode, pending.frame, PICTURE, None)
+            return self._call_again(pending, label, outcome, self._encode, pending.frame, PICTURE)
         return outcome
 
     def _read(self, rpc: "Rpc", attempt: Attempt, now_s: float) -> CallOutcome:

@@ -309,7 +309,7 @@ def _with(**sections: Any) -> EdgeConfig:
 
 
 def test_what_a_task_lacks_is_refused_by_name(model: Model) -> None:
-    """A second look, temporal correction and crops are for tasks that have them: the error says so."""
+    """A second look and temporal correction are for tasks that have them: the error says so."""
     with pytest.raises(ConfigError, match="not for keypoints"):
         build_multi_view(MultiViewConfig(), model, KEYPOINTS)
     with pytest.raises(ConfigError, match="not for keypoints"):
@@ -318,4 +318,3 @@ def test_what_a_task_lacks_is_refused_by_name(model: Model) -> None:
         build_temporal(_with(tracking=TrackingConfig(memory_mb=1.0)), KEYPOINTS)
     assert isinstance(build_temporal(_with(), KEYPOINTS), NoCorrection)
     assert KEYPOINTS.locates
-    assert not KEYPOINTS.crops

@@ -28,16 +28,16 @@ from spillover.edge.events.values import Rules
 from spillover.edge.inference.predictor import GuardedPredictor, Predictor
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.temporal import LastAnswerCorrector
-from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.crops import Crop
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.payload.masks import build_masks
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
 from spillover.edge.policy.auditor import Auditor
-from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.results.deadlines import EXPECTED_LATE, DeadlineTable
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
-from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown
+from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TrackSummary
 from spillover.edge.uplink.base import NoUplink
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer, ReplyHandler
@@ -105,10 +105,11 @@ class HeldUplink(NoUplink):
     state: LinkState
     handlers: list[ReplyHandler] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    useful_for_s: list[float] = field(default_factory=list)
+    """How long after each frame's deadline its answer is of use."""
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """As the test has it."""
-        del crop_share
         return self.state
 
     def send(
@@ -117,12 +118,13 @@ class HeldUplink(NoUplink):
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Keep the handler."""
-        del deadline_s, option, crop
+        del option
         self.frames.append(frame)
         self.handlers.append(handler)
+        self.useful_for_s.append(useful_until_s - deadline_s)
 
 
 @dataclass
@@ -165,7 +167,6 @@ def site() -> Callable[..., Site]:
             report=ReportFilter(0.5),
             temporal=corrector,
             redact=None,
-            crops=None,
         )
         return Site(Pipeline(device, camera), uplink, results)
 
@@ -230,7 +231,7 @@ def test_masks_classes_and_events_meet_each_frame(site: Callable[..., Site]) -> 
         sends.pipeline.settings,
         report=report,
         temporal=(stage := Numbered()),
-        redact=report.noting(redact),
+        redact=redact,
         mask=build_masks([((0.5, 0.0), (1.0, 0.0), (1.0, 0.3))]),
         events=ObjectEvents(
             "cam",
@@ -255,6 +256,35 @@ def test_masks_classes_and_events_meet_each_frame(site: Callable[..., Site]) -> 
     assert told == ["appeared provisional", "appeared confirmed"]
     (answered,) = sends.results
     assert answered.tracks == (TrackMark(1, SeenBy.CLOUD, 0.0),)
+
+
+class Tracking(NoCorrection):
+    """A stage whose tracks last long."""
+
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """The prediction, with tracks of which half are right after 1000 s."""
+        return Shown(prediction, tracks=(), summary=TrackSummary(shown=1, half_life_s=1000.0))
+
+
+def test_a_frame_whose_answer_comes_late_is_answered_at_once_and_sent_for_its_tracks(
+    site: Callable[..., Site],
+) -> None:
+    """Nobody waits for an answer that cannot come in time; it is a revision, and useful for long enough."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 20_000, latency_s=100.0, fidelity=1.0)
+    view = LinkView(LinkEstimate(90.0, 1e6, 0.0, 0.0), (option,), may_probe=False)
+    slow = site(LinkState(max_in_flight=4, view=view), Mode.CLOUD_ONLY)
+    slow.pipeline.process(now_frame(0))
+    assert [(given.answered_by, given.error) for given in slow.results] == [
+        (AnsweredBy.EDGE_DEGRADED, "link too slow")
+    ]
+    slow.pipeline.reconfigure(replace(slow.pipeline.settings, temporal=Tracking(), late_window_s=500.0))
+    slow.pipeline.process(now_frame(1))
+    sent = slow.results[1]
+    assert (sent.answered_by, sent.error) == (AnsweredBy.EDGE_DEGRADED, EXPECTED_LATE)
+    assert (sent.decision.serves_later, sent.decision.degraded) == (True, False)
+    assert slow.uplink.useful_for_s == [pytest.approx(500.0, abs=1.0)]
+    slow.uplink.handlers[0].complete(SAYS_SECOND)
+    assert slow.results[2].revision == 1
 
 
 def test_a_pending_frame_ends_though_the_correction_fails() -> None:
