@@ -65,7 +65,7 @@ def test_a_file_is_opened_anew_between_two_items() -> None:
 
 
 def test_a_file_that_is_to_be_opened_again_and_again_is_opened_once() -> None:
-    """By then the newest file is at its path. A storm of hangups made items wait behind a thousand openings."""
+    """By then the newest file is at its path. Items waited behind a thousand openings."""
     sink = OpenedSink()
     outlet = Outlet("0:test", sink, 10, lambda _: None)
     _put(outlet, "a")
