@@ -267,6 +267,25 @@ class AnsweredBy(enum.Enum):
     """The edge's prediction, because the cloud's answer was wanted and did not arrive in time."""
 
 
+class SeenBy(enum.Enum):
+    """Who has last seen a tracked object with a model of its own."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackMark:
+    """Which object of a camera a box shows, and how far the box can be trusted."""
+
+    track_id: int
+    """Number of the object, from 1; unique for a camera and a run of the daemon."""
+    confirmed_by: SeenBy
+    """The side whose model confirmed the object last; between its looks the box moves with the picture."""
+    age_s: float
+    """Seconds between the capture of the frame that confirmed it and of this one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Seconds spent on one frame, stage by stage; a stage that did not happen is 0."""
@@ -332,3 +351,5 @@ class Result:
     """Why the cloud's answer is missing, when it was wanted; empty otherwise."""
     carried_from: str = ""
     """The frame whose cloud answer corrected this local one; empty where none did."""
+    tracks: tuple[TrackMark, ...] | None = None
+    """One a box of `prediction`, in its order; None where nothing is tracked."""

@@ -1,7 +1,6 @@
 """Processes one frame: infer -> decide -> answer at once, or offload."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from spillover.common.model.session import StepTimings
@@ -17,13 +16,13 @@ from spillover.common.types import (
 )
 from spillover.edge.device import Device
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.inference.temporal import TemporalCorrector
 from spillover.edge.payload.crops import Crop, crop_of
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.results.deadlines import PendingFrame
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -37,7 +36,7 @@ class CameraSettings:
     """Which frames are sent."""
     report_threshold: float
     """Boxes from this confidence on are reported; the policy sees them all."""
-    temporal: TemporalCorrector
+    temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
     crops: ScoreSettings | None
@@ -50,6 +49,8 @@ class FrameJob:
 
     frame: Frame
     prediction: Prediction
+    shown: Shown
+    """What the temporal stage makes of the prediction: what the local result says."""
     steps: StepTimings
     taken_s: float
     deadline_s: float
@@ -90,12 +91,12 @@ class Pipeline:
                 self._offload(job, result)
 
     def _infer(self, frame: Frame) -> FrameJob:
-        """Ask the local model first: whatever happens later, there is an answer to give."""
+        """Ask the local model, corrected by the cloud: whatever follows, there is a result."""
         taken_s = time.monotonic()
         prediction, steps = self._device.predictor.predict(frame.image)
-        return FrameJob(
-            frame, prediction, steps, taken_s, frame.captured_monotonic_s + self._camera.first_result_s
-        )
+        shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
+        deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
+        return FrameJob(frame, prediction, shown, steps, taken_s, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -122,9 +123,8 @@ class Pipeline:
         return doubtful_region(job.prediction, job.frame.image, settings) if settings else None
 
     def _local_result(self, job: FrameJob, decision: Decision) -> Result:
-        """What the edge itself says of the frame, corrected by the cloud's last answer."""
-        frame, steps = job.frame, job.steps
-        shown = self._camera.temporal.correct(job.prediction, frame.image, frame.captured_monotonic_s)
+        """What the edge itself says of the frame."""
+        frame, steps, shown = job.frame, job.steps, job.shown
         return Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
@@ -132,7 +132,7 @@ class Pipeline:
             captured_unix_s=frame.captured_unix_s,
             source=frame.source,
             answered_by=AnsweredBy.EDGE_DEGRADED if decision.degraded else AnsweredBy.EDGE,
-            prediction=shown.prediction.above(self._camera.report_threshold),
+            prediction=self._reported(shown),
             model=self._device.predictor.model_id,
             decision=decision,
             timings=Timings(
@@ -145,7 +145,14 @@ class Pipeline:
             ),
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
+            tracks=shown.tracks,
         )
+
+    def _reported(self, shown: Shown) -> Prediction:
+        """Tracks are chosen already; of plain boxes those from the report threshold up are shown."""
+        if shown.tracks is not None:
+            return shown.prediction
+        return shown.prediction.above(self._camera.report_threshold)
 
     def _answer(self, result: Result) -> None:
         self._device.reporting.events.result(result)
@@ -184,7 +191,7 @@ class Replies:
     """The `ReplyHandler` of a sent frame: passes each event on to everything that waits for the reply."""
 
     pending: PendingFrame
-    first: Callable[[CallOutcome], None]
+    first: OnReply
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload in the frame's result."""
@@ -197,6 +204,6 @@ class Replies:
     def complete(self, outcome: CallOutcome) -> None:
         """Pass the reply on, and end the pending frame whatever happens."""
         try:
-            self.first(outcome)
+            outcome = self.first(outcome)
         finally:
             self.pending.complete(outcome)

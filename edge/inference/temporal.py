@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Image, Prediction
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
+from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TemporalStage
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 LEAST = 1e-7
@@ -51,60 +52,6 @@ class CloudReference:
     """Number of the scene, counted by scene changes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Corrected:
-    """The local result of a frame.
-
-    `carried_from` is the id of the frame whose cloud answer corrected it, or empty.
-    """
-
-    prediction: Prediction
-    carried_from: str = ""
-
-
-OnReply = Callable[[CallOutcome], None]
-"""Receives the outcome of one frame's call, once, on any thread."""
-
-
-class TemporalCorrector(Protocol):
-    """Corrects the edge's answers with the cloud's newest answer."""
-
-    def since_last_offload_s(self, captured_s: float) -> float:
-        """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
-        ...
-
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """The result for a frame captured at `captured_s` (monotonic); call it for every frame."""
-        ...
-
-    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
-        """Note that a frame is sent; the returned function must receive its outcome, even a late one."""
-        ...
-
-
-class NoCorrection:
-    """Returns the edge's answers unchanged."""
-
-    def since_last_offload_s(self, captured_s: float) -> float:
-        """Infinite, because no cloud answer is kept."""
-        del captured_s
-        return math.inf
-
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
-        """Return the prediction unchanged, corrected by no frame."""
-        del image, captured_s
-        return Corrected(prediction)
-
-    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
-        """A function that ignores the outcome."""
-        del frame_id, captured_s, prediction
-        return _ignore
-
-
-def _ignore(outcome: CallOutcome) -> None:
-    del outcome
-
-
 class LastAnswerCorrector:
     """Corrects with the newest cloud answer, as `TemporalConfig` says. Thread-safe; for classifiers."""
 
@@ -121,7 +68,7 @@ class LastAnswerCorrector:
         with self._lock:
             return captured_s - self._sent_s
 
-    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Corrected:
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
         """Correct the prediction if the newest answer is fresh and of the same scene."""
         seen = thumbnail(image)
         with self._lock:
@@ -129,14 +76,14 @@ class LastAnswerCorrector:
             self._seen = seen
             newest, scene = self._newest, self._scene
         if newest is None or newest.scene != scene:
-            return Corrected(prediction)
+            return Shown(prediction)
         if captured_s - newest.captured_s > self._config.max_age_s:
-            return Corrected(prediction)
+            return Shown(prediction)
         edge = CLASSIFICATION.own(prediction)
         if similarity(edge, newest.edge) < self._config.min_similarity:
-            return Corrected(prediction)
+            return Shown(prediction)
         shown = carried(edge, newest.edge, newest.cloud, self._config.weight)
-        return Corrected(shown, newest.frame_id)
+        return Shown(shown, newest.frame_id)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
         """Note that a frame is sent; the returned function must receive its outcome, even a late one."""
@@ -145,11 +92,12 @@ class LastAnswerCorrector:
             self._sent_s = max(self._sent_s, captured_s)
             scene = self._scene
 
-        def on_reply(outcome: CallOutcome) -> None:
+        def on_reply(outcome: CallOutcome) -> CallOutcome:
             if isinstance(outcome, CloudAnswer) and isinstance(outcome.prediction, type(edge)):
                 self._answered(CloudReference(frame_id, captured_s, edge, outcome.prediction, scene))
             else:
                 self._failed(captured_s)
+            return outcome
 
         return on_reply
 
@@ -166,13 +114,13 @@ class LastAnswerCorrector:
                 self._sent_s = self._newest.captured_s if self._newest else -math.inf
 
 
-_CORRECTORS: Mapping[str, Callable[[TemporalConfig], TemporalCorrector]] = MappingProxyType(
+_CORRECTORS: Mapping[str, Callable[[TemporalConfig], TemporalStage]] = MappingProxyType(
     {CLASSIFICATION.name: LastAnswerCorrector}
 )
 """Corrector of each task. Detection has none: boxes of an earlier frame show where objects were then."""
 
 
-def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> TemporalCorrector:
+def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> TemporalStage:
     """The corrector that `edge.yaml` asks for.
 
     Raises:

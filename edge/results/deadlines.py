@@ -189,4 +189,5 @@ class DeadlineTable:
             timings=timings,
             revision=1 if pending.late else 0,
             carried_from="",
+            tracks=answer.tracks,
         )
