@@ -183,7 +183,10 @@ def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None 
 
 @contextmanager
 def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Iterator[None]:
-    """While inside, SIGHUP calls `reload`; or `stop` with a reason, if it means that the terminal is gone."""
+    """While inside, SIGHUP calls `reload`; or `stop` with a reason, if it means that the terminal is gone.
+
+    Afterwards it does what it did before, but kills no process: it would come to one that is about to end.
+    """
     had_terminal = os.isatty(2)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
@@ -196,7 +199,7 @@ def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Itera
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, previous)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if previous is signal.SIG_DFL else previous)
 
 
 @edge.command(

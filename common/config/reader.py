@@ -57,7 +57,7 @@ def may_be_extreme(value: object) -> bool:
 
 
 def _extreme(value: object) -> str:
-    """What no number in `value` may be, as a sentence; NaN, which is less than nothing, passes every bound."""
+    """What no number in `value` may be, as a sentence; NaN, less than nothing, passes every bound."""
     match value:
         case float() if not math.isfinite(value):
             return "must be a finite number"

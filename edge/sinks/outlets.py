@@ -122,6 +122,8 @@ class Outlet:
         self._lost_since = 0
         """Items lost since the sink began to fail."""
         self._reopens = False
+        self._reopen_waits = False
+        """Whether a `reopen` is in the queue."""
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
@@ -149,7 +151,9 @@ class Outlet:
 
     def reopen(self) -> None:
         """Let the sink go on in the file that is at its path; what was put before is for the old one."""
-        self._queue.put_beyond(self._reopen)
+        if not self._reopen_waits:  # one that has not begun opens what is at the path by then
+            self._reopen_waits = True
+            self._queue.put_beyond(self._reopen)
 
     def replace(self, make: "MakeSink", queue_size: int, *, carry: bool = False) -> None:
         """Close the sink and go on with what `make` gives, once all that was put before is stored.
@@ -265,6 +269,7 @@ class Outlet:
 
     def _reopen(self) -> None:
         """Where the new file cannot be opened, that is tried again before each item."""
+        self._reopen_waits = False
         self._reopens = True
         try:
             self._sink.reopen()

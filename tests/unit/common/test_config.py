@@ -201,7 +201,7 @@ def test_numbers_that_no_clock_or_library_takes_are_refused() -> None:
     for number in ("1.0e+10", "10000000000", "-1.0e+300"):
         with pytest.raises(ConfigError, match=r"^t:1: rows\[0\].x: must be a number from -1e\+09 to 1e\+09"):
             parse_config(f"rows: [{{x: {number}}}]", Rows, "t")
-    with pytest.raises(ConfigError, match="pair.*must be a whole number of at most 15 digits"):
+    with pytest.raises(ConfigError, match=r"pair.*must be a whole number of at most 15 digits"):
         parse_config(f"pair: [0, {10**16}]", Rows, "t")
     assert parse_config("pair: [0, 1000000000000]", Rows, "t").pair[1] == 10**12
 

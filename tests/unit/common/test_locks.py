@@ -99,7 +99,7 @@ def test_a_loop_of_links_is_an_error_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     for path in (tmp_path / "a", tmp_path / "a" / "state"):
-        with pytest.raises(OSError, match="oop|levels of symbolic"):
+        with pytest.raises(OSError, match=r"oop|levels of symbolic"):
             lock_file(path, "key")
-        with pytest.raises(OSError, match="oop|not there"):
+        with pytest.raises(OSError, match=r"oop|not there"):
             demand_folder(path / "below")

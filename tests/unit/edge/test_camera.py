@@ -259,3 +259,38 @@ def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):
     found = FolderSource(tmp_path).read()
     assert found is not None
     assert found.name == r"\xff.png"
+
+
+class Damaged:
+    """A live source whose pictures are all damaged, until it ends."""
+
+    live = True
+    fps = None
+
+    def __init__(self, pictures: int) -> None:
+        self._left = pictures
+
+    def read(self) -> Picture | None:
+        """Another damaged one."""
+        self._left -= 1
+        if self._left < 0:
+            return None
+        raise UnreadablePictureError("camera.source: a damaged JPEG")
+
+    def rewind(self) -> None:
+        """It cannot."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_damaged_pictures_do_not_flood_the_log() -> None:
+    """A camera with a bad cable gives thirty a second, for months: one line a second, and each is counted."""
+    metrics = Metrics()
+    camera = Camera(
+        Damaged(500), CameraConfig(source="x"), "b", FrameEvents(metrics, lambda _: DeliveryAck(0))
+    )
+    with capture_logs() as log:
+        camera.run()
+    assert 1 <= len([entry for entry in log if entry["event"] == "picture skipped"]) < 50
+    assert metrics.summary()["pictures_unreadable"] == 500

@@ -65,13 +65,12 @@ def test_a_killed_program_names_the_signal():
 
 def test_a_signal_without_a_name_is_told_by_its_number():
     """Real-time signals have none; to ask for it ended the daemon."""
-    ends(
-        child(f"os.kill(os.getpid(), {signal.SIGRTMIN + 6})"), f"was killed by signal {signal.SIGRTMIN + 6}$"
-    )
+    number = signal.SIGRTMIN + 6
+    ends(child(f"os.kill(os.getpid(), {number})"), f"was killed by signal {number}$")
 
 
 def test_the_last_line_of_a_program_tells_no_password_and_moves_no_cursor():
-    """Ffmpeg repeats the URL that it was given; the line goes into log, events and status."""
+    """A program such as ffmpeg repeats the URL that it was given, and log and status tell it."""
     text = "'\\x1b[2Jrtsp://admin:hunter2@192.0.2.7/stream: 401 ' + 'x' * 1500"
     source = child(f"print({text}, file=sys.stderr)")
     with pytest.raises(SourceError) as told:

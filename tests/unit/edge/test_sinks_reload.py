@@ -64,6 +64,24 @@ def test_a_file_is_opened_anew_between_two_items() -> None:
     assert (sink.opened, sink.has_at_reopening, _frames(sink)) == (2, [2], ["a", "b", "c"])
 
 
+def test_a_file_that_is_to_be_opened_again_and_again_is_opened_once() -> None:
+    """By then the newest file is at its path. Items waited behind a thousand openings."""
+    sink = OpenedSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    _put(outlet, "a")
+    for _ in range(100):
+        outlet.reopen()
+    _put(outlet, "b")
+    outlet.reopen()
+    writer = _running(outlet)
+    acks = _put(outlet, "c")
+    assert acks[0].wait(30)
+    outlet.reopen()  # the next one is another
+    outlet.close()
+    writer.join(30)
+    assert (sink.opened, sink.has_at_reopening, _frames(sink)) == (3, [1, 3], ["a", "b", "c"])
+
+
 def test_a_sink_is_replaced_between_two_items() -> None:
     """The old one is closed before the new one is made; an item is acknowledged by the one that has it."""
     old, new = OpenedSink(), OpenedSink()
