@@ -141,6 +141,10 @@ class EdgeConfig(Section, frozen=True):
         """The cameras, at least one."""
         return self.cameras or ((self.camera,) if self.camera else ())
 
+    def key_of(self, camera: CameraConfig) -> str:
+        """The key that `camera` stands at: `camera`, or `cameras[1]`."""
+        return f"cameras[{self.cameras.index(camera)}]" if self.cameras else "camera"
+
 
 def as_device_id(host: str) -> str:
     """A host's name with what a device's name may not have replaced by `-`."""
