@@ -93,6 +93,7 @@ class EdgeConfig(Section, frozen=True):
             self._addresses(),
             self._results(),
             self._paths(),
+            self._brokers(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -133,8 +134,20 @@ class EdgeConfig(Section, frozen=True):
         ]
         for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
             other = written.setdefault(_resolved(path), key)
-            if other != key and path != "/dev/null":
+            if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _brokers(self) -> Iterator[Mistake]:
+        first: dict[tuple[str, int, str], int] = {}
+        for index, sink in enumerate(self.sinks):
+            if isinstance(sink, MqttConfig):
+                other = first.setdefault((sink.host, sink.port, sink.topic), index)
+                if other != index:
+                    yield (
+                        f"sinks[{index}].topic",
+                        f"is that of sinks[{other}] too, at the same broker, which would end one connection "
+                        "for the other: name another topic",
+                    )
 
     @property
     def all_cameras(self) -> tuple[CameraConfig, ...]:

@@ -138,6 +138,18 @@ EDGE = {
         "sinks[1].path",
         ("sinks[0].path too",),
     ),
+    "two sinks of one device file": Row(
+        "sinks: [{kind: jsonl, path: /dev/null}, {kind: jsonl, path: /dev/null}]",
+        3,
+        "sinks[1].path",
+        ("sinks[0].path too",),
+    ),
+    "two sinks of one topic": Row(
+        "sinks:\n  - {kind: mqtt, host: b}\n  - {kind: mqtt, host: b, topic: spillover, decision: full}",
+        5,
+        "sinks[1].topic",
+        ("that of sinks[0] too", "name another topic"),
+    ),
     "no sinks": Row("sinks: []", 3, "sinks", ("results would go nowhere", "/dev/null")),
     "host is a URL": Row(
         "sinks: [{kind: mqtt, host: 'mqtt://u:s3cret@b:1883'}]",
