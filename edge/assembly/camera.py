@@ -44,10 +44,8 @@ def build_camera_stream(
     try:
         source = _source(config, events, required=run.require_camera)
     except (SourceError, ConfigError) as error:
-        if not run.config.cameras:
-            raise
-        place = f"cameras[{run.config.cameras.index(config)}]"
-        raise type(error)(f"{place}.{str(error).removeprefix('camera.')}") from error
+        text = str(error).removeprefix("camera.")
+        raise type(error)(f"{run.config.key_of(config)}.{text}") from error
     opened.callback(source.close)
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
@@ -101,8 +99,7 @@ def own_keys(config: EdgeConfig, camera: CameraConfig) -> Iterator[None]:
         own = getattr(camera, section, None) if section in {"policy", "redaction"} else None
         if own is None or (section == "policy" and getattr(own, rest, None) is None):
             raise
-        place = f"cameras[{config.cameras.index(camera)}]" if config.cameras else "camera"
-        raise ConfigError(f"{place}.{error}") from error
+        raise ConfigError(f"{config.key_of(camera)}.{error}") from error
 
 
 def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:

@@ -99,6 +99,7 @@ class EdgeConfig(Section, frozen=True):
             self._addresses(),
             self._results(),
             self._paths(),
+            self._brokers(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -142,13 +143,29 @@ class EdgeConfig(Section, frozen=True):
                 yield key, f"{path}: there is no such home folder"
                 continue
             other = written.setdefault(place, key)
-            if other != key and path != "/dev/null":
+            if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _brokers(self) -> Iterator[Mistake]:
+        first: dict[tuple[str, int, str], int] = {}
+        for index, sink in enumerate(self.sinks):
+            if isinstance(sink, MqttConfig):
+                other = first.setdefault((sink.host, sink.port, sink.topic), index)
+                if other != index:
+                    yield (
+                        f"sinks[{index}].topic",
+                        f"is that of sinks[{other}] too, at the same broker, which would end one connection "
+                        "for the other: name another topic",
+                    )
 
     @property
     def all_cameras(self) -> tuple[CameraConfig, ...]:
         """The cameras, at least one."""
         return self.cameras or ((self.camera,) if self.camera else ())
+
+    def key_of(self, camera: CameraConfig) -> str:
+        """The key that `camera` stands at: `camera`, or `cameras[1]`."""
+        return f"cameras[{self.cameras.index(camera)}]" if self.cameras else "camera"
 
 
 def as_device_id(host: str) -> str:

@@ -59,7 +59,7 @@ def check_written(config: EdgeConfig, config_path: Path) -> None:
         if written.path.is_dir():
             raise ConfigError(f"{written.key}: {written.path} is a folder: name a file")
         if key := read.get(written.path.resolve()):
-            raise ConfigError(f"{written.key}: {written.path} is {key} too, which is read: name another file")
+            raise ConfigError(f"{written.key}: {written.path} would overwrite {key}: name another file")
 
 
 def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:

@@ -63,7 +63,7 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     password: str = ""
     """The password, as in `${MQTT_PASSWORD}`; empty: that of `password_file`, or none."""
     password_file: str = ""
-    """A file that holds the password and nothing else."""
+    """A file that holds the password and nothing else; read before each connection."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
     topic: Annotated[

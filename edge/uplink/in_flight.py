@@ -12,8 +12,8 @@ from spillover.edge.uplink.limits import Breaker, BreakerRule, InFlightLimit
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
 UNTRIED = 2
-"""Calls at the same time before the first one has ended: what the link carries is not known yet, and on a slow
-one more would all be late.
+"""Calls at the same time before the first one has ended: what the link carries is not known yet, and on a
+slow one more would all be late.
 """
 MAX_PUSHBACK_S = 60.0
 """The longest pause that a server may ask for."""

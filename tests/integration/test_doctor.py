@@ -249,6 +249,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
     findings = msgspec.convert(json.loads(told[0])["findings"], list[Finding])
     cameras = {one.check: one.state for one in findings if one.check.startswith("camera ")}
     assert cameras == {"camera back": FAILED, "camera front": OK}
+    (missing,) = (one.figure for one in findings if one.check == "camera back")
+    assert re.match(r".*edge\.yaml:\d+: cameras\[0\]\.source: no such file", missing), missing
 
 
 # The first half: `spillover edge --check`.

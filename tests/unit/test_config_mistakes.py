@@ -164,6 +164,18 @@ EDGE = {
         "sinks[1].path",
         ("sinks[0].path too",),
     ),
+    "two sinks of one device file": Row(
+        "sinks: [{kind: jsonl, path: /dev/null}, {kind: jsonl, path: /dev/null}]",
+        3,
+        "sinks[1].path",
+        ("sinks[0].path too",),
+    ),
+    "two sinks of one topic": Row(
+        "sinks:\n  - {kind: mqtt, host: b}\n  - {kind: mqtt, host: b, topic: spillover, decision: full}",
+        5,
+        "sinks[1].topic",
+        ("that of sinks[0] too", "name another topic"),
+    ),
     "no sinks": Row("sinks: []", 3, "sinks", ("results would go nowhere", "/dev/null")),
     "host is a URL": Row(
         "sinks: [{kind: mqtt, host: 'mqtt://u:s3cret@b:1883'}]",
@@ -251,19 +263,19 @@ EDGE = {
         base=CAMERA + DETECTOR,
     ),
     "results into the configuration": Row(
-        "sinks: [{kind: jsonl, path: edge.yaml}]", 3, "sinks[0].path", ("edge.yaml is this configuration",)
+        "sinks: [{kind: jsonl, path: edge.yaml}]", 3, "sinks[0].path", ("would overwrite this configuration",)
     ),
     "results into the model": Row(
         "sinks: [{kind: sqlite, path: models/colour/1/model.onnx}]",
         3,
         "sinks[0].path",
-        ("is model.onnx of model.folder too, which is read",),
+        ("would overwrite model.onnx of model.folder",),
     ),
     "spool in place of a key": Row(
         "uplink: {token_file: token}\nspool: {path: ./token}",
         4,
         "spool.path",
-        ("is uplink.token_file too, which is read",),
+        ("would overwrite uplink.token_file",),
     ),
     "source of one of several": Row(
         "  - {camera_id: a, source: no.mp4}\n  - {camera_id: b, source: 'rtsp://h'}",

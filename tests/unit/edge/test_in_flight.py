@@ -46,7 +46,7 @@ def test_count_and_cap() -> None:
 
 
 def test_two_calls_find_out_what_an_unknown_link_is_like() -> None:
-    """On a slow one the others would be late too; once a call has ended, however, the cap is as configured."""
+    """On a slow one the others would be late too; once a call has ended, the cap is as configured."""
     in_flight = in_flight_of(8)
     calls = [started(in_flight) for _ in range(2)]
     assert in_flight.state().max_in_flight == 2
