@@ -16,7 +16,7 @@ from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
-from spillover.edge.config.policy import PolicyConfig, TemporalConfig
+from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
 from spillover.edge.config.uplink import UplinkConfig
 
@@ -64,6 +64,9 @@ class EdgeConfig(Section, frozen=True):
     """Which frames are sent in mode `hybrid`."""
     temporal: TemporalConfig | None = None
     """Correct a classifier's answers by the cloud's last one; null: show the edge's own answers."""
+    tracking: TrackingConfig | None = TrackingConfig()
+    """Detectors: show the cloud's boxes on the frames that follow, moved with the picture, and number the
+    objects; null: show the edge's own boxes. Classifiers do without."""
     uplink: UplinkConfig = UplinkConfig()
     """How frames reach the cloud."""
     redaction: RedactionConfig | None = None
@@ -96,6 +99,7 @@ class EdgeConfig(Section, frozen=True):
             self._addresses(),
             self._results(),
             self._paths(),
+            self._tracks(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -138,6 +142,10 @@ class EdgeConfig(Section, frozen=True):
             other = written.setdefault(_resolved(path), key)
             if other != key and path != "/dev/null":
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _tracks(self) -> Iterator[Mistake]:
+        if self.tracking is None and (self.events or any(one.events for one in self.all_cameras)):
+            yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property
     def all_cameras(self) -> tuple[CameraConfig, ...]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.types import Detections, Frame, Prediction, SeenBy
-from spillover.edge.payload.redaction import Redact
+from spillover.common.types import Detections, Prediction, SeenBy
 from spillover.edge.tracking.stage import Shown
 
 Kept = npt.NDArray[np.bool_]
@@ -50,17 +49,6 @@ class ReportFilter:
             return shown
         tracks = tuple(mark for mark, stays in zip(marks, kept, strict=True) if stays)
         return replace(shown, prediction=boxes[kept], tracks=tracks)
-
-    def noting(self, redact: Redact) -> Redact:
-        """`redact`, which notes of the boxes that it hides those that are reported, for the answer."""
-
-        def hide(frame: Frame, prediction: Prediction) -> Frame:
-            redacted = redact(frame, prediction)
-            if (hidden := redacted.hidden) is None:
-                return redacted
-            return replace(redacted, hidden=self.reported(hidden).boxes)
-
-        return hide
 
     def _enough(self, boxes: Detections) -> Kept:
         least = [self.by_class.get(number, self.usual) for number in boxes.class_id.tolist()]

@@ -30,6 +30,7 @@ from spillover.edge.status.values import (
     SinkStatus,
     SpoolStatus,
     Status,
+    TrackingStatus,
     ZoneStatus,
 )
 from spillover.edge.stream import CameraStream
@@ -101,6 +102,9 @@ class StatusSource:
             frames_per_s=stream.camera.rate.per_s(),
             zones=_zones(events) if (events := stream.pipeline.settings.events) else (),
             lines=_lines(events) if events else (),
+            tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
+            if (counts := stream.pipeline.tracking)
+            else None,
         )
 
     def _link(self, counts: Counts, now_s: float) -> LinkStatus:

@@ -230,7 +230,7 @@ def test_masks_classes_and_events_meet_each_frame(site: Callable[..., Site]) -> 
         sends.pipeline.settings,
         report=report,
         temporal=(stage := Numbered()),
-        redact=report.noting(redact),
+        redact=redact,
         mask=build_masks([((0.5, 0.0), (1.0, 0.0), (1.0, 0.3))]),
         events=ObjectEvents(
             "cam",

@@ -1,14 +1,12 @@
 """Which boxes are reported: wanted classes, each from its own confidence on."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from spillover.common.types import Detections, SeenBy, TrackMark
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.tracking.stage import Shown
-from tests.support.edge_values import classification, frame
+from tests.support.edge_values import classification
 
 CAT, DOG, COW = 0, 1, 2
 
@@ -67,17 +65,3 @@ def test_a_track_that_only_the_edge_has_seen_has_to_reach_the_confidence_of_its_
     assert [mark.track_id for mark in left.tracks] == expected
     assert len(left.prediction.boxes or ()) == len(expected)
     assert left.ended == (9,)
-
-
-def test_what_redaction_notes_for_the_answer_is_what_is_reported() -> None:
-    """A class that is hidden and not wanted is hidden, and does not come back with the answer."""
-    hidden = frame()
-
-    def redact(_frame: object, prediction: object) -> object:
-        del prediction
-        return replace(hidden, hidden=_boxes((CAT, 0.9), (DOG, 0.9), (DOG, 0.4)))
-
-    noting = ReportFilter(0.5, classes=frozenset({DOG})).noting(redact)  # type: ignore[arg-type]
-    assert _told(noting(hidden, _boxes()).hidden) == [(DOG, 0.9)]  # type: ignore[arg-type]
-    untouched = ReportFilter(0.5).noting(lambda one, _: one)
-    assert untouched(hidden, _boxes()) is hidden
