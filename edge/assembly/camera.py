@@ -82,7 +82,7 @@ def settings_for(
             policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
             report_threshold=threshold,
             report=report,
-            temporal=build_temporal(config, task, threshold, hidden),
+            temporal=build_temporal(config, task, report.least, hidden),
             redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
             mask=build_masks(own.redaction.masks) if own.redaction else None,
             late_window_s=config.uplink.late_answer_window_s,

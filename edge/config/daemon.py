@@ -100,6 +100,7 @@ class EdgeConfig(Section, frozen=True):
             self._results(),
             self._paths(),
             self._brokers(),
+            self._tracks(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -157,6 +158,10 @@ class EdgeConfig(Section, frozen=True):
                         f"is that of sinks[{other}] too, at the same broker, which would end one connection "
                         "for the other: name another topic",
                     )
+
+    def _tracks(self) -> Iterator[Mistake]:
+        if self.tracking is None and (self.events or any(one.events for one in self.all_cameras)):
+            yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property
     def all_cameras(self) -> tuple[CameraConfig, ...]:

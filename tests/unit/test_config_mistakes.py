@@ -134,6 +134,7 @@ EDGE = {
     "classes of a classifier": Row(
         "", 2, "model.classes", ("for detectors",), 3, CAMERA + "model: {folder: COLOUR, classes: [0]}\n"
     ),
+    "events without tracks": Row("tracking: null\nevents: {}", 3, "tracking", ("what tracked objects do",)),
     "events of a classifier": Row("events: {}", 3, "events", ("gives no boxes",)),
     # What keys say together
     "address without a port": Row("uplink: {address: cloud.local}", 3, "uplink.address", ("not host:port",)),

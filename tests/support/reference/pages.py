@@ -81,7 +81,8 @@ Events stand between the results, one JSON object each: `event` (the kind, alway
 
 _SQLITE = """
 What a sink of kind [`sqlite`](sinks.md#sqlite) writes. `latest` has one row for each frame, its last
-revision; `last_day` has those captured within 24 hours. The database is in WAL mode, so it can be read while
+revision; `last_day` has those captured within 24 hours; `object_events` has each event of a tracked object
+once, in its last phase. The database is in WAL mode, so it can be read while
 the daemon runs:"""
 
 _QUERY = 'sqlite3 results.db "select answered_by, count(*) from last_day group by 1"'

@@ -1,14 +1,21 @@
 """Which boxes are reported: wanted classes, each from its own confidence on."""
 
-from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from spillover.common.model.calibration import Calibration
 from spillover.common.types import Detections, SeenBy, TrackMark
+from spillover.edge.assembly.daemon import open_model
+from spillover.edge.assembly.offload import reported_of_answers
+from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.tracking.stage import Shown
-from tests.support.edge_values import classification, frame
+from spillover.lab.pairs.fit.calibrate import write_calibration
+from tests.support.edge_values import classification
+from tests.support.models import centre_detector
 
 CAT, DOG, COW = 0, 1, 2
 
@@ -69,15 +76,24 @@ def test_a_track_that_only_the_edge_has_seen_has_to_reach_the_confidence_of_its_
     assert left.ended == (9,)
 
 
-def test_what_redaction_notes_for_the_answer_is_what_is_reported() -> None:
-    """A class that is hidden and not wanted is hidden, and does not come back with the answer."""
-    hidden = frame()
-
-    def redact(_frame: object, prediction: object) -> object:
-        del prediction
-        return replace(hidden, hidden=_boxes((CAT, 0.9), (DOG, 0.9), (DOG, 0.4)))
-
-    noting = ReportFilter(0.5, classes=frozenset({DOG})).noting(redact)  # type: ignore[arg-type]
-    assert _told(noting(hidden, _boxes()).hidden) == [(DOG, 0.9)]  # type: ignore[arg-type]
-    untouched = ReportFilter(0.5).noting(lambda one, _: one)
-    assert untouched(hidden, _boxes()) is hidden
+@pytest.mark.parametrize(
+    ("calibrated", "usual", "left"),
+    [
+        (False, 0.5, [0.9, 0.6, 0.1]),
+        (True, None, [0.9]),
+        (True, 0.5, [0.9]),
+    ],
+)
+def test_thresholds_hold_for_answers_where_both_sides_mean_the_same(
+    tmp_path: Path, calibrated: bool, usual: float | None, left: list[float]
+) -> None:
+    """That of a class as the usual one; else the cloud's boxes are reported as they come."""
+    folder = centre_detector(tmp_path)
+    if calibrated:
+        write_calibration(folder, Calibration(offset=0.0, scale=1.0), 0.3)
+    model = {"folder": str(folder), "report_threshold": usual, "class_thresholds": {0: 0.7}}
+    config = msgspec.convert({"camera": {"source": "0"}, "model": model}, EdgeConfig)
+    boxes = _boxes((CAT, 0.9), (CAT, 0.6), (CAT, 0.1))
+    reported = reported_of_answers(config, open_model(config.model))(boxes)
+    assert isinstance(reported, Detections)
+    assert [round(float(sure), 2) for sure in reported.confidence] == left
