@@ -24,7 +24,7 @@ from spillover.edge.tracking.values import (
 MOST_TRACKS = 200
 MOST_PAST = 32
 """Sent frames whose answers can be waited for."""
-EDGE_IOU = 0.35
+EDGE_IOU = 0.3
 """Overlap from which on an edge's box is of a track."""
 CLOUD_IOU = 0.4
 """Overlap, at the frame of the answer, from which on a cloud's box is of a track."""
@@ -135,10 +135,12 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
         return state
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
+    room, refused = tracks[:MOST_TRACKS], max(0, len(tracks) - MOST_TRACKS)
     newest = answer.captured_s >= state.answered_s
     return replace(
         state,
-        tracks=tuple(tracks),
+        tracks=tuple(sorted(room, key=lambda track: track.track_id)),
+        refused=state.refused + refused,
         next_id=max(state.next_id, 1 + max(answer.track_ids, default=0)),
         answered_s=answer.captured_s if newest else state.answered_s,
         answered_id=answer.frame_id if newest else state.answered_id,
@@ -189,7 +191,7 @@ def _with_new(tracks: list[Track], answer: Answer) -> list[Track]:
         else:
             track = Track(number, box.class_id, xyxy, born_s=answer.captured_s)
             tracks.append(_confirmed(track, xyxy, box, answer.captured_s))
-    return sorted(tracks, key=lambda track: track.track_id)
+    return tracks
 
 
 def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
@@ -212,7 +214,8 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
     if begun and sure and not state.fresh:
         overlap = overlaps(sure, [boxes[at] for at in begun]).max(axis=0)
         begun = [at for at, most in zip(begun, overlap.tolist(), strict=True) if most < OTHER_CLASS_IOU]
-    begun = begun[: MOST_TRACKS - len(tracks)] if len(tracks) < MOST_TRACKS else []
+    refused = max(0, len(tracks) + len(begun) - MOST_TRACKS)
+    begun = begun[: len(begun) - refused]
     for number, at in enumerate(begun, state.next_id):
         box = boxes[at]
         tracks.append(
@@ -226,7 +229,12 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
                 edge_s=state.captured_s,
             )
         )
-    return replace(state, tracks=tuple(tracks), next_id=state.next_id + len(begun))
+    return replace(
+        state,
+        tracks=tuple(tracks),
+        next_id=state.next_id + len(begun),
+        refused=state.refused + refused,
+    )
 
 
 def _seen(track: Track, box: Box, at: int, captured_s: float) -> Track:

@@ -23,6 +23,8 @@ from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 MOST_BOXES = 200
 """Boxes of one picture that are tracked; the most confident ones."""
+FARTHEST = 1e5
+"""Pixels: no side of a box lies farther from the picture's corner."""
 MOST_WAITING = 32
 """Answers that wait for the next frame."""
 MOST_HOPS = 8
@@ -71,7 +73,7 @@ class Tracker:
     def counts(self) -> TrackingCounts:
         """What it has tracked so far."""
         with self._lock:
-            return TrackingCounts(self._shown, self._cuts, dict(self._dropped))
+            return TrackingCounts(self._shown, self._cuts, self._left_out())
 
     @property
     def inputs(self) -> StepInputs | None:
@@ -92,7 +94,11 @@ class Tracker:
     def dropped(self) -> Mapping[str, int]:
         """How much was left out, by reason."""
         with self._lock:
-            return dict(self._dropped)
+            return self._left_out()
+
+    def _left_out(self) -> dict[str, int]:
+        left_out = self._dropped + Counter(too_many_tracks=self._state.refused)
+        return dict(left_out)
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
@@ -273,10 +279,10 @@ def _rounded(motion: Motion) -> Motion:
 
 
 def _usable(said: Detections) -> list[int]:
-    """Indices of boxes with finite sides and some area, the first `MOST_BOXES`."""
-    with np.errstate(invalid="ignore"):
-        size = said.xyxy[:, 2:] - said.xyxy[:, :2]
-        good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
+    """Indices of boxes with sides that can be and some area, the first `MOST_BOXES`."""
+    near = (np.abs(said.xyxy) < FARTHEST).all(axis=1)  # false also for what is no number
+    area = (said.xyxy[:, 2:] > said.xyxy[:, :2]).all(axis=1)
+    good = near & area & np.isfinite(said.confidence)
     indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
     return indices
 

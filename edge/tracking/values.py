@@ -179,3 +179,5 @@ class TrackerState:
     """Number of the scene, counted by cuts."""
     fresh: bool = True
     """This frame is the first of its scene."""
+    refused: int = 0
+    """Boxes so far that found no place among the tracks, which were as many as there may be."""
