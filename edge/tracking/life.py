@@ -10,7 +10,7 @@ from dataclasses import replace
 from spillover.edge.tracking import boxes as geometry
 from spillover.edge.tracking.association import associate, overlaps
 from spillover.edge.tracking.boxes import xyxy_of
-from spillover.edge.tracking.judgement import judged
+from spillover.edge.tracking.judgement import MOST_DENIALS, judged
 from spillover.edge.tracking.values import (
     Answer,
     Box,
@@ -37,9 +37,9 @@ PULL = 0.2
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
-"""An unconfirmed track that the edge no longer sees lives on for this time."""
+"""A track that the cloud has not confirmed, or often denied, outlives the edge's last look by this time."""
 MOST_UNSEEN_S = 20.0
-"""A confirmed track that nobody has seen for this time ends."""
+"""Any other track that nobody has seen for this time ends."""
 MOST_LOST = 10
 """A track whose points are not found on so many frames in a row, and that nobody sees, ends."""
 LEAST_VISIBLE = 0.3
@@ -266,9 +266,9 @@ def _ends(track: Track, now_s: float) -> bool:
         return False
     if track.lost > MOST_LOST:
         return True
-    if track.confirmed:
-        return now_s - max(track.edge_s, track.cloud_s) > MOST_UNSEEN_S
-    return now_s - max(track.edge_s, track.judged_s) > COAST_S
+    # The cloud's model, too, misses an object now and then.
+    believed = track.cloud_confidence > 0 and track.denials < MOST_DENIALS
+    return now_s - max(track.edge_s, track.cloud_s) > (MOST_UNSEEN_S if believed else COAST_S)
 
 
 def _without_doubles(tracks: list[Track]) -> tuple[Track, ...]:

@@ -23,6 +23,8 @@ from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 MOST_BOXES = 200
 """Boxes of one picture that are tracked; the most confident ones."""
+FAINT = 0.4
+"""Boxes of the edge below this share of the report threshold are not looked at."""
 FARTHEST = 1e5
 """Pixels: no side of a box lies farther from the picture's corner."""
 MOST_WAITING = 32
@@ -229,7 +231,8 @@ class Tracker:
         usable = _usable(said)
         if len(usable) < len(said):
             self._drop("box_unusable", len(said) - len(usable))
-        return tuple(_box(said, index) for index in usable)
+        least = self._settings[1] * FAINT
+        return tuple(_box(said, at) for at in usable if said.confidence[at] >= least)
 
     def _flow(self, now: SmallFrame) -> Flow:
         """Flow from the frame before, which moves into the ring."""

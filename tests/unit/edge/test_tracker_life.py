@@ -167,7 +167,7 @@ def test_the_ring_keeps_sent_frames_and_some_between():
     grey = np.zeros((10, 10), np.uint8)
     ring = Ring(most_bytes=1000)
     for at in range(100):
-        ring.add(SmallFrame(grey, at * 0.03, 10, 10), sent=at == 97)
+        ring.add(SmallFrame(grey, at * 0.03, 10, 10, np.zeros(1, np.float32)), sent=at == 97)
     assert ring.size_bytes <= 1000
     path = ring.path(97 * 0.03, 8)
     assert path[0].captured_s == pytest.approx(2.91)
