@@ -75,11 +75,7 @@ class Tracker:
     def counts(self) -> TrackingCounts:
         """What it has tracked so far."""
         with self._lock:
-<<<<<<< HEAD
-            return TrackingCounts(self._shown, self._cuts, +self._dropped)
-=======
             return TrackingCounts(self._shown, self._cuts, self._left_out())
->>>>>>> track
 
     @property
     def inputs(self) -> StepInputs | None:
@@ -100,15 +96,11 @@ class Tracker:
     def dropped(self) -> Mapping[str, int]:
         """How much was left out, by reason."""
         with self._lock:
-<<<<<<< HEAD
-            return +self._dropped
-=======
             return self._left_out()
 
     def _left_out(self) -> dict[str, int]:
         left_out = self._dropped + Counter(too_many_tracks=self._state.refused)
         return dict(left_out)
->>>>>>> track
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
@@ -241,14 +233,11 @@ class Tracker:
         usable = _usable(said)
         if len(usable) < len(said):
             self._drop("box_unusable", len(said) - len(usable))
-<<<<<<< HEAD
-        if len(usable) > MOST_BOXES:
-            self._drop("too_many_boxes", len(usable) - MOST_BOXES)
-        return tuple(_box(said, index) for index in usable[:MOST_BOXES])
-=======
         least = self._settings[1] * FAINT
-        return tuple(_box(said, at) for at in usable if said.confidence[at] >= least)
->>>>>>> track
+        near = [at for at in usable if said.confidence[at] >= least]
+        if len(near) > MOST_BOXES:
+            self._drop("too_many_boxes", len(near) - MOST_BOXES)
+        return tuple(_box(said, at) for at in near[:MOST_BOXES])
 
     def _flow(self, now: SmallFrame) -> Flow:
         """Flow from the frame before, which moves into the ring."""
@@ -298,19 +287,11 @@ def _rounded(motion: Motion) -> Motion:
 
 
 def _usable(said: Detections) -> list[int]:
-<<<<<<< HEAD
-    """Indices of boxes with finite sides and some area."""
-    with np.errstate(invalid="ignore"):
-        size = said.xyxy[:, 2:] - said.xyxy[:, :2]
-        good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
-    indices: list[int] = np.flatnonzero(good).tolist()
-=======
-    """Indices of boxes with sides that can be and some area, the first `MOST_BOXES`."""
+    """Indices of boxes with sides that can be and some area."""
     near = (np.abs(said.xyxy) < FARTHEST).all(axis=1)  # false also for what is no number
     area = (said.xyxy[:, 2:] > said.xyxy[:, :2]).all(axis=1)
     good = near & area & np.isfinite(said.confidence)
-    indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
->>>>>>> track
+    indices: list[int] = np.flatnonzero(good).tolist()
     return indices
 
 
