@@ -59,6 +59,8 @@ def area(xyxy: Sequence[float]) -> float:
 
 def clipped(xyxy: XYXY, width: float, height: float) -> XYXY:
     """The part of a box inside a picture."""
+    if xyxy[0] >= 0.0 and xyxy[1] >= 0.0 and xyxy[2] <= width and xyxy[3] <= height:
+        return xyxy
     return (
         min(max(xyxy[0], 0.0), width),
         min(max(xyxy[1], 0.0), height),

@@ -11,6 +11,8 @@ PRIOR_WEIGHT = 4.0
 """Observations that a prior counts for."""
 NEIGHBOUR = 0.5
 """What an observation of the next bin weighs."""
+PRIOR_BOXES = 2.0
+"""Carried boxes that a prior counts for."""
 PRIOR_SPAN_S = (20.0, 2.0, 4.0)
 """Before anything is known, a carried box is taken to go wrong once in so many seconds: one that the edge
 sees, has just seen, and does not see."""
@@ -33,14 +35,35 @@ class Count(NamedTuple):
 
 
 class Span(NamedTuple):
-    """For how many seconds boxes were carried from one answer to the next, and how many were wrong then."""
+    """For how many seconds boxes were carried from one answer to the next, and how many were right then."""
 
+    boxes: float = 0.0
     carried_s: float = 0.0
-    wrong: float = 0.0
+    right: float = 0.0
+
+    def rate(self, prior_rate: float, weight: float) -> float:
+        """How often in a second a box goes wrong.
+
+        The answers tell whether a box has gone wrong by a time, not when: so it comes from the share that was
+        right after the mean time, with a prior that counts for `weight` boxes.
+        """
+        age_s = self.carried_s / self.boxes if self.boxes else 0.0
+        if age_s <= 0.0:
+            return prior_rate
+        right = self.right + weight * math.exp(-prior_rate * age_s)
+        return -math.log(right / (self.boxes + weight)) / age_s
+
+
+class Gap(NamedTuple):
+    """Seconds between answers, and how many objects they had that had no track."""
+
+    between_s: float = 0.0
+    objects: float = 0.0
 
 
 NEVER = Count()
 NO_SPAN = Span()
+NO_GAP = Gap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +73,7 @@ class Learned:
     counts: Mapping[Key, Count] = field(default_factory=dict)
     spans: Mapping[int, Span] = field(default_factory=dict)
     """By how long ago the edge saw the track, as `unseen_bin` has it."""
-    new: Span = NO_SPAN
-    """Seconds between answers, and how many objects they had that had no track."""
+    new: Gap = NO_GAP
 
     def observed(self, key: Key, *, confirmed: bool) -> "Learned":
         """What is known after an answer has confirmed or denied a track of this kind."""
@@ -62,7 +84,9 @@ class Learned:
     def survived(self, unseen: int, age_s: float, *, right: bool) -> "Learned":
         """What is known after an answer has met a box that was confirmed `age_s` before it."""
         span = self.spans.get(unseen, NO_SPAN)
-        span = Span(span.carried_s * FORGET + age_s, span.wrong * FORGET + (not right))
+        span = Span(
+            span.boxes * FORGET + 1.0, span.carried_s * FORGET + max(0.0, age_s), span.right * FORGET + right
+        )
         return replace(self, spans={**self.spans, unseen: span})
 
     def share(self, key: Key, prior: float) -> float:
@@ -77,20 +101,20 @@ class Learned:
     def survival(self, unseen: int, age_s: float) -> float:
         """Expected share of the cloud's boxes that are right after this time."""
         span = self.spans.get(unseen, NO_SPAN)
-        rate = (span.wrong + 1.0) / (span.carried_s + PRIOR_SPAN_S[unseen])
-        return math.exp(-rate * max(0.0, age_s))
+        return math.exp(-span.rate(1.0 / PRIOR_SPAN_S[unseen], PRIOR_BOXES) * max(0.0, age_s))
 
     def met(self, gap_s: float, new: int) -> "Learned":
         """What is known after an answer `gap_s` after the one before, with `new` objects without a track."""
-        known, span = self.new
-        return replace(self, new=Span(known * FORGET + gap_s, span * FORGET + new))
+        return replace(self, new=Gap(self.new.between_s * FORGET + gap_s, self.new.objects * FORGET + new))
 
     def unknown(self, age_s: float) -> float:
         """Expected number of objects that have no track, so long after the newest answer."""
-        return self.new.wrong * max(0.0, age_s) / self.new.carried_s if self.new.carried_s else 0.0
+        between_s, objects = self.new
+        return objects * max(0.0, age_s) / between_s if between_s else 0.0
 
     @property
     def half_life_s(self) -> float:
         """Seconds in which half of the cloud's boxes cease to be right; infinite until one did."""
-        carried_s, wrong = (sum(column) for column in zip(NO_SPAN, *self.spans.values(), strict=True))
-        return math.log(2) * carried_s / wrong if wrong else math.inf
+        every = Span(*(sum(column) for column in zip(NO_SPAN, *self.spans.values(), strict=True)))
+        rate = every.rate(0.0, PRIOR_BOXES)
+        return math.log(2) / rate if rate > 0 else math.inf

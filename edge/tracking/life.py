@@ -10,7 +10,7 @@ from dataclasses import replace
 from spillover.edge.tracking import boxes as geometry
 from spillover.edge.tracking.association import associate, overlaps
 from spillover.edge.tracking.boxes import xyxy_of
-from spillover.edge.tracking.judgement import judged
+from spillover.edge.tracking.judgement import MOST_DENIALS, judged
 from spillover.edge.tracking.values import (
     Answer,
     Box,
@@ -24,7 +24,7 @@ from spillover.edge.tracking.values import (
 MOST_TRACKS = 200
 MOST_PAST = 32
 """Sent frames whose answers can be waited for."""
-EDGE_IOU = 0.35
+EDGE_IOU = 0.3
 """Overlap from which on an edge's box is of a track."""
 CLOUD_IOU = 0.4
 """Overlap, at the frame of the answer, from which on a cloud's box is of a track."""
@@ -37,9 +37,9 @@ PULL = 0.2
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
-"""An unconfirmed track that the edge no longer sees lives on for this time."""
+"""A track that the cloud has not confirmed, or often denied, outlives the edge's last look by this time."""
 MOST_UNSEEN_S = 20.0
-"""A confirmed track that nobody has seen for this time ends."""
+"""Any other track that nobody has seen for this time ends."""
 MOST_LOST = 10
 """A track whose points are not found on so many frames in a row, and that nobody sees, ends."""
 LEAST_VISIBLE = 0.3
@@ -135,10 +135,12 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
         return state
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
+    room, refused = tracks[:MOST_TRACKS], max(0, len(tracks) - MOST_TRACKS)
     newest = answer.captured_s >= state.answered_s
     return replace(
         state,
-        tracks=tuple(tracks),
+        tracks=tuple(sorted(room, key=lambda track: track.track_id)),
+        refused=state.refused + refused,
         next_id=max(state.next_id, 1 + max(answer.track_ids, default=0)),
         answered_s=answer.captured_s if newest else state.answered_s,
         answered_id=answer.frame_id if newest else state.answered_id,
@@ -189,7 +191,7 @@ def _with_new(tracks: list[Track], answer: Answer) -> list[Track]:
         else:
             track = Track(number, box.class_id, xyxy, born_s=answer.captured_s)
             tracks.append(_confirmed(track, xyxy, box, answer.captured_s))
-    return sorted(tracks, key=lambda track: track.track_id)
+    return tracks
 
 
 def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
@@ -212,7 +214,8 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
     if begun and sure and not state.fresh:
         overlap = overlaps(sure, [boxes[at] for at in begun]).max(axis=0)
         begun = [at for at, most in zip(begun, overlap.tolist(), strict=True) if most < OTHER_CLASS_IOU]
-    begun = begun[: MOST_TRACKS - len(tracks)] if len(tracks) < MOST_TRACKS else []
+    refused = max(0, len(tracks) + len(begun) - MOST_TRACKS)
+    begun = begun[: len(begun) - refused]
     for number, at in enumerate(begun, state.next_id):
         box = boxes[at]
         tracks.append(
@@ -226,7 +229,12 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
                 edge_s=state.captured_s,
             )
         )
-    return replace(state, tracks=tuple(tracks), next_id=state.next_id + len(begun))
+    return replace(
+        state,
+        tracks=tuple(tracks),
+        next_id=state.next_id + len(begun),
+        refused=state.refused + refused,
+    )
 
 
 def _seen(track: Track, box: Box, at: int, captured_s: float) -> Track:
@@ -258,9 +266,9 @@ def _ends(track: Track, now_s: float) -> bool:
         return False
     if track.lost > MOST_LOST:
         return True
-    if track.confirmed:
-        return now_s - max(track.edge_s, track.cloud_s) > MOST_UNSEEN_S
-    return now_s - max(track.edge_s, track.judged_s) > COAST_S
+    # The cloud's model, too, misses an object now and then.
+    believed = track.cloud_confidence > 0 and track.denials < MOST_DENIALS
+    return now_s - max(track.edge_s, track.cloud_s) > (MOST_UNSEEN_S if believed else COAST_S)
 
 
 def _without_doubles(tracks: list[Track]) -> tuple[Track, ...]:

@@ -23,6 +23,10 @@ from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 MOST_BOXES = 200
 """Boxes of one picture that are tracked; the most confident ones."""
+FAINT = 0.4
+"""Boxes of the edge below this share of the report threshold are not looked at."""
+FARTHEST = 1e5
+"""Pixels: no side of a box lies farther from the picture's corner."""
 MOST_WAITING = 32
 """Answers that wait for the next frame."""
 MOST_HOPS = 8
@@ -71,7 +75,7 @@ class Tracker:
     def counts(self) -> TrackingCounts:
         """What it has tracked so far."""
         with self._lock:
-            return TrackingCounts(self._shown, self._cuts, +self._dropped)
+            return TrackingCounts(self._shown, self._cuts, self._left_out())
 
     @property
     def inputs(self) -> StepInputs | None:
@@ -92,7 +96,11 @@ class Tracker:
     def dropped(self) -> Mapping[str, int]:
         """How much was left out, by reason."""
         with self._lock:
-            return +self._dropped
+            return self._left_out()
+
+    def _left_out(self) -> dict[str, int]:
+        left_out = self._dropped + Counter(too_many_tracks=self._state.refused)
+        return dict(left_out)
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
@@ -221,9 +229,11 @@ class Tracker:
         usable = _usable(said)
         if len(usable) < len(said):
             self._drop("box_unusable", len(said) - len(usable))
-        if len(usable) > MOST_BOXES:
-            self._drop("too_many_boxes", len(usable) - MOST_BOXES)
-        return tuple(_box(said, index) for index in usable[:MOST_BOXES])
+        least = self._settings[1] * FAINT
+        near = [at for at in usable if said.confidence[at] >= least]
+        if len(near) > MOST_BOXES:
+            self._drop("too_many_boxes", len(near) - MOST_BOXES)
+        return tuple(_box(said, at) for at in near[:MOST_BOXES])
 
     def _flow(self, now: SmallFrame) -> Flow:
         """Flow from the frame before, which moves into the ring."""
@@ -273,10 +283,10 @@ def _rounded(motion: Motion) -> Motion:
 
 
 def _usable(said: Detections) -> list[int]:
-    """Indices of boxes with finite sides and some area."""
-    with np.errstate(invalid="ignore"):
-        size = said.xyxy[:, 2:] - said.xyxy[:, :2]
-        good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
+    """Indices of boxes with sides that can be and some area."""
+    near = (np.abs(said.xyxy) < FARTHEST).all(axis=1)  # false also for what is no number
+    area = (said.xyxy[:, 2:] > said.xyxy[:, :2]).all(axis=1)
+    good = near & area & np.isfinite(said.confidence)
     indices: list[int] = np.flatnonzero(good).tolist()
     return indices
 

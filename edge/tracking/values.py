@@ -64,7 +64,9 @@ class Answer:
     captured_s: float
     """Time of capture of that frame, monotonic."""
     frame_id: str
+    """Id of that frame."""
     boxes: tuple[Box, ...]
+    """What the cloud itself has said of what it was shown."""
     track_ids: tuple[int, ...]
     """The track of each box; one that no track at that frame had is a new track."""
     moved: tuple[Motion | None, ...] = ()
@@ -78,8 +80,11 @@ class StepInputs:
     """All that one frame tells the tracker: what a log needs so that tracks can be made again."""
 
     captured_s: float
+    """Time of capture, monotonic."""
     width: int
+    """Of the picture, in pixels."""
     height: int
+    """Of the picture, in pixels."""
     boxes: tuple[Box, ...]
     """The edge's, down to its lowest confidence."""
     cut: bool = False
@@ -87,6 +92,7 @@ class StepInputs:
     sent_before: bool = False
     """The frame before this one was sent to the cloud."""
     camera: CameraMotion = STILL
+    """Motion of the background since the frame before."""
     motions: tuple[Motion, ...] = ()
     """One for each track of the state that the step starts from, in its order."""
     answers: tuple[Answer, ...] = ()
@@ -181,3 +187,5 @@ class TrackerState:
     """Number of the scene, counted by cuts."""
     fresh: bool = True
     """This frame is the first of its scene."""
+    refused: int = 0
+    """Boxes so far that found no place among the tracks, which were as many as there may be."""
