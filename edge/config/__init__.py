@@ -27,6 +27,7 @@ from spillover.edge.config.sinks import (
     SqliteConfig,
 )
 from spillover.edge.config.uplink import (
+    REFRESHING,
     OipConfig,
     PayloadKind,
     PictureVariant,
@@ -39,6 +40,7 @@ from spillover.edge.config.uplink import (
 
 __all__ = [
     "COMMAND",
+    "REFRESHING",
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
