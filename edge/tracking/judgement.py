@@ -66,11 +66,14 @@ def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
     As long as the cloud has said nothing, and on the first frame of a scene, those that the edge reports.
     Then the set of the best expected F1 with the cloud's answer (plug-in rule: Ye et al., ICML 2012): where
     nearly all is known, what the cloud confirms half of the time or more; the less is known, the more.
+    What is hidden from the cloud is shown as the edge reports it.
     """
     if state.fresh or math.isinf(state.answered_s):
         return [track for track in state.tracks if _reported(state, track, boxes)]
-    shares = {track.track_id: expected(state, track) for track in state.tracks}
-    ranked = sorted(state.tracks, key=lambda track: (-shares[track.track_id], track.track_id))
+    own = [track for track in state.tracks if track.class_id in state.hidden]
+    judged_by_cloud = [track for track in state.tracks if track.class_id not in state.hidden]
+    shares = {track.track_id: expected(state, track) for track in judged_by_cloud}
+    ranked = sorted(judged_by_cloud, key=lambda track: (-shares[track.track_id], track.track_id))
     objects = sum(shares.values()) + state.learned.unknown(state.captured_s - state.answered_s)
     shown, right = 0, 0.0
     for track in ranked:
@@ -79,7 +82,7 @@ def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
         if share * (shown + objects) <= right or share < LEAST_SHARE:
             break
         shown, right = shown + 1, right + share
-    return ranked[:shown]
+    return [*ranked[:shown], *(track for track in own if _reported(state, track, boxes))]
 
 
 def _reported(state: TrackerState, track: Track, boxes: Sequence[Box]) -> bool:

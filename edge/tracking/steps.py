@@ -18,6 +18,8 @@ class StepRecord:
     """Of the tracker's steps, from 0: where one is missing, those after it cannot be made again."""
     report_threshold: float
     """Boxes from this confidence on were reported."""
+    hidden: tuple[int, ...]
+    """Classes that were hidden from the cloud."""
     inputs: StepInputs
     """All that the frame told: `life.step` makes the next state from it and the one before."""
     digest: int
@@ -35,7 +37,9 @@ class TrackStep:
 
     def as_record(self) -> StepRecord:
         """For a log."""
-        return StepRecord(self.number, self.state.report_threshold, self.inputs, digest_of(self.state))
+        state = self.state
+        hidden = tuple(sorted(state.hidden))
+        return StepRecord(self.number, state.report_threshold, hidden, self.inputs, digest_of(state))
 
 
 def digest_of(state: TrackerState) -> int:

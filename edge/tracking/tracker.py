@@ -49,7 +49,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._settings = self._wanted = settings, report_threshold
         self._ring = Ring(settings.memory_bytes)
-        self._state = TrackerState(report_threshold)
+        self._state = TrackerState(report_threshold, settings.hidden)
         self._next_id = 1
         self._waiting: deque[Answer] = deque()
         self._newest: SmallFrame | None = None
@@ -71,7 +71,7 @@ class Tracker:
     def counts(self) -> TrackingCounts:
         """What it has tracked so far."""
         with self._lock:
-            return TrackingCounts(self._shown, self._cuts, dict(self._dropped))
+            return TrackingCounts(self._shown, self._cuts, +self._dropped)
 
     @property
     def inputs(self) -> StepInputs | None:
@@ -92,7 +92,7 @@ class Tracker:
     def dropped(self) -> Mapping[str, int]:
         """How much was left out, by reason."""
         with self._lock:
-            return dict(self._dropped)
+            return +self._dropped
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
@@ -143,7 +143,7 @@ class Tracker:
         self._settings = settings, threshold = self._wanted
         self._ring.resize(settings.memory_bytes)
         with self._lock:
-            self._state = replace(self._state, report_threshold=threshold)
+            self._state = replace(self._state, report_threshold=threshold, hidden=settings.hidden)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
         """Note that the newest frame is sent; the returned function must get its outcome, even a late one."""
@@ -168,6 +168,7 @@ class Tracker:
         hidden = self._settings[0].hidden
         usable = _usable(said)
         seen = [at for at in usable if int(said.class_id[at]) not in hidden]
+        left_out, seen = len(seen[MOST_BOXES:]), seen[:MOST_BOXES]
         boxes = tuple(_box(said, index) for index in seen)
         with self._lock:
             self._answered_s = max(self._answered_s, captured_s)
@@ -178,6 +179,7 @@ class Tracker:
             known = matches(moment, boxes)
             numbers = [known[at] if at in known else self._free_id() for at in range(len(boxes))]
             self._dropped["box_unusable"] += len(said) - len(usable)
+            self._dropped["too_many_boxes"] += left_out
             if len(self._waiting) >= MOST_WAITING:
                 self._waiting.popleft()
                 self._dropped["answers_waiting"] += 1
@@ -219,7 +221,9 @@ class Tracker:
         usable = _usable(said)
         if len(usable) < len(said):
             self._drop("box_unusable", len(said) - len(usable))
-        return tuple(_box(said, index) for index in usable)
+        if len(usable) > MOST_BOXES:
+            self._drop("too_many_boxes", len(usable) - MOST_BOXES)
+        return tuple(_box(said, index) for index in usable[:MOST_BOXES])
 
     def _flow(self, now: SmallFrame) -> Flow:
         """Flow from the frame before, which moves into the ring."""
@@ -269,11 +273,11 @@ def _rounded(motion: Motion) -> Motion:
 
 
 def _usable(said: Detections) -> list[int]:
-    """Indices of boxes with finite sides and some area, the first `MOST_BOXES`."""
+    """Indices of boxes with finite sides and some area."""
     with np.errstate(invalid="ignore"):
         size = said.xyxy[:, 2:] - said.xyxy[:, :2]
         good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
-    indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
+    indices: list[int] = np.flatnonzero(good).tolist()
     return indices
 
 

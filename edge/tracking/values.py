@@ -160,6 +160,8 @@ class TrackerState:
 
     report_threshold: float
     """Boxes from this confidence on are reported."""
+    hidden: frozenset[int] = frozenset()
+    """Classes of which the cloud says nothing, because they are hidden from it."""
     captured_s: float = -math.inf
     width: int = 0
     height: int = 0

@@ -1,7 +1,8 @@
-"""A daemon on a clip of moving objects, with a detector and a cloud that both say what a test has them say."""
+"""A daemon on a clip of moving objects, with a detector and a cloud that say what a test has them say."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ THRESHOLD = 0.5
 DOUBT = 9
 """The class of a box that is not quite reported: a frame with one is sent."""
 
+MODEL = ModelId("scripted", "1")
+
 Sees = Callable[[int], Detections]
 """The boxes in a frame, by its number."""
 
@@ -51,7 +54,7 @@ class ScriptedDetector:
     """Frames with a doubtful box."""
     meanwhile: Callable[[int], None] = field(default=lambda _: None)
     """Called with each frame's number, on the pipeline's thread."""
-    model_id: ModelId = ModelId("scripted", "1")
+    model_id: ModelId = MODEL
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """As scripted."""
@@ -140,8 +143,6 @@ class Street:
         """A daemon that looks with `detector`."""
 
         def build(run: Run) -> tuple[Device, Sequence[CameraStream]]:
-            from contextlib import ExitStack
-
             model, opened = open_model(run.config.model), ExitStack()
             device = build_device(run, model, opened)
             device = replace(device, predictor=GuardedPredictor(detector))

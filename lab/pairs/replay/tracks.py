@@ -73,7 +73,8 @@ def _remake_run(run: Iterable[tuple[Record, StepRecord]], different: list[str], 
             state = None
             broken.append(record.frame_id)
             continue
-        state = step(replace(state, report_threshold=logged.report_threshold), logged.inputs)
+        state = replace(state, report_threshold=logged.report_threshold, hidden=frozenset(logged.hidden))
+        state = step(state, logged.inputs)
         following += 1
         if not _is_same(state, record, logged):
             different.append(record.frame_id)
