@@ -116,8 +116,8 @@ check-bounds: $(SUPPLY_STAMP) ## unit tests with the lowest version of everythin
 arm64: $(STAMP) ## wheel and wheels in an aarch64 root, emulated: answers, offload, spool, unit tests; skips without QEMU
 	$(BIN)/python -m tests.arm64
 
-bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory (MEMORY=1: that alone)
-	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory)
+bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, its memory, and tracking (MEMORY=1, TRACKING=1: that alone; DETECTOR=folder)
+	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory) $(if $(TRACKING),--tracking) $(if $(DETECTOR),--detector $(DETECTOR))
 
 bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
 	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python

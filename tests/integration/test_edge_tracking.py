@@ -369,17 +369,9 @@ def test_numbers_are_given_once_though_tracking_is_switched_off_and_on(street: S
     daemon = street.daemon(detector, base, read=lambda: nullcontext(next(asked)))
 
     def meanwhile(number: int) -> None:
-        if number in {5, 10, 20}:
-            before = daemon.status().cameras[0].tracking is None
+        if (at := {5: 0, 10: 1, 20: 2}.get(number)) is not None:
             daemon.reload()
-            until(
-                lambda: (
-                    reloaded() if number == 20 else (daemon.status().cameras[0].tracking is None) != before
-                )
-            )
-
-    def reloaded() -> bool:
-        return daemon._reloads.config == wanted[2]
+            until(lambda: daemon._reloads.config == wanted[at])
 
     detector.meanwhile = meanwhile
     daemon.run()
