@@ -1,9 +1,11 @@
 """Builds the path to the cloud from the configuration: payload encoder, byte budget, uplink, spool."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from spillover.common.config import under_key
 from spillover.common.errors import ConfigError
@@ -13,9 +15,10 @@ from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
+from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Prediction
 from spillover.edge.assembly.policy import measured_fidelity, report_filter
-from spillover.edge.config import EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
+from spillover.edge.config import REFRESHING, EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.device import Offload, Reporting, Run
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
@@ -49,14 +52,14 @@ def build_offload(
         ConfigError: a value does not fit the model or the protocol, or a file cannot be written.
         ModelError: a head of a split network is damaged.
     """
-    config = run.config
+    config = with_variants(run.config, model.folder.task)
     if config.mode is Mode.EDGE_ONLY:
         if run.record_link:
             raise ConfigError("mode: edge_only has no link to record")
         return Offload(NoUplink())
     task = model.folder.task
     fidelity = measured_fidelity(config.policy)
-    _check_variants(config.uplink.variants, task)
+    _check_variants(config.uplink.variants or (), task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
     encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads)
@@ -70,6 +73,15 @@ def build_offload(
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
+def with_variants(config: EdgeConfig, task: TaskSpec[Any]) -> EdgeConfig:
+    """The configuration with the picture variants that a model of this task has unless they are named."""
+    uplink = config.uplink
+    tracks = config.tracking is not None and task.name == DETECTION.name
+    if uplink.variants is not None or config.mode is not Mode.HYBRID or uplink.oip or not tracks:
+        return config
+    return replace(config, uplink=replace(uplink, variants=REFRESHING))
+
+
 def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     """Build what is built from files alone, and let go of it.
 
@@ -79,7 +91,7 @@ def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     if config.mode is Mode.EDGE_ONLY:
         return
     task = model.folder.task
-    _check_variants(config.uplink.variants, task)
+    _check_variants(config.uplink.variants or (), task)
     if config.uplink.oip:
         TensorEncoder(config.uplink, config.uplink.oip, task)
     _heads(config.uplink, build_backbone(config, model))
@@ -95,7 +107,7 @@ def reported_of_answers(config: EdgeConfig, model: VisionModel) -> Callable[[Pre
     if model.manifest.output.calibration is None:
         return own.wanted
     usual = config.model.report_threshold
-    return own.reported if usual is not None else replace(own, usual=0.0).reported
+    return own.reported if usual is not None else dataclasses.replace(own, usual=0.0).reported
 
 
 def _check_variants(variants: Sequence[PictureVariant], task: TaskSpec[Any]) -> None:

@@ -28,6 +28,7 @@ from spillover.edge.config.sinks import (
     SqliteConfig,
 )
 from spillover.edge.config.uplink import (
+    REFRESHING,
     OipConfig,
     PayloadKind,
     PictureVariant,
@@ -40,6 +41,7 @@ from spillover.edge.config.uplink import (
 
 __all__ = [
     "COMMAND",
+    "REFRESHING",
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",

@@ -52,7 +52,8 @@ class PolicyConfig(Section, frozen=True):
 
     kind: str = "auto"
     """How frames are scored. Classification: `max_softmax`, `margin` or `entropy`; detection: `mean_score` or
-    `near_threshold`; both: `expected_gain`. `auto` is `max_softmax` or `near_threshold`."""
+    `near_threshold`; both: `expected_gain`. `auto`: where objects are tracked, what an answer is worth to
+    their tracks; else `max_softmax` or `near_threshold`."""
     gain_file: str = ""
     """For `expected_gain`: the file that `spillover lab fit` wrote for this pair of models."""
     send_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None

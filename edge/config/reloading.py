@@ -91,7 +91,7 @@ def _same_cameras(running: EdgeConfig, wanted: EdgeConfig) -> bool:
 def changed_for_a_restart(running: EdgeConfig, wanted: EdgeConfig) -> list[str]:
     """The keys in which `wanted` differs from what is in force, and that a running daemon does not follow."""
     found = [key for key in changed(running, wanted) if not _is_followed(key)]
-    measured = any(variant.fidelity is None for variant in running.uplink.variants)
+    measured = any(variant.fidelity is None for variant in running.uplink.variants or ())
     if measured and running.policy.gain_file != wanted.policy.gain_file:
         found.append("policy.gain_file (what it says of uplink.variants)")
     return sorted(found)

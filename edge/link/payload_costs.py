@@ -289,6 +289,6 @@ def build_payload_costs(
     if config.protocol is UplinkProtocol.OIP:
         tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)
-    pictures = picture_forms(usual_variant(config), config.variants, measured)
+    pictures = picture_forms(usual_variant(config), config.variants or (), measured)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
     return PayloadCostModel(wanted | cut_forms(cuts), config.payload, observe=observe)

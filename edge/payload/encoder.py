@@ -44,7 +44,7 @@ class PayloadEncoder:
         prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
         self._variants = {PICTURE: usual_variant(config)} | {
-            variant.name: variant for variant in config.variants
+            variant.name: variant for variant in config.variants or ()
         }
 
     @property

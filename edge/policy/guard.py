@@ -8,8 +8,6 @@ from spillover.edge.link.state import BreakerPhase, LinkState, PayloadOption
 from spillover.edge.policy.base import PUT_OFF, Context, Reason
 from spillover.edge.policy.tracks import track_inputs, useful_s
 
-LATE_CALLS = 2
-"""Calls under way whose answers are predicted to be late; more would only be older when they arrive."""
 BREAKER_LEVEL = MappingProxyType(
     {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 0.5, BreakerPhase.OPEN: 1.0}
 )
@@ -94,8 +92,9 @@ def _comes_too_late(decision: Decision, context: Context) -> bool:
     """Whether the answer is predicted to be late, and not useful all the same.
 
     A late answer is useful to tracks if it is not behind others: waiting until the link is free costs it
-    nothing, and the frame that is sent then is a newer one. As round trip and rate are hard to tell apart
-    where all pictures are alike, two calls under way begin at least half an answer's time apart.
+    nothing, and the frame that is sent then is a newer one. A camera sends when the answer before is due: one
+    under way puts right most of what a second would, and round trip and rate are hard to tell apart where all
+    pictures are alike.
     """
     if decision.predicted_latency_s <= context.time_left_s:
         return False
@@ -104,9 +103,7 @@ def _comes_too_late(decision: Decision, context: Context) -> bool:
         return True
     option = _chosen_option(decision, context)
     is_behind = option is not None and context.link.view.estimate.backlog_s > option.encode_s
-    apart_s = decision.predicted_latency_s / LATE_CALLS
-    is_close = context.link.in_flight > 0 and context.since_last_offload_s < apart_s
-    return is_behind or is_close or context.link.in_flight >= LATE_CALLS
+    return is_behind or context.since_last_offload_s < decision.predicted_latency_s
 
 
 def _expected_s(decision: Decision, context: Context) -> float:

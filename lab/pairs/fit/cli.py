@@ -98,7 +98,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     file = fitted.file
     if variants is not None:
         config = load_config(variants, EdgeConfig)
-        pictures = [usual_variant(config.uplink), *config.uplink.variants]
+        pictures = [usual_variant(config.uplink), *(config.uplink.variants or ())]
         rows = measure_variants(cloud, pair.data, pictures, progress, threads)
         file = msgspec.structs.replace(file, fidelity={row.name: round(row.fidelity, 4) for row in rows[1:]})
         for row in rows:

@@ -49,11 +49,12 @@ def test_a_link_that_is_always_late_is_used(rtt_s: float, share: float) -> None:
     """The share is sent as on a quick link, regularly, and the answers arrive; without tracks few are."""
     calls = played(link((0.0, 1e6, rtt_s)), share, 120)
     later = [call for call in calls if call.frame.captured_s > 20]
-    assert len(later) == pytest.approx(share * 100 * FPS, rel=0.2)
+    can_s = max(1 / share / FPS, rtt_s + 0.1)
+    assert len(later) == pytest.approx(100 / can_s, rel=0.25)
     assert all(call.answered for call in later)
-    assert most_under_way(later) <= 2
+    assert most_under_way(later) <= (1 if rtt_s > 0.45 else 2)
     gaps = np.diff([call.frame.captured_s for call in later])
-    assert gaps.max() <= 2.5 / share / FPS
+    assert gaps.max() <= 2.5 * can_s
     if rtt_s > 0.45:
         untracked = played(link((0.0, 1e6, rtt_s)), share, 120, tracked=False)
         assert len(untracked) < 0.5 * len(calls) or share < 0.1
@@ -64,17 +65,16 @@ def test_what_the_link_cannot_carry_does_not_pile_up() -> None:
     calls = played(link((0.0, BYTES / 0.8, 0.1)), 0.5, 120)
     later = [call for call in calls if call.frame.captured_s > 20]
     assert len(later) > 60
-    assert most_under_way(later) <= 2
+    assert most_under_way(later) == 1
     waits = [call.ends_s - call.frame.captured_s for call in later]
-    assert np.median(waits) < 1.4
-    assert max(waits) < 1.9
+    assert max(waits) < 1.3
 
 
-def test_a_link_that_dies_takes_two_frames_and_probes() -> None:
+def test_a_link_that_dies_takes_a_frame_and_probes() -> None:
     """Carries nothing from the 60th to the 90th second; then it is used as before."""
     calls = played(link((0.0, 1e6, 0.9), (60.0, 0.0, 0.9), (90.0, 1e6, 0.9)), 0.1, 150)
     dead = [call for call in calls if 58 <= call.departs_s < 88]
-    assert most_under_way(dead) <= 3
+    assert most_under_way(dead) <= 2
     assert len(dead) <= 20
     after = [call for call in calls if call.departs_s >= 105]
     assert len(after) == pytest.approx(0.1 * 45 * FPS, rel=0.25)

@@ -230,24 +230,25 @@ def test_replay_makes_the_decision_from_the_numbers_alone(
 
 
 @pytest.mark.parametrize(
-    ("latency_s", "rtt_s", "backlog_s", "in_flight", "reason", "later"),
+    ("latency_s", "rtt_s", "backlog_s", "since_s", "reason", "later"),
     [
-        (0.3, 0.2, 0.0, 0, "score>=threshold", False),
-        (0.9, 0.8, 0.0, 1, "score>=threshold", True),
-        (0.5, 0.4, 0.0, 1, "score>=threshold", False),  # late by its margin alone: the result waits
-        (0.9, 0.8, 0.0, 2, "link too slow", False),
-        (0.9, 0.8, 0.3, 1, "link too slow", False),
-        (2.6, 2.5, 0.0, 0, "link too slow", False),
+        (0.3, 0.2, 0.0, 2.0, "score>=threshold", False),
+        (0.9, 0.8, 0.0, 2.0, "score>=threshold", True),
+        (0.5, 0.4, 0.0, 2.0, "score>=threshold", False),  # late by its margin alone: the result waits
+        (0.9, 0.8, 0.0, 0.8, "link too slow", False),
+        (0.9, 0.8, 0.3, 2.0, "link too slow", False),
+        (2.6, 2.5, 0.0, 5.0, "link too slow", False),
     ],
 )
 def test_a_late_answer_is_worth_sending_for_while_tracks_last(
-    latency_s: float, rtt_s: float, backlog_s: float, in_flight: int, reason: str, later: bool
+    latency_s: float, rtt_s: float, backlog_s: float, since_s: float, reason: str, later: bool
 ) -> None:
-    """Up to where the call is given up; two at a time, and never behind another one on the link."""
+    """Up to where the call is given up; one a camera, and never behind another one on the link."""
     option = replace(PICTURE, payload_bytes=0.0, latency_s=latency_s)
     view = LinkView(LinkEstimate(rtt_s, 1e6, 0.0, 0.0, backlog_s), (option,), may_probe=False)
-    link = LinkState(in_flight=in_flight, max_in_flight=8, view=view)
-    context = Context(0.45, link, since_last_offload_s=2.0, tracks=steady(2.0), late_window_s=2.0)
+    link = LinkState(in_flight=1, max_in_flight=8, view=view)
+    tracks = TrackSummary(shown=8, births=8, half_life_s=3.0)
+    context = Context(0.45, link, since_last_offload_s=since_s, tracks=tracks, late_window_s=2.0)
     decision = decide(video_policy(threshold=0.5), detections(0.9), context)
     assert (decision.reason, decision.serves_later) == (reason, later)
     assert decision.degraded == (reason == "link too slow")
