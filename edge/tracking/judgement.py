@@ -18,7 +18,7 @@ UNSEEN_S = (0.15, 1.0)
 MOST_DENIALS = 3
 """More answers in a row without a track make no difference."""
 PRIORS = {
-    ("new", True): 0.5,
+    ("new", True): 0.6,
     ("new", False): 0.25,
     ("denied", True): 0.25,
     ("denied", False): 0.1,
