@@ -20,10 +20,10 @@ from spillover.lab.models.folder import NO_DIGEST, building, finish
 from spillover.lab.models.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of
 from spillover.lab.models.quantize.cli import quantize
 from spillover.lab.models.quantize.comparison import recommend
-from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, float_nodes, name_nodes
 from spillover.lab.models.quantize.outputs import RelativeError
 from spillover.lab.models.quantize.quantization import default_target
-from spillover.lab.models.quantize.recipe import Recipe
+from spillover.lab.models.quantize.recipe import FloatLayers, Recipe
 from spillover.lab.terminal import Silent
 
 pytestmark = pytest.mark.slow
@@ -191,8 +191,9 @@ def test_a_network_that_is_none_is_a_model_error(tiny, pictures):
 def test_classifiers_keep_the_stem_float_and_detectors_far_more():
     """The default of either task, told from the graph."""
     graph = _tiny_network().graph
-    assert {"stem"} == sensitive_nodes(graph, locates=False)
-    left = {node.name for node in graph.node} - sensitive_nodes(graph, locates=True)
+    assert {"stem"} == float_nodes(graph, FloatLayers.SENSITIVE, locates=False)
+    assert {"stem"} == float_nodes(graph, FloatLayers.ENDS, locates=False)
+    left = {node.name for node in graph.node} - float_nodes(graph, FloatLayers.SENSITIVE, locates=True)
     assert left == {"dense"}
 
 
