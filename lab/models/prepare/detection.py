@@ -31,7 +31,7 @@ from spillover.common.model.manifest import (
 )
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.detection import DETECTION
-from spillover.common.types import Prediction
+from spillover.common.types import Detections, Prediction
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
 from spillover.lab.models.folder import NO_DIGEST, finish, made_here
@@ -54,6 +54,8 @@ CLOUD_SIDE = 416
 """That of the network's own files, and of the cloud's."""
 CLOUD_MODEL = Path("nanodet-g-coco-ssd", "1")
 SSD_MODEL = Path("coco-ssd", "1")
+EDGE_THRESHOLDS = np.arange(0.05, 0.41, 0.01)
+"""Among these is the confidence from which the edge's boxes are reported, on the cloud's scale."""
 EDGE_RECIPE = Recipe(float_layers=FloatLayers.ENDS)
 SAME_BOX_IOU = 0.6
 MEMBER_THRESHOLD = 0.05
@@ -287,7 +289,7 @@ def _write_fused(folder: Path, members: Sequence[ModelFolder]) -> None:
 def _write_int8(folder: Path, pair: DetectionPair, calibration: Path | None, progress: Progress) -> None:
     """Quantise the edge's model and put its confidences on the scale of the cloud's, on the same pictures."""
     from spillover.lab.models.quantize.static import quantize_onnx
-    from spillover.lab.pairs.fit.calibrate import fit_calibration, write_calibration
+    from spillover.lab.pairs.fit.calibrate import fit_calibration, recalibrated, write_calibration
 
     source, limit = open_model_folder(pair.edge_float), EDGE_RECIPE.max_pictures
     pictures = package_photographs()[:limit] if calibration is None else folder_pictures(calibration, limit)
@@ -302,7 +304,24 @@ def _write_int8(folder: Path, pair: DetectionPair, calibration: Path | None, pro
     )
     finish(folder, described, source.labels)
     edge, clouds = (_answers(one, pictures, progress) for one in (folder, pair.cloud))
-    write_calibration(folder, fit_calibration(edge, clouds), REPORT_THRESHOLDS["fused"])
+    fitted = fit_calibration(edge, clouds)
+    least = open_model_folder(pair.cloud).manifest.output.reported_from
+    write_calibration(folder, fitted, _agreeing_threshold(recalibrated(edge, fitted), clouds, least))
+
+
+def _agreeing_threshold(edge: Sequence[Detections], cloud: Sequence[Prediction], least: float) -> float:
+    """From which confidence the edge's boxes are most like those that the cloud reports, from `least` up.
+
+    A network that sees less is less sure of what both see: from the cloud's threshold up, most of its right
+    boxes would be missing.
+    """
+    reported = [DETECTION.own(answer).above(least) for answer in cloud]
+
+    def agreement(threshold: float) -> float:
+        pairs = zip(edge, reported, strict=True)
+        return sum(DETECTION.agreement(one.above(threshold), other, 0.0) for one, other in pairs)
+
+    return float(max(EDGE_THRESHOLDS, key=agreement))
 
 
 def _answers(folder: Path, pictures: Sequence[Picture], progress: Progress) -> list[Prediction]:
