@@ -7,9 +7,12 @@ what several models see counts for more than what one sees.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from spillover.common.tasks.detection import pairwise_iou
-from spillover.common.types import Detections
+from spillover.common.types import NO_BOXES, Detections, FloatArray
+
+_Doubles = npt.NDArray[np.float64]
+_TINY = np.finfo(np.float64).tiny
 
 
 def weighted_boxes(answers: Sequence[Detections], iou_threshold: float) -> Detections:
@@ -23,19 +26,50 @@ def weighted_boxes(answers: Sequence[Detections], iou_threshold: float) -> Detec
     xyxy = np.concatenate([one.xyxy for one in answers]).astype(np.float64)
     confidence = np.concatenate([one.confidence for one in answers]).astype(np.float64)
     class_id = np.concatenate([one.class_id for one in answers])
-    fused, classes = np.zeros_like(xyxy), np.zeros_like(class_id)
-    weight, boxes, count = np.zeros(len(xyxy)), np.zeros(len(xyxy), np.int64), 0
-    for index in np.argsort(-confidence, kind="stable"):
-        overlap = pairwise_iou(fused[:count].astype(np.float32), xyxy[index : index + 1].astype(np.float32))
-        overlap[classes[:count] != class_id[index]] = 0
-        at = int(overlap.argmax()) if count else 0
-        if not count or overlap[at, 0] <= iou_threshold:
+    order = np.argsort(-confidence, kind="stable")
+    parts = [NO_BOXES]
+    for number in np.unique(class_id):
+        chosen = order[class_id[order] == number]
+        place, agreed = _fused(xyxy[chosen], confidence[chosen], len(answers), iou_threshold)
+        parts.append(Detections(place, agreed, np.full(len(agreed), number, np.int32)))
+    fused = Detections(
+        np.concatenate([part.xyxy for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+        np.concatenate([part.class_id for part in parts]),
+    )
+    return fused[np.argsort(-fused.confidence, kind="stable")]
+
+
+def _fused(
+    xyxy: _Doubles, confidence: _Doubles, models: int, threshold: float
+) -> tuple[FloatArray, FloatArray]:
+    """Corners (K, 4) and confidences (K,) of the fused boxes of one class; boxes come by confidence."""
+    fused, area = np.zeros_like(xyxy), np.zeros(len(xyxy))
+    weight, boxes, count = np.zeros(len(xyxy)), np.zeros(len(xyxy)), 0
+    for box, sure in zip(xyxy, confidence.tolist(), strict=True):
+        at = _most_overlapped(fused[:count], area[:count], box, threshold)
+        if at < 0:
             at, count = count, count + 1
-            classes[at] = class_id[index]
-        share = confidence[index] / max(weight[at] + confidence[index], np.finfo(np.float64).tiny)
-        fused[at] += (xyxy[index] - fused[at]) * (share if boxes[at] else 1.0)
-        weight[at] += confidence[index]
+            fused[at] = box
+        else:
+            fused[at] += (box - fused[at]) * (sure / max(weight[at] + sure, _TINY))
+        width, height = (fused[at, 2:] - fused[at, :2]).tolist()
+        area[at] = max(width, 0.0) * max(height, 0.0)
+        weight[at] += sure
         boxes[at] += 1
-    agreed = (weight[:count] / np.maximum(boxes[:count], len(answers))).astype(np.float32)
-    order = np.argsort(-agreed, kind="stable")
-    return Detections(fused[order].astype(np.float32), agreed[order], classes[order])
+    agreed = weight[:count] / np.maximum(boxes[:count], models)
+    return fused[:count].astype(np.float32), agreed.astype(np.float32)
+
+
+def _most_overlapped(fused: _Doubles, area: _Doubles, box: _Doubles, threshold: float) -> int:
+    """The fused box of the highest IoU with `box`, -1 where none is above the threshold."""
+    if not len(fused):
+        return -1
+    left, top, right, bottom = box.tolist()
+    width = np.maximum(np.minimum(fused[:, 2], right) - np.maximum(fused[:, 0], left), 0.0)
+    height = np.maximum(np.minimum(fused[:, 3], bottom) - np.maximum(fused[:, 1], top), 0.0)
+    shared = width * height
+    own = max(right - left, 0.0) * max(bottom - top, 0.0)
+    iou = shared / np.maximum(area + own - shared, _TINY)
+    at = int(iou.argmax())
+    return at if iou[at] > threshold else -1

@@ -5,7 +5,7 @@ order the axes of the ONNX tensor are, so that a TensorFlow `Transpose` costs no
 only where an operator needs another order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,10 @@ class Graph:
         self._initializers: dict[str, Array] = {}
         self._named: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
+        self.margins: dict[str, tuple[str, Array]] = {}
+        """By name, tensors padded with what a maximum ignores: what was padded, and how much on each axis."""
+        self.activations: dict[str, tuple[str, Callable[[str], str]]] = {}
+        """By name, results of a function that never falls: what it was applied to, and what applies it."""
 
     def feed(self, source: str, name: str, shape: Sequence[int], layout: Layout) -> None:
         """Make TensorFlow's `source`, of this shape, the input `name`; its batch axis is free."""
@@ -126,11 +130,23 @@ class Graph:
             )
             shape: list[str | int | None] = ["batch", *value.shape[1:]]
             described.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
-        constants = [numpy_helper.from_array(array, name) for name, array in self._initializers.items()]
-        graph = helper.make_graph(self._nodes, title, self._inputs, described, constants)
+        nodes, used = self._live([name for _, name in outputs])
+        constants = [
+            numpy_helper.from_array(array, name) for name, array in self._initializers.items() if name in used
+        ]
+        graph = helper.make_graph(nodes, title, self._inputs, described, constants)
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(
             graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="spillover"
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _live(self, outputs: Sequence[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+        """The nodes that the outputs need, in order, and the names of all that these take."""
+        used, live = set(outputs), []
+        for node in reversed(self._nodes):
+            if used.intersection(node.output):
+                used.update(node.input)
+                live.append(node)
+        return live[::-1], used

@@ -74,7 +74,7 @@ def test_what_another_version_of_the_code_kept_is_not_read(
 def test_a_fused_model_is_asked_anew_when_a_member_is_another(
     tmp_path: Path, data: LabelledSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`lab evaluate` runs it without a server, down to its members' least boxes; each member is in the name."""
+    """`lab evaluate` runs it without a server, down to its members' least boxes; the name holds each."""
     monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
     parts = [bright_detector(tmp_path / "parts", name, gain=gain) for name, gain in (("a", 1.0), ("b", 0.06))]
     folder = fuse(tmp_path, *parts, iou_threshold=0.6)

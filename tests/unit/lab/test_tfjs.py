@@ -197,6 +197,45 @@ def test_max_pool(tmp_path: Path, padding: str) -> None:
         np.testing.assert_array_equal(y[:, row, column], part.max(axis=(1, 2)))
 
 
+@pytest.mark.parametrize("amounts", [[(0, 0), (1, 1), (1, 0), (0, 0)], [(0, 0), (4, 0), (0, 0), (0, 0)]])
+def test_a_padding_of_minus_infinity_is_the_poolings_own(
+    tmp_path: Path, amounts: list[tuple[int, int]]
+) -> None:
+    """It goes into the pooling where ONNX lets it, across a transpose too, and no infinity is left."""
+    x = PICTURE.transpose(0, 3, 1, 2)
+    graph = TinyGraph()
+    graph.placeholder("x", *x.shape)
+    graph.whole("to_last", 0, 2, 3, 1)
+    graph.constant("amounts", [amounts[axis] for axis in (0, 3, 1, 2)], np.int32)
+    graph.constant("filler", -np.inf)
+    graph.node("PadV2", "padded", ["x", "amounts", "filler"])
+    graph.node("Transpose", "last", ["padded", "to_last"])
+    graph.node("MaxPool", "y", ["last"], **window("VALID", 2, 2, ksize=listed(1, 3, 3, 1)))
+    (y,) = run(graph.write(tmp_path), x, ["y"], first=False)
+    padded = np.pad(PICTURE, amounts, constant_values=-np.inf)
+    expected = [
+        padded[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3].max(axis=(1, 2))
+        for row, column in np.ndindex(*y.shape[1:3])
+    ]
+    np.testing.assert_array_equal(y.reshape(-1, 3), np.concatenate(expected))
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert ("Pad" in kinds) == (amounts[1] == (4, 0))
+
+
+def test_an_activation_before_a_pooling_goes_behind_it(tmp_path: Path) -> None:
+    """The same numbers, and both uses of the activated picture are right."""
+    graph = TinyGraph()
+    graph.placeholder("x", *PICTURE.shape)
+    graph.constant("unused", np.zeros(4))
+    graph.node("LeakyRelu", "active", ["x"], alpha={"f": 0.1})
+    graph.node("MaxPool", "y", ["active"], **window("VALID", 2, 2, ksize=listed(1, 2, 2, 1)))
+    graph.node("Sigmoid", "z", ["active"])
+    y, z = run(graph.write(tmp_path), PICTURE, ["y", "z"])
+    active = np.where(PICTURE > 0, PICTURE, 0.1 * PICTURE)
+    np.testing.assert_allclose(y, active[:, :6].reshape(1, 3, 2, 3, 2, 3).max(axis=(2, 4)), rtol=1e-6)
+    np.testing.assert_allclose(z, 1 / (1 + np.exp(-active)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("half_pixel", [True, False])
 @pytest.mark.parametrize("resized", [1.0, 0.5])
 def test_resize_bilinear_follows_the_input(tmp_path: Path, half_pixel: bool, resized: float) -> None:

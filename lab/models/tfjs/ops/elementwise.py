@@ -30,7 +30,14 @@ def leaky_relu(graph: Graph, node: Node) -> Sequence[Value]:
     """Max(x, 0) + alpha * min(x, 0)."""
     value = graph.value(node.inputs[0])
     alpha = node.number("alpha")
-    return [replace(value, name=graph.emit("LeakyRelu", [value.name], alpha=alpha)[0])]
+
+    def apply(name: str) -> str:
+        return graph.emit("LeakyRelu", [name], alpha=alpha)[0]
+
+    activated = apply(value.name)
+    if alpha >= 0:
+        graph.activations[activated] = (value.name, apply)
+    return [replace(value, name=activated)]
 
 
 def sigmoid(graph: Graph, node: Node) -> Sequence[Value]:
