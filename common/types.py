@@ -7,7 +7,7 @@ protobuf never appears here: only `common.wire.conversion` reads both.
 import abc
 import enum
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -286,6 +286,14 @@ class TrackMark:
     """Seconds between the capture of the frame that confirmed it and of this one."""
 
 
+class Step(Protocol):
+    """What made the tracks of a frame."""
+
+    def as_record(self) -> object:
+        """It in a form for a log, from which the tracks can be made again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Seconds spent on one frame, stage by stage; a stage that did not happen is 0."""
@@ -353,3 +361,5 @@ class Result:
     """The frame whose cloud answer corrected this local one; empty where none did."""
     tracks: tuple[TrackMark, ...] | None = None
     """One a box of `prediction`, in its order; None where nothing is tracked."""
+    step: Step | None = None
+    """What the tracker made of the frame; None in a revision, and where nothing is tracked."""

@@ -112,6 +112,7 @@ class Daemon:
         )
         """What `spillover edge status` shows."""
         self.metrics.watch_health(self.status.health.latest)
+        self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 

@@ -22,7 +22,7 @@ from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings, doubtful_region
 from spillover.edge.results.deadlines import PendingFrame
-from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -69,6 +69,11 @@ class Pipeline:
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
         return self._wanted
+
+    @property
+    def tracking(self) -> TrackingCounts | None:
+        """What the camera's tracker has done; None where nothing is tracked."""
+        return self._wanted.temporal.counts()
 
     def reconfigure(self, camera: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
@@ -146,6 +151,7 @@ class Pipeline:
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
             tracks=shown.tracks,
+            step=shown.step,
         )
 
     def _reported(self, shown: Shown) -> Prediction:
@@ -177,12 +183,14 @@ class Pipeline:
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
-        return redact(job.frame, job.prediction) if redact else job.frame
+        if redact is None:
+            return job.frame
+        return redact(job.frame, job.prediction, self._reported(job.shown), job.shown.followed)
 
     def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
         if decision.region is None:
             return None
-        boxes = job.prediction.above(self._camera.report_threshold).boxes
+        boxes = self._reported(job.shown).boxes
         return crop_of(decision.region, boxes) if boxes is not None else None
 
 

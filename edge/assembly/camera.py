@@ -10,14 +10,14 @@ from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.session import Model
 from spillover.common.net.reload import warn_if_exposed
 from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device, Run
-from spillover.edge.inference.temporal import build_temporal
-from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.payload.redaction import build_redaction, hidden_classes
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.scores import ScoreSettings
@@ -69,12 +69,14 @@ def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy:
     task, threshold = model.folder.task, report_threshold(config, model)
     crops = any(variant.crop for variant in config.uplink.variants)
     own = for_camera(config, camera)
+    redact = build_redaction(own.redaction, model.folder.labels, task, model.class_count)
+    hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
     return CameraSettings(
         first_result_s=config.deadline_s - config.deadline_margin_s,
         policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
         report_threshold=threshold,
-        temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
+        temporal=build_temporal(config, task, threshold, hidden),
+        redact=redact,
         crops=ScoreSettings(threshold, own.policy.band) if crops else None,
     )
 

@@ -12,7 +12,13 @@ from spillover.edge.config.camera import (
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
-from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
+from spillover.edge.config.policy import (
+    BudgetConfig,
+    Period,
+    PolicyConfig,
+    TemporalConfig,
+    TrackingConfig,
+)
 from spillover.edge.config.sinks import (
     DecisionDetail,
     JsonLinesConfig,
@@ -62,6 +68,7 @@ __all__ = [
     "TemporalConfig",
     "TensorType",
     "TlsConfig",
+    "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
 ]

@@ -15,7 +15,7 @@ from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
-from spillover.edge.config.policy import PolicyConfig, TemporalConfig
+from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
 from spillover.edge.config.uplink import UplinkConfig
 
@@ -63,6 +63,9 @@ class EdgeConfig(Section, frozen=True):
     """Which frames are sent in mode `hybrid`."""
     temporal: TemporalConfig | None = None
     """Correct a classifier's answers by the cloud's last one; null: show the edge's own answers."""
+    tracking: TrackingConfig | None = TrackingConfig()
+    """Detectors: show the cloud's boxes on the frames that follow, moved with the picture, and number the
+    objects; null: show the edge's own boxes. Classifiers do without."""
     uplink: UplinkConfig = UplinkConfig()
     """How frames reach the cloud."""
     redaction: RedactionConfig | None = None

@@ -94,6 +94,14 @@ class PolicyConfig(Section, frozen=True):
             yield other, f"and {first} both say which frames are sent: keep one, and leave out the other"
 
 
+class TrackingConfig(Section, frozen=True):
+    """Detectors: move the cloud's boxes with the picture, and give each object a number. `null`: do not."""
+
+    memory_mb: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 4.0
+    """Most MB of small grey pictures kept for each camera. A box that is new in a late answer is brought to
+    the present over them: 4 MB reach back 3.6 s, less where more than ten frames a second are sent."""
+
+
 class TemporalConfig(Section, frozen=True):
     """Let the cloud's last answer correct the edge's answers to the frames that follow. Classifiers only."""
 

@@ -36,6 +36,7 @@ FOLLOWED = frozenset(
         "redaction",
         "sinks",
         "temporal",
+        "tracking",
     }
 )
 """Sections and single keys that are in force once the log says `reloaded`. What is said of `camera` holds for

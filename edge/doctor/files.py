@@ -20,11 +20,11 @@ from spillover.common.net.reload import read_file
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.offload import check_offload
 from spillover.edge.assembly.policy import build_policy, report_threshold
+from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.config import EdgeConfig, Mode, TlsConfig
 from spillover.edge.config.paths import written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
-from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.policy.gain import EdgeSide
 
@@ -110,7 +110,7 @@ def check_policy(case: Case) -> Iterator[Finding]:
             random.Random(0).random,  # noqa: S311 - draws nothing here
             EdgeSide.of(model.manifest, config.model.multi_view),
         ),
-        lambda: build_temporal(config.temporal, task),
+        lambda: build_temporal(config, task),
         lambda: build_redaction(config.redaction, model.folder.labels, task, model.class_count),
         lambda: check_offload(config, model),
     ):

@@ -87,6 +87,7 @@ class PayloadEncoder:
             option=option,
             rest=crop.rest if crop else None,
             hidden=frame.hidden,
+            region=crop.region if crop else None,
         )
 
     def pack_to_wait(self, frame: Frame) -> EncodedFrame:

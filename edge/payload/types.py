@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
-from spillover.common.types import Detections, Prediction, Tensor
+from spillover.common.types import Detections, Prediction, Region, Tensor
 from spillover.edge.payload.redaction import with_hidden
 
 
@@ -43,7 +43,8 @@ class EncodedFrame:
     """The payload of one frame, sent now or later, and what is needed to read the reply.
 
     `option` names the form of the payload, as `PayloadOption.name` does. `rest` is only set for a crop: the
-    edge's boxes outside it, as in `edge.payload.crops.Crop`. `hidden` is that of the frame.
+    edge's boxes outside it, as in `edge.payload.crops.Crop`, and so is `region`, as long as the frame is not
+    spooled. `hidden` is that of the frame.
     """
 
     frame_id: str
@@ -55,6 +56,7 @@ class EncodedFrame:
     option: str = ""
     rest: Detections | None = None
     hidden: Detections | None = None
+    region: Region | None = None
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
         """The answer in pixels of the frame, with the edge's boxes of what the cloud was not shown.

@@ -190,4 +190,5 @@ class DeadlineTable:
             revision=1 if pending.late else 0,
             carried_from="",
             tracks=answer.tracks,
+            step=None if pending.late else pending.local.step,
         )

@@ -27,6 +27,7 @@ from spillover.edge.status.values import (
     SinkStatus,
     SpoolStatus,
     Status,
+    TrackingStatus,
 )
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Counts
@@ -95,6 +96,9 @@ class StatusSource:
             state_age_s=now_s - reported.since_s if reported else None,
             captured=captured,
             frames_per_s=stream.camera.rate.per_s(),
+            tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
+            if (counts := stream.pipeline.tracking)
+            else None,
         )
 
     def _link(self, counts: Counts, now_s: float) -> LinkStatus:

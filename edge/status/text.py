@@ -12,6 +12,7 @@ from spillover.edge.status.values import (
     SinkStatus,
     SpoolStatus,
     Status,
+    TrackingStatus,
 )
 from spillover.edge.status.verdict import Verdict, listed, losses, total, verdict
 
@@ -55,6 +56,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "model", f"{model.name}@{model.version}, sha256 {model.sha256[:12]}"
     for camera in status.cameras:
         yield "camera", _camera(camera)
+        if camera.tracking:
+            yield "tracks", _tracking(camera.tracking)
     yield from _frames(status.frames)
     if status.link is None:
         yield "cloud", "none: nothing leaves this device"
@@ -84,6 +87,10 @@ def _camera(camera: CameraStatus) -> str:
         f"{camera.name}: {camera.state}{since}{detail}, {_rate(camera.frames_per_s)}, "
         f"{camera.captured} frames from {camera.source}"
     )
+
+
+def _tracking(tracking: TrackingStatus) -> str:
+    return f"{tracking.shown} shown, {tracking.cuts} cuts; not tracked: {listed(tracking.dropped)}"
 
 
 def _frames(frames: FrameStatus) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,17 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of its network's file."""
 
 
+class TrackingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tracked in one camera's pictures."""
+
+    shown: int
+    """Objects that the newest result shows."""
+    cuts: int
+    """Scenes that ended because the picture shared nothing with the one before, or had another size."""
+    dropped: Counted
+    """Boxes, frames and cloud answers that could not be tracked, by reason."""
+
+
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One camera."""
 
@@ -37,6 +48,8 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     captured: int
     frames_per_s: float | None
     """Captured in the last seconds; None before the second frame."""
+    tracking: TrackingStatus | None = None
+    """None where nothing is tracked."""
 
 
 class FrameStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ over the reasons, plus the few frames in process.
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram, Info
@@ -24,7 +24,14 @@ from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
 from spillover.edge.runtime.rates import Rate
 from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.spool import SpoolState
-from spillover.edge.telemetry.collectors import PREFIX, BudgetCollector, HealthCollector, SpoolCollector
+from spillover.edge.telemetry.collectors import (
+    PREFIX,
+    BudgetCollector,
+    HealthCollector,
+    SpoolCollector,
+    TrackingCollector,
+)
+from spillover.edge.tracking.stage import TrackingCounts
 from spillover.edge.uplink.call_status import LATE, RETRIED
 
 _log = get_logger("camera")
@@ -307,6 +314,10 @@ class Metrics:
     def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
         """Read the byte budget's balance and the bytes charged to it on each scrape."""
         self.registry.register(BudgetCollector(left_bytes, charged_bytes))
+
+    def watch_tracking(self, counts: Callable[[], Iterable[TrackingCounts | None]]) -> None:
+        """Read from `counts` what the cameras' trackers have done on each scrape."""
+        self.registry.register(TrackingCollector(counts))
 
     def watch_health(self, latest: Callable[[], Readings]) -> None:
         """Read the device's health from `latest` on each scrape."""

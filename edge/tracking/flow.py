@@ -20,8 +20,8 @@ Grey = npt.NDArray[np.uint8]
 
 SMALL_PIXELS = 384 * 288
 """Pixels of a small picture: half the sides of 768x576; detectors see no more than that either."""
-MOST_POINTS = 500
-GRID = (2, 6)
+MOST_POINTS = 400
+GRID = (2, 5)
 """Fewest and most points a side of a box's grid."""
 BACKGROUND = (8, 6)
 """Columns and rows of the points that may show the camera's motion."""
@@ -214,7 +214,10 @@ def _motions(
     moves = own.sum(axis=1) >= np.maximum(2, OWN_SHARE * count)
     used = np.where(moves[:, None], own, found)
     middle = _median(shift, used)
-    centre_before, centre_after = _median(before, used), _median(after, used)
+    number = np.maximum(used.sum(axis=1), 1)[:, None]
+    centre_before, centre_after = (
+        (points * used[..., None]).sum(axis=1) / number for points in (before, after)
+    )
     reach_before = np.abs(before - centre_before[:, None]).sum(axis=2)
     reach_after = np.abs(after - centre_after[:, None]).sum(axis=2)
     far = used & (reach_before > 1.0)

@@ -3,6 +3,7 @@
 Nothing here reads a clock or a pixel: the same inputs give the same tracks, bit by bit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,6 +32,8 @@ SAME_IOU = 0.7
 """Two tracks of a class that overlap by more are one object."""
 OTHER_CLASS_IOU = 0.6
 """An edge's box on a confirmed track of another class is that object: the cloud knows its class better."""
+PULL = 0.2
+"""How far the edge's box draws a confirmed track to itself: flow drifts, and the edge's box trembles."""
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
@@ -103,8 +106,7 @@ def matches(moment: Moment, boxes: Sequence[Box]) -> dict[int, int]:
 
 def _moved(tracks: tuple[Track, ...], inputs: StepInputs) -> tuple[Track, ...]:
     return tuple(
-        replace(
-            track,
+        track._replace(
             xyxy=geometry.moved(track.xyxy, motion),
             edge_box=-1,
             lost=0 if motion.measured else track.lost + 1,
@@ -119,20 +121,25 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment is None:
         return state
     had = dict(zip(answer.track_ids, answer.boxes, strict=True))
-    learned = state.learned
+    learned, unseen = state.learned, set(answer.unseen)
     for track in moment.tracks:
+        if track.track_id in unseen:
+            continue
         learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
+    then = {track.track_id: track for track in moment.tracks if track.track_id not in unseen}
+    gap_s = answer.captured_s - state.answered_s
+    if gap_s > 0 and not math.isinf(gap_s):
+        learned = learned.met(gap_s, sum(number not in then for number in answer.track_ids))
     state = replace(state, learned=learned)
     if moment.scene != state.scene:
         return state
-    then = {track.track_id: track for track in moment.tracks}
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
     newest = answer.captured_s >= state.answered_s
     return replace(
         state,
         tracks=tuple(tracks),
-        next_id=max(state.next_id, *answer.track_ids, 0) + 1,
+        next_id=max(state.next_id, 1 + max(answer.track_ids, default=0)),
         answered_s=answer.captured_s if newest else state.answered_s,
         answered_id=answer.frame_id if newest else state.answered_id,
     )
@@ -144,19 +151,18 @@ def _judged_track(track: Track, then: Track | None, had: dict[int, Box], answer:
         return track
     box = had.get(track.track_id)
     if box is None:
-        return replace(track, judged_s=answer.captured_s, denied=True)
+        return track._replace(judged_s=answer.captured_s, denials=track.denials + 1)
     xyxy = geometry.carried(xyxy_of(box), then.xyxy, track.xyxy)
     return _confirmed(track, xyxy, box, answer.captured_s)
 
 
 def _confirmed(track: Track, xyxy: geometry.XYXY, box: Box, captured_s: float) -> Track:
-    return replace(
-        track,
+    return track._replace(
         xyxy=xyxy,
         cloud_confidence=box.confidence,
         cloud_s=captured_s,
         judged_s=captured_s,
-        denied=False,
+        denials=0,
     )
 
 
@@ -227,13 +233,9 @@ def _seen(track: Track, box: Box, at: int, captured_s: float) -> Track:
     """A track with the edge's box of this frame. The box is the track's where the edge alone knows it."""
     before = track.edge_confidence
     smooth = before + SMOOTHING * (box.confidence - before) if before else box.confidence
-    return replace(
-        track,
-        xyxy=track.xyxy if track.confirmed else xyxy_of(box),
-        edge_confidence=smooth,
-        edge_box=at,
-        edge_s=captured_s,
-    )
+    own = xyxy_of(box)
+    xyxy = geometry.blend(track.xyxy, own, PULL) if track.confirmed else own
+    return track._replace(xyxy=xyxy, edge_confidence=smooth, edge_box=at, edge_s=captured_s)
 
 
 def _living(state: TrackerState) -> tuple[tuple[Track, ...], set[int]]:

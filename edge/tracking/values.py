@@ -69,6 +69,8 @@ class Answer:
     """The track of each box; one that no track at that frame had is a new track."""
     moved: tuple[Motion | None, ...] = ()
     """Of each box: its motion from that frame to the present; None for one of a living track, or lost."""
+    unseen: tuple[int, ...] = ()
+    """Tracks of that frame of which the cloud was shown nothing, hidden from it or outside of a crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,8 @@ class StepInputs:
     """Numbers from here on are free: answers that wait for the next step may have taken some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One object in the present frame."""
+class Track(NamedTuple):
+    """One object in the present frame. A tuple, because it is made anew several times a frame."""
 
     track_id: int
     class_id: int
@@ -114,15 +115,15 @@ class Track:
     """Capture of the newest frame for which the cloud confirmed it."""
     judged_s: float = -math.inf
     """Capture of the newest frame for which the cloud has answered, with it or without."""
-    denied: bool = False
-    """The newest answer did not have it."""
+    denials: int = 0
+    """Answers in a row that did not have it, the newest one among them."""
     lost: int = 0
     """Frames in a row in which its points were not found again."""
 
     @property
     def confirmed(self) -> bool:
         """Whether the newest answer for it had it."""
-        return self.cloud_confidence > 0 and not self.denied
+        return self.cloud_confidence > 0 and not self.denials
 
     @property
     def confirmed_by(self) -> SeenBy:

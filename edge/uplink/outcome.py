@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from spillover.common.types import ModelId, Prediction, TrackMark
+from spillover.common.types import ModelId, Prediction, Region, TrackMark
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
 
@@ -25,6 +25,8 @@ class CloudAnswer:
     server_infer_s: float
     sent_bytes: int = 0
     """Payload bytes of the answered call."""
+    region: Region | None = None
+    """The part of the frame that was sent; None: all of it."""
     tracks: tuple[TrackMark, ...] | None = None
     """One a box of `prediction`, in its order; None where nothing is tracked."""
 

@@ -158,4 +158,5 @@ class Caller:
             server_decode_s=reply.timings.decode_s,
             server_infer_s=reply.timings.infer_s,
             sent_bytes=len(encoded_frame.payload.data),
+            region=encoded_frame.region,
         )

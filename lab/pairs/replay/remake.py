@@ -1,6 +1,6 @@
 """Makes the decisions of a log again: the edge's own rules, fed with each decision's numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
@@ -39,6 +39,25 @@ class Remade:
     different: tuple[str, ...]
     short: int = 0
     """Decisions that the log holds without their numbers."""
+
+    def lines(self) -> Iterator[str]:
+        """What to tell of it."""
+        if self.decisions:
+            same = self.decisions - len(self.different)
+            yield (
+                f"decisions made again from their inputs: {same} of {self.decisions} the same"
+                f"{named(self.different)}"
+            )
+        if self.short:
+            yield (
+                f"{self.short} decisions have no inputs and cannot be made again: "
+                "write the log with `decision: full` on its sink"
+            )
+
+
+def named(different: Sequence[str]) -> str:
+    """The first frames that came out otherwise."""
+    return f"; otherwise: {', '.join(different[:5])}" if different else ""
 
 
 def remake(records: Sequence[Record]) -> Remade:

@@ -12,13 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from spillover.common.errors import ConfigError
-from spillover.common.types import Classification, Result
+from spillover.common.types import Classification, Result, SeenBy, TrackMark
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
 from spillover.edge.sinks.record import Record, record_encoder
+from spillover.edge.tracking.steps import TrackStep
+from spillover.edge.tracking.values import Box, Motion, StepInputs, TrackerState
 from tests.support.edge_values import detections, result
 from tests.support.serving import eventually
 from tests.support.sinks import MemorySink
@@ -51,9 +53,26 @@ def test_detection_record() -> None:
         "confidence": pytest.approx(0.9),
         "class_id": 0,
         "label": "cat",
+        "track_id": None,
+        "confirmed_by": None,
+        "age_s": None,
     }
     assert record["classes"] is None
     assert json.loads(ENCODE(replace(result(), prediction=detections())))["boxes"] == []
+
+
+def test_a_box_says_which_object_it_shows() -> None:
+    """Number, who confirmed it and when; only a sink with every input gets what made the tracks."""
+    inputs = StepInputs(1.5, 64, 48, (Box(1, 2, 3, 4, 0.25, 0),), motions=(Motion(0.5, -1.0),))
+    step = TrackStep(7, inputs, TrackerState(0.5))
+    tracks = (TrackMark(12, SeenBy.CLOUD, 0.4), TrackMark(13, SeenBy.EDGE, 0.0))
+    tracked = replace(result(), prediction=detections(0.9, 0.8), tracks=tracks, step=step)
+    short = json.loads(record_encoder(("cat",), inputs=False)(tracked))
+    marks = [(box["track_id"], box["confirmed_by"], box["age_s"]) for box in short["boxes"]]
+    assert marks == [(12, "cloud", 0.4), (13, "edge", 0.0)]
+    assert "tracking" not in short
+    full = msgspec.json.decode(ENCODE(tracked), type=Record)
+    assert full.tracking == step.as_record()
 
 
 def test_record_reads_back() -> None:
