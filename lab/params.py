@@ -53,7 +53,7 @@ class OutputFileType(click.Path):
         return path
 
 
-class FiguresType(click.ParamType):
+class FiguresType(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them, as `0.01,0.05`, each from `least` to `most`; at most 20."""
 
     name = "numbers"

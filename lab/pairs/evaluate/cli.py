@@ -86,10 +86,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     The oracle knows the labels and sends the pictures that gain most. For detection a picture's gain is how
     far mAP of the whole set rises when that picture alone is sent.
 
-    With --video both detectors run once a frame, and the clip is played on its own clock: the edge alone, the
-    cloud's boxes held still, the same boxes carried by the daemon's tracker, and the cloud alone, for each share
-    of the bytes and each delay. It shows F1 and streaming accuracy (arXiv 2005.10420) against the cloud's
-    answers to the uncompressed frames, or against --labels.
+    With --video both detectors run once a frame, and the clip is played on its own clock: the edge alone,
+    the cloud's boxes held still, the same boxes carried by the daemon's tracker, and the cloud alone, for
+    each share of the bytes and each delay. It shows F1 and streaming accuracy (arXiv 2005.10420) against the
+    cloud's answers to the uncompressed frames, or against --labels.
 
     \b
     spillover lab evaluate --edge E --cloud C --data DIR --json out.json

@@ -1,6 +1,6 @@
 """Evaluates a pair on a clip: both models once a frame, then every way to use them, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

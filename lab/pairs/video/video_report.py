@@ -29,9 +29,10 @@ def print_tables(evaluation: VideoEvaluation) -> None:
         (_cells(run, numbered=numbered) for run in in_order(evaluation.runs)),
         title=f"{evaluation.edge_model} -> {evaluation.cloud_model} on {evaluation.clip}: "
         f"{evaluation.frames} frames, {evaluation.fps:.4g} a second",
-        caption=f"truth: {evaluation.truth}. frames: sent. bytes, wire: of cloud_only's (full size, JPEG quality "
-        "85), payload alone and with headers. F1: what is known of a frame at its own instant. stream F1, AP50: what "
-        "is newest at each instant. delay: seconds from an object's entry to its first detection",
+        caption=f"truth: {evaluation.truth}. frames: sent. bytes, wire: of cloud_only's (full size, JPEG "
+        "quality 85), payload alone and with headers. F1: what is known of a frame at its own instant. "
+        "stream F1, AP50: what is newest at each instant. delay: seconds from an object's entry to its "
+        "first detection",
         left=("way", "form"),
     )
     console = open_console()

@@ -38,7 +38,7 @@ def numbered(boxes: Detections, *ids: int) -> Numbered:
 
 
 def test_what_is_shown_is_the_newest_frame_of_which_something_was_said() -> None:
-    """Frame 1 is late, so frame 0 stands until it comes; an answer to frame 0 that comes later is too late."""
+    """Frame 1 is late, so frame 0 stands until frame 2; answers to frames before that are too late."""
     outputs = [
         Output(0, 0.05, at(0)),
         Output(1, 0.35, at(100)),
@@ -57,14 +57,8 @@ def test_of_one_frame_the_last_word_counts() -> None:
 def test_f1_counts_boxes_of_judged_classes_alone() -> None:
     """One of two found makes 2/3; boxes of a class that the labels do not name are left out."""
     truth = Truth((at(0, 50), NO_BOXES), None, frozenset({0}))
-    both = Detections(
-        *(np.concatenate(pair) for pair in zip(_fields(at(0)), _fields(at(50, class_id=3)), strict=True))
-    )
+    both = at(0).merged(at(50, class_id=3))
     assert f1_of([both, at(0, class_id=3)], truth).tolist() == pytest.approx([2 / 3, 1.0])
-
-
-def _fields(boxes: Detections) -> tuple[np.ndarray, ...]:
-    return boxes.xyxy, boxes.confidence, boxes.class_id
 
 
 def test_average_precision_at_half_overlap() -> None:
@@ -105,7 +99,7 @@ def test_tracks_that_follow_their_objects_are_perfect() -> None:
 
 
 def test_a_change_of_number_is_a_switch_and_costs_identity() -> None:
-    """One object over four frames, two of them under each number: IDTP is 2 of 4 boxes of both, IDF1 a half."""
+    """One object over four frames, two of them under each number: IDTP 2, IDF1 4 / 8."""
     truth = [numbered(at(0), 1)] * 4
     tracks = [numbered(at(0), 5)] * 2 + [numbered(at(0), 6)] * 2
     assert identity(truth, tracks) == Identity(0.5, 1)

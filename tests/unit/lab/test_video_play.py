@@ -25,8 +25,8 @@ from tests.support.clips import picture, write_avi
 from tests.support.models import centre_detector, colour_classifier
 
 FRAMES = 24
-MOT = "{frame},1,16,12,32,24,1,1,1\n"
-"""The box that the tiny detector sees, in pixels of the clip."""
+MOT = "{frame},1,32,24,12.8,9.6,1,1,1\n"
+"""The box that the tiny cloud always sees, in pixels of the clip."""
 
 
 def box(left: float) -> Detections:
@@ -56,6 +56,11 @@ def lefts(boxes: list[Detections]) -> list[float]:
     return [float(one.xyxy[0, 0]) for one in boxes]
 
 
+def results_of(number: int, run: Played) -> list[tuple[float, float]]:
+    """When something was said of a frame, and where its box lay."""
+    return [(one.given_s, float(one.boxes.xyxy[0, 0])) for one in run.outputs if one.number == number]
+
+
 def test_an_answer_that_takes_no_time_is_that_of_its_own_frame() -> None:
     """Every fourth frame is the cloud's, and held until the next."""
     run = played(late_s=0.0)
@@ -70,12 +75,10 @@ def test_a_late_answer_takes_effect_at_the_frame_by_which_it_has_come() -> None:
 
 
 def test_a_frame_that_was_sent_is_answered_once_in_time_and_revised_after_its_deadline() -> None:
-    """In time the cloud's answer is the first result; later the local one at the deadline, then a revision."""
-    in_time = [(one.given_s, one.boxes.xyxy[0, 0]) for one in played(0.25).outputs if one.number == 4]
+    """In time the cloud's answer comes first; else the local one at the deadline, and then a revision."""
+    in_time = results_of(4, played(0.25))
     assert in_time == [(pytest.approx(0.65), 104)]
-    late = [
-        (one.given_s, one.boxes.xyxy[0, 0]) for one in played(0.35, deadline_s=0.2).outputs if one.number == 4
-    ]
+    late = results_of(4, played(0.35, deadline_s=0.2))
     assert late == [(pytest.approx(0.6), 100), (pytest.approx(0.75), 104)]
 
 
@@ -199,7 +202,7 @@ def test_models_that_cannot_answer_for_one_another_are_refused(
     edge, _, clip = pair
     other = centre_detector(tmp_path / "models", "other")
     name_classes(other, "teapot")
-    with pytest.raises(ModelError, match="no class in common"):
+    with pytest.raises(ModelError, match="class 0 is 'person' of edge@1 and 'teapot' of other@1"):
         judged((edge, other, clip))
     with pytest.raises(ModelError, match="only boxes can be followed"):
         judged((colour_classifier(tmp_path / "models"), edge, clip))
