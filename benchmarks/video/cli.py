@@ -31,8 +31,8 @@ from spillover.lab.params import threads_option
 def bench_video(folder: Path, out: Path, clips: tuple[str, ...], whole: bool, threads: int) -> None:
     """Play clips with pairs of detectors, and hold F1 over bytes against the goals.
 
-    Without --whole only what the goals ask for is played. Answers of the models are cached: the first run takes
-    minutes for each clip, a second one is quicker and gives the same figures.
+    Without --whole only what the goals ask for is played. Answers of the models are cached: the first run
+    takes minutes for each clip, a second one is quicker and gives the same figures.
     """
     from benchmarks.video.video_benchmark import write_report
     from spillover.lab.terminal import Bar

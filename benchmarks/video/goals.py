@@ -8,8 +8,9 @@ from spillover.lab.pairs.video.evaluation import (
     EDGE_ONLY,
     FRAMES,
     VARIANTS,
-    Question,
+    Point,
     VideoEvaluation,
+    grid,
 )
 from spillover.lab.pairs.video.figures import Run, Setup
 
@@ -51,9 +52,10 @@ GOALS = (
 )
 """On the street clip. Shares of bytes are of cloud_only's payload; of frames, of all frames."""
 
-ASKED = Question(sent=(0.01, 0.02, 0.05), late_s=(0.0, 0.2, LATEST_S), frames_sent=())
-ASKED_LATE = Question(sent=(), late_s=(1.0,), frames_sent=(0.05,))
+ASKED = (*grid((LEAST_BYTES, 0.02, 0.05), (0.0, 0.2, LATEST_S)), Point(0.05, 1.0, FRAMES))
 """What must be played to judge the goals."""
+WHOLE = (*grid((0.01, 0.02, 0.05, 0.1, 0.2), (0.0, 0.2, 0.5, 1.0)), Point(0.05, 1.0, FRAMES))
+"""As `lab evaluate` plays, and what the goals ask for beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def verdict(*, met: bool) -> str:
 
 
 def goal_rows(evaluation: VideoEvaluation, *, counts: bool) -> list[Sequence[str]]:
-    """Goal, figure, verdict, either half, form, streaming F1; without a verdict where the goal is not for it."""
+    """One row a goal; where the goal is not for this clip, without a verdict."""
     rows: list[Sequence[str]] = []
     for goal in GOALS:
         run = goal.best(evaluation)
@@ -99,7 +101,7 @@ def goal_rows(evaluation: VideoEvaluation, *, counts: bool) -> list[Sequence[str
         )
     loss = worst_loss(evaluation)
     setup = loss.run.setup
-    named = f"F1 below edge_only, at worst ({setup.asked:.0%} of the bytes, {setup.late_s:g} s late)"
+    named = f"F1 below edge_only, at worst ({setup.asked:.0%} of bytes, {setup.late_s:g} s late)"
     met = verdict(met=loss.by <= ALLOWED_LOSS)
     rows.append((named, f"<= {ALLOWED_LOSS}", f"{loss.by:+.3f}", met, *_beside(loss.run)))
     return rows

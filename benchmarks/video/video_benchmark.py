@@ -1,10 +1,9 @@
 """Plays every clip with every pair and writes report.md: one table a pair and clip."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.video.goals import ASKED, ASKED_LATE, goal_rows
+from benchmarks.video.goals import ASKED, WHOLE, goal_rows
 from benchmarks.video.material import TUNED_ON, BenchPair, gather
 from spillover.lab.files import write_json
 from spillover.lab.pairs.video.clip import open_clip
@@ -13,7 +12,6 @@ from spillover.lab.pairs.video.evaluation import (
     EDGE_ONLY,
     FULL,
     Question,
-    VideoEvaluation,
     evaluate_video,
 )
 from spillover.lab.pairs.video.figures import Setup
@@ -26,14 +24,16 @@ _HEADINGS = ("what", "goal", "figure", "", "first half", "second half", "streami
 def write_report(
     folder: Path, out: Path, progress: Progress, clips: Sequence[str], *, whole: bool, threads: int
 ) -> Path:
-    """Play what there is; the report's path. Clips are those whose names begin with one of `clips`, or all."""
+    """Play what there is, of clips those whose names begin with one of `clips`; the report's path."""
     out.mkdir(parents=True, exist_ok=True)
     material = gather(folder, progress, threads)
     sections = ["# What carrying boxes is worth on video", "Written by `make bench-video`."]
-    for pair in material.pairs:
-        for path in material.clips:
-            if not clips or path.name.startswith(tuple(clips)):
-                sections.append(_section(pair, path, out, progress, whole=whole, threads=threads))
+    chosen = [path for path in material.clips if path.name.startswith(tuple(clips) or "")]
+    sections += [
+        _section(pair, path, out, progress, whole=whole, threads=threads)
+        for pair in material.pairs
+        for path in chosen
+    ]
     sections += [f"Passed over: {text}." for text in material.missing]
     report = out / "report.md"
     report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -42,16 +42,12 @@ def write_report(
 
 def _section(pair: BenchPair, path: Path, out: Path, progress: Progress, *, whole: bool, threads: int) -> str:
     clip = open_clip(path)
-    questions = [Question(), ASKED_LATE] if whole else [ASKED, ASKED_LATE]
-    evaluations = [
-        evaluate_video(pair.edge, pair.cloud, clip, question, progress, threads=threads)
-        for question in questions
-    ]
-    evaluation = together(evaluations)
+    question = Question(WHOLE if whole else ASKED)
+    evaluation = evaluate_video(pair.edge, pair.cloud, clip, question, progress, threads=threads)
     name = f"{pair.edge.parent.name}-{path.stem}"
     write_json(out / f"{name}.json", evaluation.as_dict())
     if whole:
-        save_plot(evaluations[0], out / f"{name}.png")
+        save_plot(evaluation, out / f"{name}.png")
     edge = evaluation.run(Setup(EDGE_ONLY))
     cloud = evaluation.run(Setup(CLOUD_ONLY, 0.2, FULL.name, 1.0))
     return (
@@ -61,12 +57,6 @@ def _section(pair: BenchPair, path: Path, out: Path, progress: Progress, *, whol
         f"{cloud.whole.streaming_f1:.3f}.\n\n"
         + _table(_HEADINGS, goal_rows(evaluation, counts=clip.name == TUNED_ON))
     )
-
-
-def together(evaluations: Sequence[VideoEvaluation]) -> VideoEvaluation:
-    """The runs of several questions about one pair and clip."""
-    runs = {run.setup: run for evaluation in evaluations for run in evaluation.runs}
-    return replace(evaluations[0], runs=tuple(runs.values()))
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -102,13 +102,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     if video is not None:
         from spillover.lab.files import write_json
         from spillover.lab.pairs.video.clip import open_clip
-        from spillover.lab.pairs.video.evaluation import Question, evaluate_video
+        from spillover.lab.pairs.video.evaluation import Question, evaluate_video, grid
         from spillover.lab.pairs.video.video_report import print_tables
         from spillover.lab.pairs.video.video_report import save_plot as save_video_plot
 
         if gain is not None:
             raise click.UsageError("--gain ranks pictures of --data; frames of --video are sent by a clock")
-        question = Question(sent, late_s, report_threshold=report_threshold)
+        question = Question(grid(sent, late_s), report_threshold=report_threshold)
         clip = open_clip(video, fps)
         played = evaluate_video(edge, cloud, clip, question, Bar(), labels=labels, threads=threads)
         write_json(json_path, played.as_dict())

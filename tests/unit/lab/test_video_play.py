@@ -15,7 +15,7 @@ from spillover.edge.tracking.stage import NoCorrection
 from spillover.lab.pairs.evaluate.cli import evaluate
 from spillover.lab.pairs.video.answers import Answers
 from spillover.lab.pairs.video.clip import open_clip
-from spillover.lab.pairs.video.evaluation import Question, VideoEvaluation, evaluate_video
+from spillover.lab.pairs.video.evaluation import Question, VideoEvaluation, evaluate_video, grid
 from spillover.lab.pairs.video.figures import Run, Setup
 from spillover.lab.pairs.video.play import Delays, Played, Player, Reporting, Sides
 from spillover.lab.pairs.video.sending import FrameClock, NoFrame
@@ -114,7 +114,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, P
 def judged(pair: tuple[Path, Path, Path], labels: Path | None = None) -> VideoEvaluation:
     """A small evaluation."""
     edge, cloud, clip = pair
-    question = Question((0.5,), (0.0, 0.2))
+    question = Question(grid((0.5,), (0.0, 0.2)))
     return evaluate_video(edge, cloud, open_clip(clip), question, Silent(), labels=labels, threads=1)
 
 
