@@ -14,7 +14,7 @@ from spillover.lab.params import threads_option
     default=Path("../shared"),
     show_default=True,
     envvar="SPILLOVER_SHARED",
-    help="Networks (models/), labelled pictures (data/) and vtest.avi (video/); what is missing is passed over.",
+    help="Networks (models/), labelled pictures (data/), video/vtest.avi; what is missing is passed over.",
 )
 @click.option(
     "--out",
