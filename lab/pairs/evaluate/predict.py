@@ -84,7 +84,7 @@ def load_predictions(path: Path) -> list[Prediction]:
 
 
 def load_cached(store: Path, count: int) -> list[Prediction] | None:
-    """The predictions for `count` pictures that `save_predictions` has kept; None where none or damaged ones are."""
+    """What `save_predictions` has kept for `count` pictures; None for nothing, or a damaged file."""
     try:
         predictions = load_predictions(store)
     except (

@@ -1,6 +1,7 @@
 """How well track numbers follow real objects: IDF1 and identity switches.
 
-Written here because the packages that have them want another OpenCV (trackeval), or an older NumPy (motmetrics).
+Written here because the packages that have them want another OpenCV (trackeval) or an older NumPy
+(motmetrics).
 """
 
 from collections import Counter

@@ -44,6 +44,9 @@ class Held:
 
         return on_reply
 
+    def counts(self) -> None:
+        """Nothing is tracked."""
+
 
 def _held(report_threshold: float) -> TemporalStage:
     del report_threshold
