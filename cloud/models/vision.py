@@ -46,6 +46,11 @@ class Vision:
         """What `model.yaml` says."""
         return self._pictures.manifest
 
+    @property
+    def input_sides(self) -> tuple[int, int]:
+        """Width and height in pixels that the network sees at most."""
+        return self._pictures.folder.input_sides
+
     def look(self, payload: bytes) -> Undecoded:
         """What a JPEG's header says. Its cost is pixels times scans.
 

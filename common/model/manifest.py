@@ -264,6 +264,12 @@ class ModelFolder:
         """Name and version from the manifest."""
         return ModelId(self.manifest.name, self.manifest.version)
 
+    @property
+    def input_sides(self) -> tuple[int, int]:
+        """Width and height in pixels of the input; of a fused model the largest of its members."""
+        inputs = [folder.manifest.own_input for folder in self.members or (self,)]
+        return max(one.width for one in inputs), max(one.height for one in inputs)
+
     def reporting(self) -> "ModelFolder":
         """The same folder, with `Manifest.reporting`."""
         return replace(self, manifest=self.manifest.reporting())

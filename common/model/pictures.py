@@ -29,6 +29,11 @@ class Pictures(Protocol):
     """Pictures to the inputs of a runtime, its outputs to predictions; who runs it is not its matter."""
 
     @property
+    def folder(self) -> ModelFolder:
+        """What it was opened from."""
+        ...
+
+    @property
     def manifest(self) -> Manifest:
         """What `model.yaml` says."""
         ...
