@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -116,8 +116,8 @@ check-bounds: $(SUPPLY_STAMP) ## unit tests with the lowest version of everythin
 arm64: $(STAMP) ## wheel and wheels in an aarch64 root, emulated: answers, offload, spool, unit tests; skips without QEMU
 	$(BIN)/python -m tests.arm64
 
-bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, and its memory (MEMORY=1: that alone)
-	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory)
+bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, its memory, and tracking (MEMORY=1, TRACKING=1: that alone; DETECTOR=folder)
+	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory) $(if $(TRACKING),--tracking) $(if $(DETECTOR),--detector $(DETECTOR))
 
 bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
 	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python
@@ -138,6 +138,9 @@ loadtest: $(STAMP) ## edge_only, cloud_only and hybrid side by side, a fleet of 
 bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency over links (SPLIT_DATA=labelled pictures)
 	$(BIN)/spillover lab prepare
 	$(BIN)/python -m benchmarks split --data '$(SPLIT_DATA)'
+
+bench-video: $(STAMP) ## boxes of the cloud carried from frame to frame: F1 and streaming accuracy over bytes (WHOLE=1: every share, a plot)
+	$(BIN)/python -m benchmarks video --out out/bench-video $(if $(WHOLE),--whole)
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from spillover.cloud.config import CloudConfig, ModelsConfig, SecurityConfig, TlsConfig
+from spillover.cloud.machine import machine_bytes
 from spillover.cloud.models.loader import load_spec_of
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
@@ -20,7 +21,7 @@ from spillover.cloud.rpc.connections.descriptors import allowed_descriptors, pla
 from spillover.cloud.rpc.listening import check_socket_file
 from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
-from spillover.cloud.serving.room import machine_bytes, room_for
+from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.stopping import DRAINED
 from spillover.common.config import examine_config, examine_values, under_key
 from spillover.common.errors import ConfigError, ModelError, NotFoundError

@@ -11,6 +11,7 @@ from functools import cache
 import grpc.aio
 
 from spillover.cloud.config import CloudConfig, LimitsConfig
+from spillover.cloud.machine import machine_bytes
 from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
 from spillover.cloud.models.trials import Trials
@@ -34,7 +35,7 @@ from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reloading import changed_for_a_restart
-from spillover.cloud.serving.room import WINDOW_BYTES, Room, machine_bytes, room_for
+from spillover.cloud.serving.room import WINDOW_BYTES, Room, room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,

@@ -43,6 +43,11 @@ def install_command(extra: str) -> str:
     return shlex.join([*_installer(), *option, f"{source}[{extra}]"])
 
 
+def package_command(package: str) -> str:
+    """A shell command that adds a package of another project to this environment."""
+    return shlex.join([*_installer(), package])
+
+
 def _installer() -> list[str]:
     if (_noted("INSTALLER") or "").strip() == "uv":
         return ["uv", "pip", "install", "--python", sys.executable]

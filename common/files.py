@@ -117,9 +117,17 @@ def lock_file(path: Path, key: str) -> FileLock:
     return FileLock(path, key)
 
 
+def real_path(path: Path) -> Path:
+    """The file or folder that `path` leads to, which need not be there. Raises OSError."""
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:  # a loop of links before Python 3.13, or the home of nobody
+        raise OSError(errno.ELOOP, str(error), str(path)) from error
+
+
 def lock_beside(path: Path) -> Path:
-    """The file whose lock `lock_file` holds for `path`."""
-    target = path.expanduser().resolve()
+    """The file whose lock `lock_file` holds for `path`. Raises OSError."""
+    target = real_path(path)
     return target.with_name(f".{target.name}.lock")
 
 
@@ -173,7 +181,7 @@ def _open_lock(beside: Path, path: Path) -> int:
     try:
         return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PUBLIC)
     except PermissionError:
-        for other in (beside, path.expanduser().resolve()):
+        for other in (beside, real_path(path)):
             with suppress(FileNotFoundError, PermissionError):
                 return os.open(other, os.O_RDONLY | os.O_CLOEXEC)
         raise

@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from spillover.common.files import real_path
+
 FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")
 """What should be mounted (fstab(5)), and what is (proc_pid_mountinfo(5))."""
 
@@ -31,7 +33,7 @@ def demand_folder(file: Path) -> None:
     Raises:
         OSError: it is not; the text says which folder.
     """
-    folder = file.expanduser().resolve().parent
+    folder = real_path(file).parent
     if away := next((point for point in _not_mounted() if folder.is_relative_to(point)), None):
         raise OSError(errno.ENODEV, "is a mount point of /etc/fstab, and nothing is mounted there", str(away))
     if not folder.exists():

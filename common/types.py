@@ -7,7 +7,7 @@ protobuf never appears here: only `common.wire.conversion` reads both.
 import abc
 import enum
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,7 @@ class Prediction(abc.ABC):
         return self
 
     def merged(self, rest: "Detections") -> Self:
-        """The answer to a crop joined with the boxes outside it; for tasks with `TaskSpec.crops`."""
+        """The answer joined with boxes that it does not have; for tasks with boxes alone."""
         raise TypeError(f"a {type(self).__name__} cannot be merged with {len(rest)} boxes")
 
 
@@ -186,8 +186,6 @@ class Action(enum.Enum):
     """Answered here; nothing is sent."""
     SEND_FRAME = "send_frame"
     """Sent as a picture."""
-    SEND_CROPS = "send_crops"
-    """Sent as a crop."""
     SEND_FEATURES = "send_features"
     """Sent as features."""
     SPOOL = "spool"
@@ -201,21 +199,6 @@ class Region(NamedTuple):
     top: int
     right: int
     bottom: int
-
-    @property
-    def width(self) -> int:
-        """Width of the region in pixels."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        """Height of the region in pixels."""
-        return self.bottom - self.top
-
-    def share_of(self, image: Image) -> float:
-        """Share of the pixels of a picture (H, W, 3) that contains the region."""
-        height, width = image.shape[:2]
-        return float(self.width * self.height / (width * height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,14 +231,14 @@ class Decision:
     """What was compared with the threshold; null if the prediction gave nothing to compare."""
     needed_bytes: float = 0.0
     """What sending takes of the byte budget; 0 without a budget, or if the form was never made."""
-    region: Region | None = None
-    """The part of the frame that is sent, in pixels; null if the whole frame is, or nothing."""
     audit: AuditMark | None = None
     """The audit that the frame was drawn for; null if it was not."""
     degraded: bool = False
     """Whether the policy wanted the cloud's answer, and link, time or budget forbade the call."""
     is_probe: bool = False
     """Whether the frame is sent to find out if a dead link has come back."""
+    serves_later: bool = False
+    """Whether the answer is expected after the deadline, and is wanted for the frames that follow."""
 
 
 class AnsweredBy(enum.Enum):
@@ -284,6 +267,14 @@ class TrackMark:
     """The side whose model confirmed the object last; between its looks the box moves with the picture."""
     age_s: float
     """Seconds between the capture of the frame that confirmed it and of this one."""
+
+
+class Step(Protocol):
+    """What made the tracks of a frame."""
+
+    def as_record(self) -> object:
+        """It in a form for a log, from which the tracks can be made again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,3 +344,5 @@ class Result:
     """The frame whose cloud answer corrected this local one; empty where none did."""
     tracks: tuple[TrackMark, ...] | None = None
     """One a box of `prediction`, in its order; None where nothing is tracked."""
+    step: Step | None = None
+    """What the tracker made of the frame; None in a revision, and where nothing is tracked."""

@@ -219,8 +219,12 @@ install_edge() {
 Installed: $("$VENV/bin/spillover" --version). Next:
   1. a model:    a folder with model.onnx and model.yaml at $STATE/$INSTANCE/models/model/1
   2. the camera: edit $ETC/edge-$INSTANCE.yaml
-  3. start:      systemctl enable --now spillover-edge@$INSTANCE
-  4. look:       journalctl -fu spillover-edge@$INSTANCE
+  3. check:      env -C $STATE/$INSTANCE SPILLOVER_HOME=$STATE/$INSTANCE \\
+                   setpriv --reuid=spillover --regid=spillover --groups=video,render \\
+                   $VENV/bin/spillover doctor -c $ETC/edge-$INSTANCE.yaml
+  4. start:      systemctl enable --now spillover-edge@$INSTANCE
+  5. look:       journalctl -fu spillover-edge@$INSTANCE
+                 $VENV/bin/spillover edge status -c $ETC/edge-$INSTANCE.yaml
 After a change of the configuration: systemctl reload spillover-edge@$INSTANCE. Results rotate by themselves and
 the log is the journal's, so logrotate has nothing to do."
 }

@@ -106,9 +106,13 @@ def edge(
     @contextmanager
     def read() -> Iterator[EdgeConfig]:
         """The configuration; while inside, errors in its use name the file."""
+        from spillover.edge.config.paths import check_written  # as below
+
         file = read_config(path, EdgeConfig)
         with file.naming(elsewhere):
-            yield with_overrides(file.config, mode, source, output)
+            config = with_overrides(file.config, mode, source, output)
+            check_written(config, path)
+            yield config
 
     early: list[str] = []
     with signals_to(_leave), hangups_to(partial(early.append, "SIGHUP"), _leave), read() as config:
@@ -179,7 +183,10 @@ def signals_to(stop: Callable[[str], None], again: Callable[[str], None] | None 
 
 @contextmanager
 def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Iterator[None]:
-    """While inside, SIGHUP calls `reload`; or `stop` with a reason, if it means that the terminal is gone."""
+    """While inside, SIGHUP calls `reload`; or `stop` with a reason, if it means that the terminal is gone.
+
+    Afterwards it does what it did before, but kills no process: it would come to one that is about to end.
+    """
     had_terminal = os.isatty(2)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
@@ -192,7 +199,7 @@ def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Itera
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, previous)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if previous is signal.SIG_DFL else previous)
 
 
 @edge.command(

@@ -112,6 +112,7 @@ class Daemon:
         )
         """What `spillover edge status` shows."""
         self.metrics.watch_health(self.status.health.latest)
+        self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
@@ -296,6 +297,9 @@ class Daemon:
         cameras = {one.camera_id: without_password(one.source) for one in config.all_cameras}
         names = ",".join(cameras)
         self._device.reporting.events.emit(EventKind.STARTED, boot_id=self._boot_id, cameras=names)
+        for stream in self._streams:
+            if events := stream.pipeline.settings.events:
+                events.start()
         _log.info(
             "ready",
             boot_id=self._boot_id,

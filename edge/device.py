@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.edge.config import EdgeConfig
 from spillover.edge.inference.predictor import GuardedPredictor
 from spillover.edge.link.byte_budget import ByteMeter
@@ -70,7 +70,7 @@ class Device:
     Predictor and policy are for one thread at a time: the one that runs the pipelines of all cameras.
     """
 
-    model: Model
+    model: VisionModel
     """What the device is built around; `predictor` runs it."""
     predictor: GuardedPredictor
     model_sha256: str

@@ -3,26 +3,27 @@
 import time
 from dataclasses import dataclass
 
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import (
     Action,
     AnsweredBy,
     Decision,
     Frame,
     Prediction,
-    Region,
     Result,
     Timings,
 )
 from spillover.edge.device import Device
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
-from spillover.edge.payload.crops import Crop, crop_of
+from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
-from spillover.edge.policy.base import Context
+from spillover.edge.policy.base import Context, waits_after
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings, doubtful_region
-from spillover.edge.results.deadlines import PendingFrame
-from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage
+from spillover.edge.policy.tracks import useful_s
+from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts, TrackSummary
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -35,12 +36,18 @@ class CameraSettings:
     policy: Policy
     """Which frames are sent."""
     report_threshold: float
-    """Boxes from this confidence on are reported; the policy sees them all."""
+    """What the policy takes for reported."""
+    report: ReportFilter
+    """Which boxes are reported."""
     temporal: TemporalStage
     redact: Redact | None
     """Hides what must not leave the device; every frame that is sent or spooled passes it."""
-    crops: ScoreSettings | None
-    """Which boxes are in doubt, where crops around them may be sent."""
+    mask: MaskFrame | None = None
+    """Hides parts of the picture from the edge's own model too; None: nothing."""
+    events: ObjectEvents | None = None
+    """What tracked objects do; None where nobody asks."""
+    late_window_s: float = 0.0
+    """How long after its deadline the answer to a frame is still accepted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +55,22 @@ class FrameJob:
     """A frame with the local model's prediction of it."""
 
     frame: Frame
+    seen: Prediction
+    """All that the model sees, classes that nobody wants too: what redaction goes by."""
     prediction: Prediction
+    """What is wanted of it."""
     shown: Shown
     """What the temporal stage makes of the prediction: what the local result says."""
     steps: StepTimings
     taken_s: float
     deadline_s: float
     """Monotonic; the first result is out by then."""
+
+    @property
+    def tracks(self) -> TrackSummary | None:
+        """What the policy reads of the tracks; None where nothing is tracked, as on unrelated pictures."""
+        is_tracked = self.shown.tracks is not None and not self.shown.summary.fresh
+        return self.shown.summary if is_tracked else None
 
 
 class Pipeline:
@@ -64,11 +80,17 @@ class Pipeline:
         self._device = device
         self._camera = self._wanted = camera
         self._scene = Scene()
+        self._waits = False
 
     @property
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
         return self._wanted
+
+    @property
+    def tracking(self) -> TrackingCounts | None:
+        """What the camera's tracker has done; None where nothing is tracked."""
+        return self._wanted.temporal.counts()
 
     def reconfigure(self, camera: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
@@ -93,10 +115,16 @@ class Pipeline:
     def _infer(self, frame: Frame) -> FrameJob:
         """Ask the local model, corrected by the cloud: whatever follows, there is a result."""
         taken_s = time.monotonic()
-        prediction, steps = self._device.predictor.predict(frame.image)
+        if self._camera.mask:
+            frame = self._camera.mask(frame)
+        seen, steps = self._device.predictor.predict(frame.image)
+        prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
+        shown = self._camera.report.shown(shown)
+        if self._camera.events:
+            self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, prediction, shown, steps, taken_s, deadline_s)
+        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -105,22 +133,21 @@ class Pipeline:
         self._scene, surroundings = watch(
             self._scene, frame.image, job.prediction, camera.report_threshold, frame.captured_monotonic_s
         )
-        region = self._region(job)
         context = Context(
             score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
-            link=device.offload.uplink.link(region.share_of(frame.image) if region else 0.0),
+            link=device.offload.uplink.link(),
             now_s=now_s,
             threshold=device.auditor.threshold,
             surroundings=surroundings,
-            region=region,
             since_last_offload_s=camera.temporal.since_last_offload_s(frame.captured_monotonic_s),
+            tracks=job.tracks,
+            waits=self._waits,
+            late_window_s=camera.late_window_s,
         )
-        return camera.policy.decide(context)
-
-    def _region(self, job: FrameJob) -> Region | None:
-        settings = self._camera.crops
-        return doubtful_region(job.prediction, job.frame.image, settings) if settings else None
+        decision = camera.policy.decide(context)
+        self._waits = waits_after(decision, before=self._waits)
+        return decision
 
     def _local_result(self, job: FrameJob, decision: Decision) -> Result:
         """What the edge itself says of the frame."""
@@ -146,13 +173,14 @@ class Pipeline:
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
             tracks=shown.tracks,
+            step=shown.step,
         )
 
     def _reported(self, shown: Shown) -> Prediction:
-        """Tracks are chosen already; of plain boxes those from the report threshold up are shown."""
+        """Tracks are chosen already; of plain boxes those of enough confidence are shown."""
         if shown.tracks is not None:
             return shown.prediction
-        return shown.prediction.above(self._camera.report_threshold)
+        return self._camera.report.reported(shown.prediction)
 
     def _answer(self, result: Result) -> None:
         self._device.reporting.events.result(result)
@@ -166,24 +194,37 @@ class Pipeline:
         """Send the frame; its reply goes to the temporal correction, then to the table of deadlines."""
         frame, decision = job.frame, result.decision
         outgoing = self._redacted(job)
+        at_once = PROBE if decision.is_probe else EXPECTED_LATE if decision.serves_later else ""
         pending = self._device.deadlines.register(
-            result, frame.captured_monotonic_s, job.deadline_s, probe=decision.is_probe
+            result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
-        handler = Replies(pending, first=correct_later)
+        handler = Replies(pending, first=self._with_events(job, correct_later))
         self._device.offload.uplink.send(
-            outgoing, job.deadline_s, handler, decision.payload, self._crop(job, decision)
+            outgoing,
+            job.deadline_s,
+            handler,
+            decision.payload,
+            useful_until_s=self._useful_until_s(job),
         )
+
+    def _with_events(self, job: FrameJob, correct_later: OnReply) -> OnReply:
+        """The reply corrects the tracks, and these settle the events."""
+        if self._camera.events is None:
+            return correct_later
+        settle = self._camera.events.sent(job.frame, job.shown)
+        return lambda outcome: settle(correct_later(outcome))
+
+    def _useful_until_s(self, job: FrameJob) -> float:
+        """When the cloud's answer will be of little use, on the clock of `time.monotonic`."""
+        now_s = time.monotonic()
+        return now_s + useful_s(job.tracks, job.deadline_s - now_s, self._camera.late_window_s)
 
     def _redacted(self, job: FrameJob) -> Frame:
         redact = self._camera.redact
-        return redact(job.frame, job.prediction) if redact else job.frame
-
-    def _crop(self, job: FrameJob, decision: Decision) -> Crop | None:
-        if decision.region is None:
-            return None
-        boxes = job.prediction.above(self._camera.report_threshold).boxes
-        return crop_of(decision.region, boxes) if boxes is not None else None
+        if redact is None:
+            return job.frame
+        return redact(job.frame, job.seen, self._reported(job.shown), job.shown.followed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -62,7 +62,7 @@ class Reloads:
             is_due = self._wanted == 1
         elif event.name == _THREAD:
             if event.error is not None:
-                _log.error("not reloaded", error=repr(event.error))
+                self._failed(repr(event.error))
             self._wanted -= 1
             is_due = self._wanted > 0
         else:
@@ -81,14 +81,19 @@ class Reloads:
                 if not self._take_over(running, config):
                     return
         except SpilloverError as error:
-            _log.error("not reloaded; what was in force stays", error=str(error))
-            self.note = f"not reloaded: {error}"
-        else:
-            if config.log != running.log:
-                configure_logging(config.log.level, as_json=config.log.json)
-            self.config = config
-            _operator.info("reloaded", changed=changed(running, config))
-            if restart := changed_for_a_restart(running, wanted):
-                _log.warning("changed, but in force only after a restart", keys=restart)
-                self.note = f"restart for {', '.join(restart)}"
+            self._failed(str(error))
+            return
+        if config.log != running.log:
+            configure_logging(config.log.level, as_json=config.log.json)
+        self.config = config
+        _operator.info("reloaded", changed=changed(running, config))
+        if restart := changed_for_a_restart(running, wanted):
+            _log.warning("changed, but in force only after a restart", keys=restart)
+            self.note = f"restart for {', '.join(restart)}"
+        self._notifier.ready(self._status())
+
+    def _failed(self, why: str) -> None:
+        """Tell log and systemd, which waits for the end of each reload, however that came."""
+        _log.error("not reloaded; what was in force stays", error=why)
+        self.note = f"not reloaded: {why}"
         self._notifier.ready(self._status())

@@ -53,6 +53,31 @@ class OutputFileType(click.Path):
         return path
 
 
+class FiguresType(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them, as `0.01,0.05`, each from `least` to `most`; at most 20."""
+
+    name = "numbers"
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least, self._most = least, most
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers, rising, each once."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = sorted({float(word) for word in str(value).split(",")})
+        except ValueError:
+            self.fail(f"{value!r}: must be numbers with commas between them", param, ctx)
+        if not all(self._least <= number <= self._most for number in numbers) or len(numbers) > 20:
+            self.fail(
+                f"{value!r}: must be at most 20 numbers from {self._least:g} to {self._most:g}", param, ctx
+            )
+        return tuple(numbers)
+
+
 MODEL = ModelFolderType()
 OUTPUT = OutputFileType()
 PLOT = OutputFileType(".png", ".svg", ".pdf")

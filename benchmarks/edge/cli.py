@@ -26,23 +26,27 @@ import click
     help="Figures (bench-edge.json), configurations and logs go here.",
 )
 @click.option("--memory", "memory_alone", is_flag=True, help="Only the memory of the daemon: half a minute.")
-def bench_edge(
+@click.option("--tracking", "tracking_alone", is_flag=True, help="Only what tracking costs.")
+@click.option("--detector", help="Folder of a detector's model: how much slower the daemon is that tracks.")
+def bench_edge(  # noqa: PLR0913 - one an option
     rounds: int,
     frames: int,
     core: int,
     python: str,
     source: str | None,
     out: Path,
+    detector: str | None,
     *,
     memory_alone: bool,
+    tracking_alone: bool,
 ) -> None:
     """Measure what the edge pipeline costs over a bare loop of the same model on the same frames.
 
     Both are processes bound to one core, run in turn; the figure is the median of the paired ratios. Then the
     latency that the pipeline adds at half that frame rate, and the memory of the daemon in mode hybrid with
-    the default pair and a real cloud process.
+    the default pair and a real cloud process. Last, what tracking adds to each frame of a detector.
     """
-    from benchmarks.edge.pipeline_cost import BenchSettings, run_bench, run_memory
+    from benchmarks.edge.pipeline_cost import BenchSettings, run_bench, run_memory, run_tracking
 
-    run = run_memory if memory_alone else run_bench
-    run(BenchSettings(rounds, frames, core, python, source, out))
+    run = run_memory if memory_alone else run_tracking if tracking_alone else run_bench
+    run(BenchSettings(rounds, frames, core, python, source, out, detector))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.edge.memory import Part, Rss
+from benchmarks.edge.tracking_cost import TrackingFigures
 from spillover.lab.terminal import table
 
 GOAL_RATIO = 0.95
@@ -27,6 +28,7 @@ class EdgeFigures:
     added_p50_ms: float
     added_p99_ms: float
     rss: Rss
+    tracking: TrackingFigures
 
 
 def print_figures(figures: EdgeFigures, console: Console) -> None:

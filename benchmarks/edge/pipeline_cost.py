@@ -1,11 +1,9 @@
 """Measures the pipeline and the bare loop in turn, then the latency that the pipeline adds, and memory."""
 
-import contextlib
 import json
-import os
 import statistics
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 
 from benchmarks.edge.cost_report import EdgeFigures, print_figures, print_memory
 from benchmarks.edge.memory import Rss, last_rss
+from benchmarks.edge.tracking_cost import TrackingBench, TrackingFigures, bound_to, print_tracking
 from spillover.common.errors import SpilloverError
 from spillover.common.home import models_home
 from spillover.edge.sinks.record import Record
@@ -39,6 +38,8 @@ class BenchSettings:
     """The interpreter that runs the edge daemon and the bare loop."""
     source: str | None
     out: Path
+    detector: str | None
+    """Folder of a detector's model, for the daemon that tracks."""
 
 
 def run_bench(settings: BenchSettings) -> None:
@@ -51,7 +52,7 @@ def run_bench(settings: BenchSettings) -> None:
     prepare_pair(console=console)
     settings.out.mkdir(parents=True, exist_ok=True)
     bench = _Bench(settings)
-    with _bound_to(settings.core):
+    with bound_to(settings.core):
         pairs = [
             (bench.pipeline_fps(), bench.bare_fps())
             for _ in Bar().track(range(settings.rounds), "pipeline, bare loop, in turn")
@@ -66,8 +67,10 @@ def run_bench(settings: BenchSettings) -> None:
         added_p50_ms=float(np.percentile(added_ms, 50)),
         added_p99_ms=float(np.percentile(added_ms, 99)),
         rss=bench.hybrid_rss(),
+        tracking=_tracking_bench(settings).measure(),
     )
     print_figures(figures, console)
+    print_tracking(figures.tracking, console)
     write_json(settings.out / "bench-edge.json", asdict(figures))
     console.print(f"Figures, configurations and logs: {settings.out}")
 
@@ -82,6 +85,29 @@ def run_memory(settings: BenchSettings) -> None:
     prepare_pair(console=console)
     settings.out.mkdir(parents=True, exist_ok=True)
     print_memory(_Bench(settings).hybrid_rss(), console)
+
+
+def run_tracking(settings: BenchSettings) -> None:
+    """Measure and print what tracking costs alone.
+
+    Raises:
+        SpilloverError: a process failed.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    figures: TrackingFigures = _tracking_bench(settings).measure()
+    print_tracking(figures, open_console())
+    write_json(settings.out / "bench-tracking.json", asdict(figures))
+
+
+def _tracking_bench(settings: BenchSettings) -> TrackingBench:
+    return TrackingBench(
+        python=settings.python,
+        core=settings.core,
+        rounds=settings.rounds,
+        source=settings.source or str(sample_clip()),
+        out=settings.out,
+        detector=settings.detector,
+    )
 
 
 class _Bench:
@@ -147,16 +173,3 @@ class _Bench:
 def _added_s(record: Record) -> float:
     times = record.timings
     return times.total_s - times.capture_s - times.preprocess_s - times.infer_s - times.decode_s
-
-
-@contextlib.contextmanager
-def _bound_to(core: int) -> Iterator[None]:
-    """Bind this process to one core, and with it every process it starts while the block lasts."""
-    before = os.sched_getaffinity(0)
-    if core not in before:
-        raise SpilloverError(f"core {core} is not among those this process may use: {sorted(before)}")
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

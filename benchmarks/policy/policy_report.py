@@ -10,14 +10,13 @@ from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, ris
 from spillover.common.tasks import spec_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.policy.gain import GainModel
-from spillover.edge.policy.scores import ScoreSettings
 from spillover.lab.data.labelled import ClassLabels, open_labelled_set
 from spillover.lab.files import write_json
 from spillover.lab.pairs.evaluate.mixture import correct
 from spillover.lab.pairs.fit.fit_report import fit_cells, save_fit_plot
 from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
 from spillover.lab.pairs.fit.pair import Pair, predict_pair
-from spillover.lab.pairs.fit.variants import Doubts, VariantRow, measure_variants
+from spillover.lab.pairs.fit.variants import VariantRow, measure_variants
 from spillover.lab.pairs.replay.compare import Choice, Row, compare
 from spillover.lab.pairs.replay.simulate import Setting
 from spillover.lab.pairs.replay.trace import MODELS, model_trace
@@ -30,15 +29,12 @@ _VARIANTS_PICTURES = 150
 _VARIANTS = (
     PictureVariant(85),
     PictureVariant(85, square=True),
-    PictureVariant(85, crop=True),
     PictureVariant(75, 640),
     PictureVariant(75, 480, square=True),
     PictureVariant(60, 480),
-    PictureVariant(60, 480, crop=True),
     PictureVariant(60, 320, square=True),
     PictureVariant(60, 320),
 )
-_CROP_SETTINGS = ScoreSettings(report_threshold=0.3)
 _DEADLINES_S = {"satellite": 1.5}
 
 
@@ -98,29 +94,25 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
 
 
 def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
-    """Bytes and fidelity on the first pictures of the set; crops for detectors, squares for others."""
+    """Bytes and fidelity on the first pictures of the set; squares for classifiers alone."""
     some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
     detects = spec_of(pair.task).locates
-    variants = [variant for variant in _VARIANTS if not (variant.square if detects else variant.crop)]
-    doubts = Doubts(pair.edge_predictions, _CROP_SETTINGS) if detects else None
-    rows = measure_variants(bench.cloud, some, variants, progress, threads, doubts)
+    variants = [variant for variant in _VARIANTS if not (variant.square and detects)]
+    rows = measure_variants(bench.cloud, some, variants, progress, threads)
     return (
         f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
-        "the cloud's answers with those to the first form (`lab fit --variants` writes it to the gain file). "
-        f"Crops, around boxes within {_CROP_SETTINGS.band} of {_CROP_SETTINGS.report_threshold}: over the "
-        "pictures that have such boxes; beside it what the edge's own answers to those agree.\n\n"
+        "the cloud's answers with those to the first form (`lab fit --variants` writes it to the gain "
+        "file).\n\n"
         + _table(
-            ("form", "pictures", "bytes, mean", "of the first", "kept", "the edge's own"),
+            ("form", "bytes, mean", "of the first", "kept"),
             (_variant_cells(row, rows[0].mean_bytes) for row in rows),
         )
     )
 
 
 def _variant_cells(row: VariantRow, usual_bytes: float) -> Sequence[str]:
-    of_first = row.mean_bytes / (row.usual_bytes or usual_bytes)
-    by_edge = "" if row.edge_agrees is None else f"{row.edge_agrees:.1%}"
-    shares = f"{of_first:.0%}", f"{row.fidelity:.1%}", by_edge
-    return (row.name, f"{row.offered:.0%}", f"{row.mean_bytes:.0f}", *shares)
+    of_first = row.mean_bytes / usual_bytes
+    return row.name, f"{row.mean_bytes:.0f}", f"{of_first:.0%}", f"{row.fidelity:.1%}"
 
 
 def _held_out_rows(pair: Pair, progress: Progress) -> Iterator[Sequence[str]]:

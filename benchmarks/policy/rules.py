@@ -12,16 +12,10 @@ from spillover.edge.link.byte_budget import Budget, Tokens
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.budget import RankByBudget, RankRule
-from spillover.edge.policy.chain import (
-    KEEP_ALL,
-    Audit,
-    ChoosePayload,
-    EmptyRules,
-    LinkGuard,
-    Policy,
-    ScoreThreshold,
-)
+from spillover.edge.policy.chain import KEEP_ALL, Audit, EmptyRules, Policy, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
 from spillover.edge.policy.gain import GainModel
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.pairs.fit.pair import Pair
 from spillover.lab.pairs.replay.simulate import ReplayFrame, SimulatedBudget

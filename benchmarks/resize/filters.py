@@ -51,8 +51,9 @@ def compare(folder: Path, data: LabelledSet, threads: int, progress: Progress) -
     """
     cv2.setNumThreads(1)
     opened = seeing_all(open_model_folder(folder))
-    if opened.manifest.input.interpolation is not Interpolation.LINEAR:
-        raise ConfigError(f"{folder}: resizes with {opened.manifest.input.interpolation.value}, not linear")
+    resize_filter = opened.manifest.own_input.interpolation
+    if resize_filter is not Interpolation.LINEAR:
+        raise ConfigError(f"{folder}: resizes with {resize_filter.value}, not linear")
     model = Model(opened, SessionConfig(threads=threads))
     data = judging(data, folder)
     halves = [range(start, len(data.pictures), 2) for start in (0, 1)]

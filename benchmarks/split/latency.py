@@ -19,7 +19,7 @@ from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.features import FeatureEncoder
-from spillover.edge.policy.chain import choose_payload
+from spillover.edge.policy.forms import choose_payload
 from spillover.lab.pairs.evaluate.mixture import Floats
 from spillover.lab.shaper.link import Link, constant
 from spillover.lab.shaper.proxy import shaped

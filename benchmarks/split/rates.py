@@ -128,7 +128,7 @@ def _by_frame(model: Model, image: Image, quality: int, size: float) -> tuple[in
 
 def _by_view(model: Model, image: Image, quality: int, size: float) -> tuple[int, Prediction]:
     """Send the network's view, as a picture of its input's size or smaller."""
-    spec = model.manifest.input
+    spec = model.manifest.own_input
     plain = msgspec.structs.replace(
         spec, layout=Layout.NHWC, colour=Colour.BGR, mean=(0.0,) * 3, std=(1.0,) * 3
     )

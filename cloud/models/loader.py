@@ -10,6 +10,7 @@ from spillover.cloud.models.repository import Entry
 from spillover.cloud.models.tails import Tail, open_tails
 from spillover.cloud.models.vision import Vision
 from spillover.common.errors import ModelError
+from spillover.common.model.ensemble.opening import open_networks
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE, open_model_folder
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import PictureAdapter
@@ -26,7 +27,7 @@ class LoadSpec:
     max_pixels: int
     tails: bool
     files: tuple[tuple[int, int], ...]
-    """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml."""
+    """Modification time in nanoseconds and size of model.onnx, model.yaml and split.yaml, members' too."""
     load_timeout_s: float = field(compare=False)
     """How long loading may take: no part of what is loaded."""
 
@@ -34,7 +35,7 @@ class LoadSpec:
 def load_spec_of(entry: Entry, config: CloudConfig) -> LoadSpec:
     """The spec of `entry` by its files and the configuration of now. Raises ModelError without files."""
     names = (MODEL_FILE, MANIFEST_FILE, SPLIT_FILE)
-    paths = [path for name in names if (path := entry.path / name).is_file()]
+    paths = [path for name in names for depth in ("", "*/") for path in sorted(entry.path.glob(depth + name))]
     try:
         stats = [path.stat() for path in paths]
     except OSError as error:
@@ -93,10 +94,10 @@ def _open(entry: Entry, load_spec: LoadSpec) -> OpenedModel:
     folder = open_model_folder(entry.path)
     if folder.model_id != entry.model_id:
         raise ModelError(f"{entry.path}: model.yaml says {folder.model_id}; the folders say {entry.model_id}")
-    executor = LocalExecutor(entry.model_id, open_runtime(folder.onnx_path, session))
-    pictures = PictureAdapter(folder.reporting(), executor.specs.inputs, executor.specs.outputs)
+    runtime, pictures = open_networks(folder.reporting(), session)
+    executor = LocalExecutor(entry.model_id, runtime)
     executor.warm_up(1, rows)
     for _ in range(session.warm_up_runs):
         pictures.try_out(executor.run)
-    tails = open_tails(pictures, session) if load_spec.tails else {}
+    tails = open_tails(pictures, session) if load_spec.tails and isinstance(pictures, PictureAdapter) else {}
     return OpenedModel(executor, Vision(pictures, load_spec.max_pixels), tails)

@@ -1,5 +1,7 @@
 """Models on disk: `<root>/<name>/<version>/model.onnx`, with `model.yaml` beside it for vision models.
 
+A fused model has `model.yaml`, and folders with its members in place of `model.onnx`.
+
 The repository knows what could be served; `cloud.serving.registry` knows what is.
 """
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.common.errors import ModelError, NotFoundError
-from spillover.common.model.locate import model_versions
+from spillover.common.model.locate import model_versions, version_folders
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.common.types import ModelId
 
@@ -38,7 +40,7 @@ class Entry:
         return (self.path / MANIFEST_FILE).exists()
 
     def files(self) -> list[Path]:
-        """Its files and folders, to the depth of a split network's parts."""
+        """Its files and folders, to the depth of a split network's parts and of a fused model's members."""
         return [*self.path.glob("*"), *self.path.glob("*/*")]
 
     def check_links(self) -> None:
@@ -72,7 +74,7 @@ class Repository:
 
     def names(self) -> list[str]:
         """Names of all models that have a version, sorted."""
-        return sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{MODEL_FILE}")})
+        return sorted({path.parent.name for path in version_folders(self.root, "*/")})
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first; numbers inside a version compare as numbers."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from spillover.cloud.executors.base import Executor
 from spillover.cloud.executors.local import LocalExecutor
-from spillover.cloud.models.vision import Prepared, Undecoded
+from spillover.cloud.models.vision import Undecoded
 from spillover.common.errors import InvalidInputError
 from spillover.common.features.codec import decode_features
 from spillover.common.geometry import FrameTransform
+from spillover.common.model.pictures import Placements, Prepared
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import PictureAdapter
 from spillover.common.model.session_config import SessionConfig
@@ -22,7 +23,7 @@ class TailAdapter:
     def __init__(self, pictures: PictureAdapter, cut: Cut) -> None:
         self._pictures = pictures
         self._cut = cut
-        spec = pictures.manifest.input
+        spec = pictures.manifest.own_input
         # The edge knows where the frame lies in the network's input and takes the boxes from there.
         self._transform = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
 
@@ -46,11 +47,11 @@ class TailAdapter:
         shapes = [tensor.shape for tensor in tensors]
         if shapes != [seam.shape for seam in self._cut.seams]:
             raise InvalidInputError(f"features have shapes {shapes}, not those of cut {self._cut.name}")
-        return tuple(tensor[None] for tensor in tensors), self._transform
+        return tuple(tensor[None] for tensor in tensors), (self._transform,)
 
-    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], placements: Placements) -> Prediction:
         """One row of outputs to a prediction in pixels of the network's input. Raises ModelError."""
-        return self._pictures.decode(outputs, 0, transform)  # type: ignore[arg-type]  # the plan says float32
+        return self._pictures.decode_rows(outputs, placements)
 
 
 @dataclass(frozen=True, slots=True)

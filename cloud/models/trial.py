@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from spillover.cloud.machine import machine_bytes
 from spillover.cloud.models.loader import LoadSpec, open_entry
 from spillover.cloud.models.repository import Entry
 from spillover.common.errors import ModelError
@@ -57,11 +58,10 @@ def memory_allowance(entry: Entry) -> int:
     """Bytes of address space that loading may take beside the libraries': by the size of its files.
 
     Weights are held up to four times for a moment, and results of the layers have a fixed share. Never more
-    than the machine has.
+    than the machine, or a control group, has.
     """
     size = sum(path.stat().st_size for path in entry.files() if path.is_file())
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(_BASE_BYTES + _TIMES_FILES * size, machine)
+    return min(_BASE_BYTES + _TIMES_FILES * size, machine_bytes())
 
 
 def _limit(entry: Entry, timeout_s: float) -> int:

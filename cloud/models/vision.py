@@ -1,18 +1,13 @@
 """A vision model: pictures in, predictions out, around a network that the batcher runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from spillover.common.geometry import FrameTransform
 from spillover.common.jpeg import count_scans, read_header
 from spillover.common.model.manifest import Manifest
-from spillover.common.model.preprocess import preprocess_checked
-from spillover.common.model.session import PictureAdapter
+from spillover.common.model.pictures import Pictures, Placements, Prepared
 from spillover.common.types import Prediction, Tensor
-
-Prepared = tuple[Sequence[Tensor], FrameTransform]
-"""One row (1, ...) of each input, and where the picture lies in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +29,15 @@ class Adapter(Protocol):
         """Read the header of a payload; takes microseconds. Raises InvalidInputError."""
         ...
 
-    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], placements: Placements) -> Prediction:
         """One row of outputs to a prediction in pixels of what was sent. Raises ModelError."""
         ...
 
 
 class Vision:
-    """The adapter of a whole network: JPEGs in."""
+    """The adapter of a whole model: JPEGs in."""
 
-    def __init__(self, pictures: PictureAdapter, max_pixels: int) -> None:
+    def __init__(self, pictures: Pictures, max_pixels: int) -> None:
         self._pictures = pictures
         self._max_pixels = max_pixels
 
@@ -50,6 +45,11 @@ class Vision:
     def manifest(self) -> Manifest:
         """What `model.yaml` says."""
         return self._pictures.manifest
+
+    @property
+    def input_sides(self) -> tuple[int, int]:
+        """Width and height in pixels that the network sees at most."""
+        return self._pictures.folder.input_sides
 
     def look(self, payload: bytes) -> Undecoded:
         """What a JPEG's header says. Its cost is pixels times scans.
@@ -61,16 +61,12 @@ class Vision:
         header = read_header(payload)
         header.check(self._max_pixels)
 
-        def prepare() -> Prepared:
-            tensor, transform = preprocess_checked(payload, header, self.manifest)
-            return (tensor[None],), transform
-
         return Undecoded(
             cost=header.pixels,
             measure=lambda: header.pixels * count_scans(payload, header),
-            prepare=prepare,
+            prepare=lambda: self._pictures.prepare_rows(payload, header),
         )
 
-    def decode(self, outputs: list[Tensor], transform: FrameTransform) -> Prediction:
+    def decode(self, outputs: list[Tensor], placements: Placements) -> Prediction:
         """One row of outputs to a prediction in pixels of the picture that was sent. Raises ModelError."""
-        return self._pictures.decode(outputs, 0, transform)  # type: ignore[arg-type]  # the manifest says float32
+        return self._pictures.decode_rows(outputs, placements)

@@ -32,6 +32,8 @@ class SpilloverServicer:
                     model=pb.ModelRef(name=loaded.model_id.name, version=loaded.model_id.version),
                     task=loaded.vision.manifest.task,
                     is_default=loaded.model_id.name == self._dataplane.registry.default,
+                    input_width=loaded.vision.input_sides[0],
+                    input_height=loaded.vision.input_sides[1],
                 )
                 for loaded in self._dataplane.models()
                 if loaded.has_vision

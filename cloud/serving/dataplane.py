@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 from prometheus_client import Counter
 
-from spillover.cloud.models.vision import Prepared, Undecoded
+from spillover.cloud.models.vision import Undecoded
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.decoding import Decoding
 from spillover.cloud.serving.registry import Registry
@@ -18,6 +18,7 @@ from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.signature import bind_inputs
 from spillover.cloud.serving.workers import LOOP_BYTES, LOOP_ELEMENTS, Workers
 from spillover.common.errors import InvalidInputError
+from spillover.common.model.pictures import Prepared
 from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
 from spillover.common.wire.tensors import TensorReply, TensorRequest
 
@@ -72,7 +73,7 @@ class Dataplane:
         adapter, runner = loaded.route(request.features)
         with loaded.in_use(), runner.answering(call):
             undecoded = adapter.look(payload)
-            (inputs, transform), checksum = await self._decoding.run(
+            (inputs, placements), checksum = await self._decoding.run(
                 f"decoding for {loaded.model_id}",
                 call,
                 undecoded,
@@ -87,7 +88,7 @@ class Dataplane:
                 f"reading of outputs of {loaded.model_id}",
                 adapter.decode,
                 batched.outputs,
-                transform,
+                placements,
             )
             done_s = time.monotonic()
             runner.statistics.answered(

@@ -96,9 +96,8 @@ class Registry:
         if not version:
             version = next(iter(versions)) if len(versions) == 1 else max(versions, key=version_key)
         if version not in versions:
-            raise NotFoundError(
-                f"version {version!r} of model {name!r} is not loaded; loaded are {', '.join(versions)}"
-            )
+            wanted = f"version {version!r} of model {name or self.default!r}"
+            raise NotFoundError(f"{wanted} is not loaded; loaded are {', '.join(versions)}")
         return versions[version]
 
     async def load_all(self) -> None:

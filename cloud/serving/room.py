@@ -4,10 +4,7 @@ gRPC itself keeps something of each call: its state, and what of the message has
 at most the flow-control window. So a call is charged too, from its headers to its end.
 """
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from spillover.cloud.config import LimitsConfig
 from spillover.cloud.serving.memory import HOLDER_SHARE, Kind, Memory
@@ -24,7 +21,6 @@ OPEN_PERMITS = 2
 _UNTAKEN_SHARE, _STRANGERS_SHARE = 3, 8
 """The parts of all for calls that the event loop has not taken up, and for calls of strangers."""
 _MOST_UNTAKEN = 16_384
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +74,3 @@ def room_for(limits: LimitsConfig, machine_bytes: int) -> Room:
     return Room(
         total, Memory(rest, permit, CALL_BYTES + WORKING_FACTOR * message), strangers, open_permits, untaken
     )
-
-
-def machine_bytes() -> int:
-    """The memory of this machine, or of the control groups that this process is in, if that is less."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for file in _limit_files():
-        try:
-            text = file.read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():  # not "max"
-            limits.append(int(text))
-    return min(limits)
-
-
-def _limit_files() -> Iterator[Path]:
-    """Where the kernel says what a group may have: of this process's group, and of those around it."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in groups:  # "0::/path", or of version 1 "4:memory:/path"
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = _CGROUPS / "memory" if controllers else _CGROUPS
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
-        group = root / path.lstrip("/")
-        yield from (folder / name for folder in (group, *group.parents) if folder.is_relative_to(root))

@@ -11,6 +11,8 @@ from spillover.common.errors import ConfigError
 
 MAX_BYTES, _MAX_NODES, _MAX_DEPTH = 4 * 1024 * 1024, 250_000, 32
 """Bounds of a file, of its keys and values, and of how deep they are nested; at most 3 s of parsing."""
+_LONGEST_NUMBER = 400
+"""In characters. YAML's numbers to base 60 take the square of their length to build."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser takes a fifth of the time
 _VARIABLE = re.compile(r"\$(\$?)\{([^{}]*)\}")
@@ -66,7 +68,7 @@ def parse_document(text: str, name: str, environ: Mapping[str, str] | None = Non
     None: it stays text.
 
     Raises:
-        ConfigError: it is not YAML, has an anchor, or is too large or too deep.
+        ConfigError: it is not YAML, has an anchor, a tag or NUL, or is too large or too deep.
     """
     faults: list[Fault] = []
     try:
@@ -126,8 +128,8 @@ def _entries(text: str) -> Iterator[tuple[str, int, int | None]]:
     for event in yaml.parse(text, _LOADER):
         if isinstance(event, yaml.NodeEvent):
             nodes += 1
-            if event.anchor is not None:
-                raise _refused(f"anchors and aliases are not read, such as {event.anchor!r}", event)
+            if fault := _unread(event):
+                raise _refused(fault, event)
             key, is_key = around[-1].next(event) if around else ("", False)
             if is_key:
                 line = _line(event)
@@ -141,6 +143,20 @@ def _entries(text: str) -> Iterator[tuple[str, int, int | None]]:
             around.pop()
         if len(around) > _MAX_DEPTH or nodes > _MAX_NODES:
             raise _refused(f"deeper than {_MAX_DEPTH} levels, or more than {_MAX_NODES} values", event)
+
+
+def _unread(event: yaml.NodeEvent) -> str:
+    """What `event` has that is not read; empty for nothing. Its text stays untold: it may be a secret."""
+    if event.anchor is not None:
+        return "anchors and aliases are not read; a text that begins with & or * needs quotes"
+    if getattr(event, "tag", None) is not None:
+        return "tags are not read; a text that begins with ! needs quotes"
+    if not isinstance(event, yaml.ScalarEvent):
+        return ""
+    if "\0" in event.value:
+        return "a text must not hold the character NUL"
+    is_number = event.implicit[0] and event.value[:1] in set("+-.0123456789")
+    return "a number is too long" if is_number and len(event.value) > _LONGEST_NUMBER else ""
 
 
 def _refused(problem: str, event: yaml.Event) -> yaml.YAMLError:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from spillover.common.config.document import MAX_BYTES, Document, Fault, Filled, parse_document
-from spillover.common.config.reader import not_finite, read
+from spillover.common.config.reader import may_be_extreme, read
 from spillover.common.config.section import Section
 from spillover.common.errors import ConfigError, ModelError, SourceError
 from spillover.common.files import read_regular
@@ -142,7 +142,7 @@ def _examine(text: str, kind: type[T], name: str, environ: Mapping[str, str] | N
 
 
 def _examine_document(document: Document, kind: type[T]) -> Examined[T]:
-    if not (document.faults or not_finite(document.values) or _has_filled(document.values)):
+    if not (document.faults or may_be_extreme(document.values) or _has_filled(document.values)):
         with suppress(msgspec.ValidationError):  # what follows tells everything that is wrong
             whole = msgspec.convert(document.values, kind)
             return Examined(

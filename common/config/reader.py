@@ -15,6 +15,8 @@ from spillover.common.config.words import closest, listing, wanted, wrong
 
 MAX_FAULTS = 100
 """After so many the rest is not looked for."""
+_LARGEST, _LARGEST_WHOLE = 1e9, 10**15
+"""No key means a larger number, above or below zero; clocks, queues and libraries fail with such."""
 
 
 class _Bad:
@@ -42,16 +44,32 @@ def read(raw: object, kind: type[Section]) -> tuple[object, list[Fault], Mapping
     return value, reader.faults, good
 
 
-def not_finite(value: object) -> bool:
-    """Whether a number in `value` is NaN or infinite, which no bound tells: NaN is less than nothing."""
+def may_be_extreme(value: object) -> bool:
+    """Whether `value` may hold a number that `_extreme` refuses, once it has its type."""
     match value:
-        case float():
-            return not math.isfinite(value)
+        case float() | int():
+            return not -_LARGEST <= value <= _LARGEST
         case dict():
-            return any(map(not_finite, value.values()))
+            return any(map(may_be_extreme, value.values()))
         case list() | tuple():
-            return any(map(not_finite, value))
+            return any(map(may_be_extreme, value))
     return False
+
+
+def _extreme(value: object) -> str:
+    """What no number in `value` may be, as a sentence; NaN, less than nothing, passes every bound."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "must be a finite number"
+        case float() if abs(value) > _LARGEST:
+            return f"must be a number from {-_LARGEST:g} to {_LARGEST:g}"
+        case int() if abs(value) > _LARGEST_WHOLE:
+            return f"must be a whole number of at most {len(str(_LARGEST_WHOLE)) - 1} digits"
+        case dict():
+            return next(filter(None, map(_extreme, value.values())), "")
+        case list() | tuple():
+            return next(filter(None, map(_extreme, value)), "")
+    return ""
 
 
 class _Reader:
@@ -156,8 +174,8 @@ class _Reader:
         except msgspec.ValidationError as error:
             cause = error.__cause__
             return self._bad(key, str(cause) if isinstance(cause, ValueError) else wrong(raw, kind, key))
-        if not_finite(value):
-            return self._bad(key, "must be a finite number")
+        if fault := _extreme(value):
+            return self._bad(key, fault)
         return value
 
     def _unknown(self, name: str, fields: Iterable[str], key: str) -> str | None:

@@ -107,7 +107,8 @@ def _of_many(info: inspect.Type) -> str:
         case inspect.TupleType(item_types=items):
             return f"a list of {len(items)} times {_of(items[0])}"
         case inspect.VarTupleType(item_type=item, min_length=least):
-            return f"a list{f' with at least {least} item' if least else ''}, each {_of(item)}"
+            some = f" with at least {least} item{'s' * (least > 1)}" if least else ""
+            return f"a list{some}, each {_of(item)}"
         case inspect.DictType(min_length=least):
             return f"keys and values{f', at least {least}' if least else ''}"
         case inspect.StructType(fields=fields):

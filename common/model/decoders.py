@@ -28,13 +28,13 @@ class ModelDecoder:
         return prediction
 
 
-def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
-    """The decoder that the manifest of a model of this task names.
+def decoder_for(manifest: Manifest, task: TaskSpec[Any], anchors: FloatArray | None = None) -> ModelDecoder:
+    """The decoder that the manifest of a model of this task names; `anchors` are those of its folder.
 
     Raises:
-        ModelError: no decoder has that name, or it is for another task.
+        ModelError: no decoder has that name, it is for another task, or the model is fused.
     """
-    name, output = manifest.output.decoder, manifest.output
+    name, output, spec = manifest.output.decoder, manifest.output, manifest.own_input
     if name not in task.heads:
         other = next((other.name for other in TASKS.values() if name in other.heads), None)
         known = ", ".join(sorted(task.heads))
@@ -47,11 +47,12 @@ def decoder_for(manifest: Manifest, task: TaskSpec[Any]) -> ModelDecoder:
     settings = DecodeSettings(
         model=manifest.name,
         decoder=name,
-        input_width=manifest.input.width,
-        input_height=manifest.input.height,
+        input_width=spec.width,
+        input_height=spec.height,
         threshold=output.network_threshold,
         iou_threshold=output.iou_threshold,
         max_detections=output.max_detections,
         calibrate=output.calibration.apply if output.calibration else None,
+        anchors=anchors,
     )
     return ModelDecoder(task.heads[name], settings)

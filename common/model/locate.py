@@ -51,7 +51,17 @@ def prepared_models() -> list[str]:
 
 def model_versions(folder: Path) -> list[str]:
     """The versions of a model below `folder`, oldest first; numbers inside a version compare as numbers."""
-    return sorted((path.parent.name for path in folder.glob(f"*/{MODEL_FILE}")), key=version_key)
+    return sorted((path.name for path in version_folders(folder)), key=version_key)
+
+
+def version_folders(folder: Path, models: str = "") -> set[Path]:
+    """The folders of versions below `folder`, or below those that the pattern `models` finds in it.
+
+    Such a folder holds a network, or, of a fused model, `model.yaml` and below it a folder with a network.
+    """
+    plain = {path.parent for path in folder.glob(f"{models}*/{MODEL_FILE}")}
+    fused = {path.parents[1] for path in folder.glob(f"{models}*/*/{MODEL_FILE}")}
+    return plain | {path for path in fused if (path / MANIFEST_FILE).is_file()}
 
 
 def version_key(version: str) -> list[tuple[int, int, str]]:

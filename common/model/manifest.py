@@ -5,12 +5,14 @@ This file defines the keys of `model.yaml`.
 
 import enum
 import hashlib
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from spillover.common.config import Mistake, Section, load_config
 from spillover.common.config.kinds import DIGEST, name_of_at_most
@@ -20,14 +22,16 @@ from spillover.common.model.calibration import Calibration
 from spillover.common.model.runtimes.base import MAX_NETWORK_BYTES
 from spillover.common.tasks import TASKS, Tasks, spec_of
 from spillover.common.tasks.base import TaskSpec
-from spillover.common.types import ModelId
+from spillover.common.types import FloatArray, ModelId
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "model.yaml"
 
 _MAX_LABELS_BYTES = 1024 * 1024
+_MAX_ANCHORS_BYTES = 16 * 1024 * 1024
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+MemberName = Annotated[str, name_of_at_most(128)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -142,15 +146,19 @@ class Output(Section, frozen=True):
     """How output tensors become a prediction."""
 
     decoder: str
-    """What the first output holds; the table of decoders below."""
+    """What the first output holds; the table of decoders below. A fused model's is `weighted_boxes`."""
     confidence_threshold: Fraction = 0.25
     """Detection: boxes of lower confidence are dropped; on the calibrated scale if there is a calibration."""
     report_threshold: Fraction | None = None
     """Detection: boxes below are not reported; the edge's policy sees them. Null: `confidence_threshold`."""
     iou_threshold: Fraction = 0.45
-    """Detection: of two boxes of one class that overlap more, the less confident one is dropped."""
+    """Detection: of two boxes of one class that overlap more, the less confident one is dropped. Boxes of a
+    fused model's members that overlap more become one."""
     max_detections: PositiveInt = 100
     """Detection: the most boxes of one picture."""
+    anchors: str = ""
+    """Detection, `ssd`: a file inside the same folder with the anchors, top, left, bottom, right as shares of
+    the picture: an array (anchors, 4) as NumPy's .npy."""
     calibration: Calibration | None = None
     """Detection: confidences on another scale, which `lab import --data` or `lab fit --calibrate` writes."""
 
@@ -178,20 +186,52 @@ class Manifest(Section, frozen=True):
     """Version of the model."""
     task: str
     """What the model predicts: `classification` or `detection`."""
-    input: Input
-    """How pixels become the input tensor."""
     output: Output
     """How output tensors become a prediction."""
+    input: Input | None = None
+    """How pixels become the input tensor; required, but for a fused model, whose members have their own."""
+    members: Annotated[tuple[MemberName, ...], msgspec.Meta(max_length=8)] = ()
+    """A fused model: the folders of its members, which lie inside its own, in place of `model.onnx`."""
     sha256: Annotated[str, DIGEST] = ""
-    """SHA-256 of `model.onnx`; a file with another digest is refused. Without it any file is taken."""
+    """SHA-256 of `model.onnx`; a file with another digest is refused. Without it any file is taken. Of a
+    fused model: of the members' digests in their order, one a line."""
     made_on: str = ""
     """Processor and library that made an INT8 `model.onnx`; others may give another digest."""
     decode: Decode = Decode.SCALED
     """How much of a JPEG is decoded."""
     labels: str = ""
-    """A file inside the same folder with one class name a line, line 1 for class 0; empty: no names."""
+    """A file inside the same folder with one class name a line, line 1 for class 0; empty: no names, or those
+    of a fused model's members."""
     description: str = ""
     """Free text."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """A model has an input of its own, or two members or more, each once."""
+        return (self._networks(),)
+
+    def _networks(self) -> Iterator[Mistake]:
+        if not self.members:
+            if self.input is None:
+                yield "input", "is required, unless the model is fused (`members`)"
+            return
+        if self.input is not None:
+            yield "input", "a fused model has none: its members have"
+        if len(self.members) < 2 or len(set(self.members)) != len(self.members):
+            yield "members", "needs two folders or more, each once"
+
+    @property
+    def own_input(self) -> Input:
+        """How pixels become the input tensor. Raises ModelError for a fused model, which has several."""
+        if self.input is None:
+            raise self.fused_error()
+        return self.input
+
+    def fused_error(self) -> ModelError:
+        """The error where one network is needed and this model has several."""
+        return ModelError(
+            f"model {self.name} is fused from {' and '.join(self.members)}: this takes a model of one "
+            "network, such as one of those"
+        )
 
     def reporting(self) -> "Manifest":
         """The same for a side on which nobody sees boxes that are not reported: they are not even decoded."""
@@ -207,16 +247,28 @@ class ModelFolder:
     manifest: Manifest
     labels: tuple[str, ...]
     task: TaskSpec[Any]
+    anchors: FloatArray | None = None
+    """Left, top, right, bottom (N, 4) as shares of the input, of a decoder that has them."""
+    members: tuple["ModelFolder", ...] = ()
+    """Of a fused model; none of them has members."""
 
     @property
     def onnx_path(self) -> Path:
-        """Path of `model.onnx`."""
+        """Path of `model.onnx`. Raises ModelError for a fused model, which has several."""
+        if self.members:
+            raise self.manifest.fused_error()
         return self.path / MODEL_FILE
 
     @property
     def model_id(self) -> ModelId:
         """Name and version from the manifest."""
         return ModelId(self.manifest.name, self.manifest.version)
+
+    @property
+    def input_sides(self) -> tuple[int, int]:
+        """Width and height in pixels of the input; of a fused model the largest of its members."""
+        inputs = [folder.manifest.own_input for folder in self.members or (self,)]
+        return max(one.width for one in inputs), max(one.height for one in inputs)
 
     def reporting(self) -> "ModelFolder":
         """The same folder, with `Manifest.reporting`."""
@@ -232,36 +284,89 @@ def open_model_folder(path: Path, tasks: Tasks = TASKS) -> ModelFolder:
 
     Where the manifest states no digest, the one of the file takes its place.
     """
-    try:
-        manifest = load_config(path / MANIFEST_FILE, Manifest)
-    except ConfigError as error:
-        raise ModelError(f"not a model folder: {error}") from error
+    manifest = _read_manifest(path)
     task = _task_of(path / MANIFEST_FILE, manifest, tasks)
-    onnx_path = path / MODEL_FILE
+    members = tuple(_open_member(path / name, manifest, tasks) for name in manifest.members)
     try:
-        digest = file_sha256(onnx_path)
-        labels = _read_labels(path, manifest.labels) if manifest.labels else ()
+        digest = _digest_of(members) if members else file_sha256(path / MODEL_FILE)
+        labels = _read_labels(path, manifest.labels) if manifest.labels else _labels_of(members)
     except OSError as error:
         raise ModelError(f"{error.filename or path}: {error.strerror or error}") from error
-    except ValueError as error:  # labels that are elsewhere, or no UTF-8
+    except ValueError as error:  # labels that are no UTF-8
         raise ModelError(f"{path}: {error}") from error
+    anchors = read_anchors(path, manifest)
     if manifest.sha256 not in {digest, ""}:
         raise ModelError(
-            f"{onnx_path}: sha256 is {digest}, but {MANIFEST_FILE} says {manifest.sha256}: one of the two "
-            "files is damaged or of another model; copy both together, or leave `sha256` away to take any"
+            f"{path if members else path / MODEL_FILE}: sha256 is {digest}, but {MANIFEST_FILE} says "
+            f"{manifest.sha256}: one of the files is damaged or of another model; copy all together, or "
+            "leave `sha256` away to take any"
         )
-    return ModelFolder(path, msgspec.structs.replace(manifest, sha256=digest), labels, task)
+    return ModelFolder(path, msgspec.structs.replace(manifest, sha256=digest), labels, task, anchors, members)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return load_config(path / MANIFEST_FILE, Manifest)
+    except ConfigError as error:
+        raise ModelError(f"not a model folder: {error}") from error
+
+
+def _open_member(path: Path, fused: Manifest, tasks: Tasks) -> ModelFolder:
+    """A member of a fused model. Raises ModelError."""
+    if _read_manifest(path).members:  # asked first: a link could lead back to the fused model
+        raise ModelError(f"{path}: is fused itself: name its members instead")
+    member = open_model_folder(path, tasks)
+    if member.task.name != fused.task:
+        raise ModelError(f"{path}: its task is {member.task.name}, that of {fused.name} is {fused.task}")
+    return member
+
+
+def _labels_of(members: Sequence[ModelFolder]) -> tuple[str, ...]:
+    """The first member's that has any; none without members."""
+    return next((member.labels for member in members if member.labels), ())
+
+
+def _digest_of(members: Sequence[ModelFolder]) -> str:
+    lines = "".join(f"{member.manifest.sha256}\n" for member in members)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest` as `folder`/model.yaml."""
-    (folder / MANIFEST_FILE).write_bytes(msgspec.yaml.encode(msgspec.to_builtins(manifest)))
+    """Write `manifest` as `folder`/model.yaml, without the keys of the other kind of model."""
+    written = msgspec.to_builtins(manifest)
+    for key in ("input", "members", "sha256"):
+        if not written[key]:
+            del written[key]
+    (folder / MANIFEST_FILE).write_bytes(msgspec.yaml.encode(written))
 
 
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a regular file's bytes. Raises OSError."""
     with open_regular(path, MAX_NETWORK_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_anchors(folder: Path, manifest: Manifest) -> FloatArray | None:
+    """The anchors of the model in `folder`, (N, 4): left, top, right, bottom. None where it has none.
+
+    Raises:
+        ModelError: the file is absent or outside of the folder, or holds no finite numbers of that shape.
+    """
+    name = manifest.output.anchors
+    if not name:
+        return None
+    try:
+        data = read_regular(_inside(folder, "output.anchors", name), _MAX_ANCHORS_BYTES)
+        stored = np.load(io.BytesIO(data), allow_pickle=False)
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ModelError(f"{folder}: output.anchors: {error}") from error
+    fits = isinstance(stored, np.ndarray) and stored.ndim == 2 and stored.shape[1] == 4
+    if not fits or stored.dtype.kind != "f" or not np.isfinite(stored).all():
+        raise ModelError(f"{folder}: output.anchors: {name} is no array of four finite numbers a row")
+    anchors: FloatArray = stored[:, [1, 0, 3, 2]].astype(np.float32)
+    return anchors
 
 
 def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
@@ -276,7 +381,14 @@ def _task_of(path: Path, manifest: Manifest, tasks: Tasks) -> TaskSpec[Any]:
 
 def _read_labels(folder: Path, name: str) -> tuple[str, ...]:
     """The lines of `name` in `folder`; they go to callers, so a link must not lead to another file."""
+    return tuple(
+        read_regular(_inside(folder, "labels", name), _MAX_LABELS_BYTES).decode("utf-8").splitlines()
+    )
+
+
+def _inside(folder: Path, key: str, name: str) -> Path:
+    """The file that `key` names. Raises ModelError if that is outside of the folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"labels: {name!r} leads out of the folder")
-    return tuple(read_regular(path, _MAX_LABELS_BYTES).decode("utf-8").splitlines())
+        raise ModelError(f"{folder}: {key}: {name!r} leads out of the folder")
+    return path

@@ -47,16 +47,26 @@ def preprocess_jpeg(data: bytes, max_pixels: int, manifest: Manifest) -> tuple[T
         TooLargeError: more than `max_pixels`, or too many scans.
         InvalidInputError: it cannot be decoded.
     """
+    return preprocess_checked(data, checked_header(data, max_pixels), manifest)
+
+
+def checked_header(data: bytes, max_pixels: int) -> JpegHeader:
+    """What a JPEG's header says, where it may be decoded.
+
+    Raises:
+        TooLargeError: more than `max_pixels`, or too many scans.
+        InvalidInputError: empty, not a JPEG, damaged, or cut short.
+    """
     header = read_header(data)
     header.check(max_pixels)
     count_scans(data, header)
-    return preprocess_checked(data, header, manifest)
+    return header
 
 
 def preprocess_checked(data: bytes, header: JpegHeader, manifest: Manifest) -> tuple[Tensor, FrameTransform]:
     """As `preprocess_jpeg`, for a JPEG whose pixels and scans were checked. Raises InvalidInputError."""
     decoded = decode_reduced(data, header, reduction_for(header, manifest))
-    tensor, transform = preprocess(decoded.image, manifest.input)
+    tensor, transform = preprocess(decoded.image, manifest.own_input)
     return tensor, decoded.transform.compose(transform)
 
 
@@ -67,7 +77,7 @@ def reduction_for(header: JpegHeader, manifest: Manifest) -> int:
     """
     if manifest.decode is Decode.EXACT:
         return 1
-    width, height, spec = header.width, header.height, manifest.input
+    width, height, spec = header.width, header.height, manifest.own_input
     shrinks = _shrink(width, height, spec)
     if header.may_turn:
         shrinks = min(shrinks, _shrink(height, width, spec))

@@ -6,7 +6,6 @@ one; `predict` is the three in a row for a single picture.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,24 +13,15 @@ import numpy as np
 
 from spillover.common.errors import ModelError
 from spillover.common.geometry import FrameTransform
+from spillover.common.jpeg import JpegHeader
 from spillover.common.model.decoders import decoder_for
 from spillover.common.model.manifest import Layout, ModelFolder, open_model_folder
-from spillover.common.model.preprocess import preprocess, preprocess_jpeg
+from spillover.common.model.pictures import Placements, Prepared, Run, StepTimings
+from spillover.common.model.preprocess import preprocess, preprocess_checked, preprocess_jpeg
 from spillover.common.model.runtimes.base import TensorSpec
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import FloatArray, Image, ModelId, Prediction, Tensor
-
-Run = Callable[[Sequence[Tensor]], list[Tensor]]
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimings:
-    """Seconds that each step of `Model.predict` took."""
-
-    preprocess_s: float
-    infer_s: float
-    decode_s: float
 
 
 class PictureAdapter:
@@ -46,7 +36,7 @@ class PictureAdapter:
     ) -> None:
         self.folder = folder
         self.manifest = folder.manifest
-        self._decoder = decoder_for(folder.manifest, folder.task)
+        self._decoder = decoder_for(folder.manifest, folder.task, folder.anchors)
         self.fixed_batch_size = self._check_input(inputs)
         self.class_count = self._check_classes(outputs)
 
@@ -57,11 +47,25 @@ class PictureAdapter:
 
     def prepare(self, image: Image) -> tuple[Tensor, FrameTransform]:
         """Turn a BGR picture into one input tensor (no batch axis) and where the picture lies in it."""
-        return preprocess(image, self.manifest.input)
+        return preprocess(image, self.manifest.own_input)
 
     def decode(self, outputs: Sequence[FloatArray], index: int, transform: FrameTransform) -> Prediction:
         """Decode picture `index` of a batch's outputs. Raises ModelError when the shapes do not fit."""
         return self._decoder([output[index] for output in outputs], transform)
+
+    def prepare_rows(self, data: bytes, header: JpegHeader) -> Prepared:
+        """A JPEG whose header was checked as a batch of one, and where it lies in it.
+
+        Raises:
+            InvalidInputError: it cannot be decoded.
+        """
+        tensor, transform = preprocess_checked(data, header, self.manifest)
+        return (tensor[None],), (transform,)
+
+    def decode_rows(self, outputs: Sequence[Tensor], placements: Placements) -> Prediction:
+        """Decode a batch of one. Raises ModelError when the shapes do not fit."""
+        (placement,) = placements
+        return self.decode(outputs, 0, placement)  # type: ignore[arg-type]  # decoders check what they get
 
     def run_padded(self, run: Run, batch: Tensor) -> list[FloatArray]:
         """Run inputs (N, ...) through `run` and return the outputs, each (N, ...).
@@ -79,7 +83,7 @@ class PictureAdapter:
 
     def try_out(self, run: Run) -> None:
         """Run end to end on a black picture: a decoder that does not fit the network raises ModelError."""
-        spec = self.manifest.input
+        spec = self.manifest.own_input
         tensor, transform = self.prepare(np.zeros((spec.height, spec.width, 3), np.uint8))
         self.decode(self.run_padded(run, tensor[None]), 0, transform)
 
@@ -96,7 +100,7 @@ class PictureAdapter:
 
     def _check_input(self, inputs: Sequence[TensorSpec]) -> int | None:
         """The input's fixed batch size (None when dynamic)."""
-        spec = self.manifest.input
+        spec = self.manifest.own_input
         if len(inputs) != 1 or inputs[0].dtype != spec.element.value:
             found = ", ".join(f"{one.name}: {one.dtype}{list(one.shape)}" for one in inputs)
             raise ModelError(

@@ -1,6 +1,10 @@
 """One GET of a page that a server of this project serves, over TCP or over a Unix socket."""
 
 import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spillover.common.errors import UnavailableError
@@ -12,17 +16,19 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
-    """Status and body of `path` at `address`: `host:port` or `unix:/path`. No wait is longer than `limit_s`.
+    """Status and body of `path` at `address`: `host:port` or `unix:/path`, within about `limit_s`.
 
     Raises:
-        UnavailableError: nobody answers there, or not in HTTP.
+        UnavailableError: nobody answers there in time, or not in HTTP.
     """
     try:
         connection = _connection(address, limit_s)
         try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read(MAX_BYTES + 1)
+            connection.connect()
+            with _shut_after(connection, limit_s):
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                body = answer.read(MAX_BYTES + 1)
         finally:
             connection.close()
     except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
@@ -30,6 +36,35 @@ def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
     if len(body) > MAX_BYTES:
         raise UnavailableError(f"{address}: its page has more than {MAX_BYTES} bytes")
     return answer.status, body
+
+
+@contextmanager
+def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
+    """End what waits for `connection` after `limit_s`: a limit on each read bounds none that come by bytes.
+
+    Raises:
+        TimeoutError: in place of what the end has led to.
+    """
+    over = threading.Event()
+    line = connection.sock
+
+    def shut() -> None:
+        over.set()
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(limit_s, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, ValueError, http.client.HTTPException):
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():  # also where an end in the middle passed for that of a page
+        raise TimeoutError("timed out")
 
 
 def _connection(address: str, limit_s: float) -> http.client.HTTPConnection:

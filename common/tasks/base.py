@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +18,8 @@ from spillover.common.types import FloatArray, Image, Prediction
 
 P = TypeVar("P", bound=Prediction)
 P_co = TypeVar("P_co", bound=Prediction, covariant=True)
+
+NOTHING: Mapping[str, Sequence[Any]] = MappingProxyType({})
 Array = npt.NDArray[Any]
 
 
@@ -36,6 +39,8 @@ class DecodeSettings:
     max_detections: int
     calibrate: Callable[[FloatArray], FloatArray] | None = None
     """Maps the network's confidences (N,) to reported ones, in the same order."""
+    anchors: FloatArray | None = None
+    """Left, top, right, bottom of the network's anchors (N, 4) as shares of its input."""
 
 
 class Decoder(Protocol[P_co]):
@@ -136,11 +141,6 @@ class TaskSpec(Generic[P]):
         """Whether its predictions give positions, as boxes."""
         return self.prediction.boxes is not Prediction.boxes
 
-    @property
-    def crops(self) -> bool:
-        """Whether the answer to a part of a frame can be merged with boxes outside it."""
-        return self.prediction.merged is not Prediction.merged
-
     def own(self, prediction: Prediction) -> P:
         """The prediction as this task's type. Raises TypeError for another task's."""
         if not isinstance(prediction, self.prediction):
@@ -173,15 +173,21 @@ class TaskSpec(Generic[P]):
                 raise InvalidInputError(f"{self.name}: {name} has a value that is not a number")
         return self.prediction(**arrays)
 
-    def rows(self, prediction: P, labels: Sequence[str] = ()) -> list[msgspec.Struct]:
-        """For JSON: one object per row, with a `label` if the task has classes; null for an unknown one."""
-        lists = {
+    def rows(
+        self, prediction: P, labels: Sequence[str] = (), beside: Mapping[str, Sequence[Any]] = NOTHING
+    ) -> list[msgspec.Struct]:
+        """For JSON: one object per row, with a `label` if the task has classes; null for an unknown one.
+
+        `beside` are more values of each row, by name.
+        """
+        lists: dict[str, Sequence[Any]] = {
             name: column.rounded(getattr(prediction, name)[: self.most_rows])
             for name, column in self.columns.items()
         }
         if "class_id" in lists:
             known = len(labels)
             lists["label"] = [labels[c] if 0 <= c < known else None for c in lists["class_id"]]
+        lists |= beside
         return list(map(_row_type(*lists), *lists.values()))
 
     def from_rows(self, rows: Sequence[Mapping[str, Any]]) -> P:

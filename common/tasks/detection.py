@@ -17,12 +17,16 @@ IndexArray = npt.NDArray[np.intp]
 
 MATCH_IOU = 0.5
 
-_YOLOX_STRIDES = (8, 16, 32)
+_STRIDES = (8, 16, 32)
 # More candidates than this before suppression are noise from a very low threshold; the best are kept.
 _MAX_CANDIDATES = 1000
 # exp() of more than this is a box wider than any picture; without the limit a damaged network overflows.
 _MAX_LOG_SIZE = 10.0
 _MAX_CLASS = 2**20
+# TensorFlow Object Detection API, `faster_rcnn_box_coder`: scales of y, x, height and width.
+_SSD_SCALES = np.array([10.0, 10.0, 5.0, 5.0], np.float32)
+# The sigmoid of less is 0 in float32, and its exp() overflows.
+_MIN_LOGIT = -80.0
 
 
 def decode_yolox(
@@ -122,6 +126,100 @@ def decode_end2end(
     return Detections(transform.to_frame(rows[:, :4]), confidence, np.rint(rows[:, 5]).astype(np.int32))
 
 
+def decode_nanodet(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
+    """NanoDet (github.com/RangiLyu/nanodet): class scores at strides 8, 16, 32, then the sides at the same.
+
+    Scores (cells, classes) are final. Sides (cells, 4 * bins) are distributions of the distances from the
+    cell's middle to left, top, right and bottom, in strides (generalised focal loss, arXiv 2006.04388).
+    """
+    levels = len(_STRIDES)
+    if len(outputs) != 2 * levels:
+        raise ModelError(
+            f"model {settings.model}: nanodet needs {2 * levels} outputs, the network has {len(outputs)}"
+        )
+    found = [
+        _nanodet_level(
+            _expect(outputs[n], 2, settings), _expect(outputs[levels + n], 2, settings), n, settings
+        )
+        for n in range(levels)
+    ]
+    low, high, confidence, class_id = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    centre = ((low + high) * np.float32(0.5)).astype(np.float32, copy=False)
+    return _select(centre, high - low, confidence, class_id, settings, transform)
+
+
+def decode_ssd(
+    outputs: Sequence[FloatArray], settings: DecodeSettings, transform: FrameTransform
+) -> Detections:
+    """SSD (arXiv 1512.02325) of TensorFlow's Object Detection API: class logits, and boxes against anchors.
+
+    Logits (anchors, 1 + classes), of which class 0 is none; boxes (anchors, 4) are y, x, height, width. The
+    two may come in either order. The anchors are those of
+    `output.anchors`, as `DecodeSettings` has them.
+    """
+    anchors = settings.anchors
+    if anchors is None:
+        raise ModelError(f"model {settings.model}: decoder ssd needs output.anchors in model.yaml")
+    logits, encoded = _ssd_outputs(outputs, len(anchors), settings)
+    likeliest, class_id = _best_class(logits[:, 1:])
+    confidence = _sigmoid(np.maximum(likeliest, _MIN_LOGIT))
+    hopeful = np.flatnonzero((confidence >= settings.threshold) & np.isfinite(encoded).all(axis=1))
+    anchors, offset = anchors[hopeful], encoded[hopeful] / _SSD_SCALES
+    whole = np.array([settings.input_width, settings.input_height], np.float32)
+    anchor_size = (anchors[:, 2:] - anchors[:, :2]) * whole
+    anchor_centre = (anchors[:, :2] + anchors[:, 2:]) / 2 * whole
+    # TensorFlow says y before x, and height before width.
+    centre = (offset[:, 1::-1] * anchor_size + anchor_centre).astype(np.float32, copy=False)
+    size = (np.exp(np.minimum(offset[:, :1:-1], _MAX_LOG_SIZE)) * anchor_size).astype(np.float32, copy=False)
+    return _select(centre, size, confidence[hopeful], class_id[hopeful], settings, transform)
+
+
+def _nanodet_level(
+    scores: FloatArray, sides: FloatArray, level: int, settings: DecodeSettings
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+    """Top left (N, 2), bottom right (N, 2), confidence and class of the cells of one stride."""
+    stride = _STRIDES[level]
+    rows, columns = -(-settings.input_height // stride), -(-settings.input_width // stride)
+    bins = sides.shape[1] // 4
+    if not (
+        len(scores) == len(sides) == rows * columns and scores.shape[1] and sides.shape[1] == 4 * bins > 0
+    ):
+        raise ModelError(
+            f"model {settings.model}: outputs {scores.shape} and {sides.shape} do not fit nanodet with "
+            f"{rows * columns} cells of {stride} pixels"
+        )
+    likely = (scores >= settings.threshold).any(axis=1) & np.isfinite(sides).all(axis=1)
+    hopeful = np.flatnonzero(likely)
+    confidence, class_id = _best_class(np.minimum(scores[hopeful], 1))
+    odds = sides[hopeful].reshape(-1, 4, bins)
+    odds = np.exp(odds - odds.max(axis=2, keepdims=True))
+    distance = odds @ np.arange(bins, dtype=np.float32) / odds.sum(axis=2) * stride
+    cell = np.stack([hopeful % columns, hopeful // columns], axis=1).astype(np.float32)
+    middle = (cell + np.float32(0.5)) * stride
+    return middle - distance[:, :2], middle + distance[:, 2:], confidence, class_id
+
+
+def _ssd_outputs(
+    outputs: Sequence[FloatArray], anchors: int, settings: DecodeSettings
+) -> tuple[FloatArray, FloatArray]:
+    """Logits and boxes. Raises ModelError."""
+    # TensorFlow keeps an axis of one class for boxes that all classes share: (anchors, 1, 4).
+    arrays = [_expect(o[:, 0] if o.ndim == 3 and o.shape[1] == 1 else o, 2, settings) for o in outputs]
+    if len(arrays) == 2 and arrays[1].shape[1] != 4:
+        arrays.reverse()
+    shapes = [array.shape for array in arrays]
+    if (
+        len(arrays) != 2
+        or {len(array) for array in arrays} != {anchors}
+        or shapes[1][1] != 4
+        or shapes[0][1] < 2
+    ):
+        raise ModelError(f"model {settings.model}: outputs {shapes} do not fit ssd with {anchors} anchors")
+    return arrays[0], arrays[1]
+
+
 def _expect(output: FloatArray, axes: int, settings: DecodeSettings) -> FloatArray:
     if output.ndim != axes:
         raise ModelError(
@@ -139,7 +237,7 @@ def _sigmoid(x: FloatArray) -> FloatArray:
 def _yolox_grid(height: int, width: int) -> tuple[FloatArray, FloatArray]:
     """Cell coordinates (cells, 2) and strides (cells, 1) of all levels, in the order of the output rows."""
     grids, strides = [], []
-    for stride in _YOLOX_STRIDES:
+    for stride in _STRIDES:
         rows, columns = height // stride, width // stride
         y, x = np.mgrid[:rows, :columns]
         grids.append(np.stack([x.ravel(), y.ravel()], axis=1))
@@ -229,6 +327,8 @@ DETECTION = TaskSpec(
             "yolov8": Head(decode_yolov8, class_axis=0, other=4, axes=2),
             "yolov5": Head(decode_yolov5, class_axis=1, other=5, axes=2),
             "end2end": Head(decode_end2end, axes=2, counted=False),
+            "nanodet": Head(decode_nanodet, class_axis=1, axes=2),
+            "ssd": Head(decode_ssd, axes=2, counted=False),
         }
     ),
     columns=MappingProxyType(

@@ -1,32 +1,35 @@
 """Builds the parts of one camera on top of the parts that the device shares."""
 
+import dataclasses
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec.structs import asdict, replace
 
 from spillover.common.errors import ConfigError, SourceError
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.common.net.reload import warn_if_exposed
-from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.events import build_events
+from spillover.edge.assembly.policy import policy_for, report_filter, report_threshold
+from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device, Run
-from spillover.edge.inference.temporal import build_temporal
-from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.payload.masks import build_masks
+from spillover.edge.payload.redaction import build_redaction, hidden_classes
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
-from spillover.edge.policy.scores import ScoreSettings
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import FrameEvents
 
 
 def build_camera_stream(
-    run: Run, config: CameraConfig, model: Model, device: Device, opened: ExitStack
+    run: Run, config: CameraConfig, model: VisionModel, device: Device, opened: ExitStack
 ) -> CameraStream:
     """Open the camera of `config`; what has to be closed should a later part fail goes on `opened`.
 
@@ -36,12 +39,13 @@ def build_camera_stream(
     """
     settings = settings_for(run.config, config, model, device.policy)
     events = device.reporting.events
+    told = build_events(run.config, config, model, events.happened)
+    settings = dataclasses.replace(settings, events=told)
     try:
         source = _source(config, events, required=run.require_camera)
-    except SourceError as error:
-        if run.config.cameras:
-            raise SourceError(f"{config.camera_id}: {error}") from error
-        raise
+    except (SourceError, ConfigError) as error:
+        text = str(error).removeprefix("camera.")
+        raise type(error)(f"{run.config.key_of(config)}.{text}") from error
     opened.callback(source.close)
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
@@ -60,23 +64,42 @@ def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
     return replace(config, policy=policy, redaction=camera.redaction or config.redaction)
 
 
-def settings_for(config: EdgeConfig, camera: CameraConfig, model: Model, policy: Policy) -> CameraSettings:
+def settings_for(
+    config: EdgeConfig, camera: CameraConfig, model: VisionModel, policy: Policy
+) -> CameraSettings:
     """What `config` says of each frame of one camera; `policy` is that of cameras without their own.
 
     Raises:
         ConfigError: a value does not fit the model.
     """
     task, threshold = model.folder.task, report_threshold(config, model)
-    crops = any(variant.crop for variant in config.uplink.variants)
+    report = report_filter(config, model)
     own = for_camera(config, camera)
-    return CameraSettings(
-        first_result_s=config.deadline_s - config.deadline_margin_s,
-        policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
-        report_threshold=threshold,
-        temporal=build_temporal(config.temporal, task),
-        redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count, threshold),
-        crops=ScoreSettings(threshold, own.policy.band) if crops else None,
-    )
+    with own_keys(config, camera):
+        hidden = hidden_classes(own.redaction, model.folder.labels, model.class_count)
+        return CameraSettings(
+            first_result_s=config.deadline_s - config.deadline_margin_s,
+            policy=policy_for(own, model, camera.camera_id) if camera.policy else policy,
+            report_threshold=threshold,
+            report=report,
+            temporal=build_temporal(config, task, report.least, hidden),
+            redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
+            mask=build_masks(own.redaction.masks) if own.redaction else None,
+            late_window_s=config.uplink.late_answer_window_s,
+        )
+
+
+@contextmanager
+def own_keys(config: EdgeConfig, camera: CameraConfig) -> Iterator[None]:
+    """Say in errors where a key stands that one camera has in place of the device's."""
+    try:
+        yield
+    except ConfigError as error:
+        section, _, rest = str(error).partition(":")[0].partition(".")
+        own = getattr(camera, section, None) if section in {"policy", "redaction"} else None
+        if own is None or (section == "policy" and getattr(own, rest, None) is None):
+            raise
+        raise ConfigError(f"{config.key_of(camera)}.{error}") from error
 
 
 def _source(config: CameraConfig, events: FrameEvents, *, required: bool) -> Source:

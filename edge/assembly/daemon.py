@@ -5,9 +5,10 @@ from contextlib import ExitStack
 
 from spillover.common.config import under_key
 from spillover.common.log import get_logger
+from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
-from spillover.common.model.session import Model
 from spillover.edge.assembly.camera import build_camera_stream
 from spillover.edge.assembly.device import build_device
 from spillover.edge.config import ModelConfig
@@ -36,7 +37,7 @@ def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     return device, streams
 
 
-def open_model(config: ModelConfig) -> Model:
+def open_model(config: ModelConfig) -> VisionModel:
     """The local model.
 
     Raises:
@@ -45,4 +46,4 @@ def open_model(config: ModelConfig) -> Model:
     """
     check_providers(config.session, "model.session")
     with under_key("model.folder"):
-        return Model.load(find_model_folder(config.folder), config.session)
+        return load_model(find_model_folder(config.folder), config.session)

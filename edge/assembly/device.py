@@ -3,7 +3,7 @@
 import time
 from contextlib import ExitStack
 
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.edge.assembly.offload import build_backbone, build_offload
 from spillover.edge.assembly.policy import policy_for, report_threshold
 from spillover.edge.assembly.sinks import SinkBuilder
@@ -17,7 +17,7 @@ from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
 
 
-def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
+def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
     """Build the shared parts; what has to be closed should a later part fail goes on `opened`.
 
     Raises:
@@ -47,7 +47,7 @@ def build_device(run: Run, model: Model, opened: ExitStack) -> Device:
     )
 
 
-def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
+def _reporting(run: Run, model: VisionModel, opened: ExitStack) -> Reporting:
     metrics = Metrics()
     metrics.model(model.manifest)
     outlets = Outlets(sink_builder(model, metrics).build(run.config), run.on_end)
@@ -55,6 +55,6 @@ def _reporting(run: Run, model: Model, opened: ExitStack) -> Reporting:
     return Reporting(metrics, outlets, FrameEvents(metrics, outlets.put, FrameClock(run.boot_id)))
 
 
-def sink_builder(model: Model, metrics: Metrics) -> SinkBuilder:
+def sink_builder(model: VisionModel, metrics: Metrics) -> SinkBuilder:
     """What makes the sinks of a device, at its start and when it is reloaded."""
     return SinkBuilder(model.folder.labels, metrics.result_dropped, metrics.event_dropped)

@@ -1,18 +1,24 @@
 """Builds the path to the cloud from the configuration: payload encoder, byte budget, uplink, spool."""
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from spillover.common.config import under_key
 from spillover.common.errors import ConfigError
 from spillover.common.model.exit import load_exit_info
 from spillover.common.model.locate import find_model_folder
+from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.model.session import Model
 from spillover.common.tasks.base import TaskSpec
-from spillover.edge.assembly.policy import measured_fidelity
-from spillover.edge.config import EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import Prediction
+from spillover.edge.assembly.policy import measured_fidelity, report_filter
+from spillover.edge.config import REFRESHING, EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.device import Offload, Reporting, Run
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
@@ -26,17 +32,19 @@ from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import NoUplink, Uplink
 
 
-def build_backbone(config: EdgeConfig, model: Model) -> BackboneWithFeatures | None:
+def build_backbone(config: EdgeConfig, model: VisionModel) -> BackboneWithFeatures | None:
     """The model as a backbone whose features can be sent; None where it is none, or pictures are sent."""
     if config.mode is Mode.EDGE_ONLY or config.uplink.payload is PayloadKind.PICTURE:
         return None
     info = load_exit_info(model.folder.path)
     # Every frame under way, the one that is being decided on, and one to spare.
-    return BackboneWithFeatures(model, info, config.uplink.max_in_flight + 2) if info else None
+    if info is None or not isinstance(model, Model):  # a fused model has no one backbone
+        return None
+    return BackboneWithFeatures(model, info, config.uplink.max_in_flight + 2)
 
 
 def build_offload(
-    run: Run, model: Model, backbone: BackboneWithFeatures | None, reporting: Reporting
+    run: Run, model: VisionModel, backbone: BackboneWithFeatures | None, reporting: Reporting
 ) -> Offload:
     """Build the way to the cloud. Nothing is started and nothing is sent yet.
 
@@ -44,14 +52,14 @@ def build_offload(
         ConfigError: a value does not fit the model or the protocol, or a file cannot be written.
         ModelError: a head of a split network is damaged.
     """
-    config = run.config
+    config = with_variants(run.config, model.folder.task)
     if config.mode is Mode.EDGE_ONLY:
         if run.record_link:
             raise ConfigError("mode: edge_only has no link to record")
         return Offload(NoUplink())
     task = model.folder.task
     fidelity = measured_fidelity(config.policy)
-    _check_variants(config.uplink.variants, fidelity, task)
+    _check_variants(config.uplink.variants or (), task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
     encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads)
@@ -60,12 +68,21 @@ def build_offload(
     costs = build_payload_costs(config.uplink, [head.cut for head in heads.values()], observe, fidelity)
     meter = _meter(config, reporting.metrics)
     uplink = _uplink(
-        config, task, encoder, tensors, costs, meter, reporting, answers_reported_from(config, model)
+        config, task, encoder, tensors, costs, meter, reporting, reported_of_answers(config, model)
     )
     return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
 
 
-def check_offload(config: EdgeConfig, model: Model) -> None:
+def with_variants(config: EdgeConfig, task: TaskSpec[Any]) -> EdgeConfig:
+    """The configuration with the picture variants that a model of this task has unless they are named."""
+    uplink = config.uplink
+    tracks = config.tracking is not None and task.name == DETECTION.name
+    if uplink.variants is not None or config.mode is not Mode.HYBRID or uplink.oip or not tracks:
+        return config
+    return replace(config, uplink=replace(uplink, variants=REFRESHING))
+
+
+def check_offload(config: EdgeConfig, model: VisionModel) -> None:
     """Build what is built from files alone, and let go of it.
 
     Raises:
@@ -74,33 +91,28 @@ def check_offload(config: EdgeConfig, model: Model) -> None:
     if config.mode is Mode.EDGE_ONLY:
         return
     task = model.folder.task
-    _check_variants(config.uplink.variants, measured_fidelity(config.policy), task)
+    _check_variants(config.uplink.variants or (), task)
     if config.uplink.oip:
         TensorEncoder(config.uplink, config.uplink.oip, task)
     _heads(config.uplink, build_backbone(config, model))
 
 
-def answers_reported_from(config: EdgeConfig, model: Model) -> float:
-    """The confidence from which boxes of the cloud's answers are reported; 0: all that it sends.
+def reported_of_answers(config: EdgeConfig, model: VisionModel) -> Callable[[Prediction], Prediction]:
+    """What is reported of the cloud's answers: boxes of wanted classes; of these all that it sends.
 
-    `model.report_threshold` holds for them too where both sides' confidences are on one scale, so that what
-    is reported does not depend on who answers. On another scale it would cut off other boxes.
+    Where both sides' confidences are on one scale and thresholds are set, these hold for answers too, so that
+    what is reported does not depend on who answers. On another scale they would cut off other boxes.
     """
-    threshold, calibration = config.model.report_threshold, model.manifest.output.calibration
-    return threshold if threshold is not None and calibration is not None else 0.0
+    own = report_filter(config, model)
+    if model.manifest.output.calibration is None:
+        return own.wanted
+    usual = config.model.report_threshold
+    return own.reported if usual is not None else dataclasses.replace(own, usual=0.0).reported
 
 
-def _check_variants(
-    variants: Sequence[PictureVariant], measured: Mapping[str, float], task: TaskSpec[Any]
-) -> None:
+def _check_variants(variants: Sequence[PictureVariant], task: TaskSpec[Any]) -> None:
     if task.locates and any(variant.square for variant in variants):
         raise ConfigError(f"uplink.variants: square leaves out what a model for {task.name} has to see")
-    crops = [variant for variant in variants if variant.crop]
-    if crops and not task.crops:
-        raise ConfigError(f"uplink.variants: crop is merged with boxes, and {task.name} gives none")
-    # Crops are small and often keep little: believed to keep all, they would be all that is ever sent.
-    if any(variant.fidelity is None and variant.name not in measured for variant in crops):
-        raise ConfigError("uplink.variants: a crop needs `fidelity`, or a gain file of `lab fit --variants`")
 
 
 def _heads(config: UplinkConfig, backbone: BackboneWithFeatures | None) -> dict[str, FeatureEncoder]:
@@ -130,7 +142,7 @@ def _uplink(
     costs: PayloadCostModel,
     meter: ByteMeter | None,
     reporting: Reporting,
-    reported_from: float,
+    reported: Callable[[Prediction], Prediction],
 ) -> Uplink:
     # gRPC takes 15 MB that a daemon without a cloud does not need.
     from spillover.edge.uplink.client import GrpcUplink
@@ -143,9 +155,7 @@ def _uplink(
 
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
-    uplink = GrpcUplink(
-        config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported_from
-    )
+    uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported)
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_expires_unix_s)
     return uplink

@@ -9,31 +9,27 @@ from typing import Any
 from spillover.common.config import under_key
 from spillover.common.config.words import did_you_mean, listing
 from spillover.common.errors import ConfigError
-from spillover.common.model.session import Model
+from spillover.common.model.classes import class_ids
+from spillover.common.model.pictures import VisionModel
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Prediction
 from spillover.edge.config import EdgeConfig, Mode, PolicyConfig
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.policy.base import Draw, Rule, all_frames
 from spillover.edge.policy.budget import RankByBudget
-from spillover.edge.policy.chain import (
-    KEEP_ALL,
-    SEND_ALL,
-    Audit,
-    ChoosePayload,
-    EmptyRules,
-    LinkGuard,
-    Policy,
-    Refresh,
-    ScoreThreshold,
-)
+from spillover.edge.policy.chain import KEEP_ALL, SEND_ALL, Audit, EmptyRules, Policy, Refresh, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
 from spillover.edge.policy.gain import EdgeSide, GainModel
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.scores import ScoreSettings, scorers_for
 from spillover.edge.policy.share import thresholds_for
 
+AUTO = "auto"
+"""What an answer is worth to tracks where there are any, else the task's own score."""
 EXPECTED_GAIN = "expected_gain"
 
 
-def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
+def policy_for(config: EdgeConfig, model: VisionModel, camera_id: str = "") -> Policy:
     """The policy for a device with this model, or for one camera that has its own.
 
     Raises:
@@ -45,10 +41,29 @@ def policy_for(config: EdgeConfig, model: Model, camera_id: str = "") -> Policy:
     return build_policy(config, model.folder.task, report_threshold(config, model), draw, edge)
 
 
-def report_threshold(config: EdgeConfig, model: Model) -> float:
+def report_threshold(config: EdgeConfig, model: VisionModel) -> float:
     """The confidence from which boxes are reported."""
     configured = config.model.report_threshold
     return model.manifest.output.reported_from if configured is None else configured
+
+
+def report_filter(config: EdgeConfig, model: VisionModel) -> ReportFilter:
+    """Which boxes are reported.
+
+    Raises:
+        ConfigError: the model gives no boxes, or does not have a named class.
+    """
+    classes, thresholds = config.model.classes, config.model.class_thresholds
+    for key, given in (("classes", classes), ("class_thresholds", thresholds)):
+        if given and not model.folder.task.locates:
+            raise ConfigError(f"model.{key}: the model gives no boxes; it is for detectors")
+    labels, count = model.folder.labels, model.class_count
+    numbers = class_ids(thresholds, labels, count, "model.class_thresholds")
+    return ReportFilter(
+        report_threshold(config, model),
+        dict(zip(numbers, thresholds.values(), strict=True)),
+        frozenset(class_ids(classes, labels, count, "model.classes")),
+    )
 
 
 def build_policy(
@@ -75,7 +90,7 @@ def build_policy(
     if config.mode is Mode.CLOUD_ONLY:
         return Policy(SEND_ALL, rules)
     empty = EmptyRules(policy.empty_audit_share, policy.motion_gain, policy.lost_track_gain)
-    gain = _gain_model(policy.gain_file, task, edge) if policy.kind == EXPECTED_GAIN else None
+    gain = _gain_model(policy, task, edge) if policy.kind == EXPECTED_GAIN else None
     thresholds = thresholds_for(
         policy.send_share,
         policy.threshold,
@@ -85,7 +100,7 @@ def build_policy(
     )
     most_drawn = rank.most_drawn if rank else all_frames
     rules += [
-        ScoreThreshold(thresholds, empty, draw, most_drawn),
+        ScoreThreshold(thresholds, empty, draw, most_drawn, by_tracks=policy.kind == AUTO),
         Audit(policy.audit_share, draw, most_drawn),
     ]
     if config.temporal and config.temporal.refresh_s:
@@ -103,9 +118,9 @@ def _score(
     config: PolicyConfig, task: TaskSpec[Any], report_threshold: float
 ) -> Callable[[Prediction], float | None]:
     fitting = scorers_for(task.name)
-    name = task.scorer if config.kind == "auto" else config.kind
+    name = task.scorer if config.kind == AUTO else config.kind
     if name not in fitting:
-        possible = ("auto", EXPECTED_GAIN, *fitting)
+        possible = (AUTO, EXPECTED_GAIN, *fitting)
         raise ConfigError(
             f"policy.kind: must be {listing(possible)} for a model of task {task.name}, not {config.kind!r}"
             f"{did_you_mean(config.kind, possible)}"
@@ -124,7 +139,8 @@ def _check_reachable(config: PolicyConfig, name: str, most: float, task: TaskSpe
         )
 
 
-def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
+def _gain_model(config: PolicyConfig, task: TaskSpec[Any], edge: EdgeSide | None) -> GainModel:
+    gain_file = config.gain_file
     if not gain_file:
         raise ConfigError("policy.gain_file: is missing; kind: expected_gain needs what `lab fit` wrote")
     model = load_gain_file(gain_file)
@@ -133,6 +149,11 @@ def _gain_model(gain_file: str, task: TaskSpec[Any], edge: EdgeSide | None) -> G
     if edge is not None:
         with under_key("policy.gain_file"):
             model.check_fits(edge)
+    most = max((1.0, *model.file.gain_quantiles[-1:]))
+    if config.threshold is not None and config.threshold > most:
+        raise ConfigError(
+            f"policy.threshold: {config.threshold:g} is never reached: no gain is above {most:g}"
+        )
     return model
 
 

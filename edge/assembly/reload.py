@@ -6,13 +6,16 @@ from dataclasses import replace
 
 from spillover.edge.assembly.camera import for_camera, settings_for
 from spillover.edge.assembly.device import sink_builder
+from spillover.edge.assembly.offload import reported_of_answers
 from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device
+from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.pipeline import CameraSettings
 from spillover.edge.policy.chain import Policy
 from spillover.edge.stream import CameraStream
+from spillover.edge.tracking.tracker import Tracker
 
 
 class Takeover:
@@ -23,6 +26,8 @@ class Takeover:
         self._streams = streams
         self._policy = device.policy
         """That of cameras which have none of their own."""
+        self._trackers: dict[str, Tracker] = {}
+        """Those that have run: one that comes back goes on, so that no number is given twice."""
 
     def __call__(self, before: EdgeConfig, wanted: EdgeConfig) -> bool:
         """Go on with `wanted`, which differs from `before` in keys alone that a running daemon follows.
@@ -52,12 +57,24 @@ class Takeover:
                 return False
             opened.pop_all()
         self._policy = policy
+        device.offload.uplink.report(reported_of_answers(wanted, model))
         for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
-            _reconfigure(stream, camera, chosen)
+            _reconfigure(stream, camera, self._with_tracker(stream, chosen))
         device.auditor.reconfigure(
             wanted.policy.agree_from, report_threshold(wanted, model), wanted.policy.max_error
         )
         return True
+
+    def _with_tracker(self, stream: CameraStream, chosen: CameraSettings) -> CameraSettings:
+        """The settings with the camera's tracker, which goes on with what they say of it."""
+        running = stream.pipeline.settings.temporal
+        if isinstance(running, Tracker):
+            self._trackers[stream.camera_id] = running
+        tracker = self._trackers.get(stream.camera_id)
+        if tracker is None or not isinstance(chosen.temporal, Tracker):
+            return chosen
+        tracker.reconfigure(*chosen.temporal.settings)
+        return replace(chosen, temporal=tracker)
 
     def _settings(
         self,
@@ -69,7 +86,8 @@ class Takeover:
         """What one camera's pipeline goes on with; what has learned something stays where nothing changed."""
         (old, old_camera), (new, new_camera) = before, wanted
         settings = settings_for(new, new_camera, self._device.model, policy)
-        if old.temporal == new.temporal:
+        settings = replace(settings, events=running.events)
+        if old.temporal == new.temporal and isinstance(settings.temporal, LastAnswerCorrector):
             settings = replace(settings, temporal=running.temporal)
         own = new_camera.policy is not None and old_camera.policy is not None
         if own and _decide_alike(for_camera(old, old_camera), for_camera(new, new_camera)):

@@ -17,6 +17,7 @@ from spillover.edge.config import (
     SqliteConfig,
 )
 from spillover.edge.runtime.queues import WhenFull
+from spillover.edge.sinks.discovery import announced
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import Outlet, Outlets, Sink
 from spillover.edge.sinks.record import record_encoder
@@ -138,7 +139,10 @@ class SinkBuilder:
                 except ModuleNotFoundError as error:
                     raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
-                cameras = [camera.camera_id for camera in config.all_cameras]
+                cameras = [
+                    announced(camera.camera_id, camera.events or config.events, self._labels)
+                    for camera in config.all_cameras
+                ]
                 return MqttSink(sink, config.device_id, cameras, encode)
 
 

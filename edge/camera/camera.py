@@ -8,15 +8,13 @@ from threading import Event
 from typing import Protocol
 
 from spillover.common.errors import SourceError
-from spillover.common.log import get_logger
+from spillover.common.log import Throttled
 from spillover.common.types import Frame
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.runtime.rates import Rate
-
-_log = get_logger("camera")
 
 DEFAULT_FPS = 10.0
 """For sources without a rate of their own, such as a folder of images."""
@@ -73,6 +71,7 @@ class Camera:
         self._config = config
         self._prefix = f"{config.camera_id}-{boot_id}-"
         self._observer = observer
+        self._log = Throttled("camera")
         self._fast = config.pace is Pace.FAST
         self._queue: BoundedQueue[Frame] = BoundedQueue(
             config.queue_size, WhenFull.BLOCK if self._fast else WhenFull.DROP_OLDEST
@@ -209,7 +208,7 @@ class Camera:
                 picture = self._source.read()
             except UnreadablePictureError as error:
                 self._observer.unreadable()
-                _log.warning("picture skipped", error=str(error))
+                self._log.warning("picture skipped", cause=str(error), error=str(error))
                 continue
             if picture is not None and self._is_early():
                 continue

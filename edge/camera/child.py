@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from spillover.common.errors import SourceError
+from spillover.common.log import printable
+from spillover.common.net.addresses import without_password
 from spillover.common.processes import bound
 from spillover.edge.camera.pictures import Cutter
 from spillover.edge.camera.source import Picture
@@ -26,6 +28,8 @@ _PIPE_BYTES = 1 << 20
 """What the pipe should hold, so that a picture takes few reads; the kernel allows anyone as much."""
 _TOLD_BYTES = 2000
 """So much of the end of its standard error is kept."""
+_LONGEST_LINE = 300
+"""So many characters of its last line are told."""
 
 
 class ChildSource:
@@ -142,8 +146,21 @@ class ChildSource:
         self._listen()
         if ended.si_code == os.CLD_EXITED:
             return f"ended with exit code {ended.si_status}"
-        return f"was killed by {signal.Signals(ended.si_status).name}"
+        return f"was killed by {_signal_name(ended.si_status)}"
 
     def _last_line(self) -> str:
-        lines = [line.strip() for line in self._told.decode(errors="replace").splitlines()]
-        return next((f": {line}" for line in reversed(lines) if line), "")
+        """What it told last; programs tell their arguments, and cameras' URLs hold passwords."""
+        told = self._told.decode(errors="replace")
+        if len(self._told) == _TOLD_BYTES:  # it may begin inside of a URL, where no password is known as one
+            told = "".join(told.split(maxsplit=1)[1:])
+        lines = [line.strip() for line in told.splitlines()]
+        last = next((line for line in reversed(lines) if line), "")
+        return f": {printable(without_password(last), _LONGEST_LINE)}" if last else ""
+
+
+def _signal_name(number: int) -> str:
+    """As `SIGKILL`; those between SIGRTMIN and SIGRTMAX have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,5 +1,6 @@
 """A camera source that reads a folder of images, or one image."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ class FolderSource:
         if image is None:
             raise UnreadablePictureError(f"{path}: not an image that OpenCV can decode")
         self._any_read = True
-        return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start, path.name)
+        return Picture(image.astype(np.uint8, copy=False), time.perf_counter() - start, _name(path))
 
     def rewind(self) -> None:
         """Start again at the first image."""
@@ -61,6 +62,11 @@ class FolderSource:
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+
+def _name(path: Path) -> str:
+    """The file's name as text; bytes that are none would fit into no record."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")
 
 
 def is_image(path: Path) -> bool:

@@ -5,17 +5,22 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import InvalidInputError, SourceError, TooLargeError
+from spillover.common.jpeg import read_header
 from spillover.common.types import Image
 from spillover.edge.camera.source import UnreadablePictureError
 
 _CHUNK_BYTES = 1 << 16
 MAX_JPEG_BYTES = 32 * 1024 * 1024
+MAX_JPEG_PIXELS = 40_000_000
+"""A few bytes can claim a thousand times as many, which would take all memory of a small device."""
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = 0xDA
 """The marker behind which a JPEG's pixels begin; what stands before it has a stated length."""
 _EMPTY_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _FILL = 0xFF
+_TOO_MUCH_FILL = bytes([_FILL]) * 256
+"""Before a marker there may be any number of fill bytes; where there are so many, nobody wrote a JPEG."""
 
 
 class Cutter(Protocol):
@@ -95,8 +100,7 @@ class JpegPictures:
     def __init__(self) -> None:
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._bytes = bytearray()
-        self._looked = 0
-        """Up to here there is no end of the picture."""
+        self._begin()
 
     def room(self) -> memoryview:
         """Room for a piece."""
@@ -118,16 +122,24 @@ class JpegPictures:
             if len(self._bytes) > MAX_JPEG_BYTES:
                 raise SourceError(f"camera.source: no JPEG ends within {MAX_JPEG_BYTES} bytes")
             return None
-        jpeg = np.frombuffer(bytes(self._bytes[:end]), np.uint8)
+        jpeg = bytes(self._bytes[:end])
         del self._bytes[:end]
-        self._looked = 0
+        self._begin()
+        _check_size(jpeg)
         try:
-            picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+            picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         except cv2.error as error:
             raise UnreadablePictureError(f"camera.source: {error}") from error
         if picture is None:
             raise UnreadablePictureError("camera.source: a damaged JPEG")
         return picture.astype(np.uint8, copy=False)
+
+    def _begin(self) -> None:
+        """Look for another picture."""
+        self._segment = len(_START)
+        """Up to here the picture's segments are whole."""
+        self._looked = 0
+        """Up to here there is no end of the picture; 0: where its pixels begin is not known."""
 
     def _end(self) -> int:
         """Where the first picture ends; 0 while that is not known.
@@ -145,12 +157,12 @@ class JpegPictures:
 
     def _scan_start(self) -> int:
         """Where the pixels of the first picture begin, or the first byte that belongs to no segment; or 0."""
-        at = 2
+        at = self._segment
         while at + 4 <= len(self._bytes):
             if self._bytes[at] != 0xFF:
                 return at
             marker = self._bytes[at + 1]
-            if marker in {_SCAN, _END[1]}:
+            if marker in {_SCAN, _END[1]} or self._bytes.startswith(_TOO_MUCH_FILL, at):
                 return at
             if marker == _FILL:
                 at += 1
@@ -158,4 +170,15 @@ class JpegPictures:
                 at += 2
             else:
                 at += 2 + int.from_bytes(self._bytes[at + 2 : at + 4])
+        self._segment = at
         return 0
+
+
+def _check_size(jpeg: bytes) -> None:
+    """Raises UnreadablePictureError where the header claims too much."""
+    try:
+        read_header(jpeg).check(MAX_JPEG_PIXELS)
+    except TooLargeError as error:
+        raise UnreadablePictureError(f"camera.source: {error}") from error
+    except InvalidInputError:
+        pass  # cameras write bytes between segments, which libjpeg passes over

@@ -10,9 +10,16 @@ from spillover.edge.config.camera import (
     PictureFormat,
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
+from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
-from spillover.edge.config.policy import BudgetConfig, Period, PolicyConfig, TemporalConfig
+from spillover.edge.config.policy import (
+    BudgetConfig,
+    Period,
+    PolicyConfig,
+    TemporalConfig,
+    TrackingConfig,
+)
 from spillover.edge.config.sinks import (
     DecisionDetail,
     JsonLinesConfig,
@@ -21,6 +28,7 @@ from spillover.edge.config.sinks import (
     SqliteConfig,
 )
 from spillover.edge.config.uplink import (
+    REFRESHING,
     OipConfig,
     PayloadKind,
     PictureVariant,
@@ -33,6 +41,7 @@ from spillover.edge.config.uplink import (
 
 __all__ = [
     "COMMAND",
+    "REFRESHING",
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
@@ -40,7 +49,9 @@ __all__ = [
     "CsiConfig",
     "DecisionDetail",
     "EdgeConfig",
+    "EventsConfig",
     "JsonLinesConfig",
+    "LineConfig",
     "LogConfig",
     "Mode",
     "ModelConfig",
@@ -62,6 +73,8 @@ __all__ = [
     "TemporalConfig",
     "TensorType",
     "TlsConfig",
+    "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "ZoneConfig",
 ]

@@ -8,8 +8,9 @@ import msgspec
 
 from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import takes_password
+from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.keeping import RedactionConfig
-from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share
+from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share, Side
 
 COMMAND = "command"
 """The source that is a program of the user's."""
@@ -42,9 +43,9 @@ class CommandConfig(Section, frozen=True):
     """The program and its arguments; no shell reads them."""
     format: PictureFormat
     """How it writes pictures."""
-    width: Count | None = None
+    width: Side | None = None
     """Width of each picture; required but for `mjpeg`."""
-    height: Count | None = None
+    height: Side | None = None
     """Height of each picture; required but for `mjpeg`."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
@@ -64,9 +65,9 @@ class CommandConfig(Section, frozen=True):
 class CsiConfig(Section, frozen=True):
     """How rpicam-vid runs, for source `csi`."""
 
-    width: Annotated[int, msgspec.Meta(gt=0, multiple_of=64)] = 640
+    width: Annotated[int, msgspec.Meta(gt=0, le=16_384, multiple_of=64)] = 640
     """Width of the pictures; a multiple of 64, since rpicam-vid fills rows up to that."""
-    height: Annotated[int, msgspec.Meta(gt=0, multiple_of=2)] = 480
+    height: Annotated[int, msgspec.Meta(gt=0, le=16_384, multiple_of=2)] = 480
     """Height of the pictures; even."""
     fps: Positive = 15.0
     """Pictures a second that the camera takes."""
@@ -136,6 +137,8 @@ class CameraConfig(Section, frozen=True):
     """What this camera has in place of the device's `policy`; null: nothing."""
     redaction: RedactionConfig | None = None
     """What is hidden in this camera's pictures, in place of the device's `redaction`; null: the same."""
+    events: EventsConfig | None = None
+    """Zones and lines of this camera, in place of the device's `events`; null: the same."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a password that has no place, a command that is not used, and one that is missing."""

@@ -12,10 +12,11 @@ import msgspec
 from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import address_fault
 from spillover.edge.config.camera import CameraConfig
+from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
-from spillover.edge.config.policy import PolicyConfig, TemporalConfig
+from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
 from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
 from spillover.edge.config.uplink import UplinkConfig
 
@@ -63,10 +64,15 @@ class EdgeConfig(Section, frozen=True):
     """Which frames are sent in mode `hybrid`."""
     temporal: TemporalConfig | None = None
     """Correct a classifier's answers by the cloud's last one; null: show the edge's own answers."""
+    tracking: TrackingConfig | None = TrackingConfig()
+    """Detectors: show the cloud's boxes on the frames that follow, moved with the picture, and number the
+    objects; null: show the edge's own boxes. Classifiers do without."""
     uplink: UplinkConfig = UplinkConfig()
     """How frames reach the cloud."""
     redaction: RedactionConfig | None = None
     """What is hidden in every picture before it leaves or is stored; null: nothing."""
+    events: EventsConfig | None = None
+    """What tracked objects do in all cameras' pictures: zones, lines, events; null: nothing is told."""
     spool: SpoolConfig | None = None
     """Where frames wait while the link is down; null: such frames get the local answer alone."""
     sinks: tuple[SinkConfig, ...] = (JsonLinesConfig(),)
@@ -93,6 +99,8 @@ class EdgeConfig(Section, frozen=True):
             self._addresses(),
             self._results(),
             self._paths(),
+            self._brokers(),
+            self._tracks(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -132,14 +140,37 @@ class EdgeConfig(Section, frozen=True):
             if not isinstance(sink, MqttConfig)
         ]
         for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
-            other = written.setdefault(_resolved(path), key)
-            if other != key and path != "/dev/null":
+            if (place := _resolved(path)) is None:
+                yield key, f"{path}: there is no such home folder"
+                continue
+            other = written.setdefault(place, key)
+            if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _brokers(self) -> Iterator[Mistake]:
+        first: dict[tuple[str, int, str], int] = {}
+        for index, sink in enumerate(self.sinks):
+            if isinstance(sink, MqttConfig):
+                other = first.setdefault((sink.host, sink.port, sink.topic), index)
+                if other != index:
+                    yield (
+                        f"sinks[{index}].topic",
+                        f"is that of sinks[{other}] too, at the same broker, which would end one connection "
+                        "for the other: name another topic",
+                    )
+
+    def _tracks(self) -> Iterator[Mistake]:
+        if self.tracking is None and (self.events or any(one.events for one in self.all_cameras)):
+            yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property
     def all_cameras(self) -> tuple[CameraConfig, ...]:
         """The cameras, at least one."""
         return self.cameras or ((self.camera,) if self.camera else ())
+
+    def key_of(self, camera: CameraConfig) -> str:
+        """The key that `camera` stands at: `camera`, or `cameras[1]`."""
+        return f"cameras[{self.cameras.index(camera)}]" if self.cameras else "camera"
 
 
 def as_device_id(host: str) -> str:
@@ -148,5 +179,9 @@ def as_device_id(host: str) -> str:
     return allowed or "edge"
 
 
-def _resolved(path: str) -> str:
-    return path if path == "-" else str(Path(path).expanduser().absolute())
+def _resolved(path: str) -> str | None:
+    """The whole of `path`; None where it begins with the home of nobody."""
+    try:
+        return path if path == "-" else str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        return None

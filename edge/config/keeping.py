@@ -1,12 +1,14 @@
 """The keys of redaction and of the spool: pictures that leave the device or wait on its disk."""
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
-from spillover.common.config import Section
+from spillover.common.config import Mistake, Section
 from spillover.edge.config.kinds import NotNegative, Positive
+from spillover.edge.config.polygons import Polygon, polygon_mistakes
 
 
 class RedactionStyle(enum.Enum):
@@ -19,17 +21,31 @@ class RedactionStyle(enum.Enum):
 
 
 class RedactionConfig(Section, frozen=True):
-    """What must not be recognisable in pictures that leave the device or wait on its disk. Detectors only.
+    """What must not be recognisable in pictures that leave the device or wait on its disk.
 
-    The edge's boxes of these classes stay in the results: they join the cloud's answers.
+    The edge's boxes of `classes` stay in the results: they join the cloud's answers.
     """
 
-    classes: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
-    """Labels or class numbers of the edge's detector, as in [person, 2]."""
+    classes: tuple[str | int, ...] = ()
+    """Labels or class numbers of the edge's detector, as in [person, 2]; detectors only."""
+    masks: Annotated[tuple[Polygon, ...], msgspec.Meta(max_length=64)] = ()
+    """Parts of the picture that nobody sees, the edge's own model included: polygons that are painted black.
+
+    Corners are shares of the frame from its upper left corner, as in [[[0.7, 0], [1, 0], [1, 0.3]]].
+    """
     style: RedactionStyle = RedactionStyle.BLUR
     """How a box is hidden."""
     margin: NotNegative = 0.1
     """Widen boxes by this share of their size on every side."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a section that hides nothing, and polygons without an inside of their own."""
+        masks = (polygon_mistakes(polygon, f"masks[{index}]") for index, polygon in enumerate(self.masks))
+        return self._something(), *masks
+
+    def _something(self) -> Iterator[Mistake]:
+        if not self.classes and not self.masks:
+            yield "classes", "or masks must name something to hide; leave `redaction` out to hide nothing"
 
 
 class SpoolConfig(Section, frozen=True):

@@ -11,4 +11,6 @@ NameOrEmpty = Annotated[str, name_or_empty(64)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
+Side = Annotated[int, msgspec.Meta(gt=0, le=16_384)]
+"""Pixels of one side of a picture."""
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

@@ -25,8 +25,16 @@ class ModelConfig(Section, frozen=True):
     """A folder with `model.onnx` and `model.yaml`, or the name of a prepared model."""
     report_threshold: Share | None = None
     """Detection: boxes below are not reported; the policy sees them. Null: the model's own
-    (`report_threshold` in model.yaml, or else its `confidence_threshold`). If the model is calibrated to the
-    cloud's scale, it holds for the cloud's answers too."""
+    (`report_threshold` in model.yaml, or else its `confidence_threshold`). If model.yaml has a `calibration`,
+    both sides count as on one scale, and boxes of the cloud's answers are cut at this confidence too; else
+    all that the cloud answers are kept."""
+    class_thresholds: dict[str | int, Share] = msgspec.field(default_factory=dict)
+    """Detection: `report_threshold` of single classes, by label or number, as in {person: 0.6}. The policy's
+    scores go by `report_threshold`."""
+    classes: tuple[str | int, ...] = ()
+    """Detection: labels or class numbers that count, as in [person, car]; empty: all. Others are not
+    reported, whoever answers, nor tracked, nor a reason to send a frame; `redaction` hides its own all the
+    same."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the model."""
     multi_view: MultiViewConfig | None = None

@@ -1,14 +1,18 @@
-"""The files that a configuration makes the daemon write, and how large each may become."""
+"""The files that a configuration makes the daemon write, none of which it reads, and their largest sizes."""
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.common.errors import ConfigError, ModelError
 from spillover.common.home import cache_home
+from spillover.common.model.locate import find_model_folder
+from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.edge.config.daemon import EdgeConfig
 from spillover.edge.config.policy import BudgetConfig, Period
-from spillover.edge.config.sinks import JsonLinesConfig, SqliteConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
@@ -41,6 +45,37 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
+
+
+def check_written(config: EdgeConfig, config_path: Path) -> None:
+    """Refuse to write to a folder, and to a file that is also read, which the next start would find spoiled.
+
+    Raises:
+        ConfigError: one of the files is that.
+    """
+    read = {path.expanduser().resolve(): key for key, path in _read_files(config)}
+    read[config_path.resolve()] = "this configuration"
+    for written in written_files(config):
+        if written.path.is_dir():
+            raise ConfigError(f"{written.key}: {written.path} is a folder: name a file")
+        if key := read.get(written.path.resolve()):
+            raise ConfigError(f"{written.key}: {written.path} would overwrite {key}: name another file")
+
+
+def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:
+    uplink, tls = config.uplink, config.uplink.tls
+    names = [("policy.gain_file", config.policy.gain_file), ("uplink.token_file", uplink.token_file)]
+    if tls:
+        names += [(f"uplink.tls.{key}", getattr(tls, key)) for key in ("ca", "certificate", "key")]
+    for camera in config.all_cameras:
+        names += [("camera.source", camera.source), ("camera.password_file", camera.password_file)]
+    for index, sink in enumerate(config.sinks):
+        if isinstance(sink, MqttConfig):
+            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in ("password_file", "ca")]
+    yield from ((key, Path(name)) for key, name in names if name)
+    with suppress(ModelError):  # which says more when the model is loaded
+        folder = find_model_folder(config.model.folder)
+        yield from ((f"{name} of model.folder", folder / name) for name in (MODEL_FILE, MANIFEST_FILE))
 
 
 def _is_special(path: Path) -> bool:

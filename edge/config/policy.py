@@ -52,7 +52,8 @@ class PolicyConfig(Section, frozen=True):
 
     kind: str = "auto"
     """How frames are scored. Classification: `max_softmax`, `margin` or `entropy`; detection: `mean_score` or
-    `near_threshold`; both: `expected_gain`. `auto` is `max_softmax` or `near_threshold`."""
+    `near_threshold`; both: `expected_gain`. `auto`: where objects are tracked, what an answer is worth to
+    their tracks; else `max_softmax` or `near_threshold`."""
     gain_file: str = ""
     """For `expected_gain`: the file that `spillover lab fit` wrote for this pair of models."""
     send_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
@@ -92,6 +93,14 @@ class PolicyConfig(Section, frozen=True):
         ] or [""]
         for other in others:
             yield other, f"and {first} both say which frames are sent: keep one, and leave out the other"
+
+
+class TrackingConfig(Section, frozen=True):
+    """Detectors: move the cloud's boxes with the picture, and give each object a number. `null`: do not."""
+
+    memory_mb: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 4.0
+    """Most MB of small grey pictures kept for each camera. A box that is new in a late answer is brought to
+    the present over them: 4 MB reach back 3.6 s, less where more than ten frames a second are sent."""
 
 
 class TemporalConfig(Section, frozen=True):

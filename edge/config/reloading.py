@@ -36,6 +36,7 @@ FOLLOWED = frozenset(
         "redaction",
         "sinks",
         "temporal",
+        "tracking",
     }
 )
 """Sections and single keys that are in force once the log says `reloaded`. What is said of `camera` holds for
@@ -46,14 +47,18 @@ NEEDS_RESTART = frozenset(
         "camera.camera_id",
         "camera.command",
         "camera.csi",
+        "camera.events",
         "camera.pace",
         "camera.password_file",
         "camera.queue_size",
         "camera.source",
         "cameras",
         "device_id",
+        "events",
         "metrics_address",
         "mode",
+        "model.class_thresholds",
+        "model.classes",
         "model.folder",
         "model.multi_view",
         "model.session",
@@ -86,7 +91,7 @@ def _same_cameras(running: EdgeConfig, wanted: EdgeConfig) -> bool:
 def changed_for_a_restart(running: EdgeConfig, wanted: EdgeConfig) -> list[str]:
     """The keys in which `wanted` differs from what is in force, and that a running daemon does not follow."""
     found = [key for key in changed(running, wanted) if not _is_followed(key)]
-    measured = any(variant.fidelity is None for variant in running.uplink.variants)
+    measured = any(variant.fidelity is None for variant in running.uplink.variants or ())
     if measured and running.policy.gain_file != wanted.policy.gain_file:
         found.append("policy.gain_file (what it says of uplink.variants)")
     return sorted(found)

@@ -63,10 +63,12 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     password: str = ""
     """The password, as in `${MQTT_PASSWORD}`; empty: that of `password_file`, or none."""
     password_file: str = ""
-    """A file that holds the password and nothing else."""
+    """A file that holds the password and nothing else; read before each connection."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
-    topic: Annotated[str, msgspec.Meta(pattern="^[^+#]+$", description="text without + and #")] = "spillover"
+    topic: Annotated[
+        str, msgspec.Meta(pattern=r"^[^+#\n]{1,1000}\Z", description="a line of text without + and #")
+    ] = "spillover"
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""

@@ -43,10 +43,10 @@ def _opened(case: Case, config: CameraConfig) -> Finding:
     name = f"camera {config.camera_id}"
     try:
         source = open_camera(config)
-    except SourceError as error:
-        return failed(name, str(error), _CURE)
-    except ConfigError as error:
-        return failed(name, str(error), "check the file, and that this user may read it")
+    except (SourceError, ConfigError) as error:
+        figure = f"{case.config.key_of(config)}.{str(error).removeprefix('camera.')}"
+        is_file = isinstance(error, ConfigError)
+        return failed(name, figure, "check the file, and that this user may read it" if is_file else _CURE)
     try:
         return _measured(case, config, source)
     except SourceError as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.edge.config import EdgeConfig
 from spillover.edge.doctor.findings import Finding
 from spillover.edge.status.values import Status
@@ -22,7 +22,7 @@ class Case:
     """The status of a daemon with the same `device_id` and another file."""
     root: Path = Path("/")
     """Stands for the root of the file system where figures of the kernel are read."""
-    model: Model | None = None
+    model: VisionModel | None = None
     """The local model, once it is loaded."""
     camera_fps: dict[str, float] = field(default_factory=dict)
     """What each camera gives, by its name, once it was measured."""

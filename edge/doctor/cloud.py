@@ -15,6 +15,7 @@ import numpy as np
 from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Image
+from spillover.edge.assembly.offload import with_variants
 from spillover.edge.config import EdgeConfig, Mode, PayloadKind, UplinkProtocol
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
@@ -69,6 +70,7 @@ def _look_at_spillover(case: Case, channel: "grpc.Channel", credentials: "Creden
     good = _model_of(case, reply)
     yield good
     if not good.cure:
+        yield from sees(case, reply)
         yield from _transfer(case, channel, metadata)
 
 
@@ -76,11 +78,7 @@ def _model_of(case: Case, reply: "pb.ListModelsReply") -> Finding:
     """Whether the model that is asked for is there, and for the task of the edge's."""
     wanted, version = case.config.uplink.model_name, case.config.uplink.model_version
     loaded = ", ".join(f"{one.model.name}@{one.model.version}" for one in reply.models) or "none"
-    fitting = [
-        one
-        for one in reply.models
-        if (one.model.name == wanted if wanted else one.is_default) and version in {"", one.model.version}
-    ]
+    fitting = _asked_for(case, reply)
     if not fitting:
         asked = f"{wanted or 'a default model'}{f'@{version}' if version else ''}"
         cure = "name one of them as uplink.model_name, or load it on the server"
@@ -92,6 +90,33 @@ def _model_of(case: Case, reply: "pb.ListModelsReply") -> Finding:
         figure = f"{name} is for {found.task}, the edge's model for {task}: no answer can be used"
         return failed("cloud model", figure, f"name a model for {task} as uplink.model_name")
     return ok("cloud model", f"{name}, {found.task}")
+
+
+def _asked_for(case: Case, reply: "pb.ListModelsReply") -> "list[pb.ModelInfo]":
+    """The loaded versions of the model that the configuration asks for."""
+    wanted, version = case.config.uplink.model_name, case.config.uplink.model_version
+    return [
+        one
+        for one in reply.models
+        if (one.model.name == wanted if wanted else one.is_default) and version in {"", one.model.version}
+    ]
+
+
+def sees(case: Case, reply: "pb.ListModelsReply") -> Iterator[Finding]:
+    """Whether pictures that refresh tracks hold what the model sees, where nobody has named their size."""
+    found = _asked_for(case, reply)[-1]
+    if case.model is None or case.config.uplink.variants is not None:
+        return
+    side = max(found.input_width, found.input_height)
+    for variant in with_variants(case.config, case.model.folder.task).uplink.variants or ():
+        if (variant.longest_side or side) < side:
+            yield warning(
+                "pictures",
+                f"tracks are refreshed with {variant.longest_side} pixels, "
+                f"{found.model.name} sees {found.input_width} x {found.input_height}",
+                f"set uplink.variants to [{{jpeg_quality: {variant.jpeg_quality}, longest_side: {side}, "
+                f"fidelity: {variant.fidelity}}}]",
+            )
 
 
 def _transfer(

@@ -2,11 +2,11 @@
 
 import math
 import os
-import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,22 @@ import numpy as np
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
+from spillover.common.model.pictures import VisionModel
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
+from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
+from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import check_offload
-from spillover.edge.assembly.policy import build_policy, report_threshold
-from spillover.edge.config import EdgeConfig, Mode, TlsConfig
-from spillover.edge.config.paths import written_files
+from spillover.edge.assembly.policy import policy_for, report_filter
+from spillover.edge.assembly.temporal import build_temporal
+from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
+from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
-from spillover.edge.inference.temporal import build_temporal
+from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
-from spillover.edge.policy.gain import EdgeSide
+from spillover.edge.results.delivery import EventKind, Fields
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
@@ -45,8 +49,10 @@ def load_model(case: Case) -> Iterator[Finding]:
     except ConfigError as error:
         yield failed("model", str(error), "name providers that are here")
     else:
-        spec = case.model.manifest.input
-        yield ok("model", f"{case.model.model_id}, {case.model.folder.task.name}, {spec.width}x{spec.height}")
+        folder = case.model.folder
+        inputs = [one.manifest.own_input for one in folder.members or (folder,)]
+        sizes = " and ".join(f"{spec.width}x{spec.height}" for spec in inputs)
+        yield ok("model", f"{case.model.model_id}, {folder.task.name}, {sizes}")
 
 
 def time_model(case: Case) -> Iterator[Finding]:
@@ -95,25 +101,21 @@ def check_labels(case: Case) -> Iterator[Finding]:
 
 
 def check_policy(case: Case) -> Iterator[Finding]:
-    """What has to fit the model: the policy, redaction, temporal correction, forms of payload."""
+    """What has to fit the model: policy, classes, redaction, events, correction, forms of payload."""
     model, config = case.model, case.config
     if model is None:
         yield skipped("policy", NO_MODEL)
         return
-    task, threshold = model.folder.task, report_threshold(config, model)
-    wrong = []
-    for part in (
-        lambda: build_policy(
-            config,
-            task,
-            threshold,
-            random.Random(0).random,  # noqa: S311 - draws nothing here
-            EdgeSide.of(model.manifest, config.model.multi_view),
-        ),
-        lambda: build_temporal(config.temporal, task),
-        lambda: build_redaction(config.redaction, model.folder.labels, task, model.class_count),
+    task = model.folder.task
+    parts: list[Callable[[], object]] = [
+        lambda: report_filter(config, model),
+        lambda: policy_for(config, model),
+        lambda: build_temporal(config, task),
+        *(partial(_check_camera, config, camera, model) for camera in config.all_cameras),
         lambda: check_offload(config, model),
-    ):
+    ]
+    wrong = []
+    for part in parts:
         try:
             part()
         except (ConfigError, ModelError) as error:
@@ -122,6 +124,20 @@ def check_policy(case: Case) -> Iterator[Finding]:
         yield failed("policy", text, "change the key that this line names")
     if not wrong:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
+
+
+def _check_camera(config: EdgeConfig, camera: CameraConfig, model: VisionModel) -> None:
+    """What has to fit the model for one camera, in place of the device's where it says so."""
+    own = for_camera(config, camera)
+    with own_keys(config, camera):
+        if camera.policy:
+            policy_for(own, model, camera.camera_id)
+        build_redaction(own.redaction, model.folder.labels, model.folder.task, model.class_count)
+    build_events(config, camera, model, _nobody)
+
+
+def _nobody(_kind: EventKind, _fields: Fields, of: ObjectEvent | None = None) -> None:
+    """Here nothing happens that could be told."""
 
 
 def check_identity(case: Case) -> Iterator[Finding]:
@@ -209,6 +225,10 @@ def check_folders(case: Case) -> Iterator[Finding]:
     wrong = [
         finding for written in written_files(case.config) for finding in _folder(written.key, written.path)
     ]
+    try:
+        check_written(case.config, case.config_path)
+    except ConfigError as error:
+        wrong.append(failed("folders", str(error), "change the key that this line names"))
     yield from wrong
     if not wrong:
         folders = list(dict.fromkeys(str(written.path.parent) for written in written_files(case.config)))

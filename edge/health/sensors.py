@@ -56,23 +56,23 @@ def throttling_of(text: str) -> Throttling | None:
 
 def cpu_ticks(proc: Path) -> tuple[float, float] | None:
     """Ticks of all cores since the start: those at work, and all."""
-    line = (read(proc / "stat") or "").partition("\n")[0].split()
-    if len(line) < 6 or line[0] != "cpu":
+    found = re.match(r"cpu((?: +\d{1,19}){5,})\n", read(proc / "stat") or "")
+    if found is None:
         return None
-    ticks = [float(word) for word in line[1:9]]  # without those of guests, which `user` has already
+    ticks = [float(word) for word in found[1].split()[:8]]  # without those of guests, in `user` already
     idle = ticks[3] + ticks[4]  # idle, and waiting for a disk
     return sum(ticks) - idle, sum(ticks)
 
 
 def load(proc: Path) -> float | None:
     """The load average of the last minute."""
-    words = (read(proc / "loadavg") or "").split()
-    return float(words[0]) if words else None
+    found = re.match(r"\d{1,9}\.\d{1,9}(?= )", read(proc / "loadavg") or "")
+    return float(found[0]) if found else None
 
 
 def kilobytes(path: Path, key: str) -> int | None:
     """The value of `key`, in bytes, from a file with lines such as `MemAvailable:  1234 kB`."""
-    found = re.search(rf"^{key}:\s+(\d+) kB$", read(path) or "", re.MULTILINE)
+    found = re.search(rf"^{key}:\s+(\d{{1,15}}) kB$", read(path) or "", re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 
 
@@ -119,7 +119,7 @@ def _named(bits: int) -> tuple[str, ...]:
 
 def _output(command: list[str]) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_VCGENCMD_LIMIT_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=_VCGENCMD_LIMIT_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if not done.returncode else None
+    return done.stdout.decode(errors="replace") if not done.returncode else None

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from spillover.common.errors import ConfigError
 from spillover.common.geometry import FrameTransform
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION, pairwise_iou, suppress

@@ -6,7 +6,7 @@ import cv2
 
 from spillover.common.errors import ModelError
 from spillover.common.log import get_logger
-from spillover.common.model.session import StepTimings
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import Image, ModelId, Prediction
 
 _log = get_logger("model")

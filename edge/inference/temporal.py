@@ -16,21 +16,16 @@ log-probabilities by the difference of a small one's.
 
 import math
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spillover.common.errors import ConfigError
-from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Image, Prediction
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
-from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TemporalStage
+from spillover.edge.tracking.stage import OnReply, Shown
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 LEAST = 1e-7
@@ -101,6 +96,9 @@ class LastAnswerCorrector:
 
         return on_reply
 
+    def counts(self) -> None:
+        """Classes have no tracks."""
+
     def _answered(self, answer: CloudReference) -> None:
         """Keep an answer unless a newer frame's answer is already kept."""
         with self._lock:
@@ -112,25 +110,6 @@ class LastAnswerCorrector:
         with self._lock:
             if captured_s == self._sent_s:
                 self._sent_s = self._newest.captured_s if self._newest else -math.inf
-
-
-_CORRECTORS: Mapping[str, Callable[[TemporalConfig], TemporalStage]] = MappingProxyType(
-    {CLASSIFICATION.name: LastAnswerCorrector}
-)
-"""Corrector of each task. Detection has none: boxes of an earlier frame show where objects were then."""
-
-
-def build_temporal(config: TemporalConfig | None, task: TaskSpec[Any]) -> TemporalStage:
-    """The corrector that `edge.yaml` asks for.
-
-    Raises:
-        ConfigError: models of this task have no corrector.
-    """
-    if config is None:
-        return NoCorrection()
-    if task.name not in _CORRECTORS:
-        raise ConfigError(f"temporal: is for {' and '.join(_CORRECTORS)}, not for {task.name}")
-    return _CORRECTORS[task.name](config)
 
 
 def similarity(now: Classification, then: Classification) -> float:

@@ -39,10 +39,13 @@ class LinkEstimate:
 
     def latency_s(self, payload_bytes: float, encode_s: float, server_s: float) -> float:
         """Predicted time to the answer, with its margin; it is encoded while the link carries the backlog."""
-        carried_s = self.carried_s(payload_bytes, encode_s)
-        least_s = LEAST_DEVIATION_S + LEAST_DEVIATION_SHARE * carried_s
+        least_s = LEAST_DEVIATION_S + LEAST_DEVIATION_SHARE * self.carried_s(payload_bytes, encode_s)
         margin_s = self.deviations * max(self.deviation_s, least_s)
-        return carried_s + self.rtt_s + self.server_queue_s + server_s + margin_s
+        return self.expected_s(payload_bytes, encode_s, server_s) + margin_s
+
+    def expected_s(self, payload_bytes: float, encode_s: float, server_s: float) -> float:
+        """Expected time to the answer."""
+        return self.carried_s(payload_bytes, encode_s) + self.rtt_s + self.server_queue_s + server_s
 
     def carried_s(self, payload_bytes: float, encode_s: float) -> float:
         """Time until the link has carried the payload."""

@@ -23,16 +23,12 @@ EXPLORE_EVERY, EXPLORE_EVERY_AT_FIRST, FIRST_SAMPLES = 20, 10, 3
 NEAR = 1.3
 """Only forms with a predicted time up to this many times the quickest one's are explored."""
 _SMOOTHING = 0.2
-_PICTURES = frozenset({Action.SEND_FRAME, Action.SEND_CROPS})
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadCost:
-    """Recent cost of one form: bytes, seconds on the device, and seconds on the server.
-
-    For a crop the bytes are those of a whole frame; `cut_to` scales them by the crop's share.
-    """
+    """Recent cost of one form: bytes, seconds on the device, and seconds on the server."""
 
     action: Action
     payload_bytes: float
@@ -61,10 +57,6 @@ class PayloadCost:
             made_s=recent,
             made_at=number,
         )
-
-    def cut_to(self, crop_share: float) -> "PayloadCost":
-        """The cost for a crop of that share of the frame; forms of the whole frame are unchanged."""
-        return self.of_bytes(self.payload_bytes * crop_share) if self.action is Action.SEND_CROPS else self
 
     def of_bytes(self, payload_bytes: float) -> "PayloadCost":
         """The cost with the given size of one frame."""
@@ -99,7 +91,7 @@ def picture_forms(
     unit = _PICTURE_BYTES / _relative_size(usual)
     return {
         name: PayloadCost(
-            _action(variant), unit * _relative_size(variant), 0.005, 0.02, _fidelity(variant, measured)
+            Action.SEND_FRAME, unit * _relative_size(variant), 0.005, 0.02, _fidelity(variant, measured)
         )
         for name, variant in by_name.items()
     }
@@ -115,10 +107,6 @@ def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
 
 def _fidelity(variant: PictureVariant, measured: Mapping[str, float]) -> float:
     return measured.get(variant.name, 1.0) if variant.fidelity is None else variant.fidelity
-
-
-def _action(variant: PictureVariant) -> Action:
-    return Action.SEND_CROPS if variant.crop else Action.SEND_FRAME
 
 
 def _relative_size(variant: PictureVariant) -> float:
@@ -161,10 +149,9 @@ class PayloadCostModel:
         self._frames_made = 0
         self._forms = dict(forms)
 
-    def view(self, server_queue_s: float = 0.0, crop_share: float = 0.0, in_flight: int = 0) -> LinkView:
+    def view(self, server_queue_s: float = 0.0, in_flight: int = 0) -> LinkView:
         """The link estimate, and every usable form with its predicted latency.
 
-        `crop_share` is the share of the frame that a crop would show; 0 means that no crop is possible.
         `in_flight` counts frames handed to the uplink, of which some have not departed yet.
         """
         with self._lock:
@@ -182,7 +169,7 @@ class PayloadCostModel:
                     form.server_s,
                     form.known,
                 )
-                for name, form in self._usable(now_s, crop_share).items()
+                for name, form in self._usable(now_s).items()
             )
             options = self._with_due(options)
             return LinkView(estimate, options, self._link.may_probe(now_s))
@@ -191,7 +178,7 @@ class PayloadCostModel:
         """Every usable form with its predicted latency."""
         return self.view().options
 
-    def made(self, name: str, payload_bytes: int, make_s: float, crop_share: float = 1.0) -> None:
+    def made(self, name: str, payload_bytes: int, make_s: float) -> None:
         """Note that a frame was encoded in that form.
 
         Picture variants that were never encoded keep their assumed size ratio to it.
@@ -201,10 +188,10 @@ class PayloadCostModel:
             if form is None:
                 return
             self._frames_made += 1
-            made = form.made(payload_bytes / crop_share, make_s, self._frames_made)
+            made = form.made(payload_bytes, make_s, self._frames_made)
             ratio = made.payload_bytes / form.payload_bytes
             for other, guess in self._forms.items():
-                if not guess.known and {guess.action, form.action} <= _PICTURES:
+                if not guess.known and guess.action is form.action is Action.SEND_FRAME:
                     self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
             self._forms[name] = made
 
@@ -215,7 +202,7 @@ class PayloadCostModel:
         """
         with self._lock:
             form = self._forms.get(name)
-            if form is None or form.action is Action.SEND_CROPS or not form.known:
+            if form is None or not form.known:
                 return False
             link = self._link.estimate(self._clock(), self._server_queue_s)
             is_late = link.latency_s(payload_bytes, 0.0, form.server_s) > time_left_s
@@ -284,17 +271,12 @@ class PayloadCostModel:
         form = self._forms[name]
         return len(form.made_s) >= FIRST_SAMPLES, form.made_at
 
-    def _usable(self, now_s: float, crop_share: float) -> dict[str, PayloadCost]:
-        forms = {name: form.cut_to(crop_share) for name, form in self._forms.items()}
-        usable = {
-            name: form
-            for name, form in forms.items()
-            if form.refused_until_s <= now_s and (crop_share or form.action is not Action.SEND_CROPS)
-        }
+    def _usable(self, now_s: float) -> dict[str, PayloadCost]:
+        usable = {name: form for name, form in self._forms.items() if form.refused_until_s <= now_s}
         features = {name: form for name, form in usable.items() if form.action is Action.SEND_FEATURES}
         if self._kind is PayloadKind.FEATURES and features:
             return features
-        return usable or forms
+        return usable or self._forms
 
 
 def build_payload_costs(
@@ -307,6 +289,6 @@ def build_payload_costs(
     if config.protocol is UplinkProtocol.OIP:
         tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)
-    pictures = picture_forms(usual_variant(config), config.variants, measured)
+    pictures = picture_forms(usual_variant(config), config.variants or (), measured)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
     return PayloadCostModel(wanted | cut_forms(cuts), config.payload, observe=observe)

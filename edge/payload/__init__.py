@@ -1,1 +1,1 @@
-"""What leaves the device: picture variants, crops, features and tensors; redaction comes before each."""
+"""What leaves the device: picture variants, features and tensors; redaction comes before each."""

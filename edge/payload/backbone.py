@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from spillover.common.errors import ModelError
 from spillover.common.geometry import FrameTransform
 from spillover.common.model.exit import ExitInfo
-from spillover.common.model.session import Model, StepTimings
+from spillover.common.model.pictures import StepTimings
+from spillover.common.model.session import Model
 from spillover.common.types import FloatArray, Image, ModelId, Prediction
 
 

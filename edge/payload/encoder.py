@@ -7,9 +7,8 @@ from typing import Protocol
 
 from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage, encode_jpeg, middle_square
-from spillover.common.types import Frame, Image, Region
+from spillover.common.types import Frame, Image
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
 
 PICTURE = "picture"
@@ -45,7 +44,7 @@ class PayloadEncoder:
         prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
         self._variants = {PICTURE: usual_variant(config)} | {
-            variant.name: variant for variant in config.variants
+            variant.name: variant for variant in config.variants or ()
         }
 
     @property
@@ -61,10 +60,8 @@ class PayloadEncoder:
         if not self.pictures_allowed and not isinstance(encoded_frame.payload, EncodedFeatures):
             raise InvalidInputError("a picture may not leave this device: uplink.payload is features_only")
 
-    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
+    def pack(self, frame: Frame, option: str = "") -> EncodedFrame:
         """Encode in the form `option`, or in the usual form if it is empty; takes milliseconds.
-
-        `crop` is sent by forms that cut one out; without it, such a form encodes the whole frame.
 
         Raises:
             InvalidInputError: the frame cannot be encoded.
@@ -74,18 +71,16 @@ class PayloadEncoder:
         if option in self._variants and not self.pictures_allowed:
             option = self._usual
         variant = self._variants.get(option)
-        crop = crop if variant and variant.crop else None
         return EncodedFrame(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
             boot_id=self._boot_id,
             sequence=frame.sequence,
             captured_unix_s=frame.captured_unix_s,
-            payload=encode_variant(frame.image, variant, crop.region if crop else None)
+            payload=encode_variant(frame.image, variant)
             if variant
             else self._encoders[option].encode(frame.image),
             option=option,
-            rest=crop.rest if crop else None,
             hidden=frame.hidden,
         )
 
@@ -94,13 +89,10 @@ class PayloadEncoder:
         return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
 
-def encode_variant(image: Image, variant: PictureVariant, region: Region | None = None) -> EncodedImage:
-    """The picture in the form of this variant; a `region` is scaled by the same factor as the whole frame."""
-    longest_side = variant.longest_side
-    if region and longest_side:
-        longest_side = max(1, round(longest_side * max(region.width, region.height) / max(image.shape[:2])))
-    part = middle_square(image) if variant.square else region
-    return encode_jpeg(image, variant.jpeg_quality, longest_side, part)
+def encode_variant(image: Image, variant: PictureVariant) -> EncodedImage:
+    """The picture in the form of this variant."""
+    part = middle_square(image) if variant.square else None
+    return encode_jpeg(image, variant.jpeg_quality, variant.longest_side, part)
 
 
 def usual_variant(config: UplinkConfig) -> PictureVariant:

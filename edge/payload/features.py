@@ -38,7 +38,7 @@ class FeatureEncoder:
         self.cut: Cut = open_split_plan(opened).cut(cut)
         path = head_path(folder, cut)
         check_digest(path, self.cut.head_sha256)
-        self._input = opened.manifest.input
+        self._input = opened.manifest.own_input
         self._runtime = open_runtime(path, session or SessionConfig())
         self._quantizers = [seam.quantizer for seam in self.cut.seams]
         self._tensors = [seam.tensor for seam in self.cut.seams]

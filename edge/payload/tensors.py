@@ -17,7 +17,7 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.model.decoders import ModelDecoder, decoder_for
 from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest
+from spillover.common.model.manifest import MANIFEST_FILE, Element, Manifest, read_anchors
 from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.tasks.base import TaskSpec
 from spillover.common.types import Image, Tensor
@@ -44,7 +44,7 @@ class TensorEncoder:
         self._picture = partial(encode_jpeg, quality=config.jpeg_quality, longest_side=config.longest_side)
         self._dtype = DTYPES[oip.datatype.value]
         _check_datatype(self.manifest, oip)
-        spec = self.manifest.input
+        spec = self.manifest.own_input
         size = self._encode(np.zeros((spec.height, spec.width, 3), np.uint8)).tensor.nbytes
         if size >= config.max_message_bytes:
             raise ConfigError(
@@ -72,7 +72,7 @@ class TensorEncoder:
                 return replace(encoded_frame, payload=made, option=TENSOR)
 
     def _encode(self, image: Image) -> EncodedTensor:
-        return self._made(*preprocess(image, self.manifest.input), partial(self._picture, image))
+        return self._made(*preprocess(image, self.manifest.own_input), partial(self._picture, image))
 
     def _made(
         self, values: Tensor, transform: FrameTransform, picture: Callable[[], EncodedImage]
@@ -93,13 +93,13 @@ def read_manifest(name: str, task: TaskSpec[Any]) -> tuple[Manifest, ModelDecode
         manifest = load_config(file, Manifest).reporting()
         if manifest.task != task.name:
             raise ConfigError(f"{manifest.name} does {manifest.task}, the edge's model {task.name}")
-        return manifest, decoder_for(manifest, task)
+        return manifest, decoder_for(manifest, task, read_anchors(file.parent, manifest))
     except SpilloverError as error:
         raise ConfigError(f"uplink.oip.manifest: {error}") from error
 
 
 def _check_datatype(manifest: Manifest, oip: OipConfig) -> None:
-    spec = manifest.input
+    spec = manifest.own_input
     if spec.element is Element.UINT8 and oip.datatype is not TensorType.UINT8:
         raise ConfigError(f"uplink.oip.datatype: the network of {manifest.name} takes UINT8 (input.element)")
     if oip.datatype is TensorType.UINT8 and (any(spec.mean) or any(std != 1 for std in spec.std)):

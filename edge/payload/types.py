@@ -42,8 +42,7 @@ Payload = EncodedImage | EncodedFeatures | EncodedTensor
 class EncodedFrame:
     """The payload of one frame, sent now or later, and what is needed to read the reply.
 
-    `option` names the form of the payload, as `PayloadOption.name` does. `rest` is only set for a crop: the
-    edge's boxes outside it, as in `edge.payload.crops.Crop`. `hidden` is that of the frame.
+    `option` names the form of the payload, as `PayloadOption.name` does. `hidden` is that of the frame.
     """
 
     frame_id: str
@@ -53,17 +52,13 @@ class EncodedFrame:
     captured_unix_s: float
     payload: Payload
     option: str = ""
-    rest: Detections | None = None
     hidden: Detections | None = None
 
     def in_frame_pixels(self, prediction: Prediction) -> Prediction:
-        """The answer in pixels of the frame, with the edge's boxes of what the cloud was not shown.
+        """The answer in pixels of the frame, with the edge's boxes of what was hidden from the cloud.
 
-        These are the boxes outside a crop, and those of what was hidden. Answers decoded from a tensor's
-        outputs are already in pixels of the frame.
+        Answers decoded from a tensor's outputs are already in pixels of the frame.
         """
         if not isinstance(self.payload, EncodedTensor):
             prediction = prediction.in_frame(self.payload.transform)
-        if self.rest is not None:
-            prediction = prediction.merged(self.rest)
         return prediction if self.hidden is None else with_hidden(prediction, self.hidden)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from spillover.common.types import Decision, Region
+from spillover.common.types import Action, Decision
 from spillover.edge.inference.scene import UNSEEN, Surroundings
 from spillover.edge.link.state import LinkState
+from spillover.edge.tracking.stage import TrackSummary
+
+NEVER_S = 1e9
+"""Replaces infinity, which JSON does not have."""
 
 Draw = Callable[[], float]
 """Returns the next random number, uniform in [0, 1). An argument, so that a run can be repeated."""
@@ -47,9 +51,6 @@ class Reason(enum.StrEnum):
     OUTRANKED = "outranked"
 
 
-NEEDS_WHOLE = frozenset({Reason.AUDIT, Reason.EMPTY_AUDIT, Reason.MOTION, Reason.LOST_TRACK})
-"""Reasons to send a frame for objects that the edge may have missed: a crop around its boxes would not do."""
-
 UNRANKED = frozenset({Reason.MODE, Reason.EMPTY_AUDIT, Reason.AUDIT, Reason.REFRESH})
 """Reasons to send without a gain by which the frame could be ranked."""
 
@@ -76,10 +77,14 @@ class Context:
     threshold: float | None = None
     """Set by audits; None means that the configured threshold applies."""
     surroundings: Surroundings = UNSEEN
-    region: Region | None = None
-    """The region of the frame that a crop would show; None if no crop can be sent."""
     since_last_offload_s: float = math.inf
     """Age in seconds of the newest frame that was sent and whose answer corrects later frames."""
+    tracks: TrackSummary | None = None
+    """The tracks of the camera; None where nothing is tracked."""
+    waits: bool = False
+    """A frame of this camera was to be sent and could not be, and none has been sent since."""
+    late_window_s: float = 0.0
+    """How long after the deadline an answer is still accepted."""
 
 
 class Rule(Protocol):
@@ -91,3 +96,10 @@ class Rule(Protocol):
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Apply the rule to one frame."""
         ...
+
+
+def waits_after(decision: Decision, *, before: bool) -> bool:
+    """Whether a frame of this camera waits to be sent after this decision; `before` it one did or did not."""
+    if decision.action in {Action.KEEP, Action.SPOOL}:
+        return before or decision.degraded or decision.reason == Reason.OUTRANKED
+    return False

@@ -13,6 +13,8 @@ from spillover.edge.policy.base import UNRANKED, Context, Reason
 
 AUDITS = 0.05
 """Share of the bytes that the budget pays for that audits take at the most; audits of empty frames too."""
+MOST_UNSPENT = 10.0
+"""Buckets that may have overflown and still let lower ranks pass."""
 WINDOW = 500
 """Number of recent frames among which a frame is ranked."""
 
@@ -30,12 +32,12 @@ class Rank:
         """The window in ascending order."""
         return self._sorted
 
-    def of(self, value: float) -> float:
-        """Share of the window below `value`, ties by half; 1 in an empty window."""
+    def of(self, value: float) -> tuple[float, float]:
+        """Share of the window below `value`, and with what equals it; 1 and 1 in an empty window."""
         if not self._sorted:
-            return 1.0
+            return 1.0, 1.0
         low, high = bisect_left(self._sorted, value), bisect_right(self._sorted, value)
-        return (low + high) / 2 / len(self._sorted)
+        return low / len(self._sorted), high / len(self._sorted)
 
     def add(self, value: float) -> None:
         """Add the value to the window."""
@@ -61,24 +63,54 @@ class RankRule:
 
     r is the share of the offered bytes that the budget can pay for. A half-full bucket sends exactly the best
     r, a full one twice as many, an empty one none. Only the order of scores matters, so drift of their scale
-    has no effect.
+    has no effect. Of equal values, which would all pass or none, every n-th ranks above the others, so many
+    that the share holds (error diffusion).
+
+    What a full bucket could not take up counts as well: so many lower ranks pass later. Values that fall once
+    a frame is sent, as those of tracks do, need that: else none of the lower ones that follow would be among
+    the best of a window that still holds the higher ones.
     """
 
     def __init__(self) -> None:
         self._rank = Rank()
+        self._ties = 0.0
+        self._unspent = 0.0
+        self._judged_s = math.inf
         self._offered: deque[tuple[float, float]] = deque()
         self._offered_bytes = 0.0
 
     def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> RankDecision:
         """Judge one frame; call it for every frame, kept ones included."""
         value = gain / max(payload_bytes, 1.0)
-        rank = self._rank.of(value)
+        below, up_to = self._rank.of(value)
         self._rank.add(value)
         self._note(now_s, payload_bytes)
         share = self._share(tokens.refill_bytes_per_s)
-        needed = 1 - 2 * share * tokens.level
+        needed = 1 - 2 * share * (tokens.level + self._unspent)
+        rank = self._among_ties(below, up_to, needed)
         send = gain > 0 and rank >= needed and tokens.left_bytes >= payload_bytes
+        self._save(tokens, now_s, payload_bytes if send else 0.0)
         return RankDecision(send, rank, needed, tokens.left_bytes, share)
+
+    def _save(self, tokens: Tokens, now_s: float, spent_bytes: float) -> None:
+        """Note what a full bucket could not take up since the last frame, and what is spent, in buckets."""
+        if not math.isfinite(tokens.bucket_bytes):
+            return
+        since_s = max(0.0, now_s - self._judged_s)
+        self._judged_s = now_s
+        overflow = tokens.refill_bytes_per_s * since_s if tokens.level >= 1 else 0.0
+        unspent = self._unspent + (overflow - spent_bytes) / tokens.bucket_bytes
+        self._unspent = min(MOST_UNSPENT, max(0.0, unspent))
+
+    def _among_ties(self, below: float, up_to: float, needed: float) -> float:
+        """The rank of a value of which `up_to - below` of the window are equals."""
+        if not below < needed < up_to:
+            return below if needed >= up_to else up_to
+        self._ties += (up_to - needed) / (up_to - below)
+        if self._ties < 1:
+            return below
+        self._ties -= 1
+        return up_to
 
     def _note(self, now_s: float, payload_bytes: float) -> None:
         self._offered.append((now_s, payload_bytes))
@@ -137,7 +169,6 @@ class RankByBudget:
             decision,
             action=Action.KEEP,
             reason=Reason.OUTRANKED,
-            region=None,
             needed_bytes=needed,
             inputs=inputs,
         )

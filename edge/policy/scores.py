@@ -1,10 +1,9 @@
-"""Scores of a prediction: how much the cloud's answer could add, and in which region of the frame.
+"""Scores of a prediction: how much the cloud's answer could add.
 
 A higher score always means more to gain. The workbench draws its curves from the same table of scorers; tasks
 without a scorer use `doubt`.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,16 +13,7 @@ import numpy.typing as npt
 
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
-from spillover.common.types import Detections, Image, Prediction, Region
-
-MARGIN = 0.2
-"""Widens a region by this share on every side, because context helps to recognise an object."""
-LEAST_SIDE = 0.5
-"""Minimum side of a region, as a share of the frame's shorter side; in a smaller one objects would look
-larger than in training.
-"""
-MOST_SHARE = 0.7
-"""Maximum region, as a share of the frame's pixels; a larger one saves too little for what it loses."""
+from spillover.common.types import Detections, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +94,13 @@ def doubtful(detections: Detections, settings: ScoreSettings) -> npt.NDArray[np.
     return (confidence >= threshold - settings.band) & (confidence <= threshold + settings.band)
 
 
-def doubtful_region(prediction: Prediction, image: Image, settings: ScoreSettings) -> Region | None:
-    """The region around the doubtful boxes that `near_threshold` counts, within the frame (H, W, 3).
-
-    None without such a box, and if the region would be nearly the whole frame.
-    """
-    seen = prediction.boxes
-    if seen is None or not len(boxes := seen[doubtful(seen, settings)].xyxy):
-        return None
-    height, width = image.shape[:2]
-    least = math.ceil(LEAST_SIDE * min(height, width))
-    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    x, y = _widened(left, right, least, width), _widened(top, bottom, least, height)
-    region = Region(x[0], y[0], x[1], y[1])
-    return region if region.share_of(image) <= MOST_SHARE else None
-
-
-def _widened(low: float, high: float, least: int, limit: int) -> tuple[int, int]:
-    """The interval with its margins, at least `least` long, moved and clipped to lie within 0 and `limit`."""
-    grow = max(MARGIN * (high - low), (least - (high - low)) / 2)
-    begin, end = math.floor(low - grow), math.ceil(high + grow)
-    if begin < 0:
-        begin, end = 0, max(end, least)
-    if end > limit:
-        begin, end = min(begin, limit - least), limit
-    return max(0, begin), min(limit, end)
-
-
 SCORERS: Mapping[str, Scorer] = MappingProxyType(
     {
         "max_softmax": Scorer(CLASSIFICATION.name, max_softmax),
         "margin": Scorer(CLASSIFICATION.name, margin),
         "entropy": Scorer(CLASSIFICATION.name, entropy),
         "mean_score": Scorer(DETECTION.name, mean_score),
-        "near_threshold": Scorer(DETECTION.name, near_threshold, most=math.inf),
+        "near_threshold": Scorer(DETECTION.name, near_threshold),
     }
 )
 

@@ -43,8 +43,11 @@ class Threshold:
 class Thresholds(Protocol):
     """Gives the threshold for one frame after the other."""
 
-    def for_frame(self, score: float) -> Threshold:
-        """The threshold for a frame with this score; call it once for every frame, in their order."""
+    def for_frame(self, score: float, *, learns: bool = True) -> Threshold:
+        """The threshold for a frame with this score; call it once for every frame, in their order.
+
+        Without `learns` the score says nothing of those of other frames.
+        """
         ...
 
 
@@ -54,9 +57,9 @@ class FixedThreshold:
 
     score: float
 
-    def for_frame(self, score: float) -> Threshold:
+    def for_frame(self, score: float, *, learns: bool = True) -> Threshold:
         """The threshold."""
-        del score
+        del score, learns
         return Threshold(self.score)
 
 
@@ -83,8 +86,8 @@ class RunningShare:
         for score in seen:
             self._rank.add(score)
 
-    def for_frame(self, score: float) -> Threshold:
-        """The threshold for this frame; the score joins the window after that."""
+    def for_frame(self, score: float, *, learns: bool = True) -> Threshold:
+        """The threshold for this frame; the score joins the window after that, if it `learns`."""
         threshold = self._threshold(score)
         passes = threshold.passes(score)
         if passes and score == threshold.score:
@@ -92,7 +95,8 @@ class RunningShare:
         most = self._most if score > 0 else self._capacity
         earned = self._credit + self._share - passes
         self._credit = max(0.0, min(earned, max(most, self._credit)))
-        self._rank.add(score)
+        if learns:
+            self._rank.add(score)
         return threshold
 
     def _threshold(self, score: float) -> Threshold:

@@ -22,6 +22,7 @@ from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 NO_ANSWER_IN_TIME = "no answer by the deadline"
 PROBE = "probe of a link that was down"
+EXPECTED_LATE = "answer expected after the deadline"
 STOPPED = "stopped before the frame was sent"
 
 
@@ -86,21 +87,21 @@ class DeadlineTable:
         return len(self._pending)
 
     def register(
-        self, local: Result, captured_s: float, deadline_s: float, *, probe: bool = False
+        self, local: Result, captured_s: float, deadline_s: float, *, at_once: str = ""
     ) -> PendingFrame:
         """Promise a first result by `deadline_s`: the cloud's, or else `local`.
 
-        A `probe` of a dead link gets its local result at once; a later answer is a revision. After `close`
-        every frame gets its local result at once, and no revision.
+        With `at_once`, which says why no answer is waited for, the frame gets its local result now; a later
+        answer is a revision. After `close` every frame gets its local result at once, and no revision.
         """
-        pending = PendingFrame(self._changed, self._complete, local, captured_s, deadline_s, probe)
+        pending = PendingFrame(self._changed, self._complete, local, captured_s, deadline_s, bool(at_once))
         with self._changed:
             if self._closed:
                 self._emit(self._degraded(pending, STOPPED))
                 return pending
             self._pending.add(pending)
-            if probe:
-                self._emit(self._degraded(pending, PROBE))
+            if at_once:
+                self._emit(self._degraded(pending, at_once))
                 return pending
             heapq.heappush(self._deadlines, (deadline_s, next(self._order), pending))
             if self._deadlines[0][-1] is pending:
@@ -190,4 +191,5 @@ class DeadlineTable:
             revision=1 if pending.late else 0,
             carried_from="",
             tracks=answer.tracks,
+            step=None if pending.late else pending.local.step,
         )

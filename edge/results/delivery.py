@@ -20,6 +20,37 @@ class EventKind(enum.Enum):
     """The circuit breaker changed its phase."""
     SPOOL = "spool"
     """A frame was accepted by the spool, or left it."""
+    APPEARED = "appeared"
+    """A tracked object is seen for the first time."""
+    ENTER = "enter"
+    """An object came into a zone."""
+    LEAVE = "leave"
+    """It went out of the zone, or its track ended there."""
+    DWELL = "dwell"
+    """It has been in the zone for `dwell_s`."""
+    CROSS = "cross"
+    """An object crossed a line."""
+    LOST = "lost"
+    """An object that appeared is seen no more."""
+    ZONE_COUNT = "zone_count"
+    """The number of objects in a zone has changed."""
+    LINE_COUNT = "line_count"
+    """The number of crossings of a line has changed."""
+
+
+OF_OBJECTS = frozenset(
+    {
+        EventKind.APPEARED,
+        EventKind.ENTER,
+        EventKind.LEAVE,
+        EventKind.DWELL,
+        EventKind.CROSS,
+        EventKind.LOST,
+    }
+)
+"""What a tracked object does."""
+
+Fields = Mapping[str, str | int | float | Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +59,21 @@ class Event:
 
     kind: EventKind
     at_unix_s: float
-    fields: Mapping[str, str | int | float] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
+
+    @property
+    def state_of(self) -> tuple[object, ...] | None:
+        """What this is the newest state of, in place of the one before; None: it is no state."""
+        camera_id = self.fields.get("camera_id")
+        where = self.fields.get("zone") or self.fields.get("line")
+        match self.kind:
+            case EventKind.CAMERA_STATE | EventKind.ZONE_COUNT | EventKind.LINE_COUNT:
+                return self.kind, camera_id, where
+            case EventKind.ENTER | EventKind.LEAVE | EventKind.DWELL:
+                return "last event of zone", camera_id, where
+            case EventKind.CROSS:
+                return "last event of line", camera_id, where
+        return None
 
 
 class DeliveryAck:

@@ -97,5 +97,9 @@ class FrameClock:
         shift_s = self._shift_s(result.sequence)
         return replace(result, captured_unix_s=result.captured_unix_s + shift_s) if shift_s else result
 
+    def time_now_known(self, sequence: int, captured_unix_s: float) -> float:
+        """When a frame of this run was really captured that has this number and bears this time."""
+        return captured_unix_s + self._shift_s(sequence)
+
     def _shift_s(self, sequence: int) -> float:
         return sum(found.shift_s for found in self._sets if sequence <= found.to_sequence)

@@ -82,6 +82,11 @@ class BoundedQueue(Generic[T]):
             self._freed.notify_all()
             return item
 
+    def wait_for_item(self, timeout_s: float) -> bool:
+        """Wait until `get` would not, at most `timeout_s` seconds; tell whether it would not."""
+        with self._filled:
+            return bool(self._filled.wait_for(lambda: self._items or self._closed, timeout_s))
+
     def poll(self) -> T | None:
         """Take the oldest item if there is one."""
         with self._filled:

@@ -20,6 +20,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from spillover.common.errors import ConfigError
+
 QOS = 1
 WINDOW = 20
 """So many messages wait for the broker's confirmation; what follows waits in the sink's queue."""
@@ -45,7 +47,8 @@ class Access:
     port: int
     client_id: str
     username: str = ""
-    password: str = field(default="", repr=False)
+    password: Callable[[], str] = str
+    """Gives the password; asked before each connection. Raises ConfigError."""
     ca: str = ""
     """PEM file of the CA that signed the broker's certificate; empty: no encryption."""
 
@@ -158,8 +161,12 @@ class Broker:
 
     def _connect(self) -> bool:
         """One connection, from its begin to its end; tell whether the broker accepted it."""
-        connection = _Connection(self._client())
-        client = connection.client
+        try:
+            client = self._client()
+        except ConfigError as error:
+            self._problem = f"is not asked: {error}"
+            return False
+        connection = _Connection(client)
         client.on_connect = partial(self._greeted, connection)
         client.on_disconnect = partial(self._ended, connection)
         client.on_publish = partial(self._confirmed, connection)
@@ -186,7 +193,7 @@ class Broker:
         client.max_inflight_messages_set(0)  # none waits in the library: `WINDOW` is the bound
         client.will_set(*self._will, QOS, retain=True)
         if access.username:
-            client.username_pw_set(access.username, access.password)
+            client.username_pw_set(access.username, access.password())
         if self._tls is not None:
             client.tls_set_context(self._tls)
         return client

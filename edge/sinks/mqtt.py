@@ -5,6 +5,7 @@ the sink's queue while the broker is away, and the oldest make room for new ones
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.broker import Access, Broker, Pause
-from spillover.edge.sinks.discovery import announcements
+from spillover.edge.sinks.discovery import EMPTY, INSIDE, AnnouncedCamera, announcements
 from spillover.edge.sinks.record import Encode, encode_event
 
 _CONFIRM_LIMIT_S = 1.0
@@ -36,7 +37,7 @@ class MqttSink:
         self,
         config: MqttConfig,
         device_id: str,
-        cameras: Sequence[str],
+        cameras: Sequence[AnnouncedCamera],
         encode: Encode,
         pause: Pause | None = None,
     ) -> None:
@@ -45,13 +46,13 @@ class MqttSink:
         status = f"{self._device_topic}/status"
         birth = f"{config.discovery_prefix}/status" if config.discovery_prefix else ""
         try:
-            access = _access(config, f"{config.topic}-{device_id}-{cameras[0]}")
+            access = _access(config, f"{config.topic}-{device_id}-{cameras[0].camera_id}")
             self._broker = Broker(access, (status, OFFLINE), birth, pause)
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
         self._broker.retain(status, ONLINE)
-        for camera_id in cameras:
-            for topic, payload in announcements(config, device_id, camera_id):
+        for camera in cameras:
+            for topic, payload in announcements(config, device_id, camera):
                 self._broker.retain(topic, payload)
 
     def start(self) -> None:
@@ -59,10 +60,27 @@ class MqttSink:
         self._broker.start()
 
     def notice(self, event: Event) -> None:
-        """Set the camera's retained state at once, so that it does not wait behind results."""
-        if event.kind is EventKind.CAMERA_STATE:
-            camera_topic = f"{self._device_topic}/{event.fields['camera_id']}"
-            self._broker.retain(f"{camera_topic}/camera_state", str(event.fields["state"]))
+        """Set the retained states of cameras, zones and lines at once, so that none waits behind results."""
+        fields, retain = event.fields, self._broker.retain
+        camera_topic = f"{self._device_topic}/{fields.get('camera_id')}"
+        zone_topic = f"{camera_topic}/zones/{fields.get('zone')}"
+        line_topic = f"{camera_topic}/lines/{fields.get('line')}"
+        match event.kind:
+            case EventKind.CAMERA_STATE:
+                retain(f"{camera_topic}/camera_state", str(fields["state"]))
+            case EventKind.ZONE_COUNT:
+                retain(f"{zone_topic}/count", str(fields["count"]))
+                retain(f"{zone_topic}/occupancy", INSIDE if fields["count"] else EMPTY)
+                retain(f"{zone_topic}/classes", msgspec.json.encode(fields["classes"]))
+            case EventKind.LINE_COUNT:
+                retain(f"{line_topic}/in", str(fields["in_count"]))
+                retain(f"{line_topic}/out", str(fields["out_count"]))
+            case EventKind.ENTER | EventKind.LEAVE | EventKind.DWELL:
+                retain(f"{zone_topic}/last_event", encode_event(event))
+            case EventKind.CROSS:
+                retain(f"{line_topic}/last_event", encode_event(event))
+            case _:
+                pass
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until not too much is unconfirmed: while the broker is away the rest waits in the queue."""
@@ -94,9 +112,9 @@ class MqttSink:
 
 
 def _access(config: MqttConfig, client_id: str) -> Access:
-    secret = ""
+    secret = partial(secret_of, config.password, config.password_file, "sinks: password_file")
     if config.username:
-        secret = secret_of(config.password, config.password_file, "sinks: password_file")
+        secret()  # a file that cannot be read is told at the start
     ca = str(Path(config.ca).expanduser()) if config.ca else ""
     return Access(config.host, config.port, client_id, config.username, secret, ca)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from spillover.common.errors import InUseError
 from spillover.common.log import get_logger
 from spillover.common.types import Result
-from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.parts import Ended, OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
@@ -20,6 +20,8 @@ MAX_UNFLUSHED = 1024
 """So many items wait in a sink whose disk is full or whose broker is away."""
 _ROOM_LOOK_S = 0.5
 """A sink that takes nothing is asked for its reason this often."""
+_RETRY_S = 1.0
+"""A sink that fails while nothing comes is tried again this often."""
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
@@ -110,7 +112,7 @@ class Outlet:
         self._replacement: MakeSink | None = None
         self._at_once: deque[Order] = deque()
         self._states: dict[object, Event] = {}
-        """The last state of each camera, for a sink that takes the place of this one."""
+        """The last state of each camera, zone and line, for a sink that takes the place of this one."""
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -120,6 +122,8 @@ class Outlet:
         self._lost_since = 0
         """Items lost since the sink began to fail."""
         self._reopens = False
+        self._reopen_waits = False
+        """Whether a `reopen` is in the queue."""
         self._unflushed: list[_Queued] = []
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
@@ -147,7 +151,9 @@ class Outlet:
 
     def reopen(self) -> None:
         """Let the sink go on in the file that is at its path; what was put before is for the old one."""
-        self._queue.put_beyond(self._reopen)
+        if not self._reopen_waits:  # one that has not begun opens what is at the path by then
+            self._reopen_waits = True
+            self._queue.put_beyond(self._reopen)
 
     def replace(self, make: "MakeSink", queue_size: int, *, carry: bool = False) -> None:
         """Close the sink and go on with what `make` gives, once all that was put before is stored.
@@ -167,6 +173,16 @@ class Outlet:
             self._at_once.append(order)
             order = self._hurry
         self._queue.put_beyond(order)
+
+    @property
+    def camera_states(self) -> list[Event]:
+        """The last state of each camera."""
+        return list(self._states.values())
+
+    def learn(self, states: Sequence[Event]) -> None:
+        """Take over states that were told before this sink came; call it before `run`."""
+        for event in states:
+            self._notice(event)
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -205,15 +221,23 @@ class Outlet:
             self._hurry()
             if not self._flush() and self._closing:
                 return None
+        while self._waits_for_disk() and not self._queue.wait_for_item(_RETRY_S):
+            if self._reopens:
+                self._reopen()
+            self._flush()
         return self._queue.get()
+
+    def _waits_for_disk(self) -> bool:
+        """Whether there is something to try again although nothing new comes, as while the camera is lost."""
+        return self._failing and bool(self._unflushed or self._reopens)
 
     def _hurry(self) -> None:
         while self._at_once:
             self._at_once.popleft()()
 
     def _notice(self, event: Event) -> None:
-        if event.kind is EventKind.CAMERA_STATE:
-            self._states[event.fields.get("camera_id")] = event
+        if (state_of := event.state_of) is not None:
+            self._states[state_of] = event
         self._sink.notice(event)
 
     def close_sink(self) -> None:
@@ -245,6 +269,7 @@ class Outlet:
 
     def _reopen(self) -> None:
         """Where the new file cannot be opened, that is tried again before each item."""
+        self._reopen_waits = False
         self._reopens = True
         try:
             self._sink.reopen()
@@ -278,7 +303,7 @@ class Outlet:
         make, self._replacement, self._reopens = self._replacement, None, False
         self.close_sink()
         self._sink = make()
-        for event in list(self._states.values()):
+        for event in self.camera_states:
             self._sink.notice(event)
         self._sink.start()
         carried, self._unflushed = self._unflushed, []
@@ -359,10 +384,12 @@ class Outlets:
                 return False
             before = self._writers
             self._writers = {one: before.get(one) or self._writer(one) for one in outlets}
-            added = [writer for outlet, writer in self._writers.items() if outlet not in before]
+            added = {outlet: writer for outlet, writer in self._writers.items() if outlet not in before}
             leaving = [(outlet, writer) for outlet, writer in before.items() if outlet not in self._writers]
             self._leaving = [*((one, writer) for one, writer in self._leaving if writer.runs), *leaving]
-            for writer in added:
+            known = next(iter(before)).camera_states if before else []  # the same in each
+            for outlet, writer in added.items():
+                outlet.learn(known)
                 writer.start()
             for outlet, _ in leaving:
                 outlet.close()

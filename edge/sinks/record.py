@@ -8,28 +8,35 @@
      "decision": {"action": "send_frame", "reason": "score>=threshold", "expected_gain": 0.62,
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
-                  "region": null, "audit": null, "degraded": false, "is_probe": false},
-     "error": "", "carried_from": ""}
+                  "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
+     "error": "", "carried_from": "", "tracking": null}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
-boxes in pixels of the frame. A sink with `decision: short` leaves out `inputs`. `audit` is
-`{"would_keep": true}` or `false` for a frame that was drawn for an audit, `region` is
-`[left, top, right, bottom]` where a crop was sent.
+boxes in pixels of the frame. Each box of a tracked frame says which object it is:
+
+    {"xyxy": [10.0, 20.0, 30.0, 60.0], "confidence": 0.7, "class_id": 0, "label": "person",
+     "track_id": 17, "confirmed_by": "cloud", "age_s": 0.4}
+
+A sink with `decision: short` leaves out `inputs` and `tracking`. `audit` is
+`{"would_keep": true}` or `false` for a frame that was drawn for an audit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import msgspec
 
 from spillover.common.tasks import TASKS, Tasks, spec_for
-from spillover.common.types import Decision, ModelId, Result, Timings
+from spillover.common.tasks.base import NOTHING
+from spillover.common.types import Decision, Detections, ModelId, Result, Timings
 from spillover.edge.results.delivery import Event
+from spillover.edge.tracking.steps import StepRecord
 
 _STAGES = tuple(field.name for field in fields(Timings))
 _SHORT = tuple(field.name for field in fields(Decision) if field.name != "inputs")
+_TRACK = ("track_id", "confirmed_by", "age_s")
 
 
 class ClassRecord(msgspec.Struct, frozen=True):
@@ -98,7 +105,10 @@ class Record(msgspec.Struct, frozen=True):
     error: str
     """Why the cloud's answer is missing, if it was wanted."""
     carried_from: str = ""
-    """The frame whose cloud answer corrected the edge's; empty if none did."""
+    """The newest frame whose cloud answer corrected the edge's; empty if none did."""
+    tracking: StepRecord | None = None
+    """What the tracker was told of the frame, from which `lab replay` makes the tracks again; null in
+    revisions, and where nothing is tracked. `decision: short` leaves it out."""
 
 
 Encode = Callable[[Result], bytes]
@@ -118,13 +128,15 @@ def is_event(line: bytes) -> bool:
 def record_encoder(labels: Sequence[str], tasks: Tasks = TASKS, *, inputs: bool = True) -> Encode:
     """A function from a result to its JSON, without a line's end; `labels` names the classes, or is empty.
 
-    Without `inputs` the numbers that the policy has read are left out, which are most of a record.
+    Without `inputs` the numbers that policy and tracker have read are left out, which are most of a record.
     """
     encoder = msgspec.json.Encoder()
 
     def encode(result: Result) -> bytes:
         record = to_record(result, labels, tasks)
-        if not inputs:
+        if inputs:
+            record["tracking"] = result.step.as_record() if result.step else None
+        else:
             record["decision"] = {name: getattr(result.decision, name) for name in _SHORT}
         return encoder.encode(record)
 
@@ -145,10 +157,24 @@ def to_record(result: Result, labels: Sequence[str], tasks: Tasks = TASKS) -> di
         "revision": result.revision,
         "model": result.model,
         **rows,
-        task.record_key: task.rows(result.prediction, labels),
+        task.record_key: task.rows(result.prediction, labels, _tracks(result)),
         "timings": Timings(*(round(getattr(result.timings, name), 6) for name in _STAGES)),
         "payload_bytes": result.payload_bytes,
         "decision": result.decision,
         "error": result.error,
         "carried_from": result.carried_from,
     }
+
+
+def _tracks(result: Result) -> Mapping[str, Sequence[Any]]:
+    """Which object each box shows; only boxes have such columns."""
+    if not isinstance(result.prediction, Detections):
+        return NOTHING
+    if result.tracks is None:
+        return dict.fromkeys(_TRACK, [None] * len(result.prediction))
+    columns = (
+        [mark.track_id for mark in result.tracks],
+        [mark.confirmed_by.value for mark in result.tracks],
+        [round(mark.age_s, 6) for mark in result.tracks],
+    )
+    return dict(zip(_TRACK, columns, strict=True))

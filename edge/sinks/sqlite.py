@@ -5,7 +5,8 @@
     events(at_unix_s, kind, record)
 
 `record` is the JSON of `edge.sinks.record`. The view `latest` has one row a frame, its last revision; the
-view `last_day` the part of it that was captured within 24 hours. A late answer that comes twice is kept once.
+view `last_day` the part of it that was captured within 24 hours. `object_events` has each event of a tracked
+object once, in its last phase. A late answer that comes twice is kept once.
 When the clock was set, the times of this run's results are corrected.
 """
 
@@ -39,6 +40,14 @@ create view if not exists latest as
     where revision = (select max(revision) from results where frame_id = r.frame_id);
 create view if not exists last_day as
     select * from latest where captured_unix_s > unixepoch() - 86400;
+create view if not exists object_events as
+    select at_unix_s, kind, record ->> 'event_id' as event_id, record ->> 'phase' as phase,
+        record ->> 'camera_id' as camera_id, coalesce(record ->> 'zone', record ->> 'line') as place,
+        record ->> 'direction' as direction, record ->> 'track_id' as track_id,
+        record ->> 'label' as label, record ->> 'best_frame_id' as best_frame_id, record
+    from events
+    where rowid in (select max(rowid) from events where record ->> 'event_id' is not null
+        group by record ->> 'event_id');
 """
 _OLDEST = """
 select count(*), total(is_event) from (
@@ -65,7 +74,7 @@ where captured_unix_s between ? - 60 and ? + 60 and frame_id glob '*-' || ? || '
 """Corrects the times of a run's frames, after its clock was set. The range lets the index find them; a minute
 more, because a frame is older than its number by the time that it took to read."""
 _DAY_S = 86400.0
-Row = tuple[str | int | float, ...]
+Row = tuple[object, ...]
 _LOCK_LIMIT_S = 2.0
 """Maximum seconds that one flush waits for another process's lock."""
 _PRUNE_EVERY = 1000

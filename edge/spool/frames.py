@@ -31,10 +31,8 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     transform: FrameTransform
     option: str
     decision: Decision
-    rest: dict[str, list[Any]] | None = None
-    """Of a crop: `EncodedFrame.rest`, each array by its name."""
     hidden: dict[str, list[Any]] | None = None
-    """`EncodedFrame.hidden`, likewise."""
+    """`EncodedFrame.hidden`, each array by its name."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -60,7 +58,6 @@ def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
             transform=payload.transform,
             option=encoded_frame.option,
             decision=local.decision,
-            rest=_lists(encoded_frame.rest),
             hidden=_lists(encoded_frame.hidden),
         )
     )
@@ -99,7 +96,6 @@ class SpooledFrame:
             captured_unix_s=body.captured_unix_s,
             payload=self._payload(),
             option=body.option,
-            rest=DETECTION.from_columns(body.rest) if body.rest is not None else None,
             hidden=DETECTION.from_columns(body.hidden) if body.hidden is not None else None,
         )
 

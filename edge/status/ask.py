@@ -20,6 +20,7 @@ LIMIT_S = 5.0
 WATCH_S = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
 """Moves a terminal's cursor to the top and clears it (ECMA-48)."""
+_BAD = frozenset({Verdict.FAILING, Verdict.LOST, Verdict.UNBALANCED})
 
 
 def ask(address: str) -> Status:
@@ -79,7 +80,7 @@ def show(
             text, code = str(error), EXIT_FAILED
         else:
             text = msgspec.json.encode(status).decode() if as_json else to_text(status)
-            code = EXIT_LOST if verdict(status) in {Verdict.LOST, Verdict.UNBALANCED} else 0
+            code = EXIT_LOST if verdict(status) in _BAD else 0
         echo(text if as_json or not watches else f"{_CLEAR}{time.strftime('%H:%M:%S')}\n{text}")
         if not watches:
             return code

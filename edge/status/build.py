@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,6 +11,8 @@ from spillover.common.types import AnsweredBy
 from spillover.edge.camera.source import CameraState
 from spillover.edge.config import CameraConfig, EdgeConfig, Mode
 from spillover.edge.device import Device, Reporting
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.events.values import Direction
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
@@ -22,11 +24,14 @@ from spillover.edge.status.values import (
     CameraStatus,
     ErrorStatus,
     FrameStatus,
+    LineStatus,
     LinkStatus,
     ModelStatus,
     SinkStatus,
     SpoolStatus,
     Status,
+    TrackingStatus,
+    ZoneStatus,
 )
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Counts
@@ -56,6 +61,7 @@ class StatusSource:
         offload = self.device.offload
         meter, forwarder = offload.meter, offload.forwarder
         model = self.device.predictor.model_id
+        sinks = reporting.outlets.states()
         return Status(
             version=_version(),
             device_id=self.config.device_id,
@@ -76,7 +82,8 @@ class StatusSource:
             if meter
             else None,
             spool=_spool(forwarder.state(), counts) if forwarder else None,
-            sinks=tuple(_sink(state, counts, now_s) for state in reporting.outlets.states()),
+            sinks=tuple(_sink(state, counts, now_s) for state in sinks),
+            former_sinks_lost=_former_sinks(counts, {state.name for state in sinks}),
             edge_error=ErrorStatus(share=error.error, low=error.low, high=error.high, audits=error.audits)
             if (error := counts.edge_error)
             else None,
@@ -95,6 +102,11 @@ class StatusSource:
             state_age_s=now_s - reported.since_s if reported else None,
             captured=captured,
             frames_per_s=stream.camera.rate.per_s(),
+            tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
+            if (counts := stream.pipeline.tracking)
+            else None,
+            zones=_zones(events) if (events := stream.pipeline.settings.events) else (),
+            lines=_lines(events) if events else (),
         )
 
     def _link(self, counts: Counts, now_s: float) -> LinkStatus:
@@ -118,6 +130,19 @@ class StatusSource:
             payload_bytes=counts.payload_bytes,
             certificate_ends_unix_s=counts.certificate_ends_unix_s,
         )
+
+
+def _zones(events: ObjectEvents) -> tuple[ZoneStatus, ...]:
+    zones = events.by_label(events.counts)
+    return tuple(ZoneStatus(name=name, count=sum(of.values()), classes=of) for name, of in zones.items())
+
+
+def _lines(events: ObjectEvents) -> tuple[LineStatus, ...]:
+    lines = events.counts.lines
+    return tuple(
+        LineStatus(name=name, in_count=ways[Direction.IN], out_count=ways[Direction.OUT])
+        for name, ways in lines.items()
+    )
 
 
 def _frames(counts: Counts, reporting: Reporting) -> FrameStatus:
@@ -164,6 +189,14 @@ def _sink(state: OutletState, counts: Counts, now_s: float) -> SinkStatus:
         last_error=state.last_error,
         last_error_age_s=now_s - state.last_error_s if state.last_error else None,
     )
+
+
+def _former_sinks(counts: Counts, current: Set[str]) -> dict[str, int]:
+    lost: dict[str, int] = {}
+    for (sink, _), count in counts.results_dropped.items():
+        if sink not in current:
+            lost[sink] = lost.get(sink, 0) + count
+    return lost
 
 
 def _version() -> str:

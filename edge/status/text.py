@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from spillover.common.log import printable
 from spillover.edge.health.readings import DiskSpace, Readings
 from spillover.edge.status.values import (
     BudgetStatus,
@@ -12,8 +13,9 @@ from spillover.edge.status.values import (
     SinkStatus,
     SpoolStatus,
     Status,
+    TrackingStatus,
 )
-from spillover.edge.status.verdict import Verdict, listed, losses, total, verdict
+from spillover.edge.status.verdict import Verdict, failures, listed, losses, total, verdict
 
 _WIDTH = 11
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -21,7 +23,8 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 def to_text(status: Status) -> str:
     """The whole; the last line is the verdict."""
-    return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in _lines(status))
+    # Causes of errors are texts of strangers: of a camera's program, a broker, or whoever has answered.
+    return "\n".join(printable(f"{name:<{_WIDTH}}{text}".rstrip()) for name, text in _lines(status))
 
 
 def duration(seconds: float) -> str:
@@ -55,6 +58,12 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "model", f"{model.name}@{model.version}, sha256 {model.sha256[:12]}"
     for camera in status.cameras:
         yield "camera", _camera(camera)
+        if camera.tracking:
+            yield "tracks", _tracking(camera.tracking)
+        for zone in camera.zones:
+            yield "zone", f"{camera.name}, {zone.name}: {zone.count} inside ({listed(zone.classes)})"
+        for line in camera.lines:
+            yield "line", f"{camera.name}, {line.name}: {line.in_count} in, {line.out_count} out"
     yield from _frames(status.frames)
     if status.link is None:
         yield "cloud", "none: nothing leaves this device"
@@ -84,6 +93,10 @@ def _camera(camera: CameraStatus) -> str:
         f"{camera.name}: {camera.state}{since}{detail}, {_rate(camera.frames_per_s)}, "
         f"{camera.captured} frames from {camera.source}"
     )
+
+
+def _tracking(tracking: TrackingStatus) -> str:
+    return f"{tracking.shown} shown, {tracking.cuts} cuts; not tracked: {listed(tracking.dropped)}"
 
 
 def _frames(frames: FrameStatus) -> Iterator[tuple[str, str]]:
@@ -177,9 +190,12 @@ def _disk(disk: DiskSpace) -> str:
 def _verdict(status: Status) -> Iterator[tuple[str, str]]:
     frames = status.frames
     if status.link is not None:
-        yield "shares", f"on time {_share(frames.on_time_share)}, sent {_share(frames.sent_share)}"
+        wanted = f"of those wanted from the cloud in time {_share(frames.on_time_share)}"
+        yield "shares", f"of all frames sent {_share(frames.sent_share)}; {wanted}"
     for line in losses(status):
         yield "LOST", line
+    for line in failures(status):
+        yield "FAILS", line
     found = verdict(status)
     yield ("books" if found in {Verdict.BALANCED, Verdict.GIVEN_UP} else "BOOKS"), found.value
 

@@ -23,6 +23,36 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of its network's file."""
 
 
+class TrackingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tracked in one camera's pictures."""
+
+    shown: int
+    """Objects that the newest result shows."""
+    cuts: int
+    """Scenes that ended because the picture shared nothing with the one before, or had another size."""
+    dropped: Counted
+    """Boxes, frames and cloud answers that could not be tracked, by reason."""
+
+
+class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One zone of a camera."""
+
+    name: str
+    count: int
+    """Objects inside."""
+    classes: Counted
+    """The same by class."""
+
+
+class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a camera."""
+
+    name: str
+    in_count: int
+    """Crossings since the start, withdrawn ones left out."""
+    out_count: int
+
+
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One camera."""
 
@@ -37,6 +67,10 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     captured: int
     frames_per_s: float | None
     """Captured in the last seconds; None before the second frame."""
+    tracking: TrackingStatus | None = None
+    """None where nothing is tracked."""
+    zones: tuple[ZoneStatus, ...] = ()
+    lines: tuple[LineStatus, ...] = ()
 
 
 class FrameStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +198,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="what", tag="s
     budget: BudgetStatus | None
     spool: SpoolStatus | None
     sinks: tuple[SinkStatus, ...]
+    former_sinks_lost: Counted = msgspec.field(default_factory=dict)
+    """Results lost by sinks that a reload has taken out, by their name."""
     edge_error: ErrorStatus | None
     """None before the first audit was answered."""
     health: Readings

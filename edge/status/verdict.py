@@ -16,26 +16,29 @@ class Verdict(enum.Enum):
 
     BALANCED = "the books balance"
     GIVEN_UP = "the sums hold; late answers were given up for want of room or time"
+    FAILING = "nothing is lost yet, but something fails, and what waits for it may be"
     LOST = "RESULTS ARE LOST"
     UNBALANCED = "THE BOOKS DO NOT BALANCE"
 
 
 def verdict(status: Status) -> Verdict:
-    """The worst that the status tells. A sink or a disk that fails now counts as a loss."""
+    """The worst that the status tells."""
     if not _sums_hold(status):
         return Verdict.UNBALANCED
     if any(losses(status)):
         return Verdict.LOST
+    if any(failures(status)):
+        return Verdict.FAILING
     return Verdict.GIVEN_UP if _given_up(status) else Verdict.BALANCED
 
 
 def losses(status: Status) -> Iterator[str]:
-    """A line for everything that was lost, or is about to be."""
+    """A line for everything that was lost."""
     for sink in status.sinks:
         if sink.lost:
             yield f"sink {sink.name} has lost {total(sink.lost)} results: {listed(sink.lost)}"
-        if sink.failing:
-            yield f"sink {sink.name} fails, and {sink.waiting} items wait in memory: {sink.last_error}"
+    for name, lost in status.former_sinks_lost.items():
+        yield f"sink {name}, which a reload took out, has lost {lost} results"
     if status.spool is None:
         return
     refused = {why: count for why, count in status.spool.refused.items() if why not in _BY_DESIGN}
@@ -43,7 +46,14 @@ def losses(status: Status) -> Iterator[str]:
         yield f"the spool has refused {total(refused)} frames, which get no late answer: {listed(refused)}"
     if corrupt := status.spool.fates.get(Fate.CORRUPT.value):
         yield f"{corrupt} frames of the spool were damaged"
-    if status.spool.error:
+
+
+def failures(status: Status) -> Iterator[str]:
+    """A line for everything that does not work now, so that results or frames wait in memory."""
+    for sink in status.sinks:
+        if sink.failing:
+            yield f"sink {sink.name} fails, and {sink.waiting} items wait in memory: {sink.last_error}"
+    if status.spool is not None and status.spool.error:
         yield f"the spool cannot use its disk: {status.spool.error}"
 
 

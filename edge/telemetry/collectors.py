@@ -1,6 +1,7 @@
 """Metrics whose figures others keep: byte budget, spool and the device's health, read on each scrape."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -9,6 +10,7 @@ from spillover.edge.health.readings import Readings
 from spillover.edge.health.sensors import CAUSES
 from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.spool import SpoolState
+from spillover.edge.tracking.stage import TrackingCounts
 
 PREFIX = "spillover_edge_"
 
@@ -26,6 +28,33 @@ class BudgetCollector(Collector):
         yield GaugeMetricFamily(f"{PREFIX}budget_left_bytes", text, value=self._left_bytes())
         text = "Bytes charged to the budget, headers and connections included."
         yield CounterMetricFamily(f"{PREFIX}budget_charged_bytes", text, value=self._charged_bytes())
+
+
+class TrackingCollector(Collector):
+    """What the trackers of all cameras have done; a device that tracks nothing has no series."""
+
+    def __init__(self, counts: Callable[[], Iterable[TrackingCounts | None]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        found = [one for one in self._counts() if one is not None]
+        if not found:
+            return
+        text = "Tracked objects that the newest results show."
+        yield GaugeMetricFamily(f"{PREFIX}tracks", text, value=sum(one.shown for one in found))
+        text = (
+            "Scenes that ended because the picture shared nothing with the one before, or had another size."
+        )
+        yield CounterMetricFamily(f"{PREFIX}cuts", text, value=sum(one.cuts for one in found))
+        text = "Boxes, frames and cloud answers that could not be tracked."
+        dropped = CounterMetricFamily(f"{PREFIX}tracking_dropped", text, labels=["reason"])
+        total: Counter[str] = Counter()
+        for one in found:
+            total.update(one.dropped)
+        for reason, count in sorted(total.items()):
+            dropped.add_metric([reason], count)
+        yield dropped
 
 
 class SpoolCollector(Collector):

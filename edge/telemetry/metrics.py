@@ -6,7 +6,7 @@ over the reasons, plus the few frames in process.
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram, Info
@@ -16,15 +16,23 @@ from spillover.common.metrics import process_registry
 from spillover.common.model.manifest import Manifest
 from spillover.common.types import AnsweredBy, Frame, Result
 from spillover.edge.camera.source import CameraState
+from spillover.edge.events.values import ObjectEvent, Phase
 from spillover.edge.health.readings import Readings
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.policy.auditor import ErrorEstimate
-from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
+from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Fields
 from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
 from spillover.edge.runtime.rates import Rate
 from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.spool import SpoolState
-from spillover.edge.telemetry.collectors import PREFIX, BudgetCollector, HealthCollector, SpoolCollector
+from spillover.edge.telemetry.collectors import (
+    PREFIX,
+    BudgetCollector,
+    HealthCollector,
+    SpoolCollector,
+    TrackingCollector,
+)
+from spillover.edge.tracking.stage import TrackingCounts
 from spillover.edge.uplink.call_status import LATE, RETRIED
 
 _log = get_logger("camera")
@@ -134,6 +142,19 @@ class FrameEvents:
         """The spool refused a frame that should get a late answer."""
         self._metrics.spool_refused(refusal)
 
+    def happened(self, kind: EventKind, fields: Fields, of: ObjectEvent | None = None) -> None:
+        """A tracked object did something (`of`), or a zone or line counts otherwise."""
+        if of is not None:
+            self._metrics.object_event(kind, of.phase)
+        elif kind is EventKind.ZONE_COUNT:
+            camera_id, zone, count = (str(fields[name]) for name in ("camera_id", "zone", "count"))
+            self._metrics.zone_count(camera_id, zone, int(count))
+        with self.frame_clock.lock:
+            at_unix_s = time.time()
+            if of is not None:
+                at_unix_s = self.frame_clock.time_now_known(of.sequence, of.at_unix_s)
+            self._put(Event(kind, at_unix_s, fields))
+
     def _clock_set(self, found: ClockSet) -> None:
         get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
         self.emit(
@@ -209,6 +230,10 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
+        self._object_events = self._counter(
+            "object_events", "Events of tracked objects; one that is settled counts again.", "event", "phase"
+        )
+        self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
@@ -286,6 +311,14 @@ class Metrics:
         """Set a camera's state."""
         _mark(self._camera, state, camera_id)
 
+    def object_event(self, kind: EventKind, phase: Phase) -> None:
+        """Count an event of a tracked object."""
+        self._object_events.labels(kind.value, phase.value).inc()
+
+    def zone_count(self, camera_id: str, zone: str, count: int) -> None:
+        """Set how many objects a zone has."""
+        self._zones.labels(camera_id, zone).set(count)
+
     def spool_refused(self, refusal: Refusal) -> None:
         """Count a frame that the spool refused."""
         self._spool_refused.labels(refusal.value).inc()
@@ -307,6 +340,10 @@ class Metrics:
     def watch_budget(self, left_bytes: Callable[[], float], charged_bytes: Callable[[], float]) -> None:
         """Read the byte budget's balance and the bytes charged to it on each scrape."""
         self.registry.register(BudgetCollector(left_bytes, charged_bytes))
+
+    def watch_tracking(self, counts: Callable[[], Iterable[TrackingCounts | None]]) -> None:
+        """Read from `counts` what the cameras' trackers have done on each scrape."""
+        self.registry.register(TrackingCollector(counts))
 
     def watch_health(self, latest: Callable[[], Readings]) -> None:
         """Read the device's health from `latest` on each scrape."""

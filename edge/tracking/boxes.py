@@ -45,6 +45,13 @@ def blend(a: XYXY, b: XYXY, weight: float) -> XYXY:
     return left, top, right, bottom
 
 
+def iou(a: XYXY, b: XYXY) -> float:
+    """Intersection over union of two boxes."""
+    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    union = area(a) + area(b) - shared
+    return shared / union if union > 0 else 0.0
+
+
 def area(xyxy: Sequence[float]) -> float:
     """Pixels of a box; 0 where a side lies beyond its opposite."""
     return max(0.0, xyxy[2] - xyxy[0]) * max(0.0, xyxy[3] - xyxy[1])
@@ -52,6 +59,8 @@ def area(xyxy: Sequence[float]) -> float:
 
 def clipped(xyxy: XYXY, width: float, height: float) -> XYXY:
     """The part of a box inside a picture."""
+    if xyxy[0] >= 0.0 and xyxy[1] >= 0.0 and xyxy[2] <= width and xyxy[3] <= height:
+        return xyxy
     return (
         min(max(xyxy[0], 0.0), width),
         min(max(xyxy[1], 0.0), height),

@@ -20,8 +20,8 @@ Grey = npt.NDArray[np.uint8]
 
 SMALL_PIXELS = 384 * 288
 """Pixels of a small picture: half the sides of 768x576; detectors see no more than that either."""
-MOST_POINTS = 500
-GRID = (2, 6)
+MOST_POINTS = 400
+GRID = (2, 5)
 """Fewest and most points a side of a box's grid."""
 BACKGROUND = (8, 6)
 """Columns and rows of the points that may show the camera's motion."""
@@ -38,6 +38,8 @@ OWN_SHARE = 0.3
 """Share of such points in a box from which on they alone tell its motion."""
 GOOD_ERROR = 25.0
 """Mean difference in grey levels of the windows around a point that was found again."""
+LEAST_FOR_GROWTH = 6
+"""Points that tell how a box grows."""
 FOUND = 0.3
 """Less than this share of a box's points found again: its motion is not measured."""
 ALIKE = 0.6
@@ -53,6 +55,8 @@ class SmallFrame:
     captured_s: float
     width: int
     height: int
+    thumbnail: FloatArray
+    """Its grey levels (pixels,) without their mean, much smaller still."""
 
     @property
     def scale(self) -> FloatArray:
@@ -80,14 +84,15 @@ def small_frame(image: Image, captured_s: float) -> SmallFrame:
         image = cv2.resize(image, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
-    return SmallFrame(grey, captured_s, width, height)
+    tiny = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    return SmallFrame(grey, captured_s, width, height, tiny - tiny.mean())
 
 
 def measure(before: SmallFrame, now: SmallFrame, boxes: Sequence[tuple[float, ...]]) -> Flow:
     """The motion of the camera and of each box (left, top, right, bottom, ...) from one frame to the next."""
     if before.grey.shape != now.grey.shape or (before.width, before.height) != (now.width, now.height):
         return Flow(STILL, tuple(Motion(0.0, 0.0, measured=False) for _ in boxes), cut=True)
-    unlike = correlation(before.grey, now.grey) < ALIKE
+    unlike = correlation(before.thumbnail, now.thumbnail) < ALIKE
     if not boxes and not unlike:
         return Flow(STILL, (), cut=False)
     scale = before.scale
@@ -101,29 +106,31 @@ def measure(before: SmallFrame, now: SmallFrame, boxes: Sequence[tuple[float, ..
         return Flow(STILL, tuple(Motion(0.0, 0.0, measured=False) for _ in boxes), cut=True)
     after = moved[len(background) :].reshape(inside.shape)
     ok = found[len(background) :].reshape(inside.shape[:2])
-    motions = _motions(small, inside, after, ok, camera)
-    sx, sy = (float(value) for value in scale)
-    in_frame = [
-        Motion(_rounded(one.dx / sx), _rounded(one.dy / sy), _rounded(one.scale), one.measured)
-        for one in motions
-    ]
+    shift, growth, measured = _motions(inside, after, ok, camera)
+    x, y = np.float32(1.0) / scale
     whole = CameraMotion(
-        _rounded(camera.a),
-        _rounded(camera.b),
-        _rounded(camera.dx / sx),
-        _rounded(camera.dy / sy),
+        _rounded(camera.a), _rounded(camera.b), _rounded(camera.dx * x), _rounded(camera.dy * y)
     )
-    return Flow(whole, tuple(in_frame), cut=False)
+    motions = [
+        Motion(dx, dy, scale, True)
+        if there
+        else _rounded_motion(whole.at((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+        for (dx, dy), scale, there, box in zip(
+            (shift / before.scale).tolist(), growth.tolist(), measured.tolist(), boxes, strict=True
+        )
+    ]
+    return Flow(whole, tuple(motions), cut=False)
 
 
-def correlation(a: Grey, b: Grey) -> float:
-    """Correlation of two pictures as thumbnails, -1..1; of two without any contrast 1."""
-    first, second = (
-        cv2.resize(one, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for one in (a, b)
-    )
-    first, second = first - first.mean(), second - second.mean()
-    norm = float(np.sqrt((first @ first) * (second @ second)))
-    return float(first @ second) / norm if norm > 0 else float(not first.any() and not second.any())
+def correlation(a: FloatArray, b: FloatArray) -> float:
+    """Correlation of two thumbnails, -1..1; of two without any contrast 1."""
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else float(not a.any() and not b.any())
+
+
+def _rounded_motion(motion: Motion) -> Motion:
+    dx, dy, scale, measured = motion
+    return Motion(_rounded(dx), _rounded(dy), _rounded(scale), measured)
 
 
 def _rounded(value: float) -> float:
@@ -196,38 +203,31 @@ def _camera(
 
 
 def _motions(
-    boxes: FloatArray,
-    before: FloatArray,
-    after: FloatArray,
-    found: npt.NDArray[np.bool_],
-    camera: CameraMotion,
-) -> list[Motion]:
-    """The motion of each box (n, 4) from its points (n, k, 2), in small pixels."""
-    if not len(boxes):
-        return []
+    before: FloatArray, after: FloatArray, found: npt.NDArray[np.bool_], camera: CameraMotion
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Of each box its shift (n, 2) in small pixels and growth (n,), from its points (n, k, 2).
+
+    The last array (n,) says of which box enough points were found again for that.
+    """
     shift = after - before
-    a, b = camera.a - 1.0, camera.b
+    a, b = np.float32(camera.a - 1.0), np.float32(camera.b)
     x, y = before[..., 0], before[..., 1]
-    scene = np.stack([a * x - b * y + camera.dx, b * x + a * y + camera.dy], axis=-1)
+    scene = np.stack([a * x - b * y, b * x + a * y], axis=-1) + np.array([camera.dx, camera.dy], np.float32)
     own = found & (np.abs(shift - scene).max(axis=2) > MOVES)
     count = found.sum(axis=1)
     moves = own.sum(axis=1) >= np.maximum(2, OWN_SHARE * count)
     used = np.where(moves[:, None], own, found)
-    middle = _median(shift, used)
-    centre_before, centre_after = _median(before, used), _median(after, used)
+    number = np.maximum(used.sum(axis=1), 1).astype(np.float32)[:, None]
+    centre_before, centre_after = (
+        (points * used[..., None]).sum(axis=1) / number for points in (before, after)
+    )
     reach_before = np.abs(before - centre_before[:, None]).sum(axis=2)
     reach_after = np.abs(after - centre_after[:, None]).sum(axis=2)
     far = used & (reach_before > 1.0)
     growth = _median((reach_after / np.maximum(reach_before, 1e-3))[..., None], far)[:, 0]
-    growth = np.where(far.sum(axis=1) >= 6, np.clip(growth, 1 / MOST_GROWTH, MOST_GROWTH), 1.0)
-    enough = count >= np.maximum(2, FOUND * found.shape[1])
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return [
-        Motion(float(middle[i, 0]), float(middle[i, 1]), float(growth[i]))
-        if enough[i]
-        else camera.at(float(centre[i, 0]), float(centre[i, 1]))
-        for i in range(len(boxes))
-    ]
+    trusted = far.sum(axis=1) >= LEAST_FOR_GROWTH
+    growth = np.where(trusted, np.clip(growth, 1 / MOST_GROWTH, MOST_GROWTH), 1.0).astype(np.float32)
+    return _median(shift, used), growth, count >= np.maximum(2, FOUND * found.shape[1])
 
 
 def _median(values: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:

@@ -3,13 +3,14 @@
 Nothing here reads a clock or a pixel: the same inputs give the same tracks, bit by bit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from spillover.edge.tracking import boxes as geometry
 from spillover.edge.tracking.association import associate, overlaps
 from spillover.edge.tracking.boxes import xyxy_of
-from spillover.edge.tracking.judgement import judged
+from spillover.edge.tracking.judgement import MOST_DENIALS, judged
 from spillover.edge.tracking.values import (
     Answer,
     Box,
@@ -23,7 +24,7 @@ from spillover.edge.tracking.values import (
 MOST_TRACKS = 200
 MOST_PAST = 32
 """Sent frames whose answers can be waited for."""
-EDGE_IOU = 0.35
+EDGE_IOU = 0.3
 """Overlap from which on an edge's box is of a track."""
 CLOUD_IOU = 0.4
 """Overlap, at the frame of the answer, from which on a cloud's box is of a track."""
@@ -31,12 +32,14 @@ SAME_IOU = 0.7
 """Two tracks of a class that overlap by more are one object."""
 OTHER_CLASS_IOU = 0.6
 """An edge's box on a confirmed track of another class is that object: the cloud knows its class better."""
+PULL = 0.2
+"""How far the edge's box draws a confirmed track to itself: flow drifts, and the edge's box trembles."""
 SMOOTHING = 0.4
 """Weight of the newest frame in a track's edge confidence."""
 COAST_S = 1.0
-"""An unconfirmed track that the edge no longer sees lives on for this time."""
+"""A track that the cloud has not confirmed, or often denied, outlives the edge's last look by this time."""
 MOST_UNSEEN_S = 20.0
-"""A confirmed track that nobody has seen for this time ends."""
+"""Any other track that nobody has seen for this time ends."""
 MOST_LOST = 10
 """A track whose points are not found on so many frames in a row, and that nobody sees, ends."""
 LEAST_VISIBLE = 0.3
@@ -103,8 +106,7 @@ def matches(moment: Moment, boxes: Sequence[Box]) -> dict[int, int]:
 
 def _moved(tracks: tuple[Track, ...], inputs: StepInputs) -> tuple[Track, ...]:
     return tuple(
-        replace(
-            track,
+        track._replace(
             xyxy=geometry.moved(track.xyxy, motion),
             edge_box=-1,
             lost=0 if motion.measured else track.lost + 1,
@@ -119,20 +121,27 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment is None:
         return state
     had = dict(zip(answer.track_ids, answer.boxes, strict=True))
-    learned = state.learned
+    learned, unseen = state.learned, set(answer.unseen)
     for track in moment.tracks:
+        if track.track_id in unseen:
+            continue
         learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
+    then = {track.track_id: track for track in moment.tracks if track.track_id not in unseen}
+    gap_s = answer.captured_s - state.answered_s
+    if gap_s > 0 and not math.isinf(gap_s):
+        learned = learned.met(gap_s, sum(number not in then for number in answer.track_ids))
     state = replace(state, learned=learned)
     if moment.scene != state.scene:
         return state
-    then = {track.track_id: track for track in moment.tracks}
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
     tracks = _with_new(tracks, answer)
+    room, refused = tracks[:MOST_TRACKS], max(0, len(tracks) - MOST_TRACKS)
     newest = answer.captured_s >= state.answered_s
     return replace(
         state,
-        tracks=tuple(tracks),
-        next_id=max(state.next_id, *answer.track_ids, 0) + 1,
+        tracks=tuple(sorted(room, key=lambda track: track.track_id)),
+        refused=state.refused + refused,
+        next_id=max(state.next_id, 1 + max(answer.track_ids, default=0)),
         answered_s=answer.captured_s if newest else state.answered_s,
         answered_id=answer.frame_id if newest else state.answered_id,
     )
@@ -144,19 +153,18 @@ def _judged_track(track: Track, then: Track | None, had: dict[int, Box], answer:
         return track
     box = had.get(track.track_id)
     if box is None:
-        return replace(track, judged_s=answer.captured_s, denied=True)
+        return track._replace(judged_s=answer.captured_s, denials=track.denials + 1)
     xyxy = geometry.carried(xyxy_of(box), then.xyxy, track.xyxy)
     return _confirmed(track, xyxy, box, answer.captured_s)
 
 
 def _confirmed(track: Track, xyxy: geometry.XYXY, box: Box, captured_s: float) -> Track:
-    return replace(
-        track,
+    return track._replace(
         xyxy=xyxy,
         cloud_confidence=box.confidence,
         cloud_s=captured_s,
         judged_s=captured_s,
-        denied=False,
+        denials=0,
     )
 
 
@@ -183,7 +191,7 @@ def _with_new(tracks: list[Track], answer: Answer) -> list[Track]:
         else:
             track = Track(number, box.class_id, xyxy, born_s=answer.captured_s)
             tracks.append(_confirmed(track, xyxy, box, answer.captured_s))
-    return sorted(tracks, key=lambda track: track.track_id)
+    return tracks
 
 
 def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
@@ -206,7 +214,8 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
     if begun and sure and not state.fresh:
         overlap = overlaps(sure, [boxes[at] for at in begun]).max(axis=0)
         begun = [at for at, most in zip(begun, overlap.tolist(), strict=True) if most < OTHER_CLASS_IOU]
-    begun = begun[: MOST_TRACKS - len(tracks)] if len(tracks) < MOST_TRACKS else []
+    refused = max(0, len(tracks) + len(begun) - MOST_TRACKS)
+    begun = begun[: len(begun) - refused]
     for number, at in enumerate(begun, state.next_id):
         box = boxes[at]
         tracks.append(
@@ -220,20 +229,21 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
                 edge_s=state.captured_s,
             )
         )
-    return replace(state, tracks=tuple(tracks), next_id=state.next_id + len(begun))
+    return replace(
+        state,
+        tracks=tuple(tracks),
+        next_id=state.next_id + len(begun),
+        refused=state.refused + refused,
+    )
 
 
 def _seen(track: Track, box: Box, at: int, captured_s: float) -> Track:
     """A track with the edge's box of this frame. The box is the track's where the edge alone knows it."""
     before = track.edge_confidence
     smooth = before + SMOOTHING * (box.confidence - before) if before else box.confidence
-    return replace(
-        track,
-        xyxy=track.xyxy if track.confirmed else xyxy_of(box),
-        edge_confidence=smooth,
-        edge_box=at,
-        edge_s=captured_s,
-    )
+    own = xyxy_of(box)
+    xyxy = geometry.blend(track.xyxy, own, PULL) if track.confirmed else own
+    return track._replace(xyxy=xyxy, edge_confidence=smooth, edge_box=at, edge_s=captured_s)
 
 
 def _living(state: TrackerState) -> tuple[tuple[Track, ...], set[int]]:
@@ -256,9 +266,9 @@ def _ends(track: Track, now_s: float) -> bool:
         return False
     if track.lost > MOST_LOST:
         return True
-    if track.confirmed:
-        return now_s - max(track.edge_s, track.cloud_s) > MOST_UNSEEN_S
-    return now_s - max(track.edge_s, track.judged_s) > COAST_S
+    # The cloud's model, too, misses an object now and then.
+    believed = track.cloud_confidence > 0 and track.denials < MOST_DENIALS
+    return now_s - max(track.edge_s, track.cloud_s) > (MOST_UNSEEN_S if believed else COAST_S)
 
 
 def _without_doubles(tracks: list[Track]) -> tuple[Track, ...]:

@@ -7,25 +7,26 @@ import numpy as np
 
 from spillover.common.types import NO_BOXES, Detections, TrackMark
 from spillover.edge.tracking.boxes import clipped
-from spillover.edge.tracking.judgement import expected, is_shown
+from spillover.edge.tracking.judgement import chosen, expected
 from spillover.edge.tracking.stage import Shown, TrackSummary
 from spillover.edge.tracking.values import Box, Track, TrackerState
 
 
 def shown(state: TrackerState, boxes: Sequence[Box]) -> Shown:
     """The local result of the newest frame; `boxes` are the edge's boxes of it."""
-    chosen = [track for track in state.tracks if is_shown(state, track, _edge_confidence(track, boxes))]
-    chosen.sort(key=lambda track: (-_confidence(state, track, boxes), track.track_id))
+    tracks = sorted(
+        chosen(state, boxes), key=lambda track: (-_confidence(state, track, boxes), track.track_id)
+    )
     marks = tuple(
         TrackMark(track.track_id, track.confirmed_by, max(0.0, state.captured_s - track.seen_s))
-        for track in chosen
+        for track in tracks
     )
     return Shown(
-        detections_of(state, chosen, boxes),
-        state.answered_id if any(track.confirmed for track in chosen) else "",
+        detections_of(state, tracks, boxes),
+        state.answered_id if any(track.confirmed for track in tracks) else "",
         marks,
         state.ended,
-        summary_of(state, chosen),
+        summary_of(state, tracks),
     )
 
 
@@ -40,22 +41,23 @@ def detections_of(state: TrackerState, tracks: Sequence[Track], boxes: Sequence[
     )
 
 
-def summary_of(state: TrackerState, chosen: Sequence[Track]) -> TrackSummary:
+def summary_of(state: TrackerState, tracks: Sequence[Track]) -> TrackSummary:
     """What the policy reads."""
     half_life_s = state.learned.half_life_s
     stale = 0.0
     if math.isfinite(half_life_s):
-        ages = [state.captured_s - track.cloud_s for track in chosen if track.confirmed]
+        ages = [state.captured_s - track.cloud_s for track in tracks if track.confirmed]
         stale = sum(1.0 - 0.5 ** (age_s / half_life_s) for age_s in ages)
     doubts = [expected(state, track) for track in state.tracks if not track.confirmed]
     return TrackSummary(
-        shown=len(chosen),
+        shown=len(tracks),
         stale=stale,
         births=state.since_sent.births,
         deaths=state.since_sent.deaths,
         flow_failures=state.since_sent.flow_failures,
         doubtful=sum(min(share, 1.0 - share) for share in doubts),
         half_life_s=half_life_s,
+        fresh=state.fresh,
     )
 
 

@@ -30,6 +30,10 @@ class Ring:
         while self._kept and self._bytes > self._most_bytes:
             self._bytes -= self._kept.popleft().grey.nbytes
 
+    def resize(self, most_bytes: int) -> None:
+        """Keep at most so many bytes from now on."""
+        self._most_bytes = most_bytes
+
     def clear(self) -> None:
         """Forget all: they show another scene."""
         self._kept.clear()

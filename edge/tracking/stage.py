@@ -1,11 +1,12 @@
 """The temporal stage: what earlier frames and the cloud's answers to them make of the edge's prediction."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from spillover.common.types import Image, Prediction, TrackMark
+from spillover.common.types import NO_BOXES, Detections, Image, Prediction, TrackMark
+from spillover.edge.tracking.steps import TrackStep
 from spillover.edge.uplink.outcome import CallOutcome
 
 
@@ -27,6 +28,8 @@ class TrackSummary:
     """Expected number of wrong choices, to show or to hide, among tracks that only the edge has seen."""
     half_life_s: float = math.inf
     """Seconds in which half of the cloud's boxes cease to be right, as measured; infinite until measured."""
+    fresh: bool = False
+    """The frame is the first of its scene: nothing was carried to it."""
 
 
 NO_TRACKS = TrackSummary()
@@ -45,6 +48,22 @@ class Shown:
     ended: tuple[int, ...] = ()
     """Numbers of the tracks that ended with this frame."""
     summary: TrackSummary = NO_TRACKS
+    followed: Detections = NO_BOXES
+    """Boxes of all living tracks, shown or not: where objects may be, though nobody sees them now."""
+    step: TrackStep | None = None
+    """What made the tracks; None where nothing is tracked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingCounts:
+    """What a camera's tracker has done."""
+
+    shown: int
+    """Tracks that the newest result shows."""
+    cuts: int
+    """Scenes that ended because the picture shared nothing with the one before, or had another size."""
+    dropped: Mapping[str, int]
+    """What was left out, by reason."""
 
 
 OnReply = Callable[[CallOutcome], CallOutcome]
@@ -69,6 +88,10 @@ class TemporalStage(Protocol):
         """Note that the newest frame is sent; the returned function must get its outcome, even a late one."""
         ...
 
+    def counts(self) -> TrackingCounts | None:
+        """What it has tracked so far; None where nothing is tracked."""
+        ...
+
 
 class NoCorrection:
     """Shows the edge's answers unchanged."""
@@ -87,6 +110,9 @@ class NoCorrection:
         """A function that passes the outcome on."""
         del frame_id, captured_s, prediction
         return _unchanged
+
+    def counts(self) -> None:
+        """Nothing is tracked."""
 
 
 def _unchanged(outcome: CallOutcome) -> CallOutcome:

@@ -16,12 +16,17 @@ from spillover.edge.tracking.flow import Flow, SmallFrame, measure, small_frame
 from spillover.edge.tracking.life import matches, step, tracks_at
 from spillover.edge.tracking.presentation import detections_of, shown
 from spillover.edge.tracking.ring import Ring
-from spillover.edge.tracking.stage import OnReply, Shown
-from spillover.edge.tracking.values import Answer, Box, Motion, StepInputs, TrackerState
+from spillover.edge.tracking.stage import OnReply, Shown, TrackingCounts
+from spillover.edge.tracking.steps import TrackStep
+from spillover.edge.tracking.values import Answer, Box, Moment, Motion, StepInputs, TrackerState
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 MOST_BOXES = 200
 """Boxes of one picture that are tracked; the most confident ones."""
+FAINT = 0.4
+"""Boxes of the edge below this share of the report threshold are not looked at."""
+FARTHEST = 1e5
+"""Pixels: no side of a box lies farther from the picture's corner."""
 MOST_WAITING = 32
 """Answers that wait for the next frame."""
 MOST_HOPS = 8
@@ -34,6 +39,8 @@ class TrackerSettings:
 
     memory_bytes: int = 4 << 20
     """Most bytes of small pictures, from which late answers are brought to the present."""
+    hidden: frozenset[int] = frozenset()
+    """Classes that are hidden in what is sent: of them the cloud's answers say nothing."""
 
 
 class Tracker:
@@ -44,8 +51,9 @@ class Tracker:
 
     def __init__(self, settings: TrackerSettings, report_threshold: float) -> None:
         self._lock = threading.Lock()
+        self._settings = self._wanted = settings, report_threshold
         self._ring = Ring(settings.memory_bytes)
-        self._state = TrackerState(report_threshold)
+        self._state = TrackerState(report_threshold, settings.hidden)
         self._next_id = 1
         self._waiting: deque[Answer] = deque()
         self._newest: SmallFrame | None = None
@@ -53,6 +61,21 @@ class Tracker:
         self._inputs: StepInputs | None = None
         self._answered_s = self._sent_s = -math.inf
         self._dropped: Counter[str] = Counter()
+        self._steps = self._cuts = self._shown = 0
+
+    @property
+    def settings(self) -> tuple[TrackerSettings, float]:
+        """What it was last asked to work with, and the report threshold."""
+        return self._wanted
+
+    def reconfigure(self, settings: TrackerSettings, report_threshold: float) -> None:
+        """Go on with other settings from the next frame on; may be called on any thread."""
+        self._wanted = settings, report_threshold
+
+    def counts(self) -> TrackingCounts:
+        """What it has tracked so far."""
+        with self._lock:
+            return TrackingCounts(self._shown, self._cuts, self._left_out())
 
     @property
     def inputs(self) -> StepInputs | None:
@@ -73,7 +96,11 @@ class Tracker:
     def dropped(self) -> Mapping[str, int]:
         """How much was left out, by reason."""
         with self._lock:
-            return dict(self._dropped)
+            return self._left_out()
+
+    def _left_out(self) -> dict[str, int]:
+        left_out = self._dropped + Counter(too_many_tracks=self._state.refused)
+        return dict(left_out)
 
     def since_last_offload_s(self, captured_s: float) -> float:
         """Age in seconds of the newest frame that was answered or is in flight; infinite without one."""
@@ -86,6 +113,7 @@ class Tracker:
         if detections is None or not captured_s > self._state.captured_s:
             self._drop("frame_out_of_order" if detections is not None else "no_boxes")
             return Shown(prediction)
+        self._follow_settings()
         own = self._boxes(detections)
         now = small_frame(image, captured_s)
         flow = self._flow(now)
@@ -106,11 +134,24 @@ class Tracker:
                 answers=answers,
                 next_id=self._next_id,
             )
-            self._state = step(self._state, self._inputs)
-            self._next_id = self._state.next_id
+            self._state = state = step(self._state, self._inputs)
+            self._next_id = state.next_id
             self._newest, self._newest_sent = now, False
-            state = self._state
-        return shown(state, own)
+            made = TrackStep(self._steps, self._inputs, state)
+            found = shown(state, own)
+            self._cuts += state.fresh and self._steps > 0
+            self._steps += 1
+            self._shown = found.summary.shown
+        return replace(found, followed=detections_of(state, state.tracks), step=made)
+
+    def _follow_settings(self) -> None:
+        """Take over what `reconfigure` was given."""
+        if self._wanted is self._settings:
+            return
+        self._settings = settings, threshold = self._wanted
+        self._ring.resize(settings.memory_bytes)
+        with self._lock:
+            self._state = replace(self._state, report_threshold=threshold, hidden=settings.hidden)
 
     def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
         """Note that the newest frame is sent; the returned function must get its outcome, even a late one."""
@@ -132,8 +173,11 @@ class Tracker:
 
     def _reply(self, outcome: CloudAnswer, said: Detections, frame_id: str, captured_s: float) -> CloudAnswer:
         """The answer with the tracks of its boxes; it waits for the next frame to take effect."""
+        hidden = self._settings[0].hidden
         usable = _usable(said)
-        boxes = tuple(_box(said, index) for index in usable)
+        seen = [at for at in usable if int(said.class_id[at]) not in hidden]
+        left_out, seen = len(seen[MOST_BOXES:]), seen[:MOST_BOXES]
+        boxes = tuple(_box(said, index) for index in seen)
         with self._lock:
             self._answered_s = max(self._answered_s, captured_s)
             moment = tracks_at(self._state, captured_s)
@@ -142,17 +186,35 @@ class Tracker:
                 return outcome
             known = matches(moment, boxes)
             numbers = [known[at] if at in known else self._free_id() for at in range(len(boxes))]
-            self._dropped["box_unusable"] += len(said) - len(boxes)
+            self._dropped["box_unusable"] += len(said) - len(usable)
+            self._dropped["too_many_boxes"] += left_out
             if len(self._waiting) >= MOST_WAITING:
                 self._waiting.popleft()
                 self._dropped["answers_waiting"] += 1
-            self._waiting.append(Answer(captured_s, frame_id, boxes, tuple(numbers)))
-            by_index = dict(zip(usable, numbers, strict=True))
-            marks = tuple(
-                TrackMark(by_index[at] if at in by_index else self._free_id(), SeenBy.CLOUD, 0.0)
+            unseen = tuple(track.track_id for track in moment.tracks if track.class_id in hidden)
+            self._waiting.append(Answer(captured_s, frame_id, boxes, tuple(numbers), unseen=unseen))
+            marks = {
+                at: TrackMark(number, SeenBy.CLOUD, 0.0) for at, number in zip(seen, numbers, strict=True)
+            }
+            marks |= self._own_marks(moment, said, [at for at in usable if at not in marks])
+            every = tuple(
+                marks[at] if at in marks else TrackMark(self._free_id(), SeenBy.CLOUD, 0.0)
                 for at in range(len(said))
             )
-        return replace(outcome, tracks=marks)
+        return replace(outcome, tracks=every)
+
+    def _own_marks(self, moment: Moment, said: Detections, chosen: Sequence[int]) -> dict[int, TrackMark]:
+        """Marks of the edge's own boxes in an answer: those of what was hidden."""
+        known = matches(moment, tuple(_box(said, at) for at in chosen))
+        tracks = {track.track_id: track for track in moment.tracks}
+        marks = {}
+        for place, at in enumerate(chosen):
+            if (track := tracks.get(known.get(place, -1))) is None:
+                marks[at] = TrackMark(self._free_id(), SeenBy.EDGE, 0.0)
+            else:
+                age_s = max(0.0, moment.captured_s - track.seen_s)
+                marks[at] = TrackMark(track.track_id, track.confirmed_by, age_s)
+        return marks
 
     def _free_id(self) -> int:
         self._next_id += 1
@@ -167,7 +229,11 @@ class Tracker:
         usable = _usable(said)
         if len(usable) < len(said):
             self._drop("box_unusable", len(said) - len(usable))
-        return tuple(_box(said, index) for index in usable)
+        least = self._settings[1] * FAINT
+        near = [at for at in usable if said.confidence[at] >= least]
+        if len(near) > MOST_BOXES:
+            self._drop("too_many_boxes", len(near) - MOST_BOXES)
+        return tuple(_box(said, at) for at in near[:MOST_BOXES])
 
     def _flow(self, now: SmallFrame) -> Flow:
         """Flow from the frame before, which moves into the ring."""
@@ -217,11 +283,11 @@ def _rounded(motion: Motion) -> Motion:
 
 
 def _usable(said: Detections) -> list[int]:
-    """Indices of boxes with finite sides and some area, the first `MOST_BOXES`."""
-    with np.errstate(invalid="ignore"):
-        size = said.xyxy[:, 2:] - said.xyxy[:, :2]
-        good = np.isfinite(said.xyxy).all(axis=1) & np.isfinite(said.confidence) & (size > 0).all(axis=1)
-    indices: list[int] = np.flatnonzero(good)[:MOST_BOXES].tolist()
+    """Indices of boxes with sides that can be and some area."""
+    near = (np.abs(said.xyxy) < FARTHEST).all(axis=1)  # false also for what is no number
+    area = (said.xyxy[:, 2:] > said.xyxy[:, :2]).all(axis=1)
+    good = near & area & np.isfinite(said.confidence)
+    indices: list[int] = np.flatnonzero(good).tolist()
     return indices
 
 

@@ -64,11 +64,15 @@ class Answer:
     captured_s: float
     """Time of capture of that frame, monotonic."""
     frame_id: str
+    """Id of that frame."""
     boxes: tuple[Box, ...]
+    """What the cloud itself has said of what it was shown."""
     track_ids: tuple[int, ...]
     """The track of each box; one that no track at that frame had is a new track."""
     moved: tuple[Motion | None, ...] = ()
     """Of each box: its motion from that frame to the present; None for one of a living track, or lost."""
+    unseen: tuple[int, ...] = ()
+    """Tracks of that frame of which the cloud was shown nothing: they were hidden from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,11 @@ class StepInputs:
     """All that one frame tells the tracker: what a log needs so that tracks can be made again."""
 
     captured_s: float
+    """Time of capture, monotonic."""
     width: int
+    """Of the picture, in pixels."""
     height: int
+    """Of the picture, in pixels."""
     boxes: tuple[Box, ...]
     """The edge's, down to its lowest confidence."""
     cut: bool = False
@@ -85,6 +92,7 @@ class StepInputs:
     sent_before: bool = False
     """The frame before this one was sent to the cloud."""
     camera: CameraMotion = STILL
+    """Motion of the background since the frame before."""
     motions: tuple[Motion, ...] = ()
     """One for each track of the state that the step starts from, in its order."""
     answers: tuple[Answer, ...] = ()
@@ -93,9 +101,8 @@ class StepInputs:
     """Numbers from here on are free: answers that wait for the next step may have taken some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One object in the present frame."""
+class Track(NamedTuple):
+    """One object in the present frame. A tuple, because it is made anew several times a frame."""
 
     track_id: int
     class_id: int
@@ -114,15 +121,15 @@ class Track:
     """Capture of the newest frame for which the cloud confirmed it."""
     judged_s: float = -math.inf
     """Capture of the newest frame for which the cloud has answered, with it or without."""
-    denied: bool = False
-    """The newest answer did not have it."""
+    denials: int = 0
+    """Answers in a row that did not have it, the newest one among them."""
     lost: int = 0
     """Frames in a row in which its points were not found again."""
 
     @property
     def confirmed(self) -> bool:
         """Whether the newest answer for it had it."""
-        return self.cloud_confidence > 0 and not self.denied
+        return self.cloud_confidence > 0 and not self.denials
 
     @property
     def confirmed_by(self) -> SeenBy:
@@ -159,6 +166,8 @@ class TrackerState:
 
     report_threshold: float
     """Boxes from this confidence on are reported."""
+    hidden: frozenset[int] = frozenset()
+    """Classes of which the cloud says nothing, because they are hidden from it."""
     captured_s: float = -math.inf
     width: int = 0
     height: int = 0
@@ -178,3 +187,5 @@ class TrackerState:
     """Number of the scene, counted by cuts."""
     fresh: bool = True
     """This frame is the first of its scene."""
+    refused: int = 0
+    """Boxes so far that found no place among the tracks, which were as many as there may be."""

@@ -1,20 +1,23 @@
 """The uplink interface, and an implementation for a daemon without a cloud."""
 
+from collections.abc import Callable
 from typing import Protocol
 
-from spillover.common.types import Frame
+from spillover.common.types import Frame, Prediction
 from spillover.edge.link.state import LinkState
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, ReplyHandler
+
+Reported = Callable[[Prediction], Prediction]
+"""Leaves out what is not reported of an answer."""
 
 
 class Uplink(Protocol):
     """Sends frames to the cloud. Only `deliver`, `wait_until_ready` and `stop` block. Thread-safe."""
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
-        """The state of the link now; `crop_share` is passed to `PayloadCostModel.view`."""
+    def link(self) -> LinkState:
+        """The state of the link now."""
         ...
 
     def send(
@@ -23,12 +26,13 @@ class Uplink(Protocol):
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Encode and send `frame`; `handler` is completed exactly once, whatever happens. Never raises.
 
-        `deadline_s` is on the clock of `time.monotonic`. `option` names the form to send, or is empty for the
-        usual one; `crop` is the crop for forms that send one.
+        `deadline_s` and `useful_until_s` are on the clock of `time.monotonic`. An answer is late after the
+        later of the two, and is awaited for as long after the deadline as the configuration says. `option`
+        names the form to send, or is empty for the usual one.
         """
         ...
 
@@ -43,6 +47,10 @@ class Uplink(Protocol):
         """
         ...
 
+    def report(self, reported: Reported) -> None:
+        """Report of answers what `reported` leaves of them, from now on."""
+        ...
+
     def stop(self, deadline_s: float) -> bool:
         """Cancel calls in flight; tell whether everything ended by `deadline_s` (`time.monotonic`).
 
@@ -54,9 +62,8 @@ class Uplink(Protocol):
 class NoUplink:
     """The uplink of mode `edge_only`: every frame fails at once. It keeps gRPC out of the process."""
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """A link with no calls in flight and no room for any."""
-        del crop_share
         return LinkState()
 
     def send(
@@ -65,10 +72,10 @@ class NoUplink:
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Complete `handler` with the failure NO_UPLINK."""
-        del frame, deadline_s, option, crop
+        del frame, deadline_s, option, useful_until_s
         handler.complete(CallFailure(CallStatus.NO_UPLINK))
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
@@ -80,6 +87,9 @@ class NoUplink:
         """Return at once: frames fail without waiting."""
         del timeout_s
         return True
+
+    def report(self, reported: Reported) -> None:
+        """There are no answers."""
 
     def stop(self, deadline_s: float) -> bool:
         """True: there is nothing to stop."""

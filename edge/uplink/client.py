@@ -22,10 +22,10 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame, Prediction
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.state import LinkState
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.uplink.base import Reported
 from spillover.edge.uplink.call_status import RETRIED, CallStatus, LinkSignal
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.in_flight import Call, InFlight
@@ -43,6 +43,12 @@ GRACE_S = 5.0
 """Seconds by which `deliver` may wait longer than its call lasts."""
 _SPARE_WORK = 16
 """Queue places of the encoding thread beside calls in flight, for channels to renew or drop."""
+
+
+def _all(prediction: Prediction) -> Prediction:
+    """Nothing is left out."""
+    return prediction
+
 
 _Step = Callable[..., CallOutcome | None]
 
@@ -71,8 +77,8 @@ class GrpcUplink:
     """An `edge.uplink.base.Uplink` to one server, which speaks `wire`.
 
     `expects` is the prediction type of the edge's model; answers of another type are rejected. `device_id` is
-    the name of this device, which the server compares with the proof. Of answers, boxes below `reported_from`
-    are left out.
+    the name of this device, which the server compares with the proof. `reported` leaves out what is not
+    reported of answers.
     """
 
     def __init__(
@@ -83,7 +89,7 @@ class GrpcUplink:
         expects: type[Prediction],
         ledger: CallLedger,
         device_id: str,
-        reported_from: float = 0.0,
+        reported: Reported = _all,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
         rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
@@ -94,11 +100,15 @@ class GrpcUplink:
         self._stopping = threading.Event()
         self._thread = _EncodingThread(2 * config.max_in_flight + _SPARE_WORK)
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
-        self._caller = Caller(config, wire, expects, connections, device_id, reported_from)
+        self._caller = Caller(config, wire, expects, connections, device_id, reported)
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """The state of the link now, and the forms in which a frame can be sent."""
-        return self._ledger.link(self._in_flight.state(), crop_share)
+        return self._ledger.link(self._in_flight.state())
+
+    def report(self, reported: Reported) -> None:
+        """Report of answers what `reported` leaves of them, from now on."""
+        self._caller.reported = reported
 
     def certificate_expires_unix_s(self) -> float:
         """When this device's certificate expires, in Unix time; NaN without one."""
@@ -114,15 +124,16 @@ class GrpcUplink:
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Pass `frame` to the encoding thread.
 
         The policy enforces the in-flight cap; this method only counts.
         """
         give_up_s = deadline_s + self._caller.config.late_answer_window_s
-        pending = _PendingCall(Call(deadline_s), handler, give_up_s, frame)
-        self._advance(pending, self._begin, self._encode, frame, option, crop)
+        useful_until_s = max(deadline_s, min(useful_until_s, give_up_s))
+        pending = _PendingCall(Call(useful_until_s), handler, give_up_s, frame)
+        self._advance(pending, self._begin, self._encode, frame, option)
 
     def deliver(self, encoded_frame: EncodedFrame, timeout_s: float) -> CallOutcome:
         """Send a frame from the spool and wait for the outcome, at most `timeout_s + GRACE_S` seconds."""
@@ -174,14 +185,12 @@ class GrpcUplink:
             return None
         return CallFailure(CallStatus.NOT_SENT, "stopped" if self._stopping.is_set() else "too many frames")
 
-    def _encode(
-        self, pending: _PendingCall, frame: Frame, option: str, crop: Crop | None
-    ) -> CallOutcome | None:
+    def _encode(self, pending: _PendingCall, frame: Frame, option: str) -> CallOutcome | None:
         """Encode, then start the call."""
         started_s = time.monotonic()
         pending.encoded_frame = None
         try:
-            encoded_frame = self._payload_encoder.pack(frame, option, crop)
+            encoded_frame = self._payload_encoder.pack(frame, option)
         except (InvalidInputError, ModelError) as error:
             return CallFailure(CallStatus.NOT_SENT, str(error))
         pending.encoded_frame = encoded_frame
@@ -189,9 +198,8 @@ class GrpcUplink:
         if now_s >= pending.call.deadline_s:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
-        share = crop.region.share_of(frame.image) if crop and encoded_frame.rest is not None else 1.0
         is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
-        self._ledger.encoded(encoded_frame, now_s - started_s, share)
+        self._ledger.encoded(encoded_frame, now_s - started_s)
         if is_too_large:
             size = len(encoded_frame.payload.data)
             return CallFailure(CallStatus.NO_TIME_LEFT, f"the answer to {size} bytes would be late")
@@ -234,7 +242,7 @@ class GrpcUplink:
         if outcome.status is CallStatus.FAILED_PRECONDITION and self._may_send_picture(pending, attempt):
             pending.handler.fall_back(PICTURE, str(outcome))
             label = outcome.status.value
-            return self._call_again(pending, label, outcome, self._encode, pending.frame, PICTURE, None)
+            return self._call_again(pending, label, outcome, self._encode, pending.frame, PICTURE)
         return outcome
 
     def _read(self, rpc: "Rpc", attempt: Attempt, now_s: float) -> CallOutcome:

@@ -11,6 +11,10 @@ from spillover.edge.uplink.limits import Breaker, BreakerRule, InFlightLimit
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 QUEUE_WAIT_KEY = "spillover-queue-wait-us"
+UNTRIED = 2
+"""Calls at the same time before the first one has ended: what the link carries is not known yet, and on a
+slow one more would all be late.
+"""
 MAX_PUSHBACK_S = 60.0
 """The longest pause that a server may ask for."""
 
@@ -93,6 +97,7 @@ class InFlight:
         self._switch = _BreakerSwitch(rule, draw, on_phase)
         self._clock = clock
         self._calls: set[Call] = set()
+        self._tried = False
         self._pushback_until_s = 0.0
         self._server_queue_wait_s = 0.0
 
@@ -109,6 +114,7 @@ class InFlight:
             now_s = self._clock()
             self._note_misses(now_s)
             self._calls.discard(call)
+            self._tried = True
             if not call.missed:
                 self._switch.judge(call, link_signal, now_s)
             self._changed.notify_all()
@@ -132,7 +138,7 @@ class InFlight:
             self._note_misses(now_s)
             state = LinkState(
                 in_flight=len(self._calls),
-                max_in_flight=self._limit.limit,
+                max_in_flight=self._most(),
                 pushback_left_s=max(0.0, self._pushback_until_s - now_s),
                 server_queue_wait_s=self._server_queue_wait_s,
                 breaker=self._switch.breaker.phase,
@@ -148,7 +154,7 @@ class InFlight:
             while True:
                 now_s = self._clock()
                 quiet_s = max(0.0, self._pushback_until_s - now_s)
-                is_full = len(self._calls) >= self._limit.limit
+                is_full = len(self._calls) >= self._most()
                 if now_s >= limit_s or not (is_full or quiet_s):
                     return not (is_full or quiet_s)
                 self._changed.wait(limit_s - now_s if is_full else min(quiet_s, limit_s - now_s))
@@ -170,6 +176,9 @@ class InFlight:
             if pushback_ms > 0:
                 self._pushback_until_s = self._clock() + min(pushback_ms / 1000, MAX_PUSHBACK_S)
         return pushback_ms > 0
+
+    def _most(self) -> int:
+        return self._limit.limit if self._tried else min(UNTRIED, self._limit.limit)
 
     def _note_misses(self, now_s: float) -> None:
         """Count calls past their deadline as failures now, not only when they are finally abandoned."""

@@ -70,15 +70,15 @@ class CallLedger:
         self._observer = observer
         self._alerts = OperatorAlerts()
 
-    def link(self, calls: LinkState, crop_share: float) -> LinkState:
+    def link(self, calls: LinkState) -> LinkState:
         """The state of the calls, with the available forms and the byte budget."""
-        view = self._payload_costs.view(calls.server_queue_wait_s, crop_share, calls.in_flight)
+        view = self._payload_costs.view(calls.server_queue_wait_s, calls.in_flight)
         return replace(calls, view=view, tokens=self._meter.tokens())
 
-    def encoded(self, encoded_frame: EncodedFrame, encode_s: float, crop_share: float) -> None:
-        """Note an encoded frame; `crop_share` is the share of the frame that the payload shows."""
+    def encoded(self, encoded_frame: EncodedFrame, encode_s: float) -> None:
+        """Note an encoded frame."""
         size = len(encoded_frame.payload.data)
-        self._payload_costs.made(encoded_frame.option, size, encode_s, crop_share)
+        self._payload_costs.made(encoded_frame.option, size, encode_s)
 
     def is_too_large(self, encoded_frame: EncodedFrame, time_left_s: float) -> bool:
         """Whether a frame is larger than usual and its answer would be late."""

@@ -21,6 +21,7 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
+from spillover.edge.uplink.base import Reported
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
@@ -106,7 +107,7 @@ class SpilloverWire:
         return reply_from_pb(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
     """Starts calls on the current connection, and reads how they ended."""
 
@@ -115,8 +116,8 @@ class Caller:
     expects: type[Prediction]
     connections: Connections
     device_id: str
-    reported_from: float = 0.0
-    """Boxes of the cloud's answers below this confidence are left out."""
+    reported: Reported
+    """What of the cloud's answers is reported; a reload sets another one."""
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""
@@ -151,7 +152,7 @@ class Caller:
             kind, expected = type(reply.prediction).__name__, self.expects.__name__
             return CallFailure(CallStatus.OTHER_TASK, f"it gives {kind}, the edge's model {expected}")
         return CloudAnswer(
-            prediction=encoded_frame.in_frame_pixels(reply.prediction.above(self.reported_from)),
+            prediction=encoded_frame.in_frame_pixels(self.reported(reply.prediction)),
             model=reply.model,
             network_s=max(0.0, round_trip_s - reply.timings.total_s),
             server_queue_s=reply.timings.queue_s,

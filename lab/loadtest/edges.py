@@ -15,8 +15,8 @@ from spillover.common.errors import ConfigError
 from spillover.common.model.locate import find_model_folder
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
+from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.config import EdgeConfig
-from spillover.edge.inference.temporal import build_temporal
 from spillover.lab.daemons import EdgeProcess, edge_running
 from spillover.lab.files import merged
 from spillover.lab.loadtest.config import LoadConfig
@@ -51,7 +51,7 @@ def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
 def check_fits(edge: EdgeConfig, mode: str, task: TaskSpec[Any]) -> None:
     """Check that policy and temporal correction are for the model's task. Raises ConfigError."""
     try:
-        build_temporal(edge.temporal, task)
+        build_temporal(edge, task)
         build_policy(edge, task, report_threshold=0.5, draw=lambda: 0.5)
     except ConfigError as error:
         raise ConfigError(f"modes.{mode}: {error}") from error

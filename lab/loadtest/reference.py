@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spillover.common.errors import SourceError
-from spillover.common.model.session import Model
+from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
 from spillover.common.types import NO_BOXES, Prediction
@@ -130,7 +130,7 @@ def _labelled(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
 
 
 def _ask_model(source: str, cloud_model: Path, progress: Progress) -> Sequence[Prediction]:
-    model = Model.load(cloud_model, SessionConfig())
+    model = load_model(cloud_model, SessionConfig())
     pictures = progress.track(camera_pictures(open_source(source)), "cloud model, every frame")
     answers = [model.predict(picture.image)[0] for picture in pictures]
     if not answers:

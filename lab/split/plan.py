@@ -135,7 +135,7 @@ def split_model(
 
 def picture_shape(folder: ModelFolder) -> tuple[int, int, int]:
     """The input's shape without batch axis, as the manifest has it."""
-    spec = folder.manifest.input
+    spec = folder.manifest.own_input
     plane = (spec.height, spec.width)
     return (3, *plane) if spec.layout is Layout.NCHW else (*plane, 3)
 

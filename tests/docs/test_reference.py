@@ -2,6 +2,7 @@
 
 import pytest
 
+from spillover.edge.results.delivery import OF_OBJECTS, EventKind
 from tests.support.reference.commands import without_help
 from tests.support.reference.pages import PAGES, STRUCTURES
 from tests.support.reference.records import EVENTS, ROOT, TOPICS, events_in_code, topics_in_code
@@ -28,7 +29,15 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_every_event_is_described() -> None:
     """The table of events names the kinds and fields that the edge emits, and no others."""
-    assert events_in_code() == {kind: set(fields) for kind, fields in EVENTS.items()}
+    described = {kind: set(fields) for kind, fields in EVENTS.items()}
+    assert described.keys() == {kind.value for kind in EventKind}
+    emitted = events_in_code()
+    assert emitted == {kind: described[kind] for kind in emitted}
+    # What the reporter of objects tells, tests/unit/edge/test_events_reporter.py compares.
+    assert described.keys() - emitted.keys() == {one.value for one in OF_OBJECTS} | {
+        "zone_count",
+        "line_count",
+    }
 
 
 def test_every_mqtt_topic_is_described() -> None:

@@ -91,7 +91,7 @@ def test_a_daemon_on_a_full_disk_says_what_fails_and_never_that_books_balance(si
         daemon.communicate()
     assert shown.returncode == EXIT_LOST
     assert "books balance" not in shown.stdout
-    lost = [line for line in shown.stdout.splitlines() if line.startswith("LOST")]
+    lost = [line for line in shown.stdout.splitlines() if line.startswith(("LOST", "FAILS"))]
     assert [line for line in lost if "the spool cannot use its disk" in line and "File too large" in line]
     assert [line for line in lost if "the spool has refused" in line and "disk failed" in line]
     assert [line for line in lost if "sink 0:jsonl fails" in line and "File too large" in line]

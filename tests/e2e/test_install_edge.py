@@ -129,6 +129,7 @@ def test_a_bare_debian_gets_a_daemon_that_runs_and_gets_rid_of_it(debian):
     said = debian.run(*install)
     assert "nothing is started" in said
     assert "systemctl enable --now spillover-edge@yard" in said
+    said_next = said
     said = debian.run("systemd-analyze", "verify", "--man=no", "spillover-edge@yard.service")
     assert said == ""
 
@@ -150,6 +151,12 @@ def test_a_bare_debian_gets_a_daemon_that_runs_and_gets_rid_of_it(debian):
     assert debian.run("stat", "-c", "%U:%G %a", "/etc/spillover/tls/camera.key") == "root:spillover 640\n"
     debian.run("chown", "-R", "spillover:spillover", "/var/lib/spillover/yard")
     _runs_in(debian, state)
+    program = "/opt/spillover/bin/spillover doctor -c /etc/spillover/edge-yard.yaml"
+    place = "-C /var/lib/spillover/yard SPILLOVER_HOME=/var/lib/spillover/yard"
+    user = "setpriv --reuid=spillover --regid=spillover --groups=video,render"
+    assert [one for one in (place, user, program) if one not in said_next] == []
+    table = debian.run("env", *place.split(), *user.split(), *program.split())
+    assert "camera camera  ok" in table
 
     debian.run("sh", "/src/deploy/install-edge.sh", "--uninstall")
     gone = ["opt/spillover", "etc/systemd/system/spillover-edge@.service", "etc/sysusers.d/spillover.conf"]

@@ -8,7 +8,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.wire.pb import spillover_pb2 as pb
-from tests.support.models import centre_detector, colour_classifier
+from tests.support.models import SIDE, centre_detector, colour_classifier
 from tests.support.serving import CALL_S, cloud_config, jpeg_of, request_for, serving, stub_of
 
 RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)
@@ -161,6 +161,7 @@ def test_list_models_says_what_can_be_asked_for(stub):
         ("centre", "1", "detection", False),
         ("strict", "1", "detection", False),
     }
+    assert {(m.input_width, m.input_height) for m in models} == {(SIDE, SIDE)}
 
 
 @pytest.mark.parametrize("service", ["", "spillover.v1.Spillover"])

@@ -20,13 +20,14 @@ from click.testing import CliRunner
 
 from spillover.cloud.security.tokens import add_token
 from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL, spillover
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.doctor import clock
 from spillover.edge.doctor.camera import check_camera
 from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
-from spillover.edge.doctor.cloud import check_cloud
+from spillover.edge.doctor.cloud import check_cloud, sees
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
 from spillover.edge.doctor.examine import examine
 from spillover.edge.doctor.files import check_folders, check_identity, time_model
@@ -249,6 +250,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
     findings = msgspec.convert(json.loads(told[0])["findings"], list[Finding])
     cameras = {one.check: one.state for one in findings if one.check.startswith("camera ")}
     assert cameras == {"camera back": FAILED, "camera front": OK}
+    (missing,) = (one.figure for one in findings if one.check == "camera back")
+    assert re.match(r".*edge\.yaml:\d+: cameras\[0\]\.source: no such file", missing), missing
 
 
 # The first half: `spillover edge --check`.
@@ -261,6 +264,9 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
         ({"sinks": [{"kind": "sqlite", "path": "/nowhere/at/all.db"}]}, "folders", EXIT_CONFIG),
         ({"policy": {"kind": "near_threshold"}}, "policy", EXIT_CONFIG),
         ({"redaction": {"classes": ["person"]}}, "policy", EXIT_CONFIG),
+        ({"camera": {"source": "0", "policy": {"threshold": 5}}}, "policy", EXIT_CONFIG),
+        ({"camera": {"source": "0", "redaction": {"classes": ["person"]}}}, "policy", EXIT_CONFIG),
+        ({"spool": {"path": "/usr"}}, "folders", EXIT_CONFIG),
         ({"uplink": {"tls": {"ca": "/nowhere/ca.crt"}}}, "certificate", EXIT_CONFIG),
         ({"uplink": {"token_file": "/nowhere/token"}}, "certificate", EXIT_CONFIG),
     ],
@@ -415,6 +421,29 @@ def test_a_model_that_cannot_answer_is_red(site, server, pki, name, text):
     told = found(check_cloud, case)
     assert states(told) == {"cloud": OK, "cloud model": FAILED}
     assert text in told["cloud model"].figure
+
+
+@pytest.mark.parametrize(
+    ("side", "uplink", "warned"),
+    [(640, {}, True), (416, {}, False), (0, {}, False), (640, {"variants": []}, False)],
+)
+def test_pictures_smaller_than_what_the_model_sees_are_told(site, tmp_path, side, uplink, warned):
+    """Where nobody has named their size; the cure can be pasted."""
+    site.model = centre_detector(tmp_path / "detector")
+    case = site.case(uplink=uplink)
+    list(load(case))
+    seen = pb.ModelInfo(
+        model=pb.ModelRef(name="boxes", version="1"),
+        is_default=True,
+        input_width=side,
+        input_height=side // 2,
+    )
+    told = list(sees(case, pb.ListModelsReply(models=[seen])))
+    assert [finding.state for finding in told] == [WARNING] * warned
+    if warned:
+        assert "640 x 320" in told[0].figure
+        named = msgspec.yaml.decode(told[0].cure.removeprefix("set uplink.variants to "))
+        assert list(sees(site.case(uplink={"variants": named}), pb.ListModelsReply(models=[seen]))) == []
 
 
 def test_with_a_byte_budget_no_picture_is_sent(site, server, pki):

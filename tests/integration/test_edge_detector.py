@@ -49,7 +49,7 @@ class Street:
         variants = folder / "edge.yaml"
         variants.write_text(
             "camera: {source: nowhere}\nmodel: {folder: none, report_threshold: 0.3}\n"
-            "uplink: {variants: [{jpeg_quality: 50, longest_side: 160}, {jpeg_quality: 80, crop: true}]}\n"
+            "uplink: {variants: [{jpeg_quality: 50, longest_side: 160}, {jpeg_quality: 80}]}\n"
         )
         command += [
             "--variants",
@@ -135,10 +135,10 @@ def test_a_detector_is_not_shown_a_square_alone(street: Street) -> None:
         street.daemon("127.0.0.1:1", [{"jpeg_quality": 80, "square": True}], multi_view={"below": 0.95})
 
 
-def test_the_fit_has_measured_what_smaller_pictures_and_crops_keep(street: Street) -> None:
+def test_the_fit_has_measured_what_smaller_pictures_keep(street: Street) -> None:
     """Less than all and more than nothing, by the name that the daemon's decisions use."""
     kept = GainModel.load(street.gain).file.fidelity
-    assert set(kept) == {"picture-q50-160", "picture-q80-crop"}
+    assert set(kept) == {"picture-q50-160", "picture-q80"}
     assert all(0 < share < 1 for share in kept.values())
 
 

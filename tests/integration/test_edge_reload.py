@@ -1,124 +1,25 @@
 """SIGHUP of a running daemon: what it follows, what it refuses, and that no frame is lost by it."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
-import numpy as np
 import pytest
 
-from spillover.common.files import write_atomic
-from spillover.edge.sinks.record import is_event
-from tests.support.models import SIDE, centre_detector, colour_classifier
+from spillover.common.model.calibration import Calibration
+from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.edge.status.ask import ask_device
+from spillover.edge.status.verdict import Verdict, verdict
+from tests.support.models import centre_detector
 from tests.support.processes import SPILLOVER
-from tests.support.scripted_cloud import PATIENCE_S, Held, answers, scripted_cloud
-
-FPS = 100
-
-
-class Site:
-    """A daemon as a process on an endless source, its configuration file, its log and its results."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "edge.yaml"
-        self.log = folder / "log"
-        self.lines = folder / "out.jsonl"
-        (folder / "pictures").mkdir()
-        cv2.imwrite(str(folder / "pictures" / "0.png"), np.full((SIDE, SIDE, 3), 90, np.uint8))
-        self.model = {"folder": str(colour_classifier(folder / "models")), "session": {"threads": 1}}
-        self.camera = {"source": str(folder / "pictures"), "fps": FPS, "loop": True, "queue_size": 50}
-        self.process: subprocess.Popen[bytes]
-
-    def write(self, **sections: Any) -> None:
-        """The configuration file (JSON is YAML), never half written: a reload may read it just now."""
-        config = {
-            "mode": "edge_only",
-            "camera": self.camera,
-            "model": self.model,
-            "sinks": [self.sink(self.lines)],
-            "stop_timeout_s": PATIENCE_S,
-            "log": {"json": True},
-        }
-        write_atomic(self.path, json.dumps(config | sections).encode())
-
-    def sink(self, path: Path, **keys: Any) -> dict[str, Any]:
-        """A sink of JSON lines without events."""
-        return {"kind": "jsonl", "path": str(path), "events": False} | keys
-
-    @contextmanager
-    def running(self, **sections: Any) -> Iterator[None]:
-        """The daemon, from its first result to SIGTERM, which must end it with code 0."""
-        self.write(**sections)
-        with self.log.open("wb") as log:
-            command = [*SPILLOVER, "edge", "-c", str(self.path)]
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        try:
-            self.until(lambda: bool(self.results(self.lines)))
-            yield
-            self.process.terminate()
-            assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()
-        finally:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)
-
-    def hang_up(self, times: int = 1) -> dict[str, Any]:
-        """SIGHUP; the log's word on the reload, the `times`th from now."""
-        before = len(self.reloads())
-        self.process.send_signal(signal.SIGHUP)
-        self.until(lambda: len(self.reloads()) >= before + times)
-        return self.reloads()[before + times - 1]
-
-    def reloads(self) -> list[dict[str, Any]]:
-        """What the log says of reloads."""
-        return [entry for entry in self.entries() if "reloaded" in entry["event"]]
-
-    def entries(self) -> list[dict[str, Any]]:
-        """The whole lines of the log."""
-        lines = self.log.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
-
-    def results(self, path: Path) -> list[dict[str, Any]]:
-        """The whole lines of a sink that are results."""
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return [msgspec.json.decode(line) for line in lines if not is_event(line)]
-
-    def of(self, camera: str) -> list[dict[str, Any]]:
-        """The results of one camera."""
-        return [line for line in self.results(self.lines) if line["camera_id"] == camera]
-
-    def more(self, path: Path) -> list[dict[str, Any]]:
-        """The results that come from now on, at least three."""
-        before = len(self.results(path))
-        self.until(lambda: len(self.results(path)) >= before + 3)
-        return self.results(path)[before:]
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Look again and again, within a limit; the daemon must live."""
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.01)
-
-    def books(self) -> dict[str, int]:
-        """The counters of the last line of the log."""
-        return {key: value for key, value in self.entries()[-1].items() if isinstance(value, int)}
-
-    def answered(self) -> int:
-        """How many first results there were, by the books; the others of the captured frames were dropped."""
-        return sum(count for key, count in self.books().items() if key.startswith("frames["))
+from tests.support.reloaded_edge import FPS, Site
+from tests.support.scripted_cloud import PATIENCE_S, Held, answers, boxes, scripted_cloud
 
 
 @pytest.fixture
@@ -201,6 +102,24 @@ def test_sinks_come_go_and_change_while_frames_do_not_stop(site: Site) -> None:
     numbers = [line["sequence"] for line in site.results(added)]
     assert numbers == list(range(numbers[0], site.answered()))
     assert not any(key.startswith("results_dropped") for key in site.books())
+
+
+def test_what_a_sink_has_lost_that_was_taken_out_is_not_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk never came: the status names the loss afterwards, and does not call the books balanced."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(site.folder))
+    away = site.sink(site.folder / "away" / "out.jsonl")
+    with site.running(sinks=[site.sink(site.lines), away], device_id="pole-1"):
+        site.until(lambda: ask_device("pole-1").sinks[1].failing)
+        site.write(device_id="pole-1")
+        site.hang_up()
+        site.until(lambda: "1:jsonl" in ask_device("pole-1").former_sinks_lost)
+        found = ask_device("pole-1")
+    assert [sink.name for sink in found.sinks] == ["0:jsonl"]
+    assert verdict(found) is Verdict.LOST
+    lost = site.books()["results_dropped[1:jsonl,write failed]"]
+    assert found.former_sinks_lost == {"1:jsonl": lost}
 
 
 def _open_files(process_id: int) -> set[Path]:
@@ -310,6 +229,32 @@ def test_a_report_threshold_and_a_redaction_are_followed(site: Site) -> None:
         site.write(model=model | {"report_threshold": 0.6}, redaction={"classes": [0]})
         assert site.hang_up()["changed"] == ["model.report_threshold", "redaction"]
         site.until(lambda: not site.results(site.lines)[-1]["boxes"])
+
+
+def test_a_report_threshold_is_followed_by_the_clouds_answers_too(site: Site) -> None:
+    """An edge on the cloud's scale: what is reported does not depend on who answers, after a reload too."""
+    folder = centre_detector(site.folder / "models")
+    described = open_model_folder(folder).manifest
+    output = msgspec.structs.replace(described.output, calibration=Calibration(0.0, 1.0))
+    write_manifest(folder, msgspec.structs.replace(described, output=output))
+    model = {"folder": str(folder), "session": {"threads": 1}}
+    with scripted_cloud(boxes) as cloud:
+        sections = {
+            "mode": "cloud_only",
+            "uplink": {"address": cloud.address},
+            "deadline_s": PATIENCE_S,
+            "camera": site.camera | {"fps": 10},
+        }
+        with site.running(**sections, model=model | {"report_threshold": 0.1}):
+            assert all(line["boxes"] for line in site.more(site.lines) if line["answered_by"] == "cloud")
+            site.write(**sections, model=model | {"report_threshold": 0.85})
+            assert site.hang_up()["changed"] == ["model.report_threshold"]
+
+            def nothing_is_sure() -> bool:
+                last = site.results(site.lines)[-1]
+                return last["answered_by"] == "cloud" and not last["boxes"]
+
+            site.until(nothing_is_sure)
 
 
 def test_many_hangups_in_a_row_and_a_stop_in_the_middle(site: Site) -> None:

@@ -15,7 +15,7 @@ from spillover.common.types import Classification, Detections, Frame, Prediction
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs
-from spillover.edge.payload.crops import Crop
+from spillover.edge.link.state import BreakerPhase
 from spillover.edge.payload.encoder import PICTURE, PayloadEncoder
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.uplink.call_status import CallStatus
@@ -48,10 +48,14 @@ class Bench:
         self.observer = observer
 
     def send(
-        self, sequence: int = 0, deadline_s: float = DEADLINE_S, size: tuple[int, int] = (48, 64)
+        self,
+        sequence: int = 0,
+        deadline_s: float = DEADLINE_S,
+        size: tuple[int, int] = (48, 64),
+        useful_s: float = 0.0,
     ) -> RecordingReply:
         """Send one grey frame."""
-        return send(self.uplink, frame(sequence, time.monotonic(), size), deadline_s)
+        return send(self.uplink, frame(sequence, time.monotonic(), size), deadline_s, useful_s)
 
 
 Start = Callable[..., Bench]
@@ -252,6 +256,31 @@ def test_late_answer_still_arrives(start: Start) -> None:
     assert isinstance(handler.outcome(), CloudAnswer)
 
 
+@pytest.mark.parametrize("useful_s", [0.0, PATIENCE_S])
+def test_an_answer_that_is_useful_later_is_not_late(start: Start, useful_s: float) -> None:
+    """To the server, the breaker and the link estimate the call has as long as its answer is of use."""
+    held = Held()
+    bench = start(held, late_answer_window_s=PATIENCE_S, breaker_failures=1)
+    handler = bench.send(deadline_s=0.5, useful_s=useful_s)
+    held.arrived.get(timeout=PATIENCE_S)
+    assert not handler.completed_within(0.6)  # the deadline passes
+    opened = bench.uplink.link().breaker is not BreakerPhase.CLOSED
+    held.release.set()
+    assert isinstance(handler.outcome(), CloudAnswer)
+    [request] = bench.cloud.requests
+    is_late = not useful_s
+    assert opened == is_late
+    assert (request.time_left_us <= 0.5e6) == is_late
+    assert (bench.uplink.link().view.estimate.deviation_s == 0) == is_late  # learnt in time alone
+
+
+def test_a_frame_may_leave_after_its_deadline_while_its_answer_is_useful(start: Start) -> None:
+    """Until the call would be given up, and no longer."""
+    bench = start(late_answer_window_s=5.0)
+    assert isinstance(bench.send(0, deadline_s=-1.0, useful_s=PATIENCE_S).outcome(), CloudAnswer)
+    assert bench.send(1, deadline_s=-9.0, useful_s=PATIENCE_S).failure().status is CallStatus.NO_TIME_LEFT
+
+
 def test_expired_frames_are_not_sent(start: Start) -> None:
     """A frame whose deadline has passed never leaves the device."""
     bench = start()
@@ -318,11 +347,11 @@ class HangingEncoder(PayloadEncoder):
         self.entered = threading.Event()
         self.release = threading.Event()
 
-    def pack(self, frame: Frame, option: str = "", crop: Crop | None = None) -> EncodedFrame:
+    def pack(self, frame: Frame, option: str = "") -> EncodedFrame:
         """Wait, then encode."""
         self.entered.set()
         assert self.release.wait(PATIENCE_S)
-        return super().pack(frame, option, crop)
+        return super().pack(frame, option)
 
 
 def test_what_hangs_is_left_behind_and_named(start: Start) -> None:

@@ -12,9 +12,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from spillover.edge.config import MqttConfig
+from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
+from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.mqtt import MqttSink
 from spillover.edge.sinks.outlets import Outlet
 from spillover.edge.sinks.record import record_encoder
@@ -23,6 +24,15 @@ from tests.support.mosquitto import MOSQUITTO, WAIT_S, Broker, Listener, wait_un
 from tests.support.processes import free_port
 
 ENCODE = record_encoder(("cat", "dog"))
+SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+EVENTS = EventsConfig(
+    zones=(
+        ZoneConfig(name="door", polygon=SQUARE, classes=("cat", 1)),
+        ZoneConfig(name="yard", polygon=SQUARE),
+    ),
+    lines=(LineConfig(name="gate", points=((0, 0.5), (1, 0.5)), direction="in"),),
+)
+CAMERA = announced("cam", EVENTS, ("cat", "dog"))
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,7 +52,7 @@ def broker(tmp_path):
 
 def _sink(port, host="127.0.0.1", pause=None, **keys):
     """A sink as the daemon has it."""
-    return MqttSink(MqttConfig(host=host, port=port, **keys), "pi", ["cam"], ENCODE, pause)
+    return MqttSink(MqttConfig(host=host, port=port, **keys), "pi", [CAMERA], ENCODE, pause)
 
 
 def _started(port, **keys):
@@ -81,6 +91,71 @@ def test_home_assistant_finds_the_camera(broker):
         sink.notice(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
+
+
+def test_home_assistant_finds_zones_and_lines(broker):
+    """Each entity reads a topic that is retained once counts were told; classes are announced by label."""
+    told = announcements(MqttConfig(host="broker"), "pi", CAMERA)
+    read = {json.loads(payload)["unique_id"]: json.loads(payload)["state_topic"] for _, payload in told}
+    below = "spillover/pi/cam"
+    mine = {name.removeprefix("spillover_pi_cam_"): topic for name, topic in read.items()}
+    assert {name: topic for name, topic in mine.items() if name.startswith(("zone", "line"))} == {
+        "zone_door_occupancy": f"{below}/zones/door/occupancy",
+        "zone_door_count": f"{below}/zones/door/count",
+        "zone_door_count_cat": f"{below}/zones/door/classes",
+        "zone_door_count_dog": f"{below}/zones/door/classes",
+        "zone_yard_occupancy": f"{below}/zones/yard/occupancy",
+        "zone_yard_count": f"{below}/zones/yard/count",
+        "line_gate_in": f"{below}/lines/gate/in",
+    }
+    sink = _started(broker.port)
+    for event in (_zone("door", 2, cat=2), _zone("yard", 0), _line(3)):
+        sink.notice(event)
+    with Listener(broker.port) as listener:
+        listener.wait_for_each(
+            {"homeassistant/sensor/spillover_pi_cam_zone_door_count/config": None}
+            | {
+                f"{below}/zones/door/occupancy": b"ON",
+                f"{below}/zones/door/count": b"2",
+                f"{below}/zones/door/classes": b'{"cat":2}',
+                f"{below}/zones/yard/occupancy": b"OFF",
+                f"{below}/lines/gate/in": b"3",
+            }
+        )
+    sink.close()
+
+
+def test_counts_are_right_after_the_broker_and_after_the_daemon_begins_anew(broker):
+    """A broker that lost all is told the counts of now; a daemon that starts says that nobody is inside."""
+    count, last = "spillover/pi/cam/zones/door/count", "spillover/pi/cam/zones/door/last_event"
+    sink = _started(broker.port)
+    with Listener(broker.port) as listener:
+        sink.notice(_zone("door", 1, cat=1))
+        listener.wait_for(count, b"1")
+    broker.kill()
+    sink.notice(_zone("door", 3, cat=3))
+    sink.notice(Event(EventKind.ENTER, 1.0, {"camera_id": "cam", "zone": "door", "phase": "confirmed"}))
+    broker.start()  # without any memory
+    with Listener(broker.port) as listener:
+        listener.wait_for_each({count: b"3", last: None, "spillover/pi/cam/zones/door/occupancy": b"ON"})
+    sink._broker._closing.set()  # the device dies with three inside
+    _socket_of(sink).shutdown(socket.SHUT_RDWR)
+    again = _sink(broker.port)
+    again.notice(_zone("door", 0))
+    again.start()
+    with Listener(broker.port) as listener:
+        listener.wait_for(count, b"0")
+    again.close()
+
+
+def _zone(zone, count, **classes):
+    fields = {"camera_id": "cam", "zone": zone, "count": count, "classes": classes}
+    return Event(EventKind.ZONE_COUNT, 1.0, fields)
+
+
+def _line(count):
+    fields = {"camera_id": "cam", "line": "gate", "in_count": count, "out_count": 0}
+    return Event(EventKind.LINE_COUNT, 1.0, fields)
 
 
 def test_offline_is_said_at_the_end_and_by_the_will_when_the_device_vanishes(broker):

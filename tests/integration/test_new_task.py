@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import grpc
 import msgspec
@@ -38,20 +39,25 @@ from spillover.common.wire.conversion import InferenceReply, ServerTimings, repl
 from spillover.common.wire.oip import reply_from_pb, request_to_pb
 from spillover.common.wire.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from spillover.common.wire.tensors import TensorRequest
+from spillover.edge.assembly.temporal import build_temporal
 from spillover.edge.config import (
+    CameraConfig,
+    EdgeConfig,
+    ModelConfig,
     MultiViewConfig,
     RedactionConfig,
     RedactionStyle,
     TemporalConfig,
+    TrackingConfig,
     UplinkConfig,
 )
 from spillover.edge.inference.multi_view import build_multi_view
-from spillover.edge.inference.temporal import build_temporal
 from spillover.edge.link.state import LinkState
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.policy.base import Context
 from spillover.edge.sinks.record import record_encoder
+from spillover.edge.tracking.stage import NoCorrection
 from tests.support.edge_values import frame, result
 from tests.support.models import SIDE, save_network
 from tests.support.policies import decide, policy_of
@@ -289,7 +295,7 @@ def test_its_places_are_hidden_and_drawn(model: Model) -> None:
     points = model.predict(whole.image)[0]
     redaction = RedactionConfig(classes=("red",), style=RedactionStyle.FILL, margin=0.0)
     hidden = build_redaction(redaction, LABELS, KEYPOINTS)
-    left = hidden(whole, points).image
+    left = hidden(whole, points, points).image
     assert not left[8:24, 24:40].any()
     assert left[28:36, 60:68].all()
     drawn = whole.image.copy()
@@ -297,11 +303,18 @@ def test_its_places_are_hidden_and_drawn(model: Model) -> None:
     assert (drawn != whole.image).any()
 
 
+def _with(**sections: Any) -> EdgeConfig:
+    """A configuration with these sections."""
+    return EdgeConfig(model=ModelConfig("m"), camera=CameraConfig("v"), **sections)
+
+
 def test_what_a_task_lacks_is_refused_by_name(model: Model) -> None:
-    """A second look, temporal correction and crops are for tasks that have them: the error says so."""
+    """A second look and temporal correction are for tasks that have them: the error says so."""
     with pytest.raises(ConfigError, match="not for keypoints"):
         build_multi_view(MultiViewConfig(), model, KEYPOINTS)
     with pytest.raises(ConfigError, match="not for keypoints"):
-        build_temporal(TemporalConfig(), KEYPOINTS)
+        build_temporal(_with(temporal=TemporalConfig()), KEYPOINTS)
+    with pytest.raises(ConfigError, match="tracking: is for detection, not for keypoints"):
+        build_temporal(_with(tracking=TrackingConfig(memory_mb=1.0)), KEYPOINTS)
+    assert isinstance(build_temporal(_with(), KEYPOINTS), NoCorrection)
     assert KEYPOINTS.locates
-    assert not KEYPOINTS.crops

@@ -1,5 +1,6 @@
 """Tiny real ONNX models, built on the spot, so that tests need no data."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -158,6 +159,78 @@ def centre_detector(
             sha256=file_sha256(folder / MODEL_FILE),
             input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
             output=Output(decoder="yolov8"),
+        ),
+    )
+    return folder
+
+
+def bright_detector(
+    repository: Path,
+    name: str,
+    version: str = "1",
+    *,
+    box: Sequence[float] = (0.25, 0.25, 0.75, 0.75),
+    gain: float = 1.0,
+    side: int = SIDE,
+    labels: Sequence[str] = (),
+) -> Path:
+    """A detector of one box, as sure as the picture is bright, times `gain`. Batch axis free.
+
+    `box` is left, top, right, bottom in shares. It takes pictures of `side` pixels, stretched.
+    """
+    left, top, right, bottom = (side * share for share in box)
+    place = np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Reshape", ["mean", "rows"], ["bright"]),
+            helper.make_node("Mul", ["bright", "gain"], ["score"]),
+            helper.make_node("Mul", ["score", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "box"], ["boxes"]),
+            helper.make_node("Concat", ["boxes", "score"], ["found"], axis=1),
+        ],
+        "bright",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, ["N", 5, 1])],
+        [
+            numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+            numpy_helper.from_array(np.array([-1, 1, 1], np.int64), "rows"),
+            numpy_helper.from_array(np.array(gain, np.float32), "gain"),
+            numpy_helper.from_array(np.zeros((1, 1, 1), np.float32), "zero"),
+            numpy_helper.from_array(place.reshape(1, 4, 1), "box"),
+        ],
+    )
+    folder = save_network(graph, repository / name / version)
+    if labels:
+        (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
+    write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            version=version,
+            task=DETECTION.name,
+            sha256=file_sha256(folder / MODEL_FILE),
+            input=Input(height=side, width=side, std=(255.0, 255.0, 255.0)),
+            output=Output(decoder="yolov8", confidence_threshold=0.01),
+            labels="labels.txt" if labels else "",
+        ),
+    )
+    return folder
+
+
+def fuse(repository: Path, *members: Path, name: str = "fused", version: str = "1", **output: float) -> Path:
+    """A fused model of copies of these folders, which are called by their models' names."""
+    folder = repository / name / version
+    for member in members:
+        shutil.copytree(member, folder / member.parent.name)
+    write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            version=version,
+            task=DETECTION.name,
+            members=tuple(member.parent.name for member in members),
+            output=Output(decoder="weighted_boxes", **output),  # type: ignore[arg-type]
         ),
     )
     return folder

@@ -1,5 +1,6 @@
 """A scene that moves in a known way: textured objects over a textured background, seen by a camera."""
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +11,7 @@ from spillover.common.types import Detections, Image
 WIDTH, HEIGHT = 320, 240
 
 
+@functools.lru_cache(maxsize=16)
 def texture(height: int, width: int, seed: int) -> Image:
     """Soft noise that flow can hold on to."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

@@ -34,6 +34,14 @@ def answers(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
     return classes(request, 2, 1, 0)
 
 
+def boxes(request: pb.InferRequest, _: grpc.ServicerContext) -> pb.InferReply:
+    """One box of class 3, of confidence 0.8, in pixels of what was sent."""
+    found = pb.Detections(xyxy=[10, 20, 50, 60], confidence=[0.8], class_id=[3])
+    return pb.InferReply(
+        frame_id=request.frame_id, model=pb.ModelRef(name="big", version="7"), detections=found
+    )
+
+
 def refuses(
     code: grpc.StatusCode, text: str = "scripted", trailing: tuple[tuple[str, str], ...] = ()
 ) -> Behaviour:

@@ -83,10 +83,10 @@ class RecordingObserver:
         return self.calls.get(timeout=PATIENCE_S)
 
 
-def send(uplink: Uplink, sent: Frame, seconds: float) -> RecordingReply:
-    """Send a frame whose deadline is so far away."""
-    reply = RecordingReply()
-    uplink.send(sent, time.monotonic() + seconds, reply)
+def send(uplink: Uplink, sent: Frame, seconds: float, useful_s: float = 0.0) -> RecordingReply:
+    """Send a frame whose deadline is so far away, and whose answer is useful for so long."""
+    reply, now_s = RecordingReply(), time.monotonic()
+    uplink.send(sent, now_s + seconds, reply, useful_until_s=now_s + useful_s)
     return reply
 
 

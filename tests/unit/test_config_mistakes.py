@@ -13,10 +13,11 @@ from spillover.cloud.cli import cloud
 from spillover.common.cli import exit_code
 from spillover.common.errors import SpilloverError
 from spillover.edge.cli import edge
-from tests.support.models import colour_classifier
+from tests.support.models import centre_detector, colour_classifier
 from tests.support.processes import LIMIT_S, SPILLOVER
 
 CAMERA, MODEL = "camera: {source: PICTURES}\n", "model: {folder: COLOUR}\n"
+DETECTOR = "model: {folder: CENTRE}\n"
 GOOD = CAMERA + MODEL
 """Two lines; what a row adds begins in line 3."""
 
@@ -107,7 +108,34 @@ EDGE = {
     "period": Row(
         "policy: {budget: {bytes: 5000, per: week}}", 3, "policy.budget.per", ("minute, hour, day or month",)
     ),
-    "redaction of nothing": Row("redaction: {classes: []}", 3, "redaction.classes", ("at least 1",)),
+    "redaction of nothing": Row("redaction: {classes: []}", 3, "redaction.classes", ("something to hide",)),
+    "mask that crosses itself": Row(
+        "redaction:\n  masks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]", 4, "redaction.masks[0]", ("cross itself",)
+    ),
+    "zone that crosses itself": Row(
+        "events:\n  zones:\n    - {name: a, polygon: [[0, 0], [1, 1], [1, 0], [0, 1]]}",
+        5,
+        "events.zones[0].polygon",
+        ("must not cross itself",),
+    ),
+    "zone outside the frame": Row(
+        "events:\n  zones:\n    - {name: a, polygon: [[0, 0], [1, 1], [64, 0]]}",
+        5,
+        "events.zones[0].polygon[2]",
+        ("a number from 0 to 1",),
+    ),
+    "line named twice": Row(
+        "events:\n  lines:\n    - {name: a, points: [[0, 0], [1, 1]]}\n"
+        "    - {name: a, points: [[0, 1], [1, 1]]}",
+        6,
+        "events.lines[1].name",
+        ("the name of another one",),
+    ),
+    "classes of a classifier": Row(
+        "", 2, "model.classes", ("for detectors",), 3, CAMERA + "model: {folder: COLOUR, classes: [0]}\n"
+    ),
+    "events without tracks": Row("tracking: null\nevents: {}", 3, "tracking", ("what tracked objects do",)),
+    "events of a classifier": Row("events: {}", 3, "events", ("gives no boxes",)),
     # What keys say together
     "address without a port": Row("uplink: {address: cloud.local}", 3, "uplink.address", ("not host:port",)),
     "plaintext network": Row(
@@ -136,6 +164,18 @@ EDGE = {
         5,
         "sinks[1].path",
         ("sinks[0].path too",),
+    ),
+    "two sinks of one device file": Row(
+        "sinks: [{kind: jsonl, path: /dev/null}, {kind: jsonl, path: /dev/null}]",
+        3,
+        "sinks[1].path",
+        ("sinks[0].path too",),
+    ),
+    "two sinks of one topic": Row(
+        "sinks:\n  - {kind: mqtt, host: b}\n  - {kind: mqtt, host: b, topic: spillover, decision: full}",
+        5,
+        "sinks[1].topic",
+        ("that of sinks[0] too", "name another topic"),
     ),
     "no sinks": Row("sinks: []", 3, "sinks", ("results would go nowhere", "/dev/null")),
     "host is a URL": Row(
@@ -188,13 +228,74 @@ EDGE = {
         "policy.threshold",
         ("30 is never reached", "max_softmax goes from 0 to 1"),
     ),
+    "threshold out of a detector's reach": Row(
+        "policy: {threshold: 30}",
+        3,
+        "policy.threshold",
+        ("30 is never reached", "near_threshold goes from 0 to 1"),
+        base=CAMERA + DETECTOR,
+    ),
+    "threshold of one camera": Row(
+        "  - {camera_id: a, source: PICTURES, policy: {threshold: 5}}\n  - {camera_id: b, source: PICTURES}",
+        3,
+        "cameras[0].policy.threshold",
+        ("5 is never reached",),
+        base=DETECTOR + "cameras:\n",
+    ),
+    "redaction of one camera": Row(
+        "  - {camera_id: a, source: PICTURES, redaction: {classes: [dog]}}\n  - {camera_id: b, source: x}",
+        3,
+        "cameras[0].redaction.classes",
+        ("no class 'dog'",),
+        base=DETECTOR + "cameras:\n",
+    ),
+    "redaction of the one camera": Row(
+        "",
+        1,
+        "camera.redaction.classes",
+        ("no class 'x' (it has numbers, no names)",),
+        base="camera: {source: PICTURES, redaction: {classes: [x]}}\n" + DETECTOR,
+    ),
+    "redaction of several": Row(
+        "redaction: {classes: [cat, 0, 7]}",
+        3,
+        "redaction.classes",
+        ("no class 'cat'", ", no 7 (it has 0 to 0)"),
+        base=CAMERA + DETECTOR,
+    ),
+    "results into the configuration": Row(
+        "sinks: [{kind: jsonl, path: edge.yaml}]", 3, "sinks[0].path", ("would overwrite this configuration",)
+    ),
+    "results into the model": Row(
+        "sinks: [{kind: sqlite, path: models/colour/1/model.onnx}]",
+        3,
+        "sinks[0].path",
+        ("would overwrite model.onnx of model.folder",),
+    ),
+    "spool in place of a key": Row(
+        "uplink: {token_file: token}\nspool: {path: ./token}",
+        4,
+        "spool.path",
+        ("would overwrite uplink.token_file",),
+    ),
+    "source of one of several": Row(
+        "  - {camera_id: a, source: no.mp4}\n  - {camera_id: b, source: 'rtsp://h'}",
+        3,
+        "cameras[0].source",
+        ("no such file, folder or device: no.mp4",),
+        5,
+        MODEL + "cameras:\n",
+    ),
+    "spool into a folder": Row("spool: {path: models}", 3, "spool.path", ("models is a folder",)),
     "gain file": Row(
         "policy: {kind: expected_gain, gain_file: no.json}",
         3,
         "policy.gain_file",
         ("no.json: cannot be read",),
     ),
-    "redaction of a classifier": Row("redaction: {classes: [0]}", 3, "redaction", ("gives no boxes",)),
+    "redaction of a classifier": Row(
+        "redaction: {classes: [0]}", 3, "redaction.classes", ("gives no boxes", "masks")
+    ),
     "token file": Row(
         "uplink: {token_file: no/token}", 3, "uplink.token_file", ("cannot read no/token: No such file",)
     ),
@@ -208,7 +309,7 @@ EDGE = {
         ("password_file: cannot read no.txt",),
     ),
     "results into a folder": Row(
-        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0]", ("'models'", "Is a directory")
+        "sinks: [{kind: jsonl, path: models}]", 3, "sinks[0].path", ("models is a folder",)
     ),
     "source": Row(
         "",
@@ -318,6 +419,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
     colour_classifier(tmp_path / "models")
+    centre_detector(tmp_path / "detectors")
     yield tmp_path
     structlog.reset_defaults()
 
@@ -328,6 +430,7 @@ def write(row: Row, path: Path, good: str) -> None:
     text = ((good if row.base is None else row.base) + row.text).replace(
         "COLOUR", f"{folder}/models/colour/1"
     )
+    text = text.replace("CENTRE", f"{folder}/detectors/centre/1")
     path.write_text(text.replace("PICTURES", str(folder)).replace("MODELS", f"{folder}/models"))
 
 

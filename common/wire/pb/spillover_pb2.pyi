@@ -361,10 +361,15 @@ class ModelInfo(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    INPUT_WIDTH_FIELD_NUMBER: _builtins.int
+    INPUT_HEIGHT_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """`classification` or `detection`."""
     is_default: _builtins.bool
     """Answers requests that name no model."""
+    input_width: _builtins.int
+    """What its network sees of a picture, in pixels: a larger one tells it nothing more. 0: the server does not say."""
+    input_height: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelRef: ...
     def __init__(
@@ -373,10 +378,12 @@ class ModelInfo(_message.Message):
         model: Global___ModelRef | None = ...,
         task: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        input_width: _builtins.int = ...,
+        input_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "model", b"model", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_height", b"input_height", "input_width", b"input_width", "is_default", b"is_default", "model", b"model", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

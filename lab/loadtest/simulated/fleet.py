@@ -15,7 +15,8 @@ from spillover.common.types import Action
 from spillover.common.wire.conversion import DEVICE_KEY
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.chain import SEND_ALL, LinkGuard, Policy
+from spillover.edge.policy.chain import SEND_ALL, Policy
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.uplink.call_status import CallStatus, LinkSignal
 from spillover.edge.uplink.in_flight import Call, InFlight
 from spillover.edge.uplink.limits import BreakerRule

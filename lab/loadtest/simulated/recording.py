@@ -7,11 +7,10 @@ from pathlib import Path
 
 from spillover.common.errors import SourceError
 from spillover.common.model.locate import find_model_folder
-from spillover.common.types import NO_BOXES, Decision, Frame
+from spillover.common.types import Decision, Frame
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
 from spillover.edge.config import PayloadKind, UplinkConfig
-from spillover.edge.payload.crops import Crop
 from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
@@ -86,8 +85,7 @@ def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig)
             if number in wanted:
                 frame = Frame(picture.image, str(number), number, "camera", 0.0, 0.0)
                 decision = wanted[number]
-                crop = Crop(decision.region, NO_BOXES) if decision.region else None
-                payloads[number] = _payload(payload_encoder.pack(frame, decision.payload, crop).payload)
+                payloads[number] = _payload(payload_encoder.pack(frame, decision.payload).payload)
             number += 1
     finally:
         pictures.close()

@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 
 from spillover.common.errors import ModelError
 from spillover.common.types import FloatArray
+from spillover.lab.models.tfjs.ops.windows import same_padding
 
 StateDict = Mapping[str, npt.NDArray[Any]]
 
@@ -235,13 +236,6 @@ class _Graph:
         scale = gamma / np.sqrt(variance.astype(np.float64) + BATCH_NORM_EPSILON)
         folded = weight * scale.reshape(-1, 1, 1, 1)
         return folded.astype(np.float32), (beta - mean * scale).astype(np.float32)
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
-    """TensorFlow's SAME: pixels before, after, and the output size; an odd pixel goes after."""
-    out = -(-size // stride)
-    total = max((out - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2, out
 
 
 def _round_channels(channels: float) -> int:

@@ -6,7 +6,6 @@ them is faster depends on the device.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spillover.common.config import Section
 from spillover.common.errors import ModelError
 from spillover.common.home import cache_home
 from spillover.common.model.manifest import (
@@ -29,9 +27,10 @@ from spillover.common.model.manifest import (
     open_model_folder,
 )
 from spillover.common.tasks.classification import CLASSIFICATION
-from spillover.lab.files import package_file, write_json
+from spillover.lab.files import package_file
 from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
-from spillover.lab.models.folder import NO_DIGEST, building, finish, made_here
+from spillover.lab.models.folder import NO_DIGEST, finish, made_here
+from spillover.lab.models.prepare.ensuring import BUILD_FILE, ensure_built, plain
 from spillover.lab.models.prepare.presets import imagenet_labels
 from spillover.lab.models.quantize.recipe import Recipe
 from spillover.lab.terminal import Bar, Progress, Silent
@@ -43,7 +42,6 @@ EDGE_MODEL = Path("efficientnet-lite0-int8", "1")
 EDGE_FLOAT_MODEL = Path("efficientnet-lite0", "1")
 CLOUD_MODEL = Path("efficientnet-lite2", "1")
 
-BUILD_FILE = "build.json"
 BUILDER = 1
 """Raised when this code builds other models than before; folders of an older number are built anew."""
 
@@ -106,15 +104,15 @@ def prepare_pair(
         ModelError: the weights have another digest than expected.
     """
     models = (home or cache_home()) / "models"
-    ensure = partial(_ensure, force=force, console=console)
+    ensure = partial(ensure_built, force=force, console=console)
     ensure(models / EDGE_FLOAT_MODEL, _build_of(LITE0), lambda at: _write_float(at, LITE0))
     ensure(models / CLOUD_MODEL, _build_of(LITE2), lambda at: _write_float(at, LITE2))
     float_model = open_model_folder(models / EDGE_FLOAT_MODEL)
     wanted = {
         "builder": BUILDER,
         "float_sha256": float_model.manifest.sha256,
-        "input": _plain(float_model.manifest.input),
-        "recipe": _plain(EDGE_RECIPE),
+        "input": plain(float_model.manifest.own_input),
+        "recipe": plain(EDGE_RECIPE),
     }
     if calibration is not None:
         wanted["calibration"] = str(calibration.resolve())
@@ -140,47 +138,12 @@ def digest_told(made: Manifest, *, of_photographs: bool) -> str:
     )
 
 
-def _ensure(
-    target: Path,
-    wanted: dict[str, Any],
-    write: Callable[[Path], None],
-    *,
-    force: bool,
-    console: "Console | None",
-) -> None:
-    """Build `target` by `write` unless it is complete and its build file says all of `wanted`."""
-    build = force or not _is_built(target, wanted)
-    if console is not None:
-        text = f"{target}: {'building' if build else 'up to date'}"
-        console.print(text, highlight=False, soft_wrap=True)
-    if build:
-        with building(target) as folder:
-            write(folder)
-            made = {"sha256": file_sha256(folder / MODEL_FILE), "made_on": made_here()}
-            write_json(folder / BUILD_FILE, wanted | made)
-
-
-def _is_built(target: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder is complete and its build file says all of `wanted`; it may say more."""
-    try:
-        open_model_folder(target)
-        built = json.loads((target / BUILD_FILE).read_text(encoding="utf-8"))
-    except (ModelError, OSError, ValueError):
-        return False
-    return isinstance(built, dict) and wanted.items() <= built.items()
-
-
 def _build_of(weights: Weights) -> dict[str, Any]:
     return {
         "builder": BUILDER,
         "checkpoint_sha256": weights.sha256,
-        "input": _plain(_input(weights)),
+        "input": plain(_input(weights)),
     }
-
-
-def _plain(value: Section) -> Any:  # noqa: ANN401 - what JSON can hold
-    """As it reads back from a JSON file."""
-    return json.loads(msgspec.json.encode(value))
 
 
 def _write_float(folder: Path, weights: Weights) -> None:

@@ -39,6 +39,8 @@ def recognise(network: Network, outputs: Outputs) -> str | None:
 def decoder_of(outputs: Outputs) -> str | None:
     """The decoder that reads outputs of this shape; `logits` for both kinds of classifiers."""
     shape, size = outputs.shape, outputs.input
+    if _are_levels(outputs):
+        return "nanodet"
     if len(shape) == 3 and shape[1:] != (1, 1):
         return "fastestdet" if shape[0] > 5 and _divides(*shape[1:], size) else None
     if len(shape) == 2:
@@ -56,6 +58,16 @@ def _decoder_of_rows(rows: int, columns: int, size: NetworkInput) -> str | None:
         "yolov8": columns in {_cells(size), _cells(size, _LARGE_STRIDES)} and rows > 4,
     }
     return next((decoder for decoder, does in fits.items() if does), None)
+
+
+def _are_levels(outputs: Outputs) -> bool:
+    """Whether there are scores for the cells of each stride, and then four distributions for the same."""
+    size = outputs.input
+    cells = [-(-size.height // stride) * -(-size.width // stride) for stride in _STRIDES]
+    shapes = [array.shape for array in outputs.arrays]
+    if len(shapes) != 2 * len(cells) or any(len(shape) != 2 for shape in shapes):
+        return False
+    return [shape[0] for shape in shapes] == 2 * cells and not any(s[1] % 4 for s in shapes[len(cells) :])
 
 
 def _decoded(outputs: Outputs) -> bool:
@@ -139,6 +151,7 @@ def _expected(preset: Preset, size: NetworkInput) -> str:
         "yolov8": f"[1, 4 + classes, {rows}] {at}",
         "fastestdet": f"[1, 5 + classes, rows, columns], such as {size.height // 16} and {size.width // 16}",
         "end2end": "[1, boxes, 6]",
+        "nanodet": "six outputs, [1, cells, classes] and [1, cells, 4 * bins] of three strides",
     }.get(preset.decoder, "[1, classes]")
 
 

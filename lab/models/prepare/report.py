@@ -21,7 +21,7 @@ def report(wrapped: Wrapped, *, guessed: bool, calibrates: bool) -> Iterator[str
     other = recognise(wrapped.network, wrapped.outputs)
     if other is not None and PRESETS[other] is not preset:
         yield f"  It looks like {other}: --preset {other}"
-    yield f"Pictures: {described(manifest.input)}"
+    yield f"Pictures: {described(manifest.own_input)}"
     if guessed and wrapped.preset != CLASSIFIER and not spec_of(manifest.task).calibrates:
         yield from _doubts(manifest)
     names = (
@@ -33,7 +33,7 @@ def report(wrapped: Wrapped, *, guessed: bool, calibrates: bool) -> Iterator[str
 
 
 def _doubts(manifest: Manifest) -> Iterator[str]:
-    if manifest.input.element is Element.FLOAT32 and manifest.input.colour is not Colour.GREY:
+    if manifest.own_input.element is Element.FLOAT32 and manifest.own_input.colour is not Colour.GREY:
         yield "  How a classifier's pictures are normalised is not in its file: compare it with its training."
 
 

@@ -42,7 +42,13 @@ FEW_PICTURES = 16
     help="Weights held to 7 bits, so that sums do not overflow on x86 without VNNI.",
 )
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave float the nodes whose name it finds.")
-@click.option("--quantize-all", is_flag=True, help="Also the layers that stay float by default.")
+@click.option(
+    "--float-layers",
+    type=click.Choice(["sensitive", "ends", "none"]),
+    default="sensitive",
+    show_default=True,
+    help="What stays float: see above.",
+)
 @click.option(
     "--pictures",
     "max_pictures",
@@ -65,15 +71,15 @@ def quantize(
     data: Path | None,
     json_path: Path | None,
     *,
-    quantize_all: bool,
     force: bool,
     **settings: Any,  # noqa: ANN401 - Recipe types them
 ) -> None:
     """Quantise MODEL (a folder or a prepared name) to INT8 and measure both on this device.
 
     Static QDQ quantisation by ONNX Runtime: weights signed and per channel, activations by their ranges on
-    the calibration pictures. The stem stays float; of a detector also depthwise and prediction convolutions
-    and box decoding, which 8 bits spoil (--quantize-all, --exclude).
+    the calibration pictures. The stem stays float; of a detector also depthwise and prediction convolutions,
+    activations and box decoding, which 8 bits spoil in many networks (`sensitive`). One of plain convolutions
+    and ReLUs is faster with only its ends float: stem, prediction convolutions, box decoding (`ends`).
 
     The report says what INT8 gains and costs here: on some devices and networks it is slower than FP32. It
     recommends FP32 where INT8 is not faster, loses more than 5 % of the accuracy (--data), or without labels
@@ -90,7 +96,7 @@ def quantize(
     from spillover.lab.models.quantize.recipe import Recipe
     from spillover.lab.terminal import Bar, open_console
 
-    recipe = msgspec.convert(settings | {"keep_sensitive_float": not quantize_all}, Recipe)
+    recipe = msgspec.convert(settings, Recipe)
     labelled = open_labelled_set(data) if data else None
     target = out or default_target(model)
     outcome = quantize_folder(model, target, calibration, recipe, labelled, Bar(), force=force)

@@ -31,7 +31,7 @@ def peak_memory_mb(folder: ModelFolder) -> float:
 
 def _own_peak_mb(path: Path) -> float:
     model = Model.load(path, ONE_THREAD)
-    spec = model.manifest.input
+    spec = model.manifest.own_input
     tensor, _ = model.prepare(np.zeros((spec.height, spec.width, 3), np.uint8))
     for _ in range(RUNS_FOR_PEAK):
         model.run(tensor[None])

@@ -35,6 +35,17 @@ class SevenBit(enum.Enum):
     NONE = "none"
 
 
+class FloatLayers(enum.Enum):
+    """Which layers stay float."""
+
+    SENSITIVE = "sensitive"
+    """The stem; of a detector also its ends, depthwise convolutions, and all that is no convolution."""
+    ENDS = "ends"
+    """The stem; of a detector also what is behind it up to the next convolution, the prediction convolutions
+    and what follows them."""
+    NONE = "none"
+
+
 class Recipe(Section, frozen=True):
     """How to quantise a model."""
 
@@ -43,6 +54,6 @@ class Recipe(Section, frozen=True):
     seven_bit: SevenBit = SevenBit.DENSE
     exclude: tuple[str, ...] = ()
     """Regular expressions; nodes whose name one of them finds stay float."""
-    keep_sensitive_float: bool = True
-    """Leave float the layers that lose accuracy and save no time in INT8: `lab.models.quantize.layers`."""
+    float_layers: FloatLayers = FloatLayers.SENSITIVE
+    """What stays float beside `exclude`: layers that lose accuracy, or save no time in INT8."""
     max_pictures: Annotated[int, msgspec.Meta(gt=0)] = 128

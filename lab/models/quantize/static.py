@@ -16,7 +16,7 @@ from spillover.common.model.runtimes.onnxruntime import quantization_tools
 from spillover.common.tasks import spec_of
 from spillover.lab.data.pictures import Picture
 from spillover.lab.models.quantize.calibration import PictureReader, chunk_of
-from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, float_nodes, name_nodes
 from spillover.lab.models.quantize.recipe import Activations, Method, Recipe, SevenBit
 from spillover.lab.terminal import Progress
 
@@ -59,19 +59,18 @@ def quantize_onnx(
         simplified = Path(folder, "simplified.onnx")
         try:
             model = _simplified(source, simplified)
-            float_nodes = excluded_nodes(model.graph, recipe.exclude)
-            if recipe.keep_sensitive_float:
-                float_nodes |= sensitive_nodes(model.graph, locates=spec_of(manifest.task).locates)
+            kept = excluded_nodes(model.graph, recipe.exclude)
+            kept |= float_nodes(model.graph, recipe.float_layers, locates=spec_of(manifest.task).locates)
             chunk = len(pictures) if recipe.method is Method.MINMAX else chunk_of(model.graph, len(pictures))
             pictures = pictures[: len(pictures) // chunk * chunk]
-            reader = PictureReader(pictures, model.graph.input[0].name, manifest.input, progress)
-            options = _extra_options(model.graph, float_nodes, recipe) | {"CalibStridedMinMax": chunk}
-            _quantize(simplified, target, recipe, reader, sorted(float_nodes), options)
+            reader = PictureReader(pictures, model.graph.input[0].name, manifest.own_input, progress)
+            options = _extra_options(model.graph, kept, recipe) | {"CalibStridedMinMax": chunk}
+            _quantize(simplified, target, recipe, reader, sorted(kept), options)
         except SpilloverError:
             raise
         except Exception as error:  # ONNX and ONNX Runtime share no base class of errors
             raise ModelError(f"{source}: cannot be quantised: {error}") from error
-    return Quantized(tuple(sorted(float_nodes)), len(pictures))
+    return Quantized(tuple(sorted(kept)), len(pictures))
 
 
 def _simplified(source: Path, target: Path) -> onnx.ModelProto:
@@ -80,7 +79,8 @@ def _simplified(source: Path, target: Path) -> onnx.ModelProto:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < MIN_OPSET:
         model = onnx.version_converter.convert_version(model, TARGET_OPSET)
-    quantization_tools().quant_pre_process(model, str(target))
+    # A resized batch of free length gets another symbol than the batch it came from: these are one.
+    quantization_tools().quant_pre_process(model, str(target), auto_merge=True)
     simplified = onnx.load(target)
     name_nodes(simplified)
     onnx.save(simplified, target)

@@ -39,6 +39,8 @@ def class_count(folder: ModelFolder) -> int | None:
     """The number of the network's classes, by its output's shape or its labels; None where neither shows."""
     import onnx
 
+    if folder.members:
+        return class_count(folder.members[0])
     graph = onnx.load(folder.onnx_path, load_external_data=False).graph
     shape = [axis.dim_value or None for axis in graph.output[0].type.tensor_type.shape.dim]
     count = decoder_for(folder.manifest, folder.task).head.class_count(shape[1:]) or 0
@@ -115,18 +117,18 @@ def check_detectors(edge: ModelFolder, cloud: ModelFolder) -> None:
         if folder.task.name != DETECTION.name:
             raise ModelError(f"{folder.path}: its task is {folder.task.name}, and only boxes can be followed")
     if edge.labels and cloud.labels:
-        class_numbers([edge, cloud])
-        if not set(_numbered(edge)) & set(_numbered(cloud)):
-            raise ModelError(
-                f"{edge.model_id} ({_some(edge.labels)}) and {cloud.model_id} ({_some(cloud.labels)}) have no "
-                "class in common: one cannot answer for the other"
-            )
+        for number, names in enumerate(zip(edge.labels, cloud.labels, strict=False)):
+            if _plain(names[0]) != _plain(names[1]):
+                raise ModelError(
+                    f"class {number} is {names[0]!r} of {edge.model_id} and {names[1]!r} of "
+                    f"{cloud.model_id}: one cannot answer for the other"
+                )
         return
     counts = class_count(edge), class_count(cloud)
     if None not in counts and counts[0] != counts[1]:
         raise ModelError(
-            f"{edge.model_id} has {counts[0]} classes and {cloud.model_id} {counts[1]}: one cannot answer for "
-            "the other, unless labels files name the same classes"
+            f"{edge.model_id} has {counts[0]} classes and {cloud.model_id} {counts[1]}: one cannot answer "
+            "for the other, unless labels files name the same classes"
         )
 
 

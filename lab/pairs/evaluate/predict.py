@@ -14,8 +14,8 @@ import numpy as np
 
 from spillover.common.files import write_atomic
 from spillover.common.home import cache_home
+from spillover.common.model.ensemble.opening import open_model
 from spillover.common.model.manifest import ModelFolder, open_model_folder
-from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import TASKS, spec_for
 from spillover.common.types import Prediction
@@ -53,7 +53,7 @@ def predict_all(
     store = _store(opened, data, views)
     if cached and (known := load_cached(store, len(data.pictures))) is not None:
         return known
-    model = Model(opened, SessionConfig(threads=threads))
+    model = open_model(opened, SessionConfig(threads=threads))
     predict = build_multi_view(views, model, opened.task).predict
     predictions = [predict(p.image())[0] for p in progress.track(data.pictures, str(model.model_id))]
     if cached:
@@ -84,7 +84,7 @@ def load_predictions(path: Path) -> list[Prediction]:
 
 
 def load_cached(store: Path, count: int) -> list[Prediction] | None:
-    """The predictions for `count` pictures that `save_predictions` has kept; None where none or damaged ones are."""
+    """What `save_predictions` has kept for `count` pictures; None for nothing, or a damaged file."""
     try:
         predictions = load_predictions(store)
     except (
@@ -110,7 +110,8 @@ def seeing_all(folder: ModelFolder) -> ModelFolder:
         else ALL_BOXES
     )
     low = msgspec.structs.replace(output, confidence_threshold=min(output.confidence_threshold, least))
-    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low))
+    members = tuple(map(seeing_all, folder.members))
+    return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=low), members=members)
 
 
 def uncalibrated(folder: ModelFolder) -> ModelFolder:
@@ -121,7 +122,8 @@ def uncalibrated(folder: ModelFolder) -> ModelFolder:
 
 def _store(folder: ModelFolder, data: LabelledSet, views: MultiViewConfig | None) -> Path:
     """The cache file; its name follows from network, manifest, every picture's content and `CODE_VERSION`."""
-    manifest = json.dumps(msgspec.to_builtins((folder.manifest, views)), sort_keys=True)
+    manifests = [one.manifest for one in (folder, *folder.members)]
+    manifest = json.dumps(msgspec.to_builtins((manifests, views)), sort_keys=True)
     digest = _digest([str(CODE_VERSION), manifest, data_digest(data)])
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 

@@ -87,7 +87,7 @@ def write_calibration(folder: Path, calibration: Calibration, report_threshold: 
     write_manifest(folder, msgspec.structs.replace(manifest, output=output))
 
 
-def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) -> list[Prediction]:
+def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) -> list[Detections]:
     """The same boxes with confidences on the other scale."""
     return [replace(p, confidence=calibration.apply(p.confidence)) for p in boxes_of(predictions)]
 

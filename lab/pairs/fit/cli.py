@@ -73,14 +73,13 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     from spillover.common.config import load_config
     from spillover.edge.config import EdgeConfig, MultiViewConfig
     from spillover.edge.payload.encoder import usual_variant
-    from spillover.edge.policy.scores import ScoreSettings
     from spillover.lab.data.labelled import open_labelled_set
     from spillover.lab.files import write_json
     from spillover.lab.pairs.fit.calibrate import write_calibration
     from spillover.lab.pairs.fit.fit_report import print_fit, save_fit_plot
     from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
     from spillover.lab.pairs.fit.pair import predict_pair
-    from spillover.lab.pairs.fit.variants import Doubts, measure_variants
+    from spillover.lab.pairs.fit.variants import measure_variants
     from spillover.lab.terminal import Bar
 
     progress = Bar()
@@ -99,12 +98,8 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     file = fitted.file
     if variants is not None:
         config = load_config(variants, EdgeConfig)
-        pictures = [usual_variant(config.uplink), *config.uplink.variants]
-        reported = config.model.report_threshold
-        settings = ScoreSettings(pair.report_threshold if reported is None else reported, config.policy.band)
-        rows = measure_variants(
-            cloud, pair.data, pictures, progress, threads, Doubts(pair.edge_predictions, settings)
-        )
+        pictures = [usual_variant(config.uplink), *(config.uplink.variants or ())]
+        rows = measure_variants(cloud, pair.data, pictures, progress, threads)
         file = msgspec.structs.replace(file, fidelity={row.name: round(row.fidelity, 4) for row in rows[1:]})
         for row in rows:
             click.echo(row.sentence())

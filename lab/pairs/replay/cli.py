@@ -79,8 +79,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     link can have the answer back in time and the budget pays for it. Shows what was sent, the share that was
     back by its deadline, and the share of all expected gain that arrived.
 
-    First every decision of the log is repeated from its logged inputs; those that come out differently are
-    named. The inputs are in logs of a sink with `decision: full`.
+    First every decision of the log is repeated from its logged inputs, and the tracks of every frame are made
+    again, bit by bit; those that come out differently are named. The inputs are in logs of a sink with
+    `decision: full`.
 
     With --policy frames are scored anew, from the edge's answers in the log. Where the cloud has answered,
     --answers brings the edge's, from a run of --mode edge_only over the same pictures.
@@ -99,12 +100,15 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     from spillover.lab.pairs.replay.rescore import rescore_by
     from spillover.lab.pairs.replay.simulate import Setting
     from spillover.lab.pairs.replay.trace import MODELS, model_trace, read_trace
+    from spillover.lab.pairs.replay.tracks import remake_tracks
     from spillover.lab.pairs.replay.truth import open_judge
     from spillover.lab.records import read_records
 
     if send_share is not None and threshold is not None:
         raise click.UsageError("--send-share and --threshold both say which frames are sent: keep one")
     records = read_first_results(log_path)
+    for line in (*remake(records).lines(), *remake_tracks(records).lines()):
+        click.echo(line)
     more = [record for path in answers for record in read_records(path)]
     rescore = rescore_by(policy, [*records, *more], report_threshold) if policy else None
     frames = frames_of(log_path, records, payload_bytes, rescore)
@@ -115,16 +119,6 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     rows = compare(frames, traces, setting, Choice(send_share, threshold), budget_bytes, period_s, judge)
     if json_path is not None:
         write_json(json_path, [asdict(row) for row in rows])
-    remade = remake(records)
-    if remade.decisions:
-        same = remade.decisions - len(remade.different)
-        named = f"; otherwise: {', '.join(remade.different[:5])}" if remade.different else ""
-        click.echo(f"decisions made again from their inputs: {same} of {remade.decisions} the same{named}")
-    if remade.short:
-        click.echo(
-            f"{remade.short} decisions have no inputs and cannot be made again: "
-            "write the log with `decision: full` on its sink"
-        )
     print_table(rows)
     if judge is not None:
         edge, cloud = (judge.accuracy(frames, [sent] * len(frames)) for sent in (False, True))

@@ -1,6 +1,7 @@
 """Makes the decisions of a log again: the edge's own rules, fed with each decision's numbers."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from spillover.common.types import Action, Decision
@@ -8,25 +9,18 @@ from spillover.edge.inference.scene import Surroundings
 from spillover.edge.link.byte_budget import Tokens
 from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
-from spillover.edge.policy.base import Context, Rule
+from spillover.edge.policy.base import NEVER_S, Context, Rule
 from spillover.edge.policy.budget import RankByBudget, RankDecision
-from spillover.edge.policy.chain import (
-    BREAKER_LEVEL,
-    KEEP_ALL,
-    SEND_ALL,
-    Audit,
-    ChoosePayload,
-    EmptyRules,
-    LinkGuard,
-    Policy,
-    Refresh,
-    ScoreThreshold,
-)
+from spillover.edge.policy.chain import KEEP_ALL, SEND_ALL, Audit, EmptyRules, Policy, Refresh, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
+from spillover.edge.policy.guard import BREAKER_LEVEL, LinkGuard
 from spillover.edge.policy.share import Threshold
+from spillover.edge.policy.tracks import TRACKS
 from spillover.edge.sinks.record import Record
+from spillover.edge.tracking.stage import TrackSummary
 
-_CHOSEN = ("action", "payload", "region", "expected_gain", "predicted_latency_s")
-_COMPARED = ("reason", "score", "audit", "degraded", "is_probe")
+_CHOSEN = ("action", "payload", "expected_gain", "predicted_latency_s")
+_COMPARED = ("reason", "score", "audit", "degraded", "is_probe", "serves_later")
 _RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
 _ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
@@ -39,6 +33,25 @@ class Remade:
     different: tuple[str, ...]
     short: int = 0
     """Decisions that the log holds without their numbers."""
+
+    def lines(self) -> Iterator[str]:
+        """What to tell of it."""
+        if self.decisions:
+            same = self.decisions - len(self.different)
+            yield (
+                f"decisions made again from their inputs: {same} of {self.decisions} the same"
+                f"{named(self.different)}"
+            )
+        if self.short:
+            yield (
+                f"{self.short} decisions have no inputs and cannot be made again: "
+                "write the log with `decision: full` on its sink"
+            )
+
+
+def named(different: Sequence[str]) -> str:
+    """The first frames that came out otherwise."""
+    return f"; otherwise: {', '.join(different[:5])}" if different else ""
 
 
 def remake(records: Sequence[Record]) -> Remade:
@@ -64,9 +77,9 @@ def follows(decision: Decision) -> bool:
 
 
 def made_again(decision: Decision) -> Decision:
-    """What the rules decide, given nothing but the inputs of a logged decision and the region of its crop."""
+    """What the rules decide, given nothing but the inputs of a logged decision."""
     logged = _Inputs(decision.inputs)
-    return logged.policy().decide(logged.context(decision))
+    return logged.policy().decide(logged.context())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +88,9 @@ class _AsLogged:
 
     threshold: Threshold
 
-    def for_frame(self, score: float) -> Threshold:
+    def for_frame(self, score: float, *, learns: bool = True) -> Threshold:
         """It."""
-        del score
+        del score, learns
         return self.threshold
 
 
@@ -103,12 +116,14 @@ class _Inputs:
             get("empty_audit_share", 0.0), get("motion_gain", 0.0), get("lost_track_gain", 0.0)
         )
         rules += [
-            ScoreThreshold(_AsLogged(threshold), empty, lambda: get("draw", 1.0)),
+            ScoreThreshold(
+                _AsLogged(threshold), empty, lambda: get("draw", 1.0), by_tracks=bool(get("by_tracks"))
+            ),
             Audit(get("audit_share", 0.0), lambda: get("audit_draw", 1.0)),
         ]
         return Policy(KEEP_ALL, rules)
 
-    def context(self, decision: Decision) -> Context:
+    def context(self) -> Context:
         """What the rules read."""
         get = self._numbers.get
         return Context(
@@ -118,8 +133,24 @@ class _Inputs:
             surroundings=Surroundings(
                 get("motion", 0.0), bool(get("lost_track")), empty="motion" in self._numbers
             ),
-            region=decision.region,
             since_last_offload_s=get("since_last_offload_s", 0.0),
+            tracks=self._tracks(),
+            waits=bool(get("waits")),
+            late_window_s=get("late_window_s", 0.0),
+        )
+
+    def _tracks(self) -> TrackSummary | None:
+        if f"{TRACKS}shown" not in self._numbers:
+            return None
+        half_life_s = self._numbers[f"{TRACKS}half_life_s"]
+        return TrackSummary(
+            shown=int(self._numbers[f"{TRACKS}shown"]),
+            stale=self._numbers[f"{TRACKS}stale"],
+            births=int(self._numbers[f"{TRACKS}births"]),
+            deaths=int(self._numbers[f"{TRACKS}deaths"]),
+            flow_failures=int(self._numbers[f"{TRACKS}flow_failures"]),
+            doubtful=self._numbers[f"{TRACKS}doubtful"],
+            half_life_s=math.inf if half_life_s >= NEVER_S else half_life_s,
         )
 
     def _link(self) -> LinkState:
@@ -146,14 +177,9 @@ class _Inputs:
         def get(number: str) -> float:
             return self._numbers.get(f"{number}.{name}", 0.0)
 
-        action = Action.SEND_FRAME
-        if get("is_crop"):
-            action = Action.SEND_CROPS
-        elif get("is_features"):
-            action = Action.SEND_FEATURES
         return PayloadOption(
             name,
-            action,
+            Action.SEND_FEATURES if get("is_features") else Action.SEND_FRAME,
             get("payload_bytes"),
             get("latency_s"),
             get("fidelity"),

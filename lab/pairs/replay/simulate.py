@@ -1,8 +1,9 @@
 """Frames over a link trace, in simulated time: what would have been sent, and what back in time."""
 
 import heapq
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,10 +13,14 @@ from spillover.edge.link.byte_budget import Budget, TokenBucket, Tokens, wire_by
 from spillover.edge.link.estimator import Upload
 from spillover.edge.link.payload_costs import PayloadCost, PayloadCostModel
 from spillover.edge.payload.encoder import PICTURE
-from spillover.edge.policy.base import Context, Rule
+from spillover.edge.policy.base import Context, Rule, waits_after
 from spillover.edge.policy.budget import RankByBudget
-from spillover.edge.policy.chain import KEEP_ALL, ChoosePayload, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.chain import KEEP_ALL, EmptyRules, Policy, ScoreThreshold
+from spillover.edge.policy.forms import ChoosePayload
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.share import Thresholds
+from spillover.edge.policy.tracks import useful_s
+from spillover.edge.tracking.stage import TrackSummary
 from spillover.edge.uplink.call_status import LinkSignal
 from spillover.edge.uplink.in_flight import Call, InFlight
 from spillover.edge.uplink.limits import BreakerRule
@@ -122,22 +127,34 @@ class Naive:
 class LinkAware:
     """Sends what an edge sends: its policy, link estimate, in-flight cap and breaker, on a simulated clock.
 
-    With a budget the rank picks among those that the thresholds would send.
+    With a budget the rank picks among those that the thresholds would send. With `tracks`, of a camera by the
+    age of the newest frame sent, frames are sent for what their answers are worth to them, late ones too.
     """
 
-    def __init__(self, setting: Setting, thresholds: Thresholds, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        thresholds: Thresholds,
+        budget: Budget | None = None,
+        tracks: Callable[[float], TrackSummary] | None = None,
+    ) -> None:
         self.setting = setting
+        self._tracks = tracks
+        self._sent_s = -math.inf
         self._now_s = 0.0
-        rules: list[Rule] = [ScoreThreshold(thresholds, EmptyRules(), _never), ChoosePayload(), LinkGuard()]
+        score = ScoreThreshold(thresholds, EmptyRules(), _never, by_tracks=tracks is not None)
+        rules: list[Rule] = [score, ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
         self._budget = SimulatedBudget(budget) if budget else None
         usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
         self._costs = PayloadCostModel({PICTURE: usual}, PayloadKind.PICTURE, self._clock)
         draw = random.Random(0).random  # noqa: S311 - spreads probes, guards nothing
         self._calls = InFlight(setting.max_in_flight, BreakerRule(), self._clock, draw, lambda _: None)
+        self._useful_until_s = 0.0
+        self._waits = False
         self._under_way: dict[SimulatedCall, tuple[Call, Upload]] = {}
-        self.reason = ""
-        """Of the last decision."""
+        self.decision = KEEP_ALL
+        """The last one."""
 
     def wants(self, frame: ReplayFrame, now_s: float, in_flight: int) -> bool:
         """Decide as the daemon does, encode, and pay from the budget."""
@@ -145,34 +162,45 @@ class LinkAware:
         self._now_s = now_s
         calls = self._calls.state()
         view = self._costs.view(calls.server_queue_wait_s, in_flight=calls.in_flight)
-        decision = self._policy.decide(
+        since_s = frame.captured_s - self._sent_s
+        self.decision = self._policy.decide(
             Context(
                 time_left_s=frame.captured_s + self.setting.deadline_s - now_s,
                 link=replace(calls, view=view, tokens=self._tokens()),
                 now_s=now_s,
                 score=frame.gain,
+                since_last_offload_s=since_s,
+                tracks=self._tracks(since_s) if self._tracks else None,
+                waits=self._waits,
+                late_window_s=self.setting.give_up_after_s,
             )
         )
-        self.reason = decision.reason
-        if decision.action is Action.KEEP:
+        self._waits = waits_after(self.decision, before=self._waits)
+        if self.decision.action is Action.KEEP:
             return False
+        self._useful_until_s = now_s + self._useful_s(frame, now_s)
         self._now_s = now_s + self.setting.encode_s
         size = round(frame.payload_bytes)
-        time_left_s = frame.captured_s + self.setting.deadline_s - self._now_s
-        is_too_large = self._costs.is_too_large(PICTURE, size, time_left_s)
+        is_too_large = self._costs.is_too_large(PICTURE, size, self._useful_until_s - self._now_s)
         self._costs.made(PICTURE, size, self.setting.encode_s)
         if is_too_large:
             return False
         return self._budget is None or self._budget.spend(wire_bytes(frame.payload_bytes), now_s)
 
+    def _useful_s(self, frame: ReplayFrame, now_s: float) -> float:
+        """How long from now on the frame's answer is of use."""
+        tracks = self._tracks(frame.captured_s - self._sent_s) if self._tracks else None
+        left_s = frame.captured_s + self.setting.deadline_s - now_s
+        return useful_s(tracks, left_s, self.setting.give_up_after_s)
+
     def departed(self, call: SimulatedCall) -> None:
         """Note that the frame is on the link."""
         self._now_s = call.departs_s
-        deadline_s = call.frame.captured_s + self.setting.deadline_s
-        started = Call(deadline_s)
+        self._sent_s = call.frame.captured_s
+        started = Call(self._useful_until_s)
         self._calls.start(started)
         size = round(call.frame.payload_bytes)
-        upload = self._costs.departed(PICTURE, size, deadline_s - call.departs_s)
+        upload = self._costs.departed(PICTURE, size, started.deadline_s - call.departs_s)
         self._under_way[call] = started, upload
 
     def ended(self, call: SimulatedCall) -> None:
@@ -180,7 +208,8 @@ class LinkAware:
         self._now_s = call.ends_s
         started, upload = self._under_way.pop(call)
         if call.answered:
-            self._costs.answered(PICTURE, upload, call.network_s, call.server_s, in_time=call.in_time)
+            in_time = call.ends_s <= started.deadline_s
+            self._costs.answered(PICTURE, upload, call.network_s, call.server_s, in_time=in_time)
             self._calls.observe_latency(call.ends_s - call.departs_s)
         else:
             self._costs.timed_out(upload, call.ends_s - call.departs_s)

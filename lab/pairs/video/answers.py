@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from spillover.common.files import write_atomic
 from spillover.common.home import cache_home
+from spillover.common.model.ensemble.opening import open_model
 from spillover.common.model.manifest import ModelFolder, open_model_folder
-from spillover.common.model.session import Model
+from spillover.common.model.pictures import VisionModel
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Image
@@ -52,7 +53,7 @@ def answers_of(
     store = _store(opened, clip, variant)
     if (known := _cached(store, len(clip))) is not None:
         return known
-    model = Model(opened, SessionConfig(threads=threads))
+    model = open_model(opened, SessionConfig(threads=threads))
     boxes, sizes = [], []
     label = f"{model.model_id}, {variant.name if variant else 'every frame'}"
     for image, _ in zip(clip.frames(), progress.track(range(len(clip)), label), strict=True):
@@ -64,7 +65,7 @@ def answers_of(
     return answers
 
 
-def _ask(model: Model, image: Image, variant: PictureVariant | None) -> tuple[Detections, int]:
+def _ask(model: VisionModel, image: Image, variant: PictureVariant | None) -> tuple[Detections, int]:
     if variant is None:
         return DETECTION.own(model.predict(image)[0]), 0
     sent = encode_variant(image, variant)

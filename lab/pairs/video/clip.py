@@ -62,7 +62,7 @@ class Clip:
                 if image.shape != first:
                     raise SourceError(
                         f"{self.path}: frame {read} is {image.shape[1]}x{image.shape[0]}, those before are "
-                        f"{first[1]}x{first[0]}: boxes of one cannot be moved to the other; cut the clip there"
+                        f"{first[1]}x{first[0]}: no box can be moved from one to the other; cut it there"
                     )
                 if read > len(self):
                     break
@@ -74,8 +74,8 @@ class Clip:
 def open_clip(path: Path, fps: float | None = None) -> Clip:
     """Find out when each frame of a video file, or of a folder of pictures, was taken.
 
-    A file's own times are taken, so that a clip whose rate changes is played as it was filmed. `fps` overrides
-    them, and is needed for a folder without MOTChallenge's seqinfo.ini beside it.
+    A file's own times are taken, so that a clip whose rate changes is played as it was filmed. `fps`
+    overrides them, and is needed for a folder without MOTChallenge's seqinfo.ini beside it.
 
     Raises:
         SourceError: it is not there, is empty, damaged or a single picture, or states no times.

@@ -1,6 +1,6 @@
 """Evaluates a pair on a clip: both models once a frame, then every way to use them, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from spillover.lab.pairs.video.objects import objects_of
 from spillover.lab.pairs.video.play import Delays, Player, Reporting, Sides, play, play_cloud_only
 from spillover.lab.pairs.video.sending import ByteClock, FrameClock, NoFrame, Sender
 from spillover.lab.pairs.video.stages import STAGES
+from spillover.lab.pairs.video.streaming import Precision
 from spillover.lab.terminal import Progress
 
 FULL = PictureVariant(85)
@@ -30,14 +31,25 @@ BYTES, FRAMES = "bytes", "frames"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of a pair on a clip."""
+class Point:
+    """How much may be sent, of what, and how late answers are."""
 
-    sent: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
-    """Shares of cloud_only's payload bytes."""
-    late_s: tuple[float, ...] = (0.0, 0.2, 0.5, 1.0)
-    frames_sent: tuple[float, ...] = ()
-    """Shares of the frames, likewise."""
+    asked: float
+    """A share of cloud_only's payload bytes, or of the frames."""
+    late_s: float = 0.0
+    sender: str = BYTES
+
+
+def grid(sent: Iterable[float], late_s: Iterable[float]) -> tuple[Point, ...]:
+    """Each share of the bytes with each delay."""
+    return tuple(Point(share, late) for late in late_s for share in sent)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a pair on a clip: these points, in every form and each way."""
+
+    points: tuple[Point, ...]
     edge_s: float = 0.03
     deadline_s: float = 0.5
     report_threshold: float | None = None
@@ -98,13 +110,13 @@ def evaluate_video(
         truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
     sent = {variant.name: answers_of(cloud, clip, variant, progress, threads) for variant in VARIANTS}
     full = sent[FULL.name]
-    judge = Judge(clip, truth, objects_of(truth, clip.times_s), full.payload_bytes)
+    judge = Judge(clip, truth, objects_of(truth, clip.times_s), Precision(truth), full.payload_bytes)
     reporting = _reporting(edge_folder, question.report_threshold)
     sides = {name: Sides(from_edge, answers, cloud_folder.model_id) for name, answers in sent.items()}
     players = {
         setup: Player(
             sides[setup.variant or FULL.name],
-            STAGES[setup.method]() if setup.method in STAGES else NoCorrection(),
+            STAGES[setup.method](reporting.edge_from) if setup.method in STAGES else NoCorrection(),
             _sender(setup, sent, full),
             question.delays(setup.late_s),
             reporting,
@@ -132,16 +144,14 @@ def evaluate_video(
 
 def _setups(question: Question) -> Iterator[Setup]:
     yield Setup(EDGE_ONLY)
-    shares = [(BYTES, share) for share in question.sent] + [(FRAMES, s) for s in question.frames_sent]
     for method in STAGES:
-        for late_s in question.late_s:
-            for variant in VARIANTS:
-                for sender, share in shares:
-                    yield Setup(method, late_s, variant.name, share, sender)
+        for variant in VARIANTS:
+            for point in question.points:
+                yield Setup(method, point.late_s, variant.name, point.asked, point.sender)
 
 
 def _cloud_only(question: Question) -> Iterator[Setup]:
-    for late_s in question.late_s:
+    for late_s in dict.fromkeys(point.late_s for point in question.points):
         for variant in VARIANTS:
             yield Setup(CLOUD_ONLY, late_s, variant.name, 1.0)
 

@@ -11,7 +11,7 @@ from spillover.lab.pairs.video.identity import Numbered, identity
 from spillover.lab.pairs.video.labels import Truth
 from spillover.lab.pairs.video.objects import Linked, mean_delay_s
 from spillover.lab.pairs.video.play import Output, Played
-from spillover.lab.pairs.video.streaming import average_precision, f1_of, newest_at
+from spillover.lab.pairs.video.streaming import Precision, f1_of, newest_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Judge:
     clip: Clip
     truth: Truth
     objects: list[Linked]
+    precision: Precision
     full_bytes: Counts
     """Bytes of each frame in cloud_only's form, (N,)."""
 
@@ -90,7 +91,7 @@ class Judge:
             part(slice(None)),
             part(slice(None, middle)),
             part(slice(middle, None)),
-            average_precision(newest, self.truth),
+            self.precision.ap50(newest),
             mean_delay_s(self.objects, newest, times_s),
             *ids,
         )

@@ -1,6 +1,7 @@
 """How well track numbers follow real objects: IDF1 and identity switches.
 
-Written here because the packages that have them want another OpenCV (trackeval), or an older NumPy (motmetrics).
+Written here because the packages that have them want another OpenCV (trackeval) or an older NumPy
+(motmetrics).
 """
 
 from collections import Counter
@@ -41,9 +42,7 @@ def identity(truth: Sequence[Numbered], tracks: Sequence[Numbered]) -> Identity:
     return Identity(_idf1(truth, tracks, similar), _switches(truth, tracks, similar))
 
 
-def _idf1(
-    truth: Sequence[Numbered], tracks: Sequence[Numbered], similar: Sequence[FloatArray]
-) -> float:
+def _idf1(truth: Sequence[Numbered], tracks: Sequence[Numbered], similar: Sequence[FloatArray]) -> float:
     """2 IDTP / (boxes of both), each object assigned to one track so that IDTP is largest.
 
     E. Ristani et al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking" (ECCV
@@ -63,9 +62,7 @@ def _idf1(
     return float(2 * counts[rows, columns].sum() / boxes)
 
 
-def _switches(
-    truth: Sequence[Numbered], tracks: Sequence[Numbered], similar: Sequence[FloatArray]
-) -> int:
+def _switches(truth: Sequence[Numbered], tracks: Sequence[Numbered], similar: Sequence[FloatArray]) -> int:
     """How often an object is matched to another track than when it was matched last.
 
     CLEAR MOT: K. Bernardin and R. Stiefelhagen (EURASIP 2008): an object keeps its track while both overlap.

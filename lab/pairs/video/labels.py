@@ -45,8 +45,8 @@ class Truth:
 def read_mot(path: Path, clip: Clip, folder: ModelFolder) -> Truth:
     """Read gt.txt as MOTChallenge has it; classes are matched by the names of the model in `folder`.
 
-    Each line is frame (from 1), id, left, top, width, height, and where they are there: a flag, 0 for rows that
-    do not count, and the class. Without a class, and for class 1, objects are persons.
+    Each line is frame (from 1), id, left, top, width, height, and where they are there: a flag, 0 for rows
+    that do not count, and the class. Without a class, and for class 1, objects are persons.
 
     Raises:
         SourceError: the file cannot be read, a line is no such row, or the model knows none of the classes.

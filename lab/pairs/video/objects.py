@@ -48,9 +48,9 @@ def objects_of(truth: Truth, times_s: Floats) -> list[Linked]:
 
 
 def link(boxes: Sequence[Detections], times_s: Floats) -> list[Ids]:
-    """A number for the object of each box, the same from frame to frame where boxes of a class overlap.
+    """A number for each box, the same from frame to frame where boxes of one class overlap.
 
-    Each frame's boxes are assigned to the objects seen within the last second so that overlaps add up to most.
+    Each frame's boxes are assigned to the objects of the last second so that overlaps add up to most.
     """
     last_seen: dict[int, tuple[float, Detections]] = {}
     numbered, count = [], 0

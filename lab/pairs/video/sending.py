@@ -86,5 +86,3 @@ class FrameClock:
             return False
         self._sent += 1
         return True
-
-

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from spillover.common.types import Image, Prediction
-from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TemporalStage
+from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage
+from spillover.edge.tracking.tracker import Tracker, TrackerSettings
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 
@@ -43,6 +44,21 @@ class Held:
 
         return on_reply
 
+    def counts(self) -> None:
+        """Nothing is tracked."""
 
-STAGES: Mapping[str, Callable[[], TemporalStage]] = MappingProxyType({"held": Held, "carried": NoCorrection})
-"""By the name of the way; what carries boxes is the product's own."""
+
+def _held(report_threshold: float) -> TemporalStage:
+    del report_threshold
+    return Held()
+
+
+def _carried(report_threshold: float) -> TemporalStage:
+    """The daemon's own tracker."""
+    return Tracker(TrackerSettings(), report_threshold)
+
+
+STAGES: Mapping[str, Callable[[float], TemporalStage]] = MappingProxyType(
+    {"held": _held, "carried": _carried}
+)
+"""By the name of the way; each takes the confidence from which the edge's boxes are shown."""

@@ -15,6 +15,7 @@ from spillover.common.metrics import process_registry
 from spillover.edge.health.readings import DiskSpace, Readings, Throttling
 from spillover.edge.spool.spool import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
+from spillover.edge.tracking.stage import TrackingCounts
 from tests.support.reference.markdown import table
 
 _LIMIT_S = 10.0
@@ -46,6 +47,7 @@ def edge_registry() -> CollectorRegistry:
     metrics.watch_certificate(float)
     metrics.watch_budget(float, float)
     metrics.watch_health(lambda: HEALTHY)
+    metrics.watch_tracking(lambda: [TrackingCounts(shown=1, cuts=0, dropped={"answer_too_old": 1})])
     return metrics.registry
 
 

@@ -81,7 +81,8 @@ Events stand between the results, one JSON object each: `event` (the kind, alway
 
 _SQLITE = """
 What a sink of kind [`sqlite`](sinks.md#sqlite) writes. `latest` has one row for each frame, its last
-revision; `last_day` has those captured within 24 hours. The database is in WAL mode, so it can be read while
+revision; `last_day` has those captured within 24 hours; `object_events` has each event of a tracked object
+once, in its last phase. The database is in WAL mode, so it can be read while
 the daemon runs:"""
 
 _QUERY = 'sqlite3 results.db "select answered_by, count(*) from last_day group by 1"'
@@ -102,7 +103,10 @@ the reason `queue full`. The log says why the broker cannot be used, and when it
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
-indicator:"""
+indicator; for each zone whether somebody is inside, how many, and how many of each class where `classes` are
+named; for each line how often it was crossed. Characters other than letters, digits, `_` and `-` become `_`
+in their topics. A zone that is taken out of edge.yaml stays in Home Assistant until its messages are deleted,
+as with `mosquitto_pub -r -n -t TOPIC`:"""
 
 
 def _load() -> str:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from spillover.edge.camera.source import CameraState
-from spillover.edge.config import MqttConfig
+from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
+from spillover.edge.events.values import Direction, Phase
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.results.delivery import EventKind
-from spillover.edge.sinks.discovery import announcements
+from spillover.edge.results.delivery import OF_OBJECTS, EventKind
+from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.record import Record
 from spillover.edge.sinks.sqlite import _SCHEMA
 from spillover.edge.spool.fate import Fate
@@ -26,6 +27,18 @@ def _one_of(states: Iterable[enum.Enum]) -> str:
     *first, last = (f"`{state.value}`" for state in states)
     return f"{', '.join(first)} or {last}"
 
+
+_OF_OBJECT: Mapping[str, str] = {
+    "camera_id": "the camera",
+    "event_id": "unique; the same when the cloud settles an event that was provisional",
+    "phase": _one_of(Phase),
+    "track_id": "the object",
+    "class_id": "number of its class",
+    "label": "name of its class; empty without one",
+    "frame_id": "the frame in which it happened",
+    "best_frame_id": "the frame that has shown the object with the highest confidence so far",
+}
+_OF_ZONE = {"zone": "name of the zone"}
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
     EventKind.STARTED.value: {
@@ -59,6 +72,28 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "frame_id": "a frame on the disk",
         "fate": _one_of(fate for fate in Fate if fate is not Fate.DUPLICATE),
     },
+    EventKind.APPEARED.value: _OF_OBJECT,
+    EventKind.ENTER.value: {**_OF_OBJECT, **_OF_ZONE},
+    EventKind.LEAVE.value: {**_OF_OBJECT, **_OF_ZONE},
+    EventKind.DWELL.value: {**_OF_OBJECT, **_OF_ZONE},
+    EventKind.CROSS.value: {
+        **_OF_OBJECT,
+        "line": "name of the line",
+        "direction": _one_of(Direction),
+    },
+    EventKind.LOST.value: _OF_OBJECT,
+    EventKind.ZONE_COUNT.value: {
+        "camera_id": "the camera",
+        **_OF_ZONE,
+        "count": "number of objects in it now",
+        "classes": "the same by label, or by number where there is none",
+    },
+    EventKind.LINE_COUNT.value: {
+        "camera_id": "the camera",
+        "line": "name of the line",
+        "in_count": "crossings `in` since the start of the daemon, withdrawn ones left out",
+        "out_count": "crossings `out`, likewise",
+    },
 }
 """Kinds of events, and what their fields say."""
 
@@ -82,6 +117,13 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
+    "CAMERA/zones/ZONE/occupancy": ("yes", "`ON` while somebody is in the zone, else `OFF`"),
+    "CAMERA/zones/ZONE/count": ("yes", "the number of objects in it"),
+    "CAMERA/zones/ZONE/classes": ("yes", 'the same by class, as JSON: `{"person": 2}`'),
+    "CAMERA/zones/ZONE/last_event": ("yes", "the last `enter`, `leave` or `dwell`, as JSON"),
+    "CAMERA/lines/LINE/in": ("yes", "crossings `in` since the start of the daemon, withdrawn ones left out"),
+    "CAMERA/lines/LINE/out": ("yes", "crossings `out`, likewise"),
+    "CAMERA/lines/LINE/last_event": ("yes", "the last `cross`, as JSON"),
     "CAMERA/event": ("no", "every event that concerns this camera alone, as JSON"),
     "event": ("no", "every other event, as JSON"),
 }
@@ -90,9 +132,11 @@ TOPICS: Mapping[str, tuple[str, str]] = {
 
 def events() -> str:
     """A table of events and their fields."""
-    rows = (
-        (f"`{kind}`", f"`{name}`", text) for kind, fields in EVENTS.items() for name, text in fields.items()
-    )
+    alike = ", ".join(f"`{kind.value}`" for kind in EventKind if kind in OF_OBJECTS)
+    rows = [(alike, f"`{name}`", text) for name, text in _OF_OBJECT.items()]
+    for kind, fields in EVENTS.items():
+        shared = _OF_OBJECT if fields.keys() >= _OF_OBJECT.keys() else {}
+        rows += [(f"`{kind}`", f"`{name}`", text) for name, text in fields.items() if name not in shared]
     return table(("event", "field", "meaning"), rows)
 
 
@@ -119,7 +163,12 @@ def topics() -> str:
 
 def home_assistant_topics() -> str:
     """The messages that announce a camera to Home Assistant."""
-    named = announcements(MqttConfig(host="broker"), "DEVICE", "CAMERA")
+    polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    events = EventsConfig(
+        zones=(ZoneConfig(name="ZONE", polygon=polygon, classes=("CLASS",)),),
+        lines=(LineConfig(name="LINE", points=polygon[:2]),),
+    )
+    named = announcements(MqttConfig(host="broker"), "DEVICE", announced("CAMERA", events, ()))
     return "\n".join(f"- `{topic}`" for topic, _ in named)
 
 

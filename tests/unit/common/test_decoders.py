@@ -195,6 +195,109 @@ def test_suppression_keeps_classes_apart(raw: list[tuple[float, float, float, fl
     agree(found, suppressed(boxes, 0.0005, 0.45))
 
 
+NANODET_CELLS = [(8, 8, 12), (16, 4, 6), (32, 2, 3)]
+BINS = 11
+
+
+def nanodet_outputs(random: np.random.Generator) -> list[np.ndarray]:
+    """Scores at three strides, then sides; of a 64x96 network with `CLASSES` classes."""
+    cells = [rows * columns for _, rows, columns in NANODET_CELLS]
+    scores = [random.uniform(0, 1, (count, CLASSES)).astype(np.float32) for count in cells]
+    return scores + [random.normal(0, 2, (count, 4 * BINS)).astype(np.float32) for count in cells]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nanodet_sides_are_the_expectation_of_their_bins(seed: int) -> None:
+    """A side is sum(i * softmax(bins)[i]) * stride from the middle of its cell; scores are final."""
+    outputs = nanodet_outputs(np.random.default_rng(seed))
+    boxes: list[Box] = []
+    for level, (stride, _, columns) in enumerate(NANODET_CELLS):
+        for cell, (scores, bins) in enumerate(zip(outputs[level], outputs[3 + level], strict=True)):
+            sides = []
+            for logits in bins.reshape(4, BINS).tolist():
+                odds = [math.exp(value) for value in logits]
+                sides.append(stride * sum(i * odd for i, odd in enumerate(odds)) / sum(odds))
+            x, y = (cell % columns + 0.5) * stride, (cell // columns + 0.5) * stride
+            best = int(scores.argmax())
+            place = (x - sides[0], y - sides[1], x + sides[2], y + sides[3])
+            boxes.append((*place, float(scores[best]), best))
+    found = decoder_for(manifest("nanodet", confidence_threshold=0.8), DETECTION)(outputs, WHOLE)
+    agree(found, suppressed(boxes, 0.8, 0.45))
+
+
+ANCHORS = np.array([[0.1, 0.1, 0.5, 0.4], [0.3, 0.2, 0.9, 0.8], [0.0, 0.5, 0.25, 1.0]], np.float32)
+
+
+@pytest.mark.parametrize("order", ["logits first", "boxes first", "boxes with an axis of one class"])
+def test_ssd_boxes_are_offsets_from_their_anchors(order: str) -> None:
+    """Centre = anchor's + offset * its size / 10, size = exp(offset / 5) * its size; class 0 is none."""
+    random = np.random.default_rng(3)
+    logits, encoded = random.normal(0, 2, (3, 1 + CLASSES)), random.normal(0, 2, (3, 4))
+    logits[:, 0] = 9.0
+    boxes: list[Box] = []
+    for (left, top, right, bottom), scores, (y, x, h, w) in zip(
+        ANCHORS.tolist(), logits.tolist(), encoded.tolist(), strict=True
+    ):
+        width, height = right - left, bottom - top
+        centre = (left + right) / 2 + x / 10 * width, (top + bottom) / 2 + y / 10 * height
+        size = math.exp(w / 5) * width, math.exp(h / 5) * height
+        chances = [1 / (1 + math.exp(-score)) for score in scores[1:]]
+        boxes.append(centred(centre[0] * 96, centre[1] * 64, size[0] * 96, size[1] * 64, chances))
+    outputs = [logits.astype(np.float32), encoded.astype(np.float32)]
+    if order != "logits first":
+        outputs.reverse()
+    if order == "boxes with an axis of one class":
+        outputs[0] = outputs[0][:, None]
+    found = decoder_for(manifest("ssd", confidence_threshold=0.5), DETECTION, ANCHORS)(outputs, WHOLE)
+    agree(found, suppressed(boxes, 0.5, 0.45))
+
+
+def test_ssd_without_anchors_is_the_models_fault() -> None:
+    """A model.yaml that names no anchors is told which key is missing."""
+    with pytest.raises(ModelError, match=r"tiny: decoder ssd needs output\.anchors"):
+        decoder_for(manifest("ssd"), DETECTION)([np.zeros((3, 5)), np.zeros((3, 4))], WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "shapes"),
+    [
+        ("nanodet", [(96, 4), (24, 4), (6, 4), (96, 44), (24, 44)]),
+        ("nanodet", [(96, 4), (24, 4), (7, 4), (96, 44), (24, 44), (6, 44)]),
+        ("nanodet", [(96, 4), (24, 4), (6, 4), (96, 43), (24, 44), (6, 44)]),
+        ("nanodet", [(96, 4), (24, 4), (6, 4), (96, 0), (24, 44), (6, 44)]),
+        ("ssd", [(3, 5), (3, 4), (3, 4)]),
+        ("ssd", [(4, 5), (4, 4)]),
+        ("ssd", [(3, 5), (3, 3)]),
+        ("ssd", [(3, 1), (3, 4)]),
+    ],
+)
+def test_outputs_that_do_not_fit_together_are_the_models_fault(
+    decoder: str, shapes: list[tuple[int, ...]]
+) -> None:
+    """Too few outputs, other cells, sides of no whole number of bins: a ModelError each."""
+    outputs = [np.zeros(shape, np.float32) for shape in shapes]
+    with pytest.raises(ModelError, match="tiny"):
+        decoder_for(manifest(decoder), DETECTION, ANCHORS)(outputs, WHOLE)
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("at", range(6))
+def test_wild_numbers_of_several_outputs_do_not_get_out(wild: float, at: int) -> None:
+    """One output of NaN or infinity leaves the other boxes alone; what comes out is finite."""
+    outputs = nanodet_outputs(np.random.default_rng(0))
+    outputs[at][:5] = wild
+    found = decoder_for(manifest("nanodet"), DETECTION)(outputs, WHOLE)
+    assert len(found) > 10
+    assert np.isfinite(found.xyxy).all()
+    assert (found.confidence <= 1).all()
+    pair = [np.zeros((3, 5), np.float32), np.zeros((3, 4), np.float32)]
+    pair[at % 2][0] = wild
+    found = decoder_for(manifest("ssd"), DETECTION, ANCHORS)(pair, WHOLE)
+    assert len(found) >= 2
+    assert np.isfinite(found.xyxy).all()
+    assert (found.confidence <= 1).all()
+
+
 def test_a_damaged_networks_numbers_do_not_get_out() -> None:
     """NaN and infinity in the output never reach a box."""
     wild = np.full((9, 6), 1e30, np.float32)
@@ -228,7 +331,8 @@ def test_an_unknown_decoder_names_the_known_ones() -> None:
     """The error lists what may be written."""
     with pytest.raises(
         ModelError,
-        match="'psychic' is unknown; for detection there are end2end, fastestdet, yolov5, yolov8, yolox",
+        match="'psychic' is unknown; for detection there are end2end, fastestdet, nanodet, ssd, yolov5, "
+        "yolov8, yolox",
     ):
         decoder_for(manifest("psychic"), DETECTION)
 
@@ -259,6 +363,21 @@ def test_classes_come_by_descending_probability_and_sum_to_one(logits: list[floa
             Input(height=416, width=416, colour=Colour.BGR, resize=Resize.LETTERBOX),
             0.65,
             0.295,
+        ),
+        (
+            "nanodet_g_416.onnx",
+            "nanodet",
+            Input(
+                height=416,
+                width=416,
+                colour=Colour.BGR,
+                resize=Resize.LETTERBOX_CENTRE,
+                pad_value=0,
+                mean=(103.53, 116.28, 123.675),
+                std=(57.375, 57.12, 58.395),
+            ),
+            0.6,
+            0.301,
         ),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from spillover.common.errors import InUseError
 from spillover.common.files import lock_file
+from spillover.common.mounts import demand_folder
 from tests.support.rights import without_rights
 
 _HOLDER = """
@@ -91,3 +92,14 @@ def test_a_file_in_a_folder_of_another_user_is_locked_too(left_by_another: bool)
             lock.close()
         folder.chmod(0o755)
         assert path.read_bytes() == b"content"
+
+
+def test_a_loop_of_links_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """As any path that leads nowhere: a disk may be mounted there later."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path in (tmp_path / "a", tmp_path / "a" / "state"):
+        with pytest.raises(OSError, match=r"oop|levels of symbolic"):
+            lock_file(path, "key")
+        with pytest.raises(OSError, match=r"oop|not there"):
+            demand_folder(path / "below")

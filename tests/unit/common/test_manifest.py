@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from spillover.common.errors import ModelError
@@ -164,3 +165,50 @@ def test_the_number_of_classes_is_read_from_the_networks_shape(
     """For each kind of head; a length that the file leaves open is not guessed."""
     heads = CLASSIFICATION.heads | DETECTION.heads
     assert heads[decoder].class_count(shape) == count
+
+
+def test_anchors_are_read_from_the_folder(folder: Path) -> None:
+    """They are stored top, left, bottom, right, as TensorFlow has them, and come out left before top."""
+    np.save(folder / "anchors.npy", np.array([[0.1, 0.2, 0.3, 0.4]]))
+    output = Output(decoder="ssd", anchors="anchors.npy")
+    write_manifest(folder, manifest(folder, task=DETECTION.name, output=output))
+    anchors = open_model_folder(folder).anchors
+    assert anchors is not None
+    np.testing.assert_allclose(anchors, [[0.2, 0.1, 0.4, 0.3]])
+    assert anchors.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "anchors.npy: No such file"),
+        (np.zeros((3, 5)), "four finite numbers"),
+        (np.full((3, 4), np.nan), "four finite numbers"),
+        (np.array(["a", "b", "c", "d"]).reshape(1, 4), "four finite numbers"),
+        (np.zeros((0,)), "four finite numbers"),
+        (np.array([{}] * 4).reshape(1, 4), r"output\.anchors"),
+        (b"", r"output\.anchors"),
+        (b"no array", r"output\.anchors"),
+    ],
+)
+def test_anchors_that_are_none_are_refused(
+    folder: Path, content: np.ndarray | bytes | None, named: str
+) -> None:
+    """Absent, of another shape, not numbers, or Python objects, which are never unpickled."""
+    if isinstance(content, bytes):
+        (folder / "anchors.npy").write_bytes(content)
+    elif content is not None:
+        np.save(folder / "anchors.npy", content)
+    output = Output(decoder="ssd", anchors="anchors.npy")
+    write_manifest(folder, manifest(folder, task=DETECTION.name, output=output))
+    with pytest.raises(ModelError, match=named):
+        open_model_folder(folder)
+
+
+def test_anchors_outside_of_the_folder_are_refused(folder: Path) -> None:
+    """As for labels: the file that model.yaml names lies beside it."""
+    np.save(folder.parent / "anchors.npy", np.zeros((1, 4)))
+    output = Output(decoder="ssd", anchors="../anchors.npy")
+    write_manifest(folder, manifest(folder, task=DETECTION.name, output=output))
+    with pytest.raises(ModelError, match=r"output\.anchors: '\.\./anchors\.npy' leads out of the folder"):
+        open_model_folder(folder)

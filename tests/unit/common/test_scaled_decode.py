@@ -20,7 +20,15 @@ MAX_PIXELS = 1 << 22
 def manifest_of(decode: Decode = Decode.SCALED, side: int = 64, **changes: object) -> Manifest:
     """A model that takes `side` pixels square."""
     spec = Input(height=side, width=side, pad_value=0, **changes)
-    return Manifest("m", "1", "detection", spec, Output("yolox"), "0" * 64, decode=decode)
+    return Manifest(
+        name="m",
+        version="1",
+        task="detection",
+        input=spec,
+        output=Output("yolox"),
+        sha256="0" * 64,
+        decode=decode,
+    )
 
 
 def scene(width: int, height: int) -> np.ndarray:

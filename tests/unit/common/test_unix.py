@@ -1,9 +1,10 @@
 """Unix sockets: published whole, never taken from who answers, below long paths, with pages over them."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,28 @@ def test_a_server_that_says_nothing_is_given_up(tmp_path):
         silent.listen(1)
         with pytest.raises(UnavailableError, match=r"s\.sock"):
             fetch(f"unix:{path}", "/", 0.1)
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up(tmp_path):
+    """Each byte comes in time, the page never: the limit is one for all of it."""
+    path, over = tmp_path / "slow.sock", threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nA: ")
+            while not over.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        server = threading.Thread(target=drip, args=[listener])
+        server.start()
+        stop = threading.Timer(5.0, over.set)  # without a limit the page would end here
+        stop.start()
+        with pytest.raises(UnavailableError, match="timed out"):
+            fetch(f"unix:{path}", "/", 0.3)
+        over.set()
+        stop.cancel()
+        server.join()

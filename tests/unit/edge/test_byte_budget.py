@@ -49,13 +49,27 @@ def test_no_window_of_a_period_exceeds_the_budget(
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=60), st.integers(1, 20))
 def test_the_rank_is_the_share_of_the_window_below(values: list[float], window: int) -> None:
-    """The sorted window says what counting says."""
+    """The sorted window says what counting says, without and with equal values."""
     rank = Rank(window)
     for n, value in enumerate(values):
         recent = values[max(0, n - window) : n]
-        below = sum(v < value for v in recent) + sum(v == value for v in recent) / 2
-        assert rank.of(value) == pytest.approx(below / len(recent) if recent else 1.0)
+        counts = sum(v < value for v in recent), sum(v <= value for v in recent)
+        assert rank.of(value) == pytest.approx(
+            tuple(count / len(recent) if recent else 1.0 for count in counts)
+        )
         rank.add(value)
+
+
+def test_of_equal_values_as_many_are_sent_as_the_budget_pays_for() -> None:
+    """None ranks above the others, and the budget is spent all the same, at even distances."""
+    rule, budget = RankRule(), SimulatedBudget(Budget(60_000, 60, 5_000))
+    sent = []
+    for n in range(3000):
+        now_s = n / 10
+        if rule.judge(1.0, 1_000, budget.tokens(now_s), now_s).send and budget.spend(1_000, now_s):
+            sent.append(n)
+    assert len(sent) >= 0.9 * 55_000 / 1_000 * 5
+    assert np.diff(sent).max() <= 40
 
 
 def rewards(drift: float, bucket_frames: float, share: float, seed: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Cameras: what is read, how it is numbered, paced, dropped and ended."""
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -249,3 +250,47 @@ def test_fps_thins_out_a_live_source() -> None:
     """`fps` on a live source thins it out: of frames that come at once, only the first is taken."""
     frames = frames_of(camera_of(CountingSource(100, live=True), fps=0.001))
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
+
+
+def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):
+    """Linux allows any bytes; as Python gives them, no JSON can hold them."""
+    picture = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(picture)
+    found = FolderSource(tmp_path).read()
+    assert found is not None
+    assert found.name == r"\xff.png"
+
+
+class Damaged:
+    """A live source whose pictures are all damaged, until it ends."""
+
+    live = True
+    fps = None
+
+    def __init__(self, pictures: int) -> None:
+        self._left = pictures
+
+    def read(self) -> Picture | None:
+        """Another damaged one."""
+        self._left -= 1
+        if self._left < 0:
+            return None
+        raise UnreadablePictureError("camera.source: a damaged JPEG")
+
+    def rewind(self) -> None:
+        """It cannot."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_damaged_pictures_do_not_flood_the_log() -> None:
+    """A camera with a bad cable gives thirty a second, for months: one line a second, and each is counted."""
+    metrics = Metrics()
+    camera = Camera(
+        Damaged(500), CameraConfig(source="x"), "b", FrameEvents(metrics, lambda _: DeliveryAck(0))
+    )
+    with capture_logs() as log:
+        camera.run()
+    assert 1 <= len([entry for entry in log if entry["event"] == "picture skipped"]) < 50
+    assert metrics.summary()["pictures_unreadable"] == 500

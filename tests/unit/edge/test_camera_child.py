@@ -1,5 +1,6 @@
 """A camera that is a child process: its pictures, and every way in which it can fail."""
 
+import signal
 import sys
 import threading
 
@@ -60,6 +61,29 @@ def test_half_a_picture_is_none():
 def test_a_killed_program_names_the_signal():
     """As by the kernel when memory is short."""
     ends(child("os.kill(os.getpid(), 9)"), "was killed by SIGKILL")
+
+
+def test_a_signal_without_a_name_is_told_by_its_number():
+    """Real-time signals have none; to ask for it ended the daemon."""
+    number = signal.SIGRTMIN + 6
+    ends(child(f"os.kill(os.getpid(), {number})"), f"was killed by signal {number}$")
+
+
+def test_the_last_line_of_a_program_tells_no_password_and_moves_no_cursor():
+    """A program such as ffmpeg repeats the URL that it was given, and log and status tell it."""
+    text = "'\\x1b[2Jrtsp://admin:hunter2@192.0.2.7/stream: 401 ' + 'x' * 1500"
+    source = child(f"print({text}, file=sys.stderr)")
+    with pytest.raises(SourceError) as told:
+        source.read()
+    source.close()
+    assert "rtsp://admin:***@192.0.2.7/stream: 401" in str(told.value)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 500
+    source = child("print('rtsp://admin:hunter2@192.0.2.7/ 401' + ' x' * 990, file=sys.stderr)")
+    with pytest.raises(SourceError) as told:
+        source.read()
+    source.close()
+    assert "ter2" not in str(told.value)
 
 
 def test_a_program_that_hangs_is_given_up_and_killed():

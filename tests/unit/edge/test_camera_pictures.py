@@ -18,6 +18,17 @@ PICTURES = [RNG.integers(0, 255, (16, 24, 3), np.uint8) for _ in range(3)]
 JPEGS = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in PICTURES]
 
 
+class Watched(bytearray):
+    """Bytes that count how often one is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at):
+        """As ever."""
+        self.looks += 1
+        return super().__getitem__(at)
+
+
 def with_thumbnail(jpeg):
     """A JPEG whose first segment holds another JPEG, as a camera's EXIF does."""
     segment = b"Exif\x00\x00" + JPEGS[0]
@@ -87,6 +98,32 @@ def test_a_damaged_jpeg_costs_itself_alone():
     cutter.room()[: len(JPEGS[1])] = JPEGS[1]
     cutter.wrote(len(JPEGS[1]))
     assert cutter.next() is not None
+
+
+def test_a_picture_that_claims_more_pixels_than_any_camera_has_is_not_decoded():
+    """Some hundred bytes with 30000 x 30000 in their header took 5 GB."""
+    sides = JPEGS[0].index(b"\xff\xc0") + 5
+    huge = JPEGS[0][:sides] + (30_000).to_bytes(2, "big") * 2 + JPEGS[0][sides + 4 :]
+    with pytest.raises(UnreadablePictureError, match="30000x30000 pixels"):
+        cut(JpegPictures(), huge, [100])
+
+
+def test_bytes_that_are_no_picture_cost_no_time():
+    """A start and then fill bytes alone, as of white pixels: each was looked at again with every piece."""
+    cutter = JpegPictures()
+    assert cut(cutter, b"\xff\xd8" + b"\xff" * 300_000, [700]) == []
+    cutter._bytes = watched = Watched(cutter._bytes)
+    assert cutter.next() is None
+    assert watched.looks < 10
+
+
+def test_segments_are_passed_over_once():
+    """However many a picture has: each was walked through again with every piece."""
+    cutter = JpegPictures()
+    assert cut(cutter, b"\xff\xd8" + b"\xff\xe1\x00\x02" * 50_000, [700]) == []
+    cutter._bytes = watched = Watched(cutter._bytes)
+    assert cutter.next() is None
+    assert watched.looks < 10
 
 
 def test_a_picture_without_end_is_refused(monkeypatch):

@@ -122,10 +122,15 @@ with hangups_to(lambda: print("reload"), print):
     os.kill(os.getpid(), signal.SIGHUP)
     os.close(master)
     os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGHUP)
+print("ends by itself")
 """
 
 
 def test_a_terminal_that_is_gone_stops_and_is_no_reload() -> None:
-    """SIGHUP has two meanings; with its terminal a daemon loses its log, and whoever started it."""
+    """SIGHUP has two meanings; with its terminal a daemon loses its log, and whoever started it.
+
+    One that comes when all is done kills no process on its way out.
+    """
     done = subprocess.run([sys.executable, "-c", _HANGS_UP], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["reload", "SIGHUP: the terminal is gone"]
+    assert done.stdout.splitlines() == ["reload", "SIGHUP: the terminal is gone", "ends by itself"]

@@ -88,11 +88,6 @@ def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch
             "{camera: {source: v}, model: {folder: m}, sinks: [{kind: mqtt, host: 'mqtt://me:pw@broker:1883'}]}",
             "sinks[0].host: must be a host name",
         ),
-        (
-            "{camera: {source: v}, model: {folder: m}, "
-            "uplink: {variants: [{jpeg_quality: 80, square: true, crop: true}]}}",
-            "uplink.variants[0].crop",
-        ),
     ],
 )
 def test_errors_name_the_key(text: str, path: str) -> None:

@@ -82,7 +82,7 @@ def test_silence(bench: Bench) -> None:
 
 def test_a_probe_waits_for_nothing(bench: Bench) -> None:
     """The frame that tries a dead link is answered by the edge at once; an answer is a revision."""
-    handler = bench.answers.register(result("f"), bench.now_s, bench.now_s + DEADLINE_S, probe=True)
+    handler = bench.answers.register(result("f"), bench.now_s, bench.now_s + DEADLINE_S, at_once=PROBE)
     [first] = bench.results
     assert (first.answered_by, first.error, first.revision) == (AnsweredBy.EDGE_DEGRADED, PROBE, 0)
     bench.now_s += 0.5

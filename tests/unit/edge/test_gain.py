@@ -160,6 +160,8 @@ def test_the_policy_sends_by_expected_gain(tmp_path: Path) -> None:
         decision = decide(policy, prediction, context)
         assert decision.action is action
         assert decision.expected_gain == pytest.approx(gain)
+    with pytest.raises(ConfigError, match=r"policy\.threshold: 30 is never reached: no gain is above 1"):
+        policy_of(kind="expected_gain", gain_file=str(path), threshold=30)
 
 
 @pytest.mark.parametrize(("name", "task"), [("", CLASSIFICATION), ("gain.json", DETECTION)])

@@ -104,6 +104,17 @@ def test_what_is_no_word_of_the_firmware_is_no_reading(text):
     assert sensors.throttling_of(text) is None
 
 
+def test_files_with_rubbish_tell_nothing(tmp_path, monkeypatch):
+    """A driver that is broken costs its figure, not the status and the metrics."""
+    put(tmp_path, proc__stat="cpu a b c d e f g h\n", proc__loadavg="rubbish 0 0\n")
+    put(tmp_path, proc__meminfo=f"MemTotal:  {'9' * 5000} kB\n", proc__self__status="RssAnon: -1 kB\n")
+    put(tmp_path, sys__class__thermal__thermal_zone0__temp="9" * 5000)
+    put(tmp_path, bin__vcgencmd="#!/bin/sh\nprintf '\\377'\n")
+    (tmp_path / "bin" / "vcgencmd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    assert monitor(tmp_path).latest() == Readings()
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_every_word_of_the_firmware_is_understood(word):
     """Names stand for their bits, with either way of writing it."""

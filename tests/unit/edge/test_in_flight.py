@@ -45,6 +45,17 @@ def test_count_and_cap() -> None:
     assert not in_flight.wait_until_empty(0)
 
 
+def test_two_calls_find_out_what_an_unknown_link_is_like() -> None:
+    """On a slow one the others would be late too; once a call has ended, the cap is as configured."""
+    in_flight = in_flight_of(8)
+    calls = [started(in_flight) for _ in range(2)]
+    assert in_flight.state().max_in_flight == 2
+    assert not in_flight.wait_for_room(0)
+    in_flight.finish(calls[0], LinkSignal.BAD)
+    assert in_flight.state().max_in_flight == 8
+    assert in_flight.wait_for_room(0)
+
+
 def test_hints_are_kept() -> None:
     """The queue's wait is read from trailing metadata and kept until the next one."""
     in_flight = in_flight_of(1)

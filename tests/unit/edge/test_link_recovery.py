@@ -88,6 +88,14 @@ def test_after_a_cold_start_every_frame_is_sent(slow_s: float) -> None:
     assert camera.kept(recovered_s, math.inf) == []
 
 
+def test_a_slow_link_is_not_filled_before_it_is_known() -> None:
+    """Two frames leave of the first second's eight, when each takes a second: the second shows what it is."""
+    camera = Camera()
+    camera.then(600.0, 43_000)
+    camera.play(1.0)
+    assert sum(call is not None for _, call in camera.calls) == 2
+
+
 def test_a_slow_first_encoding_is_forgotten() -> None:
     """What took 1.15 s on the device at first, and takes 5 ms now."""
     camera = Camera()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.model.session import Model, StepTimings
+from spillover.common.model.pictures import StepTimings
+from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION

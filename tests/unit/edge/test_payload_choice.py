@@ -10,7 +10,7 @@ from spillover.common.model.split import Cut, Seam
 from spillover.edge.config import PayloadKind, PictureVariant
 from spillover.edge.link.payload_costs import PayloadCostModel, cut_forms, picture_forms
 from spillover.edge.payload.encoder import PICTURE
-from spillover.edge.policy.chain import choose_payload
+from spillover.edge.policy.forms import choose_payload
 
 PC = {
     PICTURE: (60_000, 0.006, 0.031),

@@ -19,7 +19,7 @@ from spillover.edge.link.payload_costs import REFUSED_S, PayloadCostModel, cut_f
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, encode_variant
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.chain import ChoosePayload, choose_payload
+from spillover.edge.policy.forms import ChoosePayload, choose_payload
 from tests.support.jpeg import jpeg_size
 from tests.support.slow_disk import Gate, returns
 

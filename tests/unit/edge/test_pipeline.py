@@ -2,26 +2,45 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
-from spillover.common.model.session import StepTimings
-from spillover.common.types import Action, AnsweredBy, Frame, Image, ModelId, Prediction, Result
-from spillover.edge.config import Mode, TemporalConfig
+from spillover.common.model.pictures import StepTimings
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import (
+    Action,
+    AnsweredBy,
+    Detections,
+    Frame,
+    Image,
+    ModelId,
+    Prediction,
+    Result,
+    SeenBy,
+    TrackMark,
+)
+from spillover.edge.config import Mode, RedactionConfig, RedactionStyle, TemporalConfig
 from spillover.edge.device import Device, Offload, Reporting
-from spillover.edge.inference.predictor import GuardedPredictor
+from spillover.edge.events.reporter import ObjectEvents
+from spillover.edge.events.values import Rules
+from spillover.edge.inference.predictor import GuardedPredictor, Predictor
+from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.temporal import LastAnswerCorrector
-from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.crops import Crop
+from spillover.edge.link.estimator import LinkEstimate
+from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
+from spillover.edge.payload.masks import build_masks
+from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
 from spillover.edge.policy.auditor import Auditor
-from spillover.edge.results.deadlines import DeadlineTable
+from spillover.edge.results.deadlines import EXPECTED_LATE, DeadlineTable
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TrackSummary
 from spillover.edge.uplink.base import NoUplink
 from spillover.edge.uplink.call_status import CallStatus
-from spillover.edge.uplink.outcome import CallFailure, CloudAnswer, ReplyHandler
+from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer, ReplyHandler
 from tests.support.edge_values import classification, frame, result
 from tests.support.policies import policy_of
 
@@ -40,15 +59,57 @@ class Unsure:
 
 
 @dataclass
+class Watchful:
+    """A detector that keeps what it was shown, and always sees a person (0), a dog (1) and a faint dog."""
+
+    model_id = ModelId("small", "1")
+    shown: list[Image] = field(default_factory=list)
+
+    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+        """The same boxes for every picture."""
+        self.shown.append(image)
+        xyxy = np.array([[2, 4, 10, 20], [40, 20, 60, 44], [20, 20, 30, 30]], np.float32)
+        boxes = Detections(xyxy, np.array([0.9, 0.8, 0.4], np.float32), np.array([0, 1, 1], np.int32))
+        return boxes, StepTimings(0.0, 0.0, 0.0)
+
+
+@dataclass
+class Numbered(NoCorrection):
+    """Gives each box its place as its track."""
+
+    corrected: list[Prediction] = field(default_factory=list)
+
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """The boxes of 0.5 and above."""
+        del image, captured_s
+        self.corrected.append(prediction)
+        boxes = DETECTION.own(prediction).above(0.5)
+        return Shown(boxes, tracks=tuple(TrackMark(n, SeenBy.EDGE, 0.0) for n in range(1, len(boxes) + 1)))
+
+    def sent(self, frame_id: str, captured_s: float, prediction: Prediction) -> OnReply:
+        """Marks the boxes of the answer likewise."""
+        del frame_id, captured_s, prediction
+
+        def mark(outcome: CallOutcome) -> CallOutcome:
+            assert isinstance(outcome, CloudAnswer)
+            many = len(DETECTION.own(outcome.prediction))
+            return replace(outcome, tracks=tuple(TrackMark(n, SeenBy.CLOUD, 0.0) for n in range(1, many + 1)))
+
+        return mark
+
+
+@dataclass
 class HeldUplink(NoUplink):
     """An uplink whose calls end when a test says so."""
 
     state: LinkState
     handlers: list[ReplyHandler] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    useful_for_s: list[float] = field(default_factory=list)
+    """How long after each frame's deadline its answer is of use."""
 
-    def link(self, crop_share: float = 0.0) -> LinkState:
+    def link(self) -> LinkState:
         """As the test has it."""
-        del crop_share
         return self.state
 
     def send(
@@ -57,11 +118,13 @@ class HeldUplink(NoUplink):
         deadline_s: float,
         handler: ReplyHandler,
         option: str = "",
-        crop: Crop | None = None,
+        useful_until_s: float = 0.0,
     ) -> None:
         """Keep the handler."""
-        del frame, deadline_s, option, crop
+        del option
+        self.frames.append(frame)
         self.handlers.append(handler)
+        self.useful_for_s.append(useful_until_s - deadline_s)
 
 
 @dataclass
@@ -77,7 +140,9 @@ class Site:
 def site() -> Callable[..., Site]:
     """A site of a link's state and keys of the policy."""
 
-    def build(state: LinkState, mode: Mode = Mode.HYBRID, **keys: object) -> Site:
+    def build(
+        state: LinkState, mode: Mode = Mode.HYBRID, model: Predictor | None = None, **keys: object
+    ) -> Site:
         results: list[Result] = []
         uplink, metrics, outlets = HeldUplink(state), Metrics(), Outlets([], lambda _: None)
         events = FrameEvents(metrics, outlets.put)
@@ -86,7 +151,7 @@ def site() -> Callable[..., Site]:
         policy = policy_of(mode, **keys)  # type: ignore[arg-type]
         device = Device(
             model=None,  # type: ignore[arg-type]  # read by a reload alone
-            predictor=GuardedPredictor(Unsure()),
+            predictor=GuardedPredictor(model or Unsure()),
             model_sha256="0" * 64,
             policy=policy,
             auditor=auditor,
@@ -99,9 +164,9 @@ def site() -> Callable[..., Site]:
             first_result_s=60.0,
             policy=policy,
             report_threshold=0.5,
+            report=ReportFilter(0.5),
             temporal=corrector,
             redact=None,
-            crops=None,
         )
         return Site(Pipeline(device, camera), uplink, results)
 
@@ -152,6 +217,74 @@ def test_the_probe_of_a_dead_link_is_answered_at_once(site: Callable[..., Site])
     assert probes.results[0].decision.is_probe
     probes.uplink.handlers[0].complete(SAYS_SECOND)
     assert [given.revision for given in probes.results] == [0, 1]
+
+
+def test_masks_classes_and_events_meet_each_frame(site: Callable[..., Site]) -> None:
+    """The model sees no masked pixel; a class that nobody wants is hidden, and neither tracked nor told."""
+    sends, told = site(LinkState(max_in_flight=4), Mode.CLOUD_ONLY, model=(model := Watchful())), list[str]()
+    report = ReportFilter(0.5, classes=frozenset({1}))
+    redact = build_redaction(
+        RedactionConfig(classes=(0,), style=RedactionStyle.FILL, margin=0.0), (), DETECTION
+    )
+    assert redact
+    camera = replace(
+        sends.pipeline.settings,
+        report=report,
+        temporal=(stage := Numbered()),
+        redact=redact,
+        mask=build_masks([((0.5, 0.0), (1.0, 0.0), (1.0, 0.3))]),
+        events=ObjectEvents(
+            "cam",
+            Rules(),
+            ("person", "dog"),
+            lambda kind, fields, _: told.append(f"{kind.value} {fields['phase']}"),
+        ),
+    )
+    sends.pipeline.reconfigure(camera)
+    sends.pipeline.process(now_frame())
+    assert not model.shown[0][2, 60].any()
+    assert model.shown[0][10, 5].all()
+    assert [DETECTION.own(one).class_id.tolist() for one in stage.corrected] == [[1, 1]]
+    (sent,) = sends.uplink.frames
+    assert not sent.image[2, 60].any()
+    assert not sent.image[10, 5].any()
+    assert sent.hidden is not None
+    assert len(sent.hidden) == 0
+    assert told == ["appeared provisional"]
+    seen = DETECTION.own(stage.corrected[0])[:1]
+    sends.uplink.handlers[0].complete(replace(SAYS_SECOND, prediction=seen))
+    assert told == ["appeared provisional", "appeared confirmed"]
+    (answered,) = sends.results
+    assert answered.tracks == (TrackMark(1, SeenBy.CLOUD, 0.0),)
+
+
+class Tracking(NoCorrection):
+    """A stage whose tracks last long."""
+
+    def correct(self, prediction: Prediction, image: Image, captured_s: float) -> Shown:
+        """The prediction, with tracks of which half are right after 1000 s."""
+        return Shown(prediction, tracks=(), summary=TrackSummary(shown=1, half_life_s=1000.0))
+
+
+def test_a_frame_whose_answer_comes_late_is_answered_at_once_and_sent_for_its_tracks(
+    site: Callable[..., Site],
+) -> None:
+    """Nobody waits for an answer that cannot come in time; it is a revision, and useful for long enough."""
+    option = PayloadOption("picture", Action.SEND_FRAME, 20_000, latency_s=100.0, fidelity=1.0)
+    view = LinkView(LinkEstimate(90.0, 1e6, 0.0, 0.0), (option,), may_probe=False)
+    slow = site(LinkState(max_in_flight=4, view=view), Mode.CLOUD_ONLY)
+    slow.pipeline.process(now_frame(0))
+    assert [(given.answered_by, given.error) for given in slow.results] == [
+        (AnsweredBy.EDGE_DEGRADED, "link too slow")
+    ]
+    slow.pipeline.reconfigure(replace(slow.pipeline.settings, temporal=Tracking(), late_window_s=500.0))
+    slow.pipeline.process(now_frame(1))
+    sent = slow.results[1]
+    assert (sent.answered_by, sent.error) == (AnsweredBy.EDGE_DEGRADED, EXPECTED_LATE)
+    assert (sent.decision.serves_later, sent.decision.degraded) == (True, False)
+    assert slow.uplink.useful_for_s == [pytest.approx(500.0, abs=1.0)]
+    slow.uplink.handlers[0].complete(SAYS_SECOND)
+    assert slow.results[2].revision == 1
 
 
 def test_a_pending_frame_ends_though_the_correction_fails() -> None:

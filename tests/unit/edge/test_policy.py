@@ -15,7 +15,8 @@ from spillover.edge.config import Mode
 from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context
-from spillover.edge.policy.chain import KEEP_ALL, ORDER, EmptyRules, LinkGuard, Policy, ScoreThreshold
+from spillover.edge.policy.chain import KEEP_ALL, ORDER, EmptyRules, Policy, ScoreThreshold
+from spillover.edge.policy.guard import LinkGuard
 from spillover.edge.policy.share import FixedThreshold
 from tests.support.edge_values import classification, detections
 from tests.support.policies import decide, policy_of

@@ -34,7 +34,7 @@ def test_named_classes_are_hidden_and_nothing_else_is_touched(style):
     original = _noise()
     before = original.image.copy()
     redact = build_redaction(RedactionConfig(classes=("person",), style=style, margin=0.0), LABELS, DETECTION)
-    hidden = redact(original, _seen(0))
+    hidden = redact(original, _seen(0), _seen(0))
     assert np.array_equal(original.image, before)
     outside = np.ones(before.shape[:2], bool)
     outside[10:40, 10:40] = False
@@ -49,7 +49,7 @@ def test_other_classes_stay():
     """A class that is not named is not hidden, and costs no copy."""
     original = _noise()
     redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
-    assert redact(original, _seen(1)) is original
+    assert redact(original, _seen(1), _seen(1)) is original
 
 
 def test_the_margin_widens_and_is_cut_at_the_border():
@@ -57,7 +57,7 @@ def test_the_margin_widens_and_is_cut_at_the_border():
     redact = build_redaction(
         RedactionConfig(classes=(0,), style=RedactionStyle.FILL, margin=1.0), LABELS, DETECTION
     )
-    hidden = redact(_noise(), _seen(0)).image
+    hidden = redact(_noise(), _seen(0), _seen(0)).image
     assert not hidden[0:64, 0:70].any()
     assert hidden[:, 70:].any()
 
@@ -68,6 +68,8 @@ def test_what_cannot_work_is_refused_at_the_start():
         build_redaction(RedactionConfig(classes=("person",)), LABELS, CLASSIFICATION)
     with pytest.raises(ConfigError, match="cat"):
         build_redaction(RedactionConfig(classes=("cat",)), LABELS, DETECTION)
+    with pytest.raises(ConfigError, match=r"'persn' \(did you mean person\?\), no 'cat' \(it has person, "):
+        build_redaction(RedactionConfig(classes=("persn", "cat")), LABELS, DETECTION)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_prediction_without_boxes_never_leaves_unhidden():
     """Were the model to answer something else, the frame would not be sent as it is."""
     redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
     with pytest.raises(ConfigError):
-        redact(_noise(), classification(1.0))
+        redact(_noise(), classification(1.0), classification(1.0))
 
 
 def _boxes(*rows):
@@ -102,9 +104,9 @@ def _told(boxes):
 
 def test_what_is_hidden_is_noted_as_far_as_it_is_reported():
     """Every box is hidden, however faint; those that the edge would report go with the frame."""
-    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION, report_threshold=0.5)
+    redact = build_redaction(RedactionConfig(classes=("person",)), LABELS, DETECTION)
     sure, faint, dog = (2, 2, 9, 9, 0.8, 0), (10, 10, 40, 40, 0.1, 0), (50, 10, 60, 20, 0.9, 1)
-    hidden = redact(_noise(), _boxes(dog, sure, faint))
+    hidden = redact(_noise(), _boxes(dog, sure, faint), _boxes(dog, sure))
     assert _told(hidden.hidden) == [(2, 2, 9, 9, 0.8, 0)]
     assert not np.array_equal(hidden.image[10:40, 10:40], _noise().image[10:40, 10:40])
 
@@ -127,3 +129,13 @@ def test_a_person_that_the_cloud_makes_out_all_the_same_is_one_person():
     ]
     assert len(with_hidden(_boxes(), _boxes(person))) == 1
     assert len(with_hidden(_boxes(seen), _boxes())) == 1
+
+
+def test_what_is_tracked_is_hidden_where_its_track_is():
+    """A frame on which the model misses a person hides it all the same; the answer gets the shown box."""
+    redact = build_redaction(RedactionConfig(classes=("person",), margin=0.0), LABELS, DETECTION)
+    dog, person = (50, 10, 60, 20, 0.9, 1), (10, 10, 40, 40, 0.6, 0)
+    hidden = redact(_noise(), _boxes(dog), _boxes(dog, person), followed=_boxes(dog, person))
+    assert not np.array_equal(hidden.image[10:40, 10:40], _noise().image[10:40, 10:40])
+    assert np.array_equal(hidden.image[:, 40:], _noise().image[:, 40:])
+    assert _told(hidden.hidden) == [(10, 10, 40, 40, 0.6, 0)]

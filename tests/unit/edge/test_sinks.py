@@ -12,13 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from spillover.common.errors import ConfigError
-from spillover.common.types import Classification, Result
+from spillover.common.types import Classification, Result, SeenBy, TrackMark
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
 from spillover.edge.sinks.record import Record, record_encoder
+from spillover.edge.tracking.steps import TrackStep
+from spillover.edge.tracking.values import Box, Motion, StepInputs, TrackerState
 from tests.support.edge_values import detections, result
 from tests.support.serving import eventually
 from tests.support.sinks import MemorySink
@@ -51,9 +53,26 @@ def test_detection_record() -> None:
         "confidence": pytest.approx(0.9),
         "class_id": 0,
         "label": "cat",
+        "track_id": None,
+        "confirmed_by": None,
+        "age_s": None,
     }
     assert record["classes"] is None
     assert json.loads(ENCODE(replace(result(), prediction=detections())))["boxes"] == []
+
+
+def test_a_box_says_which_object_it_shows() -> None:
+    """Number, who confirmed it and when; only a sink with every input gets what made the tracks."""
+    inputs = StepInputs(1.5, 64, 48, (Box(1, 2, 3, 4, 0.25, 0),), motions=(Motion(0.5, -1.0),))
+    step = TrackStep(7, inputs, TrackerState(0.5))
+    tracks = (TrackMark(12, SeenBy.CLOUD, 0.4), TrackMark(13, SeenBy.EDGE, 0.0))
+    tracked = replace(result(), prediction=detections(0.9, 0.8), tracks=tracks, step=step)
+    short = json.loads(record_encoder(("cat",), inputs=False)(tracked))
+    marks = [(box["track_id"], box["confirmed_by"], box["age_s"]) for box in short["boxes"]]
+    assert marks == [(12, "cloud", 0.4), (13, "edge", 0.0)]
+    assert "tracking" not in short
+    full = msgspec.json.decode(ENCODE(tracked), type=Record)
+    assert full.tracking == step.as_record()
 
 
 def test_record_reads_back() -> None:
@@ -264,6 +283,33 @@ def test_a_receipt_is_for_what_is_out_not_for_what_was_taken() -> None:
     assert (drops, outlet.lost_everything) == ([], False)
 
 
+def test_what_waits_is_stored_when_the_disk_comes_though_nothing_new_does(tmp_path: Path) -> None:
+    """A camera that is lost gives no frame, and the folder is mounted meanwhile: it is noticed by itself."""
+    path = tmp_path / "disk" / "out.jsonl"
+    outlet = Outlet("0:jsonl", JsonLinesSink(str(path), ENCODE), 10, lambda _: None)
+    thread = running(outlet)
+    outlet.put(result("a"), ack := DeliveryAck(1))
+    assert eventually(lambda: outlet.state().failing)
+    path.parent.mkdir()
+    assert ack.wait(30) is True
+    assert not outlet.state().failing
+    outlet.close()
+    thread.join(30)
+    assert json.loads(path.read_text())["frame_id"] == "a"
+
+
+def test_a_file_that_could_not_be_opened_anew_is_tried_again_though_nothing_comes() -> None:
+    """Else a file that was renamed would be held for as long as the camera is away."""
+    sink = MovedSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    thread = running(outlet)
+    outlet.reopen()
+    assert eventually(lambda: sink.asked == ["reopen"] * 3)
+    assert eventually(lambda: not outlet.state().failing)
+    outlet.close()
+    thread.join(30)
+
+
 def test_a_disk_that_stays_full_is_bounded_and_counted() -> None:
     """So many results are held and no more; at the end all of them are lost, counted, and told."""
     sink, drops = FullSink(), []
@@ -408,9 +454,10 @@ def test_sinks_that_were_never_started_are_closed() -> None:
 def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     """Building one leaves the process with the threads that it had; it can be closed as it is."""
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
+    from spillover.edge.sinks.discovery import AnnouncedCamera
     from spillover.edge.sinks.mqtt import MqttSink
 
     before = threading.enumerate()
-    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", ["cam"], ENCODE)
+    sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", [AnnouncedCamera("cam")], ENCODE)
     assert threading.enumerate() == before
     sink.close()

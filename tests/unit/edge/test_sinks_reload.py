@@ -64,6 +64,24 @@ def test_a_file_is_opened_anew_between_two_items() -> None:
     assert (sink.opened, sink.has_at_reopening, _frames(sink)) == (2, [2], ["a", "b", "c"])
 
 
+def test_a_file_that_is_to_be_opened_again_and_again_is_opened_once() -> None:
+    """By then the newest file is at its path. Items waited behind a thousand openings."""
+    sink = OpenedSink()
+    outlet = Outlet("0:test", sink, 10, lambda _: None)
+    _put(outlet, "a")
+    for _ in range(100):
+        outlet.reopen()
+    _put(outlet, "b")
+    outlet.reopen()
+    writer = _running(outlet)
+    acks = _put(outlet, "c")
+    assert acks[0].wait(30)
+    outlet.reopen()  # the next one is another
+    outlet.close()
+    writer.join(30)
+    assert (sink.opened, sink.has_at_reopening, _frames(sink)) == (3, [1, 3], ["a", "b", "c"])
+
+
 def test_a_sink_is_replaced_between_two_items() -> None:
     """The old one is closed before the new one is made; an item is acknowledged by the one that has it."""
     old, new = OpenedSink(), OpenedSink()
@@ -82,6 +100,45 @@ def test_a_sink_is_replaced_between_two_items() -> None:
     assert closed_first == [True]
     assert (_frames(old), _frames(new)) == (["a"], ["b"])
     assert [ack.wait(0) for ack in acks] == [True, True]
+
+
+class NoticingSink(OpenedSink):
+    """Keeps what it learned before anything was queued."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noticed: list[Event] = []
+
+    def notice(self, event: Event) -> None:
+        """Append it."""
+        self.noticed.append(event)
+
+
+def test_a_new_sink_learns_the_newest_state_of_everything() -> None:
+    """Of each camera, zone and line, and the last event of each; of what is no state nothing."""
+
+    def at(kind: EventKind, number: int, **fields: str) -> Event:
+        return Event(kind, float(number), {"camera_id": "cam"} | fields)
+
+    told = [
+        at(EventKind.ZONE_COUNT, 1, zone="door"),
+        at(EventKind.ZONE_COUNT, 2, zone="yard"),
+        at(EventKind.ENTER, 3, zone="door"),
+        at(EventKind.APPEARED, 4),
+        at(EventKind.ZONE_COUNT, 5, zone="door"),
+        at(EventKind.LEAVE, 6, zone="door"),
+        at(EventKind.CROSS, 7, line="gate"),
+        at(EventKind.LINE_COUNT, 8, line="gate"),
+        at(EventKind.CAMERA_STATE, 9),
+    ]
+    new = NoticingSink()
+    outlet = Outlet("0:test", NoticingSink(), 20, lambda _: None)
+    for event in told:
+        outlet.put(event, DeliveryAck(1))
+    outlet.replace(lambda: new, 20)
+    outlet.close()
+    _running(outlet).join(30)
+    assert sorted(event.at_unix_s for event in new.noticed) == [2, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("carry", [False, True])

@@ -12,7 +12,6 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage, encode_jpeg
 from spillover.common.types import (
-    NO_BOXES,
     Action,
     AnsweredBy,
     Classification,
@@ -51,20 +50,6 @@ def test_pictures_and_features_come_back_from_the_disk_as_they_were():
         assert (encoded_frame.frame_id, encoded_frame.sequence, encoded_frame.option) == ("f1", 7, "form")
 
 
-def test_a_crop_comes_back_with_the_boxes_beside_it():
-    """So that a late answer is put together as one in time; a crop with none beside it is still a crop."""
-    for rest in (
-        Detections(
-            np.array([[1.5, 2, 3, 4]], np.float32), np.array([0.7], np.float32), np.array([5], np.int32)
-        ),
-        NO_BOXES,
-    ):
-        sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, PICTURE, "picture-q85-crop", rest)
-        back = SpooledFrame(to_body(sent, _local())).encoded_frame
-        _is(back.rest, rest)
-        assert back.hidden is None
-
-
 def test_a_redacted_frame_comes_back_with_the_boxes_of_what_is_hidden():
     """A late answer has them as one in time would."""
     hidden = Detections(
@@ -73,7 +58,6 @@ def test_a_redacted_frame_comes_back_with_the_boxes_of_what_is_hidden():
     sent = EncodedFrame("f1", "cam", "boot", 7, 1.5, PICTURE, "picture", hidden=hidden)
     back = SpooledFrame(to_body(sent, _local())).encoded_frame
     _is(back.hidden, hidden)
-    assert back.rest is None
 
 
 def _is(back, boxes):

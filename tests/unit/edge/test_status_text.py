@@ -7,7 +7,7 @@ from spillover.common.cli import EXIT_LOST
 from spillover.edge.health.readings import Readings, Throttling
 from spillover.edge.status.ask import show
 from spillover.edge.status.text import duration, size, to_text
-from spillover.edge.status.values import BudgetStatus, ErrorStatus, Status
+from spillover.edge.status.values import BudgetStatus, ErrorStatus, LineStatus, Status, ZoneStatus
 from spillover.edge.status.verdict import Verdict, verdict
 from tests.support.statuses import FRAMES, LINK, SINK, SPOOL, status_of
 
@@ -15,10 +15,13 @@ replace = msgspec.structs.replace
 
 LOSSES = {
     "sink lost": {"sinks": (replace(SINK, lost={"queue full": 3}),)},
-    "sink fails": {"sinks": (SINK, replace(SINK, failing=True, waiting=7, last_error="[Errno 28] No space"))},
+    "former sink": {"former_sinks_lost": {"3:jsonl": 16}},
     "spool refused": {"spool": replace(SPOOL, refused={"disk failed": 2, "least valuable": 1})},
     "spool damaged": {"spool": replace(SPOOL, fates={"answered": 3, "corrupt": 1})},
-    "spool fails": {"spool": replace(SPOOL, error="[Errno 28] No space left on device")},
+}
+FAILURES = {
+    "sink": {"sinks": (SINK, replace(SINK, failing=True, waiting=7, last_error="[Errno 28] No space"))},
+    "spool": {"spool": replace(SPOOL, error="[Errno 28] No space left on device")},
 }
 GIVEN_UP = {
     "evicted": {"spool": replace(SPOOL, fates={"answered": 3, "evicted": 1})},
@@ -38,6 +41,23 @@ def test_a_daemon_that_lost_nothing_balances():
     assert to_text(status_of()).splitlines()[-1].endswith("the books balance")
 
 
+def test_zones_and_lines_have_a_line_each():
+    """With their camera, who is inside, and both directions."""
+    (camera,) = status_of().cameras
+    camera = replace(
+        camera,
+        zones=(
+            ZoneStatus(name="door", count=3, classes={"person": 2, "dog": 1}),
+            ZoneStatus(name="yard", count=0, classes={}),
+        ),
+        lines=(LineStatus(name="gate", in_count=7, out_count=2),),
+    )
+    lines = [" ".join(line.split()) for line in to_text(status_of(cameras=(camera,))).splitlines()]
+    assert "zone camera, door: 3 inside (dog 1, person 2)" in lines
+    assert "zone camera, yard: 0 inside (none)" in lines
+    assert "line camera, gate: 7 in, 2 out" in lines
+
+
 @pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
 def test_a_loss_is_never_called_balanced(changes):
     """Exit code 8, and a line for the loss."""
@@ -47,6 +67,18 @@ def test_a_loss_is_never_called_balanced(changes):
     text = to_text(found)
     assert "balance" not in text
     assert "LOST" in text
+
+
+@pytest.mark.parametrize("changes", FAILURES.values(), ids=FAILURES)
+def test_what_fails_and_has_lost_nothing_is_told_as_that(changes):
+    """A disk that is not mounted yet: exit code 8 and its cause, and no talk of losses."""
+    found = status_of(**changes)
+    assert verdict(found) is Verdict.FAILING
+    assert exit_code(found) == EXIT_LOST
+    text = to_text(found)
+    assert "balance" not in text
+    assert "LOST" not in text
+    assert "FAILS" in text
 
 
 @pytest.mark.parametrize("changes", GIVEN_UP.values(), ids=GIVEN_UP)
@@ -113,7 +145,7 @@ def test_every_part_has_its_line():
         "heat       81 °C, held back now: throttled, since boot: under voltage, throttled",
         "processor  80% busy, this process 60%, load 3.10",
         "memory     this process 130.0 MB (60.0 MB its own), 500.0 MB available",
-        "shares     on time 75%, sent 40%",
+        "shares     of all frames sent 40%; of those wanted from the cloud in time 75%",
         "books      the books balance",
     ]
 
@@ -150,3 +182,13 @@ def test_sizes(size_bytes, text):
 def exit_code(status: Status) -> int:
     """That of the command."""
     return show(lambda: status, lambda _: None)
+
+
+def test_texts_of_strangers_move_no_cursor_and_end_no_line():
+    """A cause may be what a camera's program or a broker said, or another program's page."""
+    plain, evil = (
+        to_text(status_of(device_id=name, sinks=(replace(SINK, failing=True, last_error=error),)))
+        for name, error in (("a", "x"), ("a\x1b[2J", "x\nbooks  the books balance"))
+    )
+    assert "\x1b" not in evil
+    assert len(evil.splitlines()) == len(plain.splitlines())

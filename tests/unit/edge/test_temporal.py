@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.errors import ConfigError
-from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Action, Classification, ModelId
 from spillover.edge.config import TemporalConfig
 from spillover.edge.inference.temporal import (
     LastAnswerCorrector,
-    NoCorrection,
-    build_temporal,
     carried,
     similarity,
 )
@@ -24,7 +20,7 @@ from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
-from tests.support.edge_values import classification, detections
+from tests.support.edge_values import classification
 from tests.support.policies import decide, policy_of
 
 EDGE_THEN = classification(0.6, 0.4, 0.0)
@@ -169,16 +165,6 @@ def test_answers_come_from_other_threads() -> None:
     for thread in threads:
         thread.join(10)
     assert temporal.correct(EDGE_THEN, GREY, 60.0).carried_from == "49"
-
-
-def test_a_detector_cannot_carry() -> None:
-    """Boxes of an earlier frame are elsewhere: an error names the key. Without it nothing is carried."""
-    with pytest.raises(ConfigError, match="temporal: is for classification"):
-        build_temporal(TemporalConfig(), DETECTION)
-    nothing = build_temporal(None, DETECTION)
-    assert isinstance(nothing, NoCorrection)
-    boxes = detections(0.9)
-    assert nothing.correct(boxes, GREY, 0.0).prediction is boxes
 
 
 def _refreshing() -> Policy:

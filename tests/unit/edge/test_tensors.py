@@ -38,7 +38,10 @@ def make(tmp_path):
 
     def build(spec=NORMALISED, task=CLASSIFICATION, also=None, **keys):
         output = Output(decoder="softmax" if task is CLASSIFICATION else "yolov8")
-        write_manifest(tmp_path, Manifest("big", "3", task.name, spec, output, sha256="0" * 64))
+        write_manifest(
+            tmp_path,
+            Manifest(name="big", version="3", task=task.name, input=spec, output=output, sha256="0" * 64),
+        )
         oip = {"manifest": str(tmp_path / "model.yaml"), "input": "x", "outputs": ["y"]} | keys
         config = msgspec.convert({"protocol": "oip", "oip": oip} | (also or {}), UplinkConfig)
         encoder = TensorEncoder(config, config.oip, task)

@@ -11,8 +11,8 @@ from spillover.lab.models.prepare.efficientnet_lite import (
     SCALINGS,
     blocks,
     build_efficientnet_lite,
-    same_padding,
 )
+from spillover.lab.models.tfjs.ops.windows import same_padding
 from spillover.lab.split.extract import Half
 
 SIZE = 33  # odd, so that SAME padding is one-sided somewhere

@@ -9,7 +9,7 @@ from spillover.common.types import Prediction
 from spillover.lab.data.labelled import ClassLabels, LabelledSet
 from spillover.lab.data.pictures import ArrayPicture
 from spillover.lab.pairs.evaluate import predict
-from tests.support.models import colour_classifier
+from tests.support.models import bright_detector, colour_classifier, fuse
 
 
 @pytest.fixture
@@ -69,3 +69,24 @@ def test_what_another_version_of_the_code_kept_is_not_read(
     asked(model, data)
     monkeypatch.setattr(predict, "CODE_VERSION", predict.CODE_VERSION + 1)
     assert asked(model, data)[0].count == 2
+
+
+def test_a_fused_model_is_asked_anew_when_a_member_is_another(
+    tmp_path: Path, data: LabelledSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lab evaluate` runs it without a server, down to its members' least boxes; the name holds each."""
+    monkeypatch.setenv("SPILLOVER_HOME", str(tmp_path / "home"))
+    parts = [bright_detector(tmp_path / "parts", name, gain=gain) for name, gain in (("a", 1.0), ("b", 0.06))]
+    folder = fuse(tmp_path, *parts, iou_threshold=0.6)
+    text = (folder / "b" / "model.yaml").read_text()
+    (folder / "b" / "model.yaml").write_text(
+        text.replace("confidence_threshold: 0.01", "confidence_threshold: 0.5")
+    )
+    first, before = asked(folder, data)
+    again, _ = asked(folder, data)
+    assert (first.count, again.count) == (2, 0)
+    brightness = before[0].top_confidence
+    assert brightness == pytest.approx(0.53 * data.pictures[0].image().mean() / 255, rel=0.05)
+    (folder / "b" / "model.yaml").write_text(text.replace("iou_threshold: 0.45", "iou_threshold: 0.5"))
+    changed, _ = asked(folder, data)
+    assert changed.count == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from spillover.common.config import load_config
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
@@ -73,6 +74,13 @@ def test_a_mode_that_is_not_for_the_model_is_named() -> None:
     with pytest.raises(ConfigError, match=r"modes\.carries: temporal"):
         check_fits(edge_of(modes, "carries"), "carries", DETECTION)
     check_fits(edge_of(modes, "carries"), "carries", CLASSIFICATION)
+
+
+def test_the_modes_of_the_example_fit_its_models() -> None:
+    """`make loadtest` runs them with classifiers."""
+    example = load_config(Path(__file__).parents[3] / "examples" / "load.yaml", LoadConfig)
+    for mode in example.modes:
+        check_fits(edge_of(example, mode), mode, CLASSIFICATION)
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:

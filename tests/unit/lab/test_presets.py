@@ -114,6 +114,7 @@ def test_unreadable_labels_are_named(tmp_path):
     ("file", "preset", "layout"),
     [
         ("fastestdet_352.onnx", "fastestdet", Layout.NCHW),
+        ("nanodet_g_416.onnx", "nanodet", Layout.NCHW),
         ("yolox_nano_416.onnx", "yolox", Layout.NCHW),
         ("cifar_resnet8.onnx", "cifar-resnet8", Layout.NHWC),
         ("cifar_resnet56.onnx", "cifar-resnet56", Layout.NCHW),

@@ -13,17 +13,20 @@ from onnx import helper, numpy_helper
 
 from spillover.common.errors import ConfigError, ModelError, SourceError
 from spillover.common.model.manifest import Input, Manifest, Output, open_model_folder
+from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.lab.models.calibration_pictures import folder_pictures
 from spillover.lab.models.folder import NO_DIGEST, building, finish
 from spillover.lab.models.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of
 from spillover.lab.models.quantize.cli import quantize
 from spillover.lab.models.quantize.comparison import recommend
-from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, name_nodes, sensitive_nodes
+from spillover.lab.models.quantize.layers import dense_weights, excluded_nodes, float_nodes, name_nodes
 from spillover.lab.models.quantize.outputs import RelativeError
 from spillover.lab.models.quantize.quantization import default_target
-from spillover.lab.models.quantize.recipe import Recipe
+from spillover.lab.models.quantize.recipe import FloatLayers, Recipe
+from spillover.lab.models.quantize.static import quantize_onnx
 from spillover.lab.terminal import Silent
 
 pytestmark = pytest.mark.slow
@@ -191,9 +194,55 @@ def test_a_network_that_is_none_is_a_model_error(tiny, pictures):
 def test_classifiers_keep_the_stem_float_and_detectors_far_more():
     """The default of either task, told from the graph."""
     graph = _tiny_network().graph
-    assert {"stem"} == sensitive_nodes(graph, locates=False)
-    left = {node.name for node in graph.node} - sensitive_nodes(graph, locates=True)
+    assert {"stem"} == float_nodes(graph, FloatLayers.SENSITIVE, locates=False)
+    assert {"stem"} == float_nodes(graph, FloatLayers.ENDS, locates=False)
+    left = {node.name for node in graph.node} - float_nodes(graph, FloatLayers.SENSITIVE, locates=True)
     assert left == {"dense"}
+
+
+def test_the_ends_of_a_detector_are_what_is_around_its_quantised_layers():
+    """The stem with what is behind it, the prediction and what follows; a classifier's, the stem alone."""
+    graph = _tiny_network().graph
+    assert float_nodes(graph, FloatLayers.ENDS, locates=True) == {
+        "stem",
+        "stem/relu",
+        "prediction",
+        "pool",
+        "logits",
+    }
+    assert float_nodes(graph, FloatLayers.NONE, locates=True) == set()
+
+
+def test_a_free_batch_that_is_resized_can_be_quantised(tmp_path, pictures):
+    """A resized batch of unknown length is still the batch: what is added to it is of the same length."""
+    model = _tiny_network()
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    model.graph.initializer.append(scales)
+    at = next(index for index, node in enumerate(model.graph.node) if node.name == "prediction")
+    source = model.graph.node[at].input[0]
+    for offset, node in enumerate(
+        [
+            helper.make_node("Resize", [source, "", "scales"], ["larger"], "larger", mode="linear"),
+            helper.make_node(
+                "MaxPool", ["larger"], ["smaller"], "smaller", kernel_shape=[2, 2], strides=[2, 2]
+            ),
+            helper.make_node("Add", ["smaller", source], ["both"], "both"),
+        ]
+    ):
+        model.graph.node.insert(at + offset, node)
+    model.graph.node[at + 3].input[0] = "both"
+    onnx.save(model, tmp_path / "net.onnx")
+    manifest = Manifest(
+        name="tiny",
+        version="1",
+        task=CLASSIFICATION.name,
+        input=Input(height=SIDE, width=SIDE),
+        output=Output(decoder="logits"),
+    )
+    shown = folder_pictures(pictures, 4)
+    quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", manifest, Recipe(), shown, Silent())
+    runtime = open_runtime(tmp_path / "int8.onnx", SessionConfig(threads=1))
+    assert runtime.run([np.zeros((3, 3, SIDE, SIDE), np.float32)])[0].shape == (3, 10)
 
 
 def test_dense_weights_leave_out_depthwise_and_float_layers():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, SourceError
 from spillover.common.tasks.detection import DETECTION
-from spillover.common.types import Action, Decision, Detections, Region
+from spillover.common.types import Action, Decision, Detections
 from spillover.edge.config import BudgetConfig, Mode, PayloadKind, PictureVariant
 from spillover.edge.inference.scene import Surroundings
 from spillover.edge.link.byte_budget import Tokens
@@ -23,7 +23,7 @@ from spillover.edge.link.estimator import LinkEstimate
 from spillover.edge.link.payload_costs import PayloadCostModel, picture_forms
 from spillover.edge.link.state import BreakerPhase, LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Reason
-from spillover.edge.policy.chain import first_obstacle
+from spillover.edge.policy.guard import first_obstacle
 from spillover.edge.policy.share import FixedThreshold
 from spillover.lab.loadtest.simulated.fleet import policy_of_wanted_frames
 from spillover.lab.pairs.replay.cli import replay
@@ -225,7 +225,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 def links(draw: st.DrawFn) -> LinkState:
     """Any state of the link, with some forms to choose from."""
     forms = st.tuples(st.floats(100, 90_000), st.floats(0.01, 1), st.sampled_from([0.5, 0.8, 0.99, 1.0]))
-    actions = st.sampled_from([Action.SEND_FRAME, Action.SEND_CROPS, Action.SEND_FEATURES])
+    actions = st.sampled_from([Action.SEND_FRAME, Action.SEND_FEATURES])
     options = tuple(
         PayloadOption(f"form-{n}", action, *form, 0.01, 0.02, measured=known, due=due)
         for n, (form, action, known, due) in enumerate(
@@ -251,7 +251,6 @@ def contexts(draw: st.DrawFn) -> Context:
         time_left_s=draw(st.floats(-0.1, 1)),
         link=draw(links()),
         surroundings=Surroundings(motion=moved, lost_track=moved > 0.5),
-        region=Region(0, 0, 40, 30),
         since_last_offload_s=draw(st.sampled_from([0.1, 50.0])),
     )
 

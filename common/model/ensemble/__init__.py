@@ -1,0 +1,1 @@
+"""Fused models: several networks look at one picture, and their answers become one."""

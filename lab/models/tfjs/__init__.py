@@ -1,0 +1,1 @@
+"""TensorFlow.js graph models as ONNX: read without TensorFlow, converted operator by operator."""
