@@ -1,5 +1,6 @@
 """Draws boxes and text into a picture."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,7 +48,7 @@ def draw_boxes(picture: Image, prediction: Prediction, name: Name, pen: Pen) -> 
 def draw_tracks(
     picture: Image, boxes: Detections, marks: Sequence[TrackMark], name: Name, scale: float
 ) -> None:
-    """Draw tracked boxes in the colour of the side that confirmed each last, dashed once they were carried."""
+    """Draw tracked boxes in the colour of who confirmed each last, dashed where they were carried."""
     rows = zip(boxes.xyxy.tolist(), boxes.class_id.tolist(), marks, strict=True)
     for xyxy, class_id, mark in reversed(list(rows)):
         left, top, right, bottom = map(round, xyxy)
@@ -66,7 +67,7 @@ def _dashed(picture: Image, box: tuple[int, int, int, int], colour: Colour, widt
     """A rectangle of dashes, as long as the gaps between them."""
     left, top, right, bottom = box
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], float)
-    for start, end in zip(corners, corners[1:], strict=False):
+    for start, end in itertools.pairwise(corners):
         length = float(np.abs(end - start).sum())
         dashes = max(1, round(length / (8 * width)))
         for at in np.arange(dashes) / dashes:

@@ -39,7 +39,7 @@ def test_a_tracked_camera_refreshes_regularly_with_small_pictures(street: Street
     sent = [record for record in seen.first if record.decision.payload]
     assert 8 <= len(sent) <= 18
     by_tracks = [record for record in sent if "tracks.shown" in record.decision.inputs]
-    assert {record.decision.payload for record in by_tracks} == {"picture-q40-416"}
+    assert {record.decision.payload for record in by_tracks} == {"picture-q75-416"}
     assert 416 in shapes
     gaps = np.diff([record.sequence for record in by_tracks])
     assert gaps.max() <= 15

@@ -37,7 +37,7 @@ import click
     show_default=True,
     help="Results go here.",
 )
-def demo(pair: str, source: str | None, fps: float, frames: int, deadline_s: float, out: Path) -> None:  # noqa: PLR0913, PLR0917 - one an option
+def demo(pair: str, source: str | None, fps: float, frames: int, deadline_s: float, out: Path) -> None:
     """Run a pair of models on real pictures in edge_only, cloud_only and hybrid, and print one table.
 
     A cloud process and, for each mode, an edge process are started on the loopback interface. Their

@@ -8,7 +8,7 @@ from typing import Any
 
 from spillover.common.errors import SourceError
 from spillover.common.home import models_home
-from spillover.common.model.session import Model
+from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Prediction
 from spillover.edge.camera.open import open_source
@@ -68,7 +68,11 @@ def run_demo(settings: DemoSettings) -> None:
     if reference:
         strip = settings.out / "strip.jpg"
         write_strip(strip, open_source(source), results)
-        console.print(f"Pictures with what each mode said (edge orange, cloud green, carried dashed): {strip}")
+        console.print(
+            f"What each mode saw (edge orange, cloud green, carried dashed): {strip}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"Results, logs and configurations: {settings.out}")
 
 
@@ -81,7 +85,7 @@ def _reference(pair: DemoPair, source: str, frames: int) -> dict[int, Prediction
     if pictures.live:
         pictures.close()
         return {}
-    model = Model.load(models_home() / pair.cloud, SessionConfig())
+    model = load_model(models_home() / pair.cloud, SessionConfig())
     numbers = Bar().track(range(frames), "cloud model, every frame")
     with contextlib.closing(camera_pictures(pictures)) as shown:
         answers = {number: model.predict(p.image)[0] for number, p in zip(numbers, shown, strict=False)}
@@ -90,9 +94,7 @@ def _reference(pair: DemoPair, source: str, frames: int) -> dict[int, Prediction
     return answers
 
 
-def _run_mode(
-    settings: DemoSettings, pair: DemoPair, mode: str, source: str, address: str
-) -> list[Record]:
+def _run_mode(settings: DemoSettings, pair: DemoPair, mode: str, source: str, address: str) -> list[Record]:
     name, limit_s = f"edge-{mode}", _START_LIMIT_S + 3 * settings.frames / settings.fps
     config = _edge_config(settings, pair, mode, source, address)
     records = run_edge(config, settings.out, name, limit_s=limit_s)

@@ -96,9 +96,8 @@ def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
         "mode",
         "frames",
         "sent",
-        "by cloud",
-        "degraded",
-        "bytes/frame",
+        "late",
+        "B/frame",
         "bytes",
         "p50 ms",
         "p99 ms",
@@ -111,14 +110,14 @@ def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
     console.print(table(headings, rows, title="The same frames in three modes"))
     measure = "F1: of the boxes, with the cloud model's" if tracked else "agrees: with the cloud model"
     console.print(
-        "sent: left the device. by cloud: the first answer was the cloud's. degraded: it was wanted and did\n"
-        "not come in time. bytes: of cloud_only's. p50, p99: from capture to first answer.\n"
-        f"{measure}; streaming: the same of what is newest when the next frame is taken."
+        "sent: left the device. late: the cloud's answer was wanted and did not come in time. B/frame: bytes\n"
+        f"a frame; bytes: of cloud_only's. p50, p99: from capture to first answer.\n{measure};\n"
+        "streaming: the same of what is newest when the next frame is taken."
     )
 
 
 def _cells(row: ModeFigures, whole_bytes: float, *, tracked: bool) -> list[str]:
-    shares = (row.offload_share, row.cloud_share, row.degraded_share)
+    shares = (row.offload_share, row.degraded_share)
     return [
         str(row.frames),
         *(f"{share:.0%}" for share in shares),

@@ -1,5 +1,6 @@
 """Overlay pictures: the right frame gets the right boxes, in the colour of who answered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from spillover.common.types import AnsweredBy, Detections, Result
+from spillover.common.errors import SourceError
+from spillover.common.tasks.drawing import GREEN, ORANGE, Colour
+from spillover.common.types import NO_BOXES, AnsweredBy, Detections, Result, SeenBy, Timings, TrackMark
+from spillover.edge.camera.open import open_source
 from spillover.edge.sinks.record import Record, record_encoder
+from spillover.lab.runs.demo.demo_table import streaming_agreement
+from spillover.lab.runs.demo.strip import spread, write_strip
 from spillover.lab.runs.overlay.cli import overlay
 from spillover.lab.runs.overlay.overlay import COLOURS, Choice, chosen, draw
 from tests.support.edge_values import result
@@ -84,3 +90,69 @@ def test_results_of_another_source_are_an_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(overlay, [str(argument) for argument in arguments])
     assert done.exit_code != 0
     assert "none of the frames" in str(done.exception)
+
+
+def tracked(number: int, *marks: TrackMark) -> Record:
+    """A frame with the one box as often as there are marks."""
+    count = len(marks)
+    boxes = Detections(
+        np.array([BOX] * count, np.float32).reshape(-1, 4),
+        np.full(count, 0.9, np.float32),
+        np.zeros(count, np.int32),
+    )
+    given = replace(found(number), prediction=boxes, tracks=marks)
+    return msgspec.json.decode(ENCODE(given), type=Record)
+
+
+@pytest.mark.parametrize(("by", "colour"), [(SeenBy.EDGE, ORANGE), (SeenBy.CLOUD, GREEN)])
+def test_a_tracked_box_has_the_colour_of_who_confirmed_it_and_is_dashed_where_it_was_carried(
+    by: SeenBy, colour: Colour
+) -> None:
+    """A box that is carried shows the picture between its dashes; one that was just seen does not."""
+    image = np.full((160, 200, 3), 90, np.uint8)
+    left, top, _, bottom = BOX
+    shares = []
+    for age_s in (0.0, 0.4):
+        side = draw(image, tracked(3, TrackMark(7, by, age_s)))[top + 30 : bottom - 2, left]
+        shares.append(float((np.abs(side.astype(int) - colour).max(axis=1) < 30).mean()))
+    assert shares[0] == 1
+    assert 0.2 < shares[1] < 0.8
+
+
+def test_no_box_is_drawn_where_nothing_is_tracked_now() -> None:
+    """A tracked frame may be empty."""
+    image = np.full((160, 200, 3), 90, np.uint8)
+    assert (draw(image, tracked(3))[60:] == 90).all()
+
+
+def test_the_strip_shows_frames_that_every_mode_has_answered(tmp_path: Path) -> None:
+    """Spread over the run, a row a mode."""
+    first = {
+        "edge_only": {n: record(n) for n in range(30)},
+        "hybrid": {n: record(n) for n in range(0, 30, 2)},
+    }
+    assert spread(first) == [4, 14, 24]
+    with pytest.raises(SourceError, match="every mode"):
+        spread({"a": {1: record(1)}, "b": {2: record(2)}})
+    video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (240, 160))
+    for _ in range(30):
+        video.write(np.full((160, 240, 3), 90, np.uint8))
+    video.release()
+    runs = {mode: list(records.values()) for mode, records in first.items()}
+    write_strip(tmp_path / "strip.jpg", open_source(str(tmp_path / "v.avi")), runs)
+    strip = cv2.imread(str(tmp_path / "strip.jpg"))
+    assert strip is not None
+    assert strip.shape == (2 * 320, 3 * 480, 3)
+
+
+def test_what_is_newest_when_a_frame_is_taken_counts_as_streaming() -> None:
+    """Before the first result there is nothing; then each frame is judged by the one before it."""
+    records = []
+    for number in range(4):
+        at_s = 100.0 + number
+        one = replace(found(number), captured_unix_s=at_s, timings=Timings(total_s=0.5))
+        records.append(msgspec.json.decode(ENCODE(one), type=Record))
+    truth = {number: found(number).prediction for number in range(4)}
+    assert streaming_agreement(records, truth) == pytest.approx(3 / 4)
+    assert streaming_agreement(records, {}) is None
+    assert streaming_agreement(records, truth | {2: NO_BOXES}) == pytest.approx(2 / 4)
