@@ -110,8 +110,8 @@ def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
     console.print(table(headings, rows, title="The same frames in three modes"))
     measure = "F1: of the boxes, with the cloud model's" if tracked else "agrees: with the cloud model"
     console.print(
-        "sent: left the device. late: the cloud's answer was wanted and did not come in time. B/frame: bytes\n"
-        f"a frame; bytes: of cloud_only's. p50, p99: from capture to first answer.\n{measure};\n"
+        "sent: left the device. late: the cloud's answer was wanted and did not come in time.\n"
+        f"bytes: of cloud_only's. p50, p99: from capture to first answer. {measure};\n"
         "streaming: the same of what is newest when the next frame is taken."
     )
 
