@@ -30,7 +30,7 @@ from tests.support.wiretap import wiretap
 LEFT_BYTES = 20_000.0
 PER_DAY = {"bytes": 50_000, "per": "day", "bucket_bytes": 25_000}
 """So little that a test's seconds add next to nothing to what is left from before."""
-SELDOM_S = 1_000_000
+SELDOM_S = 86_400
 """Keep-alive pings so rare that this budget can pay for them."""
 A_MINUTE_S = 600.0
 OVER_BUDGET = {str(Reason.OVER_BUDGET), CallStatus.OVER_BUDGET.value}

@@ -20,17 +20,22 @@ from spillover.edge.camera.source import Picture, Source
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Assemble, Daemon
 from spillover.edge.device import Device, Run
+from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.stream import CameraStream
+from spillover.edge.tracking.stage import TrackingCounts
 from spillover.edge.uplink.base import Uplink
+from spillover.edge.uplink.in_flight import UNTRIED
 from spillover.lab.runs.check.cli import waiting_in
 from tests.support.models import SIDE, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, Held, scripted_cloud
 from tests.support.stopping import Hang, hurrying, pipe_that_nobody_reads, wait_for_thread
 
-IN_FLIGHT = 8
-"""The cap: what comes beyond it gets the local answer at once."""
-BEFORE = 5
+IN_FLIGHT = UNTRIED
+"""The cap, which no call that ends lifts here: what comes beyond it gets the local answer at once."""
+BEFORE = UNTRIED
 """So many frames pass before a model or a camera hangs."""
+MANY = 40
+"""More results than the pipe takes."""
 CANCELLED = "stopped: before the cloud answered"
 
 Parts = tuple[Device, CameraStream]
@@ -39,10 +44,20 @@ Parts = tuple[Device, CameraStream]
 class HungPipeline:
     """Passes `BEFORE` frames on to `pipeline`; in the next one it hangs as a model may."""
 
-    def __init__(self, pipeline: Any, hang: Hang) -> None:
+    def __init__(self, pipeline: Pipeline, hang: Hang) -> None:
         self._pipeline = pipeline
         self._hang = hang
         self._frames = 0
+
+    @property
+    def settings(self) -> CameraSettings:
+        """Those of the pipeline."""
+        return self._pipeline.settings
+
+    @property
+    def tracking(self) -> TrackingCounts | None:
+        """As the pipeline tells it."""
+        return self._pipeline.tracking
 
     def process(self, frame: Frame) -> None:
         """Work, or hang."""
@@ -199,7 +214,7 @@ def test_what_hangs_is_left_behind_alone(bench: Bench, break_part: Callable[[Ben
     with running(daemon):
         until(lambda: daemon._device.offload.uplink.link().in_flight == sent)
         # More results than the pipe takes, or the frame in which the model or the camera hangs.
-        until(lambda: bench.hang.entered.is_set() or daemon.metrics.frames_captured > 5 * IN_FLIGHT)
+        until(lambda: bench.hang.entered.is_set() or daemon.metrics.frames_captured > MANY)
     assert set(daemon.left_behind) - {"answers"} == {hung}
 
     wait_for_thread("sink 0:jsonl")
