@@ -126,9 +126,9 @@ def new_channel(server):
 )
 def test_a_device_is_answered_while_strangers_hold_connections(repository, hello, count):
     """New connections of a device are served as long as the attack lasts; the metrics tell of it."""
-    with serving(
-        cloud_config(repository, limits={"max_connections": 256, "idle_timeout_s": 600.0})
-    ) as server:
+    # A busy machine may take longer for the calls than silence is usually put up with.
+    limits = {"max_connections": 256, "idle_timeout_s": 600.0, "handshake_timeout_s": 600.0}
+    with serving(cloud_config(repository, limits=limits)) as server:
         flood = Flood(server, hello)
         flood.open(count)
         with flood.held():
