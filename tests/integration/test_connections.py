@@ -135,7 +135,9 @@ def test_a_device_is_answered_while_strangers_hold_connections(repository, hello
             for _ in range(CALLS):
                 with new_channel(server) as channel:
                     answered(channel)
-            assert eventually(lambda: 0 < server.connections.by_standing()["stranger"] <= 128)
+            # A device's channel may give up one connection, which the server keeps for its handshake's time.
+            most = 128 + CALLS
+            assert eventually(lambda: 0 < server.connections.by_standing()["stranger"] <= most)
         assert closed_of(server, "address") > 0
 
 
