@@ -58,10 +58,6 @@ class PayloadCost:
             made_at=number,
         )
 
-    def of_bytes(self, payload_bytes: float) -> "PayloadCost":
-        """The cost with the given size of one frame."""
-        return replace(self, payload_bytes=payload_bytes)
-
     def served(self, server_s: float) -> "PayloadCost":
         """The cost after one more call took `server_s` seconds on the server."""
         recent = (*self.served_s, server_s)[-SAMPLES:]

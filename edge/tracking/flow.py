@@ -114,7 +114,7 @@ def measure(before: SmallFrame, now: SmallFrame, boxes: Sequence[tuple[float, ..
     motions = [
         Motion(dx, dy, scale, True)
         if there
-        else _rounded_motion(whole.at((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+        else rounded(whole.at((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
         for (dx, dy), scale, there, box in zip(
             (shift / before.scale).tolist(), growth.tolist(), measured.tolist(), boxes, strict=True
         )
@@ -128,7 +128,8 @@ def correlation(a: FloatArray, b: FloatArray) -> float:
     return float(a @ b) / norm if norm > 0 else float(not a.any() and not b.any())
 
 
-def _rounded_motion(motion: Motion) -> Motion:
+def rounded(motion: Motion) -> Motion:
+    """The motion in numbers that a log's text and memory hold alike."""
     dx, dy, scale, measured = motion
     return Motion(_rounded(dx), _rounded(dy), _rounded(scale), measured)
 

@@ -12,7 +12,7 @@ import numpy as np
 from spillover.common.types import Detections, Image, Prediction, SeenBy, TrackMark
 from spillover.edge.tracking import boxes as geometry
 from spillover.edge.tracking.boxes import XYXY, xyxy_of
-from spillover.edge.tracking.flow import Flow, SmallFrame, measure, small_frame
+from spillover.edge.tracking.flow import Flow, SmallFrame, measure, rounded, small_frame
 from spillover.edge.tracking.life import matches, step, tracks_at
 from spillover.edge.tracking.presentation import detections_of, shown
 from spillover.edge.tracking.ring import Ring
@@ -264,7 +264,7 @@ class Tracker:
         if path:
             then = [xyxy_of(answer.boxes[at]) for at in new]
             for at, before, after in zip(new, then, followed([*path, now], then), strict=True):
-                motions[at] = _rounded(geometry.between(before, after))
+                motions[at] = rounded(geometry.between(before, after))
         return replace(answer, moved=tuple(motions))
 
 
@@ -275,11 +275,6 @@ def followed(path: Sequence[SmallFrame], boxes: Sequence[XYXY]) -> list[XYXY]:
         motions = measure(before, after, present).motions
         present = [geometry.moved(box, motion) for box, motion in zip(present, motions, strict=True)]
     return present
-
-
-def _rounded(motion: Motion) -> Motion:
-    dx, dy, scale = (float(np.float32(value)) for value in motion[:3])
-    return Motion(dx, dy, scale, motion.measured)
 
 
 def _usable(said: Detections) -> list[int]:

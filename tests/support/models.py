@@ -149,16 +149,24 @@ def centre_detector(
             *(numpy_helper.from_array(value, name) for name, value in boxes.items()),
         ],
     )
-    folder = save_network(graph, repository / name / version)
+    return _save_detector(graph, repository / name / version, Output(decoder="yolov8"))
+
+
+def _save_detector(
+    graph: onnx.GraphProto, folder: Path, output: Output, side: int = SIDE, labels: str = ""
+) -> Path:
+    """The model folder NAME/VERSION of a detector of pictures of `side` pixels."""
+    save_network(graph, folder)
     write_manifest(
         folder,
         Manifest(
-            name=name,
-            version=version,
+            name=folder.parent.name,
+            version=folder.name,
             task=DETECTION.name,
             sha256=file_sha256(folder / MODEL_FILE),
-            input=Input(height=SIDE, width=SIDE, std=(255.0, 255.0, 255.0)),
-            output=Output(decoder="yolov8"),
+            input=Input(height=side, width=side, std=(255.0, 255.0, 255.0)),
+            output=output,
+            labels=labels,
         ),
     )
     return folder
@@ -200,22 +208,12 @@ def bright_detector(
             numpy_helper.from_array(place.reshape(1, 4, 1), "box"),
         ],
     )
-    folder = save_network(graph, repository / name / version)
+    output = Output(decoder="yolov8", confidence_threshold=0.01)
+    folder = repository / name / version
     if labels:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    write_manifest(
-        folder,
-        Manifest(
-            name=name,
-            version=version,
-            task=DETECTION.name,
-            sha256=file_sha256(folder / MODEL_FILE),
-            input=Input(height=side, width=side, std=(255.0, 255.0, 255.0)),
-            output=Output(decoder="yolov8", confidence_threshold=0.01),
-            labels="labels.txt" if labels else "",
-        ),
-    )
-    return folder
+    return _save_detector(graph, folder, output, side, "labels.txt" if labels else "")
 
 
 def fuse(repository: Path, *members: Path, name: str = "fused", version: str = "1", **output: float) -> Path:

@@ -11,7 +11,7 @@ from spillover.lab.pairs.video.identity import Numbered, identity
 from spillover.lab.pairs.video.labels import Truth
 from spillover.lab.pairs.video.objects import Linked, mean_delay_s
 from spillover.lab.pairs.video.play import Output, Played
-from spillover.lab.pairs.video.streaming import Precision, f1_of, newest_at
+from spillover.lab.pairs.video.streaming import Precision, f1_of, shown_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Judge:
         """Judge what one run has shown; `payload_bytes` are those of each frame in the form it sends."""
         times_s = self.clip.times_s
         known = [output.boxes for output in played.shown]
-        newest = newest_at(times_s, played.outputs)
+        newest = shown_at(times_s, played.outputs)
         sent = np.zeros(len(times_s), np.bool_)
         sent[played.sent] = True
         columns = f1_of(known, self.truth), f1_of(newest, self.truth)

@@ -30,15 +30,6 @@ class Sender(Protocol):
         ...
 
 
-class EveryFrame:
-    """Sends all, as `cloud_only` does."""
-
-    def wants(self, moment: Moment) -> bool:
-        """Yes."""
-        del moment
-        return True
-
-
 class NoFrame:
     """Sends none, as `edge_only` does."""
 

@@ -4,8 +4,8 @@ M. Li, Y. Wang and D. Ramanan, "Towards Streaming Perception" (ECCV 2020, arXiv 
 from when it is given until the next one, so a slow answer is judged against a world that has moved on.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,21 +22,44 @@ _ROUNDING_S = 1e-9
 _WHOLE_AREA = [0, 1e10]
 
 
-def newest_at(times_s: Floats, outputs: Sequence[Output]) -> list[Detections]:
-    """For each instant the boxes of the newest frame of which something had been said by then.
+class Given(Protocol):
+    """Something that was said of a frame."""
 
-    Nothing has been said before the first output. Of one frame the last word counts.
+    @property
+    def number(self) -> int:
+        """Of the frame."""
+        ...
+
+    @property
+    def given_s(self) -> float:
+        """When it was said."""
+        ...
+
+
+G = TypeVar("G", bound=Given)
+
+
+def newest_at(times_s: Iterable[float], outputs: Sequence[G]) -> list[G | None]:
+    """For each instant, in order, the output of the newest frame of which something had been said by then.
+
+    None before the first output. Of one frame the last word counts.
     """
     given = sorted(outputs, key=lambda output: (output.given_s, output.number))
-    newest: Output | None = None
-    shown, next_ = [], 0
+    newest: G | None = None
+    shown: list[G | None] = []
+    next_ = 0
     for at_s in times_s:
         while next_ < len(given) and given[next_].given_s <= at_s + _ROUNDING_S:
             if newest is None or given[next_].number >= newest.number:
                 newest = given[next_]
             next_ += 1
-        shown.append(newest.boxes if newest is not None else NO_BOXES)
+        shown.append(newest)
     return shown
+
+
+def shown_at(times_s: Iterable[float], outputs: Sequence[Output]) -> list[Detections]:
+    """For each instant the boxes of the newest output; none before the first."""
+    return [one.boxes if one is not None else NO_BOXES for one in newest_at(times_s, outputs)]
 
 
 def f1_of(shown: Sequence[Detections], truth: Truth) -> Floats:

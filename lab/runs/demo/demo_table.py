@@ -9,6 +9,7 @@ from rich.console import Console
 from spillover.common.tasks import agreement
 from spillover.common.types import Prediction
 from spillover.edge.sinks.record import Record
+from spillover.lab.pairs.video.streaming import newest_at
 from spillover.lab.records import prediction_of
 from spillover.lab.terminal import table
 
@@ -67,6 +68,15 @@ def figures_of(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A result, as it was given."""
+
+    number: int
+    given_s: float
+    record: Record
+
+
 def streaming_agreement(records: Sequence[Record], reference: Mapping[int, Prediction]) -> float | None:
     """Agreement of what was newest at each frame's capture with the truth of that frame; 0 before the first.
 
@@ -75,15 +85,14 @@ def streaming_agreement(records: Sequence[Record], reference: Mapping[int, Predi
     captured = {record.sequence: record.captured_unix_s for record in records if record.sequence in reference}
     if not captured:
         return None
-    given = sorted(records, key=lambda record: record.captured_unix_s + record.timings.total_s)
-    newest: Record | None = None
-    values, next_ = [], 0
-    for number, at_s in sorted(captured.items()):
-        while next_ < len(given) and given[next_].captured_unix_s + given[next_].timings.total_s <= at_s:
-            if newest is None or given[next_].sequence >= newest.sequence:
-                newest = given[next_]
-            next_ += 1
-        values.append(agreement(prediction_of(newest), reference[number]) if newest is not None else 0.0)
+    said = [
+        _Said(record.sequence, record.captured_unix_s + record.timings.total_s, record) for record in records
+    ]
+    newest = newest_at([at_s for _, at_s in sorted(captured.items())], said)
+    values = [
+        agreement(prediction_of(one.record), reference[number]) if one is not None else 0.0
+        for number, one in zip(sorted(captured), newest, strict=True)
+    ]
     return float(np.mean(values))
 
 

@@ -12,7 +12,7 @@ from spillover.lab.pairs.video.labels import Truth
 from spillover.lab.pairs.video.objects import link, mean_delay_s, objects_of
 from spillover.lab.pairs.video.play import Output
 from spillover.lab.pairs.video.sending import ByteClock, FrameClock, Moment
-from spillover.lab.pairs.video.streaming import Precision, f1_of, newest_at
+from spillover.lab.pairs.video.streaming import Precision, f1_of, shown_at
 
 TENTHS = np.arange(6) / 10
 
@@ -45,13 +45,13 @@ def test_what_is_shown_is_the_newest_frame_of_which_something_was_said() -> None
         Output(2, 0.25, at(200)),
         Output(0, 0.45, at(7)),
     ]
-    assert lefts(newest_at(TENTHS, outputs)) == [[], [0], [0], [200], [200], [200]]
+    assert lefts(shown_at(TENTHS, outputs)) == [[], [0], [0], [200], [200], [200]]
 
 
 def test_of_one_frame_the_last_word_counts() -> None:
     """The cloud's answer replaces the edge's, as long as no newer frame has been answered."""
     outputs = [Output(0, 0.0, at(0)), Output(0, 0.2, at(50)), Output(3, 0.3, at(9))]
-    assert lefts(newest_at(TENTHS, outputs)) == [[0], [0], [50], [9], [9], [9]]
+    assert lefts(shown_at(TENTHS, outputs)) == [[0], [0], [50], [9], [9], [9]]
 
 
 def test_f1_counts_boxes_of_judged_classes_alone() -> None:
