@@ -37,6 +37,10 @@ class Cause(enum.StrEnum):
     """A model that is not loaded."""
     SPLIT_MISMATCH = "split_mismatch"
     """Features of a head whose tail is not loaded."""
+    REFERENCE = "reference"
+    """A payload that is coded against what is not held, or not held any more."""
+    STREAM = "stream"
+    """A stream that may not begin: there is no room for it, or no codec."""
     UNAVAILABLE = "unavailable"
     """The server, or the model, is starting or stopping."""
 
@@ -104,6 +108,18 @@ class SplitMismatchError(SpilloverError):
     """The sender's fault: features of a head whose tail is not loaded here; a picture would work."""
 
     cause = Cause.SPLIT_MISMATCH
+
+
+class ReferenceLostError(SpilloverError):
+    """Nobody's fault: what a payload is coded against is not held here any more; a key would work."""
+
+    cause = Cause.REFERENCE
+
+
+class StreamRefusedError(SpilloverError):
+    """The server's fault, for a while: no stream may begin here now; a payload without one would work."""
+
+    cause = Cause.STREAM
 
 
 class UnauthenticatedError(SpilloverError):

@@ -14,8 +14,10 @@ from spillover.common.errors import (
     ModelError,
     NotFoundError,
     OverloadedError,
+    ReferenceLostError,
     SpilloverError,
     SplitMismatchError,
+    StreamRefusedError,
     UnauthenticatedError,
     UnavailableError,
     UnsupportedError,
@@ -35,6 +37,8 @@ STATUS: Mapping[type[SpilloverError], grpc.StatusCode] = MappingProxyType(
         ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
         NotFoundError: grpc.StatusCode.NOT_FOUND,
         SplitMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+        ReferenceLostError: grpc.StatusCode.FAILED_PRECONDITION,
+        StreamRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
         DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
         OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         MessageTooLongError: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -56,9 +60,11 @@ def status_of(error: SpilloverError) -> grpc.StatusCode:
 def details_of(error: SpilloverError) -> str:
     """The error's text for the caller, cut to what fits into a header: it may quote what was sent.
 
-    gRPC allows 8 KiB of headers and writes a character outside ASCII as up to 12 bytes.
+    gRPC allows 8 KiB of headers and writes a character outside ASCII as up to 12 bytes. What is wrong with a
+    stream is told by the first word.
     """
-    text = str(error)
+    is_of_stream = isinstance(error, ReferenceLostError | StreamRefusedError)
+    text = f"{error.cause}: {error}" if is_of_stream else str(error)
     return text if len(text) <= _MAX_DETAILS else f"{text[: _MAX_DETAILS - 3]}..."
 
 

@@ -17,7 +17,7 @@ from spillover.cloud.serving.reply_cache import ReplyCache, key_of
 from spillover.cloud.serving.served_model import ServedModel
 from spillover.cloud.serving.signature import bind_inputs
 from spillover.cloud.serving.workers import LOOP_BYTES, LOOP_ELEMENTS, Workers
-from spillover.common.errors import InvalidInputError
+from spillover.common.errors import InvalidInputError, StreamRefusedError
 from spillover.common.model.pictures import Prepared
 from spillover.common.wire.conversion import InferenceReply, InferenceRequest, ServerTimings
 from spillover.common.wire.tensors import TensorReply, TensorRequest
@@ -58,6 +58,7 @@ class Dataplane:
             DeadlineExpiredError: the call's deadline passed.
             InvalidInputError: the picture or the features cannot be decoded.
             SplitMismatchError: the features are of a head whose tail is not loaded.
+            StreamRefusedError: no stream may begin now.
             InputRefusedError: the network cannot compute with these values.
             ModelError: the network failed.
         """
@@ -65,6 +66,8 @@ class Dataplane:
         # The frame's own deadline orders the queue and refuses nothing: a late answer is a revision.
         due_s = math.inf if request.time_left_s is None else started_s + request.time_left_s
         loaded = self.registry.get(request.model_name, request.model_version)
+        if request.video:
+            raise StreamRefusedError("this server decodes no video; send the picture")
         payload = request.features.data if request.features else request.jpeg
         key = key_of(request, call.device, loaded.model_id)
         if self._replies.knows(key) and (known := self._replies.get(key, await self._checksum(payload))):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from spillover.common.coding import StreamPosition
 from spillover.common.errors import InvalidInputError, UnsupportedError
 from spillover.common.tasks import TASKS, Tasks, spec_for
 from spillover.common.types import ModelId, Prediction
@@ -12,23 +13,50 @@ DEVICE_KEY = "spillover-device"
 """Metadata in which a device names itself; who proves an identity can name no other."""
 
 
+MAX_PACKETS = 256
+"""Packets of one payload; more would be a key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Coded features of one frame, and the hex SHA-256 of the head that made them."""
+    """Coded features of one frame, and the hex SHA-256 of the head that made them.
+
+    `position` is None for features that neither have a reference nor become one.
+    """
 
     head_sha256: str
     data: bytes
+    position: StreamPosition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """The newest picture of a stream of H.264, and the packets before it that the server may lack.
+
+    The last of `packets` has the position's number, each one before it one less.
+    """
+
+    position: StreamPosition
+    packets: tuple[bytes, ...]
+    width: int
+    height: int
+
+    @property
+    def first(self) -> int:
+        """Number of the first packet."""
+        return self.position.number - len(self.packets) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """One frame as the server receives it. Empty strings mean "not given"; `time_left_s` None is "no limit".
 
-    The payload is a JPEG, or features if those are not None.
+    The payload is a JPEG, or features or video if those are not None.
     """
 
     jpeg: bytes = b""
     features: Features | None = None
+    video: Video | None = None
     frame_id: str = ""
     device_id: str = ""
     camera_id: str = ""
@@ -76,13 +104,30 @@ def request_to_pb(request: InferenceRequest) -> pb.InferRequest:
         captured_unix_us=round(request.captured_unix_s * 1e6),
         max_classes=request.max_classes,
     )
-    if request.features is None:
-        message.image.format = pb.EncodedImage.FORMAT_JPEG
-        message.image.data = request.jpeg
-    else:
+    if request.video is not None:
+        _write_video(message.video, request.video)
+    elif request.features is not None:
         message.features.head_sha256 = bytes.fromhex(request.features.head_sha256)
         message.features.data = request.features.data
+        if request.features.position is not None:
+            _write_position(message.features.position, request.features.position)
+    else:
+        message.image.format = pb.EncodedImage.FORMAT_JPEG
+        message.image.data = request.jpeg
     return message
+
+
+def _write_video(message: pb.Video, video: Video) -> None:
+    message.codec = pb.Video.CODEC_H264
+    message.packets.extend(video.packets)
+    message.width, message.height = video.width, video.height
+    _write_position(message.position, video.position)
+
+
+def _write_position(message: pb.StreamPosition, position: StreamPosition) -> None:
+    message.stream_id = position.stream_id
+    message.number, message.reference = position.number, position.reference
+    message.digest = position.digest
 
 
 def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
@@ -92,10 +137,11 @@ def request_from_pb(message: pb.InferRequest) -> InferenceRequest:
         InvalidInputError: no payload, or of a kind or format that this version does not know.
     """
     _check_names(message)
-    jpeg, features = _payload_from_pb(message)
+    jpeg, features, video = _payload_from_pb(message)
     return InferenceRequest(
         jpeg=jpeg,
         features=features,
+        video=video,
         frame_id=message.frame_id,
         device_id=message.device_id,
         camera_id=message.camera_id,
@@ -116,22 +162,51 @@ def _check_names(message: pb.InferRequest) -> None:
         raise InvalidInputError(f"a name has {longest} characters; the limit is {MAX_NAME}")
 
 
-def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None]:
+def _payload_from_pb(message: pb.InferRequest) -> tuple[bytes, Features | None, Video | None]:
     match message.WhichOneof("payload"):
         case "image":
             if message.image.format != pb.EncodedImage.FORMAT_JPEG:
                 raise InvalidInputError(
                     f"image.format is {message.image.format}; this server knows FORMAT_JPEG (1)"
                 )
-            return message.image.data, None
+            return message.image.data, None, None
         case "features":
-            if len(message.features.head_sha256) != 32:
-                raise InvalidInputError("features.head_sha256 is not the 32 bytes of a SHA-256")
-            return b"", Features(message.features.head_sha256.hex(), message.features.data)
+            return b"", _features_from_pb(message.features), None
+        case "video":
+            return b"", None, _video_from_pb(message.video)
         case _:
             raise InvalidInputError(
-                "request carries no payload that this server knows; it knows `image` and `features`"
+                "request carries no payload that this server knows; it knows `image`, `features` and `video`"
             )
+
+
+def _features_from_pb(message: pb.Features) -> Features:
+    if len(message.head_sha256) != 32:
+        raise InvalidInputError("features.head_sha256 is not the 32 bytes of a SHA-256")
+    position = _position_from_pb(message.position) if message.HasField("position") else None
+    return Features(message.head_sha256.hex(), message.data, position)
+
+
+def _video_from_pb(message: pb.Video) -> Video:
+    if message.codec != pb.Video.CODEC_H264:
+        raise InvalidInputError(f"video.codec is {message.codec}; this server knows CODEC_H264 (1)")
+    if not 1 <= len(message.packets) <= MAX_PACKETS:
+        raise InvalidInputError(f"video.packets: {len(message.packets)} of them; 1..{MAX_PACKETS} are read")
+    width, height = message.width, message.height
+    if not width or not height or width % 2 or height % 2:
+        raise InvalidInputError(f"video of {width} x {height} pixels; both must be even and above 0")
+    video = Video(_position_from_pb(message.position), tuple(message.packets), width, height)
+    position = video.position
+    if video.first < 1 or (position.reference and video.first != position.reference + 1):
+        raise InvalidInputError(
+            f"video.packets: {len(video.packets)} of them do not lead from number {position.reference} "
+            f"to {position.number}"
+        )
+    return video
+
+
+def _position_from_pb(message: pb.StreamPosition) -> StreamPosition:
+    return StreamPosition(message.stream_id, message.number, message.reference, message.digest)
 
 
 def reply_to_pb(reply: InferenceReply, max_classes: int = 0, tasks: Tasks = TASKS) -> pb.InferReply:

@@ -9,9 +9,10 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage, encode_jpeg, middle_square
 from spillover.common.types import Frame, Image
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, Payload, alone_of
 
 PICTURE = "picture"
+VIDEO = "video"
 TENSOR = "tensor"
 """Names of the forms that are not a cut's features."""
 
@@ -24,22 +25,58 @@ class Encoder(Protocol):
         ...
 
 
+class StreamEncoder(Protocol):
+    """Encodes the frames of each camera against what the server has acknowledged. Thread-safe."""
+
+    def may_send(self, camera_id: str) -> bool:
+        """Whether a frame of this camera can be encoded in this form now."""
+        ...
+
+    def encode(self, camera_id: str, image: Image) -> Payload:
+        """Encode a BGR picture (H, W, 3), as a key where nothing is acknowledged.
+
+        Raises:
+            InvalidInputError: the codec does not take it.
+            ModelError: the head of a cut failed.
+        """
+        ...
+
+    def acknowledged(self, payload: Payload) -> None:
+        """Note that the server has answered to this payload, so it holds what was decoded of it."""
+        ...
+
+    def lost(self, payload: Payload) -> None:
+        """Note that the server does not hold this payload's reference."""
+        ...
+
+    def refused(self, payload: Payload) -> None:
+        """Note that the server begins no stream now."""
+        ...
+
+
 NO_ENCODERS: Mapping[str, Encoder] = MappingProxyType({})
+NO_STREAMS: Mapping[str, StreamEncoder] = MappingProxyType({})
 
 
 class PayloadEncoder:
     """Encodes frames as the configuration says. Thread-safe.
 
-    `encoders` maps the name of each cut to its head, or holds the one tensor encoder. With payload
-    `features_only` every frame is encoded as features, whichever form is requested.
+    `encoders` maps the name of each cut to its head, or holds the one tensor encoder; `streams` has what
+    codes a form against what was sent before. With payload `features_only` every frame is encoded as
+    features, whichever form is requested.
     """
 
     def __init__(
-        self, config: UplinkConfig, boot_id: str, encoders: Mapping[str, Encoder] = NO_ENCODERS
+        self,
+        config: UplinkConfig,
+        boot_id: str,
+        encoders: Mapping[str, Encoder] = NO_ENCODERS,
+        streams: Mapping[str, StreamEncoder] = NO_STREAMS,
     ) -> None:
         self._config = config
         self._boot_id = boot_id
         self._encoders = encoders
+        self._streams = streams
         takes_pictures = config.protocol is UplinkProtocol.SPILLOVER
         prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
         self._usual = PICTURE if prefers_picture else next(iter(encoders))
@@ -70,23 +107,48 @@ class PayloadEncoder:
         option = option or self._usual
         if option in self._variants and not self.pictures_allowed:
             option = self._usual
-        variant = self._variants.get(option)
+        if (stream := self._streams.get(option)) and stream.may_send(frame.camera_id):
+            return self._framed(frame, stream.encode(frame.camera_id, frame.image), option)
+        return self._alone(frame, option)
+
+    def pack_to_wait(self, frame: Frame) -> EncodedFrame:
+        """Encode for the spool: as `pack`, but in no stream, and a picture instead of the larger tensor."""
+        return self._alone(frame, PICTURE if self._usual == TENSOR else self._usual)
+
+    def acknowledged(self, encoded_frame: EncodedFrame) -> None:
+        """Note that the server has answered to this frame."""
+        if stream := self._streams.get(encoded_frame.option):
+            stream.acknowledged(encoded_frame.payload)
+
+    def lost(self, encoded_frame: EncodedFrame) -> None:
+        """Note that the server does not hold what this frame was coded against."""
+        if stream := self._streams.get(encoded_frame.option):
+            stream.lost(encoded_frame.payload)
+
+    def refused(self, encoded_frame: EncodedFrame) -> None:
+        """Note that the server begins no stream now."""
+        if stream := self._streams.get(encoded_frame.option):
+            stream.refused(encoded_frame.payload)
+
+    def _alone(self, frame: Frame, option: str) -> EncodedFrame:
+        """The frame coded against nothing; of what is only a stream, as the usual picture."""
+        if option not in self._variants and option not in self._encoders:
+            option = PICTURE
+        if variant := self._variants.get(option):
+            return self._framed(frame, encode_variant(frame.image, variant), option)
+        return self._framed(frame, self._encoders[option].encode(frame.image), option)
+
+    def _framed(self, frame: Frame, payload: Payload, option: str) -> EncodedFrame:
         return EncodedFrame(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
             boot_id=self._boot_id,
             sequence=frame.sequence,
             captured_unix_s=frame.captured_unix_s,
-            payload=encode_variant(frame.image, variant)
-            if variant
-            else self._encoders[option].encode(frame.image),
+            payload=payload,
             option=option,
             hidden=frame.hidden,
         )
-
-    def pack_to_wait(self, frame: Frame) -> EncodedFrame:
-        """Encode for the spool: as `pack`, but with a picture instead of the much larger tensor."""
-        return self.pack(frame, PICTURE if self._usual == TENSOR else "")
 
 
 def encode_variant(image: Image, variant: PictureVariant) -> EncodedImage:
@@ -101,7 +163,10 @@ def usual_variant(config: UplinkConfig) -> PictureVariant:
 
 
 def as_it_waits(encoded_frame: EncodedFrame) -> EncodedFrame:
-    """An unsent frame in the form in which it is spooled: a tensor becomes a picture."""
-    if not isinstance(encoded_frame.payload, EncodedTensor):
+    """An unsent frame in the form in which it is spooled: a tensor becomes a picture, as does a stream's."""
+    alone = alone_of(encoded_frame.payload)
+    if alone is None:
         return encoded_frame
-    return replace(encoded_frame, payload=encoded_frame.payload.picture(), option=PICTURE)
+    payload = alone()
+    option = PICTURE if isinstance(payload, EncodedImage) else encoded_frame.option
+    return replace(encoded_frame, payload=payload, option=option)

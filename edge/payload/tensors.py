@@ -24,7 +24,7 @@ from spillover.common.types import Image, Tensor
 from spillover.common.wire.tensors import DTYPES
 from spillover.edge.config import OipConfig, TensorType, UplinkConfig
 from spillover.edge.payload.encoder import TENSOR
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, EncodedVideo
 
 _MAX_PIXELS = 100_000_000
 """Limit for a picture from this device's own spool."""
@@ -64,8 +64,8 @@ class TensorEncoder:
         match encoded_frame.payload:
             case EncodedTensor():
                 return encoded_frame
-            case EncodedFeatures():
-                raise InvalidInputError("features cannot be sent with uplink.protocol: oip")
+            case EncodedFeatures() | EncodedVideo():
+                raise InvalidInputError("features and video cannot be sent with uplink.protocol: oip")
             case EncodedImage() as picture:
                 values, transform = preprocess_jpeg(picture.data, _MAX_PIXELS, self.manifest)
                 made = self._made(values, picture.transform.compose(transform), lambda: picture)

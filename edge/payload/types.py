@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from spillover.common.coding import StreamPosition
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
 from spillover.common.types import Detections, Prediction, Tensor
@@ -11,23 +12,50 @@ from spillover.edge.payload.redaction import with_hidden
 
 @dataclass(frozen=True, slots=True)
 class EncodedFeatures:
-    """Encoded features plus the transform that maps reply boxes to frame pixels. Contains no pixels."""
+    """Encoded features plus the transform that maps reply boxes to frame pixels. Contains no pixels.
+
+    `position` is where they stand in a stream; None: they have no reference and become none. `alone()` gives
+    the same features without a stream.
+    """
 
     data: bytes
     head_sha256: str
     transform: FrameTransform
+    position: StreamPosition | None = None
+    alone: "Callable[[], EncodedFeatures] | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedVideo:
+    """One frame as the newest picture of a stream, with the packets before it that the server may lack.
+
+    The last of `packets` has the position's number. `width` and `height` are those of the coded picture in
+    pixels. `alone()` gives the same frame as JPEG.
+    """
+
+    packets: tuple[bytes, ...]
+    position: StreamPosition
+    width: int
+    height: int
+    transform: FrameTransform
+    alone: Callable[[], EncodedImage]
+
+    @property
+    def data(self) -> bytes:
+        """All packets, oldest first."""
+        return b"".join(self.packets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedTensor:
     """One frame as a network's input (1, ...), and the transform from the frame to it.
 
-    `picture()` gives the same frame as JPEG; the spool stores that instead of the larger tensor.
+    `alone()` gives the same frame as JPEG; the spool stores that instead of the larger tensor.
     """
 
     tensor: Tensor
     transform: FrameTransform
-    picture: Callable[[], EncodedImage]
+    alone: Callable[[], EncodedImage]
 
     @property
     def data(self) -> memoryview:
@@ -35,7 +63,15 @@ class EncodedTensor:
         return self.tensor.data.cast("B")
 
 
-Payload = EncodedImage | EncodedFeatures | EncodedTensor
+Payload = EncodedImage | EncodedFeatures | EncodedVideo | EncodedTensor
+
+
+def alone_of(payload: Payload) -> "Callable[[], Payload] | None":
+    """What makes of this payload one that may wait; None where it may wait itself.
+
+    One that waits needs nothing that was sent before, and no more room than a picture.
+    """
+    return None if isinstance(payload, EncodedImage) else payload.alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
 from spillover.edge.config import SpoolConfig
 from spillover.edge.payload.encoder import as_it_waits
-from spillover.edge.payload.types import EncodedFrame, EncodedTensor
+from spillover.edge.payload.types import EncodedFrame, alone_of
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.runtime.parts import OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
@@ -52,8 +52,8 @@ class Intake:
         self._enqueue(_Unencoded(partial(self._encode, frame), local))
 
     def store_encoded(self, encoded_frame: EncodedFrame, local: Result) -> None:
-        """Spool a frame whose call failed; a tensor is encoded anew, as a picture."""
-        if isinstance(encoded_frame.payload, EncodedTensor):
+        """Spool a frame whose call failed; a tensor, or what is part of a stream, is encoded anew."""
+        if alone_of(encoded_frame.payload):
             self._enqueue(_Unencoded(partial(as_it_waits, encoded_frame), local))
         else:
             self._offer(encoded_frame, local)

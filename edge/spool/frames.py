@@ -9,7 +9,7 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import AnsweredBy, Decision, Detections, Result, Timings
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, Payload
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, Payload, alone_of
 from spillover.edge.uplink.outcome import CloudAnswer
 
 _FORMAT = 3
@@ -40,10 +40,10 @@ _decoder = msgspec.msgpack.Decoder(_Body)
 
 
 def to_body(encoded_frame: EncodedFrame, local: Result) -> bytes:
-    """The bytes to spool. Raises InvalidInputError for a tensor, which waits as a picture."""
+    """The bytes to spool. Raises InvalidInputError for what cannot wait as it is, such as a tensor."""
     payload = encoded_frame.payload
-    if isinstance(payload, EncodedTensor):
-        raise InvalidInputError("a tensor waits as a picture: spillover.edge.payload.encoder.as_it_waits")
+    if not isinstance(payload, EncodedImage | EncodedFeatures) or alone_of(payload):
+        raise InvalidInputError("it waits as spillover.edge.payload.encoder.as_it_waits makes it")
     return _encoder.encode(
         _Body(
             format=_FORMAT,

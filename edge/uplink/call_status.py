@@ -81,7 +81,7 @@ class CallStatus(enum.Enum):
     PERMISSION_DENIED = "permission_denied", Meaning(retry_later=True, drain=_WAIT)
     UNAUTHENTICATED = "unauthenticated", Meaning(retry_later=True, drain=_WAIT)
     RESOURCE_EXHAUSTED = "resource_exhausted", Meaning(link=_NOTHING, retry_later=True)
-    # The server has no tail for the head that made these features.
+    # The server has no tail for the head that made these features. A stream's refusals come with it too.
     FAILED_PRECONDITION = "failed_precondition", Meaning(link=_NOTHING)
     ABORTED = "aborted", Meaning()
     OUT_OF_RANGE = "out_of_range", Meaning()
@@ -99,6 +99,10 @@ class CallStatus(enum.Enum):
         Meaning(link=_NOTHING, operator_must_fix=True, drain=_GIVE_UP),
     )
     """The message is larger than what the server, or a proxy before it, takes."""
+    REFERENCE_LOST = "reference_lost", Meaning(link=_NOTHING, retry_later=True)
+    """The server does not hold what the payload is coded against; a key would be answered."""
+    STREAM_REFUSED = "stream_refused", Meaning(link=_NOTHING, retry_later=True)
+    """The server begins no stream now; a picture would be answered."""
     BAD_REPLY = "bad_reply", Meaning(retry_later=True, operator_must_fix=True)
     """The server's reply is malformed, or for another frame."""
     OTHER_TASK = "other_task", Meaning(retry_later=True, operator_must_fix=True, misfit_key=_MODEL)
@@ -145,11 +149,14 @@ class CallStatus(enum.Enum):
         """
         if _TOO_LARGE.get(code_name, _NEVER).match(details):
             return cls.REFUSED_AS_TOO_LARGE
+        if code_name == "FAILED_PRECONDITION":
+            return cls.__members__[_OF_STREAMS.get(details.partition(":")[0], code_name)]
         member = cls.__members__.get(code_name)
         return member if member is not None else cls.UNKNOWN
 
 
 _NEVER = re.compile(r"(?!)")
+_OF_STREAMS = {"reference": "REFERENCE_LOST", "stream": "STREAM_REFUSED"}
 _TOO_LARGE = {
     "UNKNOWN": re.compile("Payload Too Large"),  # Envoy's HTTP status 413
     "RESOURCE_EXHAUSTED": re.compile(

@@ -3,7 +3,8 @@
     send --> _encode --> _start --> _done --> _finish
                 ^           ^         |
                 |           +- retry -+
-                +- a picture if the server has no tail for the features
+                +- a picture if the server has no tail for the features, or begins no stream;
+                   a key if it has lost the reference
 
 A step ends the frame's call by returning an outcome or raising; it returns None if a later step will end it.
 """
@@ -66,6 +67,8 @@ class _PendingCall:
     encoded_frame: EncodedFrame | None = None
     attempt: Attempt | None = None
     """The last call that was started for it."""
+    encoded_again: bool = False
+    """The server refused what the frame was coded against, so it was encoded once more."""
     _unsettled: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self) -> bool:
@@ -198,6 +201,8 @@ class GrpcUplink:
         if now_s >= pending.call.deadline_s:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
+        if pending.encoded_again and encoded_frame.option != option:
+            pending.handler.fall_back(encoded_frame.option, "stream_refused: the server begins no stream now")
         is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
         self._ledger.encoded(encoded_frame, now_s - started_s)
         if is_too_large:
@@ -236,7 +241,14 @@ class GrpcUplink:
         outcome = self._read(rpc, attempt, now_s)
         self._ledger.learn(attempt, outcome, now_s, in_time=now_s <= pending.call.deadline_s)
         if isinstance(outcome, CloudAnswer):
+            self._payload_encoder.acknowledged(attempt.encoded_frame)
             return outcome
+        if outcome.status is CallStatus.REFERENCE_LOST:
+            self._payload_encoder.lost(attempt.encoded_frame)
+            return self._encode_again(pending, attempt, outcome)
+        if outcome.status is CallStatus.STREAM_REFUSED:
+            self._payload_encoder.refused(attempt.encoded_frame)
+            return self._encode_again(pending, attempt, outcome)
         if outcome.status is CallStatus.UNAVAILABLE and self._may_retry(pending):
             return self._call_again(pending, RETRIED, outcome, self._start, attempt.encoded_frame)
         if outcome.status is CallStatus.FAILED_PRECONDITION and self._may_send_picture(pending, attempt):
@@ -268,6 +280,22 @@ class GrpcUplink:
         if pending.frame is None or self._stopping.is_set() or not refused.has_features:
             return False
         return self._payload_encoder.pictures_allowed and time.monotonic() < pending.call.deadline_s
+
+    def _encode_again(
+        self, pending: _PendingCall, refused: Attempt, failure: CallFailure
+    ) -> CallOutcome | None:
+        """Send the same frame in another form of its stream, or in none; once, and if there is time."""
+        frame, now_s = pending.frame, time.monotonic()
+        if (
+            frame is None
+            or pending.encoded_again
+            or self._stopping.is_set()
+            or now_s >= pending.call.deadline_s
+        ):
+            return failure
+        pending.encoded_again = True
+        option = refused.encoded_frame.option
+        return self._call_again(pending, failure.status.value, failure, self._encode, frame, option)
 
     def _call_again(
         self, pending: _PendingCall, label: str, failure: CallFailure, step: _Step, *arguments: object

@@ -10,8 +10,8 @@ from spillover.edge.link.byte_budget import ByteMeter, Unmetered
 from spillover.edge.link.estimator import Upload
 from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
-from spillover.edge.payload.encoder import PICTURE, TENSOR
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor
+from spillover.edge.payload.encoder import PICTURE, TENSOR, VIDEO
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, EncodedVideo
 from spillover.edge.uplink.call_status import LATE, OK, CallStatus
 from spillover.edge.uplink.channel import ConnectMeter, Unwatched
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
@@ -25,8 +25,8 @@ class UplinkObserver(Protocol):
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count a call that ended with `status`: a `CallStatus` value, `ok` or `retried`.
 
-        The call sent `payload_bytes`; `kind` is `picture`, `features` or `tensor`, or `late` for a frame from
-        the spool.
+        The call sent `payload_bytes`; `kind` is `picture`, `video`, `features` or `tensor`, or `late` for a
+        frame from the spool.
         """
         ...
 
@@ -217,6 +217,8 @@ def _kind(attempt: Attempt | None) -> str:
     match attempt.encoded_frame.payload if attempt else None:
         case EncodedFeatures():
             return "features"
+        case EncodedVideo():
+            return VIDEO
         case EncodedTensor():
             return TENSOR
         case _:

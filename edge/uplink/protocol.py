@@ -14,13 +14,14 @@ from spillover.common.wire.conversion import (
     Features,
     InferenceReply,
     InferenceRequest,
+    Video,
     reply_from_pb,
     request_to_pb,
 )
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame
+from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedVideo
 from spillover.edge.uplink.base import Reported
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.channel import Connections
@@ -63,7 +64,7 @@ class Wire(Protocol):
 
 
 class SpilloverWire:
-    """A `Wire` for spillover.v1.Spillover/Infer: sends pictures or features, gets predictions."""
+    """A `Wire` for spillover.v1.Spillover/Infer: sends pictures, video or features, gets predictions."""
 
     def __init__(self, config: UplinkConfig, device_id: str) -> None:
         self._config = config
@@ -78,13 +79,16 @@ class SpilloverWire:
         return encoded_frame
 
     def request(self, encoded_frame: EncodedFrame, time_left_s: float) -> Message:
-        """An InferRequest with the picture or the features."""
+        """An InferRequest with the picture, the video or the features."""
         payload = encoded_frame.payload
         return request_to_pb(
             InferenceRequest(
                 jpeg=payload.data if isinstance(payload, EncodedImage) else b"",
-                features=Features(payload.head_sha256, payload.data)
+                features=Features(payload.head_sha256, payload.data, payload.position)
                 if isinstance(payload, EncodedFeatures)
+                else None,
+                video=Video(payload.position, payload.packets, payload.width, payload.height)
+                if isinstance(payload, EncodedVideo)
                 else None,
                 frame_id=encoded_frame.frame_id,
                 device_id=self._device_id,

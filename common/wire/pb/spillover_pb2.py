@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(spillover/common/wire/pb/spillover.proto\x12\x0cspillover.v1\"\xb9\x02\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12%\n\x05model\x18\x06 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x14\n\x0ctime_left_us\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptured_unix_us\x18\x08 \x01(\x03\x12\x13\n\x0bmax_classes\x18\t \x01(\r\x12+\n\x05image\x18\x10 \x01(\x0b\x32\x1a.spillover.v1.EncodedImageH\x00\x12*\n\x08\x66\x65\x61tures\x18\x11 \x01(\x0b\x32\x16.spillover.v1.FeaturesH\x00\x42\t\n\x07payload\"\x82\x01\n\x0c\x45ncodedImage\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.spillover.v1.EncodedImage.Format\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"1\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x01\"-\n\x08\x46\x65\x61tures\x12\x13\n\x0bhead_sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xe9\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.spillover.v1.ClassificationH\x00\x12.\n\ndetections\x18\x04 \x01(\x0b\x32\x18.spillover.v1.DetectionsH\x00\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.spillover.v1.ServerTimingsB\x0c\n\nprediction\"7\n\x0e\x43lassification\x12\x10\n\x08\x63lass_id\x18\x01 \x03(\x05\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\"@\n\nDetections\x12\x0c\n\x04xyxy\x18\x01 \x03(\x02\x12\x12\n\nconfidence\x18\x02 \x03(\x02\x12\x10\n\x08\x63lass_id\x18\x03 \x03(\x05\"X\n\rServerTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.spillover.v1.ModelInfo\"\x7f\n\tModelInfo\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x13\n\x0binput_width\x18\x04 \x01(\r\x12\x14\n\x0cinput_height\x18\x05 \x01(\r2\x98\x01\n\tSpillover\x12=\n\x05Infer\x12\x1a.spillover.v1.InferRequest\x1a\x18.spillover.v1.InferReply\x12L\n\nListModels\x12\x1f.spillover.v1.ListModelsRequest\x1a\x1d.spillover.v1.ListModelsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(spillover/common/wire/pb/spillover.proto\x12\x0cspillover.v1\"\xdf\x02\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12%\n\x05model\x18\x06 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x14\n\x0ctime_left_us\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptured_unix_us\x18\x08 \x01(\x03\x12\x13\n\x0bmax_classes\x18\t \x01(\r\x12+\n\x05image\x18\x10 \x01(\x0b\x32\x1a.spillover.v1.EncodedImageH\x00\x12*\n\x08\x66\x65\x61tures\x18\x11 \x01(\x0b\x32\x16.spillover.v1.FeaturesH\x00\x12$\n\x05video\x18\x12 \x01(\x0b\x32\x13.spillover.v1.VideoH\x00\x42\t\n\x07payload\"\x82\x01\n\x0c\x45ncodedImage\x12\x31\n\x06\x66ormat\x18\x01 \x01(\x0e\x32!.spillover.v1.EncodedImage.Format\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"1\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x01\"]\n\x08\x46\x65\x61tures\x12\x13\n\x0bhead_sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12.\n\x08position\x18\x03 \x01(\x0b\x32\x1c.spillover.v1.StreamPosition\"V\n\x0eStreamPosition\x12\x11\n\tstream_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x11\n\treference\x18\x03 \x01(\r\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x07\"\xc1\x01\n\x05Video\x12(\n\x05\x63odec\x18\x01 \x01(\x0e\x32\x19.spillover.v1.Video.Codec\x12.\n\x08position\x18\x02 \x01(\x0b\x32\x1c.spillover.v1.StreamPosition\x12\x0f\n\x07packets\x18\x03 \x03(\x0c\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06height\x18\x05 \x01(\r\".\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_H264\x10\x01\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xe9\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.spillover.v1.ClassificationH\x00\x12.\n\ndetections\x18\x04 \x01(\x0b\x32\x18.spillover.v1.DetectionsH\x00\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.spillover.v1.ServerTimingsB\x0c\n\nprediction\"7\n\x0e\x43lassification\x12\x10\n\x08\x63lass_id\x18\x01 \x03(\x05\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\"@\n\nDetections\x12\x0c\n\x04xyxy\x18\x01 \x03(\x02\x12\x12\n\nconfidence\x18\x02 \x03(\x02\x12\x10\n\x08\x63lass_id\x18\x03 \x03(\x05\"X\n\rServerTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.spillover.v1.ModelInfo\"\x7f\n\tModelInfo\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spillover.v1.ModelRef\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x13\n\x0binput_width\x18\x04 \x01(\r\x12\x14\n\x0cinput_height\x18\x05 \x01(\r2\x98\x01\n\tSpillover\x12=\n\x05Infer\x12\x1a.spillover.v1.InferRequest\x1a\x18.spillover.v1.InferReply\x12L\n\nListModels\x12\x1f.spillover.v1.ListModelsRequest\x1a\x1d.spillover.v1.ListModelsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spillover.common.wire.pb.sp
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFERREQUEST']._serialized_start=59
-  _globals['_INFERREQUEST']._serialized_end=372
-  _globals['_ENCODEDIMAGE']._serialized_start=375
-  _globals['_ENCODEDIMAGE']._serialized_end=505
-  _globals['_ENCODEDIMAGE_FORMAT']._serialized_start=456
-  _globals['_ENCODEDIMAGE_FORMAT']._serialized_end=505
-  _globals['_FEATURES']._serialized_start=507
-  _globals['_FEATURES']._serialized_end=552
-  _globals['_MODELREF']._serialized_start=554
-  _globals['_MODELREF']._serialized_end=595
-  _globals['_INFERREPLY']._serialized_start=598
-  _globals['_INFERREPLY']._serialized_end=831
-  _globals['_CLASSIFICATION']._serialized_start=833
-  _globals['_CLASSIFICATION']._serialized_end=888
-  _globals['_DETECTIONS']._serialized_start=890
-  _globals['_DETECTIONS']._serialized_end=954
-  _globals['_SERVERTIMINGS']._serialized_start=956
-  _globals['_SERVERTIMINGS']._serialized_end=1044
-  _globals['_LISTMODELSREQUEST']._serialized_start=1046
-  _globals['_LISTMODELSREQUEST']._serialized_end=1065
-  _globals['_LISTMODELSREPLY']._serialized_start=1067
-  _globals['_LISTMODELSREPLY']._serialized_end=1125
-  _globals['_MODELINFO']._serialized_start=1127
-  _globals['_MODELINFO']._serialized_end=1254
-  _globals['_SPILLOVER']._serialized_start=1257
-  _globals['_SPILLOVER']._serialized_end=1409
+  _globals['_INFERREQUEST']._serialized_end=410
+  _globals['_ENCODEDIMAGE']._serialized_start=413
+  _globals['_ENCODEDIMAGE']._serialized_end=543
+  _globals['_ENCODEDIMAGE_FORMAT']._serialized_start=494
+  _globals['_ENCODEDIMAGE_FORMAT']._serialized_end=543
+  _globals['_FEATURES']._serialized_start=545
+  _globals['_FEATURES']._serialized_end=638
+  _globals['_STREAMPOSITION']._serialized_start=640
+  _globals['_STREAMPOSITION']._serialized_end=726
+  _globals['_VIDEO']._serialized_start=729
+  _globals['_VIDEO']._serialized_end=922
+  _globals['_VIDEO_CODEC']._serialized_start=876
+  _globals['_VIDEO_CODEC']._serialized_end=922
+  _globals['_MODELREF']._serialized_start=924
+  _globals['_MODELREF']._serialized_end=965
+  _globals['_INFERREPLY']._serialized_start=968
+  _globals['_INFERREPLY']._serialized_end=1201
+  _globals['_CLASSIFICATION']._serialized_start=1203
+  _globals['_CLASSIFICATION']._serialized_end=1258
+  _globals['_DETECTIONS']._serialized_start=1260
+  _globals['_DETECTIONS']._serialized_end=1324
+  _globals['_SERVERTIMINGS']._serialized_start=1326
+  _globals['_SERVERTIMINGS']._serialized_end=1414
+  _globals['_LISTMODELSREQUEST']._serialized_start=1416
+  _globals['_LISTMODELSREQUEST']._serialized_end=1435
+  _globals['_LISTMODELSREPLY']._serialized_start=1437
+  _globals['_LISTMODELSREPLY']._serialized_end=1495
+  _globals['_MODELINFO']._serialized_start=1497
+  _globals['_MODELINFO']._serialized_end=1624
+  _globals['_SPILLOVER']._serialized_start=1627
+  _globals['_SPILLOVER']._serialized_end=1779
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,7 @@ class InferRequest(_message.Message):
     MAX_CLASSES_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.str
     """Chosen by the edge, unique for a device; echoed in the reply."""
     device_id: _builtins.str
@@ -68,6 +69,8 @@ class InferRequest(_message.Message):
     def image(self) -> Global___EncodedImage: ...
     @_builtins.property
     def features(self) -> Global___Features: ...
+    @_builtins.property
+    def video(self) -> Global___Video: ...
     def __init__(
         self,
         *,
@@ -82,12 +85,13 @@ class InferRequest(_message.Message):
         max_classes: _builtins.int = ...,
         image: Global___EncodedImage | None = ...,
         features: Global___Features | None = ...,
+        video: Global___Video | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "image", b"image", "model", b"model", "payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "image", b"image", "model", b"model", "payload", b"payload", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "camera_id", b"camera_id", "captured_unix_us", b"captured_unix_us", "device_id", b"device_id", "features", b"features", "frame_id", b"frame_id", "image", b"image", "max_classes", b"max_classes", "model", b"model", "payload", b"payload", "sequence", b"sequence", "time_left_us", b"time_left_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "camera_id", b"camera_id", "captured_unix_us", b"captured_unix_us", "device_id", b"device_id", "features", b"features", "frame_id", b"frame_id", "image", b"image", "max_classes", b"max_classes", "model", b"model", "payload", b"payload", "sequence", b"sequence", "time_left_us", b"time_left_us", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["image", "features"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["image", "features", "video"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -142,23 +146,120 @@ class Features(_message.Message):
 
     HEAD_SHA256_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     head_sha256: _builtins.bytes
     """SHA-256 of the head's file, 32 bytes, by which the server finds the tail."""
     data: _builtins.bytes
     """The tensors of the cut, coded: "Format of features" in docs/reference/split.md."""
+    @_builtins.property
+    def position(self) -> Global___StreamPosition:
+        """Set where they are to be kept as a reference, or are coded against one."""
+
     def __init__(
         self,
         *,
         head_sha256: _builtins.bytes = ...,
         data: _builtins.bytes = ...,
+        position: Global___StreamPosition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "head_sha256", b"head_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "head_sha256", b"head_sha256", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Features: _TypeAlias = Features  # noqa: Y015
+
+@_typing.final
+class StreamPosition(_message.Message):
+    """Where a payload stands in its stream: what one camera sends in one coding, one after the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.bytes
+    """Eight bytes, drawn at random by the edge for each stream."""
+    number: _builtins.int
+    """Of this payload, counted from 1."""
+    reference: _builtins.int
+    """Number of an earlier payload that was answered, against which this one is coded; 0: none, this is a key."""
+    digest: _builtins.int
+    """CRC32C (RFC 3720) of what is decoded: the planes Y, U, V of a picture, or the symbols of features, a byte
+    each. A server that has something else answers with `reference:`.
+    """
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.bytes = ...,
+        number: _builtins.int = ...,
+        reference: _builtins.int = ...,
+        digest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "number", b"number", "reference", b"reference", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPosition: _TypeAlias = StreamPosition  # noqa: Y015
+
+@_typing.final
+class Video(_message.Message):
+    """The frame as the newest picture of a video, of which the frames that were sent are all there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Codec:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Video._Codec.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CODEC_UNSPECIFIED: Video._Codec.ValueType  # 0
+        CODEC_H264: Video._Codec.ValueType  # 1
+        """ITU-T H.264, 4:2:0 of 8 bits, BT.601 of limited range, no B frames, Annex B; a key is an IDR picture."""
+
+    class Codec(_Codec, metaclass=_CodecEnumTypeWrapper): ...
+    CODEC_UNSPECIFIED: Video.Codec.ValueType  # 0
+    CODEC_H264: Video.Codec.ValueType  # 1
+    """ITU-T H.264, 4:2:0 of 8 bits, BT.601 of limited range, no B frames, Annex B; a key is an IDR picture."""
+
+    CODEC_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    PACKETS_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    codec: Global___Video.Codec.ValueType
+    width: _builtins.int
+    """Of the picture in pixels; both are even."""
+    height: _builtins.int
+    @_builtins.property
+    def position(self) -> Global___StreamPosition: ...
+    @_builtins.property
+    def packets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One for each number up to this one: from behind the reference, or from the IDR picture on if there is none.
+        The server decodes those that it has not had.
+        """
+
+    def __init__(
+        self,
+        *,
+        codec: Global___Video.Codec.ValueType = ...,
+        position: Global___StreamPosition | None = ...,
+        packets: _abc.Iterable[_builtins.bytes] | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "height", b"height", "packets", b"packets", "position", b"position", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Video: _TypeAlias = Video  # noqa: Y015
 
 @_typing.final
 class ModelRef(_message.Message):

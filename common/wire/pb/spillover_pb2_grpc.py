@@ -64,7 +64,9 @@ class SpilloverServicer(object):
 
         Statuses: INVALID_ARGUMENT (the payload can never be answered), NOT_FOUND (no such model loaded),
         UNAUTHENTICATED (no identity that holds), PERMISSION_DENIED (not this caller's to do, or another's device_id),
-        FAILED_PRECONDITION (features of a head whose tail is not loaded: send the picture instead),
+        FAILED_PRECONDITION (this payload cannot be answered here, another form of the frame can; the text begins with
+        `reference:` if what it is coded against is not held any more, so a key is needed, and with `stream:` if no
+        stream may begin now; else they are features of a head whose tail is not loaded),
         RESOURCE_EXHAUSTED (queue full, more than this device's share or rate, or too long a queue for the call's
         deadline, with `grpc-retry-pushback-ms`; or message too large, without it), DEADLINE_EXCEEDED (the call's
         deadline passed), UNAVAILABLE (stopping). `time_left_us` refuses nothing; it orders what waits.
