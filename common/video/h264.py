@@ -50,7 +50,7 @@ class Encoder:
             "crf": str(crf),
             "x264-params": _X264,
         }
-        self._codec: "VideoCodecContext" = codec
+        self._codec: VideoCodecContext = codec
         self._made = 0
 
     def encode(self, image: Image, *, key: bool) -> bytes:
@@ -90,7 +90,7 @@ class Decoder:
         codec.thread_count = 1
         codec.options = {"max_pixels": str(_padded(width) * _padded(height))}
         codec.flags |= av.codec.context.Flags.low_delay
-        self._codec: "VideoCodecContext" = codec
+        self._codec: VideoCodecContext = codec
         self._shape = (height * 3 // 2, width)
 
     def decode(self, packet: bytes) -> Planes:
