@@ -24,6 +24,7 @@ Version 2 is coded against symbols that both sides have:
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,6 +79,35 @@ def encode_symbols(quantized: Quantized, reference: Quantized | None = None) -> 
         start = _CHANGES.pack(zlib.crc32(reference.form), changes)
         version, body = AGAINST_REFERENCE, start + _deflate(gaps, steps)
     return _HEADER.pack(_MAGIC, version, count, zlib.crc32(body)) + body
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """Features as they are sent, and the symbols that the receiver has of them."""
+
+    data: bytes
+    quantized: Quantized
+    needs_reference: bool
+
+
+def encode_next(
+    tensors: Sequence[FloatArray],
+    quantizers: Sequence[Quantizer],
+    reference: Quantized | None,
+    dead_zone: float,
+) -> Coded:
+    """Encode features against a reference; alone where there is none, or where that takes fewer bytes.
+
+    Raises:
+        InvalidInputError: as `quantize_features` and `encode_symbols`.
+    """
+    fresh = quantize_features(tensors, quantizers)
+    alone = Coded(encode_symbols(fresh), fresh, needs_reference=False)
+    if reference is None:
+        return alone
+    kept = quantize_features(tensors, quantizers, reference, dead_zone)
+    against = Coded(encode_symbols(kept, reference), kept, needs_reference=True)
+    return against if len(against.data) < len(alone.data) else alone
 
 
 def decode_features(data: bytes, max_elements: int) -> list[FloatArray]:
