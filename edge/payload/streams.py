@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 CALM_S = 60.0
 """A key that is lost within this time was in vain: the next one waits."""
 PAUSE_S, PAUSE_MOST_S = 2.0, 60.0
-"""The pause after the second key in a row that was lost, and the longest one; each is twice the one before."""
+"""The pause after the second key in a row that was lost, and the longest; each is twice the one before."""
 REFUSED_S = 60.0
 """The pause after a server has begun no stream, or a codec has failed."""
 _MOST_STRIKES = 10
@@ -82,7 +82,7 @@ class Sender:
         return KeyCause.BEHIND if is_far else None
 
     def advanced(self, now_s: float, *, key: bool) -> "Sender":
-        """The sender whose `newest` is the number of the next payload, and `reference` what it is coded against.
+        """The sender whose `newest` numbers the next payload, and whose `reference` that is coded against.
 
         `key` says whether it is one, as it must be where `key_cause` has a cause.
         """
@@ -100,8 +100,8 @@ class Sender:
     def lost(self, number: int, now_s: float, draw: float) -> "Sender":
         """The server does not hold what this payload was coded against, so the next one is a key.
 
-        At once, unless the chain was young and the one before it was too: a server that loses what it was just
-        given would have nothing but keys. `draw`, uniform in [0, 1), spreads the keys of many edges over time.
+        At once, unless the chain was young and the one before it was too: a server that loses what it was
+        just given would have nothing but keys. `draw`, uniform in [0, 1), spreads the keys of many edges.
         """
         if not self._is_of_this_chain(number):
             return self
