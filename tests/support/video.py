@@ -19,7 +19,7 @@ def scene(number: int, width: int = 96, height: int = 64) -> Image:
     image = cv2.merge([ground, ground[::-1], ground[:, ::-1]])
     cv2.circle(image, (10 + 3 * number % (width - 20), height // 2), height // 6, (30, 60, 220), -1)
     cv2.circle(image, (width - 10 - 2 * number % (width - 20), height // 3), height // 8, (220, 200, 40), -1)
-    return cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.uint8, copy=False)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0), np.uint8)
 
 
 class CountedStreams:
