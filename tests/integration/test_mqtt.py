@@ -17,7 +17,7 @@ from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.mqtt import MqttSink
-from spillover.edge.sinks.outlets import Outlet
+from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.record import record_encoder
 from tests.support.edge_values import result
 from tests.support.mosquitto import MOSQUITTO, WAIT_S, Broker, Listener, wait_until
