@@ -219,5 +219,5 @@ def _tell_figures(good: Mapping[str, Any], report: Report) -> None:
         each = most_decode_bytes(limits.max_pixels) >> 20
         report.facts.append(("memory for decoding", f"at most {each} MiB a thread"))
         no_video = fault_of_video() if limits.stream_bytes else "limits.stream_bytes is 0"
-        room = f"streams in at most {limits.stream_bytes >> 20} MiB"
-        report.facts.append(("video", f"none: {no_video}" if no_video else room))
+        streams = f"streams in at most {limits.stream_bytes >> 20} MiB"
+        report.facts.append(("video", f"none: {no_video}" if no_video else streams))

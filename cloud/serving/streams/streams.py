@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from spillover.cloud.models.vision import Undecoded, Vision
 from spillover.cloud.serving.admission import Call
+from spillover.cloud.serving.streams.bitstream import MACROBLOCK, macroblocks
 from spillover.cloud.serving.streams.losses import Loss, LostError
 from spillover.cloud.serving.streams.table import Owner, Refusal, RefusedError, StreamTable
 from spillover.cloud.serving.streams.video import VideoStream
 from spillover.cloud.telemetry.metrics import StreamMetrics
 from spillover.common.coding import StreamPosition
 from spillover.common.errors import ConfigError, TooLargeError
+from spillover.common.log import Throttled, printable
 from spillover.common.model.pictures import Prepared
 from spillover.common.video.h264 import load_codec
 from spillover.common.video.planes import picture_of
@@ -21,6 +23,7 @@ from spillover.common.wire.conversion import Features, Video
 
 LONGEST = 4
 """One call decodes at most so many times the pixels of the largest picture."""
+_MAX_CALLER = 64
 
 S = TypeVar("S")
 
@@ -53,6 +56,11 @@ class Streams:
         self._stopped = False
         self._metrics = metrics
         self._clock = clock
+        self._log = Throttled("streams")
+        for loss in Loss:  # all there from the start: a series that appears late hides its first increase
+            metrics.lost.labels(loss.value)
+        for reason in Refusal:
+            metrics.refused.labels(reason.value)
         metrics.watch(self._by_state, lambda: self._table.used, limit_bytes)
 
     def stop(self) -> None:
@@ -69,8 +77,8 @@ class Streams:
             StreamRefusedError: it is a key, and no stream may begin now.
             ReferenceLostError: it is no key, and its stream is not held; also inside, by what is decoded.
         """
-        pixels, most = video.width * video.height, vision.max_pixels
-        if pixels > most:
+        most = vision.max_pixels
+        if video.width * video.height > most:
             raise TooLargeError(
                 f"video is {video.width}x{video.height} pixels; the limit is {most} pixels in all"
             )
@@ -79,6 +87,7 @@ class Streams:
                 raise RefusedError(Refusal.CODEC, self._no_video)
             size = VideoStream.bytes_of(video.width, video.height)
             with self._kept(VideoStream, video.position, call, size) as stream:
+                pixels = MACROBLOCK**2 * macroblocks(video.width, video.height)
                 cost = pixels * max(1, stream.missing(video))
                 if cost > LONGEST * most:
                     raise LostError(Loss.LONG, f"{len(video.packets)} packets of this size are too many")
@@ -122,6 +131,9 @@ class Streams:
             yield stream
         except LostError as error:
             useless = error.loss.is_final
+            if useless:
+                caller = printable(call.device, _MAX_CALLER)
+                self._log.warning("stream dropped", cause=error.loss.value, caller=caller, because=str(error))
             raise
         finally:
             self._table.leave(key, self._clock(), useless=useless)
