@@ -14,7 +14,8 @@ from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.runtime.parts import OnEnd
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.spool.forwarder import Forwarder
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import Uplink
 
 

@@ -16,9 +16,8 @@ from spillover.edge.events.values import Direction
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.sinks.outlets import OutletState
-from spillover.edge.spool.fate import Fate
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.sinks.outlet import OutletState
+from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.status.values import (
     BudgetStatus,
     CameraStatus,
