@@ -13,7 +13,7 @@ from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
 from spillover.common.metrics import process_registry
 from spillover.edge.health.readings import DiskSpace, Readings, Throttling
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.spool.values import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
 from spillover.edge.tracking.stage import TrackingCounts
 from tests.support.reference.markdown import table
