@@ -132,6 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {
         "edge.yaml": edge,
         "mqtt.yaml": edge | {"sinks": [{"kind": "mqtt", "host": "127.0.0.1", "port": 1}]},
+        "video.yaml": edge | {"mode": "cloud_only", "uplink": {"payload": "video", "address": "127.0.0.1:1"}},
         "cloud.yaml": {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": "."}},
         "load.yaml": {},
     }.items():
@@ -153,6 +154,7 @@ def installation(
     }
     if request.param == "edge":
         lines["edge, mqtt"] = "edge -c mqtt.yaml"
+        lines["edge, video"] = "edge -c video.yaml"
     here = tmp_path_factory.mktemp("here") / "files"
     shutil.copytree(folder, here)
     order = [shlex.split(line) for line in lines.values()]
@@ -208,9 +210,12 @@ def test_a_command_of_another_extra_says_how_to_install_it(
 
 
 def test_an_extra_brings_all_that_its_commands_need(installation: tuple[str, dict[str, Outcome]]) -> None:
-    """No command asks for more than its own extra; `lab prepare` wants the weights, a sink paho-mqtt."""
+    """No command asks for more than its own extra; `lab prepare` wants the weights, a sink paho-mqtt.
+
+    Video wants PyAV, and does without.
+    """
     installed, outcomes = installation
-    others = {"lab prepare": "models", "edge, mqtt": "mqtt"}
+    others = {"lab prepare": "models", "edge, mqtt": "mqtt", "edge, video": "video"}
     for name, (code, stderr) in outcomes.items():
         if _extra_of(name) != installed:
             continue
