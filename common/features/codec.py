@@ -83,11 +83,19 @@ def encode_symbols(quantized: Quantized, reference: Quantized | None = None) -> 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
-    """Features as they are sent, and the symbols that the receiver has of them."""
+    """Features as they are sent, and the symbols that the receiver has of them.
+
+    `alone` is what they are without a reference; it is `data` where none is needed.
+    """
 
     data: bytes
+    alone: bytes
     quantized: Quantized
-    needs_reference: bool
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether they are coded against the reference."""
+        return self.data is not self.alone
 
 
 def encode_next(
@@ -102,12 +110,13 @@ def encode_next(
         InvalidInputError: as `quantize_features` and `encode_symbols`.
     """
     fresh = quantize_features(tensors, quantizers)
-    alone = Coded(encode_symbols(fresh), fresh, needs_reference=False)
-    if reference is None:
-        return alone
-    kept = quantize_features(tensors, quantizers, reference, dead_zone)
-    against = Coded(encode_symbols(kept, reference), kept, needs_reference=True)
-    return against if len(against.data) < len(alone.data) else alone
+    alone = encode_symbols(fresh)
+    if reference is not None:
+        kept = quantize_features(tensors, quantizers, reference, dead_zone)
+        data = encode_symbols(kept, reference)
+        if len(data) < len(alone):
+            return Coded(data, alone, kept)
+    return Coded(alone, alone, fresh)
 
 
 def decode_features(data: bytes, max_elements: int) -> list[FloatArray]:

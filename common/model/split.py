@@ -24,6 +24,9 @@ Digest = Annotated[str, DIGEST]
 Name = Annotated[str, name_of_at_most(128)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
+USUAL_AGE = 8
+"""Frames between those that are sent, for which codings are chosen and bytes are guessed."""
+
 
 class Seam(Section, frozen=True):
     """One tensor that crosses a cut."""
@@ -59,9 +62,10 @@ class InterCoding(Section, frozen=True):
     ages: Annotated[tuple[AtAge, ...], msgspec.Meta(min_length=1)]
     """By rising age of the reference."""
 
-
-USUAL_AGE = 8
-"""Frames between those that are sent, for which codings are chosen and bytes are guessed."""
+    @property
+    def usual(self) -> AtAge:
+        """What is to be expected where nothing better is known."""
+        return min(self.ages, key=lambda at: abs(at.frames - USUAL_AGE))
 
 
 class Cut(Section, frozen=True):
@@ -92,9 +96,12 @@ class Cut(Section, frozen=True):
     @property
     def usual_bytes(self) -> float:
         """Mean size of a frame as it is usually sent: against a reference, if features are."""
-        if self.inter is None:
-            return self.feature_bytes
-        return min(self.inter.ages, key=lambda at: abs(at.frames - USUAL_AGE)).feature_bytes
+        return self.inter.usual.feature_bytes if self.inter else self.feature_bytes
+
+    @property
+    def usual_fidelity(self) -> float:
+        """Fidelity of a frame as it is usually sent."""
+        return self.inter.usual.fidelity if self.inter else self.fidelity
 
     @property
     def bits_per_element(self) -> float:

@@ -41,7 +41,7 @@ def _still_camera(count=40, noise=0.1):
 
 
 def test_noise_falls_into_the_dead_zone():
-    """What was chosen keeps enough, has a dead zone, and takes a fraction of what changes take without one."""
+    """What is chosen keeps enough, has a dead zone, and takes a fraction of what changes take without it."""
     sequences = _still_camera()
     found = choose_inter(sequences, None, 0.02, [_NINE])
     assert found is not None
