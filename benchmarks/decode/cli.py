@@ -58,11 +58,16 @@ def decode_streams(clip: Path, frames: int) -> None:
     from benchmarks.decode.streams import SIZES, costs, memory
 
     rows = costs(clip, frames)
-    click.echo(f"{clip.name:<44}{'bytes':>9}{'CPU ms':>9}")
+    click.echo(f"{clip.name:<44}{'bytes':>9}{'to pixels':>11}{'to input':>10}  CPU ms")
     for row in rows:
-        click.echo(f"{row.form:<44}{row.payload_bytes:>9.0f}{row.cpu_ms:>9.2f}")
-    met = "met" if rows[0].cpu_ms < rows[2].cpu_ms else "MISSED"
-    click.echo(f"goal: a packet takes less than a DCT-scaled JPEG that gives as many pixels: {met}")
+        figures = f"{row.payload_bytes:>9.0f}{row.pixels_ms:>11.2f}{row.input_ms:>10.2f}"
+        click.echo(f"{row.form:<44}{figures}")
+    for row, what in (
+        (rows[1], "a DCT-scaled JPEG that gives as many pixels"),
+        (rows[2], "a JPEG of its size"),
+    ):
+        met = "met   " if rows[0].input_ms < row.input_ms else "MISSED"
+        click.echo(f"{met} a packet takes less than {what}: {rows[0].input_ms:.2f} of {row.input_ms:.2f} ms")
     click.echo(f"{'MB a stream':<18}{'held':>6}{'soft':>8}{'longest':>9}{'charged':>9}")
     for sides in SIZES:
         one = memory(sides)
