@@ -34,6 +34,15 @@ class KeyCause(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the next payload of a stream will be."""
+
+    key: bool = True
+    behind_bytes: int = 0
+    """What is sent again with it, because no answer has come to it yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may be sent behind the reference before a key is due."""
 
