@@ -18,10 +18,11 @@ from spillover.common.video.h264 import Decoder, Encoder
 from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.payload.encoder import encode_variant
+from spillover.edge.payload.video import shrink
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.evaluation import FULL
-from spillover.lab.pairs.video.streamed import VideoForm, VideoStream
+from spillover.lab.pairs.video.streamed import VideoForm
 from spillover.lab.terminal import Progress
 
 T = TypeVar("T")
@@ -83,8 +84,7 @@ class _Video:
     """Both ends of one stream."""
 
     def __init__(self, image: Image) -> None:
-        self.shrink = VideoStream(VIDEO, *image.shape[1::-1]).shrink
-        height, width = self.shrink(image).shape[:2]
+        height, width = shrink(image, SIDE)[0].shape[:2]
         self.encoder = Encoder(width, height, VIDEO.crf)
         self.own, self.servers = Decoder(width, height), Decoder(width, height)
 
@@ -95,7 +95,7 @@ def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, st
     scaled = encode_variant(large, FULL)
 
     def on_edge() -> bytes:
-        packet = video.encoder.encode(video.shrink(image), key=False)
+        packet = video.encoder.encode(shrink(image, SIDE)[0], key=False)
         digest_of_planes(video.own.decode(packet))
         return packet
 
