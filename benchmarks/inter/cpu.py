@@ -1,4 +1,4 @@
-"""CPU time of a frame on either side, as JPEG and as video, measured in turns so that all see the same machine."""
+"""CPU time of a frame on either side, as JPEG and as video, in turns, so that all see the same machine."""
 
 import itertools
 import time
@@ -33,7 +33,11 @@ SMALL = PictureVariant(70, SIDE)
 VIDEO = VideoForm(28, SIDE)
 _LARGE = (1280, 960)
 
-EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO = "JPEG q85 of the frame", f"JPEG q70, {SIDE} px", f"video crf 28, {SIDE} px"
+EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO = (
+    "JPEG q85 of the frame",
+    f"JPEG q70, {SIDE} px",
+    f"video crf 28, {SIDE} px",
+)
 SERVER_JPEG, SERVER_SMALL, SERVER_VIDEO = EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO
 SERVER_SCALED = "JPEG q85 of 1280x960, scaled while it is decoded"
 

@@ -42,7 +42,9 @@ def still(rows: Sequence[Row], kind: str) -> list[Verdict]:
     forms = [row for row in rows if row.every == STILL_EVERY and row.form.startswith(kind)]
     row = _least([row for row in forms if row.first_half.f1 >= STILL_F1], lambda row: row.later_bytes)
     if row is None:
-        return [Verdict(f"{kind}, every {STILL_EVERY}th frame", f"F1 >= {STILL_F1}", "no form reaches it", False)]
+        return [
+            Verdict(f"{kind}, every {STILL_EVERY}th frame", f"F1 >= {STILL_F1}", "no form reaches it", False)
+        ]
     f1 = f"F1 {row.second_half.f1:.3f} on the second half, {row.whole.f1:.3f} on all"
     is_good = row.second_half.f1 >= STILL_F1
     later = row.second_half.mean_bytes
@@ -87,12 +89,12 @@ def tracked(rows: Sequence[TrackRow]) -> list[Verdict]:
     """The best on the first half among those within the bytes."""
     at_once = [row for row in rows if not row.late_s and row.form.startswith("video")]
     verdicts = []
-    for of, share, goals in (
-        ("cloud_only's bytes as JPEG q85", lambda row: row.of_jpeg, OF_JPEG),
-        (f"cloud_only's bytes as {FAIR.name}", lambda row: row.of_video, OF_VIDEO),
+    for of, name, goals in (
+        ("cloud_only's bytes as JPEG q85", "of_jpeg", OF_JPEG),
+        (f"cloud_only's bytes as {FAIR.name}", "of_video", OF_VIDEO),
     ):
         for f1, most in goals:
-            within = [row for row in at_once if share(row) <= most]
+            within = [row for row in at_once if getattr(row, name) <= most]
             row = _least(within, lambda row: -row.run.first_half.f1)
             what, goal = f"with tracks, at {most:.2%} of {of}", f"F1 >= {f1}"
             if row is None:
@@ -103,7 +105,7 @@ def tracked(rows: Sequence[TrackRow]) -> list[Verdict]:
                 Verdict(
                     f"{what} ({row.form}, every {row.every})",
                     goal,
-                    f"{half:.3f} on the second half, {row.run.whole.f1:.3f} on all, at {share(row):.3%}",
+                    f"{half:.3f} on the second half, {row.run.whole.f1:.3f} on all, {getattr(row, name):.3%}",
                     half >= f1,
                 )
             )
@@ -111,7 +113,7 @@ def tracked(rows: Sequence[TrackRow]) -> list[Verdict]:
 
 
 def cpu(rows: Sequence[CpuRow]) -> list[Verdict]:
-    """The server's time beside that for a JPEG that is scaled while it is decoded, and for the frame's own."""
+    """The server's time beside that for a JPEG scaled while it is decoded, and for the frame's own."""
     server = {row.form: row.median_ms for row in rows if row.side == "server"}
     video = server[SERVER_VIDEO]
     return [
@@ -130,7 +132,7 @@ def lossy(rows: Sequence[LossRow]) -> list[Verdict]:
     worst = max((row for row in rows if row.lost == MORE_LOST), key=lambda row: row.more_bytes)
     return [
         Verdict(
-            f"{MORE_LOST:.0%} of calls lost: more bytes, at worst (every {worst.every}, {worst.late_s:g} s late)",
+            f"{MORE_LOST:.0%} of calls lost: more bytes (every {worst.every}, {worst.late_s:g} s late)",
             f"<= {MORE_BYTES:.0%}",
             f"{worst.more_bytes:.1%}",
             worst.more_bytes <= MORE_BYTES,

@@ -136,7 +136,18 @@ _PAYLOADS = ("form", "one of", "first payload", "later ones", "mean", "as charge
 _TRACKS = ("form", "one of", "late", "bytes a frame", "of JPEG", "of video", "F1", "halves", "streaming F1")
 _CPU = ("side", "form", "median ms", "quarters")
 _LOSSES = ("one of", "late", "lost", "calls", "keys in 100", "bytes a call", "more", "without reference")
-_WIRE = ("", "payload", "message", "boxes", "up", "down", "packets", "both", "charged", "true charge beside 5 %")
+_WIRE = (
+    "",
+    "payload",
+    "message",
+    "boxes",
+    "up",
+    "down",
+    "packets",
+    "both",
+    "charged",
+    "true charge beside 5 %",
+)
 
 
 def _payload_cells(row: Row) -> Sequence[str]:

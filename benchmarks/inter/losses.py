@@ -1,4 +1,4 @@
-"""What lost calls cost a stream of video: the daemon's sender and the server's stream, with calls lost between.
+"""What lost calls cost a stream of video: the daemon's sender, the server's stream, calls lost between.
 
 A lost call is lost on its way there or on its way back, at equal chances; the edge hears nothing of it. No
 pixel is judged here but by the digest, which the server checks.
@@ -58,7 +58,7 @@ def loss_rows(clip: Clip, progress: Progress) -> list[LossRow]:
         none = 0.0
         for lost in LOST:
             repeats = max(1, _CALLS // len(frames)) if lost else 1
-            runs = [_Run(late_s, lost, random.Random(seed)) for seed in range(repeats)]  # noqa: S311 - losses
+            runs = [Run(late_s, lost, random.Random(seed)) for seed in range(repeats)]  # noqa: S311 - losses
             for run in runs:
                 run.play(frames)
             rows.append(_row(every, late_s, lost, runs, none))
@@ -66,7 +66,7 @@ def loss_rows(clip: Clip, progress: Progress) -> list[LossRow]:
     return rows
 
 
-def _row(every: int, late_s: float, lost: float, runs: Sequence["_Run"], none: float) -> LossRow:
+def _row(every: int, late_s: float, lost: float, runs: Sequence["Run"], none: float) -> LossRow:
     calls = sum(len(run.sizes) for run in runs)
     bytes_a_call = float(np.mean([size for run in runs for size in run.sizes]))
     return LossRow(
@@ -81,7 +81,7 @@ def _row(every: int, late_s: float, lost: float, runs: Sequence["_Run"], none: f
     )
 
 
-class _Run:
+class Run:
     """One stream from its first frame on; an observer of its keys."""
 
     def __init__(self, late_s: float, lost: float, chance: random.Random) -> None:
@@ -99,6 +99,7 @@ class _Run:
 
     def stream_key(self, kind: str, cause: KeyCause) -> None:
         """Count it."""
+        del kind, cause
         self.keys += 1
 
     def stream_failed(self, kind: str) -> None:

@@ -22,7 +22,7 @@ EVERY = (1, 3, 8, 30)
 SIDE = 416
 """Pixels that YOLOX-nano sees."""
 PICTURES = (FULL, *(PictureVariant(quality, SIDE) for quality in (85, 70, 40)))
-VIDEOS = tuple(VideoForm(crf, SIDE) for crf in (16, 18, 20, 23, 28, 33))
+VIDEOS = tuple(VideoForm(crf, SIDE) for crf in (18, 23, 28, 33))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,7 @@ def payload_rows(cloud: Path, clip: Clip, progress: Progress, threads: int) -> l
     return rows
 
 
-def _sent(
-    cloud: Path, clip: Clip, progress: Progress, threads: int
-) -> Iterator[tuple[str, int, Answers]]:
+def _sent(cloud: Path, clip: Clip, progress: Progress, threads: int) -> Iterator[tuple[str, int, Answers]]:
     """Each form, the distance, and the answers, of which those with bytes were sent."""
     for picture in PICTURES:
         answers = answers_of(cloud, clip, picture, progress, threads)

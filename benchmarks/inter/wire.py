@@ -100,7 +100,7 @@ def _row(tls: bool, few: _Counted, many: _Counted) -> WireRow:
     calls = many.calls - few.calls
 
     def a_call(name: str) -> float:
-        return (getattr(many, name) - getattr(few, name)) / calls
+        return float(getattr(many, name) - getattr(few, name)) / calls
 
     up, down = (a_call(f"{way}_bytes") - _ETHERNET_BYTES * a_call(f"{way}_packets") for way in ("up", "down"))
     message = a_call("message_bytes")
@@ -127,7 +127,7 @@ def _run(edge: Path, cloud: Path, clip: Clip, out: Path, tls: bool, side: int, c
             "device_id": _DEVICE_ID,
             "mode": "cloud_only",
             "deadline_s": _LIMIT_S,
-            "uplink": {"address": address, "keepalive_s": 86_400, "jpeg_quality": _QUALITY} | uplink,
+            "uplink": {"address": address, "keepalive_s": 86_400, "jpeg_quality": _QUALITY, **uplink},
         }
         before = _counters(link)
         with edge_running(config, out, "edge", prefix=link.prefix) as daemon:

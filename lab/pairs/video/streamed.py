@@ -48,7 +48,9 @@ class VideoForm:
     @property
     def config(self) -> UplinkConfig:
         """As in edge.yaml."""
-        return UplinkConfig(payload=PayloadKind.VIDEO, video=VideoConfig(longest_side=self.longest_side, crf=self.crf))
+        return UplinkConfig(
+            payload=PayloadKind.VIDEO, video=VideoConfig(longest_side=self.longest_side, crf=self.crf)
+        )
 
 
 @dataclass(frozen=True, slots=True)

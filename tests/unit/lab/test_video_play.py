@@ -195,7 +195,7 @@ def test_video_sent_by_bytes_stays_within_them(pair: tuple[Path, Path, Path]) ->
     question = Question(grid((0.2,), (0.0,)), forms=(form,))
     evaluation = evaluate_video(edge, cloud, open_clip(clip), question, Silent(), threads=1)
     run = evaluation.run(Setup("carried", 0.0, form.name, 0.2, "bytes")).whole
-    assert 1 < run.sent
+    assert run.sent > 1
     assert run.payload_share <= 0.2
 
 
