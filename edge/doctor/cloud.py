@@ -16,7 +16,7 @@ from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Image
 from spillover.edge.assembly.offload import with_variants
-from spillover.edge.config import EdgeConfig, Mode, PayloadKind, UplinkProtocol
+from spillover.edge.config import EdgeConfig, Mode, PayloadKind, UplinkProtocol, VideoConfig
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.payload.types import EncodedFrame
@@ -103,17 +103,25 @@ def _asked_for(case: Case, reply: "pb.ListModelsReply") -> "list[pb.ModelInfo]":
 
 
 def sees(case: Case, reply: "pb.ListModelsReply") -> Iterator[Finding]:
-    """Whether pictures that refresh tracks hold what the model sees, where nobody has named their size."""
-    found = _asked_for(case, reply)[-1]
-    if case.model is None or case.config.uplink.variants is not None:
-        return
+    """Whether video, or pictures that refresh tracks, hold what the model sees, where nobody named a size."""
+    found, uplink = _asked_for(case, reply)[-1], case.config.uplink
     side = max(found.input_width, found.input_height)
+    what = f"{found.model.name} sees {found.input_width} x {found.input_height}"
+    if uplink.payload is PayloadKind.VIDEO:
+        if (usual := VideoConfig().longest_side) == uplink.video.longest_side < side:
+            yield warning(
+                "pictures",
+                f"video has {usual} pixels, {what}",
+                f"set uplink.video.longest_side to {side}",
+            )
+        return
+    if case.model is None or uplink.variants is not None:
+        return
     for variant in with_variants(case.config, case.model.folder.task).uplink.variants or ():
         if (variant.longest_side or side) < side:
             yield warning(
                 "pictures",
-                f"tracks are refreshed with {variant.longest_side} pixels, "
-                f"{found.model.name} sees {found.input_width} x {found.input_height}",
+                f"tracks are refreshed with {variant.longest_side} pixels, {what}",
                 f"set uplink.variants to [{{jpeg_quality: {variant.jpeg_quality}, longest_side: {side}, "
                 f"fidelity: {variant.fidelity}}}]",
             )
