@@ -16,8 +16,8 @@ MOST_REFERENCES = 1
 """Pictures that the decoder keeps to predict from."""
 _SLICE, _IDR, _SEI, _SPS, _PPS, _DELIMITER = 1, 5, 6, 7, 8, 9
 _START = b"\x00\x00\x01"
-_BASELINE, _MAIN, _HIGH = 66, 77, 100
-"""Profiles of 8 bits and 4:2:0, by `profile_idc`; of the last it is said besides."""
+_PLAIN, _DETAILED = {66, 77}, {100, 244}
+"""`profile_idc` of the profiles that have 8 bits and 4:2:0, and of those that say what they have."""
 _MOST_ZEROS = 31
 """Of an Exp-Golomb code."""
 
@@ -74,13 +74,13 @@ def _check_sequence(bits: "_Bits", width: int, height: int) -> None:
     profile = bits.take(8)
     bits.take(16)
     bits.ue()
-    if profile == _HIGH:
+    if profile in _DETAILED:
         chroma, luma_depth, chroma_depth = bits.ue(), bits.ue(), bits.ue()
         bits.take(1)
         if (chroma, luma_depth, chroma_depth, bits.take(1)) != (1, 0, 0, 0):
             raise InvalidInputError("H.264 is not 4:2:0 of 8 bits without scaling matrices")
-    elif profile not in {_BASELINE, _MAIN}:
-        raise InvalidInputError(f"H.264 has profile {profile}; {_BASELINE}, {_MAIN} and {_HIGH} are decoded")
+    elif profile not in _PLAIN:
+        raise InvalidInputError(f"H.264 has profile {profile}, not one of {sorted(_PLAIN | _DETAILED)}")
     bits.ue()
     _skip_order_count(bits)
     references = bits.ue()
