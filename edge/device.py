@@ -14,7 +14,8 @@ from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.runtime.parts import OnEnd
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.spool.forwarder import Forwarder
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import Uplink
 
 
@@ -40,6 +41,8 @@ class Offload:
     forwarder: Forwarder | None = None
     meter: ByteMeter | None = None
     recorder: LinkRecorder | None = None
+    payload: str = ""
+    """In words what is sent of a frame."""
 
     def stop(self, deadline_s: float) -> bool:
         """End the calls, then close the files of budget and link trace; tell whether all calls ended in time.

@@ -12,10 +12,11 @@ from spillover.edge.config.keeping import SpoolConfig
 from spillover.edge.config.sinks import DecisionDetail, JsonLinesConfig, SqliteConfig
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlets import Sink
 from spillover.edge.sinks.record import record_encoder
+from spillover.edge.sinks.sink import Sink
 from spillover.edge.sinks.sqlite import SqliteSink
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, SpoolLimits
 
 _DAY_S = 86_400.0
 _START_UNIX_S = 1.76e9

@@ -100,7 +100,7 @@ class ServedCall:
     def admitted(self, message_bytes: int, claimed: str = "") -> Call:
         """The call as admission sees it, with a message of this length."""
         device = self.device or claimed or self.holder
-        return Call(self.holder, device, self.expires_s, message_bytes > LOOP_BYTES)
+        return Call(self.holder, device, self.expires_s, message_bytes > LOOP_BYTES, self.is_proven)
 
     @property
     def by(self) -> Actor:

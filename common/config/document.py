@@ -1,4 +1,4 @@
-"""A YAML text within bounds: its values, the line of each key, keys that are there twice, and `${NAME}`."""
+"""A YAML text within bounds: its values, the line of each key, keys twice or without value, and `${NAME}`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser takes a 
 _VARIABLE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPEN = "${"
+NO_VALUE = "has no value; write null if none is meant, or leave the key out"
+"""Else a section whose keys are all commented out would silently be none, redaction and TLS as well."""
 
 Fault = tuple[str, str]
 """A key, empty for the whole file, and what is wrong."""
@@ -42,7 +44,7 @@ class Document:
     values: object
     """Plain values, and `Filled` for texts with environment variables."""
     faults: tuple[Fault, ...] = ()
-    """Keys that are there twice, and variables that are not set."""
+    """Keys that are there twice or without a value, and variables that are not set."""
     lines: dict[str, int] = field(default_factory=dict)
     """Line of each key, from 1 on; filled by the first question."""
 
@@ -72,9 +74,7 @@ def parse_document(text: str, name: str, environ: Mapping[str, str] | None = Non
     """
     faults: list[Fault] = []
     try:
-        for key, line, before in _entries(text):
-            if before is not None:
-                faults.append((key, f"is there twice, in lines {before} and {line}; keep one of them"))
+        faults += [(key, fault) for key, _, fault in _entries(text) if fault]
         raw = yaml.load(text, _LOADER)  # noqa: S506 - one of PyYAML's two safe loaders
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(_no_yaml(name, text, error)) from error
@@ -117,10 +117,10 @@ class _Open:
         return self.waiting, True
 
 
-def _entries(text: str) -> Iterator[tuple[str, int, int | None]]:
-    """Key and line of each key of a mapping and each item of a list, in their order.
+def _entries(text: str) -> Iterator[tuple[str, int, str]]:
+    """Key and line of each key of a mapping and each item of a list, in their order, and what is wrong there.
 
-    The third is the line where the same mapping has had the same key before.
+    A key without a value comes twice, the second time with this fault.
 
     Raises YAMLError for what is not YAML, would take too long to build, or too deep a stack.
     """
@@ -132,17 +132,26 @@ def _entries(text: str) -> Iterator[tuple[str, int, int | None]]:
                 raise _refused(fault, event)
             key, is_key = around[-1].next(event) if around else ("", False)
             if is_key:
-                line = _line(event)
-                yield key, line, around[-1].seen.get(key)
-                around[-1].seen[key] = line
-            elif around and not around[-1].is_mapping:
-                yield key, _line(event), None
+                yield key, _line(event), _twice(around[-1].seen, key, _line(event))
+            elif around and (_is_empty(event) or not around[-1].is_mapping):
+                yield key, _line(event), NO_VALUE if _is_empty(event) else ""
         if isinstance(event, yaml.CollectionStartEvent):
             around.append(_Open(key, isinstance(event, yaml.MappingStartEvent)))
         elif isinstance(event, yaml.CollectionEndEvent):
             around.pop()
         if len(around) > _MAX_DEPTH or nodes > _MAX_NODES:
             raise _refused(f"deeper than {_MAX_DEPTH} levels, or more than {_MAX_NODES} values", event)
+
+
+def _twice(seen: dict[str, int], key: str, line: int) -> str:
+    """What is wrong if `key` is among the `seen` already; notes it."""
+    before, seen[key] = seen.get(key), line
+    return f"is there twice, in lines {before} and {line}; keep one of them" if before is not None else ""
+
+
+def _is_empty(event: yaml.NodeEvent) -> bool:
+    """Whether nothing is written where a value belongs."""
+    return isinstance(event, yaml.ScalarEvent) and not event.value and event.implicit[0]
 
 
 def _unread(event: yaml.NodeEvent) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from spillover.common.config.document import MAX_BYTES, Document, Fault, Filled, parse_document
+from spillover.common.config.document import MAX_BYTES, NO_VALUE, Document, Fault, Filled, parse_document
 from spillover.common.config.reader import may_be_extreme, read
 from spillover.common.config.section import Section
 from spillover.common.errors import ConfigError, ModelError, SourceError
@@ -149,7 +149,8 @@ def _examine_document(document: Document, kind: type[T]) -> Examined[T]:
                 document, kind, whole, (), {key: getattr(whole, key) for key in kind.__struct_fields__}
             )
     value, faults, good = read(document.values, kind)
-    mistakes = _told([*document.faults, *faults], document)
+    told = {(key, NO_VALUE) for key, _ in faults}  # already, and with what would be right
+    mistakes = _told([*(fault for fault in document.faults if fault not in told), *faults], document)
     config = value if isinstance(value, kind) and not mistakes else None
     return Examined(document, kind, config, mistakes, good)
 

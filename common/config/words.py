@@ -52,7 +52,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 def shown(value: object, key: str) -> str:
     """`value` of `key` as it may be shown: no secret, one line, not long."""
-    if _SECRET.search(key):
+    if _SECRET.search(key) and value is not None:
         return f"{HIDDEN} (hidden)"
     match value:
         case Filled():

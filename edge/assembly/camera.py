@@ -25,7 +25,7 @@ from spillover.edge.payload.redaction import build_redaction, hidden_classes
 from spillover.edge.pipeline import CameraSettings, Pipeline
 from spillover.edge.policy.chain import Policy
 from spillover.edge.stream import CameraStream
-from spillover.edge.telemetry.metrics import FrameEvents
+from spillover.edge.telemetry.frame_events import FrameEvents
 
 
 def build_camera_stream(

@@ -14,7 +14,8 @@ from spillover.edge.policy.auditor import Auditor
 from spillover.edge.results.deadlines import DeadlineTable
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.outlets import Outlets
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 
 
 def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:

@@ -19,8 +19,10 @@ from spillover.edge.config import (
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.discovery import announced
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlets import Outlet, Outlets, Sink
+from spillover.edge.sinks.outlet import Outlet
+from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.sinks.record import record_encoder
+from spillover.edge.sinks.sink import Sink
 
 _log = get_logger("sink")
 

@@ -23,7 +23,7 @@ LOOK_UP_S = 1.0
 
 
 class CameraObserver(Protocol):
-    """Counts what a camera captures; `edge.telemetry.metrics.FrameEvents` implements it."""
+    """Counts what a camera captures; `edge.telemetry.frame_events.FrameEvents` implements it."""
 
     def captured(self, camera_id: str) -> None:
         """A frame was captured and numbered."""

@@ -21,6 +21,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from spillover.common.errors import ConfigError
+from spillover.common.log import get_logger
+
+_log = get_logger("mqtt")
 
 QOS = 1
 WINDOW = 20
@@ -34,6 +37,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 BORN = b"online"
 """What Home Assistant says on its status topic when it has started."""
 _GOODBYE_LIMIT_S = 1.0
+LARGEST_PACKET_BYTES = 4096
+"""A broker greets, confirms, and passes on a birth message; none of these needs more."""
 
 Pause = Callable[[float], object]
 """Waits so many seconds, or until the broker's connection is to be closed."""
@@ -184,11 +189,9 @@ class Broker:
         connection.end()
         return connection.greeted.is_set()
 
-    def _client(self) -> paho.Client:
+    def _client(self) -> "_Client":
         access = self._access
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=access.client_id, reconnect_on_failure=False
-        )
+        client = _Client(CallbackAPIVersion.VERSION2, client_id=access.client_id, reconnect_on_failure=False)
         client.connect_timeout = ANSWER_LIMIT_S
         client.max_inflight_messages_set(0)  # none waits in the library: `WINDOW` is the bound
         client.will_set(*self._will, QOS, retain=True)
@@ -235,7 +238,14 @@ class Broker:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if connection.greeted.is_set():
+        if too_large := connection.client.refused_bytes:
+            connection.problem = f"sent a packet of {too_large} bytes"
+            if self._birth_topic:  # a retained message would end every connection to come
+                _log.warning(
+                    "birth messages are not heard any more", topic=self._birth_topic, bytes=too_large
+                )
+                self._birth_topic = ""
+        elif connection.greeted.is_set():
             connection.problem = f"is away: the connection has ended ({reason})"
         elif not connection.problem:
             connection.problem = f"ends the connection unasked ({reason}); does this port want TLS (`ca`)?"
@@ -273,11 +283,29 @@ class Broker:
                 self._sent[info.mid] = message
 
 
+class _Client(paho.Client):
+    """The library's client with a bound on what it receives.
+
+    MQTT 3.1.1 has none but its own 256 MiB, and the library holds a packet as a whole. MQTT 5 has the
+    property Maximum Packet Size, for brokers that speak it and keep to it.
+    """
+
+    refused_bytes = 0
+    """Length of the packet that ended the connection."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Asked for all that is missing of a packet, before any of it is there."""
+        if bufsize > LARGEST_PACKET_BYTES:
+            self.refused_bytes = bufsize
+            raise ConnectionAbortedError(f"a packet of {bufsize} bytes")
+        return super()._sock_recv(bufsize)
+
+
 @dataclass(slots=True, eq=False)
 class _Connection:
     """One connection, with the client that lives as long, and why it ended."""
 
-    client: paho.Client
+    client: _Client
     problem: str = ""
     greeted: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)

@@ -29,7 +29,6 @@ from pathlib import Path
 
 from spillover.common.files import sync_folder
 from spillover.edge.spool.extents import Extents
-from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -41,6 +40,7 @@ from spillover.edge.spool.record import (
     encode,
 )
 from spillover.edge.spool.scan import Found, Stored, UnusableError, read, scan
+from spillover.edge.spool.values import Fate
 
 
 @dataclass(slots=True)

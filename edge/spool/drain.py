@@ -10,7 +10,8 @@ from spillover.common.types import Result
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.frames import SpooledFrame
-from spillover.edge.spool.spool import Spool, Taken
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Taken
 from spillover.edge.uplink.base import Uplink
 from spillover.edge.uplink.call_status import DrainStep
 from spillover.edge.uplink.outcome import CallFailure

@@ -16,9 +16,9 @@ from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.runtime.parts import OnEnd, Worker
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.spool.drain import Drain, DrainLimits
-from spillover.edge.spool.fate import Refusal
 from spillover.edge.spool.frames import to_body
-from spillover.edge.spool.spool import Offer, OnFate, OnRefused, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, OnFate, OnRefused, Refusal, SpoolLimits
 from spillover.edge.uplink.base import Uplink
 
 _OPEN_S = 2.0

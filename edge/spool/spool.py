@@ -15,7 +15,7 @@ import errno
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from spillover.common.errors import InUseError
@@ -23,80 +23,26 @@ from spillover.common.files import FileLock, aside_of, lock_file, set_aside
 from spillover.common.log import get_logger
 from spillover.common.mounts import demand_folder
 from spillover.edge.spool.arena import Arena
-from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.record import Header
 from spillover.edge.spool.scan import UnusableError
+from spillover.edge.spool.values import (
+    NOT_OPEN,
+    Fate,
+    Offer,
+    OnFate,
+    OnRefused,
+    Refusal,
+    SpoolLimits,
+    SpoolState,
+    Taken,
+)
 
 _IDLE_S = 1.0
 """How often the writer looks for expired records, and at a disk that failed, when nothing is offered."""
 _EMPTY_S = 60.0
 """How long the writer waits for an offer when nothing is on the disk."""
-_NOT_OPEN = "not open yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 60.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolLimits:
-    """Size, age, and how quickly the disk gets what is offered. See `edge.config.SpoolConfig`."""
-
-    max_bytes: int
-    max_age_s: float
-    commit_interval_s: float = 0.05
-    queue_size: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolState:
-    """The spool at one moment; counts are of this run of the daemon.
-
-    `accepted + recovered = answered + failed + evicted + expired + corrupt + duplicate + pending`.
-    """
-
-    pending: int = 0
-    """Records on the disk, pinned ones included."""
-    pending_bytes: int = 0
-    oldest_age_s: float = 0.0
-    recovered: int = 0
-    """Records found at the start, damaged ones included."""
-    accepted: int = 0
-    """Records synced to the disk."""
-    answered: int = 0
-    failed: int = 0
-    """Records that the cloud can never answer."""
-    evicted: int = 0
-    expired: int = 0
-    corrupt: int = 0
-    duplicate: int = 0
-    """Copies of other records, which two writers or a disk that mends itself leave behind."""
-    syncs: int = 0
-    error: str = _NOT_OPEN
-    """Why the disk is not in use now; empty while it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A record that `take` returned and pinned."""
-
-    record_id: int
-    body: bytes
-    age_s: float
-    """Seconds that the daemon ran since the record was spooled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A record for the disk; `key` names it to the observer, the highest `value` stays longest."""
-
-    value: float
-    key: str
-    body: bytes
-
-
-OnFate = Callable[[Fate, str], None]
-"""Called with each record's fate and key, while the disk is in use: must neither block nor call the spool."""
-OnRefused = Callable[[Refusal], None]
-"""Called once for each record that is not accepted, on any thread: must neither block nor call the spool."""
 
 
 class Spool:
@@ -191,7 +137,7 @@ class Spool:
     def wait_until_open(self, timeout_s: float) -> bool:
         """Wait for the first attempt to open the file; tell whether it was made within `timeout_s`."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._published.error != _NOT_OPEN, timeout_s)
+            return self._changed.wait_for(lambda: self._published.error != NOT_OPEN, timeout_s)
 
     def wait_for_record(self, timeout_s: float) -> bool:
         """Wait until there is a record to take, at most `timeout_s`; tell whether there is one."""
@@ -361,7 +307,7 @@ class Spool:
             try:
                 yield
             except (OSError, InUseError) as error:
-                if isinstance(error, InUseError) and self._counts.error == _NOT_OPEN:
+                if isinstance(error, InUseError) and self._counts.error == NOT_OPEN:
                     self.in_use = error
                 self._pause(error)
             finally:

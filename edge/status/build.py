@@ -16,9 +16,8 @@ from spillover.edge.events.values import Direction
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
-from spillover.edge.sinks.outlets import OutletState
-from spillover.edge.spool.fate import Fate
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.sinks.outlet import OutletState
+from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.status.values import (
     BudgetStatus,
     CameraStatus,
@@ -127,7 +126,9 @@ class StatusSource:
             attempted=sum(calls.values()),
             sent=counts.sent,
             failed={status: count for status, count in calls.items() if status != OK},
+            payload=self.device.offload.payload,
             payload_bytes=counts.payload_bytes,
+            keys=counts.keys,
             certificate_ends_unix_s=counts.certificate_ends_unix_s,
         )
 

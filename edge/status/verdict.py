@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Iterator
 
-from spillover.edge.spool.fate import Fate, Refusal
+from spillover.edge.spool.values import Fate, Refusal
 from spillover.edge.status.values import Counted, Status
 
 _BY_DESIGN = frozenset({Refusal.LEAST_VALUABLE.value})

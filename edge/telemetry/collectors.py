@@ -8,8 +8,7 @@ from prometheus_client.registry import Collector
 
 from spillover.edge.health.readings import Readings
 from spillover.edge.health.sensors import CAUSES
-from spillover.edge.spool.fate import Fate
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.tracking.stage import TrackingCounts
 
 PREFIX = "spillover_edge_"

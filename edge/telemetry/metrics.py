@@ -1,30 +1,26 @@
-"""Counts frame events for Prometheus and for the log, and reports them to the sinks.
+"""The counters of a daemon, for Prometheus, the log and the status.
 
 Every captured frame ends once: `frames_captured` is the sum of `frames` over the endings and `frames_dropped`
 over the reasons, plus the few frames in process.
 """
 
 import enum
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
-from spillover.common.log import get_logger
 from spillover.common.metrics import process_registry
 from spillover.common.model.manifest import Manifest
-from spillover.common.types import AnsweredBy, Frame, Result
+from spillover.common.types import AnsweredBy, Result
 from spillover.edge.camera.source import CameraState
-from spillover.edge.events.values import ObjectEvent, Phase
+from spillover.edge.events.values import Phase
 from spillover.edge.health.readings import Readings
 from spillover.edge.link.state import BreakerPhase
+from spillover.edge.payload.streams import KeyCause
 from spillover.edge.policy.auditor import ErrorEstimate
-from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Fields
-from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
-from spillover.edge.runtime.rates import Rate
-from spillover.edge.spool.fate import Fate, Refusal
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.results.delivery import EventKind
+from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
     PREFIX,
     BudgetCollector,
@@ -35,149 +31,8 @@ from spillover.edge.telemetry.collectors import (
 from spillover.edge.tracking.stage import TrackingCounts
 from spillover.edge.uplink.call_status import LATE, RETRIED
 
-_log = get_logger("camera")
-
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BOUNDS = ("estimate", "low", "high")
-
-Put = Callable[[Result | Event], DeliveryAck]
-
-
-class FrameEvents:
-    """Counts the events of all stages and passes them to the sinks by `put`. Thread-safe; never blocks.
-
-    Times of results are corrected by `frame_clock`, from which the frames have their numbers.
-    """
-
-    def __init__(
-        self,
-        metrics: "Metrics",
-        put: Put,
-        frame_clock: FrameClock | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._metrics = metrics
-        self._put = put
-        self._clock = clock
-        self.frame_clock = frame_clock or FrameClock("")
-        self.frame_clock.on_set = self._clock_set
-        self._cameras: dict[str, Condition] = {}
-        self.breaker_is = Condition(BreakerPhase.CLOSED.value, "", clock())
-        """The breaker now, and since when calls have passed or not."""
-        self.misfit = ""
-        """Why edge and cloud do not fit together; empty: they do, as far as is known."""
-        self.answered = Rate(clock)
-        """First results."""
-
-    def result(self, result: Result) -> None:
-        """A frame got its first result or a revision."""
-        if not result.revision:
-            self.answered.mark()
-        self.late(result)
-
-    def late(self, result: Result) -> DeliveryAck:
-        """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
-        self._metrics.result(result)
-        with self.frame_clock.lock:
-            return self._put(self.frame_clock.corrected(result))
-
-    def captured(self, camera_id: str) -> None:
-        """A frame was captured."""
-        self._metrics.captured(camera_id)
-
-    def dropped(self, frame: Frame, reason: str) -> None:
-        """A captured frame gets no result."""
-        self._metrics.dropped(reason, frame.camera_id)
-        self.emit(
-            EventKind.DROPPED,
-            camera_id=frame.camera_id,
-            frame_id=frame.frame_id,
-            sequence=frame.sequence,
-            reason=reason,
-        )
-
-    def unreadable(self) -> None:
-        """A picture was damaged, so it gives no frame."""
-        self._metrics.unreadable()
-
-    def camera(self, camera_id: str, state: CameraState, detail: str = "") -> None:
-        """The camera's state, its cause or the size of the pictures changed."""
-        is_well = state is CameraState.OK or (state is CameraState.ENDED and not detail)
-        tell = _log.info if is_well else _log.warning
-        tell("camera state", camera=camera_id, state=state.value, detail=detail)
-        self._metrics.camera(camera_id, state)
-        before = self._cameras.get(camera_id)
-        is_new = before is None or before.state != state.value
-        since_s = self._clock() if before is None or is_new else before.since_s
-        self._cameras[camera_id] = Condition(state.value, detail, since_s)
-        self.emit(EventKind.CAMERA_STATE, camera_id=camera_id, state=state.value, detail=detail)
-
-    def call(self, status: str, payload_bytes: int, kind: str) -> None:
-        """A call to the cloud ended."""
-        self._metrics.call(status, payload_bytes, kind)
-
-    def camera_is(self, camera_id: str) -> "Condition | None":
-        """The camera's last reported state; None for one that has reported none yet."""
-        return self._cameras.get(camera_id)
-
-    def breaker(self, phase: BreakerPhase, reason: str) -> None:
-        """The breaker has a new phase; the probes of one outage are all of its time."""
-        was_closed = self.breaker_is.state == BreakerPhase.CLOSED.value
-        turned = was_closed or phase is BreakerPhase.CLOSED
-        since_s = self._clock() if turned else self.breaker_is.since_s
-        self.breaker_is = Condition(phase.value, reason, since_s)
-        self._metrics.breaker(phase)
-        self.emit(EventKind.BREAKER, phase=phase.value)
-
-    def fits(self, misfit: str) -> None:
-        """Whether edge and cloud fit together has changed; `misfit` is why they do not."""
-        self.misfit = misfit
-        self._metrics.misfit(is_so=bool(misfit))
-
-    def spooled(self, fate: Fate, frame_id: str) -> None:
-        """The spool accepted a frame, or a frame left it; the spool counts these itself."""
-        self.emit(EventKind.SPOOL, frame_id=frame_id, fate=fate.value)
-
-    def refused(self, refusal: Refusal) -> None:
-        """The spool refused a frame that should get a late answer."""
-        self._metrics.spool_refused(refusal)
-
-    def happened(self, kind: EventKind, fields: Fields, of: ObjectEvent | None = None) -> None:
-        """A tracked object did something (`of`), or a zone or line counts otherwise."""
-        if of is not None:
-            self._metrics.object_event(kind, of.phase)
-        elif kind is EventKind.ZONE_COUNT:
-            camera_id, zone, count = (str(fields[name]) for name in ("camera_id", "zone", "count"))
-            self._metrics.zone_count(camera_id, zone, int(count))
-        with self.frame_clock.lock:
-            at_unix_s = time.time()
-            if of is not None:
-                at_unix_s = self.frame_clock.time_now_known(of.sequence, of.at_unix_s)
-            self._put(Event(kind, at_unix_s, fields))
-
-    def _clock_set(self, found: ClockSet) -> None:
-        get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
-        self.emit(
-            EventKind.CLOCK_SET,
-            boot_id=self.frame_clock.boot_id,
-            shift_s=round(found.shift_s, 6),
-            to_sequence=found.to_sequence,
-            from_unix_s=round(found.from_unix_s, 6),
-            to_unix_s=round(found.to_unix_s, 6),
-        )
-
-    def emit(self, kind: EventKind, **fields: str | int | float) -> None:
-        """Send an event to the sinks."""
-        self._put(Event(kind, time.time(), fields))
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """The state of something, why, and since when (monotonic seconds)."""
-
-    state: str
-    detail: str
-    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +48,8 @@ class Counts:
     sent: int
     """Frames of the camera that left the device, those from the spool not included."""
     payload_bytes: dict[str, int]
+    keys: dict[str, int]
+    """Keys of streams by cause."""
     results_dropped: dict[tuple[str, str], int]
     """By sink and reason."""
     events_dropped: dict[tuple[str, str], int]
@@ -221,6 +78,12 @@ class Metrics:
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
         self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
+        self._keys = self._counter(
+            "stream_keys", "Payloads that needed nothing sent before, by kind and why.", "kind", "cause"
+        )
+        self._stream_failures = self._counter(
+            "stream_failures", "Frames that a stream's codec did not take; they go without it.", "kind"
+        )
         self._results_dropped = self._counter(
             "results_dropped", "Results that a sink did not get.", "sink", "reason"
         )
@@ -299,6 +162,14 @@ class Metrics:
             if kind != LATE and status != RETRIED:
                 self._sent.inc()
 
+    def stream_key(self, kind: str, cause: KeyCause) -> None:
+        """Count a key."""
+        self._keys.labels(kind, cause.value).inc()
+
+    def stream_failed(self, kind: str) -> None:
+        """Count a frame that a stream's codec did not take."""
+        self._stream_failures.labels(kind).inc()
+
     def breaker(self, phase: BreakerPhase) -> None:
         """Set the breaker's phase."""
         _mark(self._breaker, phase)
@@ -376,6 +247,7 @@ class Metrics:
             calls={status: count for (status,), count in _by(self._calls).items()},
             sent=_by(self._sent).get((), 0),
             payload_bytes={kind: count for (kind,), count in _by(self._bytes).items()},
+            keys=_sums(_by(self._keys)),
             results_dropped={(sink, why): n for (sink, why), n in _by(self._results_dropped).items()},
             events_dropped={(sink, why): n for (sink, why), n in _by(self._events_dropped).items()},
             spool_refused={reason: count for (reason,), count in _by(self._spool_refused).items()},
@@ -415,6 +287,14 @@ def _by(counter: Counter) -> dict[tuple[str, ...], int]:
         for sample in family.samples
         if sample.name.endswith("_total") and sample.value
     }
+
+
+def _sums(counts: dict[tuple[str, ...], int]) -> dict[str, int]:
+    """The counts by the last label alone."""
+    sums: dict[str, int] = {}
+    for (*_, last), count in counts.items():
+        sums[last] = sums.get(last, 0) + count
+    return sums
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

@@ -105,9 +105,9 @@ class GrpcUplink:
         connections = Connections(config, wire.method, lambda: ledger.connect_meter(self._drop_failed))
         self._caller = Caller(config, wire, expects, connections, device_id, reported)
 
-    def link(self) -> LinkState:
-        """The state of the link now, and the forms in which a frame can be sent."""
-        return self._ledger.link(self._in_flight.state())
+    def link(self, camera_id: str = "") -> LinkState:
+        """The state of the link now, and the forms in which a frame of this camera can be sent."""
+        return self._ledger.link(self._in_flight.state(), camera_id)
 
     def report(self, reported: Reported) -> None:
         """Report of answers what `reported` leaves of them, from now on."""

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
@@ -172,28 +173,27 @@ def disk_read_only(field: Field, rng: random.Random) -> None:
 
 def disk_hangs(field: Field, rng: random.Random) -> None:
     """The spool's disk hangs in a sync: frames are answered in spite of it, those without room refused."""
-    syncs = LateSyncs(field.folder)
-    field.kill_edge()
-    field.start_edge(environment=syncs.environment)
-    field.wait_for("spillover_edge_spool_failing", 0.0)
-    field.link.set(Mode.CUT)
-    with syncs.hanging():
+    with _late_syncs(field) as syncs, syncs.hanging():
         field.wait_until_counted('spillover_edge_spool_refused_total{reason="disk too slow"}')
         field.wait_for_frames(round((3 + rng.random()) * FPS))
-    field.kill_edge()
-    field.start_edge()
 
 
 def disk_slow(field: Field, rng: random.Random) -> None:
     """Each sync takes up to a second: frames are answered all the while, and the spool takes what it can."""
+    with _late_syncs(field) as syncs, syncs.slow(0.2 + 0.8 * rng.random()):
+        field.wait_until_counted('spillover_edge_spool_frames_total{fate="accepted"}')
+        field.wait_for_frames(round((2 + rng.random()) * FPS))
+
+
+@contextmanager
+def _late_syncs(field: Field) -> Iterator[LateSyncs]:
+    """An edge whose syncs can be made late, its spool open and its link cut; afterwards one as before."""
     syncs = LateSyncs(field.folder)
     field.kill_edge()
     field.start_edge(environment=syncs.environment)
     field.wait_for("spillover_edge_spool_failing", 0.0)
     field.link.set(Mode.CUT)
-    with syncs.slow(0.2 + 0.8 * rng.random()):
-        field.wait_until_counted('spillover_edge_spool_frames_total{fate="accepted"}')
-        field.wait_for_frames(round((2 + rng.random()) * FPS))
+    yield syncs
     field.kill_edge()
     field.start_edge()
 

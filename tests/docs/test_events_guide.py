@@ -14,7 +14,8 @@ from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.record import encode_event
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.tracking.stage import Shown
 from spillover.edge.uplink.outcome import CloudAnswer
 from tests.support.documents import Page

@@ -171,7 +171,7 @@ def test_a_wall_clock_that_jumps_changes_no_ending(tmp_path, pictures, monkeypat
     jumps = itertools.cycle([0.0, 1e8, -1e8, 3600.0, -1.7e9])
     # Where the edge reads the wall clock. Not in gRPC, whose own deadlines begin with a single look at it.
     jumping = types.SimpleNamespace(**vars(time) | {"time": lambda: time.time() + next(jumps)})
-    for place in ("spillover.edge.runtime.frame_clock.time", "spillover.edge.telemetry.metrics.time"):
+    for place in ("spillover.edge.runtime.frame_clock.time", "spillover.edge.telemetry.frame_events.time"):
         monkeypatch.setattr(place, jumping)
     Daemon(_config(tmp_path, pictures, no_server_address())).run()
     with scripted_cloud(answers) as cloud:

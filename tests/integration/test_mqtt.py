@@ -11,13 +11,14 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from structlog.testing import capture_logs
 
 from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.mqtt import MqttSink
-from spillover.edge.sinks.outlets import Outlet
+from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.record import record_encoder
 from tests.support.edge_values import result
 from tests.support.mosquitto import MOSQUITTO, WAIT_S, Broker, Listener, wait_until
@@ -253,6 +254,44 @@ def test_home_assistant_that_starts_again_is_told_again(broker):
         listener.say("homeassistant/status", "online")
         listener.wait_for_each({"spillover/pi/status": b"online", topic: None})
     sink.close()
+
+
+def test_a_huge_birth_message_costs_one_connection(broker):
+    """A retained 1 MB on the status topic is not taken; the sink goes on without birth messages."""
+    with Listener(broker.port) as listener, capture_logs() as log:
+        listener.say("homeassistant/status", "x" * 1_000_000, retain=True)
+        listener.wait_for("homeassistant/status")
+        sink = _started(broker.port)
+        wait_until(lambda: any(entry["event"] == "birth messages are not heard any more" for entry in log))
+        wait_until(lambda: sink._broker.online)
+        sink.write(result("cam-b-1"))
+        sink.flush()
+        listener.wait_for("spillover/pi/cam/result")
+        assert len([entry for entry in log if entry["event"].startswith("birth messages")]) == 1
+        sink.close()
+
+
+def test_no_packet_is_taken_that_is_larger_than_any_answer():
+    """A broker that announces 200 MB is left before they come, and the flush says why."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def announce():
+            line = server.accept()[0]
+            with line:
+                line.recv(4096)
+                line.sendall(b"\x20\x02\x00\x00")  # CONNACK
+                line.sendall(b"\x30\x80\x84\xaf\x5f")  # PUBLISH, 200,000,000 bytes to come
+                while line.recv(4096):
+                    pass
+
+        broker = threading.Thread(target=announce)
+        broker.start()
+        sink = _sink(server.getsockname()[1], pause=threading.Event().wait)
+        sink.start()
+        sink.write(result())
+        _fails_with(sink, "sent a packet of 200000000 bytes")
+        broker.join(WAIT_S)
+        sink.close()
 
 
 def test_a_login_that_is_refused_is_named(tmp_path):

@@ -83,9 +83,9 @@ class Listener:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def say(self, topic: str, payload: str) -> None:
+    def say(self, topic: str, payload: str, *, retain: bool = False) -> None:
         """Publish."""
-        self._client.publish(topic, payload, 1)
+        self._client.publish(topic, payload, 1, retain)
 
     def wait_for(self, topic: str, payload: bytes | None = None) -> Said:
         """The next message of this topic (and payload)."""

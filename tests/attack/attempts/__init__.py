@@ -14,6 +14,7 @@ from tests.attack.attempts import (
     protocols,
     streams,
     tensors,
+    video,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "protocols",
     "streams",
     "tensors",
+    "video",
 ]

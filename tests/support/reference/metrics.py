@@ -13,7 +13,7 @@ from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
 from spillover.common.metrics import process_registry
 from spillover.edge.health.readings import DiskSpace, Readings, Throttling
-from spillover.edge.spool.spool import SpoolState
+from spillover.edge.spool.values import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
 from spillover.edge.tracking.stage import TrackingCounts
 from tests.support.reference.markdown import table
@@ -65,6 +65,7 @@ def cloud_registry() -> CollectorRegistry:
     metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
     metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))
     metrics.watch_memory(lambda: dict.fromkeys(("calls", "receiving", "working", "sending"), 0.0), 0)
+    metrics.of_streams().watch(lambda: dict.fromkeys(("busy", "idle"), 0.0), float, 0)
     metrics.watch_certificate(float)
     return metrics.registry
 

@@ -99,7 +99,8 @@ The edge connects again within 5 s of the broker's return (8 s, if the network s
 retained is then sent first, as it is at that moment, and again whenever Home Assistant says `online` on
 `homeassistant/status`. Meanwhile `queue_size` results and events wait in memory. Beyond that the oldest are
 dropped, and counted in `spillover_edge_results_dropped_total` and `spillover_edge_events_dropped_total` with
-the reason `queue full`. The log says why the broker cannot be used, and when it works again."""
+the reason `queue full`. The log says why the broker cannot be used, and when it works again. A packet of more
+than 4096 bytes from the broker ends the connection unread; birth messages are not heard from then on."""
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem

@@ -15,7 +15,7 @@ from spillover.edge.results.delivery import OF_OBJECTS, EventKind
 from spillover.edge.sinks.discovery import announced, announcements
 from spillover.edge.sinks.record import Record
 from spillover.edge.sinks.sqlite import _SCHEMA
-from spillover.edge.spool.fate import Fate
+from spillover.edge.spool.values import Fate
 from tests.support.reference.docstrings import member_docs
 from tests.support.reference.markdown import table
 

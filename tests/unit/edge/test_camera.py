@@ -21,7 +21,8 @@ from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import VideoSource
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.results.delivery import DeliveryAck
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 
 
 class CountingSource:

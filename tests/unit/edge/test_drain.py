@@ -9,7 +9,8 @@ from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.spool.drain import Drain, DrainLimits
 from spillover.edge.spool.frames import to_body
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, SpoolLimits
 from spillover.edge.uplink.call_status import CallStatus, DrainStep
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.edge_values import classification, encoded, result

@@ -17,7 +17,8 @@ from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Field
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.record import encode_event, record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.tracking.stage import Shown
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer

@@ -13,7 +13,8 @@ from spillover.edge.results.delivery import DeliveryAck, Event
 from spillover.edge.runtime.frame_clock import _MAX_KEPT, JUMP_S, FrameClock
 from spillover.edge.sinks.record import record_encoder
 from spillover.edge.sinks.sqlite import SqliteSink
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from tests.support.edge_values import frame, result
 
 YEARS_S = 1e8

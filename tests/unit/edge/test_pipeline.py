@@ -36,7 +36,8 @@ from spillover.edge.pipeline import CameraSettings, Pipeline, Replies
 from spillover.edge.policy.auditor import Auditor
 from spillover.edge.results.deadlines import EXPECTED_LATE, DeadlineTable
 from spillover.edge.sinks.outlets import Outlets
-from spillover.edge.telemetry.metrics import FrameEvents, Metrics
+from spillover.edge.telemetry.frame_events import FrameEvents
+from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.tracking.stage import NoCorrection, OnReply, Shown, TrackSummary
 from spillover.edge.uplink.base import NoUplink
 from spillover.edge.uplink.call_status import CallStatus
@@ -108,7 +109,7 @@ class HeldUplink(NoUplink):
     useful_for_s: list[float] = field(default_factory=list)
     """How long after each frame's deadline its answer is of use."""
 
-    def link(self) -> LinkState:
+    def link(self, camera_id: str = "") -> LinkState:
         """As the test has it."""
         return self.state
 

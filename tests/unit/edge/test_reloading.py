@@ -90,7 +90,9 @@ def test_a_gain_file_that_the_variants_were_chosen_by_is_named() -> None:
     uplink = {"variants": [{"jpeg_quality": 50}]}
     running = _config(uplink=uplink, policy={"gain_file": "a"})
     wanted = _config(uplink=uplink, policy={"gain_file": "b"})
-    assert changed_for_a_restart(running, wanted) == ["policy.gain_file (what it says of uplink.variants)"]
+    assert changed_for_a_restart(running, wanted) == [
+        "policy.gain_file (what it says of uplink.variants and uplink.video)"
+    ]
 
 
 def test_a_file_that_does_not_fit_what_stays_is_refused() -> None:

@@ -17,7 +17,8 @@ from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.jsonl import JsonLinesSink
-from spillover.edge.sinks.outlets import MAX_UNFLUSHED, Outlet, Outlets
+from spillover.edge.sinks.outlet import MAX_UNFLUSHED, Outlet
+from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.sinks.record import Record, record_encoder
 from spillover.edge.tracking.steps import TrackStep
 from spillover.edge.tracking.values import Box, Motion, StepInputs, TrackerState

@@ -8,7 +8,8 @@ import pytest
 
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
-from spillover.edge.sinks.outlets import Outlet, Outlets
+from spillover.edge.sinks.outlet import Outlet
+from spillover.edge.sinks.outlets import Outlets
 from tests.support.edge_values import result
 from tests.support.sinks import MemorySink
 from tests.support.stopping import wait_for_thread

@@ -10,10 +10,10 @@ import pytest
 from spillover.common.types import Frame, Result
 from spillover.edge.payload.types import EncodedFrame
 from spillover.edge.results.deadlines import DeadlineTable
-from spillover.edge.spool.fate import Refusal
 from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, Refusal, SpoolLimits
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure
 from tests.support.edge_values import encoded, result

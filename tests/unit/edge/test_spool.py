@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from spillover.common.errors import InvalidInputError, ModelError
-from spillover.edge.spool.fate import Fate, Refusal
 from spillover.edge.spool.forwarder import Intake
 from spillover.edge.spool.record import BLOCK_BYTES, MAX_KEY_BYTES
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Fate, Offer, Refusal, SpoolLimits
 from tests.support.edge_values import encoded, frame, result
 
 _LIMITS = SpoolLimits(max_bytes=8 * BLOCK_BYTES, max_age_s=100.0)
@@ -265,7 +265,8 @@ _WRITER = """
 import itertools, sys
 from pathlib import Path
 from spillover.common.log import configure_logging
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, SpoolLimits
 configure_logging("error", as_json=False)
 ignored = lambda *_: None
 spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 1e6), lambda: 1.0, ignored, ignored)
@@ -313,7 +314,8 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path):
 _FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Offer, SpoolLimits
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 refusals = []
 spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 20, 100.0), lambda: 1.0, print, refusals.append)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spillover.edge.spool.fate import Fate
 from spillover.edge.spool.record import BLOCK_BYTES, HEADER_BYTES, decode_header, encode
-from spillover.edge.spool.spool import Offer, Spool, SpoolLimits
+from spillover.edge.spool.spool import Spool
+from spillover.edge.spool.values import Fate, Offer, SpoolLimits
 
 _BLOCKS = 32
 _CAP = _BLOCKS * BLOCK_BYTES
