@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from spillover.common.model.split import USUAL_AGE, open_split_plan
 from spillover.common.types import Classification
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.lab.pairs.video.clip import open_clip
+from spillover.lab.split.cli import split
 from spillover.lab.split.coding import Examples
 from spillover.lab.split.inter import Sequences, choose_inter, judge_inter, spaced_chains
 from spillover.lab.split.moving import clip_halves, shifted_halves
@@ -160,3 +162,14 @@ def test_a_clip_is_sent_as_an_edge_sends_it(tmp_path):
     )
     same = [f.answer.class_id[0] == model.predict(images[f.number])[0].class_id[0] for f in sent.against[1]]
     assert np.mean(same) >= 0.9
+
+
+def test_a_clip_alone_is_enough_to_plan(tmp_path):
+    """Without pictures the clip's first half is calibrated on; the command says what both halves gave."""
+    folder = residual_classifier(tmp_path / "models")
+    clip = write_avi(tmp_path / "square.avi", 60, 10.0)
+    arguments = [str(folder), "--clip", str(clip), "--cut", "sum", "--max-loss", "0.1", "--threads", "1"]
+    ran = CliRunner().invoke(split, [*arguments, "--count", "8"])
+    assert ran.exit_code == 0, ran.output
+    assert "against earlier frames, square.avi" in ran.output
+    assert open_split_plan(open_model_folder(folder)).cut("sum").inter is not None
