@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spillover.common.errors import ModelError
 from spillover.common.home import cache_home
 from spillover.common.model.manifest import open_model_folder
-from spillover.common.model.split import SPLIT_FILE, open_split_plan
+from spillover.common.model.split import SPLIT_FILE
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import NO_BOXES
 from spillover.lab.pairs.video.answers import Answers
@@ -20,6 +21,8 @@ from spillover.lab.terminal import Progress
 
 CUT = "725"
 """Of YOLOX-nano: 32 channels at stride 8 (86,528 elements), 14 of 45 ms behind the picture."""
+MAX_LOSSES = (0.05, 0.1, 0.2, 0.4)
+"""Of the whole network's answers; on a moving camera those to two frames in a row differ more than that."""
 CALIBRATED_ON = 64
 """Frames of the clip's first half."""
 
@@ -48,10 +51,22 @@ def _planned(cloud: Path, clip: Clip, cut: str, progress: Progress, threads: int
     if not (folder / SPLIT_FILE).is_file():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(cloud, folder, ignore=shutil.ignore_patterns("split*"))
-        options = SplitOptions(threads=threads, rounds=3, cuts=(cut,), clip=clip.path)
-        split_model(folder, clip_pictures(clip.path, CALIBRATED_ON), options, progress)
-    open_split_plan(open_model_folder(folder)).cut(cut)
+        _plan(folder, clip, cut, progress, threads)
     return folder
+
+
+def _plan(folder: Path, clip: Clip, cut: str, progress: Progress, threads: int) -> None:
+    """At the smallest loss that some coding keeps to."""
+    pictures = clip_pictures(clip.path, CALIBRATED_ON)
+    for max_loss in MAX_LOSSES:
+        options = SplitOptions(max_loss=max_loss, threads=threads, rounds=3, cuts=(cut,), clip=clip.path)
+        try:
+            split_model(folder, pictures, options, progress)
+        except ModelError:
+            if max_loss == MAX_LOSSES[-1]:
+                raise
+        else:
+            return
 
 
 def _answers(sent: Sequence[SentFrame], frames: int) -> Answers:
