@@ -361,4 +361,4 @@ class VideoMachine(RuleBasedStateMachine):
 
 
 TestVideo = VideoMachine.TestCase
-TestVideo.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestVideo.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
