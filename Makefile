@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -141,6 +141,9 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 
 bench-video: $(STAMP) ## boxes of the cloud carried from frame to frame: F1 and streaming accuracy over bytes (WHOLE=1: every share, a plot)
 	$(BIN)/python -m benchmarks video --out out/bench-video $(if $(WHOLE),--whole)
+
+bench-inter: $(STAMP) ## what a frame takes as JPEG, video and features, and what the answers keep; tracks, CPU, lost calls, the wire
+	$(BIN)/python -m benchmarks inter --out out/bench-inter
 
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud

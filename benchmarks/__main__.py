@@ -26,6 +26,7 @@ from spillover.lab.processes import terminable
         "link": ("link.cli:bench_link", "What the edge's rule makes of slow and changing links."),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
         "video": ("video.cli:bench_video", "What carrying the cloud's boxes is worth on clips."),
+        "inter": ("inter.cli:bench_inter", "What a frame takes as JPEG and as video, and what that keeps."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
         "disk": ("disk.cli:bench_disk", "What a month of frames takes of a disk, beside its bounds."),
