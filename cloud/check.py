@@ -23,6 +23,7 @@ from spillover.cloud.security.certificates import read_revoked
 from spillover.cloud.security.tokens import read_tokens
 from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.stopping import DRAINED
+from spillover.cloud.serving.streams.streams import fault_of_video
 from spillover.common.config import examine_config, examine_values, under_key
 from spillover.common.errors import ConfigError, ModelError, NotFoundError
 from spillover.common.files import exposure
@@ -217,3 +218,6 @@ def _tell_figures(good: Mapping[str, Any], report: Report) -> None:
             report.facts.append(("memory for calls", f"at most {room.memory_bytes >> 20} MiB"))
         each = most_decode_bytes(limits.max_pixels) >> 20
         report.facts.append(("memory for decoding", f"at most {each} MiB a thread"))
+        no_video = fault_of_video() if limits.stream_bytes else "limits.stream_bytes is 0"
+        streams = f"streams in at most {limits.stream_bytes >> 20} MiB"
+        report.facts.append(("video", f"none: {no_video}" if no_video else streams))

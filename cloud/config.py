@@ -84,6 +84,12 @@ class LimitsConfig(Section, frozen=True):
     One caller may have a quarter of it, all callers without an identity half. 0: a quarter of what the
     machine, or the control group, has.
     """
+    stream_bytes: NonNegativeInt = 256 * 1024 * 1024
+    """Bytes of all streams: decoders and pictures against which devices code their next ones.
+
+    A stream of 416x312 pixels takes 2.6 MB. One caller may have a quarter of it, all callers without an
+    identity half; who finds no room sends JPEGs. 0: no streams.
+    """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""
     max_pixels: PositiveInt = 25_000_000
@@ -226,7 +232,7 @@ class LogConfig(Section, frozen=True):
     json: bool = False
     """Write each entry as one JSON object, for machines."""
     access: bool = False
-    """Also write a JSON line for each call: who, from where, method, status, seconds, bytes.
+    """Also write a JSON line for each call: who, from where, method, payload, status, seconds, bytes.
 
     It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 

@@ -45,6 +45,7 @@ from spillover.cloud.serving.stopping import (
     StopBudget,
     finished_by,
 )
+from spillover.cloud.serving.streams.streams import Streams, fault_of_video
 from spillover.cloud.serving.trimming import Trimmer
 from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
@@ -172,7 +173,7 @@ async def _start(
     stack.push_async_callback(_stop_models, registry, stopping)
     await _unless_stopped(stop, registry.load_all())
     rate = RateLimiter(config.limits)
-    dataplane = Dataplane(registry, workers, decoding, metrics.repeated)
+    dataplane = Dataplane(registry, workers, decoding, _streams(config, metrics, stack), metrics.repeated)
     room = room_for(config.limits, machine_bytes())
     receiver = Receiver(room, Parser(config.limits, workers), rate, config.limits.body_timeout_s)
     writes = Writes(config.limits.write_timeout_s)
@@ -222,6 +223,19 @@ async def _start(
         readiness,
         asyncio.get_running_loop(),
     )
+
+
+def _streams(config: CloudConfig, metrics: Metrics, stack: AsyncExitStack) -> Streams:
+    """What keeps streams; the log says whether video is served."""
+    limit_bytes, log = config.limits.stream_bytes, get_logger("server")
+    no_video = fault_of_video() if limit_bytes else ""
+    if no_video or not limit_bytes:
+        log.info("serves no video", because=no_video or "limits.stream_bytes is 0")
+    else:
+        log.info("serves video", stream_bytes=limit_bytes)
+    streams = Streams(limit_bytes, no_video, metrics.of_streams())
+    stack.callback(streams.stop)
+    return streams
 
 
 def _from_thread(told: Callable[[int], None]) -> Callable[[int], None]:

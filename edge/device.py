@@ -41,6 +41,8 @@ class Offload:
     forwarder: Forwarder | None = None
     meter: ByteMeter | None = None
     recorder: LinkRecorder | None = None
+    payload: str = ""
+    """In words what is sent of a frame."""
 
     def stop(self, deadline_s: float) -> bool:
         """End the calls, then close the files of budget and link trace; tell whether all calls ended in time.

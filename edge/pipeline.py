@@ -136,7 +136,7 @@ class Pipeline:
         context = Context(
             score=camera.policy.score(job.prediction),
             time_left_s=job.deadline_s - time.monotonic(),
-            link=device.offload.uplink.link(),
+            link=device.offload.uplink.link(frame.camera_id),
             now_s=now_s,
             threshold=device.auditor.threshold,
             surroundings=surroundings,

@@ -7,7 +7,7 @@ from typing import Protocol
 from spillover.common.jpeg import count_scans, read_header
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.pictures import Pictures, Placements, Prepared
-from spillover.common.types import Prediction, Tensor
+from spillover.common.types import Image, Prediction, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Adapter(Protocol):
 
 
 class Vision:
-    """The adapter of a whole model: JPEGs in."""
+    """The adapter of a whole model: JPEGs in, and pictures that were decoded elsewhere."""
 
     def __init__(self, pictures: Pictures, max_pixels: int) -> None:
         self._pictures = pictures
@@ -50,6 +50,15 @@ class Vision:
     def input_sides(self) -> tuple[int, int]:
         """Width and height in pixels that the network sees at most."""
         return self._pictures.folder.input_sides
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest picture that is decoded, width times height."""
+        return self._max_pixels
+
+    def prepare_picture(self, image: Image) -> Prepared:
+        """A picture that is decoded already: BGR (H, W, 3) uint8."""
+        return self._pictures.prepare_picture(image)
 
     def look(self, payload: bytes) -> Undecoded:
         """What a JPEG's header says. Its cost is pixels times scans.

@@ -27,12 +27,14 @@ class Call(msgspec.Struct, frozen=True):
     connection. `device` is the proven identity, else what the caller says of itself; nothing is charged to
     that, because names can be invented. `expires_s` is the end of the call in `time.monotonic()` seconds,
     infinite without a deadline. `is_large`: its request is too large to be converted on the event loop.
+    `is_proven`: who calls has proven it.
     """
 
     holder: str = ""
     device: str = ""
     expires_s: float = math.inf
     is_large: bool = False
+    is_proven: bool = False
 
 
 class Admission:

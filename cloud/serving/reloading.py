@@ -37,6 +37,7 @@ NEEDS_RESTART = frozenset(
         "limits.max_unpacked_elements",
         "limits.memory_bytes",
         "limits.min_ping_interval_s",
+        "limits.stream_bytes",
         "limits.write_timeout_s",
         "listen",
         "log",

@@ -77,6 +77,10 @@ class Metrics:
         text = "Bytes that calls and messages in flight may take together."
         self._gauge("memory_limit_bytes", text).set(limit_bytes)
 
+    def of_streams(self) -> "StreamMetrics":
+        """The metrics of streams; once."""
+        return StreamMetrics(self.registry, self._watch_each)
+
     def watch_certificate(self, expires_unix_s: Callable[[], float]) -> None:
         """When the server's certificate ends."""
         self._gauge(
@@ -103,6 +107,35 @@ class Metrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(PREFIX + name, text, registry=self.registry)
+
+
+class StreamMetrics:
+    """What is counted of streams: pictures and features coded against earlier ones."""
+
+    def __init__(self, registry: Registry, watch_each: Callable[..., None]) -> None:
+        self._registry = registry
+        self._watch_each = watch_each
+        self.keys = self._counter("keys", "Payloads of streams that were coded against none.")
+        self.pictures = self._counter("pictures", "Pictures of video that were decoded.")
+        self.unasked = self._counter(
+            "pictures_unasked", "Pictures of video that were decoded only because a later one needs them."
+        )
+        self.dropped = self._counter("dropped", "Streams that nobody used and that made room for others.")
+        self.lost = self._counter("lost", "Payloads of streams that a key must replace, by reason.", "reason")
+        self.refused = self._counter("refused", "Streams that could not begin, by reason.", "reason")
+
+    def watch(
+        self, by_state: Callable[[], Mapping[str, float]], used: Callable[[], float], limit: int
+    ) -> None:
+        """How many streams are held, in use or not, and what they take and may take."""
+        self._watch_each("streams", "Streams that are held, by state: busy, idle.", "state", by_state)
+        text = "Bytes that the streams which are held may take, as they are charged."
+        Gauge(f"{PREFIX}stream_bytes", text, registry=self._registry).set_function(used)
+        text = "Bytes that all streams may take together."
+        Gauge(f"{PREFIX}stream_limit_bytes", text, registry=self._registry).set(limit)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}stream_{name}", text, labels, registry=self._registry)
 
 
 class ModelMetrics:

@@ -71,12 +71,18 @@ def scale_of(
     return np.asarray(first, np.float32), np.asarray((last - first) / (levels - 1), np.float32)
 
 
+def scaled(tensor: FloatArray, offset: FloatArray, step: FloatArray) -> FloatArray:
+    """Every element in steps above the lowest level; 0 in a channel with an empty clip."""
+    inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
+    steps: FloatArray = (tensor - _per_channel(offset, tensor.ndim)) * _per_channel(inverse, tensor.ndim)
+    return steps
+
+
 def quantize(tensor: FloatArray, offset: FloatArray, step: FloatArray, levels: int) -> Symbols:
     """The nearest level of every element, uint8, same shape; a channel with an empty clip gives 0."""
-    inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
-    scaled = (tensor - _per_channel(offset, tensor.ndim)) * _per_channel(inverse, tensor.ndim)
-    np.rint(scaled, out=scaled)
-    return np.clip(scaled, 0, levels - 1, out=scaled).astype(np.uint8)
+    nearest = scaled(tensor, offset, step)
+    np.rint(nearest, out=nearest)
+    return np.clip(nearest, 0, levels - 1, out=nearest).astype(np.uint8)
 
 
 def dequantize(symbols: Symbols, offset: FloatArray, step: FloatArray) -> FloatArray:

@@ -42,6 +42,10 @@ class Pictures(Protocol):
         """A JPEG whose header was checked, decoded no further than needed. Raises InvalidInputError."""
         ...
 
+    def prepare_picture(self, image: Image) -> Prepared:
+        """A BGR picture (H, W, 3) uint8, as those of a JPEG are prepared that is decoded in full."""
+        ...
+
     def decode_rows(self, outputs: Sequence[Tensor], placements: Placements) -> Prediction:
         """One row (1, ...) of each output to a prediction in pixels of the picture. Raises ModelError."""
         ...

@@ -62,6 +62,11 @@ class PictureAdapter:
         tensor, transform = preprocess_checked(data, header, self.manifest)
         return (tensor[None],), (transform,)
 
+    def prepare_picture(self, image: Image) -> Prepared:
+        """As `prepare`, as a batch of one."""
+        tensor, transform = self.prepare(image)
+        return (tensor[None],), (transform,)
+
     def decode_rows(self, outputs: Sequence[Tensor], placements: Placements) -> Prediction:
         """Decode a batch of one. Raises ModelError when the shapes do not fit."""
         (placement,) = placements

@@ -38,12 +38,18 @@ class Encoder:
     """Encodes pictures of one size, each against the one before it. For one thread at a time.
 
     `crf` is x264's constant rate factor: 0 lossless, 51 worst; 28 is about JPEG quality 70 to a detector.
+
+    Raises:
+        InvalidInputError: this FFmpeg has no x264.
     """
 
     def __init__(self, width: int, height: int, crf: int) -> None:
         import av
 
-        codec = av.CodecContext.create("libx264", "w")
+        try:
+            codec = av.CodecContext.create("libx264", "w")
+        except ValueError as error:
+            raise InvalidInputError(f"the FFmpeg of this PyAV has no codec {error}") from error
         codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
         codec.time_base = _TIME_BASE
         codec.thread_count = 1

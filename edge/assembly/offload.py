@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from spillover.common.config import under_key
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, InvalidInputError
+from spillover.common.log import get_logger
 from spillover.common.model.exit import load_exit_info
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.pictures import VisionModel
@@ -24,17 +25,21 @@ from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
 from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.payload.backbone import BackboneWithFeatures
-from spillover.edge.payload.encoder import TENSOR, PayloadEncoder
+from spillover.edge.payload.encoder import TENSOR, VIDEO, PayloadEncoder, StreamEncoder
+from spillover.edge.payload.feature_streams import FeatureStreams
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.tensors import TensorEncoder
+from spillover.edge.payload.video import VideoStreams, check_codec
 from spillover.edge.spool.forwarder import Forwarder
 from spillover.edge.telemetry.metrics import Metrics
 from spillover.edge.uplink.base import NoUplink, Uplink
 
+_log = get_logger("uplink")
+
 
 def build_backbone(config: EdgeConfig, model: VisionModel) -> BackboneWithFeatures | None:
     """The model as a backbone whose features can be sent; None where it is none, or pictures are sent."""
-    if config.mode is Mode.EDGE_ONLY or config.uplink.payload is PayloadKind.PICTURE:
+    if config.mode is Mode.EDGE_ONLY or not config.uplink.payload.has_features:
         return None
     info = load_exit_info(model.folder.path)
     # Every frame under way, the one that is being decided on, and one to spare.
@@ -62,15 +67,37 @@ def build_offload(
     _check_variants(config.uplink.variants or (), task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
-    encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads)
+    streams = _streams(config, heads, reporting.metrics)
+    encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads, streams)
     recorder = LinkRecorder(run.record_link, time.monotonic) if run.record_link else None
     observe = recorder.note if recorder else unobserved
-    costs = build_payload_costs(config.uplink, [head.cut for head in heads.values()], observe, fidelity)
+    outlooks = {name: stream.outlook for name, stream in streams.items()}
+    cuts = [head.cut for head in heads.values()]
+    costs = build_payload_costs(config.uplink, cuts, observe, fidelity, outlooks)
     meter = _meter(config, reporting.metrics)
     uplink = _uplink(
         config, task, encoder, tensors, costs, meter, reporting, reported_of_answers(config, model)
     )
-    return Offload(uplink, _forwarder(run, encoder, uplink, reporting), meter, recorder)
+    forwarder = _forwarder(run, encoder, uplink, reporting)
+    return Offload(uplink, forwarder, meter, recorder, in_words(config.uplink, has_video=VIDEO in streams))
+
+
+def in_words(config: UplinkConfig, *, has_video: bool) -> str:
+    """What is sent of a frame, for people."""
+    picture = f"JPEG of quality {config.jpeg_quality}"
+    match config.payload:
+        case PayloadKind.VIDEO if has_video:
+            return f"video: H.264 of {config.video.longest_side} pixels, crf {config.video.crf}"
+        case PayloadKind.VIDEO:
+            return f"{picture}: there is no codec for video here"
+        case PayloadKind.FEATURES:
+            return f"features, {picture} where the server has no tail for them"
+        case PayloadKind.FEATURES_ONLY:
+            return "features, never a picture"
+        case PayloadKind.AUTO:
+            return f"features or {picture}, whichever is answered first"
+        case PayloadKind.PICTURE:
+            return "tensors" if config.oip else picture
 
 
 def with_variants(config: EdgeConfig, task: TaskSpec[Any]) -> EdgeConfig:
@@ -117,13 +144,33 @@ def _check_variants(variants: Sequence[PictureVariant], task: TaskSpec[Any]) -> 
 
 def _heads(config: UplinkConfig, backbone: BackboneWithFeatures | None) -> dict[str, FeatureEncoder]:
     """An encoder for each cut; none where pictures are sent."""
-    if config.split is None or config.payload is PayloadKind.PICTURE:
+    if config.split is None or not config.payload.has_features:
         return {}
     session = config.split.session
     check_providers(session, "uplink.split.session")
     with under_key("uplink.split.folder"):
         folder = find_model_folder(config.split.folder)
     return {cut: FeatureEncoder(folder, cut, session, backbone) for cut in config.split.cuts}
+
+
+def _streams(
+    config: EdgeConfig, heads: Mapping[str, FeatureEncoder], metrics: Metrics
+) -> dict[str, StreamEncoder]:
+    """What codes frames against what was sent before: video, and features of cuts that are planned for it."""
+    cameras = len(config.all_cameras)
+    streams: dict[str, StreamEncoder] = {
+        cut: FeatureStreams(head, head.cut.inter, cameras, metrics)
+        for cut, head in heads.items()
+        if head.cut.inter is not None
+    }
+    if config.uplink.payload is not PayloadKind.VIDEO:
+        return streams
+    try:
+        check_codec(config.uplink)
+    except (ConfigError, InvalidInputError) as error:
+        _log.warning("JPEG goes in place of video", error=str(error))
+        return streams
+    return streams | {VIDEO: VideoStreams(config.uplink, cameras, metrics)}
 
 
 def _meter(config: EdgeConfig, metrics: Metrics) -> ByteMeter | None:

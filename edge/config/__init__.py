@@ -37,6 +37,7 @@ from spillover.edge.config.uplink import (
     TlsConfig,
     UplinkConfig,
     UplinkProtocol,
+    VideoConfig,
 )
 
 __all__ = [
@@ -76,5 +77,6 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VideoConfig",
     "ZoneConfig",
 ]

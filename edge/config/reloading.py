@@ -8,6 +8,7 @@ import msgspec
 from spillover.common.config import changed_keys
 from spillover.common.errors import ConfigError
 from spillover.edge.config.daemon import EdgeConfig
+from spillover.edge.config.uplink import PayloadKind
 
 FOLLOWED = frozenset(
     {
@@ -91,9 +92,11 @@ def _same_cameras(running: EdgeConfig, wanted: EdgeConfig) -> bool:
 def changed_for_a_restart(running: EdgeConfig, wanted: EdgeConfig) -> list[str]:
     """The keys in which `wanted` differs from what is in force, and that a running daemon does not follow."""
     found = [key for key in changed(running, wanted) if not _is_followed(key)]
-    measured = any(variant.fidelity is None for variant in running.uplink.variants or ())
+    uplink = running.uplink
+    measured = any(variant.fidelity is None for variant in uplink.variants or ())
+    measured |= uplink.payload is PayloadKind.VIDEO and uplink.video.fidelity is None
     if measured and running.policy.gain_file != wanted.policy.gain_file:
-        found.append("policy.gain_file (what it says of uplink.variants)")
+        found.append("policy.gain_file (what it says of uplink.variants and uplink.video)")
     return sorted(found)
 
 

@@ -45,6 +45,13 @@ class PayloadKind(enum.Enum):
     """Features, never a picture: no pixel leaves the device."""
     AUTO = "auto"
     """For each frame the form that is predicted to be answered first."""
+    VIDEO = "video"
+    """H.264 of the frames that are sent, each coded against one that the server has; else a JPEG."""
+
+    @property
+    def has_features(self) -> bool:
+        """Whether heads of a split network run here."""
+        return self in {PayloadKind.FEATURES, PayloadKind.FEATURES_ONLY, PayloadKind.AUTO}
 
 
 class SplitConfig(Section, frozen=True):
@@ -56,6 +63,18 @@ class SplitConfig(Section, frozen=True):
     """Names of cuts in its split.yaml; each head takes memory. The first is the usual one."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the heads."""
+
+
+class VideoConfig(Section, frozen=True):
+    """How frames are coded with payload `video`."""
+
+    longest_side: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 416
+    """Shrink frames until the longest side has this many pixels: what the cloud's network sees."""
+    crf: Annotated[int, msgspec.Meta(ge=1, le=51)] = 28
+    """x264's constant rate factor: 1 is nearly lossless, 51 the smallest; to a detector 28 is as JPEG quality
+    70."""
+    fidelity: Share | None = None
+    """Share of the cloud's answers that this form keeps. Null: what the gain file says, else 1."""
 
 
 class UplinkProtocol(enum.Enum):
@@ -150,7 +169,10 @@ class UplinkConfig(Section, frozen=True):
     smallest good one refreshes tracks. Null: for detectors with `tracking`, in mode `hybrid`, one of JPEG
     quality 75 and 416 pixels, which small networks see; else none. Name more if the cloud's network does."""
     payload: PayloadKind = PayloadKind.PICTURE
-    """What is sent of a frame. All but `picture` need `split`."""
+    """What is sent of a frame. `features`, `features_only` and `auto` need `split`, `video` the extra of that
+    name."""
+    video: VideoConfig = VideoConfig()
+    """How frames are coded with payload `video`."""
     split: SplitConfig | None = None
     """The heads that this device can run; null: none."""
     max_in_flight: Count = 8
@@ -198,7 +220,7 @@ class UplinkConfig(Section, frozen=True):
             return
         if self.oip:
             yield "payload", f"{self.payload.value} needs uplink.protocol: spillover"
-        if self.split is None:
+        if self.split is None and self.payload.has_features:
             yield "payload", f"{self.payload.value} needs the section uplink.split"
 
     def _tokens(self) -> Iterator[Mistake]:

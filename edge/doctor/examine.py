@@ -23,6 +23,7 @@ from spillover.edge.doctor.files import (
     check_folders,
     check_identity,
     check_labels,
+    check_payload,
     check_policy,
     load_model,
     time_model,
@@ -35,6 +36,7 @@ OF_FILES = (
     Check("model", load_model, 60.0),
     Check("labels", check_labels),
     Check("policy", check_policy, 60.0),
+    Check("payload", check_payload, 20.0),
     Check("certificate", check_identity),
     Check("folders", check_folders),
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spillover.common.errors import ConfigError, ModelError
+from spillover.common.errors import ConfigError, InvalidInputError, ModelError
 from spillover.common.files import exposure
 from spillover.common.home import cache_home
 from spillover.common.model.pictures import VisionModel
@@ -21,15 +21,16 @@ from spillover.common.net.reload import read_file
 from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.events import build_events
-from spillover.edge.assembly.offload import check_offload
+from spillover.edge.assembly.offload import check_offload, in_words
 from spillover.edge.assembly.policy import policy_for, report_filter
 from spillover.edge.assembly.temporal import build_temporal
-from spillover.edge.config import CameraConfig, EdgeConfig, Mode, TlsConfig
+from spillover.edge.config import CameraConfig, EdgeConfig, Mode, PayloadKind, TlsConfig
 from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
+from spillover.edge.payload.video import check_codec
 from spillover.edge.results.delivery import EventKind, Fields
 
 if TYPE_CHECKING:
@@ -124,6 +125,22 @@ def check_policy(case: Case) -> Iterator[Finding]:
         yield failed("policy", text, "change the key that this line names")
     if not wrong:
         yield ok("policy", f"{config.policy.kind} fits a model for {task.name}")
+
+
+def check_payload(case: Case) -> Iterator[Finding]:
+    """What payload `video` needs beside the configuration; without it JPEG goes in its place."""
+    uplink = case.config.uplink
+    if case.config.mode is Mode.EDGE_ONLY or uplink.payload is not PayloadKind.VIDEO:
+        return
+    try:
+        check_codec(uplink)
+    except ConfigError as error:
+        cause, _, command = str(error).rpartition(": ")
+        yield warning("payload", f"JPEG goes in place of video: {cause}", command)
+    except InvalidInputError as error:
+        yield warning("payload", f"JPEG goes in place of video: {error}", "install PyAV from its own wheel")
+    else:
+        yield ok("payload", in_words(uplink, has_video=True))
 
 
 def _check_camera(config: EdgeConfig, camera: CameraConfig, model: VisionModel) -> None:

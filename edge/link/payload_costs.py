@@ -9,10 +9,11 @@ from types import MappingProxyType
 
 from spillover.common.model.split import Cut
 from spillover.common.types import Action
-from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
+from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol, VideoConfig
 from spillover.edge.link.estimator import LinkEstimator, Upload
 from spillover.edge.link.state import LinkView, PayloadOption
-from spillover.edge.payload.encoder import PICTURE, TENSOR, usual_variant
+from spillover.edge.payload.encoder import PICTURE, TENSOR, VIDEO, usual_variant
+from spillover.edge.payload.streams import Outlook
 
 REFUSED_S = 60.0
 """How long a cut is not used after the server reported that it has no matching tail."""
@@ -24,6 +25,8 @@ NEAR = 1.3
 """Only forms with a predicted time up to this many times the quickest one's are explored."""
 _SMOOTHING = 0.2
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
+_KEY_BYTES_A_PIXEL, _KEY_TO_OTHERS = 0.09, 10.0
+"""Size of a key for each pixel of a square, and how much smaller others are: guesses until there are some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +43,40 @@ class PayloadCost:
     served_s: tuple[float, ...] = ()
     made_at: int = 0
     """Number of the last frame sent in this form, counted from 1."""
+    key_bytes: float = 0.0
+    """Bytes of a key, where `payload_bytes` are those of what is coded against another; 0: in no stream."""
+    has_size: bool = False
+    has_key_size: bool = False
+    """Whether `payload_bytes` and `key_bytes` are measured; before that each is a guess."""
 
     @property
     def known(self) -> bool:
         """Whether a frame was ever encoded in this form; until then the bytes are a guess."""
         return bool(self.made_s)
 
-    def made(self, payload_bytes: float, make_s: float, number: int) -> "PayloadCost":
-        """The cost after frame `number` was encoded in this form."""
+    @property
+    def is_video(self) -> bool:
+        """Whether frames can be sent in this form in a stream alone."""
+        return self.key_bytes > 0 and self.action is Action.SEND_FRAME
+
+    def expected_bytes(self, outlook: Outlook | None) -> float:
+        """Bytes of the next frame in this form; `outlook` is that of its stream, None where it goes alone."""
+        if not self.key_bytes:
+            return self.payload_bytes
+        if outlook is None:
+            return self.key_bytes
+        return outlook.behind_bytes + (self.key_bytes if outlook.key else self.payload_bytes)
+
+    def made(self, new_bytes: float, make_s: float, number: int, *, key: bool = False) -> "PayloadCost":
+        """The cost after frame `number` was encoded in this form; `new_bytes` are those not sent before."""
         recent = (*self.made_s, make_s)[-SAMPLES:]
-        size = self.payload_bytes + _SMOOTHING * (payload_bytes - self.payload_bytes)
-        return replace(
-            self,
-            payload_bytes=size if self.known else payload_bytes,
-            make_s=median_low(recent),
-            made_s=recent,
-            made_at=number,
-        )
+        timed = replace(self, make_s=median_low(recent), made_s=recent, made_at=number)
+        if key and self.key_bytes:
+            size = _smoothed(self.key_bytes, new_bytes, known=self.has_key_size)
+            guess = self.payload_bytes * (1.0 if self.has_size else size / self.key_bytes)
+            return replace(timed, payload_bytes=guess, key_bytes=size, has_key_size=True)
+        size = _smoothed(self.payload_bytes, new_bytes, known=self.has_size)
+        return replace(timed, payload_bytes=size, has_size=True)
 
     def served(self, server_s: float) -> "PayloadCost":
         """The cost after one more call took `server_s` seconds on the server."""
@@ -72,6 +92,10 @@ class PayloadCost:
             server_s=self.served_s[-1] if self.served_s else self.server_s,
             served_s=self.served_s[-1:],
         )
+
+
+def _smoothed(size: float, latest: float, *, known: bool) -> float:
+    return size + _SMOOTHING * (latest - size) if known else latest
 
 
 def picture_forms(
@@ -93,10 +117,26 @@ def picture_forms(
     }
 
 
+def video_form(config: VideoConfig, measured: Mapping[str, float] = MappingProxyType({})) -> PayloadCost:
+    """Video, of which a key is assumed to take 15 kB at 416 pixels, and another frame a tenth of it."""
+    key_bytes = _KEY_BYTES_A_PIXEL * config.longest_side**2
+    fidelity = measured.get(VIDEO, 1.0) if config.fidelity is None else config.fidelity
+    return PayloadCost(
+        Action.SEND_FRAME, key_bytes / _KEY_TO_OTHERS, 0.005, 0.02, fidelity, key_bytes=key_bytes
+    )
+
+
 def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
-    """Features of each cut, with the costs that the split plan predicts."""
+    """Features of each cut, with the costs that the split plan predicts, of keys too where there are any."""
     return {
-        cut.name: PayloadCost(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity)
+        cut.name: PayloadCost(
+            Action.SEND_FEATURES,
+            cut.usual_bytes,
+            0.02,
+            0.02,
+            cut.usual_fidelity,
+            key_bytes=cut.inter.key_bytes if cut.inter else 0.0,
+        )
         for cut in cuts
     }
 
@@ -122,11 +162,17 @@ def unobserved(rate_bytes_per_s: float, rtt_s: float) -> None:
     del rate_bytes_per_s, rtt_s
 
 
+OutlookOf = Callable[[str], Outlook | None]
+"""What the next frame of a camera will be in its stream; None: it cannot be sent in one now."""
+NO_STREAMS: Mapping[str, OutlookOf] = MappingProxyType({})
+
+
 class PayloadCostModel:
     """The available forms, the link estimate, and each form's predicted cost. Thread-safe.
 
-    With payload `features` a picture is available only while the server refuses every cut. With
-    `features_only` it never is: the caller leaves it out of `forms`.
+    With payload `features` a picture is available only while the server refuses every cut, with `video` only
+    while the camera's stream pauses. With `features_only` it never is: the caller leaves it out of `forms`.
+    `streams` has the outlook of each form that is coded against what was sent before.
     """
 
     def __init__(
@@ -135,8 +181,10 @@ class PayloadCostModel:
         kind: PayloadKind,
         clock: Callable[[], float] = time.monotonic,
         observe: ObserveLink = unobserved,
+        streams: Mapping[str, OutlookOf] = NO_STREAMS,
     ) -> None:
         self._observe = observe
+        self._streams = streams
         self._kind = kind
         self._clock = clock
         self._lock = threading.Lock()
@@ -145,11 +193,12 @@ class PayloadCostModel:
         self._frames_made = 0
         self._forms = dict(forms)
 
-    def view(self, server_queue_s: float = 0.0, in_flight: int = 0) -> LinkView:
-        """The link estimate, and every usable form with its predicted latency.
+    def view(self, server_queue_s: float = 0.0, in_flight: int = 0, camera_id: str = "") -> LinkView:
+        """The link estimate, and every form that a camera can use with its predicted latency.
 
         `in_flight` counts frames handed to the uplink, of which some have not departed yet.
         """
+        outlooks = {name: outlook(camera_id) for name, outlook in self._streams.items()}
         with self._lock:
             now_s = self._clock()
             self._server_queue_s = server_queue_s
@@ -158,14 +207,14 @@ class PayloadCostModel:
                 PayloadOption(
                     name,
                     form.action,
-                    form.payload_bytes,
-                    estimate.latency_s(form.payload_bytes, form.make_s, form.server_s),
+                    size := form.expected_bytes(outlooks.get(name)),
+                    estimate.latency_s(size, form.make_s, form.server_s),
                     form.fidelity,
                     form.make_s,
                     form.server_s,
                     form.known,
                 )
-                for name, form in self._usable(now_s).items()
+                for name, form in self._usable(now_s, outlooks).items()
             )
             options = self._with_due(options)
             return LinkView(estimate, options, self._link.may_probe(now_s))
@@ -174,8 +223,8 @@ class PayloadCostModel:
         """Every usable form with its predicted latency."""
         return self.view().options
 
-    def made(self, name: str, payload_bytes: int, make_s: float) -> None:
-        """Note that a frame was encoded in that form.
+    def made(self, name: str, new_bytes: int, make_s: float, *, key: bool = False) -> None:
+        """Note that a frame was encoded in that form; `new_bytes` leaves out what is sent again with it.
 
         Picture variants that were never encoded keep their assumed size ratio to it.
         """
@@ -184,17 +233,21 @@ class PayloadCostModel:
             if form is None:
                 return
             self._frames_made += 1
-            made = form.made(payload_bytes, make_s, self._frames_made)
+            made = form.made(new_bytes, make_s, self._frames_made, key=key)
             ratio = made.payload_bytes / form.payload_bytes
             for other, guess in self._forms.items():
-                if not guess.known and guess.action is form.action is Action.SEND_FRAME:
+                alike = guess.action is form.action is Action.SEND_FRAME
+                if alike and not (guess.known or guess.is_video or form.is_video):
                     self._forms[other] = replace(guess, payload_bytes=guess.payload_bytes * ratio)
             self._forms[name] = made
 
-    def is_too_large(self, name: str, payload_bytes: int, time_left_s: float) -> bool:
+    def is_too_large(
+        self, name: str, payload_bytes: int, time_left_s: float, outlook: Outlook | None = None
+    ) -> bool:
         """Whether an encoded frame is larger than usual and its answer would be late.
 
         Of frames of the usual size the policy has decided itself, probes among them. Call it before `made`.
+        `outlook` says what the frame has become in its stream.
         """
         with self._lock:
             form = self._forms.get(name)
@@ -202,7 +255,7 @@ class PayloadCostModel:
                 return False
             link = self._link.estimate(self._clock(), self._server_queue_s)
             is_late = link.latency_s(payload_bytes, 0.0, form.server_s) > time_left_s
-            return is_late and payload_bytes > form.payload_bytes
+            return is_late and payload_bytes > form.expected_bytes(outlook)
 
     def departed(self, name: str, payload_bytes: int, time_left_s: float) -> Upload:
         """Register a started call, and predict its time to the answer. `landed` must end it."""
@@ -267,8 +320,11 @@ class PayloadCostModel:
         form = self._forms[name]
         return len(form.made_s) >= FIRST_SAMPLES, form.made_at
 
-    def _usable(self, now_s: float) -> dict[str, PayloadCost]:
+    def _usable(self, now_s: float, outlooks: Mapping[str, Outlook | None]) -> dict[str, PayloadCost]:
         usable = {name: form for name, form in self._forms.items() if form.refused_until_s <= now_s}
+        if self._kind is PayloadKind.VIDEO and VIDEO in usable:
+            paused = outlooks.get(VIDEO, Outlook()) is None
+            return {name: form for name, form in usable.items() if form.is_video is not paused}
         features = {name: form for name, form in usable.items() if form.action is Action.SEND_FEATURES}
         if self._kind is PayloadKind.FEATURES and features:
             return features
@@ -280,11 +336,17 @@ def build_payload_costs(
     cuts: Sequence[Cut],
     observe: ObserveLink = unobserved,
     measured: Mapping[str, float] = MappingProxyType({}),
+    streams: Mapping[str, OutlookOf] = NO_STREAMS,
 ) -> PayloadCostModel:
-    """The cost model of what this configuration can send; `measured` is passed to `picture_forms`."""
+    """The cost model of what this configuration can send; `measured` is passed to `picture_forms`.
+
+    Video is a form only where `streams` has it.
+    """
     if config.protocol is UplinkProtocol.OIP:
         tensor = PayloadCost(Action.SEND_FRAME, _TENSOR_BYTES, 0.005, 0.02, 1.0)
         return PayloadCostModel({TENSOR: tensor}, config.payload, observe=observe)
     pictures = picture_forms(usual_variant(config), config.variants or (), measured)
     wanted = {} if config.payload is PayloadKind.FEATURES_ONLY else pictures
-    return PayloadCostModel(wanted | cut_forms(cuts), config.payload, observe=observe)
+    video = {VIDEO: video_form(config.video, measured)} if VIDEO in streams else {}
+    forms = video | wanted | cut_forms(cuts)
+    return PayloadCostModel(forms, config.payload, observe=observe, streams=streams)

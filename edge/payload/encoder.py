@@ -9,6 +9,7 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage, encode_jpeg, middle_square
 from spillover.common.types import Frame, Image
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol
+from spillover.edge.payload.streams import KeyCause, Outlook
 from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, Payload, alone_of
 
 PICTURE = "picture"
@@ -28,15 +29,15 @@ class Encoder(Protocol):
 class StreamEncoder(Protocol):
     """Encodes the frames of each camera against what the server has acknowledged. Thread-safe."""
 
-    def may_send(self, camera_id: str) -> bool:
-        """Whether a frame of this camera can be encoded in this form now."""
+    def outlook(self, camera_id: str) -> Outlook | None:
+        """What the next frame of this camera will be; None: it cannot be encoded in its stream now."""
         ...
 
-    def encode(self, camera_id: str, image: Image) -> Payload:
-        """Encode a BGR picture (H, W, 3), as a key where nothing is acknowledged.
+    def encode(self, camera_id: str, image: Image) -> Payload | None:
+        """Encode a BGR picture (H, W, 3), as a key where nothing is acknowledged; None: not in a stream now.
 
         Raises:
-            InvalidInputError: the codec does not take it.
+            InvalidInputError: the picture cannot be encoded.
             ModelError: the head of a cut failed.
         """
         ...
@@ -51,6 +52,18 @@ class StreamEncoder(Protocol):
 
     def refused(self, payload: Payload) -> None:
         """Note that the server begins no stream now."""
+        ...
+
+
+class StreamObserver(Protocol):
+    """Counts what happens to streams; no method may block."""
+
+    def stream_key(self, kind: str, cause: KeyCause) -> None:
+        """Count a key of `video` or `features`, and why it is one."""
+        ...
+
+    def stream_failed(self, kind: str) -> None:
+        """Count a frame that the codec did not take, and that goes without a stream."""
         ...
 
 
@@ -77,9 +90,13 @@ class PayloadEncoder:
         self._boot_id = boot_id
         self._encoders = encoders
         self._streams = streams
-        takes_pictures = config.protocol is UplinkProtocol.SPILLOVER
-        prefers_picture = takes_pictures and config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO}
-        self._usual = PICTURE if prefers_picture else next(iter(encoders))
+        prefers_picture = config.payload in {PayloadKind.PICTURE, PayloadKind.AUTO, PayloadKind.VIDEO}
+        if VIDEO in streams:
+            self._usual = VIDEO
+        elif config.protocol is UplinkProtocol.SPILLOVER and prefers_picture:
+            self._usual = PICTURE
+        else:
+            self._usual = next(iter(encoders))
         self._variants = {PICTURE: usual_variant(config)} | {
             variant.name: variant for variant in config.variants or ()
         }
@@ -105,10 +122,11 @@ class PayloadEncoder:
             ModelError: the head of a cut failed.
         """
         option = option or self._usual
-        if option in self._variants and not self.pictures_allowed:
+        if option not in self._encoders and not self.pictures_allowed:
             option = self._usual
-        if (stream := self._streams.get(option)) and stream.may_send(frame.camera_id):
-            return self._framed(frame, stream.encode(frame.camera_id, frame.image), option)
+        stream = self._streams.get(option)
+        if stream and (payload := stream.encode(frame.camera_id, frame.image)) is not None:
+            return self._framed(frame, payload, option)
         return self._alone(frame, option)
 
     def pack_to_wait(self, frame: Frame) -> EncodedFrame:

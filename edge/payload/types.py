@@ -66,6 +66,22 @@ class EncodedTensor:
 Payload = EncodedImage | EncodedFeatures | EncodedVideo | EncodedTensor
 
 
+def is_key(payload: Payload) -> bool:
+    """Whether it was coded as one that needs nothing before it; behind such a key more may be coded."""
+    match payload:
+        case EncodedVideo():
+            return payload.position.is_key and len(payload.packets) == 1
+        case EncodedFeatures():
+            return payload.position is None or payload.position.is_key
+        case _:
+            return True
+
+
+def behind_bytes(payload: Payload) -> int:
+    """How much of it was sent before and is sent again."""
+    return sum(map(len, payload.packets[:-1])) if isinstance(payload, EncodedVideo) else 0
+
+
 def alone_of(payload: Payload) -> "Callable[[], Payload] | None":
     """What makes of this payload one that may wait; None where it may wait itself.
 

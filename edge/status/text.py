@@ -129,6 +129,9 @@ def _link(link: LinkStatus) -> Iterator[tuple[str, str]]:
     else:
         yield "link", f"not measured yet; {link.in_flight} calls in flight"
     yield "calls", f"{link.attempted} attempted, {link.sent} sent; failed: {listed(link.failed)}"
+    if link.payload:
+        keys = f"; keys: {listed(link.keys)}" if link.keys else ""
+        yield "payload", f"{link.payload}{keys}"
     yield "sent bytes", listed(link.payload_bytes)
     if (ends := link.certificate_ends_unix_s) is not None:
         yield "identity", f"certificate ends {time.strftime('%Y-%m-%d', time.gmtime(ends))}"

@@ -123,8 +123,12 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Frames of the cameras that left the device, those from the spool not included."""
     failed: Counted
     """By status."""
+    payload: str = ""
+    """In words what is sent of a frame."""
     payload_bytes: Counted
     """By kind."""
+    keys: Counted = msgspec.field(default_factory=dict)
+    """Payloads of streams that needed nothing sent before, by cause."""
     certificate_ends_unix_s: float | None = None
 
 

@@ -17,6 +17,7 @@ from spillover.edge.camera.source import CameraState
 from spillover.edge.events.values import Phase
 from spillover.edge.health.readings import Readings
 from spillover.edge.link.state import BreakerPhase
+from spillover.edge.payload.streams import KeyCause
 from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.spool.values import Refusal, SpoolState
@@ -47,6 +48,8 @@ class Counts:
     sent: int
     """Frames of the camera that left the device, those from the spool not included."""
     payload_bytes: dict[str, int]
+    keys: dict[str, int]
+    """Keys of streams by cause."""
     results_dropped: dict[tuple[str, str], int]
     """By sink and reason."""
     events_dropped: dict[tuple[str, str], int]
@@ -77,6 +80,12 @@ class Metrics:
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
         self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
+        self._keys = self._counter(
+            "stream_keys", "Payloads that needed nothing sent before, by kind and why.", "kind", "cause"
+        )
+        self._stream_failures = self._counter(
+            "stream_failures", "Frames that a stream's codec did not take; they go without it.", "kind"
+        )
         self._results_dropped = self._counter(
             "results_dropped", "Results that a sink did not get.", "sink", "reason"
         )
@@ -156,6 +165,14 @@ class Metrics:
             self._bytes.labels(kind).inc(payload_bytes)
             if kind != LATE and status != RETRIED:
                 self._sent.inc()
+
+    def stream_key(self, kind: str, cause: KeyCause) -> None:
+        """Count a key."""
+        self._keys.labels(kind, cause.value).inc()
+
+    def stream_failed(self, kind: str) -> None:
+        """Count a frame that a stream's codec did not take."""
+        self._stream_failures.labels(kind).inc()
 
     def breaker(self, phase: BreakerPhase) -> None:
         """Set the breaker's phase."""
@@ -238,6 +255,7 @@ class Metrics:
             calls={status: count for (status,), count in _by(self._calls).items()},
             sent=_by(self._sent).get((), 0),
             payload_bytes={kind: count for (kind,), count in _by(self._bytes).items()},
+            keys=_sums(_by(self._keys)),
             results_dropped={(sink, why): n for (sink, why), n in _by(self._results_dropped).items()},
             events_dropped={(sink, why): n for (sink, why), n in _by(self._events_dropped).items()},
             spool_refused={reason: count for (reason,), count in _by(self._spool_refused).items()},
@@ -278,6 +296,14 @@ def _by(counter: Counter) -> dict[tuple[str, ...], int]:
         for sample in family.samples
         if sample.name.endswith("_total") and sample.value
     }
+
+
+def _sums(counts: dict[tuple[str, ...], int]) -> dict[str, int]:
+    """The counts by the last label alone."""
+    sums: dict[str, int] = {}
+    for (*_, last), count in counts.items():
+        sums[last] = sums.get(last, 0) + count
+    return sums
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

@@ -16,8 +16,8 @@ Reported = Callable[[Prediction], Prediction]
 class Uplink(Protocol):
     """Sends frames to the cloud. Only `deliver`, `wait_until_ready` and `stop` block. Thread-safe."""
 
-    def link(self) -> LinkState:
-        """The state of the link now."""
+    def link(self, camera_id: str = "") -> LinkState:
+        """The state of the link now, and the forms in which a frame of this camera can be sent."""
         ...
 
     def send(
@@ -62,8 +62,9 @@ class Uplink(Protocol):
 class NoUplink:
     """The uplink of mode `edge_only`: every frame fails at once. It keeps gRPC out of the process."""
 
-    def link(self) -> LinkState:
+    def link(self, camera_id: str = "") -> LinkState:
         """A link with no calls in flight and no room for any."""
+        del camera_id
         return LinkState()
 
     def send(

@@ -11,7 +11,15 @@ from spillover.edge.link.estimator import Upload
 from spillover.edge.link.payload_costs import PayloadCostModel
 from spillover.edge.link.state import BreakerPhase, LinkState
 from spillover.edge.payload.encoder import PICTURE, TENSOR, VIDEO
-from spillover.edge.payload.types import EncodedFeatures, EncodedFrame, EncodedTensor, EncodedVideo
+from spillover.edge.payload.streams import Outlook
+from spillover.edge.payload.types import (
+    EncodedFeatures,
+    EncodedFrame,
+    EncodedTensor,
+    EncodedVideo,
+    behind_bytes,
+    is_key,
+)
 from spillover.edge.uplink.call_status import LATE, OK, CallStatus
 from spillover.edge.uplink.channel import ConnectMeter, Unwatched
 from spillover.edge.uplink.outcome import CallFailure, CallOutcome, CloudAnswer
@@ -70,20 +78,22 @@ class CallLedger:
         self._observer = observer
         self._alerts = OperatorAlerts()
 
-    def link(self, calls: LinkState) -> LinkState:
-        """The state of the calls, with the available forms and the byte budget."""
-        view = self._payload_costs.view(calls.server_queue_wait_s, calls.in_flight)
+    def link(self, calls: LinkState, camera_id: str = "") -> LinkState:
+        """The state of the calls, with the forms available to a camera and the byte budget."""
+        view = self._payload_costs.view(calls.server_queue_wait_s, calls.in_flight, camera_id)
         return replace(calls, view=view, tokens=self._meter.tokens())
 
     def encoded(self, encoded_frame: EncodedFrame, encode_s: float) -> None:
         """Note an encoded frame."""
-        size = len(encoded_frame.payload.data)
-        self._payload_costs.made(encoded_frame.option, size, encode_s)
+        payload = encoded_frame.payload
+        size = len(payload.data) - behind_bytes(payload)
+        self._payload_costs.made(encoded_frame.option, size, encode_s, key=is_key(payload))
 
     def is_too_large(self, encoded_frame: EncodedFrame, time_left_s: float) -> bool:
         """Whether a frame is larger than usual and its answer would be late."""
-        size = len(encoded_frame.payload.data)
-        return self._payload_costs.is_too_large(encoded_frame.option, size, time_left_s)
+        payload = encoded_frame.payload
+        outlook = Outlook(is_key(payload), behind_bytes(payload))
+        return self._payload_costs.is_too_large(encoded_frame.option, len(payload.data), time_left_s, outlook)
 
     def pay(self, message_bytes: int) -> CallFailure | None:
         """Charge a message to the byte budget; return the failure if the budget refuses.

@@ -8,7 +8,7 @@ from spillover.common.home import models_home
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
-from spillover.edge.config import EdgeConfig, PayloadKind
+from spillover.edge.config import EdgeConfig
 from spillover.lab.models.calibration_pictures import calibration_pictures
 from spillover.lab.split.plan import SplitOptions, split_model
 from spillover.lab.terminal import Progress
@@ -48,7 +48,7 @@ def _wanted(edges: Iterable[EdgeConfig]) -> dict[str, list[str]]:
     """The names of cuts by model folder."""
     wanted: dict[str, list[str]] = {}
     for edge in edges:
-        if edge.uplink.split and edge.uplink.payload is not PayloadKind.PICTURE:
+        if edge.uplink.split and edge.uplink.payload.has_features:
             cuts = wanted.setdefault(edge.uplink.split.folder, [])
             cuts += [cut for cut in edge.uplink.split.cuts if cut not in cuts]
     return wanted

@@ -49,7 +49,7 @@ class Ensemble:
 
     def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
         """Answer one BGR picture. Raises ModelError."""
-        return self._predict(partial(self._pictures.prepare, image))
+        return self._predict(partial(self._pictures.prepare_picture, image))
 
     def predict_jpeg(self, data: bytes, max_pixels: int) -> Prediction:
         """What a server with this model answers to a JPEG.

@@ -54,7 +54,7 @@ class FusedPictures:
         """Name and version."""
         return self.folder.model_id
 
-    def prepare(self, image: Image) -> Prepared:
+    def prepare_picture(self, image: Image) -> Prepared:
         """A BGR picture as one row of each input, and where it lies in each."""
         prepared = [member.prepare(image) for member in self._members]
         return [tensor[None] for tensor, _ in prepared], [transform for _, transform in prepared]
@@ -89,7 +89,7 @@ class FusedPictures:
 
     def try_out(self, run: Run) -> None:
         """Run end to end on a black picture. Raises ModelError."""
-        rows, placements = self.prepare(np.zeros(_BLACK, np.uint8))
+        rows, placements = self.prepare_picture(np.zeros(_BLACK, np.uint8))
         self.decode_rows(self.run_row(run, rows), placements)
 
     def run_row(self, run: Run, rows: Sequence[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from spillover.common.model.locate import find_model_folder
 from spillover.common.types import Decision, Frame
 from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import UnreadablePictureError
-from spillover.edge.config import PayloadKind, UplinkConfig
+from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.encoder import PayloadEncoder
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.types import EncodedFeatures, EncodedTensor
@@ -100,7 +100,7 @@ def _payload(made: EdgePayload) -> Payload:
 
 def _payload_encoder(uplink: UplinkConfig) -> PayloadEncoder:
     """Makes payloads as the recorded edge did."""
-    split = uplink.split if uplink.payload is not PayloadKind.PICTURE else None
+    split = uplink.split if uplink.payload.has_features else None
     folder = find_model_folder(split.folder) if split else Path()
     heads = {cut: FeatureEncoder(folder, cut, split.session) for cut in split.cuts} if split else {}
     return PayloadEncoder(uplink, "loadtest", heads)

@@ -35,11 +35,35 @@ from spillover.lab.params import (
     help="Detectors: model.report_threshold of edge.yaml; default: the model's confidence_threshold.",
 )
 @click.option(
+    "--payload",
+    type=click.Choice(["picture", "video"]),
+    default="picture",
+    show_default=True,
+    help="For --video: send JPEG in two sizes, or H.264 of the frames that are sent, each really encoded.",
+)
+@click.option(
+    "--crf",
+    type=FiguresType(0, 51),
+    help="For --payload video: constant rate factors of H.264, 51 the worst.  [default: 28]",
+)
+@click.option(
+    "--longest-side",
+    type=click.IntRange(min=16),
+    default=416,
+    show_default=True,
+    help="For --payload video: pixels of the longest side.",
+)
+@click.option(
     "--sent",
     type=FiguresType(0, 1),
     default="0.01,0.02,0.05,0.1,0.2",
     show_default=True,
     help="For --video: shares of cloud_only's bytes that may be sent.",
+)
+@click.option(
+    "--every",
+    type=FiguresType(1, 1000),
+    help="For --video: send every so many frames one, as `1,3,8`, in place of shares of bytes.",
 )
 @click.option(
     "--late-s",
@@ -67,7 +91,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     plot: Path | None,
     gain: Path | None,
     report_threshold: float | None,
+    payload: str,
+    crf: tuple[float, ...] | None,
+    longest_side: int,
     sent: tuple[float, ...],
+    every: tuple[float, ...] | None,
     late_s: tuple[float, ...],
     labels: Path | None,
     fps: float | None,
@@ -89,11 +117,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     With --video both detectors run once a frame, and the clip is played on its own clock: the edge alone,
     the cloud's boxes held still, the same boxes carried by the daemon's tracker, and the cloud alone, for
     each share of the bytes and each delay. It shows F1 and streaming accuracy (arXiv 2005.10420) against the
-    cloud's answers to the uncompressed frames, or against --labels.
+    cloud's answers to the uncompressed frames, or against --labels. With --payload video the bytes of a frame
+    depend on those sent before; they hold every packet of whose frame the answer was not there yet.
 
     \b
     spillover lab evaluate --edge E --cloud C --data DIR --json out.json
     spillover lab evaluate --edge E --cloud C --video CLIP --json out.json --plot out.png
+    spillover lab evaluate --edge E --cloud C --video CLIP --json out.json --payload video --every 1,3,8
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from spillover.lab.terminal import Bar
 
@@ -102,13 +132,20 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     if video is not None:
         from spillover.lab.files import write_json
         from spillover.lab.pairs.video.clip import open_clip
-        from spillover.lab.pairs.video.evaluation import Question, evaluate_video, grid
+        from spillover.lab.pairs.video.evaluation import VARIANTS, Question, clock, evaluate_video, grid
+        from spillover.lab.pairs.video.streamed import VideoForm
         from spillover.lab.pairs.video.video_report import print_tables
         from spillover.lab.pairs.video.video_report import save_plot as save_video_plot
 
         if gain is not None:
             raise click.UsageError("--gain ranks pictures of --data; frames of --video are sent by a clock")
-        question = Question(grid(sent, late_s), report_threshold=report_threshold)
+        if crf is not None and payload != "video":
+            raise click.UsageError("--crf is for --payload video")
+        forms = (
+            [VideoForm(round(one), longest_side) for one in crf or (28,)] if payload == "video" else VARIANTS
+        )
+        points = clock(every, late_s) if every is not None else grid(sent, late_s)
+        question = Question(points, report_threshold=report_threshold, forms=tuple(forms))
         clip = open_clip(video, fps)
         played = evaluate_video(edge, cloud, clip, question, Bar(), labels=labels, threads=threads)
         write_json(json_path, played.as_dict())

@@ -35,7 +35,7 @@ class Answers:
 
     boxes: tuple[Detections, ...]
     payload_bytes: Counts
-    """Bytes of the JPEG of each frame, (N,); 0 where the model saw the frame itself."""
+    """Bytes of each frame's payload, (N,); 0 where it was not sent, or the model saw the frame itself."""
 
 
 def answers_of(
@@ -50,8 +50,8 @@ def answers_of(
         SourceError: the clip cannot be read.
     """
     opened = open_model_folder(folder)
-    store = _store(opened, clip, variant)
-    if (known := _cached(store, len(clip))) is not None:
+    store = store_of(opened, clip, variant.name if variant else "")
+    if (known := cached(store, len(clip))) is not None:
         return known
     model = open_model(opened, SessionConfig(threads=threads))
     boxes, sizes = [], []
@@ -61,7 +61,7 @@ def answers_of(
         boxes.append(found)
         sizes.append(size)
     answers = Answers(tuple(boxes), np.array(sizes, np.int64))
-    _save(store, answers)
+    save(store, answers)
     return answers
 
 
@@ -73,24 +73,22 @@ def _ask(model: VisionModel, image: Image, variant: PictureVariant | None) -> tu
     return DETECTION.own(prediction), len(sent.data)
 
 
-def _store(folder: ModelFolder, clip: Clip, variant: PictureVariant | None) -> Path:
+def store_of(folder: ModelFolder, clip: Clip, form: str) -> Path:
     """The cache file; its name follows from model, clip, form and the version of the code."""
-    key = json.dumps(
-        [CODE_VERSION, msgspec.to_builtins(folder.manifest), clip.digest, variant.name if variant else ""],
-        sort_keys=True,
-    )
+    key = json.dumps([CODE_VERSION, msgspec.to_builtins(folder.manifest), clip.digest, form], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 
 
-def _save(store: Path, answers: Answers) -> None:
+def save(store: Path, answers: Answers) -> None:
+    """Keep the answers to a clip."""
     save_predictions(store, answers.boxes)
     content = io.BytesIO()
     np.save(content, answers.payload_bytes, allow_pickle=False)
     write_atomic(_sizes(store), content.getvalue())
 
 
-def _cached(store: Path, count: int) -> Answers | None:
+def cached(store: Path, count: int) -> Answers | None:
     """What was kept for so many frames; None where nothing was, or it is damaged."""
     predictions = load_cached(store, count)
     if predictions is None:

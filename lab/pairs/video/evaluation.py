@@ -15,8 +15,9 @@ from spillover.lab.pairs.video.figures import Judge, Run, Setup
 from spillover.lab.pairs.video.labels import read_mot, truth_from
 from spillover.lab.pairs.video.objects import objects_of
 from spillover.lab.pairs.video.play import Delays, Player, Reporting, Sides, play, play_cloud_only
-from spillover.lab.pairs.video.sending import ByteClock, FrameClock, NoFrame, Sender
+from spillover.lab.pairs.video.sending import AsSent, ByteClock, FrameClock, NoFrame, Sender
 from spillover.lab.pairs.video.stages import STAGES
+from spillover.lab.pairs.video.streamed import Plan, VideoForm, answers_to_video
 from spillover.lab.pairs.video.streaming import Precision
 from spillover.lab.terminal import Progress
 
@@ -25,6 +26,8 @@ FULL = PictureVariant(85)
 SMALL = PictureVariant(40, 416)
 """As many pixels as small detectors look at."""
 VARIANTS = (FULL, SMALL)
+Form = PictureVariant | VideoForm
+"""In what form frames are sent."""
 EDGE_ONLY, CLOUD_ONLY = "edge_only", "cloud_only"
 BYTES, FRAMES = "bytes", "frames"
 """Senders: at even distances, as often as a share of cloud_only's bytes pays for, or of the frames."""
@@ -45,6 +48,11 @@ def grid(sent: Iterable[float], late_s: Iterable[float]) -> tuple[Point, ...]:
     return tuple(Point(share, late) for late in late_s for share in sent)
 
 
+def clock(every: Iterable[float], late_s: Iterable[float]) -> tuple[Point, ...]:
+    """One of so many frames, at even distances, with each delay."""
+    return tuple(Point(1 / frames, late, FRAMES) for late in late_s for frames in every)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of a pair on a clip: these points, in every form and each way."""
@@ -54,6 +62,10 @@ class Question:
     deadline_s: float = 0.5
     report_threshold: float | None = None
     """As `model.report_threshold` of edge.yaml."""
+    forms: tuple[Form, ...] = VARIANTS
+    """In which frames are sent; cloud_only's pictures of full size are taken along in any case."""
+    ways: tuple[str, ...] = tuple(STAGES)
+    """What is done between answers: names of `STAGES`."""
 
     def delays(self, late_s: float) -> Delays:
         """The clip's delays for answers that are so late."""
@@ -104,20 +116,19 @@ def evaluate_video(
     """
     edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
     check_detectors(edge_folder, cloud_folder)
-    truth = read_mot(labels, clip, cloud_folder) if labels is not None else None
+    truth = read_mot(labels, len(clip), cloud_folder) if labels is not None else None
     from_edge = answers_of(edge, clip, None, progress, threads)
     if truth is None:
         truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
-    sent = {variant.name: answers_of(cloud, clip, variant, progress, threads) for variant in VARIANTS}
-    full = sent[FULL.name]
+    full = answers_of(cloud, clip, FULL, progress, threads)
+    sent = _Sent(cloud, clip, question, full, progress, threads)
     judge = Judge(clip, truth, objects_of(truth, clip.times_s), Precision(truth), full.payload_bytes)
     reporting = _reporting(edge_folder, question.report_threshold)
-    sides = {name: Sides(from_edge, answers, cloud_folder.model_id) for name, answers in sent.items()}
     players = {
         setup: Player(
-            sides[setup.variant or FULL.name],
+            Sides(from_edge, sent.answers(setup), cloud_folder.model_id),
             STAGES[setup.method](reporting.edge_from) if setup.method in STAGES else NoCorrection(),
-            _sender(setup, sent, full),
+            sent.sender(setup),
             question.delays(setup.late_s),
             reporting,
         )
@@ -125,12 +136,13 @@ def evaluate_video(
     }
     play(clip, list(players.values()), progress)
     runs = [
-        judge.figures(setup, player.played, sent[setup.variant or FULL.name].payload_bytes)
+        judge.figures(setup, player.played, sent.answers(setup).payload_bytes)
         for setup, player in players.items()
     ]
     for setup in _cloud_only(question):
-        played = play_cloud_only(clip, sent[setup.variant], question.delays(setup.late_s), reporting)
-        runs.append(judge.figures(setup, played, sent[setup.variant].payload_bytes))
+        answers = sent.answers(setup)
+        played = play_cloud_only(clip, answers, question.delays(setup.late_s), reporting)
+        runs.append(judge.figures(setup, played, answers.payload_bytes))
     return VideoEvaluation(
         clip=clip.name,
         frames=len(clip),
@@ -144,22 +156,57 @@ def evaluate_video(
 
 def _setups(question: Question) -> Iterator[Setup]:
     yield Setup(EDGE_ONLY)
-    for method in STAGES:
-        for variant in VARIANTS:
+    for method in question.ways:
+        for form in question.forms:
             for point in question.points:
-                yield Setup(method, point.late_s, variant.name, point.asked, point.sender)
+                yield Setup(method, point.late_s, form.name, point.asked, point.sender)
 
 
 def _cloud_only(question: Question) -> Iterator[Setup]:
     for late_s in dict.fromkeys(point.late_s for point in question.points):
-        for variant in VARIANTS:
-            yield Setup(CLOUD_ONLY, late_s, variant.name, 1.0)
+        for name in dict.fromkeys(form.name for form in (FULL, *question.forms)):
+            yield Setup(CLOUD_ONLY, late_s, name, 1.0)
 
 
-def _sender(setup: Setup, sent: Mapping[str, Answers], full: Answers) -> Sender:
-    if setup.sender == BYTES:
-        return ByteClock(setup.asked, sent[setup.variant].payload_bytes, full.payload_bytes)
-    return FrameClock(setup.asked) if setup.sender == FRAMES else NoFrame()
+class _Sent:
+    """The cloud's answers to what each setup sends, and who picks the frames.
+
+    A picture's answer is its own. That to a frame of a video depends on the frames that were sent before, so
+    each setup has answers of its own.
+    """
+
+    def __init__(
+        self, cloud: Path, clip: Clip, question: Question, full: Answers, progress: Progress, threads: int
+    ) -> None:
+        pictures = {form.name: form for form in question.forms if isinstance(form, PictureVariant)}
+        self._pictures = {"": full, FULL.name: full} | {
+            name: answers_of(cloud, clip, form, progress, threads) for name, form in pictures.items()
+        }
+        self._full_bytes = full.payload_bytes
+        self._videos = {form.name: form for form in question.forms if isinstance(form, VideoForm)}
+        setups = [*_setups(question), *_cloud_only(question)]
+        plans = [self._plan(setup) for setup in setups if setup.variant in self._videos]
+        self._streamed: Mapping[Plan, Answers] = {}
+        if plans:
+            self._streamed = answers_to_video(cloud, clip, plans, self._full_bytes, progress, threads)
+
+    def answers(self, setup: Setup) -> Answers:
+        """Those to the frames that it sends."""
+        if setup.variant in self._videos:
+            return self._streamed[self._plan(setup)]
+        return self._pictures[setup.variant]
+
+    def sender(self, setup: Setup) -> Sender:
+        """Who picks its frames."""
+        if setup.variant in self._videos:
+            return AsSent(self.answers(setup).payload_bytes)
+        if setup.sender == BYTES:
+            return ByteClock(setup.asked, self.answers(setup).payload_bytes, self._full_bytes)
+        return FrameClock(setup.asked) if setup.sender == FRAMES else NoFrame()
+
+    def _plan(self, setup: Setup) -> Plan:
+        form, of_bytes = self._videos[setup.variant], setup.sender == BYTES
+        return Plan(form, setup.asked, setup.late_s, of_bytes)
 
 
 def _reporting(edge: ModelFolder, report_threshold: float | None) -> Reporting:

@@ -49,16 +49,29 @@ class ByteClock:
     """
 
     def __init__(self, share: float, payload_bytes: Counts, full_bytes: Counts) -> None:
-        self._share = share
         self._payload = payload_bytes
-        self._earned = share * np.concatenate([[0], np.cumsum(full_bytes)])
-        self._spent = 0.0
+        self._purse = Purse(share, full_bytes)
 
     def wants(self, moment: Moment) -> bool:
         """Whether what was spent has been earned again, and the clip's last frame will still be paid for."""
-        after = self._spent + float(self._payload[moment.number])
-        due = self._spent <= self._earned[moment.number] + MARGIN
-        if not due or after > self._earned[-1] + MARGIN:
+        return self._purse.is_due(moment.number) and self._purse.pays(int(self._payload[moment.number]))
+
+
+class Purse:
+    """What a share of cloud_only's bytes, `full_bytes` (N,), has earned by each frame, and what is spent."""
+
+    def __init__(self, share: float, full_bytes: Counts) -> None:
+        self._earned = share * np.concatenate([[0], np.cumsum(full_bytes)])
+        self._spent = 0.0
+
+    def is_due(self, number: int) -> bool:
+        """Whether all that was spent has been earned by frame `number`."""
+        return self._spent <= float(self._earned[number]) + MARGIN
+
+    def pays(self, payload_bytes: int) -> bool:
+        """Spend so much, if the whole clip earns it; tell whether it did."""
+        after = self._spent + payload_bytes
+        if after > float(self._earned[-1]) + MARGIN:
             return False
         self._spent = after
         return True
@@ -73,7 +86,22 @@ class FrameClock:
 
     def wants(self, moment: Moment) -> bool:
         """Whether the share is due."""
-        if self._sent > moment.number * self._share + MARGIN:
+        return self.is_due(moment.number)
+
+    def is_due(self, number: int) -> bool:
+        """Whether the share is due with frame `number`; a yes is acted on."""
+        if self._sent > number * self._share + MARGIN:
             return False
         self._sent += 1
         return True
+
+
+class AsSent:
+    """Sends the frames that were sent when the answers were made: those that took bytes."""
+
+    def __init__(self, payload_bytes: Counts) -> None:
+        self._payload = payload_bytes
+
+    def wants(self, moment: Moment) -> bool:
+        """Whether its payload took bytes."""
+        return bool(self._payload[moment.number])

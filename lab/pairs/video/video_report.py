@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spillover.lab.pairs.video.evaluation import CLOUD_ONLY, EDGE_ONLY, FULL, SMALL, VideoEvaluation
+from spillover.lab.pairs.video.evaluation import (
+    BYTES,
+    CLOUD_ONLY,
+    EDGE_ONLY,
+    FRAMES,
+    FULL,
+    SMALL,
+    VideoEvaluation,
+)
 from spillover.lab.pairs.video.figures import Part, Run
 from spillover.lab.terminal import open_console, table
 
@@ -15,10 +23,8 @@ _HEADINGS = ("late", "way", "form", "frames", "bytes", "wire")
 _FIGURES = ("F1", "stream F1", "AP50", "delay")
 _IDENTITY = ("IDF1", "switches")
 _FORMS = {FULL.name: "full size, q85", SMALL.name: "416 px, q40", "": "-"}
-_STYLES = {("held", SMALL.name): "C0--", ("held", FULL.name): "C0:"} | {
-    ("carried", SMALL.name): "C2-",
-    ("carried", FULL.name): "C2:",
-}
+_SMALL_SHARE = 0.02
+_LINES = {"held": "--", "carried": "-"}
 
 
 def print_tables(evaluation: VideoEvaluation) -> None:
@@ -59,14 +65,19 @@ def _cells(run: Run, *, numbered: bool) -> list[str]:
         f"{setup.method}, {setup.sender}" if setup.sender not in {"", "bytes"} else setup.method,
         _FORMS.get(setup.variant, setup.variant),
         f"{whole.sent / whole.frames:.1%}",
-        f"{whole.payload_share:.1%}",
-        f"{whole.wire_share:.1%}",
+        _share(whole.payload_share),
+        _share(whole.wire_share),
         f"{whole.f1:.3f}",
         f"{whole.streaming_f1:.3f}",
         _number(run.streaming_ap50, ".3f"),
         _number(run.delay_s, ".2f"),
     ]
     return [*cells, _number(run.idf1, ".3f"), _number(run.switches, "d")] if numbered else cells
+
+
+def _share(value: float) -> str:
+    """Video takes hundredths of a percent."""
+    return f"{value:.1%}" if value >= _SMALL_SHARE else f"{value:.2%}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -95,25 +106,32 @@ def save_plot(evaluation: VideoEvaluation, path: Path) -> None:
 
 
 def _draw(axes: "Axes", evaluation: VideoEvaluation, late_s: float, name: str) -> None:
-    for (method, variant), style in _STYLES.items():
-        points = [
-            run.whole
-            for run in in_order(evaluation.runs)
-            if (run.setup.method, run.setup.variant, run.setup.late_s) == (method, variant, late_s)
-            and run.setup.sender == "bytes"
-            and run.whole.sent
-        ]
-        x = [100 * point.payload_share for point in points]
-        axes.plot(
-            x, [_figure(p, name) for p in points], style, marker=".", label=f"{method}, {_FORMS[variant]}"
-        )
+    drawn = in_order([run for run in evaluation.runs if run.setup.method in _LINES])
+    forms = list(dict.fromkeys(run.setup.variant for run in drawn))
+    sender = BYTES if any(run.setup.sender == BYTES for run in drawn) else FRAMES
+    for number, variant in enumerate(forms):
+        for method, line in _LINES.items():
+            points = [
+                run.whole
+                for run in drawn
+                if run.setup.method == method
+                and (run.setup.variant, run.setup.late_s, run.setup.sender) == (variant, late_s, sender)
+                and run.whole.sent
+            ]
+            axes.plot(
+                [100 * point.payload_share for point in points],
+                [_figure(point, name) for point in points],
+                f"C{number}{line}",
+                marker=".",
+                label=f"{method}, {_FORMS.get(variant, variant)}",
+            )
     for run in evaluation.runs:
         setup = run.setup
         if setup.method == EDGE_ONLY:
             axes.axhline(_figure(run.whole, name), color="0.5", linewidth=1, label=EDGE_ONLY)
         elif setup.method == CLOUD_ONLY and setup.late_s == late_s:
             mark = "k*" if setup.variant == FULL.name else "k+"
-            label = f"{CLOUD_ONLY}, {_FORMS[setup.variant]}"
+            label = f"{CLOUD_ONLY}, {_FORMS.get(setup.variant, setup.variant)}"
             axes.plot([100 * run.whole.payload_share], [_figure(run.whole, name)], mark, label=label)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")

@@ -65,6 +65,7 @@ def cloud_registry() -> CollectorRegistry:
     metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
     metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))
     metrics.watch_memory(lambda: dict.fromkeys(("calls", "receiving", "working", "sending"), 0.0), 0)
+    metrics.of_streams().watch(lambda: dict.fromkeys(("busy", "idle"), 0.0), float, 0)
     metrics.watch_certificate(float)
     return metrics.registry
 

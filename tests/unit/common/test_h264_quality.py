@@ -1,7 +1,6 @@
 """Quality of H.264: what the rate factor of the encoder stands for."""
 
 import numpy as np
-import pytest
 
 from spillover.common.types import Image
 from spillover.common.video.h264 import Decoder, Encoder
@@ -17,7 +16,6 @@ def psnr_db(one: Image, other: Image) -> float:
 
 def test_pictures_keep_the_quality_of_their_key() -> None:
     """Whatever the pace at which they come: x264 takes short steps of time for a reason to save bits."""
-    pytest.importorskip("av")
     world = World((Walker(40, 40, 4, 1), Walker(200, 90, -5, 0)), camera=(3, 1))
     encoder, decoder = Encoder(WIDTH, HEIGHT, 28), Decoder(WIDTH, HEIGHT)
     quality = []

@@ -109,7 +109,7 @@ class HeldUplink(NoUplink):
     useful_for_s: list[float] = field(default_factory=list)
     """How long after each frame's deadline its answer is of use."""
 
-    def link(self) -> LinkState:
+    def link(self, camera_id: str = "") -> LinkState:
         """As the test has it."""
         return self.state
 

@@ -1,0 +1,1 @@
+"""What the server keeps of streams: the newest pictures that callers code their next ones against."""

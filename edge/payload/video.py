@@ -1,0 +1,262 @@
+"""Frames as H.264: of each camera a stream, in which a frame is coded against one that the server has.
+
+The encoder chains each picture to the one before it, so a payload carries every packet behind the reference.
+The decoder beside it tells what the server must have after decoding them.
+"""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import cv2
+import numpy as np
+
+from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
+from spillover.common.errors import InvalidInputError
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import encode_jpeg
+from spillover.common.log import get_logger
+from spillover.common.types import Image
+from spillover.common.video.h264 import Decoder, Encoder, load_codec
+from spillover.common.video.planes import digest_of_planes
+from spillover.edge.config import UplinkConfig
+from spillover.edge.payload.encoder import VIDEO, StreamObserver
+from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
+from spillover.edge.payload.types import EncodedVideo, Payload
+
+_log = get_logger("uplink")
+
+MOST_PACKETS = 30
+"""Packets of one payload; behind more of them a key is due."""
+MOST_KEYS, LEAST_BYTES = 2, 8_000
+"""A key is due once what is behind the reference has the size of so many keys, and at least so many bytes."""
+IDLE_S = 600.0
+"""A camera that has sent nothing for so long has ended or sees nothing: its codec is let go, 5 MB."""
+
+
+@dataclass(slots=True, eq=False)
+class _Codec:
+    """Encoder and decoder of pictures of one size."""
+
+    width: int
+    height: int
+    crf: int
+    encoder: Encoder = field(init=False)
+    decoder: Decoder = field(init=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    def __post_init__(self) -> None:
+        self.encoder = Encoder(self.width, self.height, self.crf)
+        self.decoder = Decoder(self.width, self.height)
+
+    def code(self, image: Image, *, key: bool) -> tuple[bytes, int]:
+        """The packet of the next picture, and the digest of what is decoded of it.
+
+        Raises:
+            InvalidInputError: the codec does not take it.
+        """
+        packet = self.encoder.encode(image, key=key)
+        return packet, digest_of_planes(self.decoder.decode(packet))
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """The stream of one camera. `coding` is held while a frame is coded, by the one thread that does."""
+
+    stream_id: bytes
+    used_s: float
+    sender: Sender = field(default_factory=lambda: Sender(Bounds(MOST_PACKETS, LEAST_BYTES)))
+    behind: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """Number and packet of what is behind the reference."""
+    coding: threading.Lock = field(default_factory=threading.Lock)
+    codec: _Codec | None = None
+
+    @property
+    def behind_bytes(self) -> int:
+        """Size of what would be sent again."""
+        return sum(len(packet) for _, packet in self.behind)
+
+    def moved(self, sender: Sender) -> None:
+        """Go on with `sender`, and let go of what is not behind its reference any more."""
+        self.sender = sender
+        while self.behind and (not sender.key or self.behind[0][0] <= sender.reference):
+            self.behind.popleft()
+
+
+class VideoStreams:
+    """A `StreamEncoder` for H.264. Thread-safe; answers are noted without waiting for a frame being coded.
+
+    A codec that fails is left alone for about a minute, in which its camera's frames go as pictures.
+    `most_cameras` bounds the memory: of more cameras the one that has been silent the longest is let go.
+    """
+
+    def __init__(
+        self,
+        config: UplinkConfig,
+        most_cameras: int,
+        observer: StreamObserver,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = lambda: secrets.randbelow(1 << 30) / (1 << 30),
+    ) -> None:
+        self._config = config
+        self._most_cameras = most_cameras
+        self._observer = observer
+        self._clock = clock
+        self._draw = draw
+        self._lock = threading.Lock()
+        """Guards the streams' senders and packets; never held while a frame is coded."""
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        """By camera; the one that was used last is the last."""
+        self._fails = False
+
+    def outlook(self, camera_id: str) -> Outlook | None:
+        """What the next frame of this camera will be; None while its stream pauses."""
+        now_s = self._clock()
+        with self._lock:
+            self._let_go(now_s)
+            if (stream := self._streams.get(camera_id)) is None:
+                return Outlook()
+            if not stream.sender.may_send(now_s):
+                return None
+            size = stream.behind_bytes
+            is_key = stream.sender.key_cause(size) is not None
+            return Outlook(is_key, 0 if is_key else size)
+
+    def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
+        """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""
+        now_s = self._clock()
+        with self._lock:
+            stream = self._stream_of(camera_id, now_s)
+        with stream.coding:
+            return self._encode(stream, camera_id, image, now_s)
+
+    def acknowledged(self, payload: Payload) -> None:
+        """The server has answered to this payload."""
+        self._heard(payload, lambda sender, number: sender.acknowledged(number))
+
+    def lost(self, payload: Payload) -> None:
+        """The server does not hold this payload's reference."""
+        now_s, draw = self._clock(), self._draw()
+        self._heard(payload, lambda sender, number: sender.lost(number, now_s, draw))
+
+    def refused(self, payload: Payload) -> None:
+        """The server begins no stream now."""
+        now_s, draw = self._clock(), self._draw()
+        self._heard(payload, lambda sender, number: sender.refused(number, now_s, draw))
+
+    def _heard(self, payload: Payload, told: Callable[[Sender, int], Sender]) -> None:
+        if not isinstance(payload, EncodedVideo):
+            return
+        position = payload.position
+        with self._lock:
+            for stream in self._streams.values():
+                if stream.stream_id == position.stream_id:
+                    stream.moved(told(stream.sender, position.number))
+
+    def _stream_of(self, camera_id: str, now_s: float) -> _Stream:
+        self._let_go(now_s)
+        if (stream := self._streams.get(camera_id)) is None:
+            if len(self._streams) >= self._most_cameras:
+                self._streams.popitem(last=False)
+            stream = self._streams[camera_id] = _Stream(secrets.token_bytes(STREAM_ID_BYTES), now_s)
+        stream.used_s = now_s
+        self._streams.move_to_end(camera_id)
+        return stream
+
+    def _let_go(self, now_s: float) -> None:
+        while self._streams:
+            camera_id, stream = next(iter(self._streams.items()))
+            if now_s - stream.used_s < IDLE_S:
+                return
+            del self._streams[camera_id]
+
+    def _encode(self, stream: _Stream, camera_id: str, image: Image, now_s: float) -> EncodedVideo | None:
+        small, transform = shrink(image, self._config.video.longest_side)
+        height, width = small.shape[:2]
+        is_other_size = stream.codec is not None and stream.codec.size != (width, height)
+        with self._lock:
+            if is_other_size:
+                stream.moved(stream.sender.changed())
+            if not stream.sender.may_send(now_s):
+                return None
+            cause = stream.sender.key_cause(stream.behind_bytes)
+            if cause is not None:
+                stream.behind.clear()
+            sender = stream.sender = stream.sender.advanced(now_s, key=cause is not None)
+            behind = tuple(packet for _, packet in stream.behind)
+        try:
+            if stream.codec is None or is_other_size:
+                stream.codec = None  # before the next one takes its memory
+                stream.codec = _Codec(width, height, self._config.video.crf)
+            packet, digest = stream.codec.code(small, key=cause is not None)
+        except InvalidInputError as error:
+            stream.codec = None
+            self._failed(stream, camera_id, now_s, error)
+            return None
+        self._fails = False
+        self._coded(stream, sender, packet, cause)
+        return EncodedVideo(
+            packets=(*behind, packet),
+            position=StreamPosition(stream.stream_id, sender.newest, sender.reference, digest),
+            width=width,
+            height=height,
+            transform=transform,
+            alone=partial(encode_jpeg, image, self._config.jpeg_quality, self._config.longest_side),
+        )
+
+    def _coded(self, stream: _Stream, sender: Sender, packet: bytes, cause: KeyCause | None) -> None:
+        """Keep the packet until the server has it, unless its chain has been lost meanwhile."""
+        with self._lock:
+            if stream.sender.key != sender.key:
+                return
+            stream.behind.append((sender.newest, packet))
+            if cause is not None:
+                bounds = Bounds(MOST_PACKETS, max(LEAST_BYTES, MOST_KEYS * len(packet)))
+                stream.sender = replace(stream.sender, bounds=bounds)
+        if cause is not None:
+            self._observer.stream_key(VIDEO, cause)
+
+    def _failed(self, stream: _Stream, camera_id: str, now_s: float, error: InvalidInputError) -> None:
+        with self._lock:
+            stream.moved(stream.sender.failed(now_s, self._draw()))
+        self._observer.stream_failed(VIDEO)
+        if not self._fails:
+            _log.warning("video cannot be coded, JPEG goes in its place", camera=camera_id, error=str(error))
+        self._fails = True
+
+
+def shrink(image: Image, longest_side: int) -> tuple[Image, FrameTransform]:
+    """A BGR picture (H, W, 3) uint8 of at most `longest_side` pixels a side, both even; never enlarged.
+
+    A side of one pixel becomes two.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, longest_side / max(height, width))
+    size = (_even(width * scale), _even(height * scale))
+    if size != (width, height):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return image, FrameTransform.resize((width, height), size)
+
+
+def _even(side: float) -> int:
+    return max(2, int(side + 0.5) // 2 * 2)
+
+
+def check_codec(config: UplinkConfig) -> None:
+    """Code one picture, and let go of what it took.
+
+    Raises:
+        ConfigError: PyAV is not installed; the text has the command that installs it.
+        InvalidInputError: its FFmpeg has no H.264 that works.
+    """
+    load_codec()
+    side = config.video.longest_side // 2 * 2
+    _Codec(side, side, config.video.crf).code(np.zeros((side, side, 3), np.uint8), key=True)
