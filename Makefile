@@ -151,8 +151,9 @@ bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same netw
 bench-disk: $(STAMP) ## a month at 10 frames/s on the disk beside its bounds, both divided by SCALE=100
 	$(BIN)/python -m benchmarks disk --scale $(or $(SCALE),100)
 
-bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server with slow ones
+bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server; what streams of video cost (CLIP=video)
 	$(BIN)/python -m benchmarks decode
+	$(BIN)/python -m benchmarks decode-streams --clip '$(or $(CLIP),$(SPILLOVER_SHARED)/video/vtest.avi)'
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag

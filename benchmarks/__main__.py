@@ -20,6 +20,7 @@ from spillover.lab.processes import terminable
         ),
         "against": ("against.cli:bench_against", "The cloud server against that of an older commit."),
         "decode": ("decode.cli:bench_decode", "How long pictures take while somebody floods the server."),
+        "decode-streams": ("decode.cli:decode_streams", "What streams of video cost a server."),
         "decode-accuracy": ("decode.cli:decode_accuracy", "Accuracy on scaled decodes beside exact ones."),
         "resize": ("resize.cli:bench_resize", "Pixels alike on every processor beside the faster ones."),
         "link": ("link.cli:bench_link", "What the edge's rule makes of slow and changing links."),

@@ -100,6 +100,7 @@ class Dataplane:
                 placements,
             )
             done_s = time.monotonic()
+            runner.predicted(prediction)
             runner.statistics.answered(
                 input_s=decode_s,
                 queue_s=batched.queue_s,

@@ -356,6 +356,16 @@ def test_the_cloud_is_measured(site, server, pki):
     assert "round trip" in told["link"].figure
 
 
+@pytest.mark.parametrize(("stream_bytes", "state"), [(1 << 28, OK), (0, WARNING)])
+def test_whether_the_server_takes_video_is_told(site, repository, stream_bytes, state):
+    """Where it has no room, JPEG goes."""
+    changes = {"models": models(repository), "limits": {"stream_bytes": stream_bytes}}
+    with serving(cloud_config(repository, **changes)) as server:
+        told = found(check_cloud, site.case(uplink={"address": server.address, "payload": "video"}))
+    assert states(told)["video"] == state
+    assert ("limits.stream_bytes" in told["video"].cure) == (state is WARNING)
+
+
 def test_no_server_is_red(site):
     """Nobody listens there."""
     told = found(check_cloud, site.case())

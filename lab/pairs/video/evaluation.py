@@ -116,7 +116,7 @@ def evaluate_video(
     """
     edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
     check_detectors(edge_folder, cloud_folder)
-    truth = read_mot(labels, clip, cloud_folder) if labels is not None else None
+    truth = read_mot(labels, len(clip), cloud_folder) if labels is not None else None
     from_edge = answers_of(edge, clip, None, progress, threads)
     if truth is None:
         truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
