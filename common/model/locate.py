@@ -38,7 +38,8 @@ def _nowhere(path: Path) -> str:
         return f"{path}: {what}; `spillover lab import` makes one, or copy it there"
     return (
         f"{path}: {what}: not {place} (relative paths begin at the working folder), not {home / path}; "
-        "`spillover lab prepare` makes the default pair, `spillover lab import` one of a network of yours"
+        "`spillover lab prepare` makes the default pair, `spillover lab prepare --pair detection` one of "
+        "detectors, `spillover lab import` a folder of a network of yours"
         f"{did_you_mean(path.parts[0], prepared_models()) if path.parts else ''}"
     )
 

@@ -127,9 +127,16 @@ def video_form(config: VideoConfig, measured: Mapping[str, float] = MappingProxy
 
 
 def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
-    """Features of each cut, with the costs that the split plan predicts."""
+    """Features of each cut, with the costs that the split plan predicts, of keys too where there are any."""
     return {
-        cut.name: PayloadCost(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity)
+        cut.name: PayloadCost(
+            Action.SEND_FEATURES,
+            cut.usual_bytes,
+            0.02,
+            0.02,
+            cut.usual_fidelity,
+            key_bytes=cut.inter.key_bytes if cut.inter else 0.0,
+        )
         for cut in cuts
     }
 

@@ -72,8 +72,12 @@ class ScenarioConfig(Section, frozen=True):
     """Names of links."""
     source: str = ""
     """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable."""
+    edge_model: str = ""
+    """The edge's model in this scenario; empty: the test's. Simulated edges have that of what they replay."""
+    cloud_model: str = ""
+    """The cloud's, likewise; a server of its own is started for it."""
     optional: bool = False
-    """If the source is absent, leave the scenario out and say so instead of failing."""
+    """If the source or a model is absent, leave the scenario out and say so instead of failing."""
     edges: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (1,)
     """Numbers of edges."""
     kind: EdgeKind = EdgeKind.REAL
@@ -244,6 +248,19 @@ class LoadConfig(Section, frozen=True):
         """Every name that is used is one that is there, and of the right kind."""
         return self._names_of_scenarios(), self._names_elsewhere(), self._names_of_goals()
 
+    def played_by(self, scenario: ScenarioConfig) -> ScenarioConfig:
+        """The scenario of real edges that simulated ones replay; of real edges their own."""
+        return self.scenarios[scenario.record] if scenario.record else scenario
+
+    def with_pair_of(self, scenario: ScenarioConfig) -> "LoadConfig":
+        """This test with the pair of models that a scenario runs."""
+        played = self.played_by(scenario)
+        return msgspec.structs.replace(
+            self,
+            edge_model=played.edge_model or self.edge_model,
+            cloud_model=played.cloud_model or self.cloud_model,
+        )
+
     def _of_kind(self, kind: EdgeKind) -> Mapping[str, ScenarioConfig]:
         return {name: one for name, one in self.scenarios.items() if one.kind is kind}
 
@@ -256,6 +273,9 @@ class LoadConfig(Section, frozen=True):
                 yield from _known(
                     f"scenarios.{name}.record", (scenario.record,), real, "scenario of real edges"
                 )
+                for key in ("edge_model", "cloud_model"):
+                    if getattr(scenario, key):
+                        yield f"scenarios.{name}.{key}", "simulated edges have the pair that they replay"
 
     def _names_elsewhere(self) -> Iterator[Mistake]:
         real, simulated = self._of_kind(EdgeKind.REAL), self._of_kind(EdgeKind.SIMULATED)

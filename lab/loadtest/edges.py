@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,6 @@ def check_fits(edge: EdgeConfig, mode: str, task: TaskSpec[Any]) -> None:
         build_policy(edge, task, report_threshold=0.5, draw=lambda: 0.5)
     except ConfigError as error:
         raise ConfigError(f"modes.{mode}: {error}") from error
-
-
-def modes_used(config: LoadConfig, only: Sequence[str]) -> Iterable[str]:
-    """The modes that the scenarios in `only` (none: all) run, each once."""
-    scenarios = [scenario for name, scenario in config.scenarios.items() if not only or name in only]
-    return dict.fromkeys(mode for scenario in scenarios for mode in scenario.modes)
 
 
 @contextlib.contextmanager

@@ -8,16 +8,14 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from spillover.common.errors import ConfigError, SourceError
-from spillover.common.model.locate import find_model_folder
-from spillover.common.model.manifest import open_model_folder
+from spillover.common.errors import SourceError
+from spillover.lab.loadtest.baselines import held_back
 from spillover.lab.loadtest.capacity import search
 from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
-from spillover.lab.loadtest.cuts import prepare_cuts
-from spillover.lab.loadtest.edges import check_fits, edge_of, modes_used
 from spillover.lab.loadtest.extrapolate import extrapolate
 from spillover.lab.loadtest.goals import judge
 from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.preparing import prepare_pairs
 from spillover.lab.loadtest.reference import expand_source
 from spillover.lab.loadtest.report.load_report import write_page
 from spillover.lab.loadtest.report.tables import print_report
@@ -33,10 +31,9 @@ from spillover.lab.loadtest.results import (
     write_json,
 )
 from spillover.lab.loadtest.scenarios import Scenarios
-from spillover.lab.loadtest.server import require_loopback, server_under_test, wait_until_reachable
+from spillover.lab.loadtest.server import require_loopback, servers_under_test, wait_until_reachable
 from spillover.lab.loadtest.slow import brake_for
-from spillover.lab.loadtest.sweep import run_sweep, with_swept_modes
-from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
+from spillover.lab.loadtest.sweep import run_sweep
 from spillover.lab.terminal import Bar
 
 
@@ -58,6 +55,7 @@ class LoadTest:
         self._settings = settings
         self._console = console
         self._notes: list[str] = []
+        self._left_out: set[str] = set()
 
     def run(self) -> Report:
         """Run everything and write report.json, report.csv and report.html.
@@ -78,11 +76,13 @@ class LoadTest:
         core_share = config.slow.core_share if config.slow else None
         with (
             brake_for(core_share) as brake,
-            server_under_test(config.cloud, config.cloud_model, out) as server,
+            servers_under_test(config.cloud, self._cloud_models(), out) as servers,
         ):
             self._notes.append(brake.description)
-            scenarios = Scenarios(config, out, server, brake, Bar(), self._notes)
-            report = self._report(started_s, self._cells(scenarios))
+            scenarios = Scenarios(config, out, servers, brake, Bar(), self._notes)
+            cells = self._cells(scenarios)
+            self._notes += held_back(cells, self._config)
+            report = self._report(started_s, cells)
             # Written before the searches, which load the server most, and again with their results.
             self._write(report)
             capacity = self._capacity(scenarios)
@@ -116,50 +116,50 @@ class LoadTest:
 
     def _check(self) -> None:
         """Check sources, links and generators before the first minute is spent."""
-        config, only = self._config, self._settings.only
+        config = self._config
         for name, scenario in config.scenarios.items():
-            if only and name not in only:
+            if not self._is_asked(name):
                 continue
             for link in scenario.links:
                 schedule_of(config.links[link])
-            played = config.scenarios[scenario.record] if scenario.record else scenario
+            played = config.played_by(scenario)
             if not (scenario.optional or played.optional):
                 expand_source(played.source)
         for address in config.generators:
             wait_until_reachable(address, "generators")
 
     def _prepare(self) -> None:
-        """Build missing models and cuts, and check every mode and the pair."""
-        if (self._config.edge_model, self._config.cloud_model) == (str(EDGE_MODEL), str(CLOUD_MODEL)):
-            prepare_pair(console=self._console)
-        config = self._config
-        tasks = [
-            open_model_folder(find_model_folder(name)).task
-            for name in (config.edge_model, config.cloud_model)
-        ]
-        if tasks[0] is not tasks[1]:
-            raise ConfigError(
-                f"edge_model and cloud_model do not belong together: {config.edge_model} is for "
-                f"{tasks[0].name}, {config.cloud_model} for {tasks[1].name}"
-            )
-        swept = with_swept_modes(config, config.sweep) if config.sweep else config
-        modes = [*modes_used(config, self._settings.only), *(m for m in swept.modes if m not in config.modes)]
-        edges = {mode: edge_of(swept, mode) for mode in modes}
-        for mode, edge in edges.items():
-            check_fits(edge, mode, tasks[0])
-        self._notes += prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
+        """Build missing models and cuts, and check every mode and each pair."""
+        used = [name for name in self._config.scenarios if self._is_asked(name)]
+        prepared = prepare_pairs(self._config, used, self._console)
+        self._notes += prepared.notes
+        for name, why in prepared.absent.items():
+            self._leave_out(name, why)
+
+    def _is_asked(self, scenario: str) -> bool:
+        return not self._settings.only or scenario in self._settings.only
+
+    def _leave_out(self, scenario: str, why: str) -> None:
+        self._left_out.add(scenario)
+        self._notes.append(f"scenario {scenario} was left out: {why}")
+
+    def _cloud_models(self) -> list[str]:
+        """What the servers of this test serve, each once."""
+        used = [name for name in self._config.scenarios if self._is_run(name)]
+        pairs = [self._config.with_pair_of(self._config.scenarios[name]) for name in used]
+        return list(dict.fromkeys(pair.cloud_model for pair in pairs))
 
     def _cells(self, scenarios: Scenarios) -> list[Cell]:
         cells: list[Cell] = []
         for name, scenario in self._config.scenarios.items():
-            if self._settings.only and name not in self._settings.only:
+            if not self._is_run(name):
                 continue
             try:
                 cells += scenarios.run(name)
             except SourceError as error:
                 if not scenario.optional:
                     raise
-                self._notes.append(f"scenario {name} was left out: {error}")
+                self._leave_out(name, str(error))
         return cells
 
     def _capacity(self, scenarios: Scenarios) -> list[Capacity]:
@@ -181,11 +181,12 @@ class LoadTest:
             self._notes.append(str(error))
             return None
 
+    def _is_run(self, scenario: str) -> bool:
+        return self._is_asked(scenario) and scenario not in self._left_out
+
     def _runs(self, part: CapacityConfig | SweepConfig | FleetConfig) -> bool:
         """Whether the part's scenario is run and was not left out."""
-        if any(note.startswith(f"scenario {part.scenario} was left out") for note in self._notes):
-            return False
-        return not self._settings.only or part.scenario in self._settings.only
+        return self._is_run(part.scenario)
 
     def _print_probe(self, probe: Probe) -> None:
         self._console.print(

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
 from spillover.lab.loadtest.figures import FigureContext, frame_figures, resource_figures, timeline_of
 from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
-from spillover.lab.loadtest.outcomes import Outcomes, Window, in_window, join, outcomes_of
+from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
+from spillover.lab.loadtest.quality import quality_figures
 from spillover.lab.loadtest.reference import Reference
 from spillover.lab.loadtest.results import Moment
 from spillover.lab.loadtest.sampling import Sampler, clipped
@@ -93,20 +93,11 @@ class RealBench:
         figures = (
             frame_figures(outcomes, context)
             | resource_figures(samples, len(outcomes), context, ours=self.server.pid is not None)
-            | self._quality(records[0], window)
+            # All edges play the same pictures: one of them is judged.
+            | quality_figures(records[0], self.scenario.fps, window, self.reference)
         )
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         return Run(figures, outcomes, timeline, drops_of(edges))
-
-    def _quality(self, records: Sequence[Record], window: Window) -> dict[str, float]:
-        """Quality of one edge's answers: all edges play the same pictures."""
-        frames, _, _ = in_window(records, self.scenario.fps, window)
-        figures = {
-            "agreement": self.reference.agreement(frames),
-            "final_agreement": self.reference.agreement(frames, final=True),
-            "accuracy": self.reference.accuracy(frames),
-        }
-        return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _sleep_watching(seconds: float, edges: Sequence[EdgeProcess]) -> None:

@@ -9,9 +9,12 @@ import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.model.ensemble.opening import load_model
+from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
-from spillover.common.types import NO_BOXES, Prediction
+from spillover.common.tasks.detection import DETECTION
+from spillover.common.types import NO_BOXES, Detections, Prediction
+from spillover.edge.camera.folder import is_image
 from spillover.edge.camera.open import open_source
 from spillover.lab.data.labelled import (
     COCO_FILE,
@@ -27,8 +30,14 @@ from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.pairs.evaluate.predict import predict_all
+from spillover.lab.pairs.video.answers import answers_of
+from spillover.lab.pairs.video.clip import open_clip
+from spillover.lab.pairs.video.labels import Truth, read_mot
 from spillover.lab.records import prediction_of
 from spillover.lab.terminal import Progress
+
+_SEQUENCE_PICTURES, _SEQUENCE_LABELS = "img1", "gt/gt.txt"
+"""MOTChallenge's places in the folder of a sequence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +50,8 @@ class Reference:
     labels: LabelledSet | None = None
     order: Mapping[str, int] | None = None
     """With labels: the position in `labels` of each file."""
+    objects: Truth | None = None
+    """Numbered objects of each picture, in the camera's order, where the source has them."""
 
     @property
     def count(self) -> int:
@@ -58,6 +69,24 @@ class Reference:
         if len(best) < 2:
             return None
         return float(np.mean(np.diff(best) != 0))
+
+    def objects_at(self, numbers: Sequence[int]) -> Truth | None:
+        """What is in these frames: labelled objects, else the cloud model's boxes; None for classifiers.
+
+        An object has another number in each pass over the source.
+        """
+        places = [number % self.count for number in numbers]
+        if self.objects is not None and self.objects.ids is not None:
+            ids = self.objects.ids
+            step = 1 + max((int(of_frame.max()) for of_frame in ids if len(of_frame)), default=0)
+            passes = [number // self.count for number in numbers]
+            return Truth(
+                tuple(self.objects.boxes[place] for place in places),
+                tuple(ids[place] + turn * step for place, turn in zip(places, passes, strict=True)),
+                self.objects.classes,
+            )
+        boxes = [one for one in (self.cloud[place] for place in places) if isinstance(one, Detections)]
+        return Truth(tuple(boxes)) if boxes and len(boxes) == len(numbers) else None
 
     def agreement(self, frames: Mapping[int, Answered], *, final: bool = False) -> float | None:
         """Mean agreement of first (or final) answers with the cloud's model; None without frames."""
@@ -88,6 +117,8 @@ class Reference:
 def open_reference(source: str, cloud_model: Path, progress: Progress) -> Reference:
     """Resolve a scenario's `source` and run the cloud's model over every picture of it.
 
+    A detector's answers to a video are kept in the cache folder.
+
     Raises:
         SourceError: there is no such source, or no picture in it can be read.
         ModelError: the cloud's model does not load.
@@ -96,7 +127,20 @@ def open_reference(source: str, cloud_model: Path, progress: Progress) -> Refere
     path = Path(where)
     if (path / LABELS_FILE).is_file() or (path / COCO_FILE).is_file():
         return _labelled(path, cloud_model, progress)
+    if (path / _SEQUENCE_PICTURES).is_dir() and (path / _SEQUENCE_LABELS).is_file():
+        return _sequence(path, cloud_model, progress)
+    if open_model_folder(cloud_model).task is DETECTION and path.is_file() and not is_image(path):
+        clip = open_clip(path)
+        return Reference(where, answers_of(cloud_model, clip, None, progress).boxes)
     return Reference(where, tuple(_ask_model(where, cloud_model, progress)))
+
+
+def _sequence(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
+    """A sequence of MOTChallenge, with its objects."""
+    pictures = folder / _SEQUENCE_PICTURES
+    answers = tuple(_ask_model(str(pictures), cloud_model, progress))
+    objects = read_mot(folder / _SEQUENCE_LABELS, len(answers), open_model_folder(cloud_model))
+    return Reference(str(pictures), answers, objects=objects)
 
 
 def expand_source(source: str) -> str:

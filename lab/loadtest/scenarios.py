@@ -1,7 +1,7 @@
 """Runs the scenarios of one load test: each gives cells, by real or by simulated edges."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,16 +28,17 @@ RunCell = Callable[[CellPlan, Schedule, Path], Run]
 
 @dataclass(slots=True)
 class Scenarios:
-    """Runs scenarios against one server; references and recordings are made once and kept."""
+    """Runs scenarios, each against its pair's server; references and recordings are made once and kept."""
 
     config: LoadConfig
     out: Path
-    server: Server
+    servers: Mapping[str, Server]
+    """By the `cloud_model` that they serve."""
     brake: Brake
     progress: Progress
     notes: list[str] = field(default_factory=list)
     """Notes on the sources for readers of the report."""
-    _references: dict[str, Reference] = field(default_factory=dict)
+    _references: dict[tuple[str, str], Reference] = field(default_factory=dict)
     _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
     """By scenario and mode: the folder of a run with real edges."""
     _kernel: dict[str, bool] = field(default_factory=dict)
@@ -66,13 +67,15 @@ class Scenarios:
 
     def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
         """Runs with real edges, of this test's configuration or a changed one."""
-        reference = self._reference(scenario.source)
-        return RealBench(config or self.config, scenario, reference, self.server, self.brake)
+        mine = (config or self.config).with_pair_of(scenario)
+        reference = self._reference(scenario)
+        return RealBench(mine, scenario, reference, self.servers[mine.cloud_model], self.brake)
 
     def simulated(self, scenario: ScenarioConfig, modes: Sequence[str], load: Load) -> SimulatedBench:
         """Runs with simulated edges that replay what real ones did in each of `modes`."""
         recordings = {mode: self._recording(scenario.record, mode) for mode in modes}
-        return SimulatedBench(self.config, load, self.server, recordings)
+        mine = self.config.with_pair_of(scenario)
+        return SimulatedBench(mine, load, self.servers[mine.cloud_model], recordings)
 
     def _runner(self, name: str, scenario: ScenarioConfig) -> RunCell:
         if scenario.kind is EdgeKind.SIMULATED:
@@ -119,23 +122,24 @@ class Scenarios:
         return self._recordings[key]
 
     def _read_recording(self, folder: Path, scenario: ScenarioConfig) -> Recording:
-        reference = self._reference(scenario.source)
+        reference = self._reference(scenario)
         records = read_records(folder / "edge-0.jsonl")
         uplink = uplink_of(folder / "edge-0.yaml")
         return record(records, reference.camera_source, reference.count, uplink)
 
-    def _reference(self, source: str) -> Reference:
-        if source not in self._references:
-            model = find_model_folder(self.config.cloud_model)
-            reference = open_reference(source, model, self.progress)
-            self._references[source] = reference
+    def _reference(self, scenario: ScenarioConfig) -> Reference:
+        cloud_model = self.config.with_pair_of(scenario).cloud_model
+        key = (scenario.source, cloud_model)
+        if key not in self._references:
+            reference = open_reference(scenario.source, find_model_folder(cloud_model), self.progress)
+            self._references[key] = reference
             if reference.labels is None and (changes := reference.change_share) is not None:
                 name = Path(reference.camera_source).name
                 self.notes.append(
                     f"{name}: the cloud model's own best class changes on {changes:.0%} of its "
                     f"{reference.count} frames from one to the next, uncompressed"
                 )
-        return self._references[source]
+        return self._references[key]
 
 
 def cell_of(plan: CellPlan, kind: EdgeKind, runs: Sequence[Run]) -> Cell:

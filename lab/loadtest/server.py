@@ -3,7 +3,7 @@
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,29 +21,51 @@ _REACH_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Its address; `pid` and `gpu` only where it is a process of this test."""
+    """Its address; the rest only where it is a process of this test."""
 
     address: str
     pid: int | None
     gpu: GpuMeter | None = None
+    folder: Path | None = None
+    """Where its cloud.yaml and log are."""
 
 
 @contextlib.contextmanager
-def server_under_test(part: CloudPart, cloud_model: str, out: Path) -> Iterator[Server]:
-    """Start a server on the loopback interface, or use the one at `part.address`.
+def servers_under_test(
+    part: CloudPart, cloud_models: Sequence[str], out: Path
+) -> Iterator[Mapping[str, Server]]:
+    """Start a server for each model on the loopback interface, or use the one at `part.address` for all.
+
+    The first one's files are in `out`, those of others in a folder of their model's name below it.
 
     Raises:
-        ProcessFailedError: it did not become ready; the text holds the end of its log.
+        ProcessFailedError: one did not become ready; the text holds the end of its log.
         UnavailableError: nothing answers at `part.address`.
     """
     if part.address:
         wait_until_reachable(part.address, "cloud.address")
-        yield Server(part.address, None)
+        yield dict.fromkeys(cloud_models, Server(part.address, None))
         return
+    with contextlib.ExitStack() as stack, open_gpu_meter() as gpu:
+        servers = {}
+        for number, model in enumerate(cloud_models):
+            where = out / _folder_name(model) if number else out
+            where.mkdir(parents=True, exist_ok=True)
+            servers[model] = stack.enter_context(_server(part, model, where, gpu))
+        yield servers
+
+
+@contextlib.contextmanager
+def _server(part: CloudPart, cloud_model: str, out: Path, gpu: GpuMeter | None) -> Iterator[Server]:
     folder = find_model_folder(cloud_model).absolute()
     models = {"repository": str(folder.parent.parent), "load": [f"{folder.parent.name}@{folder.name}"]}
-    with cloud_running(merged({"models": models}, part.config), out) as cloud, open_gpu_meter() as gpu:
-        yield Server(cloud.address, cloud.pid, gpu)
+    with cloud_running(merged({"models": models}, part.config), out) as cloud:
+        yield Server(cloud.address, cloud.pid, gpu, out)
+
+
+def _folder_name(cloud_model: str) -> str:
+    """A folder in the output for the files of a model's server; scenarios have the others."""
+    return f"cloud-{find_model_folder(cloud_model).parent.name}"
 
 
 def wait_until_reachable(address: str, what: str) -> None:

@@ -106,7 +106,7 @@ def _write_files(point: SweepPoint, labels: dict[tuple[str, float], str], bench:
     }
     edge = edge_config(bench.config, labels[point.mode, point.value], forced)
     write_yaml(folder / "edge.yaml", edge)
-    if (out / "cloud.yaml").is_file():
-        cloud = yaml.safe_load((out / "cloud.yaml").read_text(encoding="utf-8"))
+    if bench.server.folder is not None:
+        cloud = yaml.safe_load((bench.server.folder / "cloud.yaml").read_text(encoding="utf-8"))
         write_yaml(folder / "cloud.yaml", merged(cloud, {"listen": DEFAULT_ADDRESS}))
     return str(folder)

@@ -5,10 +5,12 @@ import sys
 from dataclasses import replace
 
 import grpc
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from spillover.cloud.security.tokens import add_token
+from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session import Model
 from spillover.common.wire.conversion import reply_from_pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
@@ -67,10 +69,15 @@ def test_a_stream_is_answered_picture_by_picture(stub, repository):
         assert answer.probability[0] == pytest.approx(expected.probability[0], abs=1e-5)
 
 
-def test_a_fused_model_is_answered_too(stub):
-    """A picture of a stream goes to every member."""
-    sender = VideoSender()
-    assert len(ask(stub, sender.video(sender.add()), "fused")) == 1
+def test_a_fused_model_is_answered_too(stub, repository):
+    """A picture of a stream goes to every member, as it does in this process."""
+    sender, fused = VideoSender(), load_model(repository / "fused" / "1")
+    for number in (sender.add(), sender.add()):
+        expected = fused.predict(sender.pictures[number])[0]
+        answer = ask(stub, sender.video(number, number - 1), "fused")
+        np.testing.assert_allclose(answer.xyxy, expected.xyxy, atol=0.01)
+        np.testing.assert_allclose(answer.confidence, expected.confidence, atol=1e-4)
+        assert len(answer) == 1
 
 
 def test_packets_that_the_server_has_not_had_are_decoded(stub):

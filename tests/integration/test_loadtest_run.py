@@ -8,13 +8,15 @@ import pytest
 from rich.console import Console
 
 from spillover.common.config import load_config
-from spillover.common.errors import ConfigError, SourceError, UnavailableError
+from spillover.common.errors import ConfigError, ModelError, SourceError, UnavailableError
 from spillover.common.types import Action
 from spillover.edge.config import EdgeConfig
+from spillover.lab.loadtest.baselines import baselines, share_shown
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.load_test import LoadTest, Settings
 from spillover.lab.loadtest.results import Report, read_report
 from spillover.lab.records import read_records
+from tests.support.clips import write_avi
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.scripted_cloud import no_server_address
 from tests.support.serving import jpeg_of
@@ -201,6 +203,47 @@ def test_a_scenario_may_be_left_out_but_not_in_silence(pictures: Path, tmp_path:
     needed = msgspec.structs.replace(absent, optional=False)
     with pytest.raises(SourceError, match="SPILLOVER_NOWHERE"):
         run(msgspec.structs.replace(config, scenarios={"real": needed}), tmp_path / "again")
+
+
+def test_each_pair_has_its_figures_and_its_server(pictures: Path, tmp_path: Path) -> None:
+    """Detectors on a clip beside classifiers: streaming accuracy, tracks, and bytes beside cloud_only's."""
+    for name in ("edge", "cloud"):
+        centre_detector(tmp_path / "home" / "models", name, beside=(0.5, 0.5, 0.2, 0.2, 0.9))
+    config = config_for(pictures, modes=modes_with(cloud_only={"max_in_flight": 64}))
+    clip = {
+        "source": str(write_avi(tmp_path / "clip.avi", 12, 4)),
+        "edge_model": "edge/1",
+        "cloud_model": "cloud/1",
+    }
+    street = msgspec.structs.replace(config.scenarios["real"], **clip)
+    goal = GoalConfig(scenario="street", mode="cloud_only", measure="streaming", at_least=0.5)
+    real = msgspec.structs.replace(config.scenarios["real"], modes=("edge_only",))
+    scenarios = {"real": real, "street": street}
+    report = run(msgspec.structs.replace(config, scenarios=scenarios, goals=(goal,)), tmp_path / "out")
+    of_street = [cell for cell in report.cells if cell.scenario == "street"]
+    assert [cell.figure("agreement") for cell in of_street] == [1, 1]
+    for cell in of_street:  # what is seen stands still: what is newest is right from the first result on
+        assert (cell.figure("streaming") or 0) > 0.9
+        assert (cell.figure("tracks") or 0) >= 1
+    assert [cell.figure("confirmed_share") for cell in of_street] == [0, 1]
+    assert [goal.met for goal in report.goals] == [True]
+    assert (tmp_path / "out" / "cloud-cloud" / "cloud.yaml").is_file()
+    assert baselines(report.cells, report.config) == ["cloud_only"]
+    assert [share_shown(cell, "cloud_only", report.cells) for cell in of_street] == ["0.0%", "100.0%"]
+
+
+def test_a_pair_that_is_absent_is_left_out_with_the_command_that_makes_it(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """If the scenario is optional; else it is an error, before anything is started."""
+    config = config_for(pictures)
+    absent = msgspec.structs.replace(config.scenarios["real"], cloud_model="nanodet-g-coco-ssd/1")
+    optional = msgspec.structs.replace(absent, optional=True)
+    report = run(msgspec.structs.replace(config, scenarios={"street": optional}), tmp_path / "out")
+    assert report.cells == []
+    assert any("scenario street was left out" in n and "prepare --pair detection" in n for n in report.notes)
+    with pytest.raises(ModelError, match="nanodet-g-coco-ssd"):
+        run(msgspec.structs.replace(config, scenarios={"street": absent}), tmp_path / "again")
 
 
 def test_another_machine_is_not_loaded_unasked(pictures: Path, tmp_path: Path) -> None:

@@ -11,9 +11,17 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.report import plots
-from spillover.lab.loadtest.results import Capacity, Cell, Fleet, GoalOutcome, Report, Sweep
+from spillover.lab.loadtest.results import (
+    Capacity,
+    Cell,
+    Fleet,
+    GoalOutcome,
+    Report,
+    Sweep,
+)
 
 _MAIN = (
     "first_p50_ms",
@@ -22,8 +30,11 @@ _MAIN = (
     "on_time_share",
     "accuracy",
     "agreement",
+    "streaming",
+    "confirmed_share",
+    "detection_delay_s",
     "sent_share",
-    "up_bytes_per_frame",
+    BYTES,
     "server_cpu_s_per_1000_frames",
     "generator_cpu_share_per_100_edges",
 )
@@ -78,14 +89,26 @@ def _goal(goal: GoalOutcome) -> list[str]:
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
     main = [m for m in _MAIN if any(m in cell.summary for cell in cells)]
     known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
+    wholes = baselines(cells, report.config)
     where = [("mode", "text"), ("link", "text"), ("edges", "")]
     return {
         "name": name,
         "kind": cells[0].kind.capitalize(),
         "fps": report.config["scenarios"][name]["fps"],
         "repeats": len(cells[0].runs),
-        "columns": [*where, *((MEASURES[m].title, "") for m in main)],
-        "rows": [[c.mode, c.link, str(c.edges), *(_figure(c, m) for m in main)] for c in cells],
+        "columns": [
+            *where,
+            *((MEASURES[m].title, "") for m in main),
+            *((f"bytes up, of {whole}'s", "") for whole in wholes),
+        ],
+        "rows": [
+            [
+                *(c.mode, c.link, str(c.edges)),
+                *(_figure(c, m) for m in main),
+                *(share_shown(c, whole, cells) for whole in wholes),
+            ]
+            for c in cells
+        ],
         "all_columns": [("measure", "text"), *((_name(cell), "") for cell in cells)],
         "all_rows": [[MEASURES[m].title, *(_figure(cell, m) for cell in cells)] for m in known],
         "plots": list(_plots(cells, report.config["deadline_s"], palette)),
@@ -113,8 +136,8 @@ def _plots(
     cells: Sequence[Cell], deadline_s: float, palette: plots.Palette
 ) -> Iterator[tuple[bytes, str, str]]:
     """(plot, title, caption)."""
-    quality = next((m for m in ("accuracy", "agreement") if any(m in c.summary for c in cells)), None)
-    if quality:
+    first = next((m for m in ("accuracy", "agreement") if any(m in c.summary for c in cells)), None)
+    for quality in (m for m in (first, "streaming") if m and any(m in c.summary for c in cells)):
         known = [cell for cell in cells if quality in cell.summary]
         yield (
             plots.quality_over_bytes(known, quality, palette),

@@ -64,6 +64,8 @@ class Question:
     """As `model.report_threshold` of edge.yaml."""
     forms: tuple[Form, ...] = VARIANTS
     """In which frames are sent; cloud_only's pictures of full size are taken along in any case."""
+    ways: tuple[str, ...] = tuple(STAGES)
+    """What is done between answers: names of `STAGES`."""
 
     def delays(self, late_s: float) -> Delays:
         """The clip's delays for answers that are so late."""
@@ -114,7 +116,7 @@ def evaluate_video(
     """
     edge_folder, cloud_folder = open_model_folder(edge), open_model_folder(cloud)
     check_detectors(edge_folder, cloud_folder)
-    truth = read_mot(labels, clip, cloud_folder) if labels is not None else None
+    truth = read_mot(labels, len(clip), cloud_folder) if labels is not None else None
     from_edge = answers_of(edge, clip, None, progress, threads)
     if truth is None:
         truth = truth_from(answers_of(cloud, clip, None, progress, threads).boxes)
@@ -154,7 +156,7 @@ def evaluate_video(
 
 def _setups(question: Question) -> Iterator[Setup]:
     yield Setup(EDGE_ONLY)
-    for method in STAGES:
+    for method in question.ways:
         for form in question.forms:
             for point in question.points:
                 yield Setup(method, point.late_s, form.name, point.asked, point.sender)

@@ -11,7 +11,6 @@ from spillover.common.errors import SourceError
 from spillover.common.model.manifest import ModelFolder
 from spillover.common.types import NO_BOXES, Detections
 from spillover.lab.pairs.evaluate.classes import class_numbers
-from spillover.lab.pairs.video.clip import Clip
 
 Ids = npt.NDArray[np.int64]
 
@@ -42,8 +41,10 @@ class Truth:
         return np.isin(boxes.class_id, sorted(self.classes))
 
 
-def read_mot(path: Path, clip: Clip, folder: ModelFolder) -> Truth:
-    """Read gt.txt as MOTChallenge has it; classes are matched by the names of the model in `folder`.
+def read_mot(path: Path, frames: int, folder: ModelFolder) -> Truth:
+    """Read gt.txt of a clip of so many frames, as MOTChallenge has it.
+
+    Classes are matched by the names of the model in `folder`.
 
     Each line is frame (from 1), id, left, top, width, height, and where they are there: a flag, 0 for rows
     that do not count, and the class. Without a class, and for class 1, objects are persons.
@@ -53,7 +54,7 @@ def read_mot(path: Path, clip: Clip, folder: ModelFolder) -> Truth:
     """
     numbers = class_numbers([folder])
     known = {number: numbers[name] for number, name in _MOT_CLASSES.items() if name in numbers}
-    rows: list[list[tuple[float, ...]]] = [[] for _ in range(len(clip))]
+    rows: list[list[tuple[float, ...]]] = [[] for _ in range(frames)]
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -63,8 +64,8 @@ def read_mot(path: Path, clip: Clip, folder: ModelFolder) -> Truth:
             continue
         row = _row(line, f"{path}, line {number}")
         frame, mot_class = int(row[0]), int(row[7]) if len(row) > 7 else 1
-        if not 1 <= frame <= len(clip):
-            raise SourceError(f"{path}, line {number}: frame {frame}, and the clip has 1 to {len(clip)}")
+        if not 1 <= frame <= frames:
+            raise SourceError(f"{path}, line {number}: frame {frame}, and the clip has 1 to {frames}")
         counts = len(row) <= 6 or row[6] != 0
         if counts and mot_class in known:
             left, top, width, height = row[2:6]

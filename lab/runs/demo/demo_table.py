@@ -9,7 +9,7 @@ from rich.console import Console
 from spillover.common.tasks import agreement
 from spillover.common.types import Prediction
 from spillover.edge.sinks.record import Record
-from spillover.lab.pairs.video.streaming import newest_at
+from spillover.lab.pairs.video.results import streaming_agreement
 from spillover.lab.records import prediction_of
 from spillover.lab.terminal import table
 
@@ -66,34 +66,6 @@ def figures_of(
         streaming=streaming_agreement(records, reference),
         tracks=len(numbers) if numbers else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A result, as it was given."""
-
-    number: int
-    given_s: float
-    record: Record
-
-
-def streaming_agreement(records: Sequence[Record], reference: Mapping[int, Prediction]) -> float | None:
-    """Agreement of what was newest at each frame's capture with the truth of that frame; 0 before the first.
-
-    Newest is the last word on the newest frame of which something had been said. None without a reference.
-    """
-    captured = {record.sequence: record.captured_unix_s for record in records if record.sequence in reference}
-    if not captured:
-        return None
-    said = [
-        _Said(record.sequence, record.captured_unix_s + record.timings.total_s, record) for record in records
-    ]
-    newest = newest_at([at_s for _, at_s in sorted(captured.items())], said)
-    values = [
-        agreement(prediction_of(one.record), reference[number]) if one is not None else 0.0
-        for number, one in zip(sorted(captured), newest, strict=True)
-    ]
-    return float(np.mean(values))
 
 
 def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:

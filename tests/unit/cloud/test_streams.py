@@ -15,7 +15,6 @@ from spillover.cloud.serving.streams.table import HOLDER_SHARE, IDLE_S, Refusal,
 from spillover.cloud.serving.streams.video import VideoStream
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import TooLargeError
-from spillover.common.wire.conversion import Features
 from tests.support.video_sender import HEIGHT, WIDTH, VideoSender
 
 ONE = VideoStream.bytes_of(WIDTH, HEIGHT)
@@ -233,16 +232,6 @@ def test_without_a_codec_the_refusal_says_what_to_install(monkeypatch):
     with pytest.raises(RefusedError, match=r"spillover\[video\]") as error:
         world.show(video)
     assert error.value.reason is Refusal.CODEC
-
-
-def test_features_that_are_coded_against_others_need_a_key():
-    """Keys, and features in no stream, are answered as they are."""
-    world, position = World(), key().position
-    features = Features("00" * 32, b"", position)
-    world.streams.check(features)
-    world.streams.check(replace(features, position=None))
-    with pytest.raises(LostError):
-        world.streams.check(replace(features, position=replace(position, number=2, reference=1)))
 
 
 def test_a_failing_call_gives_the_stream_back():

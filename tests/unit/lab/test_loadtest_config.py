@@ -25,7 +25,7 @@ scenarios: {s: {modes: [a], links: [l]}}
 def test_example_is_what_the_program_reads() -> None:
     """The example file loads, and its scenarios are all that the make target shows."""
     config = load_config(EXAMPLE, LoadConfig)
-    assert set(config.scenarios) == {"video", "video_pictures", "labelled", "fleet"}
+    assert set(config.scenarios) == {"video", "video_pictures", "detection", "labelled", "fleet"}
     assert config.goals
 
 
@@ -74,6 +74,21 @@ def test_a_mistake_is_named(change: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=r"load\.yaml") as caught:
         parse_config(text, LoadConfig, "load.yaml")
     assert named in str(caught.value)
+
+
+def test_a_scenario_may_have_a_pair_of_its_own() -> None:
+    """Other scenarios have the test's pair, and simulated edges that of the scenario they replay."""
+    simulated = "{kind: simulated, record: s, modes: [a], links: [l]}"
+    raw = merged(yaml.safe_load(SMALL), {"edge_model": "e/1", "cloud_model": "c/1"})
+    raw = merged(
+        raw, nested("scenarios.s.cloud_model", "d/1"), nested("scenarios.m", yaml.safe_load(simulated))
+    )
+    config = msgspec.convert(raw, LoadConfig)
+    pairs = [config.with_pair_of(scenario) for scenario in config.scenarios.values()]
+    assert [(pair.edge_model, pair.cloud_model) for pair in pairs] == [("e/1", "d/1")] * 2
+    text = yaml.safe_dump(merged(raw, nested("scenarios.m.edge_model", "e/2")))
+    with pytest.raises(ConfigError, match=r"scenarios\.m\.edge_model"):
+        parse_config(text, LoadConfig, "load.yaml")
 
 
 def test_every_cell_is_run_once_a_repeat_and_none_always_first() -> None:

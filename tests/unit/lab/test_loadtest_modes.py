@@ -14,7 +14,7 @@ from spillover.common.tasks.detection import DETECTION
 from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
-from spillover.lab.loadtest.edges import check_fits, edge_of, modes_used
+from spillover.lab.loadtest.edges import check_fits, edge_of
 from spillover.lab.loadtest.sweep import with_swept_modes
 from spillover.lab.terminal import Silent
 from tests.support.models import colour_classifier
@@ -53,7 +53,6 @@ def test_a_mistake_in_a_mode_names_the_mode_and_the_key() -> None:
     """Long before an edge is started."""
     with pytest.raises(ConfigError, match=r"modes\.odd.*polcy"):
         edge_of(config_for(odd={"polcy": {}}), "odd")
-    assert list(modes_used(config_for(a={}, b={}), ())) == ["a", "b"]
 
 
 @pytest.mark.usefixtures("home")
@@ -78,11 +77,14 @@ def test_a_mode_that_is_not_for_the_model_is_named() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_the_modes_of_the_example_fit_its_models() -> None:
-    """`make loadtest` runs them with classifiers."""
+    """`make loadtest` runs them with classifiers, or with detectors in scenarios that name a pair."""
     example = load_config(Path(__file__).parents[3] / "examples" / "load.yaml", LoadConfig)
-    example = msgspec.structs.replace(example, edge_model="colour/1")  # the example's may not be prepared
-    for mode in example.modes:
-        check_fits(edge_of(example, mode), mode, CLASSIFICATION)
+    own = {name for name, scenario in example.scenarios.items() if example.played_by(scenario).edge_model}
+    assert own
+    prepared = msgspec.structs.replace(example, edge_model="colour/1")  # the example's may not be prepared
+    for name, scenario in example.scenarios.items():
+        for mode in scenario.modes:
+            check_fits(edge_of(prepared, mode), mode, DETECTION if name in own else CLASSIFICATION)
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:

@@ -62,7 +62,12 @@ def report(*cells: Cell, **changes: object) -> Report:
         "started_unix_s": 1.8e9,
         "took_s": 60.0,
         "host": this_host(),
-        "config": {"deadline_s": 0.3, "scenarios": {"s": {"fps": 10}}},
+        "config": {
+            "deadline_s": 0.3,
+            "scenarios": {"s": {"fps": 10}},
+            "edge": {},
+            "modes": {"e": {"mode": "edge_only"}, "c": {"mode": "cloud_only"}, "h": {}},
+        },
         "notes": ["edges run at full speed"],
         "cells": list(cells),
     }

@@ -14,7 +14,7 @@ from spillover.common.tasks.drawing import GREEN, ORANGE, Colour
 from spillover.common.types import NO_BOXES, AnsweredBy, Detections, Result, SeenBy, Timings, TrackMark
 from spillover.edge.camera.open import open_source
 from spillover.edge.sinks.record import Record, record_encoder
-from spillover.lab.runs.demo.demo_table import streaming_agreement
+from spillover.lab.pairs.video.results import streaming_agreement
 from spillover.lab.runs.demo.strip import spread, write_strip
 from spillover.lab.runs.overlay.cli import overlay
 from spillover.lab.runs.overlay.overlay import COLOURS, Choice, chosen, draw

@@ -1,0 +1,40 @@
+"""Modes that send everything: what the bytes of other modes are shares of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from spillover.edge.config import Mode
+from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.results import Cell
+
+BYTES = "up_bytes_per_frame"
+_NEARLY_ALL = 0.98
+
+
+def baselines(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
+    """The modes of these cells that are `cloud_only` by the test's configuration, in their order."""
+    modes, every = config["modes"], config["edge"].get("mode")
+    used = dict.fromkeys(cell.mode for cell in cells)
+    return [mode for mode in used if modes[mode].get("mode", every) == Mode.CLOUD_ONLY.value]
+
+
+def share_shown(cell: Cell, baseline: str, cells: Sequence[Cell]) -> str:
+    """Bytes up of a cell as a share of the baseline's over the same link with as many edges, or a dash."""
+    where = (cell.scenario, baseline, cell.link, cell.edges)
+    whole = next((c.figure(BYTES) for c in cells if (c.scenario, c.mode, c.link, c.edges) == where), None)
+    mine = cell.figure(BYTES)
+    return f"{mine / whole:.1%}" if mine is not None and whole else "-"
+
+
+def held_back(cells: Sequence[Cell], config: LoadConfig) -> Iterator[str]:
+    """Notes on cells of real edges that should have sent everything, and could not."""
+    everything = baselines(cells, msgspec.to_builtins(config))
+    for cell in cells:
+        sent = cell.figure("sent_share")
+        if cell.mode in everything and cell.kind == "real" and sent is not None and sent < _NEARLY_ALL:
+            yield (
+                f"{cell.name}: sent {sent:.0%} of its frames: the cloud would not have answered the rest in "
+                "time, so other modes' bytes are a share of less than everything"
+            )
