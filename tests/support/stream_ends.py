@@ -44,7 +44,7 @@ class Edge:
     @property
     def kept_bytes(self) -> int:
         """What would be sent again."""
-        return sum(stream.behind_bytes for stream in self.streams._streams.values())
+        return sum(stream.behind_bytes for stream in self.streams._streams.all())
 
     def stream_key(self, form: str, cause: KeyCause) -> None:
         """Count it."""
