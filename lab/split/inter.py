@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.common.features.codec import encode_next
-from spillover.common.features.quantized import Quantized
+from spillover.common.features.codec import encode_features, encode_next, encode_symbols
+from spillover.common.features.quantized import Quantized, quantize_features
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.split import USUAL_AGE, AtAge
 from spillover.common.types import Prediction
@@ -113,6 +113,12 @@ def choose_inter(
     return None
 
 
+def without_dead_zone(sequences: Sequences, quantizers: Quantizers) -> InterChoice:
+    """What keeps as much as each frame alone does."""
+    usual = sequences.chains[sequences.usual_age]
+    return InterChoice(quantizers, 0.0, _mean_size(sequences.examples.features, usual, quantizers, 0.0))
+
+
 def judge_inter(sequences: Sequences, quantizers: Quantizers, dead_zone: float) -> tuple[AtAge, ...]:
     """Bytes and fidelity at each age, by rising age."""
     examples = sequences.examples
@@ -143,8 +149,8 @@ class _ChainJudge:
 
     def keeps(self, quantizers: Quantizers, dead_zone: float, pictures: int | None = None) -> bool:
         """Whether this coding keeps enough; with `pictures`, whether those few do not rule it out."""
-        sent = list(_followers(self._features, self._chains, quantizers, dead_zone))
-        return self._judge.fidelity_of(lambda index: sent[index].quantized.tensors(), pictures) is not None
+        kept = list(_kept(self._features, self._chains, quantizers, dead_zone))
+        return self._judge.fidelity_of(lambda index: kept[index][1].tensors(), pictures) is not None
 
 
 def _refined(sequences: Sequences, found: InterChoice, judge: _ChainJudge, stills: Judge) -> InterChoice:
@@ -166,13 +172,29 @@ def _mean_size(
     dead_zone: float,
     frames: int | None = None,
 ) -> float:
-    """Mean bytes of a frame that is no key; of the last `frames` of each chain, where dead zones are full."""
-    sizes = [
-        sent.payload_bytes
-        for chain in chains
-        for sent in _followers(features, [chain[-frames - 1 :] if frames else chain], quantizers, dead_zone)
-    ]
+    """Mean bytes of a frame that is no key; of the last `frames` of each chain, where dead zones are full.
+
+    A frame takes no more than a key; what a key takes is measured once a chain.
+    """
+    sizes = []
+    for chain in chains:
+        some = chain[-frames - 1 :] if frames else chain
+        most = len(encode_features(features[some[0]], quantizers))
+        for before, after in _kept(features, [some], quantizers, dead_zone):
+            sizes.append(min(most, len(encode_symbols(after, before))))
     return float(np.mean(sizes))
+
+
+def _kept(
+    features: Sequence[Features], chains: Iterable[Sequence[int]], quantizers: Quantizers, dead_zone: float
+) -> Iterator[tuple[Quantized, Quantized]]:
+    """The reference and the symbols of each frame but the first of each chain, in order; nothing is coded."""
+    for chain in chains:
+        before = quantize_features(features[chain[0]], quantizers)
+        for number in chain[1:]:
+            after = quantize_features(features[number], quantizers, before, dead_zone)
+            yield before, after
+            before = after
 
 
 def _followers(
