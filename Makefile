@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -142,14 +142,18 @@ bench-split: $(STAMP) ## split inference beside JPEG: bytes, accuracy, latency o
 bench-video: $(STAMP) ## boxes of the cloud carried from frame to frame: F1 and streaming accuracy over bytes (WHOLE=1: every share, a plot)
 	$(BIN)/python -m benchmarks video --out out/bench-video $(if $(WHOLE),--whole)
 
+bench-inter: $(STAMP) ## what a frame takes as JPEG, video and features, and what the answers keep; tracks, CPU, lost calls, the wire
+	$(BIN)/python -m benchmarks inter --out out/bench-inter
+
 bench-cloud: $(STAMP) ## the cloud server against Triton and MLServer: same networks, same client (needs h2load)
 	$(BIN)/python -m benchmarks cloud
 
 bench-disk: $(STAMP) ## a month at 10 frames/s on the disk beside its bounds, both divided by SCALE=100
 	$(BIN)/python -m benchmarks disk --scale $(or $(SCALE),100)
 
-bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server with slow ones
+bench-decode: $(STAMP) ## how long one caller's pictures take while another floods the server; what streams of video cost (CLIP=video)
 	$(BIN)/python -m benchmarks decode
+	$(BIN)/python -m benchmarks decode-streams --clip '$(or $(CLIP),$(SPILLOVER_SHARED)/video/vtest.avi)'
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag

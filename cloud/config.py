@@ -232,7 +232,7 @@ class LogConfig(Section, frozen=True):
     json: bool = False
     """Write each entry as one JSON object, for machines."""
     access: bool = False
-    """Also write a JSON line for each call: who, from where, method, status, seconds, bytes.
+    """Also write a JSON line for each call: who, from where, method, payload, status, seconds, bytes.
 
     It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 

@@ -126,6 +126,8 @@ class Detections(Prediction):
     xyxy: FloatArray
     confidence: FloatArray
     class_id: IntArray
+    not_finite: int = 0
+    """Boxes that the model saw here and that are left out, since a number of theirs is NaN or infinite."""
 
     def __post_init__(self) -> None:
         """Refuse arrays of different lengths, which would assign classes to the wrong boxes."""
@@ -140,7 +142,7 @@ class Detections(Prediction):
 
     def __getitem__(self, chosen: Chosen) -> "Detections":
         """The boxes that a mask (N,), indices or a slice select, in that order."""
-        return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen])
+        return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen], self.not_finite)
 
     @property
     def top_confidence(self) -> float:

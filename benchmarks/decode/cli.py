@@ -1,4 +1,4 @@
-"""`python -m benchmarks decode` and `decode-accuracy`."""
+"""`python -m benchmarks decode`, `decode-streams` and `decode-accuracy`."""
 
 import tempfile
 from pathlib import Path
@@ -44,6 +44,36 @@ def bench_decode(pictures: int, workers: tuple[int, ...]) -> None:
                 f"{row.flooded_p50_ms:>13.1f}{row.flooded_p99_ms:>9.1f}{row.one_flood_ms:>11.1f}"
                 f"  {met} p99 <= 2 x p99 alone + one picture of the flood: {row.allowed_ms:.1f}"
             )
+
+
+@click.command("decode-streams")
+@click.option("--clip", type=EXISTING, required=True, help="A video; every eighth frame is taken.")
+@click.option("--frames", type=click.IntRange(min=3), default=90, show_default=True, help="At most so many.")
+def decode_streams(clip: Path, frames: int) -> None:
+    """What a stream of video costs a server, in processor time beside JPEGs and in memory.
+
+    Times are one thread's, from the payload to the input of a network of 416x416. Memory is that of many
+    streams in a process of their own, rings full: of soft pictures, and of the longest packets.
+    """
+    from benchmarks.decode.streams import SIZES, costs, memory
+
+    rows = costs(clip, frames)
+    click.echo(f"{clip.name:<44}{'bytes':>9}{'to pixels':>11}{'to input':>10}  CPU ms")
+    for row in rows:
+        figures = f"{row.payload_bytes:>9.0f}{row.pixels_ms:>11.2f}{row.input_ms:>10.2f}"
+        click.echo(f"{row.form:<44}{figures}")
+    for row, what in (
+        (rows[1], "a DCT-scaled JPEG that gives as many pixels"),
+        (rows[2], "a JPEG of its size"),
+    ):
+        met = "met   " if rows[0].input_ms < row.input_ms else "MISSED"
+        click.echo(f"{met} a packet takes less than {what}: {rows[0].input_ms:.2f} of {row.input_ms:.2f} ms")
+    click.echo(f"{'MB a stream':<18}{'held':>6}{'soft':>8}{'longest':>9}{'charged':>9}")
+    for sides in SIZES:
+        one = memory(sides)
+        met = "met" if max(one.soft_mb, one.longest_mb) <= one.charged_mb else "MISSED"
+        figures = f"{one.soft_mb:>8.2f}{one.longest_mb:>9.2f}{one.charged_mb:>9.2f}"
+        click.echo(f"{f'{sides[0]}x{sides[1]}':<18}{one.held:>6}{figures}  {met}")
 
 
 @click.command("decode-accuracy")

@@ -6,7 +6,7 @@ import click
 
 from spillover.lab.params import threads_option
 
-PARTS = ("payloads", "tracks", "cpu", "wire")
+PARTS = ("payloads", "tracks", "cpu", "losses", "wire")
 
 
 @click.command("inter")

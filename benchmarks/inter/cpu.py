@@ -1,4 +1,4 @@
-"""CPU time of a frame on either side, as JPEG and as video, measured in turns so that all see the same machine."""
+"""CPU time of a frame on either side, as JPEG and as video, in turns, so that all see the same machine."""
 
 import itertools
 import time
@@ -18,10 +18,11 @@ from spillover.common.video.h264 import Decoder, Encoder
 from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.payload.encoder import encode_variant
+from spillover.edge.payload.video import shrink
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.evaluation import FULL
-from spillover.lab.pairs.video.streamed import VideoForm, VideoStream
+from spillover.lab.pairs.video.streamed import VideoForm
 from spillover.lab.terminal import Progress
 
 T = TypeVar("T")
@@ -32,7 +33,11 @@ SMALL = PictureVariant(70, SIDE)
 VIDEO = VideoForm(28, SIDE)
 _LARGE = (1280, 960)
 
-EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO = "JPEG q85 of the frame", f"JPEG q70, {SIDE} px", f"video crf 28, {SIDE} px"
+EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO = (
+    "JPEG q85 of the frame",
+    f"JPEG q70, {SIDE} px",
+    f"video crf 28, {SIDE} px",
+)
 SERVER_JPEG, SERVER_SMALL, SERVER_VIDEO = EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO
 SERVER_SCALED = "JPEG q85 of 1280x960, scaled while it is decoded"
 
@@ -83,8 +88,7 @@ class _Video:
     """Both ends of one stream."""
 
     def __init__(self, image: Image) -> None:
-        self.shrink = VideoStream(VIDEO, *image.shape[1::-1]).shrink
-        height, width = self.shrink(image).shape[:2]
+        height, width = shrink(image, SIDE)[0].shape[:2]
         self.encoder = Encoder(width, height, VIDEO.crf)
         self.own, self.servers = Decoder(width, height), Decoder(width, height)
 
@@ -95,7 +99,7 @@ def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, st
     scaled = encode_variant(large, FULL)
 
     def on_edge() -> bytes:
-        packet = video.encoder.encode(video.shrink(image), key=False)
+        packet = video.encoder.encode(shrink(image, SIDE)[0], key=False)
         digest_of_planes(video.own.decode(packet))
         return packet
 

@@ -61,9 +61,7 @@ def payload_rows(cloud: Path, clip: Clip, progress: Progress, threads: int) -> l
     return rows
 
 
-def _sent(
-    cloud: Path, clip: Clip, progress: Progress, threads: int
-) -> Iterator[tuple[str, int, Answers]]:
+def _sent(cloud: Path, clip: Clip, progress: Progress, threads: int) -> Iterator[tuple[str, int, Answers]]:
     """Each form, the distance, and the answers, of which those with bytes were sent."""
     for picture in PICTURES:
         answers = answers_of(cloud, clip, picture, progress, threads)

@@ -8,7 +8,6 @@ from spillover.lab.pairs.video.evaluation import (
     CLOUD_ONLY,
     FRAMES,
     FULL,
-    SMALL,
     Question,
     VideoEvaluation,
     clock,
@@ -44,7 +43,7 @@ class TrackRow:
 
 def evaluate(edge: Path, cloud: Path, clip: Clip, progress: Progress, threads: int) -> VideoEvaluation:
     """Play the clip with every distance, delay and form."""
-    question = Question(clock(EVERY, LATE_S), forms=(SMALL, *STREAMS))
+    question = Question(clock(EVERY, LATE_S), forms=STREAMS, ways=(CARRIED,))
     return evaluate_video(edge, cloud, clip, question, progress, threads=threads)
 
 
@@ -52,7 +51,7 @@ def track_rows(evaluation: VideoEvaluation) -> list[TrackRow]:
     """The carried runs beside both baselines, and every frame of either stream without tracks."""
     fair = evaluation.run(Setup(CLOUD_ONLY, 0.0, FAIR.name, 1.0)).whole
     rows = []
-    for form in (SMALL, *STREAMS):
+    for form in STREAMS:
         for late_s in LATE_S:
             for every in EVERY:
                 run = evaluation.run(Setup(CARRIED, late_s, form.name, 1 / every, FRAMES))
@@ -65,7 +64,7 @@ def baselines(evaluation: VideoEvaluation) -> list[TrackRow]:
     fair = evaluation.run(Setup(CLOUD_ONLY, 0.0, FAIR.name, 1.0)).whole
     return [
         _row(form.name, 1, 0.0, evaluation.run(Setup(CLOUD_ONLY, 0.0, form.name, 1.0)), fair)
-        for form in (FULL, SMALL, *STREAMS)
+        for form in (FULL, *STREAMS)
     ]
 
 

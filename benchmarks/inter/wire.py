@@ -19,7 +19,13 @@ from spillover.cloud.security.authority import CA_CERTIFICATE, Authority
 from spillover.cloud.security.builders import SERVER, Subject
 from spillover.cloud.security.files import write_private, write_public
 from spillover.common.errors import SpilloverError
-from spillover.edge.link.byte_budget import wire_bytes
+from spillover.common.geometry import FrameTransform
+from spillover.common.images import EncodedImage
+from spillover.edge.config import UplinkConfig
+from spillover.edge.link.byte_budget import FRAMING, wire_bytes
+from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.sinks.record import Record
+from spillover.edge.uplink.protocol import SpilloverWire
 from spillover.lab.daemons import cloud_running, edge_running
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.processes import finish
@@ -27,12 +33,13 @@ from spillover.lab.shaper.kernel import KernelLink, kernel_link, why_not
 from spillover.lab.shaper.link import Link
 from spillover.lab.terminal import Progress
 
-_CALLS = (60, 360)
+_CALLS = (40, 200)
 _LIMIT_S = 120.0
 _ETHERNET_BYTES = 14
 """Of each packet; the interface counts them, a modem's bill does not."""
-_SIDES = (96, 192, 416)
+_SIDES = (64, 192, 416)
 _QUALITY = 60
+_DEVICE_ID, _BOOT_ID = "camera-1", "0123456789ab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,10 @@ class WireRow:
 
     tls: bool
     payload_bytes: float
+    message_bytes: float
+    """Of the request; a byte budget is charged for these."""
+    boxes: float
+    """In an answer."""
     up_bytes: float
     """IP packets from edge to cloud, headers and acknowledgements included."""
     down_bytes: float
@@ -49,9 +60,9 @@ class WireRow:
     charged_bytes: float
 
     @property
-    def overhead_bytes(self) -> float:
-        """What a call takes beside its payload, both directions together."""
-        return self.up_bytes + self.down_bytes - self.payload_bytes
+    def true_charge_bytes(self) -> float:
+        """What would have to be charged for a call beside 5 % of its message."""
+        return self.up_bytes + self.down_bytes - (1 + FRAMING) * self.message_bytes
 
 
 def wire_rows(edge: Path, cloud: Path, clip: Clip, out: Path, progress: Progress) -> list[WireRow]:
@@ -77,6 +88,8 @@ class _Counted:
 
     calls: int
     payload_bytes: int
+    message_bytes: int
+    boxes: int
     up_bytes: int
     up_packets: int
     down_bytes: int
@@ -87,12 +100,20 @@ def _row(tls: bool, few: _Counted, many: _Counted) -> WireRow:
     calls = many.calls - few.calls
 
     def a_call(name: str) -> float:
-        return (getattr(many, name) - getattr(few, name)) / calls
+        return float(getattr(many, name) - getattr(few, name)) / calls
 
     up, down = (a_call(f"{way}_bytes") - _ETHERNET_BYTES * a_call(f"{way}_packets") for way in ("up", "down"))
-    payload = a_call("payload_bytes")
-    packets = a_call("up_packets") + a_call("down_packets")
-    return WireRow(tls, payload, up, down, packets, wire_bytes(payload))
+    message = a_call("message_bytes")
+    return WireRow(
+        tls,
+        a_call("payload_bytes"),
+        message,
+        a_call("boxes"),
+        up,
+        down,
+        a_call("up_packets") + a_call("down_packets"),
+        wire_bytes(message),
+    )
 
 
 def _run(edge: Path, cloud: Path, clip: Clip, out: Path, tls: bool, side: int, calls: int) -> _Counted:
@@ -103,9 +124,10 @@ def _run(edge: Path, cloud: Path, clip: Clip, out: Path, tls: bool, side: int, c
         config = {
             "camera": {"source": str(pictures), "pace": "fast"},
             "model": {"folder": str(edge)},
+            "device_id": _DEVICE_ID,
             "mode": "cloud_only",
             "deadline_s": _LIMIT_S,
-            "uplink": {"address": address, "keepalive_s": 86_400, "jpeg_quality": _QUALITY} | uplink,
+            "uplink": {"address": address, "keepalive_s": 86_400, "jpeg_quality": _QUALITY, **uplink},
         }
         before = _counters(link)
         with edge_running(config, out, "edge", prefix=link.prefix) as daemon:
@@ -118,8 +140,20 @@ def _run(edge: Path, cloud: Path, clip: Clip, out: Path, tls: bool, side: int, c
     return _Counted(
         calls,
         sum(record.payload_bytes for record in called),
+        sum(map(_message_bytes, called)),
+        sum(len(record.boxes or ()) for record in called),
         *(now - then for now, then in zip(after, before, strict=True)),
     )
+
+
+def _message_bytes(record: Record) -> int:
+    """Of the request that brought this answer."""
+    wire = SpilloverWire(UplinkConfig(), _DEVICE_ID)
+    payload = EncodedImage(bytes(record.payload_bytes), FrameTransform.resize((1, 1), (1, 1)))
+    frame = EncodedFrame(
+        record.frame_id, record.camera_id, _BOOT_ID, record.sequence, record.captured_unix_s, payload
+    )
+    return wire.request(frame, _LIMIT_S).ByteSize()
 
 
 def _write_pictures(clip: Clip, folder: Path, side: int, count: int) -> None:

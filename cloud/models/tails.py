@@ -1,20 +1,24 @@
 """Tails of split networks: coded features in, predictions out. Each cut's tail has a batcher of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from spillover.cloud.executors.base import Executor
 from spillover.cloud.executors.local import LocalExecutor
 from spillover.cloud.models.vision import Undecoded
 from spillover.common.errors import InvalidInputError
-from spillover.common.features.codec import decode_features
+from spillover.common.features.codec import decode_symbols
+from spillover.common.features.quantized import Quantized
 from spillover.common.geometry import FrameTransform
-from spillover.common.model.pictures import Placements, Prepared
+from spillover.common.model.pictures import Placements
 from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import PictureAdapter
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import Cut, check_digest, has_split_plan, open_split_plan, tail_path
 from spillover.common.types import Prediction, Tensor
+
+_CHANNEL_BYTES, _TENSOR_BYTES = 64, 2048
+"""What is kept beside symbols: clips and the order of channels, and objects."""
 
 
 class TailAdapter:
@@ -27,27 +31,37 @@ class TailAdapter:
         # The edge knows where the frame lies in the network's input and takes the boxes from there.
         self._transform = FrameTransform.resize((spec.width, spec.height), (spec.width, spec.height))
 
+    @property
+    def symbol_bytes(self) -> int:
+        """What the symbols of one frame take at most: a byte each, and what is said of each channel."""
+        channels = sum(seam.shape[0] for seam in self._cut.seams)
+        return self._cut.elements + _CHANNEL_BYTES * channels + _TENSOR_BYTES * len(self._cut.seams)
+
     def look(self, payload: bytes) -> Undecoded:
         """Features of this cut: so many elements in, so many out, whatever the payload says."""
+        return self.looking(lambda: self.symbols(payload))
+
+    def looking(self, symbols: Callable[[], Quantized]) -> Undecoded:
+        """As `look`, where the symbols come from elsewhere."""
         elements = self._cut.elements
         return Undecoded(
             cost=elements,
             measure=lambda: elements,
-            prepare=lambda: self._prepare(payload),
+            prepare=lambda: (tuple(tensor[None] for tensor in symbols().tensors()), (self._transform,)),
         )
 
-    def _prepare(self, payload: bytes) -> Prepared:
-        """Coded features to one row of each of the tail's inputs.
+    def symbols(self, payload: bytes, reference: Quantized | None = None) -> Quantized:
+        """The symbols of coded features, which may be changes to those of a reference.
 
         Raises:
             TooLargeError: more elements than cross this cut; known from the header, before decoding.
-            InvalidInputError: damaged, or not tensors of this cut's shapes.
+            InvalidInputError: damaged, not tensors of this cut's shapes, or not against this reference.
         """
-        tensors = decode_features(payload, self._cut.elements)
-        shapes = [tensor.shape for tensor in tensors]
+        quantized = decode_symbols(payload, self._cut.elements, reference)
+        shapes = [coding.shape for coding in quantized.codings]
         if shapes != [seam.shape for seam in self._cut.seams]:
             raise InvalidInputError(f"features have shapes {shapes}, not those of cut {self._cut.name}")
-        return tuple(tensor[None] for tensor in tensors), (self._transform,)
+        return quantized
 
     def decode(self, outputs: list[Tensor], placements: Placements) -> Prediction:
         """One row of outputs to a prediction in pixels of the network's input. Raises ModelError."""

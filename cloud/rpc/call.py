@@ -53,6 +53,8 @@ class ServedCall:
         self.received_bytes = self.sent_bytes = 0
         self.queue_wait_s = 0.0
         """How long the answer's request waited for the network; set by the servicer."""
+        self.payload = ""
+        """What a frame came as; set by the servicer."""
         self.status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
         self.cause: Cause | None = None
         """Why it was refused, if it was."""
@@ -131,6 +133,7 @@ class ServedCall:
             self.sent_bytes,
             self.cause,
             self.because,
+            self.payload,
         )
 
     def _check(self, claimed: str, where: str) -> None:

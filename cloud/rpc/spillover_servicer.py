@@ -16,6 +16,7 @@ class SpilloverServicer:
 
     async def Infer(self, request: pb.InferRequest, served: ServedCall) -> pb.InferReply:
         """Answer one frame."""
+        served.payload = request.WhichOneof("payload") or ""
         call = served.of_device(request.device_id)
         asked = await self._workers.run_if(call.is_large, "reading of a frame", request_from_pb, request)
         max_classes = request.max_classes

@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 from prometheus_client import Counter
 
+from spillover.cloud.models.tails import TailAdapter
 from spillover.cloud.models.vision import Adapter, Undecoded
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.decoding import Decoding
@@ -99,6 +100,7 @@ class Dataplane:
                 placements,
             )
             done_s = time.monotonic()
+            runner.predicted(prediction)
             runner.statistics.answered(
                 input_s=decode_s,
                 queue_s=batched.queue_s,
@@ -144,9 +146,9 @@ class Dataplane:
         """The payload, not decoded yet; what it is coded against is kept while inside."""
         if request.video:
             return self._streams.looking(request.video, call, loaded.vision)
-        if request.features:
-            self._streams.check(request.features)
-        return nullcontext(adapter.look(request.features.data if request.features else request.jpeg))
+        if request.features and isinstance(adapter, TailAdapter):
+            return self._streams.looking_at_features(request.features, call, adapter)
+        return nullcontext(adapter.look(request.jpeg))
 
     async def _checksum(self, parts: Sequence[bytes]) -> int:
         return await self._workers.run_if(sum(map(len, parts)) > LOOP_BYTES, "checksum", _checksum_of, parts)
@@ -156,7 +158,9 @@ def _parts_of(request: InferenceRequest) -> Sequence[bytes]:
     """What tells a payload from another one of the same frame."""
     if video := request.video:
         return (repr((video.position, video.width, video.height)).encode(), *video.packets)
-    return (request.features.data if request.features else request.jpeg,)
+    if features := request.features:
+        return (repr(features.position).encode(), features.data)
+    return (request.jpeg,)
 
 
 def _checksum_of(parts: Sequence[bytes]) -> int:

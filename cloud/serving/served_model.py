@@ -17,8 +17,11 @@ from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.metrics import ModelMetrics
 from spillover.cloud.telemetry.statistics import Statistics
 from spillover.common.errors import NotFoundError, SplitMismatchError
-from spillover.common.types import ModelId, Tensor
+from spillover.common.log import get_logger
+from spillover.common.types import ModelId, Prediction, Tensor
 from spillover.common.wire.conversion import Features
+
+_log = get_logger("model")
 
 
 class ServedModel:
@@ -41,6 +44,7 @@ class ServedModel:
         self.unused.set()
         self._vision = opened.vision
         self._metrics = metrics
+        self._told_of_boxes = False
         self._batcher = Batcher(opened.executor, batching, self)
         self._tails = {
             head: ServedTail(
@@ -135,6 +139,16 @@ class ServedModel:
             workers.run(f"freeing of {self.model_id}", self.executor.stop, deadline_s)
         )
         return await finished_by(deadline_s, freeing) and freeing.result()
+
+    def predicted(self, prediction: Prediction) -> None:
+        """The network gave `prediction`; boxes that it lacks are counted, and logged the first time."""
+        if prediction.boxes is None or not (count := prediction.boxes.not_finite):
+            return
+        self._metrics.boxes_dropped.inc(count)
+        if not self._told_of_boxes:
+            self._told_of_boxes = True
+            text = "model gives boxes that are not finite; they are left out"
+            _log.error(text, model=str(self.model_id), boxes=count)
 
     def decoded(self, seconds: float) -> None:
         """A request's payload took `seconds` to become a tensor."""

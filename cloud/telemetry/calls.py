@@ -48,6 +48,8 @@ class FinishedCall(msgspec.Struct, frozen=True):
     cause: Cause | None = None
     """Why it was refused, if it was, and in words:"""
     because: str = ""
+    payload: str = ""
+    """What a frame came as, by the name of the message's field; empty where none came."""
 
 
 _Label = TypeVar("_Label", bound=str)

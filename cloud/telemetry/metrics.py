@@ -40,6 +40,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        text = "Boxes that a network saw and nobody got; not_finite: a number of theirs is NaN or infinite."
+        labels = ["model", "reason"]
+        self._boxes_dropped = Counter(f"{PREFIX}boxes_dropped", text, labels, registry=self.registry)
         self._decode = _seconds("decode", "Seconds from payload to input tensor.", self.registry)
         self._queue = _seconds("queue", "Seconds of waiting for the network.", self.registry)
         self._infer = _seconds("infer", "Seconds of one run of the network.", self.registry)
@@ -92,6 +95,7 @@ class Metrics:
             self._queue.labels(name),
             self._infer.labels(name),
             self._rows.labels(name),
+            self._boxes_dropped.labels(name, "not_finite"),
         )
 
     def _watch_each(
@@ -135,11 +139,17 @@ class StreamMetrics:
 
 
 class ModelMetrics:
-    """The histograms of one model: decoding, queue and inference times, and rows per batch."""
+    """Of one model: decoding, queue and inference times, rows per batch, and boxes that are not finite."""
 
     def __init__(
-        self, decode: Observations, queue: Observations, infer: Observations, rows: Observations
+        self,
+        decode: Observations,
+        queue: Observations,
+        infer: Observations,
+        rows: Observations,
+        boxes_dropped: Counter,
     ) -> None:
+        self.boxes_dropped = boxes_dropped
         self.decode = decode
         self._queue = queue
         self._infer = infer

@@ -24,6 +24,7 @@ Version 2 is coded against symbols that both sides have:
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,6 +79,44 @@ def encode_symbols(quantized: Quantized, reference: Quantized | None = None) -> 
         start = _CHANGES.pack(zlib.crc32(reference.form), changes)
         version, body = AGAINST_REFERENCE, start + _deflate(gaps, steps)
     return _HEADER.pack(_MAGIC, version, count, zlib.crc32(body)) + body
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """Features as they are sent, and the symbols that the receiver has of them.
+
+    `alone` is what they are without a reference; it is `data` where none is needed.
+    """
+
+    data: bytes
+    alone: bytes
+    quantized: Quantized
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether they are coded against the reference."""
+        return self.data is not self.alone
+
+
+def encode_next(
+    tensors: Sequence[FloatArray],
+    quantizers: Sequence[Quantizer],
+    reference: Quantized | None,
+    dead_zone: float,
+) -> Coded:
+    """Encode features against a reference; alone where there is none, or where that takes fewer bytes.
+
+    Raises:
+        InvalidInputError: as `quantize_features` and `encode_symbols`.
+    """
+    fresh = quantize_features(tensors, quantizers)
+    alone = encode_symbols(fresh)
+    if reference is not None:
+        kept = quantize_features(tensors, quantizers, reference, dead_zone)
+        data = encode_symbols(kept, reference)
+        if len(data) < len(alone):
+            return Coded(data, alone, kept)
+    return Coded(alone, alone, fresh)
 
 
 def decode_features(data: bytes, max_elements: int) -> list[FloatArray]:

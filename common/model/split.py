@@ -24,6 +24,9 @@ Digest = Annotated[str, DIGEST]
 Name = Annotated[str, name_of_at_most(128)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
+USUAL_AGE = 8
+"""Frames between those that are sent, for which codings are chosen and bytes are guessed."""
+
 
 class Seam(Section, frozen=True):
     """One tensor that crosses a cut."""
@@ -34,6 +37,35 @@ class Seam(Section, frozen=True):
     """Shape of the tensor without the batch axis."""
     quantizer: Quantizer
     """How the tensor is quantised."""
+
+
+class AtAge(Section, frozen=True):
+    """What features against a reference of one age take and keep."""
+
+    frames: Annotated[int, msgspec.Meta(ge=1)]
+    """Age of the reference: frames of the clip from one that is sent to the next."""
+    feature_bytes: Positive
+    """Mean size of a coded frame."""
+    fidelity: float
+    """Share of the whole network's answers that the split network gives too."""
+
+
+class InterCoding(Section, frozen=True):
+    """How a cut's features are coded against those that the cloud has."""
+
+    dead_zone: Annotated[float, msgspec.Meta(ge=0, le=255)]
+    """A symbol stays as it was unless its value has moved more than so many steps from it."""
+    clip: str
+    """Name of the clip on which this was judged; empty: shifted pictures."""
+    key_bytes: Positive
+    """Mean size there of a frame that is coded without a reference."""
+    ages: Annotated[tuple[AtAge, ...], msgspec.Meta(min_length=1)]
+    """By rising age of the reference."""
+
+    @property
+    def usual(self) -> AtAge:
+        """What is to be expected where nothing better is known."""
+        return min(self.ages, key=lambda at: abs(at.frames - USUAL_AGE))
 
 
 class Cut(Section, frozen=True):
@@ -53,11 +85,23 @@ class Cut(Section, frozen=True):
     """Share of the whole network's answers that the split network gives too, on those pictures."""
     head_int8: bool = False
     """Whether the head's weights are 8-bit, except for its first layer."""
+    inter: InterCoding | None = None
+    """How features are coded against those that the cloud has; without it none are."""
 
     @property
     def elements(self) -> int:
         """Number of elements that cross the cut for one frame."""
         return sum(_product(seam.shape) for seam in self.seams)
+
+    @property
+    def usual_bytes(self) -> float:
+        """Mean size of a frame as it is usually sent: against a reference, if features are."""
+        return self.inter.usual.feature_bytes if self.inter else self.feature_bytes
+
+    @property
+    def usual_fidelity(self) -> float:
+        """Fidelity of a frame as it is usually sent."""
+        return self.inter.usual.fidelity if self.inter else self.fidelity
 
     @property
     def bits_per_element(self) -> float:

@@ -16,7 +16,7 @@ def decode_softmax(
 ) -> Classification:
     """The first output already holds probabilities (C,)."""
     del transform  # a class has no position in the picture
-    return _ranked(_vector(outputs, settings))
+    return _ranked(_vector(outputs, settings), settings)
 
 
 def decode_logits(
@@ -25,8 +25,9 @@ def decode_logits(
     """The first output holds logits (C,): softmax, shifted by the maximum so that it cannot overflow."""
     del transform
     logits = _vector(outputs, settings)
-    exponent = np.exp(logits - logits.max())
-    return _ranked(exponent / exponent.sum())
+    with np.errstate(invalid="ignore"):  # of infinite logits: NaN, which is refused
+        exponent = np.exp(logits - logits.max())
+    return _ranked(exponent / exponent.sum(), settings)
 
 
 def same_class(prediction: Classification, reference: Classification, confidence: float) -> float:
@@ -44,7 +45,9 @@ def _vector(outputs: Sequence[FloatArray], settings: DecodeSettings) -> FloatArr
     return vector
 
 
-def _ranked(probability: FloatArray) -> Classification:
+def _ranked(probability: FloatArray, settings: DecodeSettings) -> Classification:
+    if not np.isfinite(probability).all():
+        raise ModelError(f"model {settings.model}: a probability is NaN or infinite; the network is broken")
     order = np.argsort(-probability, kind="stable").astype(np.int32)
     return Classification(order, probability[order].astype(np.float32, copy=False))
 

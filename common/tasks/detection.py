@@ -43,7 +43,7 @@ def decode_yolox(
             f"model {settings.model}: output {rows.shape} does not fit yolox with {len(grid)} cells"
         )
     # A score is never above its objectness: most cells are ruled out by one comparison.
-    hopeful = np.flatnonzero(rows[:, 4] >= settings.threshold)
+    hopeful = np.flatnonzero(_may_count(rows[:, 4], settings.threshold))
     rows, grid, stride = rows[hopeful], grid[hopeful], stride[hopeful]
     centre = (rows[:, :2] + grid) * stride
     size = np.exp(np.minimum(rows[:, 2:4], _MAX_LOG_SIZE)) * stride
@@ -70,7 +70,7 @@ def decode_fastestdet(
         raise ModelError(f"model {settings.model}: output {planes.shape} does not fit fastestdet")
     planes = planes.reshape(channels, -1)
     # Class scores are at most 1, so a score is never above objectness^0.6.
-    hopeful = np.flatnonzero(planes[0] >= settings.threshold ** (1 / 0.6))
+    hopeful = np.flatnonzero(_may_count(planes[0], settings.threshold ** (1 / 0.6)))
     rows = planes[:, hopeful].T
     cell = np.stack([hopeful % grid_width, hopeful // grid_width], axis=1).astype(np.float32)
     whole = np.array([settings.input_width, settings.input_height], np.float32)
@@ -89,7 +89,7 @@ def decode_yolov8(
     planes = _expect(outputs[0], 2, settings)
     if planes.shape[0] < 5:
         raise ModelError(f"model {settings.model}: output {planes.shape} does not fit yolov8")
-    hopeful = np.flatnonzero(planes[4:].max(axis=0) >= settings.threshold)
+    hopeful = np.flatnonzero(_may_count(planes[4:].max(axis=0), settings.threshold))
     rows = planes[:, hopeful].T
     return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 4:]), settings, transform)
 
@@ -104,7 +104,7 @@ def decode_yolov5(
     rows = _expect(outputs[0], 2, settings)
     if rows.shape[1] < 6:
         raise ModelError(f"model {settings.model}: output {rows.shape} does not fit yolov5")
-    rows = rows[rows[:, 4] >= settings.threshold]
+    rows = rows[_may_count(rows[:, 4], settings.threshold)]
     return _select(rows[:, :2], rows[:, 2:4], *_best_class(rows[:, 5:] * rows[:, 4:5]), settings, transform)
 
 
@@ -118,12 +118,13 @@ def decode_end2end(
     rows = _expect(outputs[0], 2, settings)
     if rows.shape[1] != 6:
         raise ModelError(f"model {settings.model}: output {rows.shape} does not fit end2end")
-    score, class_id = rows[:, 4], rows[:, 5]
-    named = (class_id >= 0) & (class_id < _MAX_CLASS)
-    rows = rows[np.isfinite(rows).all(axis=1) & named & (score >= settings.threshold) & (score > 0)]
+    rows = rows[_may_count(rows[:, 4], settings.threshold) & (rows[:, 4] != 0)]
+    finite = np.isfinite(rows).all(axis=1)
+    rows = rows[finite & (rows[:, 4] > 0) & (rows[:, 5] >= 0) & (rows[:, 5] < _MAX_CLASS)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")][: settings.max_detections]
     confidence = settings.calibrate(rows[:, 4]) if settings.calibrate else rows[:, 4]
-    return Detections(transform.to_frame(rows[:, :4]), confidence, np.rint(rows[:, 5]).astype(np.int32))
+    class_id = np.rint(rows[:, 5]).astype(np.int32)
+    return Detections(transform.to_frame(rows[:, :4]), confidence, class_id, int((~finite).sum()))
 
 
 def decode_nanodet(
@@ -164,8 +165,8 @@ def decode_ssd(
         raise ModelError(f"model {settings.model}: decoder ssd needs output.anchors in model.yaml")
     logits, encoded = _ssd_outputs(outputs, len(anchors), settings)
     likeliest, class_id = _best_class(logits[:, 1:])
-    confidence = _sigmoid(np.maximum(likeliest, _MIN_LOGIT))
-    hopeful = np.flatnonzero((confidence >= settings.threshold) & np.isfinite(encoded).all(axis=1))
+    confidence = _sigmoid(likeliest)
+    hopeful = np.flatnonzero(_may_count(confidence, settings.threshold))
     anchors, offset = anchors[hopeful], encoded[hopeful] / _SSD_SCALES
     whole = np.array([settings.input_width, settings.input_height], np.float32)
     anchor_size = (anchors[:, 2:] - anchors[:, :2]) * whole
@@ -190,12 +191,12 @@ def _nanodet_level(
             f"model {settings.model}: outputs {scores.shape} and {sides.shape} do not fit nanodet with "
             f"{rows * columns} cells of {stride} pixels"
         )
-    likely = (scores >= settings.threshold).any(axis=1) & np.isfinite(sides).all(axis=1)
-    hopeful = np.flatnonzero(likely)
+    hopeful = np.flatnonzero(_may_count(scores, settings.threshold).any(axis=1))
     confidence, class_id = _best_class(np.minimum(scores[hopeful], 1))
     odds = sides[hopeful].reshape(-1, 4, bins)
-    odds = np.exp(odds - odds.max(axis=2, keepdims=True))
-    distance = odds @ np.arange(bins, dtype=np.float32) / odds.sum(axis=2) * stride
+    with np.errstate(invalid="ignore"):  # infinite sides become NaN, which `_select` counts
+        odds = np.exp(odds - odds.max(axis=2, keepdims=True))
+        distance = odds @ np.arange(bins, dtype=np.float32) / odds.sum(axis=2) * stride
     cell = np.stack([hopeful % columns, hopeful // columns], axis=1).astype(np.float32)
     middle = (cell + np.float32(0.5)) * stride
     return middle - distance[:, :2], middle + distance[:, 2:], confidence, class_id
@@ -230,7 +231,7 @@ def _expect(output: FloatArray, axes: int, settings: DecodeSettings) -> FloatArr
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:
-    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
+    return (1.0 / (1.0 + np.exp(-np.maximum(x, _MIN_LOGIT)))).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=8)
@@ -243,6 +244,12 @@ def _yolox_grid(height: int, width: int) -> tuple[FloatArray, FloatArray]:
         grids.append(np.stack([x.ravel(), y.ravel()], axis=1))
         strides.append(np.full((rows * columns, 1), stride))
     return np.concatenate(grids).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _may_count(score: FloatArray, threshold: float) -> npt.NDArray[np.bool_]:
+    """Where a score reaches the threshold, or is NaN, which reaches none and is to be counted."""
+    below: npt.NDArray[np.bool_] = score < threshold
+    return ~below
 
 
 def _best_class(score: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -260,15 +267,17 @@ def _select(
     transform: FrameTransform,
 ) -> Detections:
     """Threshold, class-wise non-maximum suppression, back to frame pixels, calibrated confidences."""
-    finite = np.isfinite(centre).all(axis=1) & np.isfinite(size).all(axis=1)
-    kept = np.flatnonzero(finite & (confidence >= settings.threshold))
+    counts = _may_count(confidence, settings.threshold)
+    finite = np.isfinite(centre).all(axis=1) & np.isfinite(size).all(axis=1) & np.isfinite(confidence)
+    kept = np.flatnonzero(counts & finite)
     kept = kept[np.argsort(-confidence[kept], kind="stable")][:_MAX_CANDIDATES]
     centre, size, confidence, class_id = centre[kept], size[kept], confidence[kept], class_id[kept]
     half = (np.maximum(size, 0) * 0.5).astype(np.float32, copy=False)
     chosen = suppress(centre - half, half * 2, class_id, settings.iou_threshold)[: settings.max_detections]
     xyxy = np.concatenate([centre[chosen] - half[chosen], centre[chosen] + half[chosen]], axis=1)
     reported = settings.calibrate(confidence[chosen]) if settings.calibrate else confidence[chosen]
-    return Detections(transform.to_frame(xyxy), reported, class_id[chosen])
+    left_out = int(np.count_nonzero(counts & ~finite))
+    return Detections(transform.to_frame(xyxy), reported, class_id[chosen], left_out)
 
 
 def suppress(corner: FloatArray, size: FloatArray, class_id: IntArray, iou_threshold: float) -> IndexArray:

@@ -37,7 +37,8 @@ def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
     return Device(
         model=model,
         predictor=GuardedPredictor(
-            build_multi_view(config.model.multi_view, backbone or model, model.folder.task)
+            build_multi_view(config.model.multi_view, backbone or model, model.folder.task),
+            reporting.metrics.boxes_dropped,
         ),
         model_sha256=model.manifest.sha256,
         policy=policy,

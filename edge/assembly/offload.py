@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_co
 from spillover.edge.link.trace import LinkRecorder
 from spillover.edge.payload.backbone import BackboneWithFeatures
 from spillover.edge.payload.encoder import TENSOR, VIDEO, PayloadEncoder, StreamEncoder
+from spillover.edge.payload.feature_streams import FeatureStreams
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.payload.video import VideoStreams, check_codec
@@ -66,7 +67,7 @@ def build_offload(
     _check_variants(config.uplink.variants or (), task)
     tensors = TensorEncoder(config.uplink, config.uplink.oip, task) if config.uplink.oip else None
     heads = _heads(config.uplink, backbone)
-    streams = _streams(config, reporting.metrics)
+    streams = _streams(config, heads, reporting.metrics)
     encoder = PayloadEncoder(config.uplink, run.boot_id, {TENSOR: tensors} if tensors else heads, streams)
     recorder = LinkRecorder(run.record_link, time.monotonic) if run.record_link else None
     observe = recorder.note if recorder else unobserved
@@ -152,16 +153,24 @@ def _heads(config: UplinkConfig, backbone: BackboneWithFeatures | None) -> dict[
     return {cut: FeatureEncoder(folder, cut, session, backbone) for cut in config.split.cuts}
 
 
-def _streams(config: EdgeConfig, metrics: Metrics) -> dict[str, StreamEncoder]:
-    """What codes frames against what was sent before; none where the payload is not that, or has no codec."""
+def _streams(
+    config: EdgeConfig, heads: Mapping[str, FeatureEncoder], metrics: Metrics
+) -> dict[str, StreamEncoder]:
+    """What codes frames against what was sent before: video, and features of cuts that are planned for it."""
+    cameras = len(config.all_cameras)
+    streams: dict[str, StreamEncoder] = {
+        cut: FeatureStreams(head, head.cut.inter, cameras, metrics)
+        for cut, head in heads.items()
+        if head.cut.inter is not None
+    }
     if config.uplink.payload is not PayloadKind.VIDEO:
-        return {}
+        return streams
     try:
         check_codec(config.uplink)
     except (ConfigError, InvalidInputError) as error:
         _log.warning("JPEG goes in place of video", error=str(error))
-        return {}
-    return {VIDEO: VideoStreams(config.uplink, len(config.all_cameras), metrics)}
+        return streams
+    return streams | {VIDEO: VideoStreams(config.uplink, cameras, metrics)}
 
 
 def _meter(config: EdgeConfig, metrics: Metrics) -> ByteMeter | None:

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from spillover.edge.assembly.camera import for_camera, settings_for
 from spillover.edge.assembly.device import sink_builder
+from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import reported_of_answers
 from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device
+from spillover.edge.events.values import Rules
 from spillover.edge.inference.temporal import LastAnswerCorrector
 from spillover.edge.pipeline import CameraSettings
 from spillover.edge.policy.chain import Policy
@@ -59,7 +61,7 @@ class Takeover:
         self._policy = policy
         device.offload.uplink.report(reported_of_answers(wanted, model))
         for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
-            _reconfigure(stream, camera, self._with_tracker(stream, chosen))
+            _reconfigure(stream, camera, _with_events(stream, self._with_tracker(stream, chosen)))
         device.auditor.reconfigure(
             wanted.policy.agree_from, report_threshold(wanted, model), wanted.policy.max_error
         )
@@ -85,14 +87,27 @@ class Takeover:
     ) -> CameraSettings:
         """What one camera's pipeline goes on with; what has learned something stays where nothing changed."""
         (old, old_camera), (new, new_camera) = before, wanted
-        settings = settings_for(new, new_camera, self._device.model, policy)
-        settings = replace(settings, events=running.events)
+        model = self._device.model
+        settings = settings_for(new, new_camera, model, policy)
+        told = build_events(new, new_camera, model, self._device.reporting.events.happened)
+        settings = replace(settings, events=told)
         if old.temporal == new.temporal and isinstance(settings.temporal, LastAnswerCorrector):
             settings = replace(settings, temporal=running.temporal)
         own = new_camera.policy is not None and old_camera.policy is not None
         if own and _decide_alike(for_camera(old, old_camera), for_camera(new, new_camera)):
             settings = replace(settings, policy=running.policy)
         return settings
+
+
+def _with_events(stream: CameraStream, chosen: CameraSettings) -> CameraSettings:
+    """The settings with what has told the camera's events so far, which goes on by their rules."""
+    running, told = stream.pipeline.settings.events, chosen.events
+    if running is None:
+        if told is not None:
+            told.start()
+        return chosen
+    running.reconfigure(told.rules if told else Rules())
+    return replace(chosen, events=running if told else None)
 
 
 def _reconfigure(stream: CameraStream, camera: CameraConfig, settings: CameraSettings) -> None:

@@ -17,7 +17,7 @@ from spillover.edge.config import (
     SqliteConfig,
 )
 from spillover.edge.runtime.queues import WhenFull
-from spillover.edge.sinks.discovery import announced
+from spillover.edge.sinks.discovery import AnnouncedCamera, announced
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.outlets import Outlets
@@ -80,7 +80,7 @@ class SinkBuilder:
             if not outlets.change(next_ones):
                 return False
             for outlet, old, sink in changed:
-                self._settle(outlet, old, sink, wanted)
+                self._settle(outlet, (before, old), (wanted, sink))
             return True
 
         return go_on
@@ -106,8 +106,12 @@ class SinkBuilder:
         when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
         return Outlet(name, built, sink.queue_size, drop, event_drop, when_full)
 
-    def _settle(self, outlet: Outlet, old: SinkConfig, sink: SinkConfig, config: EdgeConfig) -> None:
-        if old == sink:
+    def _settle(
+        self, outlet: Outlet, running: tuple[EdgeConfig, SinkConfig], wanted: tuple[EdgeConfig, SinkConfig]
+    ) -> None:
+        (before, old), (config, sink) = running, wanted
+        announces = isinstance(sink, MqttConfig) and self._cameras(before) != self._cameras(config)
+        if old == sink and not announces:
             outlet.reopen()
             return
 
@@ -141,11 +145,14 @@ class SinkBuilder:
                 except ModuleNotFoundError as error:
                     raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
-                cameras = [
-                    announced(camera.camera_id, camera.events or config.events, self._labels)
-                    for camera in config.all_cameras
-                ]
-                return MqttSink(sink, config.device_id, cameras, encode)
+                return MqttSink(sink, config.device_id, self._cameras(config), encode)
+
+    def _cameras(self, config: EdgeConfig) -> list[AnnouncedCamera]:
+        """What MQTT sinks announce."""
+        return [
+            announced(camera.camera_id, camera.events or config.events, self._labels)
+            for camera in config.all_cameras
+        ]
 
 
 @contextmanager

@@ -7,19 +7,23 @@ configured, no picture is sent.
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spillover.common.errors import InvalidInputError, ModelError
+from spillover.common.errors import ConfigError, InvalidInputError, ModelError
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Image
 from spillover.edge.assembly.offload import with_variants
-from spillover.edge.config import EdgeConfig, Mode, PayloadKind, UplinkProtocol
+from spillover.edge.config import EdgeConfig, Mode, PayloadKind, UplinkProtocol, VideoConfig
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.payload.video import VideoStreams, check_codec
+from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.uplink.call_status import CallStatus
 
 if TYPE_CHECKING:
     import grpc
@@ -72,6 +76,8 @@ def _look_at_spillover(case: Case, channel: "grpc.Channel", credentials: "Creden
     if not good.cure:
         yield from sees(case, reply)
         yield from _transfer(case, channel, metadata)
+        if config.uplink.payload is PayloadKind.VIDEO and not config.policy.budget:
+            yield from _begin_stream(config, channel, metadata)
 
 
 def _model_of(case: Case, reply: "pb.ListModelsReply") -> Finding:
@@ -103,17 +109,25 @@ def _asked_for(case: Case, reply: "pb.ListModelsReply") -> "list[pb.ModelInfo]":
 
 
 def sees(case: Case, reply: "pb.ListModelsReply") -> Iterator[Finding]:
-    """Whether pictures that refresh tracks hold what the model sees, where nobody has named their size."""
-    found = _asked_for(case, reply)[-1]
-    if case.model is None or case.config.uplink.variants is not None:
-        return
+    """Whether video, or pictures that refresh tracks, hold what the model sees, where nobody named a size."""
+    found, uplink = _asked_for(case, reply)[-1], case.config.uplink
     side = max(found.input_width, found.input_height)
+    what = f"{found.model.name} sees {found.input_width} x {found.input_height}"
+    if uplink.payload is PayloadKind.VIDEO:
+        if (usual := VideoConfig().longest_side) == uplink.video.longest_side < side:
+            yield warning(
+                "pictures",
+                f"video has {usual} pixels, {what}",
+                f"set uplink.video.longest_side to {side}",
+            )
+        return
+    if case.model is None or uplink.variants is not None:
+        return
     for variant in with_variants(case.config, case.model.folder.task).uplink.variants or ():
         if (variant.longest_side or side) < side:
             yield warning(
                 "pictures",
-                f"tracks are refreshed with {variant.longest_side} pixels, "
-                f"{found.model.name} sees {found.input_width} x {found.input_height}",
+                f"tracks are refreshed with {variant.longest_side} pixels, {what}",
                 f"set uplink.variants to [{{jpeg_quality: {variant.jpeg_quality}, longest_side: {side}, "
                 f"fidelity: {variant.fidelity}}}]",
             )
@@ -146,6 +160,39 @@ def _transfer(
             return
         taken.append((len(frame.payload.data), took_s, max(0.0, took_s - reply.timings.total_s)))
     yield _link(config, taken[:_TRIES], taken[_TRIES:])
+
+
+def _begin_stream(
+    config: EdgeConfig, channel: "grpc.Channel", metadata: tuple[tuple[str, str], ...]
+) -> Iterator[Finding]:
+    """Send one key: whether the server has codec and room for a stream, which it then drops as idle."""
+    import grpc
+
+    from spillover.edge.uplink.protocol import SpilloverWire
+
+    image = np.zeros((*_LARGE, 3), np.uint8)
+    try:
+        check_codec(config.uplink)
+    except (ConfigError, InvalidInputError):
+        return  # `check_payload` has told
+    if (payload := VideoStreams(config.uplink, 1, Metrics()).encode("doctor", image)) is None:
+        return
+    wire = SpilloverWire(config.uplink, config.device_id)
+    method: Callable[..., Any] = wire.method(channel)
+    frame = replace(_frame(image, secrets.token_hex(6), 0), payload=payload)
+    try:
+        method(wire.request(frame, config.deadline_s), timeout=CALL_S, metadata=metadata)
+    except grpc.RpcError as error:
+        call: Any = error
+        if CallStatus.of_grpc(call.code().name, call.details()) is not CallStatus.STREAM_REFUSED:
+            raise
+        yield warning(
+            "video",
+            f"JPEG goes in place of video: {call.details().removeprefix('stream: ')}",
+            "install the extra `video` on the server, or give it a larger limits.stream_bytes",
+        )
+    else:
+        yield ok("video", "the server has begun a stream")
 
 
 def _link(

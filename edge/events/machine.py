@@ -141,6 +141,21 @@ def judge(state: State, verdict: Verdict) -> tuple[State, Told]:
     return replace(state, tracks=tracks, gone=gone, crossed=_counted(state.crossed, told)), tuple(told)
 
 
+def kept(rules: Rules, state: State) -> State:
+    """What goes on under other rules: objects, and zones and lines that are there still, known by name."""
+    zones, lines = {zone.name for zone in rules.zones}, {line.name for line in rules.lines}
+    tracks = {
+        number: replace(
+            track,
+            stays={name: stay for name, stay in track.stays.items() if name in zones},
+            crossing={name: net for name, net in track.crossing.items() if name in lines},
+        )
+        for number, track in state.tracks.items()
+    }
+    crossed = {key: many for key, many in state.crossed.items() if key[0] in lines}
+    return replace(state, tracks=tracks, crossed=crossed)
+
+
 def counts(rules: Rules, state: State) -> Counts:
     """Who is in the zones on the newest frame, and what the lines have counted.
 

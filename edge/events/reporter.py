@@ -1,13 +1,13 @@
 """Tells the events of one camera's objects: runs the state machine and gives the sinks what comes out."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from spillover.common.types import Detections, Frame, SeenBy, TrackMark
-from spillover.edge.events.machine import State, counts, judge, see
+from spillover.edge.events.machine import State, counts, judge, kept, see
 from spillover.edge.events.values import Counts, ObjectEvent, Rules, Sighting, Verdict
 from spillover.edge.results.delivery import EventKind, Fields
 from spillover.edge.tracking.stage import OnReply, Shown
@@ -50,6 +50,21 @@ class ObjectEvents:
     def start(self) -> None:
         """Say the counts as they are: what a broker keeps of an earlier run is over."""
         with self._lock:
+            self._tell_counts()
+
+    @property
+    def rules(self) -> Rules:
+        """What is an event now."""
+        return self._rules
+
+    def reconfigure(self, rules: Rules) -> None:
+        """Go on with other rules; may be called on any thread.
+
+        Zones and lines that keep their names keep who is inside and what they have counted. One that is gone
+        tells nothing more but that nobody is in it.
+        """
+        with self._lock:
+            self._rules, self._state = rules, kept(rules, self._state)
             self._tell_counts()
 
     def see(self, frame: Frame, shown: Shown) -> None:
@@ -113,8 +128,9 @@ class ObjectEvents:
         """Say what has changed since it was last said."""
         now, before = counts(self._rules, self._state), self._told
         self._told = now
-        for zone, classes in self.by_label(now).items():
-            if now.zones[zone] != before.zones.get(zone):
+        zones: dict[str, Mapping[int, int]] = {zone: {} for zone in before.zones} | dict(now.zones)
+        for zone, classes in self.by_label(Counts(zones)).items():
+            if zones[zone] != before.zones.get(zone):
                 at = {"camera_id": self._camera_id, "zone": zone}
                 told: Fields = {**at, "count": sum(classes.values()), "classes": classes}
                 self._tell(EventKind.ZONE_COUNT, told)

@@ -176,8 +176,9 @@ def fused(
     order = np.argsort(-confidence, kind="stable")
     xyxy, confidence, class_id, look = xyxy[order], confidence[order], class_id[order], look[order]
     surest = suppress(xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2], class_id, SAME_BOX_IOU)
+    not_finite = sum(one.not_finite for one in looks)
     if not surest.size:
-        return NO_BOXES
+        return replace(NO_BOXES, not_finite=not_finite)
     same = pairwise_iou(xyxy[surest], xyxy) >= SAME_BOX_IOU
     same &= class_id[surest][:, None] == class_id[None, :]
     same[np.arange(surest.size), surest] = True
@@ -192,7 +193,8 @@ def fused(
         shown += (sure > 0) | shows(part, xyxy[surest], width, height)
     agreed = ((confidence[surest] + weight / shown) / 2).astype(np.float32)
     place = (total / np.maximum(weight, 1e-9)[:, None]).astype(np.float32)
-    return Detections(place, agreed, class_id[surest])[np.argsort(-agreed, kind="stable")[:most]]
+    found = Detections(place, agreed, class_id[surest], not_finite)
+    return found[np.argsort(-agreed, kind="stable")[:most]]
 
 
 def _sum(steps: StepTimings, more: StepTimings) -> StepTimings:

@@ -1,5 +1,6 @@
 """The model interface that the pipeline uses, and a wrapper that limits a model failure to its frame."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -26,10 +27,16 @@ class Predictor(Protocol):
 
 
 class GuardedPredictor:
-    """Runs `model` and turns every failure into a ModelError; logs once per streak. For one thread."""
+    """Runs `model` and turns every failure into a ModelError; logs once per streak. For one thread.
 
-    def __init__(self, model: Predictor) -> None:
+    `on_boxes_dropped` hears how many boxes of an answer were left out since they are not finite; the first
+    time is logged.
+    """
+
+    def __init__(self, model: Predictor, on_boxes_dropped: Callable[[int], None]) -> None:
         self._model = model
+        self._on_boxes_dropped = on_boxes_dropped
+        self._told_of_boxes = False
         self._answered = 0
         self._failed_in_a_row = 0
 
@@ -56,4 +63,12 @@ class GuardedPredictor:
             _log.info("model answers again", frames_dropped=self._failed_in_a_row)
             self._failed_in_a_row = 0
         self._answered += 1
+        if (boxes := answer[0].boxes) is not None and boxes.not_finite:
+            self._boxes_dropped(boxes.not_finite)
         return answer
+
+    def _boxes_dropped(self, count: int) -> None:
+        self._on_boxes_dropped(count)
+        if not self._told_of_boxes:
+            self._told_of_boxes = True
+            _log.error("model gives boxes that are not finite; they are left out", boxes=count)

@@ -31,7 +31,7 @@ class ReportFilter:
         """The boxes of wanted classes, whatever their confidence: what policy and tracks see."""
         if not self.classes or (boxes := prediction.boxes) is None:
             return prediction
-        return _only(boxes, np.isin(boxes.class_id, list(self.classes)))
+        return _only(boxes, self._is_wanted(boxes))
 
     def reported(self, prediction: Prediction) -> Prediction:
         """Of those, the boxes of enough confidence."""
@@ -39,16 +39,22 @@ class ReportFilter:
         return wanted if (boxes := wanted.boxes) is None else _only(boxes, self._enough(boxes))
 
     def shown(self, shown: Shown) -> Shown:
-        """The result without tracks that only the edge has seen and whose class wants more confidence."""
+        """The result without tracks that only the edge has seen and whose class wants more confidence.
+
+        And without those of classes that are wanted no longer, as after a reload.
+        """
         boxes, marks = shown.prediction.boxes, shown.tracks
-        if boxes is None or marks is None or not self.by_class:
+        if boxes is None or marks is None or not (self.by_class or self.classes):
             return shown
         by_cloud = np.array([mark.confirmed_by is SeenBy.CLOUD for mark in marks], np.bool_)
-        kept = self._enough(boxes) | by_cloud
+        kept = (self._enough(boxes) | by_cloud) & self._is_wanted(boxes)
         if kept.all():
             return shown
         tracks = tuple(mark for mark, stays in zip(marks, kept, strict=True) if stays)
         return replace(shown, prediction=boxes[kept], tracks=tracks)
+
+    def _is_wanted(self, boxes: Detections) -> Kept:
+        return np.isin(boxes.class_id, list(self.classes)) | (not self.classes)
 
     def _enough(self, boxes: Detections) -> Kept:
         least = [self.by_class.get(number, self.usual) for number in boxes.class_id.tolist()]

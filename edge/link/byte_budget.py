@@ -31,7 +31,7 @@ chains.
 """
 PING_BYTES = 300
 """Upper bound for a keep-alive ping: two encrypted HTTP/2 frames in two packets, with their TCP ACKs."""
-_FRAMING = 0.05
+FRAMING = 0.05
 """TCP/IP headers (52 bytes in 1500), TLS records and HTTP/2 frames."""
 _MAX_SAVED_BYTES = 4096
 _SAVED_PARTS = 8
@@ -40,7 +40,7 @@ _SAVED_PARTS = 8
 
 def wire_bytes(message_bytes: float) -> float:
     """Bytes that a message puts on the link, rounded up; `ByteMeter` counts connections and pings."""
-    return math.ceil(message_bytes * (1 + _FRAMING)) + CALL_BYTES
+    return math.ceil(message_bytes * (1 + FRAMING)) + CALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)

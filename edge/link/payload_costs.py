@@ -25,8 +25,8 @@ NEAR = 1.3
 """Only forms with a predicted time up to this many times the quickest one's are explored."""
 _SMOOTHING = 0.2
 _PICTURE_BYTES, _TENSOR_BYTES = 50_000.0, 600_000.0
-_KEY_TO_OTHERS = 10.0
-"""By how much a key is larger than what is coded against it: a guess until frames are encoded."""
+_KEY_BYTES_A_PIXEL, _KEY_TO_OTHERS = 0.09, 10.0
+"""Size of a key for each pixel of a square, and how much smaller others are: guesses until there are some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,8 @@ def picture_forms(
 
 
 def video_form(config: VideoConfig, measured: Mapping[str, float] = MappingProxyType({})) -> PayloadCost:
-    """Video, whose key is assumed to take as much as a picture of quality 70, and another frame a tenth."""
-    unit = _PICTURE_BYTES / _relative_size(PictureVariant(jpeg_quality=85))
-    key_bytes = unit * _relative_size(PictureVariant(jpeg_quality=70, longest_side=config.longest_side))
+    """Video, of which a key is assumed to take 15 kB at 416 pixels, and another frame a tenth of it."""
+    key_bytes = _KEY_BYTES_A_PIXEL * config.longest_side**2
     fidelity = measured.get(VIDEO, 1.0) if config.fidelity is None else config.fidelity
     return PayloadCost(
         Action.SEND_FRAME, key_bytes / _KEY_TO_OTHERS, 0.005, 0.02, fidelity, key_bytes=key_bytes
@@ -128,9 +127,16 @@ def video_form(config: VideoConfig, measured: Mapping[str, float] = MappingProxy
 
 
 def cut_forms(cuts: Sequence[Cut]) -> dict[str, PayloadCost]:
-    """Features of each cut, with the costs that the split plan predicts."""
+    """Features of each cut, with the costs that the split plan predicts, of keys too where there are any."""
     return {
-        cut.name: PayloadCost(Action.SEND_FEATURES, cut.feature_bytes, 0.02, 0.02, cut.fidelity)
+        cut.name: PayloadCost(
+            Action.SEND_FEATURES,
+            cut.usual_bytes,
+            0.02,
+            0.02,
+            cut.usual_fidelity,
+            key_bytes=cut.inter.key_bytes if cut.inter else 0.0,
+        )
         for cut in cuts
     }
 

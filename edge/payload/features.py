@@ -6,6 +6,7 @@ import numpy as np
 
 from spillover.common.errors import ModelError
 from spillover.common.features.codec import encode_features
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.preprocess import preprocess
@@ -40,7 +41,7 @@ class FeatureEncoder:
         check_digest(path, self.cut.head_sha256)
         self._input = opened.manifest.own_input
         self._runtime = open_runtime(path, session or SessionConfig())
-        self._quantizers = [seam.quantizer for seam in self.cut.seams]
+        self.quantizers = [seam.quantizer for seam in self.cut.seams]
         self._tensors = [seam.tensor for seam in self.cut.seams]
         outputs = [spec.name for spec in self._runtime.outputs]
         if sorted(outputs) != sorted(self._tensors):
@@ -50,20 +51,22 @@ class FeatureEncoder:
         self.encode(np.zeros((self._input.height, self._input.width, 3), np.uint8))
 
     def encode(self, image: Image) -> EncodedFeatures:
-        """Preprocess a BGR frame, run the head, and encode its outputs.
+        """Preprocess a BGR frame, run the head, and encode its outputs alone.
 
         Raises:
             ModelError: the head fails.
             InvalidInputError: a feature is not a number.
         """
+        features, transform = self.features_of(image)
+        return EncodedFeatures(encode_features(features, self.quantizers), self.cut.head_sha256, transform)
+
+    def features_of(self, image: Image) -> tuple[list[FloatArray], FrameTransform]:
+        """Preprocess a BGR frame and run the head; features without batch axis. Raises ModelError."""
         known = self._backbone.recall(image) if self._backbone else None
         if known is not None:
-            features, transform = known.tensors, known.transform
-        else:
-            tensor, transform = preprocess(image, self._input)
-            features = self._run(tensor)
-        data = encode_features(features, self._quantizers)
-        return EncodedFeatures(data, self.cut.head_sha256, transform)
+            return known.tensors, known.transform
+        tensor, transform = preprocess(image, self._input)
+        return self._run(tensor), transform
 
     def _is_head(self, info: ExitInfo) -> bool:
         return info.head_sha256 == self.cut.head_sha256 and list(info.features) == self._tensors

@@ -111,8 +111,9 @@ class Sender:
 
         At once, unless the chain was young and the one before it was too: a server that loses what it was
         just given would have nothing but keys. `draw`, uniform in [0, 1), spreads the keys of many edges.
+        An older payload than the reference has come too late for a server that keeps but the newest.
         """
-        if not self._is_of_this_chain(number):
+        if not self._is_of_this_chain(number) or number < self.reference:
             return self
         strikes = min(self.strikes + 1, _MOST_STRIKES) if now_s - self.key_s < CALM_S else 1
         pause_s = 0.0 if strikes == 1 else min(PAUSE_MOST_S, PAUSE_S * 2.0 ** (strikes - 2))

@@ -35,7 +35,7 @@ MOST_PACKETS = 30
 MOST_KEYS, LEAST_BYTES = 2, 8_000
 """A key is due once what is behind the reference has the size of so many keys, and at least so many bytes."""
 IDLE_S = 600.0
-"""A camera that has sent nothing for so long has ended or sees nothing: its codec is let go, 7 MB."""
+"""A camera that has sent nothing for so long has ended or sees nothing: its codec is let go, 5 MB."""
 
 
 @dataclass(slots=True, eq=False)

@@ -69,7 +69,12 @@ class StatusSource:
             config=self.config_path,
             mode=self.config.mode.value,
             uptime_s=now_s - self.started_s,
-            model=ModelStatus(name=model.name, version=model.version, sha256=self.device.model_sha256),
+            model=ModelStatus(
+                name=model.name,
+                version=model.version,
+                sha256=self.device.model_sha256,
+                boxes_dropped=counts.boxes_dropped,
+            ),
             cameras=tuple(self._camera(config, stream, now_s) for config, stream in self.streams),
             frames=_frames(counts, reporting),
             link=None if self.config.mode is Mode.EDGE_ONLY else self._link(counts, now_s),

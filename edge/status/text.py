@@ -55,7 +55,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         f"(process {status.process_id}, version {status.version}, {status.config or 'no file'})",
     )
     model = status.model
-    yield "model", f"{model.name}@{model.version}, sha256 {model.sha256[:12]}"
+    dropped = f"; BOXES DROPPED: {listed(model.boxes_dropped)}" if model.boxes_dropped else ""
+    yield "model", f"{model.name}@{model.version}, sha256 {model.sha256[:12]}{dropped}"
     for camera in status.cameras:
         yield "camera", _camera(camera)
         if camera.tracking:

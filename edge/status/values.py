@@ -21,6 +21,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     sha256: str
     """Digest of its network's file."""
+    boxes_dropped: Counted = {}
+    """Boxes that nobody got, by reason: a broken network's, mostly."""
 
 
 class TrackingStatus(msgspec.Struct, frozen=True, kw_only=True):

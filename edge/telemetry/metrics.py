@@ -54,6 +54,8 @@ class Counts:
     """By sink and reason."""
     events_dropped: dict[tuple[str, str], int]
     spool_refused: dict[str, int]
+    boxes_dropped: dict[str, int]
+    """Boxes of the local model, by reason."""
     edge_error: ErrorEstimate | None
     certificate_ends_unix_s: float | None
 
@@ -93,6 +95,8 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
+        text = "Boxes of the edge's model that nobody got; not_finite: a number of theirs is NaN or infinite."
+        self._boxes_dropped = self._counter("boxes_dropped", text, "reason")
         self._object_events = self._counter(
             "object_events", "Events of tracked objects; one that is settled counts again.", "event", "phase"
         )
@@ -190,6 +194,10 @@ class Metrics:
         """Set how many objects a zone has."""
         self._zones.labels(camera_id, zone).set(count)
 
+    def boxes_dropped(self, count: int) -> None:
+        """Count boxes that are not finite."""
+        self._boxes_dropped.labels("not_finite").inc(count)
+
     def spool_refused(self, refusal: Refusal) -> None:
         """Count a frame that the spool refused."""
         self._spool_refused.labels(refusal.value).inc()
@@ -251,6 +259,7 @@ class Metrics:
             results_dropped={(sink, why): n for (sink, why), n in _by(self._results_dropped).items()},
             events_dropped={(sink, why): n for (sink, why), n in _by(self._events_dropped).items()},
             spool_refused={reason: count for (reason,), count in _by(self._spool_refused).items()},
+            boxes_dropped={reason: count for (reason,), count in _by(self._boxes_dropped).items()},
             edge_error=self._last_error,
             certificate_ends_unix_s=self._certificate() if self._certificate else None,
         )

@@ -67,7 +67,7 @@ class _PendingCall:
     encoded_frame: EncodedFrame | None = None
     attempt: Attempt | None = None
     """The last call that was started for it."""
-    encoded_again: bool = False
+    refused: CallFailure | None = None
     """The server refused what the frame was coded against, so it was encoded once more."""
     _unsettled: threading.Lock = field(default_factory=threading.Lock)
 
@@ -201,8 +201,8 @@ class GrpcUplink:
         if now_s >= pending.call.deadline_s:
             return CallFailure(CallStatus.NO_TIME_LEFT, "the deadline passed before the frame was encoded")
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
-        if pending.encoded_again and encoded_frame.option != option:
-            pending.handler.fall_back(encoded_frame.option, "stream_refused: the server begins no stream now")
+        if encoded_frame.option == PICTURE and option not in {"", PICTURE}:
+            pending.handler.fall_back(PICTURE, str(pending.refused or "its stream pauses"))
         is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
         self._ledger.encoded(encoded_frame, now_s - started_s)
         if is_too_large:
@@ -288,12 +288,12 @@ class GrpcUplink:
         frame, now_s = pending.frame, time.monotonic()
         if (
             frame is None
-            or pending.encoded_again
+            or pending.refused is not None
             or self._stopping.is_set()
             or now_s >= pending.call.deadline_s
         ):
             return failure
-        pending.encoded_again = True
+        pending.refused = failure
         option = refused.encoded_frame.option
         return self._call_again(pending, failure.status.value, failure, self._encode, frame, option)
 

@@ -11,6 +11,7 @@ from spillover.lab.params import EXISTING, MODEL, plot_option, threads_option
 @click.command()
 @click.argument("model", type=MODEL)
 @click.option("--pictures", type=EXISTING, help="Folder or labelled set to calibrate on.")
+@click.option("--clip", type=EXISTING, help="Video of a camera: code features against those before.")
 @click.option("--count", type=click.IntRange(min=8), default=64, show_default=True, help="Pictures used.")
 @click.option(
     "--max-loss",
@@ -36,14 +37,25 @@ def split(model: Path, pictures: Path | None, count: int, plot: Path | None, **s
     How a cut's features are coded is chosen on the calibration pictures: the fewest bytes for which the
     answers stay those of the whole network but for --max-loss. Without --pictures, photographs of installed
     packages are used; pictures like those the camera will see are better.
+
+    Features can also be sent as changes to those that the cloud has. Name a --clip of the camera: then the
+    coding is chosen for the fewest bytes of such changes, on the clip's first half, and judged on its second;
+    the report has both. Frames of the first half are then the calibration pictures too, unless --pictures are
+    named. Without a clip shifted pictures take its place, and the coding is chosen for features that are sent
+    alone.
     """
     from spillover.lab.models.calibration_pictures import calibration_pictures
+    from spillover.lab.split.moving import clip_pictures
     from spillover.lab.split.plan import SplitOptions, split_model
     from spillover.lab.split.split_report import print_table, save_plot
     from spillover.lab.terminal import Bar
 
     options = SplitOptions(**settings)
-    report = split_model(model, calibration_pictures(pictures, count), options, Bar())
+    if options.clip is None or pictures is not None:
+        calibrated_on = calibration_pictures(pictures, count)
+    else:
+        calibrated_on = clip_pictures(options.clip, count)
+    report = split_model(model, calibrated_on, options, Bar())
     print_table(report)
     if plot is not None:
         save_plot(report, plot)

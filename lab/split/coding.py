@@ -16,9 +16,9 @@ from spillover.lab.split.fidelity import fidelity_terms, lossless_term
 
 LEVELS = (3, 4, 5, 7, 9, 15, 31, 63)
 WIDENINGS = (1.0, 1.4, 2.0)
-_BYTES_SAMPLE, _FIT_SAMPLE, _QUICK_SAMPLE = 8, 16, 12
+_BYTES_SAMPLE, FIT_SAMPLE, QUICK_SAMPLE = 8, 16, 12
 """Numbers of pictures: to estimate a coding's size, to fit distributions, and to rule a coding out."""
-_SLACK = 1.1
+SLACK = 1.1
 """A sample's mean size may be so much above that of all pictures."""
 
 Features = Sequence[FloatArray]
@@ -44,7 +44,7 @@ class Examples:
     """Answers picture number i from its (decoded) features."""
 
 
-class _Judge:
+class Judge:
     """Judges codings on the pictures, and stops as soon as a coding cannot reach the wanted fidelity.
 
     Pictures that lost most with earlier codings come first, because most bad codings fail on one of them.
@@ -58,13 +58,18 @@ class _Judge:
         self._lost = [-1e-6 * best for best in self._best]
 
     def fidelity(self, quantizers: Sequence[Quantizer], pictures: int | None = None) -> float | None:
-        """The fidelity with these quantisers; None when it is less than wanted.
+        """The fidelity with these quantisers, each picture coded alone; as `fidelity_of`."""
+        features = self._examples.features
+        return self.fidelity_of(lambda number: coded(features[number], quantizers), pictures)
+
+    def fidelity_of(self, decoded: Callable[[int], Features], pictures: int | None = None) -> float | None:
+        """The fidelity with what becomes of each picture's features; None when it is less than wanted.
 
         With `pictures` it is an upper bound, from only so many: those that lose most easily.
         """
         remains, total, left = 0.0, 0.0, sum(self._best)
         for number in sorted(range(len(self._best)), key=lambda i: -self._lost[i])[:pictures]:
-            answer = self._examples.tail(number, coded(self._examples.features[number], quantizers))
+            answer = self._examples.tail(number, decoded(number))
             part, whole = fidelity_terms(self._examples.whole[number], answer)
             self._lost[number] += whole - part
             remains, total, left = remains + part, total + whole, left - self._best[number]
@@ -82,10 +87,10 @@ def choose_coding(examples: Examples, max_loss: float, limit_bytes: float = math
     clips per channel, channels reordered, channels predicted, each only where it saves bytes at enough
     fidelity.
     """
-    judge = _Judge(examples, max_loss)
-    sized = sorted(_sized(_grid(examples.features), examples), key=lambda sized: sized[0])
-    by_size = [quantizers for size, quantizers in sized if size < limit_bytes * _SLACK]
-    first = bisect_left(by_size, 1, key=lambda q: judge.fidelity(q, _QUICK_SAMPLE) is not None)
+    judge = Judge(examples, max_loss)
+    sized = sorted(_sized(grid(examples.features), examples), key=lambda sized: sized[0])
+    by_size = [quantizers for size, quantizers in sized if size < limit_bytes * SLACK]
+    first = bisect_left(by_size, 1, key=lambda q: judge.fidelity(q, QUICK_SAMPLE) is not None)
     for quantizers in by_size[first:]:
         fidelity = judge.fidelity(quantizers)
         if fidelity is not None:
@@ -105,8 +110,9 @@ def coded(features: Features, quantizers: Sequence[Quantizer]) -> list[FloatArra
     return decode_features(encode_features(features, quantizers), sum(t.size for t in features))
 
 
-def _grid(features: Sequence[Features]) -> Iterator[tuple[Quantizer, ...]]:
-    sample = features[:: max(1, len(features) // _FIT_SAMPLE)]
+def grid(features: Sequence[Features]) -> Iterator[tuple[Quantizer, ...]]:
+    """Quantisers of all levels and clips that are tried, fitted to some of the features."""
+    sample = features[:: max(1, len(features) // FIT_SAMPLE)]
     fits = [fit_distribution(np.stack(tensors)) for tensors in zip(*sample, strict=True)]
     for levels in LEVELS:
         for widen in WIDENINGS:
@@ -115,17 +121,17 @@ def _grid(features: Sequence[Features]) -> Iterator[tuple[Quantizer, ...]]:
 
 
 def _sized(
-    grid: Iterator[tuple[Quantizer, ...]], examples: Examples
+    tried: Iterator[tuple[Quantizer, ...]], examples: Examples
 ) -> Iterator[tuple[float, tuple[Quantizer, ...]]]:
     sample = examples.features[:_BYTES_SAMPLE]
-    for quantizers in grid:
+    for quantizers in tried:
         yield mean_bytes(sample, quantizers), quantizers
 
 
-def _refined(examples: Examples, coding: Coding, judge: _Judge) -> Coding:
-    sample = examples.features[:: max(1, len(examples.features) // _FIT_SAMPLE)]
+def _refined(examples: Examples, coding: Coding, judge: Judge) -> Coding:
+    sample = examples.features[:: max(1, len(examples.features) // FIT_SAMPLE)]
     for quantizers in (
-        _per_channel(sample, coding.quantizers),
+        per_channel(sample, coding.quantizers),
         _reordered(sample, coding.quantizers),
         tuple(msgspec.structs.replace(q, predict=True) for q in coding.quantizers),
     ):
@@ -137,7 +143,7 @@ def _refined(examples: Examples, coding: Coding, judge: _Judge) -> Coding:
     return coding
 
 
-def _per_channel(features: Sequence[Features], quantizers: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
+def per_channel(features: Sequence[Features], quantizers: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
     """The same levels, each channel clipped by its own distribution."""
     refined = []
     for tensors, quantizer in zip(zip(*features, strict=True), quantizers, strict=True):

@@ -3,8 +3,8 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,9 @@ from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import (
     SPLIT_FOLDER,
+    AtAge,
     Cut,
+    InterCoding,
     Seam,
     SplitPlan,
     head_path,
@@ -32,10 +34,12 @@ from spillover.lab.data.pictures import Picture, evenly_spread
 from spillover.lab.models.profile.timing import interleaved_medians, network_run, profile_plan
 from spillover.lab.models.quantize.layers import is_quantized
 from spillover.lab.split.candidates import candidate_cuts, cut_name, named_cuts
-from spillover.lab.split.coding import Examples, Features, choose_coding
+from spillover.lab.split.coding import Coding, Examples, Features, Judge, choose_coding, mean_bytes
 from spillover.lab.split.cuts import find_cuts
 from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
+from spillover.lab.split.inter import InterChoice, Sequences, choose_inter, judge_inter
+from spillover.lab.split.moving import Moving, Stretch, clip_halves, shifted_halves
 from spillover.lab.terminal import Progress
 
 MAX_CUTS = 8
@@ -46,7 +50,8 @@ DEFAULT_LOSS = {CLASSIFICATION.name: 0.01, DETECTION.name: 0.05}
 class SplitOptions:
     """The options of `spillover lab split`.
 
-    `max_loss` None is the task's default; `cuts` names the cuts to make, empty is the best of all.
+    `max_loss` None is the task's default; `cuts` names the cuts to make, empty is the best of all. With a
+    `clip` codings are chosen for the fewest bytes against earlier frames, without it for the fewest alone.
     """
 
     max_tensors: int = 3
@@ -56,13 +61,18 @@ class SplitOptions:
     rounds: int = 15
     device: str = ""
     cuts: tuple[str, ...] = ()
+    clip: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """The plan, the numbers it was chosen from, and the mean size of the JPEGs (quality 90, whole frames)."""
+    """The plan, the numbers it was chosen from, and the mean size of the JPEGs (quality 90, whole frames).
+
+    `chosen` has, by the name of the cut, the figures of inter coding on the frames that it was chosen on.
+    """
 
     plan: SplitPlan
+    chosen: Mapping[str, Sequence[AtAge]]
     cuts_found: int
     cuts_measured: int
     largest_difference: float
@@ -70,9 +80,9 @@ class SplitReport:
 
 
 class _Calibration:
-    """Calibration pictures of a model: input tensors and the whole network's outputs and answers."""
+    """Pictures of a model: input tensors and the whole network's outputs and answers."""
 
-    def __init__(self, model: Model, pictures: Sequence[Picture], progress: Progress) -> None:
+    def __init__(self, model: Model, pictures: Iterable[Picture], progress: Progress) -> None:
         self.model = model
         self.inputs, self.geometries, self.jpeg_sizes = [], [], []
         self.outputs: list[list[FloatArray]] = []
@@ -101,9 +111,10 @@ def split_model(
 
     Raises:
         ModelError: the network cannot be split, or no cut keeps enough of the answers.
-        SourceError: a calibration picture cannot be read.
+        SourceError: a calibration picture or the clip cannot be read.
     """
     folder = open_model_folder(path)
+    moving = clip_halves(options.clip) if options.clip else shifted_halves(pictures)
     network = load_network(folder.onnx_path, picture_shape(folder))
     graph = activation_graph(network)
     all_cuts = find_cuts(graph, options.max_tensors)
@@ -113,9 +124,11 @@ def split_model(
             f"{path}: behind the first layer no {options.max_tensors} float32 tensors or fewer, of known "
             "shape and few enough elements, separate input from outputs; --max-tensors allows more"
         )
-    calibration = _Calibration(Model(folder, SessionConfig(threads=options.threads)), pictures, progress)
+    model = Model(folder, SessionConfig(threads=options.threads))
+    calibration = _Calibration(model, pictures, progress)
+    stretches = _stretches(model, moving, progress)
     with tempfile.TemporaryDirectory(prefix="spillover-split-") as scratch:
-        workshop = _Workshop(Path(scratch), folder, network, graph, calibration, options, pictures)
+        workshop = _Workshop(Path(scratch), folder, network, graph, calibration, stretches, options, pictures)
         halves = [workshop.cut(numbers) for numbers in progress.track(chosen, "heads and tails")]
         if options.cuts:
             cuts = _all_cuts(workshop, halves, progress)
@@ -130,7 +143,14 @@ def split_model(
     profile = profile_plan(folder, plan, options.device, options.threads, options.rounds)
     plan = msgspec.structs.replace(plan, profiles=(profile,))
     write_split_plan(path, plan)
-    return SplitReport(plan, len(all_cuts), len(chosen), workshop.largest_difference, calibration.jpeg_bytes)
+    return SplitReport(
+        plan=plan,
+        chosen={cut.name: workshop.chosen[cut.name] for cut in plan.cuts if cut.name in workshop.chosen},
+        cuts_found=len(all_cuts),
+        cuts_measured=len(chosen),
+        largest_difference=workshop.largest_difference,
+        jpeg_bytes=calibration.jpeg_bytes,
+    )
 
 
 def picture_shape(folder: ModelFolder) -> tuple[int, int, int]:
@@ -153,7 +173,7 @@ def _best_cuts(
     seconds = interleaved_medians(heads, options.rounds)
     cuts: list[Cut] = []
     for by_time in progress.track(sorted(halves, key=lambda h: seconds[h.name]), "codings"):
-        cut = workshop.code(by_time, cuts[-1].feature_bytes if cuts else limit_bytes)
+        cut = workshop.code(by_time, workshop.size_of(cuts[-1]) if cuts else limit_bytes)
         if cut is not None:
             cuts.append(cut)
     return cuts
@@ -173,6 +193,23 @@ class _Halves:
     tensors: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretches:
+    """Frames that follow each other, with the whole network's answers, to choose on and to judge on."""
+
+    clip: str
+    chosen_on: tuple[_Calibration, Stretch]
+    judged_on: tuple[_Calibration, Stretch]
+
+
+def _stretches(model: Model, moving: Moving, progress: Progress) -> _Stretches:
+    chosen_on, judged_on = (
+        (_Calibration(model, stretch.pictures(), progress), stretch)
+        for stretch in (moving.chosen_on, moving.judged_on)
+    )
+    return _Stretches(moving.clip, chosen_on, judged_on)
+
+
 @dataclass(slots=True)
 class _Workshop:
     """Makes the cuts of one network in a scratch folder."""
@@ -182,9 +219,12 @@ class _Workshop:
     network: onnx.ModelProto
     graph: ActivationGraph
     calibration: _Calibration
+    stretches: _Stretches
     options: SplitOptions
     pictures: Sequence[Picture]
     largest_difference: float = 0.0
+    chosen: dict[str, Sequence[AtAge]] = field(default_factory=dict)
+    """Figures of inter coding on the frames that it was chosen on, by the name of the cut."""
 
     def cut(self, numbers: tuple[int, ...]) -> _Halves:
         """Write head and tail of one cut, and check them against the whole network."""
@@ -205,7 +245,8 @@ class _Workshop:
         name = halves.name
         head_file, tail_file = head_path(self.scratch, name), tail_path(self.scratch, name)
         head, tail = Half(head_file, self.options.threads), Half(tail_file, self.options.threads)
-        coding = choose_coding(self._examples(head, tail), self._max_loss(), limit_bytes)
+        stills = _examples(self.calibration, head, tail)
+        coding, choice = self._choose(stills, head, tail, limit_bytes)
         if coding is None:
             return None
         seams = zip(halves.tensors, coding.quantizers, strict=True)
@@ -217,6 +258,49 @@ class _Workshop:
             feature_bytes=round(coding.feature_bytes, 1),
             fidelity=round(coding.fidelity, 4),
             head_int8=is_quantized(head_file),
+            inter=self._judged(name, head, tail, choice) if choice else None,
+        )
+
+    def size_of(self, cut: Cut) -> float:
+        """The bytes by which cuts are compared: against earlier frames if those are of a camera."""
+        return cut.usual_bytes if self.options.clip else cut.feature_bytes
+
+    def _choose(
+        self, stills: Examples, head: Half, tail: Half, limit_bytes: float
+    ) -> tuple[Coding | None, InterChoice | None]:
+        """How features are coded alone, and against earlier ones if that keeps enough.
+
+        With a clip quantisers are chosen for the latter; else for the former.
+        """
+        max_loss = self._max_loss()
+        frames, stretch = self.stretches.chosen_on
+        sequences = Sequences(_examples(frames, head, tail), stretch.chains)
+        if self.options.clip is None:
+            coding = choose_coding(stills, max_loss, limit_bytes)
+            if coding is None:
+                return None, None
+            return coding, choose_inter(sequences, None, max_loss, [coding.quantizers])
+        judge = Judge(stills, max_loss)
+        choice = choose_inter(sequences, judge, max_loss, limit_bytes=limit_bytes)
+        fidelity = judge.fidelity(choice.quantizers) if choice else None
+        if choice is None or fidelity is None:
+            return None, None
+        return Coding(choice.quantizers, mean_bytes(stills.features, choice.quantizers), fidelity), choice
+
+    def _judged(self, name: str, head: Half, tail: Half, choice: InterChoice) -> InterCoding:
+        """The figures of a choice, on the frames that it was not chosen on."""
+        quantizers, dead_zone = choice.quantizers, choice.dead_zone
+        frames, stretch = self.stretches.chosen_on
+        self.chosen[name] = judge_inter(
+            Sequences(_examples(frames, head, tail), stretch.chains), quantizers, dead_zone
+        )
+        frames, stretch = self.stretches.judged_on
+        unseen = _examples(frames, head, tail)
+        return InterCoding(
+            dead_zone=dead_zone,
+            clip=self.stretches.clip,
+            key_bytes=round(mean_bytes(unseen.features, quantizers), 1),
+            ages=judge_inter(Sequences(unseen, stretch.chains), quantizers, dead_zone),
         )
 
     def _verify(self, name: str, head: Half, tail: Half) -> None:
@@ -229,13 +313,6 @@ class _Workshop:
                 raise ModelError(
                     f"cut {name}: head and tail differ from the whole network by {difference:.2g}"
                 )
-
-    def _examples(self, head: Half, tail: Half) -> Examples:
-        def answer(number: int, features: Features) -> Prediction:
-            return self.calibration.decode(number, tail.run([tensor[None] for tensor in features]))
-
-        features = [[tensor[0] for tensor in head.run([inputs])] for inputs in self.calibration.inputs]
-        return Examples(features, self.calibration.answers, answer)
 
     def _quantize(self, head_file: Path) -> None:
         """Make the head INT8 in place; the tail stays float, the coding is fitted to the INT8 features."""
@@ -251,6 +328,16 @@ class _Workshop:
         if self.options.max_loss is not None:
             return self.options.max_loss
         return DEFAULT_LOSS.get(self.folder.task.name, 0.01)
+
+
+def _examples(pictures: _Calibration, head: Half, tail: Half) -> Examples:
+    """The pictures at one cut."""
+
+    def answer(number: int, features: Features) -> Prediction:
+        return pictures.decode(number, tail.run([tensor[None] for tensor in features]))
+
+    features = [[tensor[0] for tensor in head.run([inputs])] for inputs in pictures.inputs]
+    return Examples(features, pictures.answers, answer)
 
 
 def _install(scratch: Path, folder: Path, plan: SplitPlan) -> None:

@@ -1,23 +1,25 @@
 """The report of `spillover lab split`: a table of the kept cuts, and a plot of latency over bandwidth."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spillover.common.model.split import Cut, DeviceProfile, SplitPlan
+from spillover.common.model.split import AtAge, Cut, DeviceProfile, SplitPlan
 from spillover.lab.shaper.link import Link
 from spillover.lab.split.plan import SplitReport
 from spillover.lab.terminal import open_console, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.table import Table
 
 ROUND_TRIP_MS = 50.0
 
 
 def print_table(report: SplitReport) -> None:
-    """The kept cuts on standard output, one a row; a time column for each device."""
+    """The kept cuts on standard output, one a row, with a time column for each device; then inter coding."""
     plan = report.plan
     console = open_console()
     made = table(
@@ -29,6 +31,8 @@ def print_table(report: SplitReport) -> None:
         title=f"{len(plan.cuts)} of {report.cuts_found} cuts kept, {report.cuts_measured} measured",
     )
     console.print(made)
+    if any(cut.inter for cut in plan.cuts):
+        console.print(_inter_table(report))
     for profile in plan.profiles:
         console.print(f"whole network on {profile.device}: {profile.whole_s * 1e3:.1f} ms")
     console.print(
@@ -46,6 +50,29 @@ def _row(cut: Cut, plan: SplitPlan) -> list[str]:
         f"{cut.fidelity:.3f}",
         *(f"{p.head_s[cut.name] * 1e3:.1f} / {p.tail_s[cut.name] * 1e3:.1f}" for p in plan.profiles),
     ]
+
+
+def _inter_table(report: SplitReport) -> "Table":
+    """Bytes and fidelity against earlier frames: on those that were chosen on / on others."""
+    inter = [(cut.name, cut.inter) for cut in report.plan.cuts if cut.inter]
+    ages = sorted({at.frames for _, coding in inter for at in coding.ages})
+    where = inter[0][1].clip or "shifted pictures"
+    return table(
+        ("cut", "dead zone", "key bytes", *(f"every {age}: bytes\nfidelity" for age in ages)),
+        (
+            [name, f"{coding.dead_zone:g}", f"{coding.key_bytes:.0f}"]
+            + [_at_age(report.chosen[name], coding.ages, age) for age in ages]
+            for name, coding in inter
+        ),
+        title=f"against earlier frames, {where}: where the coding was chosen / on other frames",
+    )
+
+
+def _at_age(chosen: Sequence[AtAge], judged: Sequence[AtAge], age: int) -> str:
+    both = [next((at for at in side if at.frames == age), None) for side in (chosen, judged)]
+    sizes = (f"{at.feature_bytes:.0f}" if at else "-" for at in both)
+    kept = (f"{at.fidelity:.3f}" if at else "-" for at in both)
+    return " / ".join(sizes) + "\n" + " / ".join(kept)
 
 
 def transfer_seconds(link: Link, payload_bytes: float) -> float:

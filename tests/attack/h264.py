@@ -82,8 +82,11 @@ def giants() -> Iterator[bytes]:
 
 
 @cache
-def still(width: int, height: int, references: int) -> tuple[bytes, ...]:
-    """Sixteen packets of a picture in which nothing moves, which are dear to decode and cheap to send."""
+def still(width: int, height: int, references: int) -> tuple[tuple[bytes, ...], int]:
+    """Sixteen packets of a picture in which nothing moves, and the digest of the last.
+
+    They are cheap to send, and dear to decode.
+    """
     import av
 
     codec = av.CodecContext.create("libx264", "w")
@@ -96,7 +99,8 @@ def still(width: int, height: int, references: int) -> tuple[bytes, ...]:
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts = number
         packets += [bytes(packet) for packet in codec.encode(frame)]
-    return tuple(packets)
+    decoder = Decoder(width, height)
+    return tuple(packets), [digest_of_planes(decoder.decode(packet)) for packet in packets][-1]
 
 
 def of_other_kinds() -> Iterator[tuple[bytes, ...]]:

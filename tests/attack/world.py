@@ -25,6 +25,8 @@ from tests.support.splitting import residual_classifier, split_classifier
 
 MEMORY_BYTES = 256 << 20
 """`limits.memory_bytes` of the servers: what an attack may add to their size at rest."""
+STREAM_BYTES = 64 << 20
+"""`limits.stream_bytes`: of what streams keep, one caller's quarter goes unseen in the size at rest."""
 STOP_S = 5.0
 LOAD_S = 15.0
 """`models.load_timeout_s`: shorter than by default, since some models are to reach it."""
@@ -230,7 +232,7 @@ class World:
             "metrics": f"127.0.0.1:{metrics}",
             "models": {"repository": str(models), "default": "colour", "load_timeout_s": LOAD_S},
             "session": {"threads": 1},
-            "limits": {"memory_bytes": MEMORY_BYTES},
+            "limits": {"memory_bytes": MEMORY_BYTES, "stream_bytes": STREAM_BYTES},
             "stop_timeout_s": STOP_S,
         }
         if self.front:

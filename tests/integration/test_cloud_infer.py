@@ -2,9 +2,11 @@
 
 import grpc
 import msgspec
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -179,3 +181,16 @@ def test_reflection_lists_the_service(server):
         ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         (reply,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=CALL_S)
     assert "spillover.v1.Spillover" in {one.name for one in reply.list_services_response.service}
+
+
+def test_boxes_that_are_not_finite_are_counted(tmp_path):
+    """A broken network's box has no place in the answer; the others have, and metric and log tell of it."""
+    centre_detector(tmp_path, "wild", beside=(np.nan, 0.5, 0.1, 0.1, 0.9))
+    with capture_logs() as log, serving(cloud_config(tmp_path)) as server, stub_of(server) as stub:
+        for _ in range(2):
+            reply = stub.Infer(request_for(jpeg_of(WHITE), "wild"), timeout=CALL_S)
+            assert len(reply.detections.confidence) == 1
+        labels = {"model": "wild", "reason": "not_finite"}
+        counted = server.metrics.registry.get_sample_value("spillover_boxes_dropped_total", labels)
+    assert counted == 2
+    assert len([entry for entry in log if "not finite" in entry["event"]]) == 1

@@ -252,8 +252,8 @@ def test_the_access_log_has_a_line_for_each_call(repository, capfd):
     lines = [
         json.loads(line) for line in capfd.readouterr().err.splitlines() if '"component":"access"' in line
     ]
-    assert [(line["method"], line["status"]) for line in lines] == [
-        ("Infer", "OK"),
-        ("Infer", "INVALID_ARGUMENT"),
+    assert [(line["method"], line["payload"], line["status"], line["cause"]) for line in lines] == [
+        ("Infer", "image", "OK", ""),
+        ("Infer", "image", "INVALID_ARGUMENT", "invalid"),
     ]
     assert all(line["peer"].startswith("ipv4:127.0.0.1:") for line in lines)

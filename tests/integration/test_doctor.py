@@ -30,7 +30,7 @@ from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import check_cloud, sees
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
 from spillover.edge.doctor.examine import examine
-from spillover.edge.doctor.files import check_folders, check_identity, time_model
+from spillover.edge.doctor.files import check_folders, check_identity, check_payload, time_model
 from spillover.edge.doctor.findings import Finding, State, ok
 from spillover.edge.doctor.run import Rounds
 from spillover.lab.files import merged
@@ -356,6 +356,16 @@ def test_the_cloud_is_measured(site, server, pki):
     assert "round trip" in told["link"].figure
 
 
+@pytest.mark.parametrize(("stream_bytes", "state"), [(1 << 28, OK), (0, WARNING)])
+def test_whether_the_server_takes_video_is_told(site, repository, stream_bytes, state):
+    """Where it has no room, JPEG goes."""
+    changes = {"models": models(repository), "limits": {"stream_bytes": stream_bytes}}
+    with serving(cloud_config(repository, **changes)) as server:
+        told = found(check_cloud, site.case(uplink={"address": server.address, "payload": "video"}))
+    assert states(told)["video"] == state
+    assert ("limits.stream_bytes" in told["video"].cure) == (state is WARNING)
+
+
 def test_no_server_is_red(site):
     """Nobody listens there."""
     told = found(check_cloud, site.case())
@@ -444,6 +454,35 @@ def test_pictures_smaller_than_what_the_model_sees_are_told(site, tmp_path, side
         assert "640 x 320" in told[0].figure
         named = msgspec.yaml.decode(told[0].cure.removeprefix("set uplink.variants to "))
         assert list(sees(site.case(uplink={"variants": named}), pb.ListModelsReply(models=[seen]))) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "video", "warned"), [(640, {}, True), (416, {}, False), (640, {"crf": 20}, True)]
+)
+def test_video_smaller_than_what_the_model_sees_is_told(site, side, video, warned):
+    """Until somebody names another size."""
+    seen = pb.ModelInfo(is_default=True, input_width=side, input_height=side // 2)
+    reply = pb.ListModelsReply(models=[seen])
+    told = list(sees(site.case(uplink={"payload": "video", "video": video}), reply))
+    assert [finding.state for finding in told] == [WARNING] * warned
+    named = {"payload": "video", "video": {"longest_side": 320}}
+    assert list(sees(site.case(uplink=named), reply)) == []
+
+
+@pytest.mark.parametrize(
+    ("is_there", "mode", "state"),
+    [(True, "hybrid", [OK]), (False, "hybrid", [WARNING]), (False, "edge_only", [])],
+)
+def test_a_codec_that_is_not_there_is_a_warning(site, monkeypatch, is_there, mode, state):
+    """With the command that installs it; nobody who sends pictures is told."""
+    if not is_there:
+        monkeypatch.setitem(sys.modules, "av", None)
+    told = list(check_payload(site.case(mode=mode, uplink={"payload": "video"})))
+    assert [finding.state for finding in told] == state
+    if not is_there and told:
+        assert "needs `av`" in told[0].figure
+        assert re.search(r"install .*\[video\]", told[0].cure)
+    assert list(check_payload(site.case(mode=mode))) == []
 
 
 def test_with_a_byte_budget_no_picture_is_sent(site, server, pki):

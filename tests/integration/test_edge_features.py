@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import Counter
 
 import cv2
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.model.split import open_split_plan
+from spillover.common.model.split import open_split_plan, write_split_plan
 from spillover.common.types import Action
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
@@ -30,7 +31,9 @@ pytestmark = pytest.mark.slow
 FRAMES = 6
 JPEG_START = b"\xff\xd8\xff"
 FEATURES_START = b"SF\x01"
+CHANGES_START = b"SF\x02"
 A_MINUTE_S = 60.0
+_GOES_ON = {"loop": True, "pace": "realtime", "fps": 20}
 
 
 class Site:
@@ -130,7 +133,7 @@ def test_no_pixels_leave_the_device_with_features_only(site, address):
         records = site.run(tap.address, "features_only")
         sent = tap.sent
     assert [r.answered_by for r in records] == ["cloud"] * FRAMES
-    assert sent.count(FEATURES_START) == FRAMES
+    assert sent.count(FEATURES_START) + sent.count(CHANGES_START) == FRAMES
     assert JPEG_START not in sent
     with wiretap(address) as tap:
         site.run(tap.address, "picture")
@@ -153,27 +156,31 @@ def test_no_pixels_leave_with_audits_and_second_looks(site, address):
     }
     sent, records = _tapped(site, address, "features_only", **sections)
     assert {r.decision.reason for r in records} == {"audit"}
-    assert sent.count(FEATURES_START) == FRAMES
+    assert sent.count(FEATURES_START) + sent.count(CHANGES_START) == FRAMES
     assert JPEG_START not in sent
 
 
 def _drained(site, address, payload, spool, fate):
     """What a daemon sent until every frame that waited in `spool` met `fate`."""
-    camera = {"loop": True, "pace": "realtime", "fps": 20}
     with wiretap(address) as tap:
-        daemon, _ = site.daemon(tap.address, payload, spool={"path": str(spool)}, camera=camera)
-        runner = threading.Thread(target=daemon.run)
-        runner.start()
-        pause = threading.Event()
-        for _ in range(int(A_MINUTE_S * 50)):
-            if daemon.metrics.summary().get(f"spool_frames[{fate}]", 0) >= FRAMES:
-                break
-            pause.wait(0.02)
-        else:
-            pytest.fail(f"what waited was not {fate}")
-        daemon.stop("seen enough")
-        runner.join(A_MINUTE_S)
+        daemon, _ = site.daemon(tap.address, payload, spool={"path": str(spool)}, camera=_GOES_ON)
+        _run_until(daemon, lambda: daemon.metrics.summary().get(f"spool_frames[{fate}]", 0) >= FRAMES)
         return tap.sent
+
+
+def _run_until(daemon, is_seen):
+    """Run a daemon until something is so; fails after a minute."""
+    runner = threading.Thread(target=daemon.run)
+    runner.start()
+    pause = threading.Event()
+    seen = False
+    for _ in range(int(A_MINUTE_S * 50)):
+        if seen := is_seen():
+            break
+        pause.wait(0.02)
+    daemon.stop("seen enough")
+    runner.join(A_MINUTE_S)
+    assert seen
 
 
 def test_no_pixels_wait_on_the_disk_or_leave_from_there(site, address, tmp_path):
@@ -224,6 +231,28 @@ def test_features_fall_back_to_pictures_when_the_server_has_no_tail(site, addres
     ] * refused
 
 
+def test_features_go_as_changes_once_the_cloud_has_some(site, address):
+    """One key, then changes against what was answered, for as long as the camera goes on."""
+    with wiretap(address) as tap:
+        daemon, output = site.daemon(tap.address, "features_only", camera=_GOES_ON)
+        _run_until(daemon, lambda: tap.sent.count(CHANGES_START) >= FRAMES)
+        assert JPEG_START not in tap.sent
+    assert daemon.metrics.summary()["stream_keys[features,first]"] == 1
+    assert Counter(record.answered_by for record in read_records(output))["cloud"] >= FRAMES
+
+
+def test_features_go_alone_where_the_cloud_keeps_no_streams(site):
+    """Each is answered, the first at its second try, and no picture takes their place."""
+    config = cloud_config(site.folder / "cloud", limits={"stream_bytes": 0})
+    with serving(config) as server, wiretap(server.address) as tap:
+        records = site.run(tap.address, "features_only")
+        sent = tap.sent
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert sent.count(FEATURES_START) > FRAMES
+    assert CHANGES_START not in sent
+    assert JPEG_START not in sent
+
+
 def test_auto_logs_what_each_form_was_expected_to_take(site, address):
     """The choice can be replayed: the predicted latency of picture and cut is in every decision."""
     for record in site.run(address, "auto"):
@@ -236,16 +265,26 @@ def test_an_early_exit_sends_the_features_of_its_own_trunk(site, address, tmp_pa
     """The edge's model is an exit on the cut's head: what is sent was computed once, and is the same."""
     exit_folder = tmp_path / "exit"
     build_early_exit(site.model, site.cut, exit_folder, coloured_pictures(32), 0.0, Silent())
-    heads_run = []
+    heads, heads_run = _without_streams(site, tmp_path), []
     monkeypatch.setattr(FeatureEncoder, "_run", _counting(FeatureEncoder._run, heads_run))
     with wiretap(address) as tap:
-        records = site.run(tap.address, "features_only", local=exit_folder)
+        records = site.run(tap.address, "features_only", heads, local=exit_folder)
         shared = _payloads(tap.sent)
     assert [r.answered_by for r in records] == ["cloud"] * FRAMES
     assert len(heads_run) == 1  # the check when the head is loaded
     with wiretap(address) as tap:
-        site.run(tap.address, "features_only")
+        site.run(tap.address, "features_only", heads)
         assert sorted(_payloads(tap.sent)) == sorted(shared)
+
+
+def _without_streams(site, folder):
+    """The same heads, planned for features that go alone: their bytes do not depend on when answers come."""
+    copy = folder / "alone"
+    shutil.copytree(site.model, copy)
+    plan = open_split_plan(open_model_folder(copy))
+    cuts = tuple(msgspec.structs.replace(cut, inter=None) for cut in plan.cuts)
+    write_split_plan(copy, msgspec.structs.replace(plan, cuts=cuts))
+    return copy
 
 
 def _counting(run, calls):

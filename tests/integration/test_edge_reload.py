@@ -1,5 +1,6 @@
 """SIGHUP of a running daemon: what it follows, what it refuses, and that no frame is lost by it."""
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from spillover.common.model.calibration import Calibration
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.edge.status.ask import ask_device
 from spillover.edge.status.verdict import Verdict, verdict
-from tests.support.models import centre_detector
+from tests.support.models import bright_detector, centre_detector
 from tests.support.processes import SPILLOVER
 from tests.support.reloaded_edge import FPS, Site
 from tests.support.scripted_cloud import PATIENCE_S, Held, answers, boxes, scripted_cloud
@@ -228,6 +229,31 @@ def test_a_report_threshold_and_a_redaction_are_followed(site: Site) -> None:
         assert all(line["boxes"] for line in site.more(site.lines))
         site.write(model=model | {"report_threshold": 0.6}, redaction={"classes": [0]})
         assert site.hang_up()["changed"] == ["model.report_threshold", "redaction"]
+        site.until(lambda: not site.results(site.lines)[-1]["boxes"])
+
+
+def test_zones_and_class_thresholds_are_followed(site: Site) -> None:
+    """A zone that moves away is left, a new one entered, by the object that was there before."""
+
+    def told(kind: str, zone: str) -> list[int]:
+        events = [json.loads(line) for line in site.lines.read_bytes().split(b"\n")[:-1]]
+        return [one["track_id"] for one in events if (one.get("event"), one.get("zone")) == (kind, zone)]
+
+    def zone(name: str, left: float) -> dict[str, Any]:
+        return {"name": name, "polygon": [[left, 0], [left + 0.4, 0], [left + 0.4, 1], [left, 1]]}
+
+    model = {
+        "folder": str(bright_detector(site.folder / "models", "bright", labels=["cat"])),
+        "session": {"threads": 1},
+    }
+    sections = {"model": model, "sinks": [site.sink(site.lines, events=True)]}
+    with site.running(**sections, events={"zones": [zone("door", 0.3)]}):
+        site.until(lambda: bool(told("enter", "door")))
+        site.write(**sections, events={"zones": [zone("door", 0.6), zone("yard", 0.3)]})
+        assert site.hang_up()["changed"] == ["events.zones"]
+        site.until(lambda: told("leave", "door") == told("enter", "yard") == told("enter", "door"))
+        site.write(**sections | {"model": model | {"class_thresholds": {"cat": 0.6}}})
+        assert site.hang_up()["changed"] == ["events", "model.class_thresholds"]
         site.until(lambda: not site.results(site.lines)[-1]["boxes"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.models import centre_detector
 from tests.support.mosquitto import MOSQUITTO, WAIT_S, Broker, Listener
 from tests.support.processes import free_port
 from tests.support.reloaded_edge import Site
@@ -95,6 +96,23 @@ def test_a_setting_that_changes_loses_nothing(site: Site, broker: Broker) -> Non
             numbers.add(_next_frame(listener, RESULT))
     assert numbers == set(range(max(numbers) + 1))
     assert not any(key.startswith("results_dropped") for key in site.books())
+
+
+def test_a_new_zone_is_announced_and_one_that_is_gone_is_empty(site: Site, broker: Broker) -> None:
+    """The sink's own settings are as before: what it announces is not."""
+
+    def zones(name: str) -> dict[str, Any]:
+        return {"zones": [{"name": name, "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]}
+
+    model = {"folder": str(centre_detector(site.folder / "models")), "session": {"threads": 1}}
+    sections = _sections(site, {"port": broker.port}) | {"model": model}
+    below = "spillover/pi/camera/zones"
+    with Listener(broker.port) as listener, site.running(**sections, events=zones("door")):
+        listener.wait_for(f"{below}/door/count", b"1")
+        site.write(**sections, events=zones("yard"))
+        assert site.hang_up()["changed"] == ["events.zones"]
+        announced = "homeassistant/sensor/spillover_pi_camera_zone_yard_count/config"
+        listener.wait_for_each({announced: None, f"{below}/yard/count": b"1", f"{below}/door/count": b"0"})
 
 
 def test_a_password_that_was_wrong_or_is_renewed_needs_no_restart(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The edge's streams against the server's, with any losses, delays, repeats and orders of calls between them.
 
-No network: a call is a value on a list. Two daemons of one device have two cameras each; two servers stand
-behind one address. Pictures are tiny, the codec is the real one.
+No network: a call is a value on a list. Two daemons of one device send, two servers stand behind one address.
+Pictures are tiny, the codec is the real one.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from spillover.common.errors import ReferenceLostError, StreamRefusedError
+from spillover.common.errors import InvalidInputError, ReferenceLostError, StreamRefusedError
 from spillover.common.types import Image
 from spillover.common.video.h264 import Decoder
 from spillover.common.video.planes import digest_of_planes, picture_of, planes_of
 from spillover.edge.payload.types import EncodedVideo
 from tests.attack.h264 import SIDE
-from tests.support.stream_ends import CAMERAS, Edge, Opened, Server
+from tests.support.stream_ends import CAMERA, Edge, Opened, Server
 
 DAEMONS, SERVERS = 2, 2
 MOST_UNDER_WAY = 12
@@ -30,6 +30,11 @@ AFTERWARDS = 3
 LIKENESS = 16
 """Mean difference between a picture's planes and what H.264 makes of them, at most."""
 NUMBERS = st.integers(0, 10_000)
+FATES = st.lists(
+    st.sampled_from(["answered", "answered", "answered", "lost", "reply lost", "reply late", "late"]),
+    min_size=2,
+    max_size=8,
+)
 FORGERIES = ("digest", "reference", "number", "shift", "cut", "noise", "stream")
 
 
@@ -38,7 +43,6 @@ class Sent:
     """A payload on its way, and the picture that its sender has of it."""
 
     edge: Edge
-    camera: str
     image: Image
     payload: EncodedVideo
     meant: Image
@@ -99,10 +103,33 @@ class Streams(RuleBasedStateMachine):
         return self.now_s
 
     @precondition(lambda self: len(self.under_way) < MOST_UNDER_WAY)
-    @rule(edge=st.integers(0, DAEMONS - 1), camera=st.sampled_from(CAMERAS))
-    def send(self, edge: int, camera: str) -> None:
-        """A camera's next frame leaves, if it may leave in a stream."""
-        self._send(self.edges[edge], camera)
+    @rule(edge=st.integers(0, DAEMONS - 1))
+    def send(self, edge: int) -> None:
+        """A daemon's next frame leaves, if it may leave in a stream."""
+        self._send(self.edges[edge])
+
+    @precondition(lambda self: len(self.under_way) < MOST_UNDER_WAY)
+    @rule(edge=st.integers(0, DAEMONS - 1), server=st.integers(0, SERVERS - 1), fates=FATES)
+    def stretch(self, edge: int, server: int, fates: list[str]) -> None:
+        """Frames in a row to one server, of which some are lost, or their answers are, or they are late."""
+        for fate in fates:
+            if (sent := self._send(self.edges[edge])) is None or fate == "late":
+                continue
+            self.under_way.remove(sent)
+            if fate == "lost":
+                continue
+            self._serve(sent, self.servers[server])
+            if fate != "reply late":
+                reply = self.replies.pop()
+                if fate == "answered":
+                    self._learn(reply)
+
+    @rule(edge=st.integers(0, DAEMONS - 1))
+    def silence(self, edge: int) -> None:
+        """So many frames in a row are lost that the edge must not keep them all."""
+        for _ in range(Edge.most_packets + 3):
+            if sent := self._send(self.edges[edge]):
+                self.under_way.remove(sent)
 
     @precondition(lambda self: self.under_way)
     @rule(which=NUMBERS, server=st.integers(0, SERVERS - 1))
@@ -199,25 +226,24 @@ class Streams(RuleBasedStateMachine):
             self._decode(sent, opened)
         self.opened.clear()
         for edge in self.edges:
-            for camera in CAMERAS:
-                self._settles(edge, camera)
+            self._settles(edge)
 
-    def _settles(self, edge: Edge, camera: str) -> None:
+    def _settles(self, edge: Edge) -> None:
         [server] = self.servers[:1]
         self.now_s += LONGEST_PAUSE_S
         for _ in range(MOST_UNTIL_ANSWERED):
-            if self._is_answered(edge, camera, server) is not None:
+            if self._is_answered(edge, server) is not None:
                 break
         else:
             raise AssertionError("no payload is answered")
         for _ in range(AFTERWARDS):
-            payload = self._is_answered(edge, camera, server)
+            payload = self._is_answered(edge, server)
             assert payload is not None, "a payload is lost though nothing is"
             assert not payload.position.is_key, "a key though nothing is lost"
             assert len(payload.packets) == 1
 
-    def _is_answered(self, edge: Edge, camera: str, server: Server) -> EncodedVideo | None:
-        sent = self._send(edge, camera)
+    def _is_answered(self, edge: Edge, server: Server) -> EncodedVideo | None:
+        sent = self._send(edge)
         assert sent is not None, "the edge sends nothing in a stream though its pause is over"
         self.under_way.remove(sent)
         self._serve(sent, server)
@@ -225,17 +251,15 @@ class Streams(RuleBasedStateMachine):
         self._learn(replace(reply, sent=replace(sent, is_again=True)))
         return None if reply.error else sent.payload
 
-    def _send(
-        self, edge: Edge, camera: str, image: Image | None = None, *, again: bool = False
-    ) -> Sent | None:
+    def _send(self, edge: Edge, image: Image | None = None, *, again: bool = False) -> Sent | None:
         if image is None:
             self.pictures += 1
             image = scene(self.pictures)
-        payload = edge.streams.encode(camera, image)
+        payload = edge.streams.encode(CAMERA, image)
         if payload is None:
             return None
         assert len(payload.packets) <= edge.most_packets
-        sent = Sent(edge, camera, image, payload, self.oracle.meant(image, payload), again)
+        sent = Sent(edge, image, payload, self.oracle.meant(image, payload), again)
         self.under_way.append(sent)
         return sent
 
@@ -259,7 +283,7 @@ class Streams(RuleBasedStateMachine):
     def _serve_forged(self, payload: EncodedVideo, server: Server) -> None:
         try:
             picture = server.opened(payload).decoded()
-        except (ReferenceLostError, StreamRefusedError):
+        except (ReferenceLostError, StreamRefusedError, InvalidInputError):
             return
         assert np.array_equal(picture, self.oracle.by_digest[payload.position.digest])
 
@@ -274,7 +298,7 @@ class Streams(RuleBasedStateMachine):
         else:
             streams.refused(sent.payload)
         if not sent.is_again and len(self.under_way) < MOST_UNDER_WAY:
-            self._send(sent.edge, sent.camera, sent.image, again=True)
+            self._send(sent.edge, sent.image, again=True)
 
 
 def _forged(payload: EncodedVideo, how: str, at: int) -> EncodedVideo:

@@ -17,29 +17,29 @@ from spillover.common.coding import StreamPosition
 from spillover.common.errors import StreamRefusedError
 from spillover.common.model.pictures import Prepared
 from spillover.common.types import Image
-from spillover.common.wire.conversion import Video
+from spillover.common.wire.conversion import InferenceRequest, Video, request_from_pb, request_to_pb
 from spillover.edge.config import UplinkConfig, VideoConfig
 from spillover.edge.payload.streams import KeyCause
 from spillover.edge.payload.types import EncodedVideo
 from spillover.edge.payload.video import LEAST_BYTES, MOST_PACKETS, VideoStreams
 from tests.attack.h264 import SIDE, key
 
-CAMERAS = ("left", "right")
-_ROOM = 12
+CAMERA = "cam"
+_ROOM = 8
 _DEVICE = Call(holder="dev", device="dev", is_proven=True)
 _OTHERS = tuple(Call(holder=f"other{number}", device=f"other{number}", is_proven=True) for number in range(4))
 
 
 class Edge:
-    """What one daemon sends: a stream for each of its cameras. `keys` counts them by cause."""
+    """What one daemon sends: the stream of its camera. `keys` counts them by cause."""
 
     most_packets = MOST_PACKETS + 1
-    limit_bytes = len(CAMERAS) * 2 * LEAST_BYTES
+    limit_bytes = 2 * LEAST_BYTES
 
     def __init__(self, clock: Callable[[], float], seed: int) -> None:
         self.keys: Counter[KeyCause] = Counter()
         config = UplinkConfig(video=VideoConfig(longest_side=SIDE))
-        self.streams = VideoStreams(config, len(CAMERAS), self, clock, random.Random(seed).random)
+        self.streams = VideoStreams(config, 1, self, clock, random.Random(seed).random)
 
     @property
     def kept_bytes(self) -> int:
@@ -58,7 +58,7 @@ class Edge:
 
 
 class Server:
-    """What one server keeps: room for twelve tiny streams, of which one caller may have a quarter."""
+    """What one server keeps: room for eight tiny streams, of which one caller may have a quarter."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.limit_bytes = _ROOM * VideoStream.bytes_of(SIDE, SIDE)
@@ -72,10 +72,16 @@ class Server:
         return self._streams._table.used  # only a metric asks for it
 
     def opened(self, payload: EncodedVideo) -> "Opened":
-        """A call of the device, not decoded yet. Raises ReferenceLostError, StreamRefusedError."""
-        return self._opened(
-            Video(payload.position, payload.packets, payload.width, payload.height), _DEVICE
-        )
+        """A call of the device, not decoded yet.
+
+        Raises:
+            ReferenceLostError, StreamRefusedError: as the server's.
+            InvalidInputError: it is no payload of a stream at all.
+        """
+        video = Video(payload.position, payload.packets, payload.width, payload.height)
+        received = request_from_pb(request_to_pb(InferenceRequest(video=video))).video
+        assert received is not None
+        return self._opened(received, _DEVICE)
 
     def crowd(self) -> None:
         """Other callers begin streams until none of them may begin another."""

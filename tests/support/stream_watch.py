@@ -18,7 +18,7 @@ from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.common.wire.conversion import Video, reply_from_pb, request_from_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 
-_TOLERANCE = 1e-4
+TOLERANCE = 1e-4
 """Between one row computed alone and in a batch."""
 
 
@@ -45,18 +45,29 @@ class AnswerCheck:
         self.streams_by_server: dict[str, set[bytes]] = {}
         self._model = Model.load(folder, SessionConfig(threads=1))
         self._seen: dict[bytes, _Seen] = {}
+        self._by_frame: dict[str, list[Classification]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, server: str, request: bytes, reply: bytes) -> None:
         """Judge one answer."""
-        video = request_from_pb(pb.InferRequest.FromString(request)).video
-        prediction = reply_from_pb(pb.InferReply.FromString(reply)).prediction
+        received = request_from_pb(pb.InferRequest.FromString(request))
+        prediction, video = reply_from_pb(pb.InferReply.FromString(reply)).prediction, received.video
+        assert isinstance(prediction, Classification)
         with self._lock:
             self.counts[self._judged(video, prediction) if video else "pictures"] += 1
+            if video and (meant := self._seen[video.position.stream_id].meant.get(video.position.number)):
+                self._by_frame.setdefault(received.frame_id, []).append(meant)
+            else:
+                self._by_frame.setdefault(received.frame_id, []).append(prediction)
             if video:
                 self.keys += video.position.is_key
                 self.servers[server] += 1
                 self.streams_by_server.setdefault(server, set()).add(video.position.stream_id)
+
+    def is_right(self, frame_id: str, prediction: Classification) -> bool:
+        """Whether this is the answer to a picture that was sent for this frame."""
+        with self._lock:
+            return any(_are_near(meant, prediction) for meant in self._by_frame.get(frame_id, ()))
 
     def answered(self) -> int:
         """How many payloads of streams were answered rightly so far."""
@@ -66,13 +77,13 @@ class AnswerCheck:
     def difference(self) -> float:
         """The least difference between the answers to two pictures of a stream in a row."""
         return min(
-            float(np.abs(_by_class(one) - _by_class(seen.meant[number + 1])).max())
+            float(np.abs(by_class(one) - by_class(seen.meant[number + 1])).max())
             for seen in self._seen.values()
             for number, one in seen.meant.items()
             if number + 1 in seen.meant
         )
 
-    def _judged(self, video: Video, prediction: object) -> str:
+    def _judged(self, video: Video, prediction: Classification) -> str:
         seen = self._seen.setdefault(video.position.stream_id, _Seen())
         for number, packet in enumerate(video.packets, video.first):
             if number in seen.meant:
@@ -88,11 +99,12 @@ class AnswerCheck:
             seen.meant[number] = meant
             if number == video.position.number and digest_of_planes(planes) != video.position.digest:
                 return "wrong digest"
-        assert isinstance(prediction, Classification)
-        meant = seen.meant[video.position.number]
-        is_right = np.allclose(_by_class(meant), _by_class(prediction), atol=_TOLERANCE)
-        return "right" if is_right else "wrong"
+        return "right" if _are_near(seen.meant[video.position.number], prediction) else "wrong"
 
 
-def _by_class(prediction: Classification) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _are_near(one: Classification, other: Classification) -> bool:
+    return np.allclose(by_class(one), by_class(other), atol=TOLERANCE)
+
+
+def by_class(prediction: Classification) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return prediction.probability[np.argsort(prediction.class_id)]

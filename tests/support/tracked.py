@@ -145,7 +145,9 @@ class Street:
         def build(run: Run) -> tuple[Device, Sequence[CameraStream]]:
             model, opened = open_model(run.config.model), ExitStack()
             device = build_device(run, model, opened)
-            device = replace(device, predictor=GuardedPredictor(detector))
+            device = replace(
+                device, predictor=GuardedPredictor(detector, device.reporting.metrics.boxes_dropped)
+            )
             cameras = run.config.all_cameras
             return device, [build_camera_stream(run, camera, model, device, opened) for camera in cameras]
 

@@ -1,13 +1,13 @@
-"""Pictures of a scene that moves, an observer of streams, and a receiver of video that goes by the rules."""
-
-from collections import deque
+"""Pictures of a scene that moves, an observer of streams, and the server's end of a stream of video."""
 
 import cv2
 import numpy as np
 
+from spillover.cloud.serving.streams.losses import LostError
+from spillover.cloud.serving.streams.video import VideoStream
 from spillover.common.types import Image
-from spillover.common.video.h264 import Decoder
-from spillover.common.video.planes import Planes, digest_of_planes
+from spillover.common.video.planes import Planes
+from spillover.common.wire.conversion import Video
 from spillover.edge.payload.streams import KeyCause
 from spillover.edge.payload.types import EncodedVideo
 
@@ -41,36 +41,17 @@ class CountedStreams:
 
 
 class Receiver:
-    """Decodes payloads of one stream; what it does not hold, or has otherwise, is lost to it."""
+    """A server's end of one stream; what it does not hold is lost to it."""
 
     def __init__(self) -> None:
-        self._decoder: Decoder | None = None
-        self._recent: deque[tuple[int, Planes]] = deque(maxlen=8)
-
-    @property
-    def newest(self) -> int:
-        """Number of the newest picture; 0: there is none."""
-        return self._recent[-1][0] if self._recent else 0
+        self._stream = VideoStream()
 
     def takes(self, video: EncodedVideo) -> Planes | None:
-        """The planes of this payload's picture; None: its reference is lost."""
-        position = video.position
-        for number, planes in self._recent:
-            if number == position.number:
-                return self._checked(planes, position.digest)
-        first = position.number - len(video.packets) + 1
-        if position.is_key and (self._decoder is None or first > self.newest):
-            self._decoder = Decoder(video.width, video.height)
-            self._recent.clear()
-        elif self._decoder is None or first > self.newest + 1 or position.number < self.newest:
+        """The planes of this payload's picture, by the digest those of the sender; None: it needs a key."""
+        received = Video(video.position, video.packets, video.width, video.height)
+        try:
+            return self._stream.decode(received).planes
+        except LostError as error:
+            if error.loss.is_final:  # the two sides have not the same picture
+                raise
             return None
-        assert self._decoder is not None
-        have = self.newest
-        for number, packet in enumerate(video.packets, first):
-            if number > have:
-                self._recent.append((number, self._decoder.decode(packet)))
-        return self._checked(self._recent[-1][1], position.digest)
-
-    def _checked(self, planes: Planes, digest: int) -> Planes:
-        assert digest_of_planes(planes) == digest, "the two sides have not the same picture"
-        return planes

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from spillover.cloud.models.tails import TailAdapter
 from spillover.cloud.models.vision import Undecoded, Vision
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.streams.bitstream import MACROBLOCK, macroblocks
+from spillover.cloud.serving.streams.features import FeatureStream
 from spillover.cloud.serving.streams.losses import Loss, LostError
 from spillover.cloud.serving.streams.table import Owner, Refusal, RefusedError, StreamTable
 from spillover.cloud.serving.streams.video import VideoStream
@@ -97,15 +99,23 @@ class Streams:
                     prepare=lambda: self._prepare(stream, video, vision),
                 )
 
-    def check(self, features: Features) -> None:
-        """Refuse features that are coded against others; keys are answered as if they were in no stream.
+    @contextmanager
+    def looking_at_features(self, features: Features, call: Call, tail: TailAdapter) -> Iterator[Undecoded]:
+        """`features` not decoded yet; their stream, if they are in one, is kept while inside.
 
         Raises:
-            ReferenceLostError: they have a reference.
+            StreamRefusedError: they are a key, and no stream may begin now.
+            ReferenceLostError: what they are coded against is not held; also inside.
         """
-        if features.position and not features.position.is_key:
-            with self._counting():
-                raise LostError(Loss.UNKNOWN, "no features are held here")
+        position = features.position
+        if position is None:
+            yield tail.look(features.data)
+            return
+        with (
+            self._counting(),
+            self._kept(FeatureStream, position, call, FeatureStream.bytes_of(tail)) as stream,
+        ):
+            yield tail.looking(lambda: stream.decode(features.data, position, tail))
 
     def _by_state(self) -> dict[str, float]:
         busy = self._table.busy

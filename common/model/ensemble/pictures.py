@@ -1,6 +1,7 @@
 """The adapters of a fused model's members as one: a picture for all inputs, all outputs to one answer."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -84,7 +85,7 @@ class FusedPictures:
         if output.calibration is None:
             return kept
         calibrated: FloatArray = output.calibration.apply(kept.confidence)
-        return Detections(kept.xyxy, calibrated, kept.class_id)
+        return replace(kept, confidence=calibrated)
 
     def try_out(self, run: Run) -> None:
         """Run end to end on a black picture. Raises ModelError."""

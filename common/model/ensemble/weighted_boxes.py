@@ -36,6 +36,7 @@ def weighted_boxes(answers: Sequence[Detections], iou_threshold: float) -> Detec
         np.concatenate([part.xyxy for part in parts]),
         np.concatenate([part.confidence for part in parts]),
         np.concatenate([part.class_id for part in parts]),
+        sum(one.not_finite for one in answers),
     )
     return fused[np.argsort(-fused.confidence, kind="stable")]
 

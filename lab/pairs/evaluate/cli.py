@@ -141,7 +141,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError("--gain ranks pictures of --data; frames of --video are sent by a clock")
         if crf is not None and payload != "video":
             raise click.UsageError("--crf is for --payload video")
-        forms = [VideoForm(round(one), longest_side) for one in crf or (28,)] if payload == "video" else VARIANTS
+        forms = (
+            [VideoForm(round(one), longest_side) for one in crf or (28,)] if payload == "video" else VARIANTS
+        )
         points = clock(every, late_s) if every is not None else grid(sent, late_s)
         question = Question(points, report_threshold=report_threshold, forms=tuple(forms))
         clip = open_clip(video, fps)

@@ -36,6 +36,11 @@ from spillover.lab.params import EXISTING, OUTPUT, PLOT, cloud_option, edge_opti
     type=EXISTING,
     help="An edge.yaml: measure what each of its uplink.variants keeps of the cloud's answers.",
 )
+@click.option(
+    "--clip",
+    type=EXISTING,
+    help="With --variants: a clip of the camera; measure also what video of some rate factors keeps on it.",
+)
 @click.option("--teacher", is_flag=True, help="Learn from the cloud's answers instead of the labels.")
 @threads_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap.")
@@ -50,6 +55,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     calibrate: bool,
     report_threshold: float | None,
     variants: Path | None,
+    clip: Path | None,
     teacher: bool,
     threads: int,
     seed: int,
@@ -72,16 +78,18 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from spillover.common.config import load_config
     from spillover.edge.config import EdgeConfig, MultiViewConfig
-    from spillover.edge.payload.encoder import usual_variant
+    from spillover.edge.payload.encoder import VIDEO, usual_variant
     from spillover.lab.data.labelled import open_labelled_set
     from spillover.lab.files import write_json
     from spillover.lab.pairs.fit.calibrate import write_calibration
     from spillover.lab.pairs.fit.fit_report import print_fit, save_fit_plot
     from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
     from spillover.lab.pairs.fit.pair import predict_pair
-    from spillover.lab.pairs.fit.variants import measure_variants
+    from spillover.lab.pairs.fit.variants import measure_variants, measure_video
     from spillover.lab.terminal import Bar
 
+    if clip is not None and variants is None:
+        raise click.UsageError("--clip needs --variants: an edge.yaml says how video is coded")
     progress = Bar()
     views = None if look_below is None else MultiViewConfig(below=look_below)
     pair = predict_pair(
@@ -100,7 +108,12 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
         config = load_config(variants, EdgeConfig)
         pictures = [usual_variant(config.uplink), *(config.uplink.variants or ())]
         rows = measure_variants(cloud, pair.data, pictures, progress, threads)
-        file = msgspec.structs.replace(file, fidelity={row.name: round(row.fidelity, 4) for row in rows[1:]})
+        fidelity = {row.name: round(row.fidelity, 4) for row in rows[1:]}
+        if clip is not None:
+            videos, kept = measure_video(cloud, clip, config.uplink, progress, threads)
+            rows += videos
+            fidelity[VIDEO] = round(kept, 4)
+        file = msgspec.structs.replace(file, fidelity=fidelity)
         for row in rows:
             click.echo(row.sentence())
     write_gain_file(out, file)

@@ -1,20 +1,34 @@
-"""Bytes and fidelity of smaller pictures, measured on real pictures."""
+"""Bytes and fidelity of smaller pictures, measured on real pictures, and of video, measured on a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from spillover.common.errors import InvalidInputError, SourceError
 from spillover.common.model.ensemble.opening import load_model
+from spillover.common.model.pictures import StepTimings
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
-from spillover.edge.config import PictureVariant
-from spillover.edge.payload.encoder import encode_variant
+from spillover.common.types import Image, Prediction
+from spillover.common.video.h264 import Decoder, load_codec
+from spillover.common.video.planes import picture_of
+from spillover.edge.config import PictureVariant, UplinkConfig
+from spillover.edge.payload.encoder import VIDEO, encode_variant, usual_variant
+from spillover.edge.payload.video import VideoStreams
 from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.pairs.video.clip import open_clip
+from spillover.lab.pairs.video.streamed import Unobserved
 from spillover.lab.terminal import Progress
 
 MAX_PIXELS = 100_000_000
+EVERY = 8
+"""Of a clip one of so many frames is sent."""
+_MOST_SENT = 200
+_FACTORS = (23, 28, 33)
+"""Rate factors that are measured beside the configured one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +72,62 @@ def measure_variants(
         VariantRow(variant.name, float(size), float(kept))
         for variant, size, kept in zip(variants, sizes.mean(axis=0), fidelity.mean(axis=0), strict=True)
     ]
+
+
+def measure_video(
+    cloud: Path, clip: Path, config: UplinkConfig, progress: Progress, threads: int = 0
+) -> tuple[list[VariantRow], float]:
+    """Rows for rate factors of H.264 beside `config.video.crf`, and the fidelity with that one.
+
+    One of `EVERY` frames of a video file, or of a folder of pictures, is sent, each coded against the one
+    before it; the usual picture of the same frame gives the answers that are to be kept.
+
+    Raises:
+        ConfigError: PyAV is not installed.
+        ModelError: the model does not load.
+        SourceError: it is no clip.
+        InvalidInputError: H.264 does not take its pictures.
+    """
+    load_codec()
+    opened = open_clip(clip, fps=None if clip.is_file() else 1.0)
+    model = load_model(cloud, SessionConfig(threads=threads))
+    usual = usual_variant(config)
+    streams = [_Stream(config, crf) for crf in sorted({*_FACTORS, config.video.crf})]
+    frames = enumerate(opened.frames())
+    wanted = range(0, min(len(opened), EVERY * _MOST_SENT), EVERY)
+    kept = np.zeros((len(wanted), len(streams)))
+    for row, number in enumerate(progress.track(wanted, "video")):
+        image = next((image for at, image in frames if at == number), None)
+        if image is None:
+            raise SourceError(f"{clip}: ends before frame {number}")
+        sent = encode_variant(image, usual)
+        answer = model.predict_jpeg(sent.data, MAX_PIXELS).in_frame(sent.transform)
+        for column, stream in enumerate(streams):
+            kept[row, column] = agreement(stream.answer(image, model.predict), answer)
+    rows = [
+        VariantRow(f"{VIDEO}, crf {stream.crf}", float(np.mean(stream.sizes)), float(fidelity))
+        for stream, fidelity in zip(streams, kept.mean(axis=0), strict=True)
+    ]
+    return rows, next(r.fidelity for r, s in zip(rows, streams, strict=True) if s.crf == config.video.crf)
+
+
+class _Stream:
+    """Sends frames as video with one rate factor; every answer comes before the next frame."""
+
+    def __init__(self, config: UplinkConfig, crf: int) -> None:
+        self.crf = crf
+        self.sizes: list[int] = []
+        video = msgspec.structs.replace(config.video, crf=crf)
+        self._streams = VideoStreams(msgspec.structs.replace(config, video=video), 1, Unobserved())
+        self._decoder: Decoder | None = None
+
+    def answer(self, image: Image, predict: Callable[[Image], tuple[Prediction, StepTimings]]) -> Prediction:
+        """The answer to the picture that the server has of this frame."""
+        video = self._streams.encode("", image)
+        if video is None:
+            raise InvalidInputError("H.264 does not take the clip's pictures: see the log")
+        self._streams.acknowledged(video)
+        self.sizes.append(len(video.data))
+        self._decoder = self._decoder or Decoder(video.width, video.height)
+        picture = picture_of(self._decoder.decode(video.packets[-1]))
+        return predict(picture)[0].in_frame(video.transform)

@@ -75,9 +75,7 @@ def _ask(model: VisionModel, image: Image, variant: PictureVariant | None) -> tu
 
 def store_of(folder: ModelFolder, clip: Clip, form: str) -> Path:
     """The cache file; its name follows from model, clip, form and the version of the code."""
-    key = json.dumps(
-        [CODE_VERSION, msgspec.to_builtins(folder.manifest), clip.digest, form], sort_keys=True
-    )
+    key = json.dumps([CODE_VERSION, msgspec.to_builtins(folder.manifest), clip.digest, form], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 

@@ -64,6 +64,8 @@ class Question:
     """As `model.report_threshold` of edge.yaml."""
     forms: tuple[Form, ...] = VARIANTS
     """In which frames are sent; cloud_only's pictures of full size are taken along in any case."""
+    ways: tuple[str, ...] = tuple(STAGES)
+    """What is done between answers: names of `STAGES`."""
 
     def delays(self, late_s: float) -> Delays:
         """The clip's delays for answers that are so late."""
@@ -154,7 +156,7 @@ def evaluate_video(
 
 def _setups(question: Question) -> Iterator[Setup]:
     yield Setup(EDGE_ONLY)
-    for method in STAGES:
+    for method in question.ways:
         for form in question.forms:
             for point in question.points:
                 yield Setup(method, point.late_s, form.name, point.asked, point.sender)

@@ -58,7 +58,7 @@ class ByteClock:
 
 
 class Purse:
-    """What a share of cloud_only's bytes, `full_bytes` (N,), has earned by each frame, less what was spent."""
+    """What a share of cloud_only's bytes, `full_bytes` (N,), has earned by each frame, and what is spent."""
 
     def __init__(self, share: float, full_bytes: Counts) -> None:
         self._earned = share * np.concatenate([[0], np.cumsum(full_bytes)])

@@ -1,7 +1,7 @@
 """Frames of a clip sent as video: really encoded in the order in which they are sent, decoded, and answered.
 
-A payload carries every packet since the newest one of whose answer the edge knows, so answers that come late
-cost bytes. Nothing is lost here.
+The daemon's own encoder makes the payloads. One carries every packet behind the newest that was answered, so
+answers that come late cost bytes. Nothing is lost here.
 """
 
 import importlib.metadata
@@ -10,22 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from spillover.common.geometry import FrameTransform
 from spillover.common.model.ensemble.opening import open_model
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.pictures import VisionModel
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import NO_BOXES, Detections, Image
-from spillover.common.video.h264 import Decoder, Encoder, load_codec
-from spillover.common.video.planes import digest_of_planes, picture_of
+from spillover.common.video.h264 import Decoder, load_codec
+from spillover.common.video.planes import picture_of
+from spillover.edge.config import PayloadKind, UplinkConfig, VideoConfig
+from spillover.edge.payload.streams import KeyCause
+from spillover.edge.payload.types import EncodedVideo
+from spillover.edge.payload.video import VideoStreams
 from spillover.lab.pairs.video.answers import Answers, Counts, cached, save, store_of
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.sending import FrameClock, Purse
 from spillover.lab.terminal import Progress
+
+_CODE_VERSION = 1
+"""Raised when streams are made in another way, so that no old answers are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,13 @@ class VideoForm:
     def name(self) -> str:
         """As figures call it."""
         return f"video-crf{self.crf}-{self.longest_side}"
+
+    @property
+    def config(self) -> UplinkConfig:
+        """As in edge.yaml."""
+        return UplinkConfig(
+            payload=PayloadKind.VIDEO, video=VideoConfig(longest_side=self.longest_side, crf=self.crf)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,7 @@ def answers_to_video(
     """
     load_codec()
     opened = open_model_folder(folder)
-    codec = f"PyAV {importlib.metadata.version('av')}"
-    stores = {plan: store_of(opened, clip, f"{plan.name}, {codec}") for plan in dict.fromkeys(plans)}
+    stores = {plan: store_of(opened, clip, f"{plan.name}, {_made_by()}") for plan in dict.fromkeys(plans)}
     known = {plan: answers for plan in stores if (answers := cached(stores[plan], len(clip))) is not None}
     senders = {plan: _Sender(plan, full_bytes) for plan in stores if plan not in known}
     if not senders:
@@ -100,32 +111,18 @@ def answers_to_video(
     return known
 
 
-class VideoStream:
-    """The encoder of one stream and the decoder of its server, for frames of one size."""
-
-    def __init__(self, form: VideoForm, width: int, height: int) -> None:
-        scale = min(1.0, form.longest_side / max(width, height))
-        # H.264 with 4:2:0 needs even sides.
-        self.size = (_even(width * scale), _even(height * scale))
-        self.transform = FrameTransform.resize((width, height), self.size)
-        self._encoder = Encoder(*self.size, form.crf)
-        self._decoder = Decoder(*self.size)
-
-    def shrink(self, image: Image) -> Image:
-        """The frame in the size that is sent."""
-        if image.shape[1::-1] == self.size:
-            return image
-        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-    def send(self, image: Image) -> tuple[bytes, Image, int]:
-        """A frame's packet, the picture that the server has of it, and the digest of that."""
-        packet = self._encoder.encode(self.shrink(image), key=False)
-        planes = self._decoder.decode(packet)
-        return packet, picture_of(planes), digest_of_planes(planes)
+def _made_by() -> str:
+    return f"PyAV {importlib.metadata.version('av')}, code {_CODE_VERSION}"
 
 
-def _even(side: float) -> int:
-    return max(2, 2 * round(side / 2))
+class Unobserved:
+    """An observer of streams that keeps nothing."""
+
+    def stream_key(self, kind: str, cause: KeyCause) -> None:
+        """Nothing."""
+
+    def stream_failed(self, kind: str) -> None:
+        """Nothing."""
 
 
 class _Sender:
@@ -135,9 +132,11 @@ class _Sender:
         self._plan = plan
         self._clock = FrameClock(plan.share)
         self._purse = Purse(plan.share, full_bytes) if plan.of_bytes else None
-        self._stream: VideoStream | None = None
-        self._unknown: deque[tuple[float, int]] = deque()
-        """Packets of whose frames no answer is known: when that will come, and their bytes."""
+        self._now_s = 0.0
+        self._streams = VideoStreams(plan.form.config, 1, Unobserved(), lambda: self._now_s, lambda: 0.5)
+        self._decoder: Decoder | None = None
+        self._under_way: deque[tuple[float, EncodedVideo]] = deque()
+        """Payloads, and when their answers come."""
         self._boxes: list[Detections] = [NO_BOXES] * len(full_bytes)
         self._sizes = np.zeros(len(full_bytes), np.int64)
 
@@ -153,19 +152,25 @@ class _Sender:
         due = self._purse.is_due(number) if self._purse else self._clock.is_due(number)
         if not due:
             return
-        stream = self._stream = self._stream or VideoStream(self._plan.form, *image.shape[1::-1])
-        packet, picture, digest = stream.send(image)
-        while self._unknown and self._unknown[0][0] <= at_s:
-            self._unknown.popleft()
-        self._unknown.append((at_s + self._plan.late_s, len(packet)))
-        size = sum(one for _, one in self._unknown)
+        self._now_s = at_s
+        while self._under_way and self._under_way[0][0] <= at_s:
+            self._streams.acknowledged(self._under_way.popleft()[1])
+        if (video := self._streams.encode("clip", image)) is None:
+            return
+        picture = self._decoded(video)
+        size = len(video.data)
         if self._purse and not self._purse.pays(size):
             return
-        key = self._plan.form, digest
+        self._under_way.append((at_s + self._plan.late_s, video))
+        key = self._plan.form, video.position.digest
         if key not in answered:
-            answered[key] = DETECTION.own(model.predict(picture)[0].in_frame(stream.transform))
+            answered[key] = DETECTION.own(model.predict(picture)[0].in_frame(video.transform))
         self._boxes[number], self._sizes[number] = answered[key], size
 
     def answers(self) -> Answers:
         """To all frames so far."""
         return Answers(tuple(self._boxes), self._sizes)
+
+    def _decoded(self, video: EncodedVideo) -> Image:
+        self._decoder = self._decoder or Decoder(video.width, video.height)
+        return picture_of(self._decoder.decode(video.packets[-1]))

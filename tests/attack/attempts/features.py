@@ -6,11 +6,14 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-from spillover.common.features.codec import encode_features
+from spillover.common.coding import STREAM_ID_BYTES
+from spillover.common.features.codec import decode_symbols, encode_features, encode_symbols
+from spillover.common.features.quantized import Quantized
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import head_path, open_split_plan
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.lab.split.extract import Half
 from tests.attack.messages import INFER, features
 from tests.attack.suite import Scene, attempt
@@ -65,6 +68,36 @@ def lying_features(scene: Scene) -> None:
         scene.saw(scene.call(INFER, features(head, data)), (*SENDERS_FAULT, "OK"))
     for name in (b"", bytes(32), head[:31], head + b"\0", bytes(1000)):
         scene.saw(scene.call(INFER, features(name, good)))
+
+
+@attempt(Kind(), *SENDERS_FAULT, "OK")
+def damaged_changes(scene: Scene) -> None:
+    """Changes against features that are held: damaged, forged numbers and digests; good ones are answered."""
+    head, data = good_features(scene.world.models)
+    key = decode_symbols(data, 1 << 20)
+    pairs = zip(key.symbols, key.codings, strict=True)
+    moved = Quantized(key.codings, tuple((symbols + 1) % coding.levels for symbols, coding in pairs))
+    good, rng = encode_symbols(moved, key), random.Random(3)
+    stream_id = rng.randbytes(STREAM_ID_BYTES)
+
+    def send(number: int, reference: int, digest: int, data: bytes) -> bytes:
+        position = pb.StreamPosition(stream_id=stream_id, number=number, reference=reference, digest=digest)
+        sent = pb.Features(head_sha256=head, data=data, position=position)
+        return pb.InferRequest(model=pb.ModelRef(name="residual"), features=sent).SerializeToString()
+
+    for number in range(1, scene.of(600, 100), 2):
+        scene.saw(scene.call(INFER, send(number, 0, key.digest(), data)), {"OK"}, "a key")
+        body = bytearray(good[_HEADER:])
+        for _ in range(rng.randint(1, 5)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        damaged = send(number + 1, number, moved.digest(), _sealed(good[:4], bytes(body)))
+        scene.saw(scene.call(INFER, damaged))
+    for number, reference, digest in ((5, 5, 0), (0, 0, 0), (2**32 - 1, 7, 1), (9, 2**32 - 1, 2)):
+        scene.saw(scene.call(INFER, send(number, reference, digest, good)), SENDERS_FAULT)
+    scene.saw(scene.call(INFER, send(10, 0, key.digest(), data)), {"OK"}, "a key")
+    scene.saw(scene.call(INFER, send(11, 10, moved.digest(), good)), {"OK"}, "changes")
+    scene.saw(scene.call(INFER, send(12, 11, moved.digest() ^ 1, good)), SENDERS_FAULT, "another digest")
+    scene.saw(scene.call(INFER, send(13, 11, moved.digest(), good)), SENDERS_FAULT, "nothing is held")
 
 
 @cache

@@ -123,20 +123,32 @@ def thousands_of_tiny_streams(scene: Scene) -> None:
     scene.saw(scene.call(INFER, frame(JPEG), who=GOOD), {"OK"}, "another's picture")
 
 
-@attempt(Kind(Mode.TOKEN), "OK", *REFUSED, *BUSY)
+@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY)
 def large_streams(scene: Scene) -> None:
-    """Streams of 1920 x 1080 pixels with 16 references, as many as are taken, each kept busy."""
-    packets = still(1920, 1080, 16)
+    """Streams of 1024 x 768 pixels, with 16 references or one, as many as are taken."""
     for number in range(scene.of(200, 24)):
-        scene.saw(scene.call(INFER, video(packets, number.to_bytes(8, "little"), 16, size=(1920, 1080))))
+        packets, digest = still(1024, 768, 16 if number % 2 else 1)
+        name = number.to_bytes(8, "little")
+        scene.saw(scene.call(INFER, video(packets, name, len(packets), 0, digest, (1024, 768))))
+    scene.require(scene.statuses["OK"] > 0, "none is taken")
 
 
-@attempt(Kind(Mode.TOKEN), *REFUSED, *BUSY)
-def video_that_is_dear_to_decode(scene: Scene) -> None:
-    """256 pictures of 24 million pixels in one payload of 300 kB, by one device, 16 under way."""
-    packets = still(6000, 4000, 1) * 16
-    body = video(packets, b"dear_one", 256, size=(6000, 4000))
-    scene.keep_calling(INFER, [(scene.connect(), body)], 16, scene.of(20, 3))
+@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY)
+def payloads_of_too_many_pictures(scene: Scene) -> None:
+    """256 pictures of 24 million pixels in one payload of 300 kB, 16 of them under way."""
+    packets, digest = still(6000, 4000, 1)
+    body = video(packets * 16, b"too_many", 256, 0, digest, (6000, 4000))
+    scene.keep_calling(INFER, [(scene.connect(), body)], 16, scene.of(20, 2))
+
+
+@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY)
+def payloads_that_are_dear_to_decode(scene: Scene) -> None:
+    """As many pictures of 640 x 608 as one payload may have, in ever new streams, 16 under way."""
+    packets, digest = still(640, 608, 1)
+    names = [number.to_bytes(8, "big") for number in range(2)]
+    bodies = [video(packets * 16, name, 256, 0, digest, (640, 608)) for name in names]
+    scene.keep_calling(INFER, [(scene.connect(), body) for body in bodies], 8, scene.of(20, 3))
+    scene.require(scene.statuses["OK"] > 0, "none is answered")
 
 
 @attempt(Kind(Mode.TOKEN), "OK", *NO_REFERENCE, *BUSY)

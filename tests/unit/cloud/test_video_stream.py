@@ -1,4 +1,4 @@
-"""A stream of video gives the picture that its sender has, or asks for a key; whatever comes, in any order."""
+"""A stream of video gives the picture that its sender has, or asks for a key, whatever comes in any order."""
 
 import threading
 from dataclasses import replace
@@ -33,7 +33,7 @@ def key_of(number):
 
 @st.composite
 def payloads(draw, last=LAST):
-    """A payload that a sender may send: a number behind some reference of the same key, or from the key on."""
+    """What a sender may send: a number behind some reference of the same key, or from the key on."""
     number = draw(st.integers(1, last))
     return sent().video(number, draw(st.sampled_from([0, *range(key_of(number), number)])))
 
@@ -163,7 +163,7 @@ def test_what_has_left_the_ring_is_told_so():
 
 
 def test_calls_of_one_stream_on_several_threads_are_all_right():
-    """Whichever comes first: each is right or asks for a key, and the newest of a held key is always right."""
+    """Whichever comes first: each is right, because its reference is held and the ring is long enough."""
     stream, sender = VideoStream(), sent()
     stream.decode(sender.video(11))
     videos = [sender.video(number, 11) for number in (12, 13, 14)] * 8

@@ -1,5 +1,6 @@
 """Decoders against slow, plain computations of the same formulas; suppression is class-wise."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -307,6 +308,70 @@ def test_a_damaged_networks_numbers_do_not_get_out() -> None:
     rows[:50] = 1e30
     found = decoded("yolox", rows)
     assert np.isfinite(found.xyxy).all()
+
+
+def _outputs(decoder: str) -> tuple[list[np.ndarray], list[np.ndarray]]:  # noqa: PLR0911 - one a decoder
+    """Outputs of three sure boxes far apart, and views (3, N) of what places them, and of their scores."""
+    zeros = functools.partial(np.zeros, dtype=np.float32)
+    match decoder:
+        case "yolox":
+            rows = zeros((8 * 12 + 4 * 6 + 2 * 3, 9))
+            rows[[0, 30, 60], 4:6] = 0.9
+            return [rows], [rows[0:61:30, :4], rows[0:61:30, 4:6]]
+        case "fastestdet":
+            planes = zeros((9, 4, 6))
+            planes[[[0], [5]], 0, ::2] = 0.9
+            return [planes], [planes[1:5, 0, ::2].T, planes[0:6:5, 0, ::2].T]
+        case "yolov8":
+            planes = zeros((8, 20))
+            planes[0, ::8], planes[1:4, ::8], planes[4, ::8] = [10, 40, 80], 9, 0.9
+            return [planes], [planes[:4, ::8].T, planes[4:5, ::8].T]
+        case "yolov5":
+            rows = zeros((20, 9))
+            rows[::8, 0], rows[::8, 1:4], rows[::8, 4:6] = [10, 40, 80], 9, 0.9
+            return [rows], [rows[::8, :4], rows[::8, 4:6]]
+        case "end2end":
+            rows = zeros((20, 6))
+            rows[::8] = [9, 9, 19, 19, 0.9, 1]
+            return [rows], [rows[::8, :4], rows[::8, 4:5]]
+        case "nanodet":
+            outputs = [zeros((n, CLASSES)) for n in (96, 24, 6)] + [zeros((n, 4 * BINS)) for n in (96, 24, 6)]
+            outputs[0][::40, 1] = 0.9
+            return outputs, [outputs[3][::40], outputs[0][::40, 1:2]]
+        case _:
+            logits, boxes = np.full((3, 5), -9, np.float32), zeros((3, 4))
+            logits[:, 2] = 9
+            return [logits, boxes], [boxes, logits[:, 2:3]]
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["place", "score"])
+@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("decoder", list(DETECTION.heads))
+def test_a_box_that_is_not_finite_is_left_out_and_counted(decoder: str, wild: float, part: int) -> None:
+    """One wild number of three boxes costs one box, and the answer says so; a score may be out of range."""
+    outputs, parts = _outputs(decoder)
+    decode = decoder_for(manifest(decoder, confidence_threshold=0.5), DETECTION, ANCHORS)
+    whole = decode(outputs, WHOLE)
+    assert (len(whole), whole.not_finite) == (3, 0)
+    parts[part][1, -1] = wild
+    found = decode(outputs, WHOLE)
+    assert np.isfinite(found.xyxy).all()
+    assert np.isfinite(found.confidence).all()
+    if np.isnan(wild):
+        assert (len(found), found.not_finite) == (2, 1)
+    elif part == 0:  # a size may be squashed into bounds
+        assert len(found) + found.not_finite == 3
+    else:  # no score, or one above 1
+        assert len(found) + found.not_finite >= 2
+
+
+@pytest.mark.parametrize("decoder", ["softmax", "logits"])
+@pytest.mark.parametrize("wild", [np.nan, np.inf])
+def test_a_class_without_a_probability_is_the_models_fault(decoder: str, wild: float) -> None:
+    """No frame is answered with NaN; a logit of minus infinity is a class that cannot be."""
+    with pytest.raises(ModelError, match="tiny: a probability is NaN or infinite"):
+        decoded(decoder, np.array([0.1, wild, 0.3], np.float32))
+    assert decoded("logits", np.array([1.0, -np.inf], np.float32)).top_confidence == 1.0
 
 
 def test_at_most_max_detections_come_out() -> None:

@@ -69,6 +69,13 @@ def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch
         ("{camera: {source: v}, model: {folder: m}, deadline_s: .inf}", "deadline_s"),
         ("{camera: {source: v}, model: {folder: m}, policy: {threshold: .nan}}", "policy.threshold"),
         ("{camera: {source: v}, model: {folder: m}, uplink: {address: localhost}}", "host:port"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {payload: auto}}", "uplink.payload: auto needs"),
+        ("{camera: {source: v}, model: {folder: m}, uplink: {video: {crf: 52}}}", "uplink.video.crf"),
+        (
+            "{camera: {source: v}, model: {folder: m}, uplink: {payload: video, protocol: oip, "
+            "oip: {manifest: m, input: i, outputs: [o]}}}",
+            "uplink.payload: video needs uplink.protocol: spillover",
+        ),
         ("{camera: {source: v}, model: {folder: m}, metrics_address: 'localhost:70000'}", "65535"),
         ("{camera: {source: v}, model: {folder: m}, sinks: [{kind: jsonl}, {kind: jsonl}]}", "one path"),
         (

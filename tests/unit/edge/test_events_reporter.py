@@ -12,7 +12,7 @@ import pytest
 
 from spillover.common.types import Detections, ModelId, SeenBy, TrackMark
 from spillover.edge.events.reporter import ObjectEvents
-from spillover.edge.events.values import ObjectEvent, Rules
+from spillover.edge.events.values import Direction, ObjectEvent, Rules
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Fields
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.sinks.record import encode_event, record_encoder
@@ -153,6 +153,25 @@ def test_frames_without_tracks_give_no_events(told: Told) -> None:
     events.see(frame(0), Shown(_boxes((0.2, 0.2))))
     events.see(frame(1), Shown(classification(1.0), tracks=()))
     assert told.take() == []
+
+
+def test_other_rules_go_on_with_what_keeps_its_name(told: Told) -> None:
+    """An object that was inside still is, and is not told again; what is gone has nobody inside."""
+    events = ObjectEvents("cam", RULES, (), told)
+    events.see(frame(0), _shown(_boxes((0.2, 0.2)), 1))
+    events.see(frame(1), _shown(_boxes((0.2, 0.8)), 1))
+    told.take()
+    right = replace(LEFT_HALF, name="right", corners=np.add(LEFT_HALF.corners, (0.5, 0.0)))
+    events.reconfigure(Rules(zones=(LEFT_HALF, right), lines=(DOWN,)))
+    assert told.take("zone", "count") == [("zone_count", "right", 0)]
+    assert events.counts.lines["gate"] == {Direction.IN: 1, Direction.OUT: 0}
+    events.see(frame(2), _shown(_boxes((0.8, 0.8)), 1))
+    moved = [one for one in told.take("zone", "count") if len(one) == 2]
+    assert moved == [("leave", "left"), ("enter", "right")]
+    events.reconfigure(Rules())
+    assert told.take("zone", "count") == [("zone_count", "right", 0)]
+    events.see(frame(3), _shown(_boxes(), ended=[1]))
+    assert told.take() == [("lost",)]
 
 
 def test_an_event_has_the_time_of_its_frame_and_is_counted() -> None:

@@ -13,11 +13,18 @@ from spillover.common.geometry import FrameTransform
 from spillover.common.images import decode_jpeg
 from spillover.common.model.split import Cut, Seam
 from spillover.common.types import Action, Classification, Decision
-from spillover.edge.config import PayloadKind, PictureVariant
+from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.link.estimator import PRIOR
-from spillover.edge.link.payload_costs import REFUSED_S, PayloadCostModel, cut_forms, picture_forms
+from spillover.edge.link.payload_costs import (
+    REFUSED_S,
+    PayloadCostModel,
+    build_payload_costs,
+    cut_forms,
+    picture_forms,
+)
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
-from spillover.edge.payload.encoder import PICTURE, encode_variant
+from spillover.edge.payload.encoder import PICTURE, VIDEO, encode_variant
+from spillover.edge.payload.streams import Outlook
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.forms import ChoosePayload, choose_payload
 from tests.support.jpeg import jpeg_size
@@ -243,3 +250,80 @@ def test_the_square_of_a_picture_is_its_middle() -> None:
     assert jpeg_size(sent.data) == (41, 40)
     assert sent.transform == FrameTransform(1, 1, -30, 0, 101, 40)
     assert decode_jpeg(sent.data, 10_000).min() > 250
+
+
+class Outlooks:
+    """What the next frame of the stream will be; the test says it."""
+
+    def __init__(self) -> None:
+        self.next: Outlook | None = Outlook()
+
+    def __call__(self, camera_id: str) -> Outlook | None:
+        """Of whichever camera."""
+        return self.next
+
+
+def _video_book(outlooks, clock=time.monotonic):
+    config = UplinkConfig(payload=PayloadKind.VIDEO, variants=(RUNG,))
+    return build_payload_costs(config, (), measured={VIDEO: 0.9}, streams={VIDEO: outlooks})
+
+
+def test_a_key_does_not_spoil_what_is_known_of_the_others():
+    """Each has a size of its own, and the next frame is expected to be what its stream says."""
+    outlooks = Outlooks()
+    book = _video_book(outlooks)
+    for _ in range(6):
+        book.made(VIDEO, 20_000, 0.005, key=True)
+        for _ in range(4):
+            book.made(VIDEO, 1_000, 0.005)
+    (video,) = book.options()
+    assert (video.name, video.payload_bytes, video.fidelity, video.measured) == (VIDEO, 20_000, 0.9, True)
+    outlooks.next = Outlook(key=False)
+    assert book.options()[0].payload_bytes == 1_000
+    outlooks.next = Outlook(key=False, behind_bytes=3_000)
+    assert book.options()[0].payload_bytes == 4_000
+    assert book.options()[0].latency_s < video.latency_s
+
+
+def test_the_first_key_says_what_the_others_may_take():
+    """Before there is one: in the proportion that is assumed."""
+    outlooks = Outlooks()
+    book = _video_book(outlooks)
+    outlooks.next = Outlook(key=False)
+    before = book.options()[0].payload_bytes
+    book.made(VIDEO, 40_000, 0.005, key=True)
+    assert before < book.options()[0].payload_bytes == pytest.approx(4_000)
+    book.made(VIDEO, 700, 0.005)
+    assert book.options()[0].payload_bytes == 700
+
+
+def test_while_a_stream_pauses_pictures_stand_in_for_it():
+    """All of them, and video again once it may be sent; what it takes says nothing about theirs."""
+    outlooks = Outlooks()
+    book = _video_book(outlooks)
+    assert _names(book) == {VIDEO}
+    outlooks.next = None
+    assert _names(book) == {PICTURE, RUNG.name}
+    before = book.options()
+    book.made(VIDEO, 100, 0.005, key=True)
+    assert book.options() == before
+    outlooks.next = Outlook()
+    assert _names(book) == {VIDEO}
+
+
+def test_without_a_codec_video_is_no_form():
+    """Pictures are what the configuration can send."""
+    config = UplinkConfig(payload=PayloadKind.VIDEO, variants=(RUNG,))
+    assert _names(build_payload_costs(config, ())) == {PICTURE, RUNG.name}
+
+
+def test_a_key_that_was_expected_is_not_too_large():
+    """Of its size the policy knew; one that became a key afterwards is held back where it would be late."""
+    outlooks = Outlooks()
+    book = _video_book(outlooks)
+    book.made(VIDEO, 400_000, 0.005, key=True)
+    book.made(VIDEO, 1_000, 0.005)
+    assert not book.is_too_large(VIDEO, 400_000, 0.1, Outlook(key=True))
+    assert book.is_too_large(VIDEO, 600_000, 0.1, Outlook(key=True))
+    assert book.is_too_large(VIDEO, 400_000, 0.1, Outlook(key=False))
+    assert not book.is_too_large(VIDEO, 301_000, 0.1, Outlook(key=False, behind_bytes=300_000))

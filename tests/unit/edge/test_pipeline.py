@@ -152,7 +152,7 @@ def site() -> Callable[..., Site]:
         policy = policy_of(mode, **keys)  # type: ignore[arg-type]
         device = Device(
             model=None,  # type: ignore[arg-type]  # read by a reload alone
-            predictor=GuardedPredictor(model or Unsure()),
+            predictor=GuardedPredictor(model or Unsure(), metrics.boxes_dropped),
             model_sha256="0" * 64,
             policy=policy,
             auditor=auditor,

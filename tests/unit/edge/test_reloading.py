@@ -85,9 +85,9 @@ def test_what_needs_a_restart_is_named_by_its_key_and_stays(
     assert (merged.sinks, merged.log) == (wanted.sinks, wanted.log)
 
 
-def test_a_gain_file_that_the_variants_were_chosen_by_is_named() -> None:
-    """The policy follows it; what it says of picture variants is read at the start only."""
-    uplink = {"variants": [{"jpeg_quality": 50}]}
+@pytest.mark.parametrize("uplink", [{"variants": [{"jpeg_quality": 50}]}, {"payload": "video"}])
+def test_a_gain_file_that_forms_were_chosen_by_is_named(uplink: dict[str, object]) -> None:
+    """The policy follows it; what it says of picture variants and of video is read at the start only."""
     running = _config(uplink=uplink, policy={"gain_file": "a"})
     wanted = _config(uplink=uplink, policy={"gain_file": "b"})
     assert changed_for_a_restart(running, wanted) == [

@@ -63,6 +63,14 @@ def test_a_classification_passes_as_it_is() -> None:
     assert ReportFilter(0.5, classes=frozenset({1})).reported(answer) is answer
 
 
+def test_a_track_of_a_class_that_a_reload_made_unwanted_is_not_shown() -> None:
+    """The tracker knows it still, and so did the cloud."""
+    marks = tuple(TrackMark(number, SeenBy.CLOUD, 0.0) for number in (1, 2))
+    shown = Shown(_boxes((CAT, 0.9), (DOG, 0.9)), tracks=marks)
+    rest = ReportFilter(0.5, classes=frozenset({DOG})).shown(shown)
+    assert (_told(rest.prediction), rest.tracks) == ([(DOG, 0.9)], marks[1:])
+
+
 @pytest.mark.parametrize("by", list(SeenBy))
 def test_a_track_that_only_the_edge_has_seen_has_to_reach_the_confidence_of_its_class(by: SeenBy) -> None:
     """One that the cloud has confirmed is shown; boxes and tracks stay side by side."""

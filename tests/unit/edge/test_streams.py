@@ -73,6 +73,13 @@ def test_what_is_heard_of_an_earlier_chain_says_nothing_of_this_one():
     assert sender.refused(2, 1.0, 0.5) == sender
 
 
+def test_what_is_older_than_the_reference_has_only_come_late():
+    """The server keeps the newest pictures; the chain is as it was."""
+    sender = _sent(_sent(_sent(FRESH))).acknowledged(2)
+    assert sender.lost(1, 1.0, 0.5) == sender
+    assert sender.lost(2, 1.0, 0.5).key_cause() is KeyCause.LOST
+
+
 def test_between_a_loss_and_the_next_key_nothing_is_heard():
     """The other calls that a restart has lost are the same loss."""
     lost = _sent(_sent(FRESH)).lost(2, 1.0, 0.5)

@@ -15,11 +15,12 @@ from spillover.edge.tracking.stage import NoCorrection
 from spillover.lab.pairs.evaluate.cli import evaluate
 from spillover.lab.pairs.video.answers import Answers
 from spillover.lab.pairs.video.clip import open_clip
-from spillover.lab.pairs.video.evaluation import Question, VideoEvaluation, evaluate_video, grid
+from spillover.lab.pairs.video.evaluation import Question, VideoEvaluation, clock, evaluate_video, grid
 from spillover.lab.pairs.video.figures import Run, Setup
 from spillover.lab.pairs.video.play import Delays, Played, Player, Reporting, Sides
 from spillover.lab.pairs.video.sending import FrameClock, NoFrame
 from spillover.lab.pairs.video.stages import Held
+from spillover.lab.pairs.video.streamed import VideoForm
 from spillover.lab.terminal import Silent
 from tests.support.clips import picture, write_avi
 from tests.support.models import centre_detector, colour_classifier
@@ -162,6 +163,42 @@ def test_a_damaged_cache_is_mended(pair: tuple[Path, Path, Path], tmp_path: Path
     assert judged(pair) == first
 
 
+def streamed(pair: tuple[Path, Path, Path], every: int, late_s: float) -> Run:
+    """What carried boxes make of a clip of which every so many frames one is sent as video."""
+    edge, cloud, clip = pair
+    form = VideoForm(28, 64)
+    question = Question(clock([every], [late_s]), forms=(form,))
+    evaluation = evaluate_video(edge, cloud, open_clip(clip), question, Silent(), threads=1)
+    return evaluation.run(Setup("carried", late_s, form.name, 1 / every, "frames"))
+
+
+def test_video_is_coded_against_what_was_sent_before(pair: tuple[Path, Path, Path]) -> None:
+    """A key and small changes: a fraction of the JPEGs' bytes, and answers that are as good."""
+    run = streamed(pair, 2, 0.0)
+    assert run.whole.sent == FRAMES / 2
+    pictures = run_of(judged(pair), "carried").whole
+    assert run.whole.payload_bytes < pictures.payload_bytes / 4
+    assert run.whole.f1 == pytest.approx(pictures.f1, abs=0.05)
+
+
+def test_answers_that_are_late_cost_bytes_of_video(pair: tuple[Path, Path, Path]) -> None:
+    """Ten frames a second, answers .25 s late: each payload has the packets of two frames more."""
+    at_once, late = (streamed(pair, 1, late_s).whole for late_s in (0.0, 0.25))
+    assert late.sent == at_once.sent == FRAMES
+    assert late.payload_bytes > 2 * at_once.payload_bytes
+
+
+def test_video_sent_by_bytes_stays_within_them(pair: tuple[Path, Path, Path]) -> None:
+    """What each payload really takes is spent, the key included, and nothing is sent in vain."""
+    edge, cloud, clip = pair
+    form = VideoForm(28, 64)
+    question = Question(grid((0.2,), (0.0,)), forms=(form,))
+    evaluation = evaluate_video(edge, cloud, open_clip(clip), question, Silent(), threads=1)
+    run = evaluation.run(Setup("carried", 0.0, form.name, 0.2, "bytes")).whole
+    assert run.sent > 1
+    assert run.payload_share <= 0.2
+
+
 def test_labels_give_identity(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """One labelled person in every frame, followed by tracks; boxes that are only held have no numbers."""
     labels = tmp_path / "gt.txt"
@@ -231,6 +268,8 @@ def test_the_command_writes_figures_and_plot(pair: tuple[Path, Path, Path], tmp_
         (["--video", "{clip}", "--sent", "0.1,x"], "numbers with commas"),
         (["--video", "{clip}", "--late-s", "-1"], "from 0 to 60"),
         (["--video", "{clip}", "--gain", "{clip}"], "--gain ranks pictures"),
+        (["--video", "{clip}", "--crf", "28"], "--crf is for --payload video"),
+        (["--video", "{clip}", "--payload", "video", "--crf", "60"], "from 0 to 51"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
