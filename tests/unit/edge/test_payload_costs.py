@@ -319,7 +319,7 @@ def test_without_a_codec_video_is_no_form():
 
 
 def test_a_key_that_was_expected_is_not_too_large():
-    """Of its size the policy knew; one that became a key afterwards is held back where it would be late."""
+    """Of its size the policy knew; what is larger than its stream said is held back if it would be late."""
     outlooks = Outlooks()
     book = _video_book(outlooks)
     book.made(VIDEO, 400_000, 0.005, key=True)
