@@ -128,7 +128,8 @@ def test_a_plan_for_a_clip_is_read_back_and_printed(tmp_path, capsys):
     print_table(report)
     printed = capsys.readouterr().out
     assert "square.avi" in printed
-    assert f"/ {cut.inter.ages[2].feature_bytes:.0f}" in printed
+    for at in (*report.chosen["sum"], *cut.inter.ages):
+        assert f"{at.feature_bytes:.0f}  {at.fidelity:.3f}" in printed
 
 
 def test_without_a_clip_the_coding_alone_is_what_it_was(tmp_path):
