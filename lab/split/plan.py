@@ -290,7 +290,7 @@ class _Workshop:
         return Coding(choice.quantizers, mean_bytes(stills.features, choice.quantizers), fidelity), choice
 
     def _inter(self, name: str, head: Half, tail: Half, choice: InterChoice) -> InterCoding:
-        """The choice with its figures; without a dead zone where other shifted pictures do not bear it out."""
+        """The choice with its figures; no dead zone where other shifted pictures do not bear it out."""
         inter = self._judged(name, head, tail, choice.quantizers, choice.dead_zone)
         kept = np.mean([at.fidelity for at in inter.ages])
         if inter.clip or not inter.dead_zone or kept >= 1 - self._max_loss():

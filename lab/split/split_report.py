@@ -64,7 +64,7 @@ def _inter_table(report: SplitReport) -> "Table":
             + [_at_age((report.chosen[name], coding.ages), age) for age in ages]
             for name, coding in inter
         ),
-        title=f"against earlier frames, {where}: bytes, fidelity; where the coding was chosen, then on others",
+        title=f"against earlier frames, {where}: bytes, fidelity; where it was chosen, then elsewhere",
     )
 
 
