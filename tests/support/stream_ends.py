@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 
-from spillover.common.metrics import Registry
-
 from spillover.cloud.models.vision import Undecoded, Vision
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.streams.streams import Streams
@@ -15,6 +13,7 @@ from spillover.cloud.serving.streams.video import VideoStream
 from spillover.cloud.telemetry.metrics import StreamMetrics
 from spillover.common.coding import StreamPosition
 from spillover.common.errors import StreamRefusedError
+from spillover.common.metrics import Registry
 from spillover.common.model.pictures import Prepared
 from spillover.common.types import Image
 from spillover.common.wire.conversion import InferenceRequest, Video, request_from_pb, request_to_pb
