@@ -52,6 +52,12 @@ def prediction_of(record: Record) -> Prediction:
     raise SourceError(f"frame {record.frame_id}: the record holds no prediction")
 
 
+def local_s(record: Record) -> float:
+    """Seconds from the beginning of a frame's capture to the edge's own answer."""
+    times = record.timings
+    return times.capture_s + times.queue_s + times.preprocess_s + times.infer_s + times.decode_s
+
+
 def tracks_of(record: Record) -> tuple[TrackMark, ...] | None:
     """One mark a box, in their order; None where nothing was tracked.
 

@@ -1,64 +1,130 @@
-"""Features of a detector's cut as a form beside JPEG and video: alone, and against what the cloud has."""
+"""Features of a split detector, each frame alone and as changes to the frame that was sent before it."""
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from spillover.common.home import cache_home
+from benchmarks.inter.payloads import EVERY, Row, f1_to, row_of
+from spillover.common.errors import ModelError
+from spillover.common.features.codec import encode_next
+from spillover.common.features.quantized import Quantized
+from spillover.common.geometry import FrameTransform
 from spillover.common.model.manifest import open_model_folder
-from spillover.common.model.split import SPLIT_FILE, open_split_plan
+from spillover.common.model.session import Model
+from spillover.common.model.session_config import SessionConfig
+from spillover.common.model.split import Cut, head_path, open_split_plan, tail_path
 from spillover.common.tasks.detection import DETECTION
-from spillover.common.types import NO_BOXES
-from spillover.lab.pairs.video.answers import Answers
+from spillover.common.types import NO_BOXES, Detections, FloatArray, Image
+from spillover.lab.pairs.video.answers import Answers, answers_of, cached, save, store_of
 from spillover.lab.pairs.video.clip import Clip
+from spillover.lab.split.extract import Half
 from spillover.lab.split.moving import clip_pictures
 from spillover.lab.split.plan import SplitOptions, split_model
-from spillover.lab.split.sent_clip import SentFrame, send_clip
 from spillover.lab.terminal import Progress
 
 CUT = "725"
-"""Of YOLOX-nano: 32 channels at stride 8 (86,528 elements), 14 of 45 ms behind the picture."""
-CALIBRATED_ON = 64
-"""Frames of the clip's first half."""
+"""A tensor of YOLOX-nano: 86,528 elements; heads before it are cheap, and later ones have no fewer bytes."""
+_MAX_LOSS = 0.03
+_PICTURES = 24
 
 
-def feature_answers(
-    cloud: Path, clip: Clip, every: Sequence[int], progress: Progress, threads: int, cut: str = CUT
-) -> Iterator[tuple[str, int, Answers]]:
-    """Each form, the frames from one that is sent to the next, and the answers; those with bytes were sent.
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How frames are coded: alone, or each against the one before it."""
 
-    How features are coded is chosen on the clip's first half; the figure to state is that of the second.
+    every: int
+    inter: bool
+
+    @property
+    def form(self) -> str:
+        """As figures call it."""
+        return f"features-{CUT}-{'inter' if self.inter else 'intra'}"
+
+
+def feature_rows(cloud: Path, clip: Clip, out: Path, progress: Progress, threads: int) -> list[Row]:
+    """The coding is planned on the first half of the clip, and is the same for all frames.
+
+    Raises:
+        ModelError: the network has no such cut, or none of its codings keeps enough of the answers.
     """
-    folder = _planned(cloud, clip, cut, progress, threads)
-    images = (
-        image for image, _ in zip(clip.frames(), progress.track(range(len(clip)), "features"), strict=True)
-    )
-    sent = send_clip(folder, cut, images, every, threads)
-    for age in every:
-        yield f"features of {cut}, alone", age, _answers(sent.alone[::age], len(clip))
-        yield f"features of {cut}", age, _answers(sent.against[age], len(clip))
+    folder = _planned(cloud, clip, out / "split" / clip.path.stem / cloud.parent.name, progress, threads)
+    (cut,) = open_split_plan(open_model_folder(folder)).cuts
+    if cut.inter is None:
+        raise ModelError(f"{folder}: nothing keeps enough of the answers against earlier frames")
+    ways = [_Way(every, inter) for inter in (False, True) for every in EVERY]
+    truth = answers_of(cloud, clip, None, progress, threads)
+    answers = _answers(folder, cut, clip, ways, progress, threads)
+    return [
+        row_of(way.form, way.every, one, f1_to(truth, one)) for way, one in zip(ways, answers, strict=True)
+    ]
 
 
-def _planned(cloud: Path, clip: Clip, cut: str, progress: Progress, threads: int) -> Path:
-    """A copy of the model that is split at this cut for this clip; made once."""
-    digest = open_model_folder(cloud).manifest.sha256
-    folder = cache_home() / "bench" / "inter" / f"{digest[:12]}-{cut}-{clip.digest[:12]}"
-    if not (folder / SPLIT_FILE).is_file():
+def _planned(cloud: Path, clip: Clip, root: Path, progress: Progress, threads: int) -> Path:
+    """A copy of the model that is split for this clip; one that is there already is taken."""
+    folder = root / cloud.name
+    if not (folder / "split.yaml").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(cloud, folder, ignore=shutil.ignore_patterns("split*"))
-        options = SplitOptions(threads=threads, rounds=3, cuts=(cut,), clip=clip.path)
-        split_model(folder, clip_pictures(clip.path, CALIBRATED_ON), options, progress)
-    open_split_plan(open_model_folder(folder)).cut(cut)
+        shutil.copytree(cloud, folder, ignore=shutil.ignore_patterns("split", "split.yaml"))
+        options = SplitOptions(cuts=(CUT,), clip=clip.path, max_loss=_MAX_LOSS, threads=threads, rounds=3)
+        split_model(folder, clip_pictures(clip.path, _PICTURES), options, progress)
     return folder
 
 
-def _answers(sent: Sequence[SentFrame], frames: int) -> Answers:
-    """Of all frames of the clip; those that were not sent have no boxes and no bytes."""
-    boxes = [NO_BOXES] * frames
-    sizes = np.zeros(frames, np.int64)
-    for one in sent:
-        boxes[one.number] = DETECTION.own(one.answer)
-        sizes[one.number] = one.payload_bytes
-    return Answers(tuple(boxes), sizes)
+def _answers(
+    folder: Path, cut: Cut, clip: Clip, ways: Sequence[_Way], progress: Progress, threads: int
+) -> list[Answers]:
+    opened = open_model_folder(folder)
+    coding = msgspec.json.encode((cut.seams, cut.inter)).hex()
+    stores = [store_of(opened, clip, f"{way}, {coding}") for way in ways]
+    known = [cached(store, len(clip)) for store in stores]
+    if None not in known:
+        return [one for one in known if one is not None]
+    model = Model(opened, SessionConfig(threads=threads))
+    head, tail = (Half(path(folder, cut.name), threads) for path in (head_path, tail_path))
+    chains = [_Chain(model, cut, tail, way, len(clip)) for way in ways]
+    for number, image in _frames(clip, progress):
+        tensor, transform = model.prepare(image)
+        features = [one[0] for one in head.run([tensor[None]])]
+        for chain in chains:
+            chain.see(number, features, transform)
+    answers = [chain.answers() for chain in chains]
+    for store, one in zip(stores, answers, strict=True):
+        save(store, one)
+    return answers
+
+
+def _frames(clip: Clip, progress: Progress) -> Iterator[tuple[int, Image]]:
+    yield from zip(progress.track(range(len(clip)), "features"), clip.frames(), strict=True)
+
+
+class _Chain:
+    """Frames sent in one way."""
+
+    def __init__(self, model: Model, cut: Cut, tail: Half, way: _Way, count: int) -> None:
+        self._model = model
+        self._quantizers = [seam.quantizer for seam in cut.seams]
+        self._dead_zone = cut.inter.dead_zone if cut.inter else 0.0
+        self._tail = tail
+        self._way = way
+        self._reference: Quantized | None = None
+        self._boxes: list[Detections] = [NO_BOXES] * count
+        self._sizes = np.zeros(count, np.int64)
+
+    def see(self, number: int, features: Sequence[FloatArray], transform: FrameTransform) -> None:
+        """Send the frame if it is its turn."""
+        if number % self._way.every:
+            return
+        coded = encode_next(features, self._quantizers, self._reference, self._dead_zone)
+        if self._way.inter:
+            self._reference = coded.quantized
+        outputs = self._tail.run([tensor[None] for tensor in coded.quantized.tensors()])
+        self._boxes[number] = DETECTION.own(self._model.decode(outputs, 0, transform))
+        self._sizes[number] = len(coded.data)
+
+    def answers(self) -> Answers:
+        """To all frames so far."""
+        return Answers(tuple(self._boxes), self._sizes)

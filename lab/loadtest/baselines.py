@@ -10,7 +10,8 @@ from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.results import Cell
 
 BYTES = "up_bytes_per_frame"
-_NEARLY_ALL = 0.98
+NEARLY_ALL = 0.98
+"""A mode that sends so much of its frames sends everything."""
 
 
 def baselines(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
@@ -33,7 +34,7 @@ def held_back(cells: Sequence[Cell], config: LoadConfig) -> Iterator[str]:
     everything = baselines(cells, msgspec.to_builtins(config))
     for cell in cells:
         sent = cell.figure("sent_share")
-        if cell.mode in everything and cell.kind == "real" and sent is not None and sent < _NEARLY_ALL:
+        if cell.mode in everything and cell.kind == "real" and sent is not None and sent < NEARLY_ALL:
             yield (
                 f"{cell.name}: sent {sent:.0%} of its frames: the cloud would not have answered the rest in "
                 "time, so other modes' bytes are a share of less than everything"

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from spillover.lab.loadtest.baselines import BYTES, NEARLY_ALL
 from spillover.lab.loadtest.config import GoalConfig
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.results import Cell, GoalOutcome
+
+_BYTES = frozenset({BYTES, "payload_bytes_per_frame"})
 
 
 def judge(goals: Sequence[GoalConfig], cells: Sequence[Cell], notes: Sequence[str]) -> list[GoalOutcome]:
@@ -38,9 +41,18 @@ def _judge_cell(goal: GoalConfig, cell: Cell, cells: Sequence[Cell]) -> GoalOutc
     if goal.times:
         if not other:
             return GoalOutcome(text, "-", None, f"{goal.times} has 0 there")
-        shown = f"{figure / other:.2%} ({measure.show(figure)} of {measure.show(other)})"
+        shown = f"{figure / other:.2%} ({measure.show(figure)} of {measure.show(other)}"
+        shown += f"{_held_back(goal, cell, cells)})"
         return GoalOutcome(text, shown, _met(goal, figure / other))
     return GoalOutcome(text, measure.show(figure), _met(goal, figure))
+
+
+def _held_back(goal: GoalConfig, cell: Cell, cells: Sequence[Cell]) -> str:
+    """That a baseline of bytes could not send everything, so that this share is of less."""
+    sent = _figure("sent_share", cells, cell, goal.times)
+    if goal.measure not in _BYTES or sent is None or sent >= NEARLY_ALL:
+        return ""
+    return f", which is {sent:.0%} of its frames"
 
 
 def _met(goal: GoalConfig, figure: float) -> bool:

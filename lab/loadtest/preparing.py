@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from spillover.common.errors import ConfigError, ModelError
+from spillover.common.errors import ConfigError, InvalidInputError, ModelError
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.tasks.base import TaskSpec
-from spillover.lab.loadtest.config import LoadConfig
+from spillover.edge.config import EdgeConfig, PayloadKind
+from spillover.edge.payload.video import check_codec
+from spillover.lab.loadtest.config import EdgeKind, LoadConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.edges import check_fits, edge_of
 from spillover.lab.loadtest.sweep import with_swept_modes
@@ -44,12 +46,15 @@ def prepare_pairs(config: LoadConfig, scenarios: Iterable[str], console: Console
         try:
             task = _task_of(mine)
         except ModelError as error:
-            needed = [name for name in names if not _is_optional(config, name)]
-            if needed:
+            if not all(_is_optional(config, name) for name in names):
                 raise
             prepared.absent |= dict.fromkeys(names, str(error))
             continue
-        prepared.notes += _prepare_modes(mine, names, task)
+        edges = _edges_of(mine, names)
+        for mode, edge in edges.items():
+            check_fits(edge, mode, task)
+        prepared.absent |= _without_codec(mine, names, edges)
+        prepared.notes += prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
     return prepared
 
 
@@ -79,14 +84,39 @@ def _task_of(config: LoadConfig) -> TaskSpec[Any]:
     return edge
 
 
-def _prepare_modes(config: LoadConfig, scenarios: Iterable[str], task: TaskSpec[Any]) -> list[str]:
-    """Check the modes that a pair runs, swept ones too, and make the cuts that they need."""
+def _edges_of(config: LoadConfig, scenarios: Iterable[str]) -> dict[str, EdgeConfig]:
+    """The modes that a pair runs, swept ones too, as an edge.yaml each. Raises ConfigError."""
     modes = dict.fromkeys(mode for name in scenarios for mode in config.scenarios[name].modes)
     swept = config
     if config.sweep and config.sweep.scenario in scenarios:
         swept = with_swept_modes(config, config.sweep)
         modes |= dict.fromkeys(mode for mode in swept.modes if mode not in config.modes)
-    edges = {mode: edge_of(swept, mode) for mode in modes}
-    for mode, edge in edges.items():
-        check_fits(edge, mode, task)
-    return prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
+    return {mode: edge_of(swept, mode) for mode in modes}
+
+
+def _without_codec(
+    config: LoadConfig, scenarios: Iterable[str], edges: Mapping[str, EdgeConfig]
+) -> dict[str, str]:
+    """Optional scenarios of which a mode sends video, where none can be coded here: JPEG would be measured.
+
+    Raises:
+        ConfigError, InvalidInputError: one that needs it is not optional; or simulated edges, which replay
+            payloads one by one, should send a stream.
+    """
+    absent = {}
+    for name in scenarios:
+        scenario = config.scenarios[name]
+        modes = [mode for mode in scenario.modes if edges[mode].uplink.payload is PayloadKind.VIDEO]
+        if not modes:
+            continue
+        if scenario.kind is EdgeKind.SIMULATED:
+            raise ConfigError(
+                f"scenarios.{name}.modes: simulated edges cannot send video: take out {modes[0]}"
+            )
+        try:
+            check_codec(edges[modes[0]].uplink)
+        except (ConfigError, InvalidInputError) as error:
+            if not scenario.optional:
+                raise
+            absent[name] = str(error)
+    return absent

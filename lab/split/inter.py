@@ -29,11 +29,9 @@ from spillover.lab.split.coding import (
 from spillover.lab.split.fidelity import fidelity
 
 AGES = (1, 3, USUAL_AGE, 30)
-LINKS = 16
-"""Frames that are sent in a row, at most; the first is a key and does not count."""
+LINKS, PLACES = 8, 3
+"""Frames that are sent in a row, at most, the first a key that does not count; and from how many places."""
 ZONES = (0.0, 0.6, 0.9, 1.2, 1.6, 2.1, 2.8)
-_BYTES_SAMPLE = 8
-"""Frames to estimate a coding's size."""
 
 Quantizers = tuple[Quantizer, ...]
 
@@ -70,10 +68,18 @@ class _Sent:
     quantized: Quantized
 
 
-def spaced_chains(first: int, end: int, ages: Iterable[int] = AGES, links: int = LINKS) -> dict[int, range]:
-    """The frames of [first, end) that are sent at each age that fits; at most `links` of them."""
-    spaced = {age: range(first, min(end, first + age * links), age) for age in ages}
-    return {age: numbers for age, numbers in spaced.items() if len(numbers) > 1}
+def spaced_chains(first: int, end: int, ages: Iterable[int] = AGES) -> dict[int, list[range]]:
+    """The frames of [first, end) that are sent at each age that fits, from several places on."""
+    chains = {}
+    for age in ages:
+        links = min(LINKS, (end - first - 1) // age + 1)
+        if links < 2:
+            continue
+        span = (links - 1) * age + 1
+        spare = end - first - span
+        starts = sorted({first + spare * place // (PLACES - 1) for place in range(PLACES)})
+        chains[age] = [range(start, start + span, age) for start in starts]
+    return chains
 
 
 def choose_inter(
@@ -95,7 +101,7 @@ def choose_inter(
     usual = sequences.chains[sequences.usual_age]
     sized = sorted(
         (
-            (_mean_size(features, usual, quantizers, zone, _BYTES_SAMPLE), zone, quantizers)
+            (_mean_size(features, usual, quantizers, zone), zone, quantizers)
             for quantizers in tried
             for zone in ZONES
         ),
@@ -104,9 +110,8 @@ def choose_inter(
     by_size = [each for each in sized if each[0] < limit_bytes * SLACK]
     judge = _ChainJudge(sequences, max_loss)
     first = bisect_left(by_size, 1, key=lambda each: judge.keeps(each[2], each[1], QUICK_SAMPLE))
-    for _, zone, quantizers in by_size[first:]:
+    for size, zone, quantizers in by_size[first:]:
         if judge.keeps(quantizers, zone) and (stills is None or stills.fidelity(quantizers) is not None):
-            size = _mean_size(features, usual, quantizers, zone)
             found = InterChoice(quantizers, zone, size)
             found = _refined(sequences, found, judge, stills) if stills else found
             return found if found.feature_bytes < limit_bytes else None
@@ -170,17 +175,15 @@ def _mean_size(
     chains: Iterable[Sequence[int]],
     quantizers: Quantizers,
     dead_zone: float,
-    frames: int | None = None,
 ) -> float:
-    """Mean bytes of a frame that is no key; of the last `frames` of each chain, where dead zones are full.
+    """Mean bytes of a frame that is no key.
 
     A frame takes no more than a key; what a key takes is measured once a chain.
     """
     sizes = []
     for chain in chains:
-        some = chain[-frames - 1 :] if frames else chain
-        most = len(encode_features(features[some[0]], quantizers))
-        for before, after in _kept(features, [some], quantizers, dead_zone):
+        most = len(encode_features(features[chain[0]], quantizers))
+        for before, after in _kept(features, [chain], quantizers, dead_zone):
             sizes.append(min(most, len(encode_symbols(after, before))))
     return float(np.mean(sizes))
 

@@ -9,18 +9,26 @@ from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.results import Cell, GoalOutcome, Report
 from spillover.lab.terminal import table
 
-_COLUMNS = (
+_SPENT = (
     ("p50", "first_p50_ms"),
     ("p99", "first_p99_ms"),
     ("in time", "on_time_share"),
     ("sent", "sent_share"),
     ("B/frame up", BYTES),
+    ("srv s/1000", "server_cpu_s_per_1000_frames"),
+)
+_SHOWN = (
     ("agrees", "agreement"),
     ("streaming", "streaming"),
     ("right", "accuracy"),
     ("confirmed", "confirmed_share"),
-    ("srv s/1000", "server_cpu_s_per_1000_frames"),
+    ("objects", "tracks"),
+    ("delay s", "detection_delay_s"),
+    ("IDF1", "idf1"),
+    ("switches", "switches"),
 )
+_MOST_COLUMNS = 11
+"""More do not fit into the width of a log: then what was shown has a table of its own."""
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -38,22 +46,28 @@ def _print_cells(scenario: str, cells: Sequence[Cell], wholes: Sequence[str], co
     """One row a cell, its bytes beside those of each mode of `wholes`; common values are in the title."""
     places = [("link", [cell.link for cell in cells]), ("edges", [str(cell.edges) for cell in cells])]
     same = [f"{name} {values[0]}" for name, values in places if len(set(values)) == 1]
-    differ = [(name, values) for name, values in places if len(set(values)) > 1]
+    first = {"mode": [cell.mode for cell in cells]}
+    first |= {name: values for name, values in places if len(set(values)) > 1}
+    spent, shown = _columns(_SPENT, cells), _columns(_SHOWN, cells)
+    for whole in wholes:
+        spent[f"of {whole.replace('_', ' ')}"] = [share_shown(cell, whole, cells) for cell in cells]
     repeats = f"medians of {len(cells[0].runs)}" if len(cells[0].runs) > 1 else "one run"
-    shown = [(heading, m) for heading, m in _COLUMNS if any(m in cell.summary for cell in cells)]
-    rows = [
-        [
-            cell.mode,
-            *(values[row] for _, values in differ),
-            *(_short(m, cell.figure(m)) for _, m in shown),
-            *(share_shown(cell, whole, cells) for whole in wholes),
-        ]
-        for row, cell in enumerate(cells)
-    ]
-    headings = ["mode", *(name for name, _ in differ), *(heading for heading, _ in shown)]
-    headings += [f"of {whole}" for whole in wholes]
     title = f"{scenario}: {', '.join([*same, repeats, 'latencies in ms'])}"
-    console.print(table(headings, rows, title=title, left=("link", "edges")))
+    tables = [(title, first | spent | shown)]
+    if len(tables[0][1]) > _MOST_COLUMNS:
+        tables = [(title, first | spent), (f"{scenario}: what was shown", first | shown)]
+    for heading, columns in tables:
+        rows = zip(*columns.values(), strict=True)
+        console.print(table(tuple(columns), rows, title=heading, left=("link", "edges")))
+
+
+def _columns(measures: Sequence[tuple[str, str]], cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """Those that any cell has, by their headings."""
+    return {
+        heading: [_short(measure, cell.figure(measure)) for cell in cells]
+        for heading, measure in measures
+        if any(measure in cell.summary for cell in cells)
+    }
 
 
 def _short(name: str, figure: float | None) -> str:

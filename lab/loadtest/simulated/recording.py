@@ -18,6 +18,7 @@ from spillover.edge.payload.types import Payload as EdgePayload
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.outcomes import Answered
 from spillover.lab.loadtest.simulated.job import LoggedFrame, Payload
+from spillover.lab.records import local_s
 
 _POOL = 48
 """Payloads kept at most: enough to differ as real ones do, few enough to be sent to every generator."""
@@ -63,10 +64,8 @@ def scaled(recording: Recording, local_s: float) -> Recording:
 
 
 def _logged(frame: Answered, payload: int) -> LoggedFrame:
-    times = frame.first.timings
-    local_s = times.capture_s + times.queue_s + times.preprocess_s + times.infer_s + times.decode_s
     wanted = frame.final.payload_bytes > 0 or frame.first.answered_by == "edge_degraded"
-    return LoggedFrame(wanted, local_s, frame.final.timings.encode_s, payload)
+    return LoggedFrame(wanted, local_s(frame.first), frame.final.timings.encode_s, payload)
 
 
 def _payloads(source: str, wanted: Mapping[int, Decision], uplink: UplinkConfig) -> Mapping[int, Payload]:

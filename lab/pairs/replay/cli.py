@@ -1,5 +1,6 @@
 """`spillover lab replay`."""
 
+import itertools
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,7 +55,7 @@ LINKS = "constant, lte, wifi, satellite, outage"
     "--answers",
     type=EXISTING,
     multiple=True,
-    help="More JSON lines of the same pictures, as of --mode cloud_only; may be repeated. For --data.",
+    help="More JSON lines of the same pictures, as of --mode cloud_only; may be repeated.",
 )
 @click.option("--data", type=EXISTING, help="Labels of the pictures, as `lab evaluate` takes them.")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the figures go.")
@@ -86,19 +87,26 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     With --policy frames are scored anew, from the edge's answers in the log. Where the cloud has answered,
     --answers brings the edge's, from a run of --mode edge_only over the same pictures.
 
+    It says how well the newest result at each instant agreed with the cloud's answer of that instant
+    (streaming accuracy), for what was shown and, with `decision: full`, for the edge's own boxes. Judged are
+    the frames that the cloud has answered; --answers of a run of --mode cloud_only over the same clip judges
+    all of them, and shows what that run's own answers were worth by the clock.
+
     With --data it shows as well how good all the answers would have been, by the labels. That needs both
     sides' answers to each picture: one log holds the edge's, another the cloud's.
 
     \b
     spillover lab replay --log results.jsonl --link lte --deadline-s 1
+    spillover lab replay --log hybrid.jsonl --answers cloud.jsonl
     spillover lab replay --log edge.jsonl --answers cloud.jsonl --data pictures --payload-bytes 40000
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     from spillover.lab.files import write_json
     from spillover.lab.pairs.replay.compare import Choice, compare, print_table
-    from spillover.lab.pairs.replay.log import frames_of, read_first_results
+    from spillover.lab.pairs.replay.log import first_results, frames_of
     from spillover.lab.pairs.replay.remake import remake
     from spillover.lab.pairs.replay.rescore import rescore_by
     from spillover.lab.pairs.replay.simulate import Setting
+    from spillover.lab.pairs.replay.streaming import streaming_of
     from spillover.lab.pairs.replay.trace import MODELS, model_trace, read_trace
     from spillover.lab.pairs.replay.tracks import remake_tracks
     from spillover.lab.pairs.replay.truth import open_judge
@@ -106,10 +114,13 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
 
     if send_share is not None and threshold is not None:
         raise click.UsageError("--send-share and --threshold both say which frames are sent: keep one")
-    records = read_first_results(log_path)
-    for line in (*remake(records).lines(), *remake_tracks(records).lines()):
+    logs = {str(path): read_records(path) for path in (log_path, *answers)}
+    records = first_results(log_path, logs[str(log_path)])
+    streaming = streaming_of(logs)
+    told = (remake(records).lines(), remake_tracks(records).lines(), (one.line() for one in streaming))
+    for line in itertools.chain(*told):
         click.echo(line)
-    more = [record for path in answers for record in read_records(path)]
+    more = [record for path in answers for record in logs[str(path)]]
     rescore = rescore_by(policy, [*records, *more], report_threshold) if policy else None
     frames = frames_of(log_path, records, payload_bytes, rescore)
     traces = [model_trace(name) if name in MODELS else read_trace(Path(name)) for name in links or MODELS]
@@ -118,7 +129,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one an option
     setting = Setting(deadline_s=deadline_s)
     rows = compare(frames, traces, setting, Choice(send_share, threshold), budget_bytes, period_s, judge)
     if json_path is not None:
-        write_json(json_path, [asdict(row) for row in rows])
+        content = {"links": [asdict(row) for row in rows], "streaming": [asdict(one) for one in streaming]}
+        write_json(json_path, content)
     print_table(rows)
     if judge is not None:
         edge, cloud = (judge.accuracy(frames, [sent] * len(frames)) for sent in (False, True))

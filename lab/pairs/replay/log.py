@@ -8,19 +8,18 @@ from spillover.common.errors import SourceError
 from spillover.edge.sinks.record import Record
 from spillover.lab.pairs.replay.rescore import Rescore
 from spillover.lab.pairs.replay.simulate import ReplayFrame
-from spillover.lab.records import read_records
 
 
-def read_first_results(path: Path) -> list[Record]:
-    """The first result of each frame; late answers are passed over.
+def first_results(path: Path, records: Sequence[Record]) -> list[Record]:
+    """The first result of each frame in the log at `path`; late answers are passed over.
 
     Raises:
-        SourceError: the file cannot be read, a line is no result, or there is none.
+        SourceError: there is none.
     """
-    records = [record for record in read_records(path) if record.revision == 0]
-    if not records:
+    first = [record for record in records if record.revision == 0]
+    if not first:
         raise SourceError(f"{path}: holds no results")
-    return records
+    return first
 
 
 def frames_of(

@@ -1,9 +1,11 @@
 """Modes of a load test: what they make of edge.yaml, and the cuts that they need."""
 
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from spillover.common.config import load_config
 from spillover.common.errors import ConfigError, ModelError
@@ -15,6 +17,7 @@ from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.edges import check_fits, edge_of
+from spillover.lab.loadtest.preparing import prepare_pairs
 from spillover.lab.loadtest.sweep import with_swept_modes
 from spillover.lab.terminal import Silent
 from tests.support.models import colour_classifier
@@ -121,3 +124,32 @@ def test_an_unknown_cut_is_named(home: Path) -> None:
 def test_pictures_need_no_cuts() -> None:
     """Modes without features leave every model alone."""
     assert prepare_cuts([edge_of(config_for(a={}), "a")], Silent(), make=True) == []
+
+
+def sending_video(*, optional: bool = False, **scenario: object) -> LoadConfig:
+    """A mode of payload video in one scenario, and simulated edges that replay it if `scenario` says so."""
+    config = config_for(video={"mode": "cloud_only", "uplink": {"payload": "video"}})
+    real = msgspec.structs.replace(config.scenarios["s"], optional=optional)
+    scenarios = {"s": real}
+    if scenario:
+        scenarios["m"] = msgspec.convert(scenario | {"modes": ["video"], "links": ["l"]}, type(real))
+    return msgspec.structs.replace(config, scenarios=scenarios)
+
+
+@pytest.mark.usefixtures("home")
+def test_without_a_codec_nothing_is_measured_as_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEG would go in its place: the scenario is left out if it may be, else the test ends here."""
+    quiet = Console(quiet=True)
+    assert prepare_pairs(sending_video(), ["s"], quiet).absent == {}
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "[video]" in prepare_pairs(sending_video(optional=True), ["s"], quiet).absent["s"]
+    with pytest.raises(ConfigError, match=r"\[video\]"):
+        prepare_pairs(sending_video(), ["s"], quiet)
+
+
+@pytest.mark.usefixtures("home")
+def test_simulated_edges_send_no_video() -> None:
+    """They replay payloads one by one, and each must stand alone: JPEG would go in place of video."""
+    config = sending_video(kind="simulated", record="s")
+    with pytest.raises(ConfigError, match=r"scenarios\.m\.modes: .*take out video"):
+        prepare_pairs(config, list(config.scenarios), Console(quiet=True))

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from spillover.common.errors import SourceError
 from spillover.common.types import Action, Decision
+from spillover.lab.loadtest.baselines import held_back
 from spillover.lab.loadtest.comparison import changes, write_comparison
-from spillover.lab.loadtest.config import GoalConfig
+from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.goals import judge
 from spillover.lab.loadtest.report.load_report import write_page
+from spillover.lab.loadtest.report.tables import print_report
 from spillover.lab.loadtest.results import (
     FORMAT,
     Capacity,
@@ -112,6 +115,44 @@ def test_a_goal_about_nothing_says_why() -> None:
     (outcome,) = judge([wanted], CELLS, ["scenario t was left out: no such folder"])
     assert outcome.met is None
     assert "no such folder" in outcome.note
+
+
+def test_a_baseline_that_was_held_back_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A share of the bytes of a cloud_only that could send a quarter of its frames says so in a note."""
+    cells = [
+        cell("c", {"up_bytes_per_frame": 1e4, "sent_share": 0.25, "agreement": 0.9}),
+        cell("h", {"up_bytes_per_frame": 1e3, "sent_share": 0.1, "agreement": 0.9}),
+    ]
+    wanted = goal(measure="up_bytes_per_frame", at_most=0.2, times="c")
+    (outcome,) = judge([wanted], cells, [])
+    assert (outcome.met, outcome.figure) == (
+        True,
+        "10.00% (1,000 B of 10,000 B, which is 25% of its frames)",
+    )
+    config = msgspec.convert(
+        {
+            "modes": {"c": {"mode": "cloud_only"}, "h": {}},
+            "links": {"home": {}},
+            "scenarios": {"s": {"modes": ["c", "h"], "links": ["home"]}},
+        },
+        LoadConfig,
+    )
+    (note,) = held_back(cells, config)
+    assert note.startswith("s / c / home / 1: sent 25%")
+    print_report(report(*cells), Console(width=110))
+    assert "10.0%" in capsys.readouterr().out
+
+
+def test_what_was_shown_has_a_table_of_its_own_where_one_is_too_wide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No figure of a detector's cell is cut in the width of a log."""
+    names = ("first_p50_ms", "first_p99_ms", "on_time_share", "sent_share", "up_bytes_per_frame")
+    shown = ("agreement", "streaming", "confirmed_share", "tracks", "detection_delay_s", "idf1", "switches")
+    print_report(report(cell("c", dict.fromkeys((*names, *shown), 1.0))), Console(width=110))
+    text = capsys.readouterr().out
+    assert "what was shown" in text
+    assert "\u2026" not in text
 
 
 def full_report() -> Report:

@@ -184,7 +184,7 @@ def test_frames_are_scored_by_another_policy(tmp_path: Path) -> None:
     CliRunner().invoke(
         replay, [*command, "--policy", "max_softmax", "--threshold", "0.5"], catch_exceptions=False
     )
-    assert [row["sent"] for row in json.loads(out.read_text())] == [20, 20]
+    assert [row["sent"] for row in json.loads(out.read_text())["links"]] == [20, 20]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,9 @@ def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:
     log.write_text("\n".join(lines) + "\n")
     command = ["--log", str(log), "--link", "constant", "--json", str(out), "--send-share", "0.25"]
     CliRunner().invoke(replay, command, catch_exceptions=False)
-    assert [row["sent"] / 400 for row in json.loads(out.read_text())] == [pytest.approx(0.25, rel=0.1)] * 2
+    assert [row["sent"] / 400 for row in json.loads(out.read_text())["links"]] == [
+        pytest.approx(0.25, rel=0.1)
+    ] * 2
     refused = CliRunner().invoke(replay, [*command, "--threshold", "1"])
     assert "keep one" in refused.output
 
@@ -383,5 +385,5 @@ def test_with_labels_the_accuracy_is_true(tmp_path: Path) -> None:
     command += ["--data", tmp_path / "pictures", "--json", tmp_path / "o.json", "--threshold", "0.5"]
     done = CliRunner().invoke(replay, [str(word) for word in command], catch_exceptions=False)
     assert done.exit_code == 0
-    assert [row["accuracy"] for row in json.loads((tmp_path / "o.json").read_text())] == [0.75, 0.75]
+    assert [row["accuracy"] for row in json.loads((tmp_path / "o.json").read_text())["links"]] == [0.75, 0.75]
     assert "0.5000 edge alone, 1.0000 cloud alone" in " ".join(done.output.split())
