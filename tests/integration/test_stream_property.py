@@ -299,7 +299,7 @@ def _packets(payload: Payload) -> int:
 
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
