@@ -226,7 +226,7 @@ class Decision:
     inputs: dict[str, float] = field(default_factory=dict)
     """Every number that a rule has read, so that a log can be replayed; no rule reads them from here."""
     payload: str = ""
-    """The form in which the frame is sent, if there was a choice: `picture`, a variant, or a cut's name."""
+    """The form in which the frame is sent, if there was a choice: `picture`, a variant, `video`, or a cut."""
     fallback: str = ""
     """Why another form was sent than was chosen (`action` and `payload` name the one sent); else empty."""
     score: float | None = None

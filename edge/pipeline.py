@@ -239,7 +239,7 @@ class Replies:
         self.pending.encoded(payload_bytes, encode_s)
 
     def fall_back(self, option: str, reason: str) -> None:
-        """Note in the frame's result that a picture leaves in place of features."""
+        """Note in the frame's result that a picture leaves in place of features or video."""
         self.pending.fall_back(option, reason)
 
     def complete(self, outcome: CallOutcome) -> None:

@@ -35,7 +35,7 @@ _MANIFEST = Manifest(
     input=Input(height=SIDE, width=SIDE, resize=Resize.LETTERBOX),
 )
 SIZES = ((64, 48), (SIDE, 312), (640, 480), (1280, 720), (1920, 1080))
-_HELD = {64 * 48: 200, SIDE * 312: 200, 640 * 480: 100, 1280 * 720: 10, 1920 * 1080: 5}
+_HELD = {64 * 48: 200, SIDE * 312: 60, 640 * 480: 30, 1280 * 720: 8, 1920 * 1080: 4}
 """How many streams are held at once, by pixels."""
 
 

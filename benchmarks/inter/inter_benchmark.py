@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.inter import goals
 from benchmarks.inter.cpu import CpuRow, cpu_rows
+from benchmarks.inter.features import feature_rows
 from benchmarks.inter.goals import Verdict
 from benchmarks.inter.losses import LossRow, loss_rows
 from benchmarks.inter.payloads import Row, payload_rows
@@ -73,10 +74,15 @@ class _Report:
         """Bytes and F1 of what is sent."""
         for pair in self._pairs:
             rows = payload_rows(pair.cloud, clip, self._progress, self._threads)
+            try:
+                rows += feature_rows(pair.cloud, clip, self._out, self._progress, self._threads)
+            except SpilloverError as error:
+                self._missing.append(f"Passed over: features on {clip.name}: {error}.")
             self._keep(f"payloads-{clip.path.stem}", rows)
             save_payloads(rows, clip.name, self._out / f"payloads-{clip.path.stem}.png")
             if clip.name == TUNED_ON:
                 self._verdicts += goals.still(rows, "video")
+                self._verdicts += goals.still(rows, "features")
             if clip.name == _MOVING:
                 self._verdicts += goals.moving(rows)
             self._section(f"What a sent frame takes, {clip.name}", _PAYLOADS, map(_payload_cells, rows))

@@ -100,8 +100,8 @@ class Cut(Section, frozen=True):
 
     @property
     def usual_fidelity(self) -> float:
-        """Fidelity of a frame as it is usually sent."""
-        return self.inter.usual.fidelity if self.inter else self.fidelity
+        """Fidelity of a frame as it is usually sent: without a dead zone, what it is alone."""
+        return self.inter.usual.fidelity if self.inter and self.inter.dead_zone else self.fidelity
 
     @property
     def bits_per_element(self) -> float:

@@ -3,7 +3,8 @@
 An object counts from the first frame on in which it has a wanted class, size and age, and remains counted
 until its track ends. It is in a zone from the frame on in which its anchor is inside, until that is outside
 by more than `CLEAR`; over a line once its anchor is as far from it. So a box that trembles on a border is
-told once. A track that is hidden for a few frames keeps its place; one that ends leaves its zones. Who is in
+told once. A track that is hidden for a few frames keeps its place; one that ends leaves its zones, and so
+does one that is hidden for long, which appears anew if it comes back. Who is in
 a zone *now* is another question: those that the newest frame shows there.
 
 The cloud settles what only the edge has seen: an answer in which the object is confirms its events, an answer
@@ -99,14 +100,15 @@ Told = tuple[ObjectEvent, ...]
 
 def see(rules: Rules, state: State, seen: Sighting) -> tuple[State, Told]:
     """The next frame; frames come in order."""
-    tracks, told = dict(state.tracks), list[ObjectEvent]()
+    tracks, gone, told = dict(state.tracks), dict(state.gone), list[ObjectEvent]()
     view = _View.of(rules, state, seen)
     for row, track_id in view.rows:
-        tracks[track_id], new = _advance(rules, tracks.get(track_id), view, row, track_id)
+        before = tracks.get(track_id) or _come_back(gone.pop(track_id, None))
+        tracks[track_id], new = _advance(rules, before, view, row, track_id)
         told += new
     late_s = seen.at_s - FORGET_S
-    stale = [number for number, track in tracks.items() if track.seen_s < late_s]
-    gone = dict(state.gone)
+    # What was withdrawn is known until the tracker ends it: it must not appear again.
+    stale = [number for number, track in tracks.items() if track.seen_s < late_s and not track.denied]
     for track_id in (*seen.ended, *stale):
         if (track := tracks.pop(track_id, None)) is not None:
             ended, new = _end(rules, track, seen, track_id)
@@ -152,8 +154,7 @@ def kept(rules: Rules, state: State) -> State:
         )
         for number, track in state.tracks.items()
     }
-    crossed = {key: many for key, many in state.crossed.items() if key[0] in lines}
-    return replace(state, tracks=tracks, crossed=crossed)
+    return replace(state, tracks=tracks)
 
 
 def counts(rules: Rules, state: State) -> Counts:
@@ -256,6 +257,11 @@ def _advance(
     if teller.told or crossing != track.crossing or stays != track.stays:  # most frames change nothing
         track = replace(track, counts=True, crossing=crossing, stays=stays)
     return teller.into(track), told + teller.told
+
+
+def _come_back(gone: Track | None) -> Track | None:
+    """A track that counted as ended and is shown again: what was told of it waits for the cloud still."""
+    return replace(gone, counts=False, stays={}, crossing={}) if gone else None
 
 
 def _is_wanted(rules: Rules, track: Track, size: float, now_s: float) -> bool:

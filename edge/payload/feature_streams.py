@@ -4,18 +4,17 @@ Any features that the server has may be the reference, so a lost call costs noth
 has acknowledged are taken; those in flight are kept until they are acknowledged, or too old to be taken.
 """
 
-import secrets
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spillover.common.coding import MOST_NUMBER, STREAM_ID_BYTES, StreamPosition
+from spillover.common.coding import MOST_NUMBER, StreamPosition
 from spillover.common.features.codec import encode_next
 from spillover.common.features.quantized import Quantized
 from spillover.common.model.split import InterCoding
 from spillover.common.types import Image
+from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import StreamObserver
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.streams import Bounds, Outlook, Sender
@@ -25,19 +24,14 @@ FEATURES = "features"
 """What the observer is told of."""
 IN_FLIGHT = 5
 """Payloads behind the reference of which the symbols are kept; a server keeps one more."""
-IDLE_S = 600.0
-"""A camera that has sent nothing for so long has ended or sees nothing: its symbols are let go."""
 _BOUNDS = Bounds(MOST_NUMBER, MOST_NUMBER)
 """A reference stays one however much was sent behind it, as nothing of that is sent again."""
 
 
 @dataclass(slots=True, eq=False)
-class _Stream:
+class _Stream(Stream):
     """The stream of one camera."""
 
-    stream_id: bytes
-    used_s: float
-    sender: Sender = field(default_factory=lambda: Sender(_BOUNDS))
     symbols: OrderedDict[int, Quantized] = field(default_factory=OrderedDict)
     """By number: those of the reference, and of the newest payloads that may become it."""
 
@@ -69,27 +63,21 @@ class FeatureStreams:
         most_cameras: int,
         observer: StreamObserver,
         clock: Callable[[], float] = time.monotonic,
-        draw: Callable[[], float] = lambda: secrets.randbelow(1 << 30) / (1 << 30),
+        draw: Callable[[], float] = draw,
     ) -> None:
         self._encoder = encoder
         self._dead_zone = inter.dead_zone
-        self._most_cameras = most_cameras
         self._observer = observer
-        self._clock = clock
-        self._draw = draw
-        self._lock = threading.Lock()
-        """Guards the streams' senders and symbols; never held while a frame is coded."""
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()
-        """By camera; the one that was used last is the last."""
+        self._streams = CameraStreams(_begun, most_cameras, clock, draw)
+        """Never locked while a frame is coded."""
 
     def outlook(self, camera_id: str) -> Outlook | None:
         """What the next frame of this camera will be; None while its stream pauses."""
-        now_s = self._clock()
-        with self._lock:
-            self._let_go(now_s)
-            if (stream := self._streams.get(camera_id)) is None:
+        with self._streams.lock:
+            if (stream := self._streams.found(camera_id)) is None:
                 return Outlook()
-            return Outlook(stream.reference is None) if stream.sender.may_send(now_s) else None
+            may_send = stream.sender.may_send(self._streams.clock())
+            return Outlook(stream.reference is None) if may_send else None
 
     def encode(self, camera_id: str, image: Image) -> EncodedFeatures | None:
         """The features of a BGR picture (H, W, 3) uint8, next in its camera's stream; None while that pauses.
@@ -98,18 +86,18 @@ class FeatureStreams:
             ModelError: the head fails.
             InvalidInputError: a feature is not a number.
         """
-        now_s = self._clock()
-        with self._lock:
-            stream = self._stream_of(camera_id, now_s)
+        now_s = self._streams.clock()
+        with self._streams.lock:
+            stream = self._streams.used(camera_id)
             if not stream.sender.may_send(now_s):
                 return None
         features, transform = self._encoder.features_of(image)
-        with self._lock:
+        with self._streams.lock:
             reference, cause = stream.reference, stream.sender.key_cause()
             sender = stream.sender.advanced(now_s, key=cause is not None)
             stream.moved(sender)
         coded = encode_next(features, self._encoder.quantizers, reference, self._dead_zone)
-        with self._lock:
+        with self._streams.lock:
             if stream.sender.key == sender.key:
                 stream.symbols[sender.newest] = coded.quantized
                 stream.moved(stream.sender)
@@ -128,7 +116,7 @@ class FeatureStreams:
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference; of one that was newer this says nothing."""
-        now_s, draw = self._clock(), self._draw()
+        now_s, draw = self._streams.clock(), self._streams.draw()
 
         def told(stream: _Stream, position: StreamPosition) -> Sender:
             is_old = position.reference < stream.sender.reference
@@ -138,34 +126,20 @@ class FeatureStreams:
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
-        now_s, draw = self._clock(), self._draw()
+        now_s, draw = self._streams.clock(), self._streams.draw()
         self._heard(payload, lambda stream, position: stream.sender.refused(position.number, now_s, draw))
 
     def _heard(self, payload: Payload, told: Callable[[_Stream, StreamPosition], Sender]) -> None:
         if not isinstance(payload, EncodedFeatures) or payload.position is None:
             return
         position = payload.position
-        with self._lock:
-            for stream in self._streams.values():
-                if stream.stream_id == position.stream_id:
-                    stream.moved(told(stream, position))
+        with self._streams.lock:
+            if (stream := self._streams.of(position)) is not None:
+                stream.moved(told(stream, position))
 
-    def _stream_of(self, camera_id: str, now_s: float) -> _Stream:
-        self._let_go(now_s)
-        if (stream := self._streams.get(camera_id)) is None:
-            if len(self._streams) >= self._most_cameras:
-                self._streams.popitem(last=False)
-            stream = self._streams[camera_id] = _Stream(secrets.token_bytes(STREAM_ID_BYTES), now_s)
-        stream.used_s = now_s
-        self._streams.move_to_end(camera_id)
-        return stream
 
-    def _let_go(self, now_s: float) -> None:
-        while self._streams:
-            camera_id, stream = next(iter(self._streams.items()))
-            if now_s - stream.used_s < IDLE_S:
-                return
-            del self._streams[camera_id]
+def _begun(stream_id: bytes) -> _Stream:
+    return _Stream(stream_id, Sender(_BOUNDS))
 
 
 def _acknowledged(stream: _Stream, position: StreamPosition) -> Sender:

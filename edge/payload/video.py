@@ -4,10 +4,9 @@ The encoder chains each picture to the one before it, so a payload carries every
 The decoder beside it tells what the server must have after decoding them.
 """
 
-import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +14,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
+from spillover.common.coding import StreamPosition
 from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import encode_jpeg
@@ -24,6 +23,7 @@ from spillover.common.types import Image
 from spillover.common.video.h264 import Decoder, Encoder, load_codec
 from spillover.common.video.planes import digest_of_planes
 from spillover.edge.config import UplinkConfig
+from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import VIDEO, StreamObserver
 from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
 from spillover.edge.payload.types import EncodedVideo, Payload
@@ -34,8 +34,6 @@ MOST_PACKETS = 30
 """Packets of one payload; behind more of them a key is due."""
 MOST_KEYS, LEAST_BYTES = 2, 8_000
 """A key is due once what is behind the reference has the size of so many keys, and at least so many bytes."""
-IDLE_S = 600.0
-"""A camera that has sent nothing for so long has ended or sees nothing: its codec is let go, 5 MB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,12 +66,12 @@ class _Codec:
 
 
 @dataclass(slots=True, eq=False)
-class _Stream:
-    """The stream of one camera. `coding` is held while a frame is coded, by the one thread that does."""
+class _Stream(Stream):
+    """The stream of one camera. `coding` is held while a frame is coded, by the one thread that does.
 
-    stream_id: bytes
-    used_s: float
-    sender: Sender = field(default_factory=lambda: Sender(Bounds(MOST_PACKETS, LEAST_BYTES)))
+    Its codec takes 5 MB.
+    """
+
     behind: deque[tuple[int, bytes]] = field(default_factory=deque)
     """Number and packet of what is behind the reference."""
     coding: threading.Lock = field(default_factory=threading.Lock)
@@ -104,27 +102,20 @@ class VideoStreams:
         most_cameras: int,
         observer: StreamObserver,
         clock: Callable[[], float] = time.monotonic,
-        draw: Callable[[], float] = lambda: secrets.randbelow(1 << 30) / (1 << 30),
+        draw: Callable[[], float] = draw,
     ) -> None:
         self._config = config
-        self._most_cameras = most_cameras
         self._observer = observer
-        self._clock = clock
-        self._draw = draw
-        self._lock = threading.Lock()
-        """Guards the streams' senders and packets; never held while a frame is coded."""
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()
-        """By camera; the one that was used last is the last."""
+        self._streams = CameraStreams(_begun, most_cameras, clock, draw)
+        """Never locked while a frame is coded."""
         self._fails = False
 
     def outlook(self, camera_id: str) -> Outlook | None:
         """What the next frame of this camera will be; None while its stream pauses."""
-        now_s = self._clock()
-        with self._lock:
-            self._let_go(now_s)
-            if (stream := self._streams.get(camera_id)) is None:
+        with self._streams.lock:
+            if (stream := self._streams.found(camera_id)) is None:
                 return Outlook()
-            if not stream.sender.may_send(now_s):
+            if not stream.sender.may_send(self._streams.clock()):
                 return None
             size = stream.behind_bytes
             is_key = stream.sender.key_cause(size) is not None
@@ -132,11 +123,10 @@ class VideoStreams:
 
     def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
         """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""
-        now_s = self._clock()
-        with self._lock:
-            stream = self._stream_of(camera_id, now_s)
+        with self._streams.lock:
+            stream = self._streams.used(camera_id)
         with stream.coding:
-            return self._encode(stream, camera_id, image, now_s)
+            return self._encode(stream, camera_id, image, self._streams.clock())
 
     def acknowledged(self, payload: Payload) -> None:
         """The server has answered to this payload."""
@@ -144,45 +134,27 @@ class VideoStreams:
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference."""
-        now_s, draw = self._clock(), self._draw()
+        now_s, draw = self._streams.clock(), self._streams.draw()
         self._heard(payload, lambda sender, number: sender.lost(number, now_s, draw))
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
-        now_s, draw = self._clock(), self._draw()
+        now_s, draw = self._streams.clock(), self._streams.draw()
         self._heard(payload, lambda sender, number: sender.refused(number, now_s, draw))
 
     def _heard(self, payload: Payload, told: Callable[[Sender, int], Sender]) -> None:
         if not isinstance(payload, EncodedVideo):
             return
         position = payload.position
-        with self._lock:
-            for stream in self._streams.values():
-                if stream.stream_id == position.stream_id:
-                    stream.moved(told(stream.sender, position.number))
-
-    def _stream_of(self, camera_id: str, now_s: float) -> _Stream:
-        self._let_go(now_s)
-        if (stream := self._streams.get(camera_id)) is None:
-            if len(self._streams) >= self._most_cameras:
-                self._streams.popitem(last=False)
-            stream = self._streams[camera_id] = _Stream(secrets.token_bytes(STREAM_ID_BYTES), now_s)
-        stream.used_s = now_s
-        self._streams.move_to_end(camera_id)
-        return stream
-
-    def _let_go(self, now_s: float) -> None:
-        while self._streams:
-            camera_id, stream = next(iter(self._streams.items()))
-            if now_s - stream.used_s < IDLE_S:
-                return
-            del self._streams[camera_id]
+        with self._streams.lock:
+            if (stream := self._streams.of(position)) is not None:
+                stream.moved(told(stream.sender, position.number))
 
     def _encode(self, stream: _Stream, camera_id: str, image: Image, now_s: float) -> EncodedVideo | None:
         small, transform = shrink(image, self._config.video.longest_side)
         height, width = small.shape[:2]
         is_other_size = stream.codec is not None and stream.codec.size != (width, height)
-        with self._lock:
+        with self._streams.lock:
             if is_other_size:
                 stream.moved(stream.sender.changed())
             if not stream.sender.may_send(now_s):
@@ -214,7 +186,7 @@ class VideoStreams:
 
     def _coded(self, stream: _Stream, sender: Sender, packet: bytes, cause: KeyCause | None) -> None:
         """Keep the packet until the server has it, unless its chain has been lost meanwhile."""
-        with self._lock:
+        with self._streams.lock:
             if stream.sender.key != sender.key:
                 return
             stream.behind.append((sender.newest, packet))
@@ -225,12 +197,16 @@ class VideoStreams:
             self._observer.stream_key(VIDEO, cause)
 
     def _failed(self, stream: _Stream, camera_id: str, now_s: float, error: InvalidInputError) -> None:
-        with self._lock:
-            stream.moved(stream.sender.failed(now_s, self._draw()))
+        with self._streams.lock:
+            stream.moved(stream.sender.failed(now_s, self._streams.draw()))
         self._observer.stream_failed(VIDEO)
         if not self._fails:
             _log.warning("video cannot be coded, JPEG goes in its place", camera=camera_id, error=str(error))
         self._fails = True
+
+
+def _begun(stream_id: bytes) -> _Stream:
+    return _Stream(stream_id, Sender(Bounds(MOST_PACKETS, LEAST_BYTES)))
 
 
 def shrink(image: Image, longest_side: int) -> tuple[Image, FrameTransform]:

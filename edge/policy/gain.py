@@ -76,7 +76,7 @@ class GainFile(Section, frozen=True):
     class_weight: tuple[float, ...] = ()
     """Detection: weight of a box of each class."""
     fidelity: dict[str, float] = msgspec.field(default_factory=dict)
-    """Picture variant -> share of the cloud's answers that it leaves unchanged."""
+    """Picture variant, or `video` -> share of the cloud's answers that it leaves unchanged."""
     gain_quantiles: tuple[float, ...] = ()
     """Predicted gain on unseen pictures at 0, 1 ... 100 %: threshold `gain_quantiles[80]` sends a fifth."""
 

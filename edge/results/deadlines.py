@@ -45,7 +45,7 @@ class PendingFrame:
             self.local = replace(self.local, payload_bytes=payload_bytes, timings=timings)
 
     def fall_back(self, option: str, reason: str) -> None:
-        """Note in the results that this frame still gets that a picture was sent instead of features."""
+        """Note in the results that this frame still gets that a picture was sent, and why."""
         with self.lock:
             decision = replace(self.local.decision, action=Action.SEND_FRAME, payload=option, fallback=reason)
             self.local = replace(self.local, decision=decision)

@@ -1,6 +1,7 @@
 """What the cloud's answers have taught: which tracks it confirms, and how long its boxes stay right."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -51,6 +52,7 @@ class Span(NamedTuple):
         if age_s <= 0.0:
             return prior_rate
         right = self.right + weight * math.exp(-prior_rate * age_s)
+        right = max(right, sys.float_info.min)  # after hours nothing is left of the prior
         return -math.log(right / (self.boxes + weight)) / age_s
 
 

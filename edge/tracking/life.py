@@ -134,9 +134,11 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment.scene != state.scene:
         return state
     tracks = [_judged_track(track, then.get(track.track_id), had, answer) for track in state.tracks]
-    tracks = _with_new(tracks, answer)
-    room, refused = tracks[:MOST_TRACKS], max(0, len(tracks) - MOST_TRACKS)
     newest = answer.captured_s >= state.answered_s
+    if newest:  # what a newer answer did not have is not there any more
+        tracks = _with_new(tracks, answer)
+    refused = max(0, len(tracks) - MOST_TRACKS)
+    room = sorted(tracks, key=lambda track: not track.confirmed)[:MOST_TRACKS] if refused else tracks
     return replace(
         state,
         tracks=tuple(sorted(room, key=lambda track: track.track_id)),

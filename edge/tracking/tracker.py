@@ -196,7 +196,8 @@ class Tracker:
             marks = {
                 at: TrackMark(number, SeenBy.CLOUD, 0.0) for at, number in zip(seen, numbers, strict=True)
             }
-            marks |= self._own_marks(moment, said, [at for at in usable if at not in marks])
+            own = [at for at in usable if int(said.class_id[at]) in hidden]
+            marks |= self._own_marks(moment, said, own)
             every = tuple(
                 marks[at] if at in marks else TrackMark(self._free_id(), SeenBy.CLOUD, 0.0)
                 for at in range(len(said))

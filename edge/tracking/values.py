@@ -138,8 +138,8 @@ class Track(NamedTuple):
 
     @property
     def seen_s(self) -> float:
-        """Capture of the frame that confirmed it last."""
-        return self.cloud_s if self.confirmed else self.edge_s
+        """Capture of the frame that confirmed it last; if denied, the edge's newest look, if it had one."""
+        return self.cloud_s if self.confirmed or math.isinf(self.edge_s) else self.edge_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class ReplyHandler(Protocol):
         ...
 
     def fall_back(self, option: str, reason: str) -> None:
-        """Note that a picture of the form `option` replaces the features, and why."""
+        """Note that a picture of the form `option` replaces features or video, and why."""
         ...
 
     def complete(self, outcome: CallOutcome) -> None:

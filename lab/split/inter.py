@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.common.features.codec import encode_next
-from spillover.common.features.quantized import Quantized
+from spillover.common.features.codec import encode_features, encode_next, encode_symbols
+from spillover.common.features.quantized import Quantized, quantize_features
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.split import USUAL_AGE, AtAge
 from spillover.common.types import Prediction
@@ -29,11 +29,9 @@ from spillover.lab.split.coding import (
 from spillover.lab.split.fidelity import fidelity
 
 AGES = (1, 3, USUAL_AGE, 30)
-LINKS = 16
-"""Frames that are sent in a row, at most; the first is a key and does not count."""
+LINKS, PLACES = 8, 3
+"""Frames that are sent in a row, at most, the first a key that does not count; and from how many places."""
 ZONES = (0.0, 0.6, 0.9, 1.2, 1.6, 2.1, 2.8)
-_BYTES_SAMPLE = 8
-"""Frames to estimate a coding's size."""
 
 Quantizers = tuple[Quantizer, ...]
 
@@ -70,10 +68,18 @@ class _Sent:
     quantized: Quantized
 
 
-def spaced_chains(first: int, end: int, ages: Iterable[int] = AGES, links: int = LINKS) -> dict[int, range]:
-    """The frames of [first, end) that are sent at each age that fits; at most `links` of them."""
-    spaced = {age: range(first, min(end, first + age * links), age) for age in ages}
-    return {age: numbers for age, numbers in spaced.items() if len(numbers) > 1}
+def spaced_chains(first: int, end: int, ages: Iterable[int] = AGES) -> dict[int, list[range]]:
+    """The frames of [first, end) that are sent at each age that fits, from several places on."""
+    chains = {}
+    for age in ages:
+        links = min(LINKS, (end - first - 1) // age + 1)
+        if links < 2:
+            continue
+        span = (links - 1) * age + 1
+        spare = end - first - span
+        starts = sorted({first + spare * place // (PLACES - 1) for place in range(PLACES)})
+        chains[age] = [range(start, start + span, age) for start in starts]
+    return chains
 
 
 def choose_inter(
@@ -95,7 +101,7 @@ def choose_inter(
     usual = sequences.chains[sequences.usual_age]
     sized = sorted(
         (
-            (_mean_size(features, usual, quantizers, zone, _BYTES_SAMPLE), zone, quantizers)
+            (_mean_size(features, usual, quantizers, zone), zone, quantizers)
             for quantizers in tried
             for zone in ZONES
         ),
@@ -104,13 +110,18 @@ def choose_inter(
     by_size = [each for each in sized if each[0] < limit_bytes * SLACK]
     judge = _ChainJudge(sequences, max_loss)
     first = bisect_left(by_size, 1, key=lambda each: judge.keeps(each[2], each[1], QUICK_SAMPLE))
-    for _, zone, quantizers in by_size[first:]:
+    for size, zone, quantizers in by_size[first:]:
         if judge.keeps(quantizers, zone) and (stills is None or stills.fidelity(quantizers) is not None):
-            size = _mean_size(features, usual, quantizers, zone)
             found = InterChoice(quantizers, zone, size)
             found = _refined(sequences, found, judge, stills) if stills else found
             return found if found.feature_bytes < limit_bytes else None
     return None
+
+
+def without_dead_zone(sequences: Sequences, quantizers: Quantizers) -> InterChoice:
+    """What keeps as much as each frame alone does."""
+    usual = sequences.chains[sequences.usual_age]
+    return InterChoice(quantizers, 0.0, _mean_size(sequences.examples.features, usual, quantizers, 0.0))
 
 
 def judge_inter(sequences: Sequences, quantizers: Quantizers, dead_zone: float) -> tuple[AtAge, ...]:
@@ -143,8 +154,8 @@ class _ChainJudge:
 
     def keeps(self, quantizers: Quantizers, dead_zone: float, pictures: int | None = None) -> bool:
         """Whether this coding keeps enough; with `pictures`, whether those few do not rule it out."""
-        sent = list(_followers(self._features, self._chains, quantizers, dead_zone))
-        return self._judge.fidelity_of(lambda index: sent[index].quantized.tensors(), pictures) is not None
+        kept = list(_kept(self._features, self._chains, quantizers, dead_zone))
+        return self._judge.fidelity_of(lambda index: kept[index][1].tensors(), pictures) is not None
 
 
 def _refined(sequences: Sequences, found: InterChoice, judge: _ChainJudge, stills: Judge) -> InterChoice:
@@ -164,15 +175,29 @@ def _mean_size(
     chains: Iterable[Sequence[int]],
     quantizers: Quantizers,
     dead_zone: float,
-    frames: int | None = None,
 ) -> float:
-    """Mean bytes of a frame that is no key; of the last `frames` of each chain, where dead zones are full."""
-    sizes = [
-        sent.payload_bytes
-        for chain in chains
-        for sent in _followers(features, [chain[-frames - 1 :] if frames else chain], quantizers, dead_zone)
-    ]
+    """Mean bytes of a frame that is no key.
+
+    A frame takes no more than a key; what a key takes is measured once a chain.
+    """
+    sizes = []
+    for chain in chains:
+        most = len(encode_features(features[chain[0]], quantizers))
+        for before, after in _kept(features, [chain], quantizers, dead_zone):
+            sizes.append(min(most, len(encode_symbols(after, before))))
     return float(np.mean(sizes))
+
+
+def _kept(
+    features: Sequence[Features], chains: Iterable[Sequence[int]], quantizers: Quantizers, dead_zone: float
+) -> Iterator[tuple[Quantized, Quantized]]:
+    """The reference and the symbols of each frame but the first of each chain, in order; nothing is coded."""
+    for chain in chains:
+        before = quantize_features(features[chain[0]], quantizers)
+        for number in chain[1:]:
+            after = quantize_features(features[number], quantizers, before, dead_zone)
+            yield before, after
+            before = after
 
 
 def _followers(

@@ -71,9 +71,11 @@ def _clip_stretch(clip: Clip, first: int, end: int) -> Stretch:
     chains = spaced_chains(first, end)
     if not chains:
         raise SourceError(f"{clip.path}: {len(clip)} frames are too few; each half needs two at least")
-    wanted = sorted({number for chain in chains.values() for number in chain})
+    wanted = sorted({number for of_age in chains.values() for chain in of_age for number in chain})
     place = {number: index for index, number in enumerate(wanted)}
-    placed = {age: [[place[number] for number in chain]] for age, chain in chains.items()}
+    placed = {
+        age: [[place[number] for number in chain] for chain in of_age] for age, of_age in chains.items()
+    }
     return Stretch(partial(_frames, clip, frozenset(wanted)), placed)
 
 

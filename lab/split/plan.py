@@ -38,7 +38,7 @@ from spillover.lab.split.coding import Coding, Examples, Features, Judge, choose
 from spillover.lab.split.cuts import find_cuts
 from spillover.lab.split.extract import TOLERANCE, Half, cut_network, largest_difference
 from spillover.lab.split.graph import ActivationGraph, Tensor, activation_graph, load_network
-from spillover.lab.split.inter import InterChoice, Sequences, choose_inter, judge_inter
+from spillover.lab.split.inter import InterChoice, Sequences, choose_inter, judge_inter, without_dead_zone
 from spillover.lab.split.moving import Moving, Stretch, clip_halves, shifted_halves
 from spillover.lab.terminal import Progress
 
@@ -279,7 +279,8 @@ class _Workshop:
             coding = choose_coding(stills, max_loss, limit_bytes)
             if coding is None:
                 return None, None
-            return coding, choose_inter(sequences, None, max_loss, [coding.quantizers])
+            choice = choose_inter(sequences, None, max_loss, [coding.quantizers])
+            return coding, choice or without_dead_zone(sequences, coding.quantizers)
         judge = Judge(stills, max_loss)
         choice = choose_inter(sequences, judge, max_loss, limit_bytes=limit_bytes)
         fidelity = judge.fidelity(choice.quantizers) if choice else None

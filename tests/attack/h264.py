@@ -82,8 +82,8 @@ def giants() -> Iterator[bytes]:
 
 
 @cache
-def still(width: int, height: int, references: int) -> tuple[tuple[bytes, ...], int]:
-    """Sixteen packets of a picture in which nothing moves, and the digest of the last.
+def still(width: int, height: int, count: int, references: int = 1) -> tuple[tuple[bytes, ...], int]:
+    """`count` packets of a picture in which nothing moves, and the digest of the last.
 
     They are cheap to send, and dear to decode.
     """
@@ -95,7 +95,7 @@ def still(width: int, height: int, references: int) -> tuple[tuple[bytes, ...], 
     codec.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "40", "x264-params": parameters}
     packets = []
     planes = np.full((height * 3 // 2, width), 90, np.uint8)
-    for number in range(16):
+    for number in range(count):
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts = number
         packets += [bytes(packet) for packet in codec.encode(frame)]

@@ -9,6 +9,13 @@ from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.chaos.clock import JumpingClock
 from tests.chaos.disk import CannotHappenHereError, LateSyncs
 from tests.chaos.field import FPS, SPOOL_MB, Field
+from tests.chaos.streams import (
+    calls_lost,
+    calls_reordered,
+    calls_repeated,
+    stream_server_killed,
+    two_stream_servers,
+)
 from tests.support.faulty_link import FaultyProxy, Mode, Weather
 from tests.support.http_camera import HttpCamera
 from tests.support.mosquitto import MOSQUITTO, Broker, Listener
@@ -311,4 +318,9 @@ FAULTS: tuple[Fault, ...] = (
     two_daemons,
     clock_jumps,
     broker_cut,
+    calls_lost,
+    calls_repeated,
+    calls_reordered,
+    stream_server_killed,
+    two_stream_servers,
 )

@@ -105,21 +105,38 @@ class Field:
             closing.callback(self._kill_last_edge)
             self._closing = closing.pop_all()
 
+    @property
+    def cloud_model(self) -> Path:
+        """The one model of the server."""
+        return Path(self._cast.cloud_repository) / "big" / "1"
+
     def start_cloud(self) -> None:
         """Start a server, the second time on the port of the first; returns when it answers."""
-        ready, path = self.folder / "ready", self.folder / "cloud.yaml"
+        self._cloud, self.cloud_address = self._started_cloud("cloud", self.cloud_address)
+
+    @contextmanager
+    def second_cloud(self) -> Iterator[str]:
+        """Another server with the same models, at an address of its own, while inside."""
+        process, address = self._started_cloud("second-cloud", "127.0.0.1:0")
+        try:
+            yield address
+        finally:
+            kill(process)
+
+    def _started_cloud(self, name: str, listen: str) -> tuple[subprocess.Popen[bytes], str]:
+        ready, path, log = (self.folder / f"{name}{ending}" for ending in (".ready", ".yaml", ".log"))
         ready.unlink(missing_ok=True)
         config = {
-            "listen": self.cloud_address,
+            "listen": listen,
             "metrics": None,
             "models": {"repository": self._cast.cloud_repository},
         }
         path.write_bytes(msgspec.yaml.encode(config))
         command = [*SPILLOVER, "cloud", "-c", str(path), "--ready-file", str(ready)]
-        with (self.folder / "cloud.log").open("ab") as log:
-            self._cloud = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(lambda: ready.exists() and bool(ready.read_text()), self._cloud, self.folder / "cloud.log")
-        self.cloud_address = ready.read_text().strip()
+        with log.open("ab") as log_file:
+            process = subprocess.Popen(command, stdout=log_file, stderr=log_file)
+        wait_until(lambda: ready.exists() and bool(ready.read_text()), process, log)
+        return process, ready.read_text().strip()
 
     def kill_cloud(self) -> None:
         """Kill -9."""
@@ -142,13 +159,14 @@ class Field:
         environment: Mapping[str, str] | None = None,
         camera: Mapping[str, object] | None = None,
         sinks: Sequence[Mapping[str, object]] = (),
+        uplink: Mapping[str, object] | None = None,
     ) -> None:
         """Start a daemon on the spool and the output that are there; `wait` until its metrics answer.
 
-        `camera` stands in place of the usual one, `sinks` are further ones.
+        `camera` stands in place of the usual one, `sinks` are further ones, `uplink` has further keys.
         """
         self._boots += 1
-        config = self._config(spool_mb, sinks) | ({"camera": camera} if camera else {})
+        config = self._config(spool_mb, sinks, uplink) | ({"camera": camera} if camera else {})
         self.edge = Edge(self.folder, "edge", config, environment or {}, wait=wait)
 
     def start_second_edge(self, output: Path) -> Edge:
@@ -156,12 +174,17 @@ class Field:
         config = self._config(SPOOL_MB) | {"sinks": [_lines(output)]}
         return Edge(self.folder, "second", config, {}, wait=False)
 
-    def _config(self, spool_mb: float, sinks: Sequence[Mapping[str, object]] = ()) -> dict[str, object]:
+    def _config(
+        self,
+        spool_mb: float,
+        sinks: Sequence[Mapping[str, object]] = (),
+        uplink: Mapping[str, object] | None = None,
+    ) -> dict[str, object]:
         return self.plain | {
             "mode": self._cast.mode,
             "deadline_s": 0.4,
             "deadline_margin_s": 0.05,
-            "uplink": {"address": self.link.address, **self._uplink},
+            "uplink": {"address": self.link.address, **self._uplink, **(uplink or {})},
             "spool": {"path": str(self.spool), "max_mb": spool_mb, "answer_timeout_s": 3.0},
             "sinks": [_lines(self.output), *sinks],
         }

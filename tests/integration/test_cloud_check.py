@@ -68,6 +68,7 @@ def test_a_good_configuration_has_no_mistakes(folder):
         "certificate ends",
         "open files",
         "memory for calls",
+        "video",
         "memory for decoding",
     ):
         assert words in output

@@ -1,5 +1,6 @@
 """A clip as video through gRPC that loses, repeats and reorders calls: each answer is to its own picture."""
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from spillover.common.types import Classification, Frame, Image
+from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import PayloadKind, UplinkConfig, VideoConfig
 from spillover.edge.payload.encoder import VIDEO, PayloadEncoder
 from spillover.edge.payload.video import VideoStreams
@@ -23,7 +25,7 @@ from tests.support.models import colour_classifier
 from tests.support.moving import Walker, World
 from tests.support.scripted_cloud import PATIENCE_S
 from tests.support.serving import cloud_config, serving
-from tests.support.stream_watch import TOLERANCE, AnswerCheck
+from tests.support.stream_watch import AnswerCheck
 from tests.support.uplinks import RecordingReply, build_uplink, send
 from tests.support.video import CountedStreams
 
@@ -41,6 +43,8 @@ class Clip:
 
     check: AnswerCheck
     streams: CountedStreams
+    answers: list[tuple[bytes, bytes]]
+    """Requests and replies."""
     outcomes: list[CloudAnswer | CallFailure]
     troubles: Counter[str]
 
@@ -81,9 +85,15 @@ def uplink_to(address: str, streams: CountedStreams) -> Iterator[GrpcUplink]:
 def sent(repository: Path, troubles: Troubles, seed: int, servers: int = 1) -> Clip:
     """Send the clip while these troubles last, and see that each answer is the right one."""
     check, streams = AnswerCheck(repository / "colour" / "1"), CountedStreams()
+    answers: list[tuple[bytes, bytes]] = []
+
+    def watch(server: str, request: bytes, reply: bytes) -> None:
+        answers.append((request, reply))
+        check(server, request, reply)
+
     with ExitStack() as stack:
         addresses = [stack.enter_context(serving(cloud_config(repository))).address for _ in range(servers)]
-        calls = stack.enter_context(FaultyCalls(*addresses, seed=seed, watch=check))
+        calls = stack.enter_context(FaultyCalls(*addresses, seed=seed, watch=watch))
         calls.set(troubles)
         uplink = stack.enter_context(uplink_to(calls.address, streams))
         replies = [_shown(uplink, number) for number in range(FRAMES)]
@@ -94,7 +104,7 @@ def sent(repository: Path, troubles: Troubles, seed: int, servers: int = 1) -> C
             assert isinstance(outcome.prediction, Classification)
             assert check.is_right(_frame_id(number), outcome.prediction), f"frame {number}"
     assert set(check.counts) <= {"right", "pictures"}, check.counts
-    return Clip(check, streams, outcomes, calls.counts)
+    return Clip(check, streams, answers, outcomes, calls.counts)
 
 
 def _shown(uplink: GrpcUplink, number: int) -> RecordingReply:
@@ -133,12 +143,16 @@ def test_lost_calls_cost_no_right_answer(repository: Path, share: float) -> None
     assert len(clip.streams.keys) <= 1 + lost
 
 
-def test_the_check_would_see_a_wrong_answer(repository: Path) -> None:
-    """Answers to neighbours differ by more than the tolerance, and none is lost where no call is."""
+def test_the_check_sees_a_wrong_answer(repository: Path) -> None:
+    """None is lost or wrong where no call is; each reply to the frame before it would be."""
     clip = sent(repository, NO_TROUBLES, seed=0)
     assert clip.check.counts == {"right": FRAMES}
     assert [cause.value for cause in clip.streams.keys] == ["first"]
-    assert clip.check.difference() > 3 * TOLERANCE
+    swapped = AnswerCheck(repository / "colour" / "1")
+    in_order = sorted(clip.answers, key=lambda one: pb.InferRequest.FromString(one[0]).sequence)
+    for (_, reply), (request, _) in itertools.pairwise([in_order[-1], *in_order]):
+        swapped("server", request, reply)
+    assert swapped.counts == {"wrong": FRAMES}
 
 
 def test_repeated_and_reordered_calls_are_answered_rightly(repository: Path) -> None:

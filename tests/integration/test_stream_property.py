@@ -7,6 +7,7 @@ Pictures are tiny, the codec is the real one.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ LONGEST_PAUSE_S = 130.0
 MOST_UNTIL_ANSWERED = 2
 """Payloads after the last loss until one is answered: the first may still name what is lost."""
 AFTERWARDS = 3
-LIKENESS = 16
+LIKENESS = 8
 """Mean difference between a picture's planes and what H.264 makes of them, at most."""
 NUMBERS = st.integers(0, 10_000)
 FATES = st.lists(
@@ -76,12 +77,9 @@ class Oracle:
 
 
 def scene(number: int) -> Image:
-    """Picture `number`; no two in a row are alike."""
-    colour = ((97 * number) % 220 + 20, (61 * number) % 220 + 20, (151 * number) % 220 + 20)
-    image = np.full((SIDE, SIDE, 3), colour, np.uint8)
-    left = number * 5 % (SIDE - 8)
-    image[8:16, left : left + 8] = 255 - image[0, 0]
-    return image
+    """Picture `number`: noise, of which H.264 makes large packets; no two are alike."""
+    rng = np.random.default_rng(number)
+    return cv2.resize(rng.integers(0, 255, (SIDE // 2, SIDE // 2, 3), np.uint8), (SIDE, SIDE))
 
 
 class Streams(RuleBasedStateMachine):
@@ -341,7 +339,7 @@ def _exchanged(packets: Sequence[bytes], which: int, packet: bytes) -> tuple[byt
 
 TestStreams = Streams.TestCase
 TestStreams.settings = settings(
-    max_examples=60,
-    stateful_step_count=60,
+    max_examples=40,
+    stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

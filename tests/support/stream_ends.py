@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 
-from prometheus_client import CollectorRegistry
+from spillover.common.metrics import Registry
 
 from spillover.cloud.models.vision import Undecoded, Vision
 from spillover.cloud.serving.admission import Call
@@ -34,17 +34,17 @@ class Edge:
     """What one daemon sends: the stream of its camera. `keys` counts them by cause."""
 
     most_packets = MOST_PACKETS + 1
-    limit_bytes = 2 * LEAST_BYTES
+    limit_bytes = LEAST_BYTES + 2_000
 
     def __init__(self, clock: Callable[[], float], seed: int) -> None:
         self.keys: Counter[KeyCause] = Counter()
-        config = UplinkConfig(video=VideoConfig(longest_side=SIDE))
+        config = UplinkConfig(video=VideoConfig(longest_side=SIDE, crf=15))
         self.streams = VideoStreams(config, 1, self, clock, random.Random(seed).random)
 
     @property
     def kept_bytes(self) -> int:
         """What would be sent again."""
-        return sum(stream.behind_bytes for stream in self.streams._streams.values())
+        return sum(stream.behind_bytes for stream in self.streams._streams.all())
 
     def stream_key(self, form: str, cause: KeyCause) -> None:
         """Count it."""
@@ -62,7 +62,7 @@ class Server:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.limit_bytes = _ROOM * VideoStream.bytes_of(SIDE, SIDE)
-        metrics = StreamMetrics(CollectorRegistry(), lambda *_: None)
+        metrics = StreamMetrics(Registry(), lambda *_: None)
         self._streams = Streams(self.limit_bytes, "", metrics, clock)
         self._begun = 0
 

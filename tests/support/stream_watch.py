@@ -18,7 +18,7 @@ from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.common.wire.conversion import Video, reply_from_pb, request_from_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 """Between one row computed alone and in a batch."""
 
 
@@ -74,14 +74,10 @@ class AnswerCheck:
         with self._lock:
             return self.counts["right"]
 
-    def difference(self) -> float:
-        """The least difference between the answers to two pictures of a stream in a row."""
-        return min(
-            float(np.abs(by_class(one) - by_class(seen.meant[number + 1])).max())
-            for seen in self._seen.values()
-            for number, one in seen.meant.items()
-            if number + 1 in seen.meant
-        )
+    def wrong(self) -> bool:
+        """Whether any answer was not to the picture that it should be to."""
+        with self._lock:
+            return bool(self.counts["wrong"] or self.counts["wrong digest"])
 
     def _judged(self, video: Video, prediction: Classification) -> str:
         seen = self._seen.setdefault(video.position.stream_id, _Seen())
@@ -103,8 +99,8 @@ class AnswerCheck:
 
 
 def _are_near(one: Classification, other: Classification) -> bool:
-    return np.allclose(by_class(one), by_class(other), atol=TOLERANCE)
+    return np.allclose(_by_class(one), _by_class(other), atol=_TOLERANCE)
 
 
-def by_class(prediction: Classification) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _by_class(prediction: Classification) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return prediction.probability[np.argsort(prediction.class_id)]

@@ -7,6 +7,7 @@ from tests.attack.attempts.pictures import BUSY
 from tests.attack.h264 import SIDE, Sender, giants, key, moving, of_other_kinds, still, video
 from tests.attack.messages import INFER, JPEG, frame
 from tests.attack.suite import Scene, attempt
+from tests.attack.wire import Stream
 from tests.attack.world import GOOD, Kind, Mode
 
 NO_REFERENCE = ("FAILED_PRECONDITION",)
@@ -127,7 +128,7 @@ def thousands_of_tiny_streams(scene: Scene) -> None:
 def large_streams(scene: Scene) -> None:
     """Streams of 1024 x 768 pixels, with 16 references or one, as many as are taken."""
     for number in range(scene.of(200, 24)):
-        packets, digest = still(1024, 768, 16 if number % 2 else 1)
+        packets, digest = still(1024, 768, 16, 16 if number % 2 else 1)
         name = number.to_bytes(8, "little")
         scene.saw(scene.call(INFER, video(packets, name, len(packets), 0, digest, (1024, 768))))
     scene.require(scene.statuses["OK"] > 0, "none is taken")
@@ -135,19 +136,30 @@ def large_streams(scene: Scene) -> None:
 
 @attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY)
 def payloads_of_too_many_pictures(scene: Scene) -> None:
-    """256 pictures of 24 million pixels in one payload of 300 kB, 16 of them under way."""
-    packets, digest = still(6000, 4000, 1)
-    body = video(packets * 16, b"too_many", 256, 0, digest, (6000, 4000))
+    """Sixteen pictures of 24 million pixels in one payload of 300 kB, 16 of them under way."""
+    packets, digest = still(6000, 4000, 16)
+    body = video(packets, b"too_many", 16, 0, digest, (6000, 4000))
     scene.keep_calling(INFER, [(scene.connect(), body)], 16, scene.of(20, 2))
 
 
 @attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY)
 def payloads_that_are_dear_to_decode(scene: Scene) -> None:
-    """As many pictures of 640 x 608 as one payload may have, in ever new streams, 16 under way."""
-    packets, digest = still(640, 608, 1)
-    names = [number.to_bytes(8, "big") for number in range(2)]
-    bodies = [video(packets * 16, name, 256, 0, digest, (640, 608)) for name in names]
-    scene.keep_calling(INFER, [(scene.connect(), body) for body in bodies], 8, scene.of(20, 3))
+    """As many pictures of 640 x 608 as one payload may have, each payload a new key, 16 under way."""
+    packets, digest = still(640, 608, 256)
+    connection, calls, number = scene.connect(), list[Stream](), 0
+
+    def refill() -> bool:
+        nonlocal number
+        for ended in [call for call in calls if call.status]:
+            calls.remove(ended)
+            scene.saw(ended.status)
+        while len(calls) < 16 and not connection.ending:
+            number += len(packets)
+            body = video(packets, b"dear_one", number, 0, digest, (640, 608))
+            calls.append(connection.call(INFER, body))
+        return False
+
+    scene.pump(refill, scene.of(20, 3))
     scene.require(scene.statuses["OK"] > 0, "none is answered")
 
 

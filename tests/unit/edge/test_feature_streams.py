@@ -223,7 +223,7 @@ def test_no_more_is_kept_than_may_become_a_reference(encoder):
     """Of a link that answers nothing, and of one that answers late: an answer too late is no reference."""
     edge = Edge(encoder)
     payloads = [edge.streams.encode("left", image(number)) for number in range(3 * IN_FLIGHT)]
-    (stream,) = edge.streams._streams.values()
+    (stream,) = edge.streams._streams.all()
     assert len(stream.symbols) <= IN_FLIGHT
     edge.streams.acknowledged(payloads[0])
     assert edge.streams.outlook("left").key

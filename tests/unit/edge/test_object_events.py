@@ -156,6 +156,35 @@ def test_an_object_that_the_cloud_sees_after_all_appears_anew() -> None:
     assert camera.frame(At(1, IN_LEFT, 0.5)) == ["appeared 1 confirmed", "enter:left 1 confirmed"]
 
 
+def test_what_was_withdrawn_stays_so_however_long_it_is_hidden() -> None:
+    """As long as its track lives nothing is told of it, unless the cloud sees it."""
+    camera = Watched(Rules())
+    camera.frame(At(1, IN_LEFT, 0.5))
+    camera.answer(shown=[1])
+    for _ in range(int(FORGET_S * 10) + 5):
+        camera.frame()
+    assert camera.frame(At(1, IN_LEFT, 0.5)) == []
+    camera.frame(ended=[1])
+    assert not camera.state.tracks
+
+
+def test_an_answer_settles_what_was_told_before_an_object_was_hidden_for_long() -> None:
+    """It was lost and has appeared anew: all of it is confirmed."""
+    camera = Watched(Rules(zones=(LEFT_HALF,), settle_s=60.0))
+    camera.frame(At(1, IN_LEFT, 0.5))
+    for _ in range(int(FORGET_S * 10) + 5):
+        camera.frame()
+    assert camera.frame(At(1, OUTSIDE, 0.5)) == ["appeared 1 provisional"]
+    assert camera.answer(shown=[1], seen=[1]) == [
+        "appeared 1 confirmed",
+        "enter:left 1 confirmed",
+        "leave:left 1 confirmed",
+        "lost 1 confirmed",
+        "appeared 1 confirmed",
+    ]
+    assert not camera.state.gone
+
+
 @pytest.mark.parametrize(("seen", "phase"), [([1], "confirmed"), ([], "withdrawn")])
 def test_an_answer_settles_an_object_that_is_gone(seen: list[int], phase: str) -> None:
     """As long as it may come; without one the events stay provisional."""

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import decode_jpeg
-from spillover.common.model.split import Cut, Seam
+from spillover.common.model.split import AtAge, Cut, InterCoding, Seam
 from spillover.common.types import Action, Classification, Decision
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig
 from spillover.edge.link.estimator import PRIOR
@@ -318,7 +319,7 @@ def test_without_a_codec_video_is_no_form():
 
 
 def test_a_key_that_was_expected_is_not_too_large():
-    """Of its size the policy knew; one that became a key afterwards is held back where it would be late."""
+    """Of its size the policy knew; what is larger than its stream said is held back if it would be late."""
     outlooks = Outlooks()
     book = _video_book(outlooks)
     book.made(VIDEO, 400_000, 0.005, key=True)
@@ -327,3 +328,34 @@ def test_a_key_that_was_expected_is_not_too_large():
     assert book.is_too_large(VIDEO, 600_000, 0.1, Outlook(key=True))
     assert book.is_too_large(VIDEO, 400_000, 0.1, Outlook(key=False))
     assert not book.is_too_large(VIDEO, 301_000, 0.1, Outlook(key=False, behind_bytes=300_000))
+
+
+def _planned_for_changes(dead_zone=0.9):
+    ages = (
+        AtAge(frames=1, feature_bytes=200, fidelity=0.99),
+        AtAge(frames=8, feature_bytes=500, fidelity=0.985),
+    )
+    inter = InterCoding(dead_zone=dead_zone, clip="camera.mp4", key_bytes=4000, ages=ages)
+    return msgspec.structs.replace(CUT, inter=inter)
+
+
+def test_features_are_expected_to_take_what_their_reference_allows():
+    """A key where the cloud has none, changes where it has some; the plan's figures until it was tried."""
+    outlooks = {"cut": Outlook()}
+    costs = PayloadCostModel(
+        cut_forms([_planned_for_changes()]), PayloadKind.FEATURES, streams={"cut": lambda _: outlooks["cut"]}
+    )
+    (key,) = costs.view().options
+    outlooks["cut"] = Outlook(key=False)
+    (change,) = costs.view().options
+    assert (key.payload_bytes, change.payload_bytes) == (4000, 500)
+    assert (key.fidelity, change.fidelity) == (0.985, 0.985)
+    assert key.latency_s > change.latency_s
+    costs.made("cut", 300, 0.01)
+    assert costs.view().options[0].payload_bytes == 300
+
+
+def test_without_a_dead_zone_features_keep_what_they_keep_alone():
+    """Other frames were judged, but the symbols are the same."""
+    assert _planned_for_changes(0.0).usual_fidelity == CUT.fidelity
+    assert CUT.usual_bytes == CUT.feature_bytes

@@ -58,6 +58,14 @@ def test_zones_and_lines_have_a_line_each():
     assert "line camera, gate: 7 in, 2 out" in lines
 
 
+def test_what_is_sent_is_told_in_words():
+    """With the keys of its streams, if there were any."""
+    video = replace(LINK, payload="video: H.264 of 416 pixels, crf 28")
+    assert "payload    video: H.264 of 416 pixels, crf 28\n" in to_text(status_of(link=video))
+    keys = replace(video, keys={"first": 1, "lost": 2})
+    assert "crf 28; keys: first 1, lost 2" in to_text(status_of(link=keys))
+
+
 @pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
 def test_a_loss_is_never_called_balanced(changes):
     """Exit code 8, and a line for the loss."""

@@ -8,7 +8,7 @@ import pytest
 from spillover.common.tasks.detection import pairwise_iou
 from spillover.common.types import NO_BOXES, Detections, ModelId, SeenBy
 from spillover.edge.tracking.stage import OnReply, Shown
-from spillover.edge.tracking.tracker import Tracker, TrackerSettings
+from spillover.edge.tracking.tracker import MOST_BOXES, Tracker, TrackerSettings
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CallFailure, CloudAnswer
 from tests.support.moving import Walker, World
@@ -211,6 +211,21 @@ def test_boxes_of_a_broken_model_are_counted():
     assert len(outcome.tracks) == 5
     assert right(camera.next(), TWO.boxes(1))
     assert camera.tracker.dropped["box_unusable"] == 6
+
+
+def test_boxes_beyond_those_that_are_tracked_are_the_clouds_all_the_same():
+    """An answer of hundreds of boxes: each was seen by the cloud, whether it is tracked or not."""
+    camera = Camera(TWO)
+    camera.next(TWO.boxes(0))
+    count = MOST_BOXES + 20
+    left = np.arange(count, dtype=np.float32)
+    xyxy = np.stack([left, left, left + 30, left + 30], axis=1)
+    outcome = camera.send()(
+        says(Detections(xyxy, np.full(count, 0.8, np.float32), np.zeros(count, np.int32)))
+    )
+    assert isinstance(outcome, CloudAnswer)
+    assert {mark.confirmed_by for mark in outcome.tracks or ()} == {SeenBy.CLOUD}
+    assert camera.tracker.dropped["too_many_boxes"] == 20
 
 
 def test_age_since_the_newest_sent_frame():

@@ -197,3 +197,51 @@ def test_the_half_life_is_that_of_what_was_carried():
     assert learned.half_life_s == pytest.approx(10 * math.log(2), rel=0.25)
     assert Learned().half_life_s == math.inf
     assert learned.survival(0, 1.0) == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("unseen", [0, 1, 2])
+def test_a_box_that_was_carried_for_hours_and_is_wrong_has_a_survival(unseen: int):
+    """After an outage the first answer denies a track: no logarithm is taken of 0."""
+    learned = Learned().survived(unseen, 40_000.0, right=False)
+    assert 0 <= learned.survival(unseen, 10.0) <= 1
+    assert learned.survival(unseen, 0.0) == 1
+
+
+def test_an_older_answer_begins_nothing_that_a_newer_one_did_not_have():
+    """Answers that overtake each other: what the newest has not seen is not shown again."""
+    told = Told()
+    told.next()
+    older = told.answer((box(5, 0.9),))
+    told.next(said=())
+    told.next(said=(box(1, 0.9),))
+    inputs = StepInputs(
+        captured_s=told.state.captured_s + EVERY_S,
+        width=SIZE[0],
+        height=SIZE[1],
+        boxes=(),
+        motions=tuple(Motion(0.0, 0.0) for _ in told.state.tracks),
+        answers=(replace(older, track_ids=(70,)),),
+    )
+    assert [track.xyxy for track in step(told.state, inputs).tracks] == [box(1)[:4]]
+
+
+def test_what_the_cloud_has_seen_finds_room_among_many_births():
+    """An edge that sees hundreds of things that are none does not keep the cloud's boxes out."""
+    told = Told()
+    many = [Box(3.0 * at, 1.0, 3.0 * at + 9, 9.0, 0.8, at) for at in range(MOST_TRACKS)]
+    told.next(*many)
+    told.next(*many, said=(*many[:-1], box(55, 0.9, class_id=999)))
+    assert len(told.state.tracks) == MOST_TRACKS
+    assert box(55)[:4] in [track.xyxy for track in told.state.tracks if track.confirmed]
+    assert told.state.refused > 0
+
+
+def test_a_track_that_the_edge_never_saw_has_an_age():
+    """The cloud saw it and then did not: whoever shows it says a number of seconds."""
+    told = Told()
+    told.next()
+    told.next(said=(box(5, 0.9),))
+    told.next(said=())
+    (track,) = told.state.tracks
+    assert not track.confirmed
+    assert track.seen_s == 0.0

@@ -18,10 +18,11 @@ from spillover.common.types import Frame
 from spillover.common.video.h264 import Encoder
 from spillover.common.video.planes import picture_of
 from spillover.edge.config import PayloadKind, SplitConfig, UplinkConfig, VideoConfig
+from spillover.edge.payload.camera_streams import IDLE_S
 from spillover.edge.payload.encoder import PICTURE, VIDEO, PayloadEncoder, as_it_waits
 from spillover.edge.payload.streams import REFUSED_S, KeyCause, Outlook
 from spillover.edge.payload.types import EncodedVideo, behind_bytes, is_key
-from spillover.edge.payload.video import IDLE_S, MOST_PACKETS, VideoStreams, shrink
+from spillover.edge.payload.video import MOST_PACKETS, VideoStreams, shrink
 from tests.support.edge_values import frame
 from tests.support.video import CountedStreams, Receiver, scene
 
@@ -360,4 +361,4 @@ class VideoMachine(RuleBasedStateMachine):
 
 
 TestVideo = VideoMachine.TestCase
-TestVideo.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestVideo.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

@@ -9,12 +9,16 @@ from spillover.common.errors import SourceError
 from spillover.common.features.codec import encode_next
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.manifest import open_model_folder
+from spillover.common.model.session import Model
 from spillover.common.model.split import USUAL_AGE, open_split_plan
 from spillover.common.types import Classification
+from spillover.edge.payload.features import FeatureEncoder
+from spillover.lab.pairs.video.clip import open_clip
 from spillover.lab.split.coding import Examples
 from spillover.lab.split.inter import Sequences, choose_inter, judge_inter, spaced_chains
 from spillover.lab.split.moving import clip_halves, shifted_halves
 from spillover.lab.split.plan import SplitOptions, split_model
+from spillover.lab.split.sent_clip import send_clip
 from spillover.lab.split.split_report import print_table
 from spillover.lab.terminal import Silent
 from tests.support.clips import write_avi
@@ -36,8 +40,7 @@ def _still_camera(count=40, noise=0.1):
         return Classification(classes, np.array([max(share, 1 - share), min(share, 1 - share)], np.float32))
 
     examples = Examples(features, [answer(n, f) for n, f in enumerate(features)], answer)
-    chains = {age: [numbers] for age, numbers in spaced_chains(0, count).items()}
-    return Sequences(examples, chains)
+    return Sequences(examples, spaced_chains(0, count))
 
 
 def test_noise_falls_into_the_dead_zone():
@@ -61,7 +64,7 @@ def test_a_coding_over_the_limit_is_given_up():
 
 def test_bytes_are_those_of_the_frames_behind_the_key():
     """As an edge would send them, one after the other."""
-    sequences = _still_camera(10)
+    sequences = _still_camera(8)
     (at, *_) = judge_inter(sequences, _NINE, 0.9)
     reference, sizes = None, []
     for features in sequences.examples.features:
@@ -74,10 +77,11 @@ def test_bytes_are_those_of_the_frames_behind_the_key():
 @given(st.integers(0, 50), st.integers(0, 600))
 def test_chains_stay_in_their_part_of_the_clip(first, count):
     """Each has two frames at least, as far apart as its age says, of [first, first + count)."""
-    for age, numbers in spaced_chains(first, first + count).items():
-        assert len(numbers) >= 2
-        assert set(np.diff(numbers)) == {age}
-        assert first <= min(numbers) <= max(numbers) < first + count
+    for age, chains in spaced_chains(first, first + count).items():
+        for numbers in chains:
+            assert len(numbers) >= 2
+            assert set(np.diff(numbers)) == {age}
+            assert first <= min(numbers) <= max(numbers) < first + count
 
 
 def test_halves_of_a_clip_have_no_frame_in_common(tmp_path):
@@ -137,3 +141,22 @@ def test_without_a_clip_the_coding_alone_is_what_it_was(tmp_path):
     assert cut.inter is not None
     assert cut.inter.clip == ""
     assert len(cut.inter.ages) == 4
+
+
+def test_a_clip_is_sent_as_an_edge_sends_it(tmp_path):
+    """Every k-th frame against the one before it, with the answers of what the cloud has decoded."""
+    folder = residual_classifier(tmp_path / "models")
+    clip = write_avi(tmp_path / "square.avi", 40, 10.0)
+    options = SplitOptions(max_loss=0.1, threads=1, rounds=1, cuts=("sum",), clip=clip)
+    split_model(folder, coloured_pictures(), options, Silent())
+    images = list(open_clip(clip).frames())
+    sent = send_clip(folder, "sum", images, (1, 8), threads=1)
+    encoder, model = FeatureEncoder(folder, "sum"), Model.load(folder)
+    assert [frame.number for frame in sent.against[8]] == [0, 8, 16, 24, 32]
+    assert [frame.payload_bytes for frame in sent.alone] == [len(encoder.encode(i).data) for i in images]
+    assert sent.against[1][0].payload_bytes == sent.alone[0].payload_bytes
+    assert all(
+        a.payload_bytes < b.payload_bytes for a, b in zip(sent.against[1][1:], sent.alone[1:], strict=True)
+    )
+    same = [f.answer.class_id[0] == model.predict(images[f.number])[0].class_id[0] for f in sent.against[1]]
+    assert np.mean(same) >= 0.9

@@ -1,0 +1,90 @@
+"""The streams of a device's cameras in one coding: begun, found, told what is heard of them, and let go."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
+from spillover.edge.payload.streams import Sender
+
+IDLE_S = 600.0
+"""A camera that has sent nothing for so long has ended or sees nothing: what its stream takes is let go."""
+
+
+def draw() -> float:
+    """A random number, uniform in [0, 1)."""
+    return secrets.randbelow(1 << 30) / (1 << 30)
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """The stream of one camera; each coding keeps what it needs beside."""
+
+    stream_id: bytes
+    sender: Sender
+
+    def moved(self, sender: Sender) -> None:
+        """Go on with `sender`, and let go of what it does not need any more."""
+        self.sender = sender
+
+
+S = TypeVar("S", bound=Stream)
+
+
+class CameraStreams(Generic[S]):
+    """One stream a camera. `lock` guards them all, and is held by who calls a method; none waits.
+
+    `begin` makes a stream of an id. `most_cameras` bounds the memory: of more cameras the one that has been
+    silent the longest is let go.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[bytes], S],
+        most_cameras: int,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = draw,
+    ) -> None:
+        self.lock = threading.Lock()
+        self.clock = clock
+        self.draw = draw
+        self._begin = begin
+        self._most_cameras = most_cameras
+        self._streams: OrderedDict[str, tuple[S, float]] = OrderedDict()
+        """With the time of their last use, by camera; the one that was used last is the last."""
+
+    def all(self) -> list[S]:
+        """The streams that are kept, the most silent one first."""
+        return [stream for stream, _ in self._streams.values()]
+
+    def found(self, camera_id: str) -> S | None:
+        """The camera's stream, if there is one."""
+        self._let_go()
+        stream, _ = self._streams.get(camera_id, (None, 0.0))
+        return stream
+
+    def used(self, camera_id: str) -> S:
+        """The camera's stream, which is begun if there is none."""
+        if (stream := self.found(camera_id)) is None:
+            if len(self._streams) >= self._most_cameras:
+                self._streams.popitem(last=False)
+            stream = self._begin(secrets.token_bytes(STREAM_ID_BYTES))
+        self._streams[camera_id] = (stream, self.clock())
+        self._streams.move_to_end(camera_id)
+        return stream
+
+    def of(self, position: StreamPosition) -> S | None:
+        """The stream in which a payload stands; None once it is let go."""
+        return next((stream for stream in self.all() if stream.stream_id == position.stream_id), None)
+
+    def _let_go(self) -> None:
+        now_s = self.clock()
+        while self._streams:
+            camera_id, (_, used_s) = next(iter(self._streams.items()))
+            if now_s - used_s < IDLE_S:
+                return
+            del self._streams[camera_id]
