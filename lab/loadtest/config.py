@@ -43,9 +43,26 @@ class LinkConfig(Section, frozen=True):
     down_mbit_per_s: NotNegative | None = None
     """Rate from cloud to edge, likewise."""
     trace: str = ""
-    """Instead of figures: `lte`, `wifi`, `satellite`, `outage`, or a CSV as for `lab replay`; it repeats."""
+    """Instead of figures, never beside them: `lte`, `wifi`, `satellite`, `outage`, or a CSV as for `lab replay`.
+
+    It repeats.
+    """
     shaper: Shaper = Shaper.USER
     """What paces real edges."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Figures or a trace, never both."""
+        return (self._one_of_both(),)
+
+    def _one_of_both(self) -> Iterator[Mistake]:
+        figures = {
+            "rtt_ms": self.rtt_ms or None,
+            "up_mbit_per_s": self.up_mbit_per_s,
+            "down_mbit_per_s": self.down_mbit_per_s,
+        }
+        for key, figure in figures.items():
+            if self.trace and figure is not None:
+                yield key, f"the trace {self.trace} has rates and round trips of its own: leave out one of both"
 
     def constant(self) -> Link:
         """The figures as a link."""

@@ -76,6 +76,14 @@ def test_a_mistake_is_named(change: dict[str, object], named: str) -> None:
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["rtt_ms", "up_mbit_per_s", "down_mbit_per_s"])
+def test_figures_beside_a_trace_are_a_mistake(key: str) -> None:
+    """A trace has rates and round trips of its own: the figure that would be ignored is named, and the file."""
+    text = yaml.safe_dump(yaml.safe_load(SMALL) | {"links": {"l": {"trace": "lte", key: 80}}})
+    with pytest.raises(ConfigError, match=rf"load\.yaml.*links\.l\.{key}.*trace lte"):
+        parse_config(text, LoadConfig, "load.yaml")
+
+
 def test_a_scenario_may_have_a_pair_of_its_own() -> None:
     """Other scenarios have the test's pair, and simulated edges that of the scenario they replay."""
     simulated = "{kind: simulated, record: s, modes: [a], links: [l]}"
