@@ -39,9 +39,9 @@ def _probe(bench: SimulatedBench, plan: CellPlan, schedule: Schedule, goal_share
         figures = bench.run(plan, schedule).figures
     except GeneratorFailedError as error:
         return Probe(plan.edges, 0.0, 0.0, 0, held=False, note=str(error))
-    share = figures.get("sent_on_time_share", 1.0)  # nothing to send, nothing late
+    share = figures.get("wanted_in_time_share", 1.0)  # nothing wanted, nothing late
     lost = int(figures["lost"])
-    return Probe(plan.edges, share, figures["offered_per_s"], lost, share >= goal_share and not lost)
+    return Probe(plan.edges, share, figures["sent_per_s"], lost, share >= goal_share and not lost)
 
 
 def bisect(probe: Callable[[int], Probe], first: int, most: int, precision: float) -> list[Probe]:

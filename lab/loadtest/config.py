@@ -43,7 +43,7 @@ class LinkConfig(Section, frozen=True):
     down_mbit_per_s: NotNegative | None = None
     """Rate from cloud to edge, likewise."""
     trace: str = ""
-    """Instead of figures, never beside them: `lte`, `wifi`, `satellite`, `outage`, or a CSV as for `lab replay`.
+    """In place of figures: `lte`, `wifi`, `satellite`, `outage`, or a CSV as for `lab replay`.
 
     It repeats.
     """
@@ -62,7 +62,10 @@ class LinkConfig(Section, frozen=True):
         }
         for key, figure in figures.items():
             if self.trace and figure is not None:
-                yield key, f"the trace {self.trace} has rates and round trips of its own: leave out one of both"
+                yield (
+                    key,
+                    f"the trace {self.trace} has rates and round trips of its own: leave out one of both",
+                )
 
     def constant(self) -> Link:
         """The figures as a link."""
@@ -119,7 +122,7 @@ class CapacityConfig(Section, frozen=True):
     scenario: Name
     """A scenario of simulated edges."""
     on_time_share: Share = 0.99
-    """A number of edges holds if the cloud answers this share of the frames sent in time and loses none."""
+    """A number of edges holds if the cloud answers this share of the frames wanted in time and loses none."""
     fps: Positive | None = None
     """Frames per second of each edge; null: the scenario's."""
     first_edges: Count = 16

@@ -16,7 +16,7 @@ from spillover.lab.loadtest.config import FleetConfig, PricesConfig
 from spillover.lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
 
 _DAY_S = 86_400
-_NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "offered_per_s", "up_bytes_per_frame")
+_NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "sent_per_s", "up_bytes_per_frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def extrapolate(
         )
     base = min(known, key=lambda cell: cell.edges)
     same = [c for c in known if (c.mode, c.link) == (base.mode, base.link) and c is not base]
-    rate = _figure(base, "offered_per_s")
+    rate = _figure(base, "sent_per_s")
     server = ServerModel(
         infer_s=_figure(base, "server_infer_ms") / 1e3,
         infer_cv2=_figure(base, "server_infer_cv2"),
@@ -99,7 +99,7 @@ def extrapolate(
 def _point(
     edges: int, base: Cell, server: ServerModel, config: FleetConfig, prices: PricesConfig
 ) -> FleetPoint:
-    rate = _figure(base, "offered_per_s") / base.edges * edges
+    rate = _figure(base, "sent_per_s") / base.edges * edges
     servers = math.ceil(rate / (config.utilization * server.limit_per_s))
     frames_per_s = _figure(base, "fps") * edges
     up_bytes_per_s = frames_per_s * _figure(base, "up_bytes_per_frame")
@@ -116,7 +116,7 @@ def _point(
 
 
 def _check(cell: Cell, server: ServerModel) -> FleetCheck:
-    rate = _figure(cell, "offered_per_s")
+    rate = _figure(cell, "sent_per_s")
     wait_s = server.mean_wait_s(rate)
     return FleetCheck(
         edges=cell.edges,

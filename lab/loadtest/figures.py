@@ -29,29 +29,33 @@ class FigureContext:
 def frame_figures(outcomes: Outcomes, context: FigureContext) -> dict[str, float]:
     """Figures of the frames alone. Shares are of all frames that were due by the camera's rate."""
     count = max(1, len(outcomes))
-    sent = outcomes.sent
+    wanted, sent, in_time = outcomes.wanted, outcomes.sent, outcomes.in_time(context.deadline_s)
     figures: dict[str, float | None] = {
         "frames": len(outcomes),
         "fps": float((outcomes.ending != DROPPED).sum()) / context.window.length_s / context.edges,
         "on_time_share": float((outcomes.first_s <= context.deadline_s).mean()),
+        "wanted_share": float(wanted.mean()),
+        "offered_share": float(outcomes.offered.mean()),
         "sent_share": float(sent.mean()),
+        "answered_share": float(outcomes.answered.mean()),
+        "in_time_share": float(in_time.mean()),
         "cloud_share": float((outcomes.ending == CLOUD).mean()),
         "degraded_share": float((outcomes.ending == DEGRADED).mean()),
         "late_share": float(outcomes.late.mean()),
         "dropped_share": float((outcomes.ending == DROPPED).mean()),
-        "lost": float((sent & (outcomes.ending != CLOUD) & ~outcomes.late).sum()),
+        "lost": float((sent & ~outcomes.answered).sum()),
         "payload_bytes_per_frame": float(outcomes.payload_bytes.sum()) / count,
-        "offered_per_s": float(sent.sum()) / context.window.length_s,
+        "sent_per_s": float(sent.sum()) / context.window.length_s,
         "emit_p99_ms": percentile_ms(outcomes.emit_s, 99),
     }
-    wanted = sent | (outcomes.ending == DEGRADED)
+    if sent.any():
+        figures["sent_in_time_share"] = float(in_time.sum() / sent.sum())
     if wanted.any():
-        in_time = (outcomes.ending == CLOUD) & (outcomes.first_s <= context.deadline_s)
-        figures["sent_on_time_share"] = float(in_time.sum() / wanted.sum())
-    answered = outcomes.server_infer_s > 0
-    if answered.any():
-        infer_s = outcomes.server_infer_s[answered]
-        figures["server_queue_ms"] = float(outcomes.server_queue_s[answered].mean()) * 1e3
+        figures["wanted_in_time_share"] = float(in_time.sum() / wanted.sum())
+    inferred = outcomes.server_infer_s > 0
+    if inferred.any():
+        infer_s = outcomes.server_infer_s[inferred]
+        figures["server_queue_ms"] = float(outcomes.server_queue_s[inferred].mean()) * 1e3
         figures["server_infer_ms"] = float(infer_s.mean()) * 1e3
         figures["server_infer_cv2"] = float(infer_s.var() / infer_s.mean() ** 2)
     for name, percent in _PERCENTILES:

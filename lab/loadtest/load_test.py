@@ -190,7 +190,7 @@ class LoadTest:
 
     def _print_probe(self, probe: Probe) -> None:
         self._console.print(
-            f"capacity: {probe.edges} edges, {probe.offered_per_s:.1f} requests/s, "
+            f"capacity: {probe.edges} edges, {probe.sent_per_s:.1f} requests/s, "
             f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}"
             f"{f' ({probe.note})' if probe.note else ''}",
             highlight=False,

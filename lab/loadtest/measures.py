@@ -24,6 +24,8 @@ class Measure:
     decimals: int = 1
     scale: float = 1.0
     """The shown number is the figure times this."""
+    meaning: str = ""
+    """Its definition, where the title is not one."""
 
     def show(self, figure: float | None) -> str:
         """The figure with its unit, or a dash."""
@@ -32,8 +34,8 @@ class Measure:
         return f"{figure * self.scale:,.{self.decimals}f}{'' if self.unit == '%' else ' '}{self.unit}".strip()
 
 
-def _share(title: str, better: Better, decimals: int = 1) -> Measure:
-    return Measure(title, "%", better, decimals, 100.0)
+def _share(title: str, better: Better, decimals: int = 1, meaning: str = "") -> Measure:
+    return Measure(title, "%", better, decimals, 100.0, meaning)
 
 
 def _latency(title: str) -> Measure:
@@ -63,12 +65,45 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "confirmed_share": _share("boxes that the cloud confirmed last", Better.NEITHER),
         "idf1": _share("IDF1 of the tracks", Better.HIGHER),
         "switches": Measure("identity switches", "", Better.LOWER, 0),
-        "sent_share": _share("frames sent", Better.NEITHER),
+        "wanted_share": _share(
+            "frames wanted",
+            Better.NEITHER,
+            meaning="of all frames due, those for which the mode wanted the cloud's answer",
+        ),
+        "offered_share": _share(
+            "frames offered",
+            Better.NEITHER,
+            meaning="of all frames due, those that no rule of link, server or budget held back",
+        ),
+        "sent_share": _share(
+            "frames sent",
+            Better.NEITHER,
+            meaning="of all frames due, those of which a payload was handed to a call",
+        ),
+        "answered_share": _share(
+            "frames answered by the cloud",
+            Better.NEITHER,
+            meaning="of all frames due, those that the cloud answered, in time or later",
+        ),
+        "in_time_share": _share(
+            "frames answered by the cloud in time",
+            Better.NEITHER,
+            meaning="of all frames due, those whose first answer was the cloud's, by the deadline",
+        ),
         "cloud_share": _share("first answers by the cloud", Better.NEITHER),
-        "degraded_share": _share("wanted the cloud, got the edge", Better.LOWER),
+        "degraded_share": _share(
+            "frames degraded",
+            Better.LOWER,
+            meaning="of all frames due, those that were wanted and whose first answer was the edge's",
+        ),
         "late_share": _share("revised after the deadline", Better.LOWER),
         "dropped_share": _share("frames without an answer", Better.LOWER, 2),
-        "sent_on_time_share": _share("of frames sent, cloud's answer in time", Better.HIGHER, 2),
+        "sent_in_time_share": _share(
+            "of frames sent, cloud's answer in time", Better.HIGHER, 2, "in time, divided by sent"
+        ),
+        "wanted_in_time_share": _share(
+            "of frames wanted, cloud's answer in time", Better.HIGHER, 2, "in time, divided by wanted"
+        ),
         "lost": Measure("frames sent that the cloud never answered", "", Better.LOWER, 0),
         "payload_bytes_per_frame": Measure("pictures sent, a frame", "B", Better.LOWER, 0),
         "up_bytes_per_frame": Measure("on the wire up, a frame", "B", Better.LOWER, 0),
@@ -86,7 +121,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "edge_cpu_share": Measure("CPU of an edge", "cores", Better.LOWER, 3),
         "edge_rss_mb": Measure("memory of an edge, peak", "MB", Better.LOWER, 0),
         "energy_j_per_frame": Measure("energy of this machine, a frame", "J", Better.LOWER, 3),
-        "offered_per_s": Measure("requests sent, all edges", "/s", Better.NEITHER, 1),
+        "sent_per_s": Measure("requests sent, all edges", "/s", Better.NEITHER, 1),
         "generator_cpu_share": Measure("CPU of the generator", "cores", Better.LOWER, 3),
         "generator_cpu_share_per_100_edges": Measure(
             "CPU of the generator, 100 edges", "cores", Better.LOWER, 3

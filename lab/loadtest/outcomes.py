@@ -12,13 +12,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from spillover.common.types import Action
 from spillover.edge.sinks.record import Record
 
 EDGE, CLOUD, DEGRADED, DROPPED = range(4)
 """Codes of `Outcomes.ending`."""
+_OFFERS = frozenset({Action.SEND_FRAME, Action.SEND_FEATURES})
 _ENDINGS = {"edge": EDGE, "cloud": CLOUD, "edge_degraded": DEGRADED}
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +37,11 @@ class Outcomes:
     emit_s: Floats
     """From capture to the first answer, the time that the edge bounds by its deadline."""
     ending: npt.NDArray[np.int8]
-    sent: npt.NDArray[np.bool_]
-    late: npt.NDArray[np.bool_]
+    offered: Flags
+    """No rule held the frame back: it was given to the link, at once or from the spool."""
+    sent: Flags
+    """A payload of it was made and handed to a call."""
+    late: Flags
     """A cloud answer came after the first answer, as a revision."""
     payload_bytes: npt.NDArray[np.int64]
     server_queue_s: Floats
@@ -46,6 +52,23 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.ending)
+
+    @property
+    def wanted(self) -> Flags:
+        """The mode wanted the cloud's answer, whatever became of that."""
+        flags: Flags = self.offered | (self.ending == DEGRADED)
+        return flags
+
+    @property
+    def answered(self) -> Flags:
+        """The cloud answered, in time or later."""
+        flags: Flags = (self.ending == CLOUD) | self.late
+        return flags
+
+    def in_time(self, deadline_s: float) -> Flags:
+        """The cloud's answer was the first, by the deadline."""
+        flags: Flags = (self.ending == CLOUD) & (self.first_s <= deadline_s)
+        return flags
 
 
 ARRAYS = tuple(field.name for field in fields(Outcomes) if field.name != "reasons")
@@ -107,7 +130,7 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
     first_s, final_s, emit_s, queue_s, infer_s = (np.full(count, np.nan) for _ in range(5))
     ending = np.full(count, DROPPED, np.int8)
     payload_bytes = np.zeros(count, np.int64)
-    sent, late = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    offered, sent, late = (np.zeros(count, np.bool_) for _ in range(3))
     for index, number in enumerate(numbers):
         if (frame := answered.get(number)) is None:
             continue
@@ -119,6 +142,7 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
         late[index] = frame.final.revision > 0
         payload_bytes[index] = frame.final.payload_bytes
         sent[index] = frame.final.payload_bytes > 0
+        offered[index] = sent[index] or frame.first.decision.action in _OFFERS
         if frame.final.answered_by == "cloud":
             queue_s[index] = frame.final.timings.server_queue_s
             infer_s[index] = frame.final.timings.server_infer_s
@@ -129,6 +153,7 @@ def outcomes_of(records: Sequence[Record], fps: float, window: Window) -> Outcom
         final_s=final_s,
         emit_s=emit_s,
         ending=ending,
+        offered=offered,
         sent=sent,
         late=late,
         payload_bytes=payload_bytes,

@@ -88,7 +88,7 @@ class Probe(msgspec.Struct, frozen=True):
 
     edges: int
     on_time_share: float
-    offered_per_s: float
+    sent_per_s: float
     lost: int
     held: bool
     note: str = ""
@@ -118,6 +118,7 @@ class SweepPoint(msgspec.Struct, frozen=True):
     """Accuracy where there are labels, else agreement with the cloud's model."""
     on_time_share: float
     on_front: bool
+    degraded_share: float = 0.0
 
 
 class Sweep(msgspec.Struct, frozen=True):

@@ -43,7 +43,8 @@ def run_sweep(config: SweepConfig, scenarios: Scenarios) -> Sweep:
         if not quality:
             raise SourceError(f"sweep: nothing judges the answers of scenario {config.scenario}")
         cost, worth = figures["up_bytes_per_frame"], figures[quality]
-        points.append(SweepPoint(link, mode, value, cost, worth, figures["on_time_share"], on_front=False))
+        shares = {name: figures[name] for name in ("on_time_share", "degraded_share")}
+        points.append(SweepPoint(link, mode, value, cost, worth, on_front=False, **shares))
     points = mark_front(points)
     recommended = recommend(points, config)
     folders = {

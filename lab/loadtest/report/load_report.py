@@ -33,10 +33,18 @@ _MAIN = (
     "streaming",
     "confirmed_share",
     "detection_delay_s",
-    "sent_share",
     BYTES,
     "server_cpu_s_per_1000_frames",
     "generator_cpu_share_per_100_edges",
+)
+_ASKED = (
+    "wanted_share",
+    "offered_share",
+    "sent_share",
+    "answered_share",
+    "in_time_share",
+    "degraded_share",
+    "sent_in_time_share",
 )
 _VERDICTS = {True: ("met", "met"), False: ("missed", "missed"), None: ("not measured", "unknown")}
 _TIMELINES = 4
@@ -90,6 +98,7 @@ def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.P
     main = [m for m in _MAIN if any(m in cell.summary for cell in cells)]
     known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
     wholes = baselines(cells, report.config)
+    asked = [m for m in _ASKED if any(m in cell.summary for cell in cells)]
     where = [("mode", "text"), ("link", "text"), ("edges", "")]
     return {
         "name": name,
@@ -109,6 +118,9 @@ def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.P
             ]
             for c in cells
         ],
+        "asked_columns": [*where, *((MEASURES[m].title, "") for m in asked)],
+        "asked_rows": [[c.mode, c.link, str(c.edges), *(_figure(c, m) for m in asked)] for c in cells],
+        "legend": [(MEASURES[m].title, MEASURES[m].meaning) for m in asked],
         "all_columns": [("measure", "text"), *((_name(cell), "") for cell in cells)],
         "all_rows": [[MEASURES[m].title, *(_figure(cell, m) for cell in cells)] for m in known],
         "plots": list(_plots(cells, report.config["deadline_s"], palette)),
@@ -174,7 +186,7 @@ def _causes(cell: Cell) -> Rows:
 def _capacity(searches: Sequence[Capacity], palette: plots.Palette) -> dict[str, Any]:
     rows = []
     for search in searches:
-        rate = max((p.offered_per_s for p in search.probes if p.edges == search.held), default=0.0)
+        rate = max((p.sent_per_s for p in search.probes if p.edges == search.held), default=0.0)
         failed = "-" if search.failed is None else f"{search.failed:,}"
         held = f"{search.goal_share:.0%}", f"{search.held:,}", failed, f"{rate:,.1f}"
         rows.append([search.mode, search.link, *held])
@@ -187,7 +199,9 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
         best = sweep.recommended.get(point.link) == number
         word = "recommended" if best else "on the front" if point.on_front else ""
         figures = f"{point.bytes_per_frame:,.0f}", f"{point.quality:.1%}", f"{point.on_time_share:.2%}"
-        rows.append([point.link, point.mode, f"{point.value:g}", *figures, word])
+        rows.append(
+            [point.link, point.mode, f"{point.value:g}", *figures, f"{point.degraded_share:.1%}", word]
+        )
     return {"rows": rows, "plot": plots.sweep(sweep), "quality": MEASURES[sweep.quality].title.capitalize()}
 
 
@@ -218,9 +232,9 @@ def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
         {
             "mode": search.mode,
             "link": search.link,
-            "held_per_s": max((p.offered_per_s for p in search.probes if p.held), default=0.0),
+            "held_per_s": max((p.sent_per_s for p in search.probes if p.held), default=0.0),
             "failed_per_s": min(
-                (p.offered_per_s for p in search.probes if p.edges == search.failed), default=None
+                (p.sent_per_s for p in search.probes if p.edges == search.failed), default=None
             ),
         }
         for search in searches

@@ -125,7 +125,7 @@ def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
         edges = sorted({probe.edges for search in searches for probe in search.probes})
         axes.set_xticks(edges, [f"{n:,}" for n in edges], rotation=45)
         axes.minorticks_off()
-        axes.set(xlabel="edges", ylabel="% of the frames sent that were answered in time", ylim=(-3, 103))
+        axes.set(xlabel="edges", ylabel="% of the frames wanted that were answered in time", ylim=(-3, 103))
         axes.legend(loc="lower left")
 
     return _svg(draw)

@@ -12,10 +12,18 @@ from spillover.lab.terminal import table
 _SPENT = (
     ("p50", "first_p50_ms"),
     ("p99", "first_p99_ms"),
-    ("in time", "on_time_share"),
-    ("sent", "sent_share"),
+    ("on time", "on_time_share"),
     ("B/frame up", BYTES),
     ("srv s/1000", "server_cpu_s_per_1000_frames"),
+)
+_ASKED = (
+    ("wanted", "wanted_share"),
+    ("offered", "offered_share"),
+    ("sent", "sent_share"),
+    ("answered", "answered_share"),
+    ("in time", "in_time_share"),
+    ("degraded", "degraded_share"),
+    ("of sent", "sent_in_time_share"),
 )
 _SHOWN = (
     ("agrees", "agreement"),
@@ -28,7 +36,7 @@ _SHOWN = (
     ("switches", "switches"),
 )
 _MOST_COLUMNS = 11
-"""More do not fit into the width of a log: then what was shown has a table of its own."""
+"""More do not fit into the width of a log: then the next columns begin a table of their own."""
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -53,9 +61,16 @@ def _print_cells(scenario: str, cells: Sequence[Cell], wholes: Sequence[str], co
         spent[f"of {whole.replace('_', ' ')}"] = [share_shown(cell, whole, cells) for cell in cells]
     repeats = f"medians of {len(cells[0].runs)}" if len(cells[0].runs) > 1 else "one run"
     title = f"{scenario}: {', '.join([*same, repeats, 'latencies in ms'])}"
-    tables = [(title, first | spent | shown)]
-    if len(tables[0][1]) > _MOST_COLUMNS:
-        tables = [(title, first | spent), (f"{scenario}: what was shown", first | shown)]
+    tables = [(title, first | spent)]
+    parts = (
+        ("what the cloud was asked, % of all frames", _columns(_ASKED, cells)),
+        ("what was shown", shown),
+    )
+    for part, columns in parts:
+        if len(tables[-1][1]) + len(columns) <= _MOST_COLUMNS:
+            tables[-1][1].update(columns)
+        else:
+            tables.append((f"{scenario}: {part}", first | columns))
     for heading, columns in tables:
         rows = zip(*columns.values(), strict=True)
         console.print(table(tuple(columns), rows, title=heading, left=("link", "edges")))

@@ -124,6 +124,7 @@ class SimulatedFleet:
             final_s=log.final_s[here],
             emit_s=log.first_s[here],
             ending=log.ending[here],
+            offered=log.sent[here],
             sent=log.sent[here],
             late=log.late[here],
             payload_bytes=np.where(log.sent, sizes[arrivals.payload], 0)[here],

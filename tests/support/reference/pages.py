@@ -111,7 +111,10 @@ as with `mosquitto_pub -r -n -t TOPIC`:"""
 
 
 def _load() -> str:
-    rows = ((f"`{name}`", m.title, m.unit, m.better.value) for name, m in MEASURES.items())
+    rows = (
+        (f"`{name}`", f"{m.title}: {m.meaning}" if m.meaning else m.title, m.unit, m.better.value)
+        for name, m in MEASURES.items()
+    )
     measures = table(("measure", "meaning", "unit", "better"), rows)
     return page(
         "load.yaml",

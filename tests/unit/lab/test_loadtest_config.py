@@ -78,7 +78,7 @@ def test_a_mistake_is_named(change: dict[str, object], named: str) -> None:
 
 @pytest.mark.parametrize("key", ["rtt_ms", "up_mbit_per_s", "down_mbit_per_s"])
 def test_figures_beside_a_trace_are_a_mistake(key: str) -> None:
-    """A trace has rates and round trips of its own: the figure that would be ignored is named, and the file."""
+    """A trace has rates and round trips of its own: file and key of the ignored figure are named."""
     text = yaml.safe_dump(yaml.safe_load(SMALL) | {"links": {"l": {"trace": "lte", key: 80}}})
     with pytest.raises(ConfigError, match=rf"load\.yaml.*links\.l\.{key}.*trace lte"):
         parse_config(text, LoadConfig, "load.yaml")

@@ -1,9 +1,11 @@
 """From records to latencies that hide nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from spillover.common.types import ModelId, Timings
+from spillover.common.types import Action, ModelId, Timings
 from spillover.edge.sinks.record import ClassRecord, Record
 from spillover.lab.loadtest.config import PricesConfig
 from spillover.lab.loadtest.figures import FigureContext, frame_figures
@@ -84,7 +86,7 @@ def test_a_late_answer_is_a_revision_of_the_same_frame() -> None:
     assert outcomes.reasons == {"no answer by the deadline": 1}
     assert figures["late_share"] == pytest.approx(0.1)
     assert figures["lost"] == 0
-    assert figures["sent_on_time_share"] == 0
+    assert figures["sent_in_time_share"] == 0
 
 
 def test_a_failed_call_is_lost_and_its_reason_counted_without_detail() -> None:
@@ -96,6 +98,28 @@ def test_a_failed_call_is_lost_and_its_reason_counted_without_detail() -> None:
     outcomes = outcomes_of([*(record(n) for n in range(30) if n not in {11, 12}), *failed], FPS, WINDOW)
     assert outcomes.reasons == {"unavailable": 2}
     assert frame_figures(outcomes, context())["lost"] == 2
+
+
+def test_what_the_cloud_was_asked_narrows_step_by_step() -> None:
+    """Wanted, offered, sent, answered, in time have one meaning each; "of frames sent" divides by those."""
+    send = replace(SOME_DECISION, action=Action.SEND_FRAME)
+    held_back = {"answered_by": "edge_degraded", "error": "link too slow"}
+    special = {
+        10: record(10, **held_back),
+        11: record(11, **held_back),
+        12: record(12, decision=send, answered_by="edge_degraded", error="over budget"),
+        13: record(13, decision=send, answered_by="edge_degraded", payload_bytes=9, error="unavailable"),
+        14: record(14, 0.29, decision=send, answered_by="edge_degraded", payload_bytes=9),
+        15: record(15, 0.1, decision=send, answered_by="cloud", payload_bytes=9),
+    }
+    late = record(14, 0.9, decision=send, answered_by="cloud", payload_bytes=9, revision=1)
+    records = [*(special.get(n, record(n)) for n in range(30)), late]
+    figures = frame_figures(outcomes_of(records, FPS, WINDOW), context())
+    names = ("wanted", "offered", "sent", "answered", "in_time", "degraded")
+    shares = [round(figures[f"{name}_share"] * 10) for name in names]
+    assert shares == [6, 4, 3, 2, 1, 5]
+    assert figures["sent_in_time_share"] == pytest.approx(1 / 3)
+    assert figures["wanted_in_time_share"] == pytest.approx(1 / 6)
 
 
 def test_shares_and_bytes_are_of_all_frames() -> None:

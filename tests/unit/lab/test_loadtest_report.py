@@ -14,6 +14,7 @@ from spillover.lab.loadtest.baselines import held_back
 from spillover.lab.loadtest.comparison import changes, write_comparison
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.goals import judge
+from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.report.load_report import write_page
 from spillover.lab.loadtest.report.tables import print_report
 from spillover.lab.loadtest.results import (
@@ -153,6 +154,23 @@ def test_what_was_shown_has_a_table_of_its_own_where_one_is_too_wide(
     text = capsys.readouterr().out
     assert "what was shown" in text
     assert "\u2026" not in text
+
+
+def test_degraded_stands_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log and the page show what was wanted and not had, and the page says what each word means."""
+    names = ("wanted", "offered", "sent", "answered", "in_time", "degraded", "sent_in_time")
+    whole = report(cell("c", {f"{name}_share": 0.5 for name in names} | {"up_bytes_per_frame": 1e4}))
+    print_report(whole, Console(width=110))
+    text = capsys.readouterr().out
+    assert re.findall("wanted|offered|sent|answered|in time|degraded", text)[:6] == [
+        "wanted", "offered", "sent", "answered", "in time", "degraded",
+    ]  # fmt: skip
+    write_page(whole, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in names:
+        measure = MEASURES[f"{name}_share"]
+        assert f"<dt>{measure.title.replace(chr(39), '&#39;')}</dt>" in page
+        assert measure.meaning.replace("'", "&#39;") in page
 
 
 def full_report() -> Report:

@@ -111,7 +111,7 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
             "server_infer_cv2": 0.5,
             "server_cpu_share": edges * 0.0004,
             "server_queue_ms": 1.5,
-            "offered_per_s": edges * 0.01,
+            "sent_per_s": edges * 0.01,
             "up_bytes_per_frame": 2000.0,
             "fps": 0.1,
         }
