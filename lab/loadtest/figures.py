@@ -26,6 +26,26 @@ class FigureContext:
     prices: PricesConfig
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Bytes of a whole run, warm-up and last answers included."""
+
+    up_bytes: float
+    """On the wire."""
+    payload_bytes: float
+
+    def up_bytes_of(self, outcomes: Outcomes, seen_bytes: float) -> float:
+        """Bytes on the wire for the frames of a window: their payloads, times the run's ratio of both.
+
+        What the link carried between the window's borders belongs in part to frames before it, and lacks what
+        its last frames were still to send: it may be less than the payloads. A run without payloads has only
+        that, `seen_bytes`.
+        """
+        if not self.payload_bytes:
+            return seen_bytes
+        return self.up_bytes * float(outcomes.payload_bytes.sum()) / self.payload_bytes
+
+
 def frame_figures(outcomes: Outcomes, context: FigureContext) -> dict[str, float]:
     """Figures of the frames alone. Shares are of all frames that were due by the camera's rate."""
     count = max(1, len(outcomes))
@@ -65,11 +85,12 @@ def frame_figures(outcomes: Outcomes, context: FigureContext) -> dict[str, float
 
 
 def resource_figures(
-    samples: Sequence[Sample], frames: int, context: FigureContext, *, ours: bool
+    samples: Sequence[Sample], outcomes: Outcomes, context: FigureContext, carried: Carried, *, ours: bool
 ) -> dict[str, float]:
     """Figures of server, edges, link and power over the window; `ours`: this test started the server."""
-    took_s = between(samples, lambda s: s.unix_s)
-    up, down = between(samples, lambda s: s.up_bytes), between(samples, lambda s: s.down_bytes)
+    took_s, frames = between(samples, lambda s: s.unix_s), len(outcomes)
+    seen_up, down = between(samples, lambda s: s.up_bytes), between(samples, lambda s: s.down_bytes)
+    up = carried.up_bytes_of(outcomes, seen_up)
     per_day = _DAY_S / took_s / context.edges / 1e6
     frames = max(1, frames)
     figures = {

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
-from spillover.lab.loadtest.figures import FigureContext, frame_figures, resource_figures, timeline_of
+from spillover.lab.loadtest.figures import (
+    Carried,
+    FigureContext,
+    frame_figures,
+    resource_figures,
+    timeline_of,
+)
 from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
 from spillover.lab.loadtest.quality import quality_figures
@@ -58,7 +65,8 @@ class RealBench:
             prefixes = [route.prefix for route in routes.by_edge]
             with edges_running(configs, folder, self.brake, prefixes) as edges:
                 window, sampler = self._watch(edges, routes.meter)
-        return self._evaluate(plan, edges, window, sampler)
+            up_bytes = routes.meter.traffic.up_bytes
+        return self._evaluate(plan, edges, window, sampler, up_bytes)
 
     def _watch(self, edges: Sequence[EdgeProcess], meter: LinkMeter) -> tuple[Window, Sampler]:
         _sleep_watching(self.scenario.warm_up_s, edges)
@@ -84,20 +92,26 @@ class RealBench:
         return edge_config(self.config, plan.mode, forced)
 
     def _evaluate(
-        self, plan: CellPlan, edges: Sequence[EdgeProcess], window: Window, sampler: Sampler
+        self, plan: CellPlan, edges: Sequence[EdgeProcess], window: Window, sampler: Sampler, up_bytes: int
     ) -> Run:
         records = [edge.records() for edge in edges]
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([outcomes_of(of_edge, self.scenario.fps, window) for of_edge in records])
+        carried = Carried(up_bytes, sum(sum(_payloads(of_edge).values()) for of_edge in records))
         context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
         figures = (
             frame_figures(outcomes, context)
-            | resource_figures(samples, len(outcomes), context, ours=self.server.pid is not None)
+            | resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
             # All edges play the same pictures: one of them is judged.
             | quality_figures(records[0], self.scenario.fps, window, self.reference)
         )
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         return Run(figures, outcomes, timeline, drops_of(edges))
+
+
+def _payloads(records: Sequence[Record]) -> dict[int, int]:
+    """Bytes by frame, of its last result."""
+    return {record.sequence: record.payload_bytes for record in records}
 
 
 def _sleep_watching(seconds: float, edges: Sequence[EdgeProcess]) -> None:

@@ -12,7 +12,13 @@ import numpy as np
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.edges import edge_of
-from spillover.lab.loadtest.figures import FigureContext, frame_figures, resource_figures, timeline_of
+from spillover.lab.loadtest.figures import (
+    Carried,
+    FigureContext,
+    frame_figures,
+    resource_figures,
+    timeline_of,
+)
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, percentile_ms
 from spillover.lab.loadtest.real import Run
 from spillover.lab.loadtest.sampling import Sampler, clipped
@@ -73,9 +79,10 @@ class SimulatedBench:
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([_by_our_clock(result, window, self.load.warm_up_s) for result in results])
         context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
-        resources = resource_figures(samples, len(outcomes), context, ours=self.server.pid is not None)
+        carried = Carried(sum(r.run_up_bytes for r in results), sum(r.run_payload_bytes for r in results))
+        resources = resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
         figures = frame_figures(outcomes, context) | resources | _generator_figures(results, plan, window)
-        figures |= _link_figures(results, len(outcomes), plan, window)
+        figures |= _link_figures(results, outcomes, carried, plan, window)
         return Run(figures, outcomes, timeline_of(outcomes, samples, window), {})
 
     def _jobs(self, plan: CellPlan, schedule: Schedule) -> list[tuple[Job, str]]:
@@ -129,10 +136,11 @@ def _by_our_clock(result: GeneratorResult, window: Window, warm_up_s: float) -> 
 
 
 def _link_figures(
-    results: Sequence[GeneratorResult], frames: int, plan: CellPlan, window: Window
+    results: Sequence[GeneratorResult], outcomes: Outcomes, carried: Carried, plan: CellPlan, window: Window
 ) -> dict[str, float]:
     """Traffic over the links, counted where they were shaped."""
-    up, down = sum(r.up_bytes for r in results), sum(r.down_bytes for r in results)
+    up = carried.up_bytes_of(outcomes, sum(r.up_bytes for r in results))
+    down, frames = sum(r.down_bytes for r in results), len(outcomes)
     per_day = 86_400 / window.length_s / plan.edges / 1e6
     return {
         "up_bytes_per_frame": up / max(1, frames),

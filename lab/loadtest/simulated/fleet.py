@@ -116,7 +116,6 @@ class SimulatedFleet:
         """What became of the frames of the window."""
         job, arrivals, log = self._job, self._arrivals, self.log
         here = (arrivals.due_s >= job.warm_up_s) & (arrivals.due_s < job.warm_up_s + job.window_s)
-        sizes = np.array([len(payload.data) for payload in job.payloads], np.int64)
         inside = set(np.flatnonzero(here).tolist())
         return Outcomes(
             intended_s=start_unix_s + arrivals.due_s[here],
@@ -127,17 +126,25 @@ class SimulatedFleet:
             offered=log.sent[here],
             sent=log.sent[here],
             late=log.late[here],
-            payload_bytes=np.where(log.sent, sizes[arrivals.payload], 0)[here],
+            payload_bytes=self._sent_bytes()[here],
             server_queue_s=log.server_queue_s[here],
             server_infer_s=log.server_infer_s[here],
             reasons=dict(Counter(reason for index, reason in log.reasons.items() if index in inside)),
         )
+
+    def payload_bytes(self) -> int:
+        """Of all frames that were sent, warm-up included."""
+        return int(self._sent_bytes().sum())
 
     def delays_s(self) -> Sequence[float]:
         """How far behind its schedule each request of the window left."""
         due_s = self._arrivals.due_s
         here = (due_s >= self._job.warm_up_s) & ~np.isnan(self.log.delay_s)
         return [float(delay_s) for delay_s in self.log.delay_s[here]]
+
+    def _sent_bytes(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        sizes = np.array([len(payload.data) for payload in self._job.payloads], np.int64)
+        return np.where(self.log.sent, sizes[self._arrivals.payload], 0)
 
     def _begin(self, index: int, start_s: float, now: float) -> "asyncio.Task[None] | None":
         """Send a frame, or keep it where an edge's own policy would hold it back."""

@@ -57,6 +57,7 @@ class LocalGenerator:
 
     def go(self, begin_unix_s: float) -> GeneratorResult:
         """Play the job. Raises GeneratorFailedError."""
+        up_before = self.proxy.traffic.up_bytes
         for worker in self._workers:
             worker.write(b"%r\n" % begin_unix_s)
         before, after = self._watch_window(begin_unix_s)
@@ -65,6 +66,8 @@ class LocalGenerator:
             outcomes=pack_outcomes(join([unpack_outcomes(result.outcomes) for result in results])),
             cpu_s=sum(result.cpu_s for result in results),
             shaper_cpu_s=after[1] - before[1],
+            run_up_bytes=self.proxy.traffic.up_bytes - up_before,
+            run_payload_bytes=sum(result.run_payload_bytes for result in results),
             up_bytes=after[0].up_bytes - before[0].up_bytes,
             down_bytes=after[0].down_bytes - before[0].down_bytes,
             begin_unix_s=begin_unix_s,

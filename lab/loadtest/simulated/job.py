@@ -70,7 +70,12 @@ class GeneratorResult(msgspec.Struct, frozen=True):
     cpu_s: float
     """CPU seconds of the generator's processes."""
     shaper_cpu_s: float
+    run_up_bytes: int
+    """On the wire from the beginning of the warm-up to the last answer."""
+    run_payload_bytes: int
+    """Of all frames that were sent in that time."""
     up_bytes: int
+    """On the wire between the window's borders."""
     down_bytes: int
     begin_unix_s: float
     """When the warm-up began, by the generator's clock."""

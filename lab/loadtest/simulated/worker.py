@@ -49,12 +49,13 @@ async def _play(job: Job, address: str, edges: range) -> GeneratorResult:
     outcomes = fleet.outcomes(begin_unix_s)
     delays_s = list(fleet.delays_s())
     await fleet.close()
-    nothing: dict[str, Any] = {"shaper_cpu_s": 0.0, "up_bytes": 0, "down_bytes": 0}
+    nothing: dict[str, Any] = {"shaper_cpu_s": 0.0, "up_bytes": 0, "run_up_bytes": 0, "down_bytes": 0}
     return GeneratorResult(
         outcomes=pack_outcomes(outcomes),
         cpu_s=cpu[1] - cpu[0],
         begin_unix_s=begin_unix_s,
         delays_s=delays_s,
+        run_payload_bytes=fleet.payload_bytes(),
         **nothing,
     )
 

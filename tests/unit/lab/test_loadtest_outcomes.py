@@ -8,7 +8,7 @@ import pytest
 from spillover.common.types import Action, ModelId, Timings
 from spillover.edge.sinks.record import ClassRecord, Record
 from spillover.lab.loadtest.config import PricesConfig
-from spillover.lab.loadtest.figures import FigureContext, frame_figures
+from spillover.lab.loadtest.figures import Carried, FigureContext, frame_figures, resource_figures
 from spillover.lab.loadtest.outcomes import (
     CLOUD,
     DEGRADED,
@@ -20,6 +20,7 @@ from spillover.lab.loadtest.outcomes import (
     percentile_ms,
 )
 from spillover.lab.loadtest.results import summarise
+from spillover.lab.loadtest.sampling import Sample
 from tests.unit.lab.test_loadtest_report import SOME_DECISION
 
 FPS = 10.0
@@ -130,6 +131,20 @@ def test_shares_and_bytes_are_of_all_frames() -> None:
     assert figures["payload_bytes_per_frame"] == 2000
     assert figures["sent_share"] == pytest.approx(0.1)
     assert sorted(set(outcomes.ending.tolist())) == [EDGE, CLOUD]
+
+
+def test_the_wire_carries_no_less_than_the_payloads() -> None:
+    """A window whose last picture was still under way counts that picture's bytes, headers included."""
+    sent = {n: record(n, 0.1, answered_by="cloud", payload_bytes=1000) for n in (5, 19)}
+    outcomes = outcomes_of([sent.get(n, record(n)) for n in range(30)], FPS, WINDOW)
+    nothing_yet = Sample(WINDOW.begin_s, 0.0, 0, None, 0.0, 0, 1100.0, 0.0, None, None, 0.0)
+    samples = [nothing_yet, replace(nothing_yet, unix_s=WINDOW.end_s, up_bytes=1150.0)]
+    figures = resource_figures(samples, outcomes, context(), Carried(2200, 2000), ours=False)
+    assert figures["up_bytes_per_frame"] == pytest.approx(110)
+    assert figures["up_mb_per_day"] == pytest.approx(1100 * 86_400 / 1e6)
+    idle = outcomes_of([record(n) for n in range(30)], FPS, WINDOW)
+    figures = resource_figures(samples, idle, context(), Carried(50, 0), ours=False)
+    assert figures["up_bytes_per_frame"] == pytest.approx(5)
 
 
 def test_edges_are_joined() -> None:
