@@ -1,14 +1,23 @@
-"""Searches for the most simulated edges that a server holds: doubles until it fails, then bisects."""
+"""Searches for the most simulated edges that a server holds: doubles until it fails, then bisects.
 
-from collections.abc import Callable
+A number is held if it holds in `NEEDED` of `WINDOWS` windows, so that neither a lucky window nor one
+disturbance of the machine decides.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import CapacityConfig
-from spillover.lab.loadtest.results import Capacity, Probe
+from spillover.lab.loadtest.results import Capacity, Probe, this_host
 from spillover.lab.loadtest.scenarios import Scenarios
 from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
 from spillover.lab.loadtest.simulated.generator import GeneratorFailedError
 from spillover.lab.shaper.link import Schedule
+
+WINDOWS = 3
+NEEDED = 2
 
 
 def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Probe], None]) -> list[Capacity]:
@@ -27,9 +36,21 @@ def search(config: CapacityConfig, scenarios: Scenarios, progress: Callable[[Pro
                 return done
 
             probes = bisect(probe, config.first_edges, config.max_edges, config.precision)
-            held = max((p.edges for p in probes if p.held), default=0)
-            failed = min((p.edges for p in probes if p.edges > held), default=None)
-            searches.append(Capacity(config.scenario, mode, link, config.on_time_share, held, failed, probes))
+            held, failed = bounds_of(probes)
+            searches.append(
+                Capacity(
+                    config.scenario,
+                    mode,
+                    link,
+                    config.on_time_share,
+                    held,
+                    failed,
+                    probes,
+                    NEEDED,
+                    WINDOWS,
+                    cpu_limit_per_s(probes, this_host().cores),
+                )
+            )
     return searches
 
 
@@ -40,24 +61,40 @@ def _probe(bench: SimulatedBench, plan: CellPlan, schedule: Schedule, goal_share
     except GeneratorFailedError as error:
         return Probe(plan.edges, 0.0, 0.0, 0, held=False, note=str(error))
     share = figures.get("wanted_in_time_share", 1.0)  # nothing wanted, nothing late
-    lost = int(figures["lost"])
-    return Probe(plan.edges, share, figures["sent_per_s"], lost, share >= goal_share and not lost)
+    lost, rate = int(figures["lost"]), figures["sent_per_s"]
+    cpu_s = figures["server_cpu_share"] / rate if rate and "server_cpu_share" in figures else None
+    return Probe(plan.edges, share, rate, lost, share >= goal_share and not lost, server_cpu_s=cpu_s)
+
+
+def bounds_of(probes: Sequence[Probe]) -> tuple[int, int | None]:
+    """The largest number that was held (0: none), and the smallest tried above it (None: none)."""
+    windows = Counter(probe.edges for probe in probes if probe.held)
+    held = max((edges for edges, count in windows.items() if count >= NEEDED), default=0)
+    return held, min((probe.edges for probe in probes if probe.edges > held), default=None)
+
+
+def cpu_limit_per_s(probes: Sequence[Probe], cores: int) -> float | None:
+    """Requests a second that fill so many cores, by what one cost with the fewest edges; None if unknown."""
+    known = [(probe.edges, probe.server_cpu_s) for probe in probes if probe.server_cpu_s]
+    if not known:
+        return None
+    fewest = min(edges for edges, _ in known)
+    return cores / statistics.median(cpu_s for edges, cpu_s in known if edges == fewest)
 
 
 def bisect(probe: Callable[[int], Probe], first: int, most: int, precision: float) -> list[Probe]:
     """Try numbers of edges until the largest held and the smallest failed are within `precision`.
 
-    A number that fails is tried once more before it counts as failed, so that one disturbance of the machine
-    does not end the search too low.
+    Each is tried until `NEEDED` windows have held, or so many failed that they no longer can.
     """
     probes: list[Probe] = []
 
     def holds(edges: int) -> bool:
-        for _ in range(2):
+        held = failed = 0
+        while held < NEEDED and failed <= WINDOWS - NEEDED:
             probes.append(probe(edges))
-            if probes[-1].held:
-                return True
-        return False
+            held, failed = (held + 1, failed) if probes[-1].held else (held, failed + 1)
+        return held >= NEEDED
 
     held, edges = 0, min(first, most)
     while holds(edges):

@@ -130,7 +130,7 @@ class CapacityConfig(Section, frozen=True):
     max_edges: Count = 2000
     """Where the search ends."""
     window_s: Positive = 5.0
-    """Length of each try."""
+    """Length of each window; a number of edges holds if it does in two of three."""
     precision: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     """Stop when the bounds are this close, as a share of the upper one."""
 

@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """One number of edges tried in a capacity search."""
+    """One window with one number of edges in a capacity search."""
 
     edges: int
     on_time_share: float
@@ -93,10 +94,15 @@ class Probe(msgspec.Struct, frozen=True):
     held: bool
     note: str = ""
     """Why it could not be measured."""
+    server_cpu_s: float | None = None
+    """CPU seconds of the server for each request; null where it is not of this test, or had none."""
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """The largest number of edges that was held, and the smallest that was not (null: none tried failed)."""
+    """The largest number of edges that was held, and the smallest that was not (null: none tried failed).
+
+    A number is held if it held in `needed` of at most `windows` windows.
+    """
 
     scenario: str
     mode: str
@@ -105,6 +111,21 @@ class Capacity(msgspec.Struct, frozen=True):
     held: int
     failed: int | None
     probes: list[Probe]
+    needed: int = 2
+    windows: int = 3
+    cpu_limit_per_s: float | None = None
+    """Requests a second that fill the server's cores, by the CPU time of a request with the fewest edges."""
+
+    @property
+    def held_per_s(self) -> float:
+        """Requests a second with the largest number held: the median of its windows; 0 without one."""
+        rates = [p.sent_per_s for p in self.probes if p.edges == self.held and p.held]
+        return statistics.median(rates) if rates else 0.0
+
+    @property
+    def is_above_cpu_limit(self) -> bool:
+        """More than the CPU time of a request allows: batches saved some, or the windows were too short."""
+        return self.cpu_limit_per_s is not None and self.held_per_s > self.cpu_limit_per_s
 
 
 class SweepPoint(msgspec.Struct, frozen=True):

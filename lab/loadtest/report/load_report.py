@@ -186,11 +186,19 @@ def _causes(cell: Cell) -> Rows:
 def _capacity(searches: Sequence[Capacity], palette: plots.Palette) -> dict[str, Any]:
     rows = []
     for search in searches:
-        rate = max((p.sent_per_s for p in search.probes if p.edges == search.held), default=0.0)
         failed = "-" if search.failed is None else f"{search.failed:,}"
-        held = f"{search.goal_share:.0%}", f"{search.held:,}", failed, f"{rate:,.1f}"
-        rows.append([search.mode, search.link, *held])
+        needed = f"{search.needed} of {search.windows}"
+        held = f"{search.goal_share:.0%}", needed, f"{search.held:,}", failed, _rate(search)
+        limit = "-" if search.cpu_limit_per_s is None else f"{search.cpu_limit_per_s:,.1f}"
+        rows.append([search.mode, search.link, *held, limit])
     return {"rows": rows, "plot": plots.capacity(searches, palette)}
+
+
+def _rate(search: Capacity) -> str:
+    rate = f"{search.held_per_s:,.1f}"
+    if not search.is_above_cpu_limit:
+        return rate
+    return Markup('<span class="missed">{}, above its CPU bound</span>').format(rate)
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:
@@ -232,7 +240,7 @@ def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
         {
             "mode": search.mode,
             "link": search.link,
-            "held_per_s": max((p.sent_per_s for p in search.probes if p.held), default=0.0),
+            "held_per_s": search.held_per_s,
             "failed_per_s": min(
                 (p.sent_per_s for p in search.probes if p.edges == search.failed), default=None
             ),

@@ -1,6 +1,7 @@
 """The plots of the report, each as an SVG image."""
 
 import io
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,12 +115,13 @@ def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
     def draw(axes: "Axes") -> None:
         for search in searches:
             colour = palette.of(search.mode)
-            best: dict[int, float] = {}
+            tried: defaultdict[int, list[float]] = defaultdict(list)
             for probe in search.probes:
-                best[probe.edges] = max(best.get(probe.edges, 0.0), probe.on_time_share * 100)
+                tried[probe.edges].append(probe.on_time_share * 100)
                 axes.plot(probe.edges, probe.on_time_share * 100, ".", color=colour, alpha=0.5)
+            numbers = sorted(tried)
             name = f"{search.mode} over {search.link}: {search.held} held"
-            axes.plot(sorted(best), [best[n] for n in sorted(best)], "o-", color=colour, label=name)
+            axes.plot(numbers, [np.median(tried[n]) for n in numbers], "o-", color=colour, label=name)
         axes.axhline(searches[0].goal_share * 100, color="0.4", linewidth=1, linestyle=":")
         axes.set_xscale("log")
         edges = sorted({probe.edges for search in searches for probe in search.probes})

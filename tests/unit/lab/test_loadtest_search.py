@@ -1,6 +1,7 @@
 """Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.errors import SourceError
-from spillover.lab.loadtest.capacity import bisect
+from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
 from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
 from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
-from spillover.lab.loadtest.results import Probe, SweepPoint
+from spillover.lab.loadtest.report.load_report import _capacity
+from spillover.lab.loadtest.report.plots import Palette
+from spillover.lab.loadtest.results import Capacity, Probe, SweepPoint
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
@@ -39,16 +42,38 @@ def test_search_ends_beside_the_limit(limit: int, first: int, most: int) -> None
     assert max(p.edges for p in probes) <= most
 
 
-def test_one_hiccup_does_not_end_the_search() -> None:
-    """A number that fails once and then holds counts as held."""
-    failed_once: set[int] = set()
+@pytest.mark.parametrize(
+    ("windows", "held"), [((0, 1, 1), 64), ((1, 0, 1), 64), ((0, 1, 0), 0), ((1, 0, 0), 0)]
+)
+def test_two_of_three_windows_decide(windows: tuple[int, ...], held: int) -> None:
+    """One hiccup does not end the search, and one lucky window does not make a number hold."""
+    tried: Counter[int] = Counter()
 
     def probe(edges: int) -> Probe:
-        held = edges in failed_once
-        failed_once.add(edges)
-        return Probe(edges, 1.0, 1.0, 0, held=held)
+        tried[edges] += 1
+        return Probe(edges, 1.0, 1.0, 0, held=bool(windows[tried[edges] - 1]))
 
-    assert max(p.edges for p in bisect(probe, 8, 64, 0.1) if p.held) == 64
+    assert bounds_of(bisect(probe, 8, 64, 0.1))[0] == held
+
+
+def test_a_rate_above_its_own_cpu_bound_is_marked() -> None:
+    """What a request costs with the fewest edges bounds what the cores can do; the page marks more than that."""
+    probes = [
+        Probe(edges, 1.0, rate, 0, held=True, server_cpu_s=cpu_s)
+        for edges, rate, cpu_s in (
+            (240, 50.0, 0.02),
+            (240, 50.0, 0.025),
+            (480, 98.0, 0.02),
+            (480, 99.0, 0.02),
+        )
+    ]
+    limit = cpu_limit_per_s(probes, 2)
+    assert limit == pytest.approx(2 / 0.0225)
+    search = Capacity("s", "h", "home", 0.99, 480, None, probes, cpu_limit_per_s=limit)
+    assert search.held_per_s == pytest.approx(98.5)
+    assert search.is_above_cpu_limit
+    assert "above its CPU bound" in _capacity([search], Palette())["rows"][0][6]
+    assert cpu_limit_per_s([Probe(1, 1.0, 1.0, 0, held=True)], 2) is None
 
 
 points = st.lists(
