@@ -63,9 +63,18 @@ class ServerModel:
 
 
 def extrapolate(
-    config: FleetConfig, cells: Sequence[Cell], prices: PricesConfig, *, channels: int, cores: int
+    config: FleetConfig,
+    cells: Sequence[Cell],
+    prices: PricesConfig,
+    *,
+    channels: int,
+    cores: int,
+    asked_per_s: float | None = None,
 ) -> Fleet:
     """Calibrate on the scenario's cell with the fewest edges, check on its others, extrapolate.
+
+    `asked_per_s` is what the scenario asks each edge to send. What few edges drew in a short window is off by
+    chance, so fleets send what was asked; without it, what was got.
 
     Raises:
         SourceError: the scenario has no cell that was measured against a server of this test.
@@ -90,19 +99,26 @@ def extrapolate(
         service_s=server.infer_s,
         server_limit_per_s=server.limit_per_s,
         server_limit_most_per_s=server.limit_most_per_s,
-        assumptions=_assumptions(base, server, config),
-        points=[_point(edges, base, server, config, prices) for edges in config.edges],
-        checks=[_check(cell, server) for cell in same],
+        assumptions=_assumptions(base, server, config, asked_per_s),
+        points=[_point(edges, base, server, config, prices, asked_per_s) for edges in config.edges],
+        checks=[_check(cell, server, asked_per_s) for cell in same],
     )
 
 
 def _point(
-    edges: int, base: Cell, server: ServerModel, config: FleetConfig, prices: PricesConfig
+    edges: int,
+    base: Cell,
+    server: ServerModel,
+    config: FleetConfig,
+    prices: PricesConfig,
+    asked_per_s: float | None,
 ) -> FleetPoint:
-    rate = _figure(base, "sent_per_s") / base.edges * edges
+    got_per_s = _figure(base, "sent_per_s") / base.edges
+    each_per_s = asked_per_s or got_per_s
+    rate = each_per_s * edges
     servers = math.ceil(rate / (config.utilization * server.limit_per_s))
     frames_per_s = _figure(base, "fps") * edges
-    up_bytes_per_s = frames_per_s * _figure(base, "up_bytes_per_frame")
+    up_bytes_per_s = frames_per_s * _figure(base, "up_bytes_per_frame") * each_per_s / got_per_s
     compute = servers * server.cores * 24 * prices.server_core_hour
     traffic = up_bytes_per_s * _DAY_S / 1e9 * prices.gigabyte_up
     return FleetPoint(
@@ -115,7 +131,7 @@ def _point(
     )
 
 
-def _check(cell: Cell, server: ServerModel) -> FleetCheck:
+def _check(cell: Cell, server: ServerModel, asked_per_s: float | None) -> FleetCheck:
     rate = _figure(cell, "sent_per_s")
     wait_s = server.mean_wait_s(rate)
     return FleetCheck(
@@ -126,14 +142,20 @@ def _check(cell: Cell, server: ServerModel) -> FleetCheck:
         measured_wait_ms=cell.figure("server_queue_ms") or 0.0,
         # An overrun queue has no mean; JSON has no infinity.
         predicted_wait_ms=wait_s * 1e3 if math.isfinite(wait_s) else -1.0,
+        asked_per_s=asked_per_s * cell.edges if asked_per_s else None,
     )
 
 
-def _assumptions(base: Cell, server: ServerModel, config: FleetConfig) -> list[str]:
+def _assumptions(
+    base: Cell, server: ServerModel, config: FleetConfig, asked_per_s: float | None
+) -> list[str]:
+    got_per_s = _figure(base, "sent_per_s")
+    asked = f" of {asked_per_s * base.edges:,.2f} asked for; fleets send what is asked" if asked_per_s else ""
     busy_ms, cpu_ms = server.infer_s * 1e3, server.cpu_s * 1e3
     return [
         f"Calibrated at {base.edges} edges: a request keeps the network busy for {busy_ms:.1f} ms "
-        f"(squared coefficient of variation {server.infer_cv2:.2f}) and costs {cpu_ms:.1f} ms of CPU.",
+        f"(squared coefficient of variation {server.infer_cv2:.2f}) and costs {cpu_ms:.1f} ms of CPU. "
+        f"They sent {got_per_s:,.2f} requests a second{asked}.",
         f"A server has {server.cores} cores and runs {server.channels} batch at a time. With the network's "
         f"time by the clock, other processes of the machine included, it answers {server.limit_per_s:.0f} "
         f"requests a second; by CPU time alone, if no core ever paused, {server.limit_most_per_s:.0f}. It is "

@@ -175,8 +175,17 @@ class LoadTest:
             return None
         batching = config.cloud.config.get("batching", {})
         channels = int(batching.get("instances", 1))
+        scenario = config.scenarios[config.fleet.scenario]
+        asked_per_s = scenario.fps * scenario.offload_share if scenario.offload_share else None
         try:
-            return extrapolate(config.fleet, cells, config.prices, channels=channels, cores=this_host().cores)
+            return extrapolate(
+                config.fleet,
+                cells,
+                config.prices,
+                channels=channels,
+                cores=this_host().cores,
+                asked_per_s=asked_per_s,
+            )
         except SourceError as error:
             self._notes.append(str(error))
             return None

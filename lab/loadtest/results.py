@@ -173,6 +173,19 @@ class FleetCheck(msgspec.Struct, frozen=True):
     predicted_utilization: float
     measured_wait_ms: float
     predicted_wait_ms: float
+    """Negative where the server is overrun and no wait is the mean."""
+    asked_per_s: float | None = None
+    """Requests a second that the scenario asks for; null where the recorded share was played."""
+
+    @property
+    def utilization_ratio(self) -> float | None:
+        """Measured over predicted; None where one of them is 0."""
+        return _ratio(self.measured_utilization, self.predicted_utilization)
+
+    @property
+    def wait_ratio(self) -> float | None:
+        """Measured over predicted; None where one of them is 0, or the server is overrun."""
+        return _ratio(self.measured_wait_ms, self.predicted_wait_ms)
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -270,6 +283,10 @@ def write_csv(cells: Sequence[Cell], path: Path) -> None:
             for measure, summary in cell.summary.items():
                 where = (cell.scenario, cell.mode, cell.link, cell.edges, cell.kind)
                 rows.writerow([*where, measure, summary.median, summary.low, summary.high, summary.repeats])
+
+
+def _ratio(measured: float, predicted: float) -> float | None:
+    return measured / predicted if measured > 0 and predicted > 0 else None
 
 
 def _processor() -> str:

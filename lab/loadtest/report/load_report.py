@@ -47,6 +47,8 @@ _ASKED = (
     "sent_in_time_share",
 )
 _VERDICTS = {True: ("met", "met"), False: ("missed", "missed"), None: ("not measured", "unknown")}
+_WRONG_BY = 1.5
+"""A prediction that is off by more than this factor is in red."""
 _TIMELINES = 4
 """Time lines are drawn of the first cells of a scenario; the figures of all are in report.json."""
 
@@ -213,6 +215,15 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     return {"rows": rows, "plot": plots.sweep(sweep), "quality": MEASURES[sweep.quality].title.capitalize()}
 
 
+def _times(ratio: float | None) -> str:
+    """Measured over predicted, in red where the one is more than 1.5 times the other."""
+    if ratio is None:
+        return "-"
+    shown = f"{ratio:.2f}"
+    wrong = max(ratio, 1 / ratio) > _WRONG_BY
+    return Markup('<span class="missed">{}</span>').format(shown) if wrong else shown
+
+
 def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
     rows = [
         [
@@ -228,11 +239,14 @@ def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
     checks = [
         [
             f"{c.edges:,}",
+            "-" if c.asked_per_s is None else f"{c.asked_per_s:,.1f}",
             f"{c.requests_per_s:,.1f}",
-            f"{c.measured_utilization:.0%}",
             f"{c.predicted_utilization:.0%}",
+            f"{c.measured_utilization:.0%}",
+            _times(c.utilization_ratio),
+            "overrun" if c.predicted_wait_ms < 0 else f"{c.predicted_wait_ms:,.2f} ms",
             f"{c.measured_wait_ms:,.2f} ms",
-            f"{c.predicted_wait_ms:,.2f} ms",
+            _times(c.wait_ratio),
         ]
         for c in fleet.checks
     ]

@@ -15,9 +15,9 @@ from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
 from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
 from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
-from spillover.lab.loadtest.report.load_report import _capacity
+from spillover.lab.loadtest.report.load_report import _capacity, _times
 from spillover.lab.loadtest.report.plots import Palette
-from spillover.lab.loadtest.results import Capacity, Probe, SweepPoint
+from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe, SweepPoint
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
@@ -57,7 +57,7 @@ def test_two_of_three_windows_decide(windows: tuple[int, ...], held: int) -> Non
 
 
 def test_a_rate_above_its_own_cpu_bound_is_marked() -> None:
-    """What a request costs with the fewest edges bounds what the cores can do; the page marks more than that."""
+    """What a request costs with the fewest edges bounds the rate; the page marks more than that."""
     probes = [
         Probe(edges, 1.0, rate, 0, held=True, server_cpu_s=cpu_s)
         for edges, rate, cpu_s in (
@@ -152,6 +152,33 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
     # 40 ms of CPU a request on two cores, 20 ms of the network: at most 50 a second, at 70 % 35.
     assert ten_thousand.servers == 3
     assert fleet.server_limit_per_s == pytest.approx(50)
+
+
+def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
+    """Twenty edges that sent 23 % where 20 % was asked do not make 200 edges cost 17 % more."""
+    drawn = {
+        "server_infer_ms": 20.0,
+        "server_infer_cv2": 0.5,
+        "server_cpu_share": 0.1,
+        "sent_per_s": 4.66,
+        "up_bytes_per_frame": 2330.0,
+        "fps": 1.0,
+    }
+    base = msgspec.structs.replace(cell("h", drawn), edges=20)
+    config = FleetConfig(scenario="s", edges=(200,))
+    fleet = extrapolate(config, [base], PricesConfig(), channels=1, cores=2, asked_per_s=0.2)
+    assert fleet.points[0].requests_per_s == pytest.approx(40)
+    assert fleet.points[0].up_mbit_per_s == pytest.approx(200 * 2000 * 8e-6)
+    assert "sent 4.66 requests a second of 4.00 asked for" in fleet.assumptions[0]
+
+
+def test_a_prediction_that_is_far_off_is_red() -> None:
+    """Predicted stands beside measured with the ratio; beyond 1.5, either way, it is marked."""
+    ratios = [_times(FleetCheck(9, 1, 0.1, 0.1, measured, 2).wait_ratio) for measured in (2.9, 3.1, 1.3)]
+    assert ratios[0] == "1.45"
+    assert ["missed" in ratio for ratio in ratios] == [False, True, True]
+    overrun = FleetCheck(9, 1, 0.1, 0.1, 2, -1)
+    assert _times(overrun.wait_ratio) == "-"
 
 
 def test_a_server_is_predicted_between_clock_and_cpu_time() -> None:
