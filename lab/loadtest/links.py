@@ -1,10 +1,13 @@
 """The links of load.yaml: how they change over time, and how real edges reach the server over them."""
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from spillover.common.errors import SpilloverError
 from spillover.lab.loadtest.config import LinkConfig, Shaper
@@ -13,9 +16,14 @@ from spillover.lab.shaper.kernel import fits, kernel_link, why_not
 from spillover.lab.shaper.link import Link, Schedule, constant
 from spillover.lab.shaper.proxy import ShapedProxy, Traffic, shaped
 
+_GOLDEN = (5**0.5 - 1) / 2
 
-def schedule_of(config: LinkConfig) -> Schedule:
+
+def schedule_of(config: LinkConfig, repeat: int = 0) -> Schedule:
     """The link over time; a trace is the name of a modelled one, or a CSV file.
+
+    A modelled trace is longer than a run, and its beginning is like no other part: each repeat begins at
+    another place, the same in every test. A CSV is played from its beginning.
 
     Raises:
         SourceError: the trace's file cannot be read.
@@ -23,8 +31,15 @@ def schedule_of(config: LinkConfig) -> Schedule:
     if not config.trace:
         return constant(config.constant())
     if config.trace in MODELS:
-        return schedule_of_trace(model_trace(config.trace))
+        schedule = schedule_of_trace(model_trace(config.trace))
+        return replace(schedule, begin_s=_place(config.trace, repeat) * schedule.period_s)
     return schedule_of_trace(read_trace(Path(config.trace).expanduser()))
+
+
+def _place(trace: str, repeat: int) -> float:
+    """Where in a trace a repeat begins, from 0 to 1: drawn for the trace, then steps that spread evenly."""
+    first = np.random.default_rng(zlib.crc32(trace.encode())).random()
+    return float((first + repeat * _GOLDEN) % 1)
 
 
 def schedule_of_trace(trace: LinkTrace) -> Schedule:

@@ -58,12 +58,12 @@ class Scenarios:
         turns = list(interleaved(plans, scenario.repeats))
         for repeat, plan in self.progress.track(turns, f"{name}: {len(plans)} cells x {scenario.repeats}"):
             folder = self.out / plan.folder / f"repeat-{repeat}"
-            runs[plan].append(run(plan, self.schedule(plan.link), folder))
+            runs[plan].append(run(plan, self.schedule(plan.link, repeat), folder))
         return [cell_of(plan, scenario.kind, of_plan) for plan, of_plan in runs.items()]
 
-    def schedule(self, link: str) -> Schedule:
-        """The link of that name over time. Raises SourceError when its trace cannot be read."""
-        return schedule_of(self.config.links[link])
+    def schedule(self, link: str, repeat: int = 0) -> Schedule:
+        """The link of that name over time, as a repeat has it. Raises SourceError for a bad trace."""
+        return schedule_of(self.config.links[link], repeat)
 
     def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
         """Runs with real edges, of this test's configuration or a changed one."""

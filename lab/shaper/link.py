@@ -39,11 +39,15 @@ class Link(Section, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Links over time: `links[i]` holds from `starts_s[i]`; after `period_s` it begins again."""
+    """Links over time: `links[i]` holds from `starts_s[i]`; after `period_s` it begins again.
+
+    It begins `begin_s` after the first start.
+    """
 
     starts_s: tuple[float, ...]
     links: tuple[Link, ...]
     period_s: float = math.inf
+    begin_s: float = 0.0
 
     def at(self, elapsed_s: float) -> Link:
         """The link that holds `elapsed_s` after the start."""
@@ -57,7 +61,9 @@ class Schedule:
         return end_s - within_s
 
     def _position(self, elapsed_s: float) -> tuple[int, float]:
-        within_s = elapsed_s % self.period_s if math.isfinite(self.period_s) else elapsed_s
+        within_s = self.begin_s + elapsed_s
+        if math.isfinite(self.period_s):
+            within_s %= self.period_s
         return max(0, bisect.bisect_right(self.starts_s, within_s) - 1), within_s
 
 

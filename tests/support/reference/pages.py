@@ -1,7 +1,9 @@
 """The pages: what is generated, and the few sentences around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from spillover.cloud.config import CloudConfig
 from spillover.common.errors import Cause
@@ -14,6 +16,7 @@ from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.presets import PRESETS
+from spillover.lab.pairs.replay.trace import MODELS, model_trace
 from tests.support.reference import records
 from tests.support.reference.commands import all_commands, exit_codes
 from tests.support.reference.docstrings import first_paragraph, member_docs
@@ -123,7 +126,20 @@ def _load() -> str:
         "## Measures",
         "What a goal's `measure` may name.",
         measures,
+        "## Modelled traces",
+        "Mean and percentiles of the rate, the same in both directions, over the ten minutes after which a "
+        "trace begins again.",
+        table(("trace", "what", "mean Mbit/s", "p5", "p50", "p95", "mean round trip, ms"), _traces()),
     )
+
+
+def _traces() -> Iterator[tuple[str, ...]]:
+    for name, model in MODELS.items():
+        steps = model_trace(name).steps[:-1]  # the last one marks the end; all others are equally long
+        mbit_per_s = np.array([step.rate_bytes_per_s for step in steps]) * 8e-6
+        rates = (mbit_per_s.mean(), *np.percentile(mbit_per_s, (5, 50, 95)))
+        rtt_ms = np.mean([step.rtt_s for step in steps]) * 1e3
+        yield f"`{name}`", first_paragraph(model), *(f"{rate:.1f}" for rate in rates), f"{rtt_ms:.0f}"
 
 
 def _causes() -> str:

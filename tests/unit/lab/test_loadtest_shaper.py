@@ -1,11 +1,13 @@
 """The link in user space: what it says of itself, and that it delays and paces real connections."""
 
+import itertools
 import math
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,8 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.lab.loadtest.config import LinkConfig
-from spillover.lab.loadtest.links import schedule_of
+from spillover.lab.loadtest.links import schedule_of, schedule_of_trace
+from spillover.lab.pairs.replay.trace import model_trace
 from spillover.lab.shaper.link import Link, Schedule, constant
 from spillover.lab.shaper.proxy import ShapedProxy, shaped
 
@@ -108,9 +111,21 @@ def test_trace_of_the_replay_becomes_a_link(tmp_path: Path) -> None:
     assert [schedule.at(t) for t in (0, 1.9, 2, 3.1)] == [good, good, outage, good]
 
 
+def test_each_repeat_begins_at_another_place_of_a_modelled_trace(tmp_path: Path) -> None:
+    """Nor at the trace's own beginning; the places are the same in every test. A CSV begins where it does."""
+    places = [schedule_of(LinkConfig(trace="lte"), repeat).begin_s for repeat in range(5)]
+    assert places == [schedule_of(LinkConfig(trace="lte"), repeat).begin_s for repeat in range(5)]
+    assert all(abs(a - b) > 30 for a, b in itertools.combinations([0.0, *places], 2))
+    whole = schedule_of_trace(model_trace("lte"))
+    assert schedule_of(LinkConfig(trace="lte"), 1).at(3) == whole.at(places[1] + 3)
+    path = tmp_path / "trace.csv"
+    path.write_text("at_s,rate_bytes_per_s,rtt_s\n0,1,0\n2,1,0\n", encoding="utf-8")
+    assert schedule_of(LinkConfig(trace=str(path)), 1).begin_s == 0
+
+
 def test_modelled_links_have_names() -> None:
     """The links that the replay models can be shaped too: an outage lets nothing pass after 80 s."""
-    schedule = schedule_of(LinkConfig(trace="outage"))
+    schedule = replace(schedule_of(LinkConfig(trace="outage")), begin_s=0.0)
     assert schedule.at(1).up_bytes_per_s == 1.5e6
     assert schedule.at(85).up_bytes_per_s == 0
 
