@@ -12,6 +12,7 @@ from spillover.lab.loadtest.results import Cell
 BYTES = "up_bytes_per_frame"
 NEARLY_ALL = 0.98
 """A mode that sends so much of its frames sends everything."""
+_REASONS = 3
 
 
 def baselines(cells: Sequence[Cell], config: Mapping[str, Any]) -> list[str]:
@@ -29,12 +30,24 @@ def share_shown(cell: Cell, baseline: str, cells: Sequence[Cell]) -> str:
     return f"{mine / whole:.1%}" if mine is not None and whole else "-"
 
 
+def silent(cells: Sequence[Cell], config: LoadConfig) -> Iterator[str]:
+    """Notes on cells of real edges that sent nothing though they may: the most frequent reasons."""
+    every = config.edge.get("mode")
+    for cell in cells:
+        mode = config.modes[cell.mode].get("mode", every)
+        if cell.kind != "real" or mode == Mode.EDGE_ONLY.value or cell.figure("sent_share") != 0:
+            continue
+        most = sorted(cell.reasons.items(), key=lambda item: -item[1])[:_REASONS]
+        why = ", ".join(f"{reason} ({count} frames)" for reason, count in most)
+        yield f"{cell.name}: sent nothing: {why or 'its policy wanted the cloud for no frame'}"
+
+
 def held_back(cells: Sequence[Cell], config: LoadConfig) -> Iterator[str]:
     """Notes on cells of real edges that should have sent everything, and could not."""
     everything = baselines(cells, msgspec.to_builtins(config))
     for cell in cells:
         sent = cell.figure("sent_share")
-        if cell.mode in everything and cell.kind == "real" and sent is not None and sent < NEARLY_ALL:
+        if cell.mode in everything and cell.kind == "real" and sent is not None and 0 < sent < NEARLY_ALL:
             yield (
                 f"{cell.name}: sent {sent:.0%} of its frames: the cloud would not have answered the rest in "
                 "time, so other modes' bytes are a share of less than everything"

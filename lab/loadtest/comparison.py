@@ -18,6 +18,12 @@ SINGLE_TOLERANCE = 0.25
 """The same for figures of a single run, which come without an interval."""
 
 
+SINGLE_RUN = (
+    "Some of these figures are of one run, which cannot show a difference from chance: set repeats to 3 or "
+    f"more. Of those, changes beyond {SINGLE_TOLERANCE:.0%} are listed."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One figure of one cell, before and after."""
@@ -34,15 +40,22 @@ class Change:
         return moved / abs(self.before.median) if self.before.median else float("inf") * (moved or 0.0)
 
     @property
+    def is_single(self) -> bool:
+        """One of the figures is of one run: nothing is known of how much it varies."""
+        return min(self.before.repeats, self.after.repeats) == 1
+
+    @property
     def verdict(self) -> str:
         """`worse`, `better` or empty: the intervals are apart, and the medians by more than the tolerance."""
-        better = MEASURES[self.measure].better
+        measure = MEASURES[self.measure]
+        better = measure.better
+        shown_alike = measure.show(self.before.median) == measure.show(self.after.median)
         apart = self.before.high < self.after.low or self.after.high < self.before.low
-        single = min(self.before.repeats, self.after.repeats) == 1
         if (
             better is Better.NEITHER
             or not apart
-            or abs(self.share) <= (SINGLE_TOLERANCE if single else TOLERANCE)
+            or shown_alike
+            or abs(self.share) <= (SINGLE_TOLERANCE if self.is_single else TOLERANCE)
         ):
             return ""
         rose = self.after.median > self.before.median
@@ -74,6 +87,8 @@ def print_changes(changed: Sequence[Change], console: Console) -> None:
     headings = ("cell", "measure", "before", "after", "change", "")
     if moved:
         console.print(table(headings, map(_cells, moved), title="What changed", left=("measure", "")))
+    if any(change.is_single for change in changed):
+        console.print(SINGLE_RUN, highlight=False)
     console.print(f"{len(moved)} of {len(changed)} figures moved by more than their repeats vary")
 
 
@@ -82,7 +97,9 @@ def write_comparison(before: Report, after: Report, changed: Sequence[Change], p
     ordered = sorted(changed, key=lambda change: {"worse": 0, "better": 1, "": 2}[change.verdict])
     verdicts = [change.verdict for change in ordered]
     other_machine = before.host != after.host
-    write_comparison_page([_cells(change) for change in ordered], verdicts, path, other_machine=other_machine)
+    warning = SINGLE_RUN if any(change.is_single for change in changed) else ""
+    rows = [_cells(change) for change in ordered]
+    write_comparison_page(rows, verdicts, path, other_machine=other_machine, warning=warning)
 
 
 def _cells(change: Change) -> list[str]:

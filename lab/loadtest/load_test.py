@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from spillover.common.errors import SourceError
-from spillover.lab.loadtest.baselines import held_back
+from spillover.common.errors import SourceError, SpilloverError
+from spillover.lab.loadtest.baselines import held_back, silent
 from spillover.lab.loadtest.capacity import search
 from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
 from spillover.lab.loadtest.extrapolate import extrapolate
@@ -80,8 +80,13 @@ class LoadTest:
         ):
             self._notes.append(brake.description)
             scenarios = Scenarios(config, out, servers, brake, Bar(), self._notes)
-            cells = self._cells(scenarios)
-            self._notes += held_back(cells, self._config)
+            try:
+                self._run_cells(scenarios)
+            except (KeyboardInterrupt, SpilloverError) as stopped:
+                self._write_partly(started_s, scenarios.cells, stopped)
+                raise
+            cells = scenarios.cells
+            self._notes += [*silent(cells, self._config), *held_back(cells, self._config)]
             report = self._report(started_s, cells)
             # Written before the searches, which load the server most, and again with their results.
             self._write(report)
@@ -149,18 +154,26 @@ class LoadTest:
         pairs = [self._config.with_pair_of(self._config.scenarios[name]) for name in used]
         return list(dict.fromkeys(pair.cloud_model for pair in pairs))
 
-    def _cells(self, scenarios: Scenarios) -> list[Cell]:
-        cells: list[Cell] = []
+    def _write_partly(self, started_s: float, cells: list[Cell], stopped: BaseException) -> None:
+        """Write the report of the cells that have ended, and say that it is not whole."""
+        if not cells:
+            return
+        why = str(stopped) or "it was interrupted"
+        self._notes.append(f"This test did not end: {why}. Cells may have fewer repeats, or be missing.")
+        self._write(self._report(started_s, cells))
+        where = self._settings.out / "report.html"
+        self._console.print(f"report of what has ended: {where}", highlight=False, soft_wrap=True)
+
+    def _run_cells(self, scenarios: Scenarios) -> None:
         for name, scenario in self._config.scenarios.items():
             if not self._is_run(name):
                 continue
             try:
-                cells += scenarios.run(name)
+                scenarios.run(name)
             except SourceError as error:
                 if not scenario.optional:
                     raise
                 self._leave_out(name, str(error))
-        return cells
 
     def _capacity(self, scenarios: Scenarios) -> list[Capacity]:
         searches: list[Capacity] = []

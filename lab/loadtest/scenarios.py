@@ -38,14 +38,16 @@ class Scenarios:
     progress: Progress
     notes: list[str] = field(default_factory=list)
     """Notes on the sources for readers of the report."""
+    cells: list[Cell] = field(default_factory=list)
+    """Of all runs that have ended so far, of a scenario that did not end too."""
     _references: dict[tuple[str, str], Reference] = field(default_factory=dict)
     _runs: dict[tuple[str, str], Path] = field(default_factory=dict)
     """By scenario and mode: the folder of a run with real edges."""
     _kernel: dict[str, bool] = field(default_factory=dict)
     _recordings: dict[tuple[str, str], Recording] = field(default_factory=dict)
 
-    def run(self, name: str) -> list[Cell]:
-        """All cells of a scenario, repeats interleaved.
+    def run(self, name: str) -> None:
+        """Run all cells of a scenario, repeats interleaved, and add them to `cells`.
 
         Raises:
             SourceError: its source cannot be read.
@@ -56,10 +58,13 @@ class Scenarios:
         plans = cells_of(name, scenario)
         runs: dict[CellPlan, list[Run]] = {plan: [] for plan in plans}
         turns = list(interleaved(plans, scenario.repeats))
-        for repeat, plan in self.progress.track(turns, f"{name}: {len(plans)} cells x {scenario.repeats}"):
-            folder = self.out / plan.folder / f"repeat-{repeat}"
-            runs[plan].append(run(plan, self.schedule(plan.link, repeat), folder))
-        return [cell_of(plan, scenario.kind, of_plan) for plan, of_plan in runs.items()]
+        title = f"{name}: {len(plans)} cells x {scenario.repeats}"
+        try:
+            for repeat, plan in self.progress.track(turns, title):
+                folder = self.out / plan.folder / f"repeat-{repeat}"
+                runs[plan].append(run(plan, self.schedule(plan.link, repeat), folder))
+        finally:
+            self.cells += [cell_of(plan, scenario.kind, done) for plan, done in runs.items() if done]
 
     def schedule(self, link: str, repeat: int = 0) -> Schedule:
         """The link of that name over time, as a repeat has it. Raises SourceError for a bad trace."""

@@ -110,6 +110,19 @@ def test_modes_are_measured_side_by_side(pictures: Path, tmp_path: Path) -> None
         assert {row["scenario"] for row in csv.DictReader(file)} == {"real", "many"}
 
 
+def test_a_test_that_ends_early_leaves_the_report_of_what_has_ended(pictures: Path, tmp_path: Path) -> None:
+    """Finished cells are in report.json and on the page, and a note says that the test did not end, and why."""
+    config = config_for(pictures)
+    real = msgspec.structs.replace(config.scenarios["real"], modes=("edge_only",))
+    many = msgspec.structs.replace(config.scenarios["many"], window_s=None)  # found when its turn comes
+    with pytest.raises(SourceError, match="window_s"):
+        run(msgspec.structs.replace(config, scenarios={"real": real, "many": many}), tmp_path / "out")
+    report = read_report(tmp_path / "out")
+    assert [cell.mode for cell in report.cells] == ["edge_only"]
+    assert any("did not end: scenarios.many.window_s" in note for note in report.notes)
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
 def test_features_are_sent_recorded_and_replayed(pictures: Path, tmp_path: Path) -> None:
     """A mode with a split network: real edges send features, and simulated ones replay them."""
     folder = residual_classifier(tmp_path / "home" / "models")

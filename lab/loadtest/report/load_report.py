@@ -72,9 +72,11 @@ def write_page(report: Report, path: Path) -> None:
     path.write_text(_render("load_report.html.jinja", context), encoding="utf-8")
 
 
-def write_comparison_page(rows: Rows, verdicts: Sequence[str], path: Path, *, other_machine: bool) -> None:
+def write_comparison_page(
+    rows: Rows, verdicts: Sequence[str], path: Path, *, other_machine: bool, warning: str = ""
+) -> None:
     """Write compare.html: a row a figure, and its verdict (`worse`, `better` or empty)."""
-    context = {"rows": rows, "verdicts": verdicts, "other_machine": other_machine}
+    context = {"rows": rows, "verdicts": verdicts, "other_machine": other_machine, "warning": warning}
     path.write_text(_render("comparison.html.jinja", context), encoding="utf-8")
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from spillover.common.errors import SourceError
 from spillover.common.types import Action, Decision
-from spillover.lab.loadtest.baselines import held_back
-from spillover.lab.loadtest.comparison import changes, write_comparison
+from spillover.lab.loadtest.baselines import held_back, silent
+from spillover.lab.loadtest.comparison import changes, print_changes, write_comparison
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.goals import judge
 from spillover.lab.loadtest.measures import MEASURES
@@ -144,6 +144,28 @@ def test_a_baseline_that_was_held_back_is_named(capsys: pytest.CaptureFixture[st
     assert "10.0%" in capsys.readouterr().out
 
 
+def test_a_mode_that_sends_nothing_says_why() -> None:
+    """The most frequent reasons; where there is none its policy wanted nothing. edge_only never may send."""
+    cells = [
+        cell("e", {"sent_share": 0.0}),
+        cell("h", {"sent_share": 0.0}),
+        msgspec.structs.replace(cell("c", {"sent_share": 0.0}), reasons={}),
+        cell("h", {"sent_share": 0.1}),
+    ]
+    config = msgspec.convert(
+        {
+            "modes": {"e": {"mode": "edge_only"}, "c": {"mode": "cloud_only"}, "h": {}},
+            "links": {"home": {}},
+            "scenarios": {"s": {"modes": ["c", "h"], "links": ["home"]}},
+        },
+        LoadConfig,
+    )
+    assert list(silent(cells, config)) == [
+        "s / h / home / 1: sent nothing: pushback (2 frames)",
+        "s / c / home / 1: sent nothing: its policy wanted the cloud for no frame",
+    ]
+
+
 def test_what_was_shown_has_a_table_of_its_own_where_one_is_too_wide(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -252,6 +274,18 @@ def test_a_regression_is_more_than_what_repeats_vary_by() -> None:
     assert verdicts([100, 100], [101, 101], "first_p50_ms") == [""]
     assert verdicts([100], [120], "first_p50_ms") == [""]
     assert verdicts([0.1], [0.9], "sent_share") == [""]
+
+
+def test_one_run_cannot_show_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A comparison of single runs says so, on the page too; of repeats not. 0.00 to 0.00 is no news."""
+    for runs, said in ([{"lost": 0.0}], True), ([{"lost": 0.0}] * 3, False):
+        old, new = report(cell("h", *runs)), report(cell("h", *runs))
+        print_changes(changes(old, new), Console(width=110))
+        write_comparison(old, new, changes(old, new), tmp_path / "compare.html")
+        page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+        for text in (capsys.readouterr().out, page):
+            assert ("cannot show a difference" in text) is said
+    assert verdicts([0.001], [0.0], "cost_per_million_frames") == [""]
 
 
 def test_regressions_come_first_in_the_comparison(tmp_path: Path) -> None:
