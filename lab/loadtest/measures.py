@@ -59,6 +59,12 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "accuracy": _share("accuracy of the first answers", Better.HIGHER, 2),
         "agreement": _share("agreement with the cloud's model", Better.HIGHER),
         "final_agreement": _share("agreement of the final answers", Better.HIGHER),
+        "agreement_spread": _share(
+            "agreement, best edge less worst", Better.LOWER, meaning="between the edges of one run, in points"
+        ),
+        "accuracy_spread": _share(
+            "accuracy, best edge less worst", Better.LOWER, 2, "between the edges of one run, in points"
+        ),
         "streaming": _share("streaming accuracy: what is newest at each instant", Better.HIGHER),
         "detection_delay_s": Measure("from an object's entry to its first detection", "s", Better.LOWER, 2),
         "tracks": Measure("objects followed", "", decimals=0),

@@ -1,4 +1,4 @@
-"""Quality of one edge's answers in a run: agreement, streaming accuracy, tracks."""
+"""Quality of the edges' answers in a run: agreement, streaming accuracy, tracks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -38,6 +38,21 @@ def quality_figures(
         figures["detection_delay_s"] = mean_delay_s(objects_of(objects, times_s), shown, times_s)
         figures |= _track_figures(frames, numbers, objects)
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def over_edges(of_edges: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the edges that have it, and how far agreement and accuracy lie apart.
+
+    Edges that play the same pictures differ all the same: what is sent, and when it is back, is not alike.
+    """
+    names = dict.fromkeys(name for figures in of_edges for name in figures)
+    columns = {name: [figures[name] for figures in of_edges if name in figures] for name in names}
+    spread = {
+        f"{name}_spread": max(columns[name]) - min(columns[name])
+        for name in ("agreement", "accuracy")
+        if len(columns.get(name, ())) > 1
+    }
+    return {name: float(np.mean(column)) for name, column in columns.items()} | spread
 
 
 def _track_figures(

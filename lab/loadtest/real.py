@@ -21,7 +21,7 @@ from spillover.lab.loadtest.figures import (
 )
 from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
-from spillover.lab.loadtest.quality import quality_figures
+from spillover.lab.loadtest.quality import over_edges, quality_figures
 from spillover.lab.loadtest.reference import Reference
 from spillover.lab.loadtest.results import Moment
 from spillover.lab.loadtest.sampling import Sampler, clipped
@@ -102,8 +102,7 @@ class RealBench:
         figures = (
             frame_figures(outcomes, context)
             | resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
-            # All edges play the same pictures: one of them is judged.
-            | quality_figures(records[0], self.scenario.fps, window, self.reference)
+            | over_edges([quality_figures(one, self.scenario.fps, window, self.reference) for one in records])
         )
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         return Run(figures, outcomes, timeline, drops_of(edges))

@@ -7,7 +7,7 @@ import pytest
 
 from spillover.common.types import NO_BOXES, Detections
 from spillover.edge.sinks.record import BoxRecord, Record
-from spillover.lab.loadtest.quality import quality_figures
+from spillover.lab.loadtest.quality import over_edges, quality_figures
 from spillover.lab.loadtest.reference import Reference, open_reference
 from spillover.lab.pairs.video.labels import Truth
 from spillover.lab.terminal import Silent
@@ -104,3 +104,13 @@ def test_a_sequence_of_motchallenge_brings_its_objects(tmp_path: Path) -> None:
     assert later is not None
     assert later.ids is not None
     assert [of_frame.tolist() for of_frame in later.ids] == [[9], [], [9]]
+
+
+def test_quality_is_of_all_edges_with_the_spread() -> None:
+    """Not of the first alone: the mean, and the best less the worst; what one edge lacks is of the others."""
+    four = [{"agreement": a, "streaming": 0.5} for a in (0.756, 0.766, 0.653, 0.746)]
+    figures = over_edges([*four, {"streaming": 0.0}])
+    assert figures["agreement"] == pytest.approx(0.73025)
+    assert figures["agreement_spread"] == pytest.approx(0.113)
+    assert figures["streaming"] == pytest.approx(0.4)
+    assert over_edges(four[:1]) == four[0]
