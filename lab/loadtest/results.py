@@ -1,6 +1,7 @@
 """The results of a load test, as report.json holds them; page and tables are made of them alone."""
 
 import csv
+import io
 import os
 import platform
 import statistics
@@ -11,7 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import SourceError, SpilloverError
+from spillover.common.files import write_atomic
 
 FORMAT = 1
 
@@ -249,9 +251,17 @@ def this_host() -> Host:
     )
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file, or leave it as it was. Raises SpilloverError, which names it."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise SpilloverError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write_json(report: Report, path: Path) -> None:
-    """Write report.json."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    """Write report.json. Raises SpilloverError."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
 def read_report(path: Path) -> Report:
@@ -273,16 +283,17 @@ def read_report(path: Path) -> Report:
 
 
 def write_csv(cells: Sequence[Cell], path: Path) -> None:
-    """One row a cell and measure: median, smallest and largest of the repeats."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            ["scenario", "mode", "link", "edges", "kind", "measure", "median", "low", "high", "repeats"]
-        )
-        for cell in cells:
-            for measure, summary in cell.summary.items():
-                where = (cell.scenario, cell.mode, cell.link, cell.edges, cell.kind)
-                rows.writerow([*where, measure, summary.median, summary.low, summary.high, summary.repeats])
+    """One row a cell and measure: median, smallest and largest of the repeats. Raises SpilloverError."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(
+        ["scenario", "mode", "link", "edges", "kind", "measure", "median", "low", "high", "repeats"]
+    )
+    for cell in cells:
+        for measure, summary in cell.summary.items():
+            where = (cell.scenario, cell.mode, cell.link, cell.edges, cell.kind)
+            rows.writerow([*where, measure, summary.median, summary.low, summary.high, summary.repeats])
+    write_whole(path, text.getvalue().encode())
 
 
 def _ratio(measured: float, predicted: float) -> float | None:

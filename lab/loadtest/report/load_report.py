@@ -21,6 +21,7 @@ from spillover.lab.loadtest.results import (
     GoalOutcome,
     Report,
     Sweep,
+    write_whole,
 )
 
 _MAIN = (
@@ -71,7 +72,7 @@ def write_page(report: Report, path: Path) -> None:
         "fleet": _fleet(report.fleet, report.capacity) if report.fleet else None,
         "config": yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
     }
-    path.write_text(_render("load_report.html.jinja", context), encoding="utf-8")
+    write_whole(path, _render("load_report.html.jinja", context).encode())
 
 
 def write_comparison_page(
@@ -79,7 +80,7 @@ def write_comparison_page(
 ) -> None:
     """Write compare.html: a row a figure, and its verdict (`worse`, `better` or empty)."""
     context = {"rows": rows, "verdicts": verdicts, "other_machine": other_machine, "warning": warning}
-    path.write_text(_render("comparison.html.jinja", context), encoding="utf-8")
+    write_whole(path, _render("comparison.html.jinja", context).encode())
 
 
 def _render(template: str, context: dict[str, Any]) -> str:

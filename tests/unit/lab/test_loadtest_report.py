@@ -2,13 +2,14 @@
 
 import csv
 import re
+import resource
 from pathlib import Path
 
 import msgspec
 import pytest
 from rich.console import Console
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import SourceError, SpilloverError
 from spillover.common.types import Action, Decision
 from spillover.lab.loadtest.baselines import held_back, silent
 from spillover.lab.loadtest.comparison import changes, print_changes, write_comparison
@@ -238,6 +239,21 @@ def test_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     written = full_report()
     write_json(written, tmp_path / "report.json")
     assert read_report(tmp_path) == written
+
+
+def test_a_full_disk_leaves_no_torn_report(tmp_path: Path) -> None:
+    """The file is named, and what was there before is still whole."""
+    written = full_report()
+    write_json(written, tmp_path / "report.json")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(SpilloverError, match=r"report\.json: cannot be written: File too large"):
+            write_json(msgspec.structs.replace(written, took_s=1.0), tmp_path / "report.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_report(tmp_path) == written
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]"])
