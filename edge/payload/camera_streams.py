@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
-from spillover.edge.payload.streams import Sender
+from spillover.edge.payload.streams import KeyCause, Sender
 
 IDLE_S = 600.0
 """A camera that has sent nothing for so long has ended or sees nothing: what its stream takes is let go."""
@@ -60,6 +60,18 @@ class CameraStreams(Generic[S]):
     def all(self) -> list[S]:
         """The streams that are kept, the most silent one first."""
         return [stream for stream, _ in self._streams.values()]
+
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose streams pause now, and why. It takes the lock itself, as `ended` does."""
+        with self.lock:
+            senders = {camera_id: stream.sender for camera_id, (stream, _) in self._streams.items()}
+        now_s = self.clock()
+        return {camera_id: sender.due for camera_id, sender in senders.items() if not sender.may_send(now_s)}
+
+    def ended(self, camera_id: str) -> None:
+        """Let go of the camera's stream."""
+        with self.lock:
+            self._streams.pop(camera_id, None)
 
     def found(self, camera_id: str) -> S | None:
         """The camera's stream, if there is one."""

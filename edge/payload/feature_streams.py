@@ -17,7 +17,7 @@ from spillover.common.types import Image
 from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import StreamObserver
 from spillover.edge.payload.features import FeatureEncoder
-from spillover.edge.payload.streams import Bounds, Outlook, Sender
+from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
 from spillover.edge.payload.types import EncodedFeatures, Payload
 
 FEATURES = "features"
@@ -79,6 +79,10 @@ class FeatureStreams:
             may_send = stream.sender.may_send(self._streams.clock())
             return Outlook(stream.reference is None) if may_send else None
 
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose features go alone now, and why."""
+        return self._streams.paused()
+
     def encode(self, camera_id: str, image: Image) -> EncodedFeatures | None:
         """The features of a BGR picture (H, W, 3) uint8, next in its camera's stream; None while that pauses.
 
@@ -128,6 +132,15 @@ class FeatureStreams:
         """The server begins no stream now."""
         now_s, draw = self._streams.clock(), self._streams.draw()
         self._heard(payload, lambda stream, position: stream.sender.refused(position.number, now_s, draw))
+
+    def too_large(self, payload: Payload) -> bool:
+        """The byte budget can never pay for this payload; alone it would be no smaller."""
+        del payload
+        return False
+
+    def ended(self, camera_id: str) -> None:
+        """Nothing comes of this camera any more."""
+        self._streams.ended(camera_id)
 
     def _heard(self, payload: Payload, told: Callable[[_Stream, StreamPosition], Sender]) -> None:
         if not isinstance(payload, EncodedFeatures) or payload.position is None:

@@ -121,6 +121,10 @@ class VideoStreams:
             is_key = stream.sender.key_cause(size) is not None
             return Outlook(is_key, 0 if is_key else size)
 
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose frames go as pictures now, and why."""
+        return self._streams.paused()
+
     def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
         """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""
         with self._streams.lock:
@@ -141,6 +145,16 @@ class VideoStreams:
         """The server begins no stream now."""
         now_s, draw = self._streams.clock(), self._streams.draw()
         self._heard(payload, lambda sender, number: sender.refused(number, now_s, draw))
+
+    def too_large(self, payload: Payload) -> bool:
+        """The byte budget can never pay for this payload, but may for a key or a picture."""
+        now_s, draw = self._streams.clock(), self._streams.draw()
+        self._heard(payload, lambda sender, number: sender.too_large(number, now_s, draw))
+        return True
+
+    def ended(self, camera_id: str) -> None:
+        """Nothing comes of this camera any more."""
+        self._streams.ended(camera_id)
 
     def _heard(self, payload: Payload, told: Callable[[Sender, int], Sender]) -> None:
         if not isinstance(payload, EncodedVideo):
