@@ -162,7 +162,7 @@ def test_a_key_that_is_due_does_not_lower_what_the_frames_after_it_rank() -> Non
 def test_what_tracks_are_worth_before_the_first_answer_outranks_nothing_after_it() -> None:
     """It is far more than ever after; among itself it is ranked all the same."""
     rule, tokens = RankRule(), Tokens(20_000.0, 40_000.0, 3_000.0)
-    waiting = [rule.judge(600.0 + n % 50, 2_000, tokens, n / 10, False) for n in range(100)]
+    waiting = [rule.judge(600.0 + n * 37 % 50, 2_000, tokens, n / 10, False) for n in range(100)]
     assert 0 < sum(verdict.rank >= verdict.needed_rank for verdict in waiting) < 50
     for n in range(100, 200):
         last = rule.judge(float(n % 50), 2_000, tokens, n / 10, True)
