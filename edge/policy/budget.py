@@ -10,6 +10,7 @@ from spillover.common.types import Action, Decision
 from spillover.edge.link.byte_budget import Tokens, wire_bytes
 from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import UNRANKED, Context, Reason
+from spillover.edge.policy.tracks import share_until
 
 AUDITS = 0.05
 """Share of the bytes that the budget pays for that audits take at the most; audits of empty frames too."""
@@ -74,7 +75,7 @@ class RankRule:
     """
 
     def __init__(self) -> None:
-        self._rank, self._unserved = Rank(), Rank()
+        self._rank = Rank()
         self._ties = 0.0
         self._unspent = 0.0
         self._judged_s = math.inf
@@ -83,22 +84,11 @@ class RankRule:
         self._offered: deque[tuple[float, float]] = deque()
         self._offered_bytes = 0.0
 
-    def judge(
-        self,
-        gain: float,
-        payload_bytes: float,
-        tokens: Tokens,
-        now_s: float,
-        serves: bool = True,
-    ) -> RankDecision:
-        """Judge one frame; call it for every frame, kept ones included.
-
-        Frames of cameras whose tracks no answer `serves` yet are ranked among themselves.
-        """
+    def judge(self, gain: float, payload_bytes: float, tokens: Tokens, now_s: float) -> RankDecision:
+        """Judge one frame; call it for every frame, kept ones included."""
         value = gain / max(payload_bytes, 1.0)
-        among = self._rank if serves else self._unserved
-        below, up_to = among.of(value)
-        among.add(value)
+        below, up_to = self._rank.of(value)
+        self._rank.add(value)
         self._note(now_s, payload_bytes)
         share = self._share(tokens.refill_bytes_per_s)
         needed = 1 - 2 * share * (self._level(tokens, now_s) + self._unspent)
@@ -150,8 +140,8 @@ class RankRule:
         return min(1.0, refill_bytes_per_s * elapsed_s / offered)
 
 
-Judge = Callable[[float, float, Tokens, float, bool], RankDecision]
-"""Same signature as `RankRule.judge`: gain, bytes, tokens, seconds, whether answers serve its tracks."""
+Judge = Callable[[float, float, Tokens, float], RankDecision]
+"""Same signature as `RankRule.judge`: gain, bytes, tokens, seconds."""
 
 
 class RankByBudget:
@@ -180,9 +170,12 @@ class RankByBudget:
         # one too, is ranked by what it takes itself.
         left_bytes = max(0.0, tokens.left_bytes - max(0.0, needed - usual))
         spendable = replace(tokens, left_bytes=left_bytes)
-        # Before anything is sent tracks are worth far more than ever after, and would outrank it for long.
-        serves = context.tracks is None or math.isfinite(context.since_last_offload_s)
-        verdict = self._judge(decision.expected_gain, usual, spendable, context.now_s, serves)
+        gain = decision.expected_gain
+        tracks = context.tracks if decision.inputs.get("by_tracks") else None
+        if tracks is not None and math.isinf(context.since_last_offload_s):
+            # As worth what serves for a minute the first frames would outrank all that follow for long.
+            gain *= share_until(tracks, usual / tokens.refill_bytes_per_s)
+        verdict = self._judge(gain, usual, spendable, context.now_s)
         self._budget_share = verdict.budget_share
         inputs = decision.inputs | {
             "rank": verdict.rank,

@@ -1,5 +1,6 @@
 """The byte budget: never overspent in any window, and spent on what gains most per byte."""
 
+import math
 import os
 import threading
 from dataclasses import replace
@@ -28,6 +29,8 @@ from spillover.edge.link.byte_budget import (
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
 from spillover.edge.policy.base import Context, Reason
 from spillover.edge.policy.budget import Rank, RankByBudget, RankRule, needed_bytes
+from spillover.edge.policy.tracks import value
+from spillover.edge.tracking.stage import TrackSummary
 from spillover.lab.pairs.replay.simulate import SimulatedBudget
 from tests.support.slow_disk import Gate, returns
 
@@ -159,14 +162,21 @@ def test_a_key_that_is_due_does_not_lower_what_the_frames_after_it_rank() -> Non
     assert after[0].inputs["budget_share"] == pytest.approx(7_500 / 10 / wire_bytes(OTHER_BYTES), rel=0.01)
 
 
-def test_what_tracks_are_worth_before_the_first_answer_outranks_nothing_after_it() -> None:
-    """It is far more than ever after; among itself it is ranked all the same."""
-    rule, tokens = RankRule(), Tokens(20_000.0, 40_000.0, 3_000.0)
-    waiting = [rule.judge(600.0 + n * 37 % 50, 2_000, tokens, n / 10, False) for n in range(100)]
-    assert 0 < sum(verdict.rank >= verdict.needed_rank for verdict in waiting) < 50
-    for n in range(100, 200):
-        last = rule.judge(float(n % 50), 2_000, tokens, n / 10, True)
-    assert last.rank >= last.needed_rank
+def test_the_first_frames_of_tracks_do_not_outrank_those_that_follow() -> None:
+    """They count as what serves until the budget pays for another, not as what serves for a minute."""
+    rule = RankByBudget()
+    tokens = Tokens(20_000.0, 40_000.0, wire_bytes(OTHER_BYTES))  # one a second
+    link = LinkState(max_in_flight=4, view=LinkView(options=(_of_video(key=False),)), tokens=tokens)
+    summary = TrackSummary(shown=4, stale=4.0, half_life_s=1.0)
+    wanted = Decision(Action.SEND_FRAME, Reason.SCORE, payload="video", inputs={"by_tracks": 1.0})
+    context = Context(time_left_s=1.0, link=link, tracks=summary)
+    sent = 0
+    for n in range(150):
+        since_s = math.inf if n < 50 else n % 12 / 10
+        frame = replace(wanted, expected_gain=value(summary, since_s) or 0.0)
+        decision = rule(frame, replace(context, now_s=n / 10, since_last_offload_s=since_s))
+        sent += n >= 50 and decision.action is Action.SEND_FRAME
+    assert sent > 3
 
 
 def test_a_key_that_is_due_is_set_aside_before_frames_are_chosen() -> None:
