@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from spillover.cloud.serving.streams.video import RING, VideoStream
+from spillover.common.allocator import keep_picture_memory
 from spillover.common.coding import StreamPosition
 from spillover.common.errors import SourceError
 from spillover.common.images import decode_reduced, encode_jpeg
@@ -55,6 +56,7 @@ def costs(clip: Path, frames: int) -> list[CostRow]:
     Raises:
         SourceError: the clip cannot be read.
     """
+    keep_picture_memory()  # as the server does
     pictures = list(_frames(clip, frames))
     height, width = pictures[0].shape[:2]
     small = _sides(width, height, SIDE)

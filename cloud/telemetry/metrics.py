@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from spillover.cloud.telemetry.histograms import LoopHistogram, Observations
 from spillover.common.metrics import Registry, process_registry
@@ -112,7 +112,7 @@ class Metrics:
 class StreamMetrics:
     """What is counted of streams: pictures and features coded against earlier ones."""
 
-    def __init__(self, registry: Registry, watch_each: Callable[..., None]) -> None:
+    def __init__(self, registry: CollectorRegistry, watch_each: Callable[..., None]) -> None:
         self._registry = registry
         self._watch_each = watch_each
         self.keys = self._counter("keys", "Payloads of streams that were coded against none.")

@@ -145,6 +145,15 @@ def test_pictures_of_other_sides_are_refused():
     assert not isinstance(assert_right(stream, sent().video(2, 1)), Loss)
 
 
+def test_what_a_decoder_would_keep_for_nothing_is_refused():
+    """A key that is right but for one parameter set too many, of which 256 would take 45 MB."""
+    stream, key = VideoStream(), sent().video(1)
+    start = b"\x00\x00\x01"
+    again = next(start + unit for unit in key.packets[0].split(start) if unit[:1] == b"\x68")
+    assert shown(stream, replace(key, packets=(again + key.packets[0],))) is Loss.CODEC
+    assert not isinstance(assert_right(stream, key), Loss)
+
+
 def test_a_key_of_other_sides_begins_anew():
     """A camera that changes its size goes on with a key."""
     stream, sender = VideoStream(), VideoSender(32, 64)
