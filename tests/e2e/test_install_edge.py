@@ -128,7 +128,7 @@ def debian(tmp_path_factory) -> Debian:
 @pytest.mark.needs("mmdebstrap")
 @pytest.mark.timeout(3 * LIMIT_S)
 def test_a_bare_debian_gets_a_daemon_that_runs_and_gets_rid_of_it(debian):
-    """Installed three times, at last with video; what was there is kept; run as the unit would; removed, purged."""
+    """Installed again with video, then without a word of it: both stay; run as the unit would; removed."""
     (wheel,) = (debian.root / "src").glob("*.whl")
     install = ["sh", "/src/deploy/install-edge.sh", f"/src/{wheel.name}", "--instance", "yard"]
     said = debian.run(*install)

@@ -27,9 +27,9 @@ from spillover.edge.link.byte_budget import (
     wire_bytes,
 )
 from spillover.edge.link.state import LinkState, LinkView, PayloadOption
+from spillover.edge.policy import tracks
 from spillover.edge.policy.base import Context, Reason
 from spillover.edge.policy.budget import Rank, RankByBudget, RankRule, needed_bytes
-from spillover.edge.policy.tracks import value
 from spillover.edge.tracking.stage import TrackSummary
 from spillover.lab.pairs.replay.simulate import SimulatedBudget
 from tests.support.slow_disk import Gate, returns
@@ -173,7 +173,7 @@ def test_the_first_frames_of_tracks_do_not_outrank_those_that_follow() -> None:
     sent = 0
     for n in range(150):
         since_s = math.inf if n < 50 else n % 12 / 10
-        frame = replace(wanted, expected_gain=value(summary, since_s) or 0.0)
+        frame = replace(wanted, expected_gain=tracks.value(summary, since_s) or 0.0)
         decision = rule(frame, replace(context, now_s=n / 10, since_last_offload_s=since_s))
         sent += n >= 50 and decision.action is Action.SEND_FRAME
     assert sent > 3
