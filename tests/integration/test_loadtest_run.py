@@ -111,7 +111,7 @@ def test_modes_are_measured_side_by_side(pictures: Path, tmp_path: Path) -> None
 
 
 def test_a_test_that_ends_early_leaves_the_report_of_what_has_ended(pictures: Path, tmp_path: Path) -> None:
-    """Finished cells are in report.json and on the page, and a note says that the test did not end, and why."""
+    """Finished cells are in the report, and a note says why the test did not end."""
     config = config_for(pictures)
     real = msgspec.structs.replace(config.scenarios["real"], modes=("edge_only",))
     many = msgspec.structs.replace(config.scenarios["many"], window_s=None)  # found when its turn comes
