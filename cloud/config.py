@@ -85,10 +85,11 @@ class LimitsConfig(Section, frozen=True):
     machine, or the control group, has.
     """
     stream_bytes: NonNegativeInt = 256 * 1024 * 1024
-    """Bytes of all streams: decoders and pictures against which devices code their next ones.
+    """Bytes of all streams: decoders, and pictures and features against which devices code their next ones.
 
-    A stream of 416x312 pixels takes 2.5 MB. One caller may have a quarter of it, all callers without an
-    identity half; who finds no room sends JPEGs. 0: no streams.
+    They come on top of `memory_bytes`, and stay taken while streams are idle. A stream of 416x312 pixels
+    takes 2.5 MB. One caller may have a quarter of it, all callers without an identity half; who finds no room
+    sends JPEGs. 0: no streams.
     """
     max_message_bytes: PositiveInt = 16 * 1024 * 1024
     """Longest message, in and out."""

@@ -28,7 +28,6 @@ from spillover.lab.terminal import Progress
 
 CUT = "725"
 """A tensor of YOLOX-nano: 86,528 elements; heads before it are cheap, and later ones have no fewer bytes."""
-_MAX_LOSS = 0.03
 _PICTURES = 24
 
 
@@ -69,7 +68,7 @@ def _planned(cloud: Path, clip: Clip, root: Path, progress: Progress, threads: i
     if not (folder / "split.yaml").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(cloud, folder, ignore=shutil.ignore_patterns("split", "split.yaml"))
-        options = SplitOptions(cuts=(CUT,), clip=clip.path, max_loss=_MAX_LOSS, threads=threads, rounds=3)
+        options = SplitOptions(cuts=(CUT,), clip=clip.path, threads=threads, rounds=3)
         split_model(folder, clip_pictures(clip.path, _PICTURES), options, progress)
     return folder
 

@@ -50,7 +50,10 @@ def save_tracks(rows: Sequence[TrackRow], alone: Sequence[TrackRow], clip: str, 
             for row in alone:
                 colour = f"C{forms.index(row.form)}" if row.form in forms else "k"
                 axis.plot([row.bytes_a_frame], [row.run.whole.f1], "*", color=colour, markersize=9)
-                axis.annotate("cloud_only", (row.bytes_a_frame, row.run.whole.f1), fontsize=7)
+                place = row.bytes_a_frame, row.run.whole.f1
+                axis.annotate(
+                    f"every {row.form}", place, (-7, 3), textcoords="offset points", ha="right", fontsize=7
+                )
         axis.set_title(f"answers {late_s:g} s late", fontsize=10)
         _dress(axis, "bytes a captured frame")
     axes[0].set_ylabel("F1 at the frame's instant")

@@ -33,11 +33,11 @@ from spillover.lab.shaper.kernel import KernelLink, kernel_link, why_not
 from spillover.lab.shaper.link import Link
 from spillover.lab.terminal import Progress
 
-_CALLS = (40, 200)
-_LIMIT_S = 120.0
+_CALLS = (20, 100)
+_LIMIT_S = 600.0
 _ETHERNET_BYTES = 14
 """Of each packet; the interface counts them, a modem's bill does not."""
-_SIDES = (64, 192, 416)
+_SIDES = (64, 416)
 _QUALITY = 60
 _DEVICE_ID, _BOOT_ID = "camera-1", "0123456789ab"
 

@@ -1,5 +1,6 @@
 """The cuts of a network that are worth measuring."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ from spillover.lab.split.cuts import Cut
 from spillover.lab.split.graph import ActivationGraph
 
 CANDIDATES = 14
+_LONGEST_NAME = 60
 
 T = TypeVar("T")
 
@@ -58,6 +60,9 @@ def named_cuts(graph: ActivationGraph, cuts: Sequence[Cut], names: Sequence[str]
 
 
 def cut_name(tensors: Sequence[str]) -> str:
-    """A file name from the first tensor's name and the number of the others."""
-    first = "".join(c if c.isalnum() or c in "._" else "-" for c in tensors[0]).strip("-._") or "cut"
-    return first[:100] + (f"-and-{len(tensors) - 1}-more" if len(tensors) > 1 else "")
+    """A file name from the tensors' names; of many or long ones the first, and a checksum of all."""
+    plain = ["".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-._") for name in tensors]
+    whole = "-and-".join(name or "cut" for name in plain)
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    return f"{whole[:_LONGEST_NAME]}-{zlib.crc32(chr(0).join(tensors).encode()):08x}"

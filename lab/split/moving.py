@@ -17,7 +17,7 @@ from spillover.lab.data.pictures import ArrayPicture, Picture, evenly_spread
 from spillover.lab.pairs.video.clip import Clip, open_clip
 from spillover.lab.split.inter import AGES, spaced_chains
 
-SHIFTED_PICTURES = 8
+SHIFTED_PICTURES = 12
 """Of each stretch of shifted pictures."""
 SHIFT_PIXELS = (1, 2, 4, 8)
 """By how much a picture of 640 pixels has moved, for a reference of each age."""

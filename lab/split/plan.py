@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from spillover.common.errors import ModelError
+from spillover.common.features.quantizer import Quantizer
 from spillover.common.images import encode_jpeg
 from spillover.common.model.manifest import Layout, ModelFolder, file_sha256, open_model_folder
 from spillover.common.model.session import Model
@@ -247,7 +248,7 @@ class _Workshop:
         head, tail = Half(head_file, self.options.threads), Half(tail_file, self.options.threads)
         stills = _examples(self.calibration, head, tail)
         coding, choice = self._choose(stills, head, tail, limit_bytes)
-        if coding is None:
+        if coding is None or choice is None:
             return None
         seams = zip(halves.tensors, coding.quantizers, strict=True)
         return Cut(
@@ -258,7 +259,7 @@ class _Workshop:
             feature_bytes=round(coding.feature_bytes, 1),
             fidelity=round(coding.fidelity, 4),
             head_int8=is_quantized(head_file),
-            inter=self._judged(name, head, tail, choice) if choice else None,
+            inter=self._inter(name, head, tail, choice),
         )
 
     def size_of(self, cut: Cut) -> float:
@@ -288,9 +289,18 @@ class _Workshop:
             return None, None
         return Coding(choice.quantizers, mean_bytes(stills.features, choice.quantizers), fidelity), choice
 
-    def _judged(self, name: str, head: Half, tail: Half, choice: InterChoice) -> InterCoding:
-        """The figures of a choice, on the frames that it was not chosen on."""
-        quantizers, dead_zone = choice.quantizers, choice.dead_zone
+    def _inter(self, name: str, head: Half, tail: Half, choice: InterChoice) -> InterCoding:
+        """The choice with its figures; no dead zone where other shifted pictures do not bear it out."""
+        inter = self._judged(name, head, tail, choice.quantizers, choice.dead_zone)
+        kept = np.mean([at.fidelity for at in inter.ages])
+        if inter.clip or not inter.dead_zone or kept >= 1 - self._max_loss():
+            return inter
+        return self._judged(name, head, tail, choice.quantizers, 0.0)
+
+    def _judged(
+        self, name: str, head: Half, tail: Half, quantizers: tuple[Quantizer, ...], dead_zone: float
+    ) -> InterCoding:
+        """The figures of a coding, on the frames that it was not chosen on; notes those on the others."""
         frames, stretch = self.stretches.chosen_on
         self.chosen[name] = judge_inter(
             Sequences(_examples(frames, head, tail), stretch.chains), quantizers, dead_zone

@@ -53,26 +53,25 @@ def _row(cut: Cut, plan: SplitPlan) -> list[str]:
 
 
 def _inter_table(report: SplitReport) -> "Table":
-    """Bytes and fidelity against earlier frames: on those that were chosen on / on others."""
+    """Bytes and fidelity against earlier frames, on those that were chosen on and on others."""
     inter = [(cut.name, cut.inter) for cut in report.plan.cuts if cut.inter]
     ages = sorted({at.frames for _, coding in inter for at in coding.ages})
     where = inter[0][1].clip or "shifted pictures"
     return table(
-        ("cut", "dead zone", "key bytes", *(f"every {age}: bytes\nfidelity" for age in ages)),
+        ("cut", "dead zone", "key bytes", *(f"every {age}" for age in ages)),
         (
             [name, f"{coding.dead_zone:g}", f"{coding.key_bytes:.0f}"]
-            + [_at_age(report.chosen[name], coding.ages, age) for age in ages]
+            + [_at_age((report.chosen[name], coding.ages), age) for age in ages]
             for name, coding in inter
         ),
-        title=f"against earlier frames, {where}: where the coding was chosen / on other frames",
+        title=f"against earlier frames, {where}: bytes, fidelity; where it was chosen, then elsewhere",
     )
 
 
-def _at_age(chosen: Sequence[AtAge], judged: Sequence[AtAge], age: int) -> str:
-    both = [next((at for at in side if at.frames == age), None) for side in (chosen, judged)]
-    sizes = (f"{at.feature_bytes:.0f}" if at else "-" for at in both)
-    kept = (f"{at.fidelity:.3f}" if at else "-" for at in both)
-    return " / ".join(sizes) + "\n" + " / ".join(kept)
+def _at_age(sides: Sequence[Sequence[AtAge]], age: int) -> str:
+    """A line for each side."""
+    found = [next((at for at in side if at.frames == age), None) for side in sides]
+    return "\n".join(f"{at.feature_bytes:.0f}  {at.fidelity:.3f}" if at else "-" for at in found)
 
 
 def transfer_seconds(link: Link, payload_bytes: float) -> float:

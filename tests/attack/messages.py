@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from spillover.common.coding import StreamPosition
 from spillover.common.types import Tensor
 from spillover.common.wire.oip import request_to_pb
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
@@ -29,9 +30,18 @@ def frame(jpeg: bytes = JPEG, **fields: Any) -> bytes:
     return request_for(jpeg, **fields).SerializeToString()
 
 
-def features(head_sha256: bytes, data: bytes) -> bytes:
-    """An Infer request with features."""
+def features(head_sha256: bytes, data: bytes, position: StreamPosition | None = None) -> bytes:
+    """An Infer request with features, perhaps of a stream."""
     sent = pb.Features(head_sha256=head_sha256, data=data)
+    if position is not None:
+        sent.position.CopyFrom(
+            pb.StreamPosition(
+                stream_id=position.stream_id,
+                number=position.number,
+                reference=position.reference,
+                digest=position.digest,
+            )
+        )
     return pb.InferRequest(model=pb.ModelRef(name="residual"), features=sent).SerializeToString()
 
 

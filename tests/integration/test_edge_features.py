@@ -275,6 +275,10 @@ def test_an_early_exit_sends_the_features_of_its_own_trunk(site, address, tmp_pa
     with wiretap(address) as tap:
         site.run(tap.address, "features_only", heads)
         assert sorted(_payloads(tap.sent)) == sorted(shared)
+    heads_run.clear()
+    records = site.run(address, "features_only", local=exit_folder)  # as changes
+    assert [r.answered_by for r in records] == ["cloud"] * FRAMES
+    assert len(heads_run) == 1
 
 
 def _without_streams(site, folder):

@@ -1,12 +1,13 @@
 """Features of a split network: damaged, lying, inflating."""
 
+import os
 import random
 import struct
 import zlib
 from functools import cache
 from pathlib import Path
 
-from spillover.common.coding import STREAM_ID_BYTES
+from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
 from spillover.common.features.codec import decode_symbols, encode_features, encode_symbols
 from spillover.common.features.quantized import Quantized
 from spillover.common.model.manifest import open_model_folder
@@ -15,12 +16,14 @@ from spillover.common.model.session_config import SessionConfig
 from spillover.common.model.split import head_path, open_split_plan
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.lab.split.extract import Half
+from tests.attack.attempts.pictures import BUSY
 from tests.attack.messages import INFER, features
 from tests.attack.suite import Scene, attempt
-from tests.attack.world import Kind
+from tests.attack.world import GOOD, WEAK, Kind, Mode
 from tests.support.splitting import coloured_pictures
 
 _HEADER = 8
+_MOST_ELEMENTS = 1 << 20
 SENDERS_FAULT = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
@@ -98,6 +101,36 @@ def damaged_changes(scene: Scene) -> None:
     scene.saw(scene.call(INFER, send(11, 10, moved.digest(), good)), {"OK"}, "changes")
     scene.saw(scene.call(INFER, send(12, 11, moved.digest() ^ 1, good)), SENDERS_FAULT, "another digest")
     scene.saw(scene.call(INFER, send(13, 11, moved.digest(), good)), SENDERS_FAULT, "nothing is held")
+
+
+@attempt(Kind(Mode.TOKEN), "FAILED_PRECONDITION")
+def streams_of_features_of_others(scene: Scene) -> None:
+    """A device goes on with another one's stream, whose id it knows; then it begins one of the same id."""
+    head, good = good_features(scene.world.models)
+    digest, name = decode_symbols(good, _MOST_ELEMENTS).digest(), os.urandom(STREAM_ID_BYTES)
+
+    def call(who: str, number: int, reference: int, data: bytes = good) -> str:
+        position = StreamPosition(name, number, reference, digest)
+        return scene.call(INFER, features(head, data, position), who=who)
+
+    same = decode_symbols(good, _MOST_ELEMENTS)
+    nothing_new = encode_symbols(same, same)
+    scene.saw(call(GOOD, 1, 0), {"OK"}, "the owner's key")
+    scene.saw(call(WEAK, 2, 1, nothing_new), what="another goes on")
+    scene.saw(call(WEAK, 1, 0), {"OK"}, "a stream of the same id")
+    scene.saw(call(GOOD, 2, 1, nothing_new), {"OK"}, "the owner goes on")
+
+
+@attempt(Kind(Mode.TOKEN), "OK", "FAILED_PRECONDITION", *BUSY)
+def thousands_of_streams_of_features(scene: Scene) -> None:
+    """One key for each of thousands of streams by one device; another device's key is answered."""
+    head, good = good_features(scene.world.models)
+    digest = decode_symbols(good, _MOST_ELEMENTS).digest()
+    for number in range(scene.of(5000, 500)):
+        position = StreamPosition(number.to_bytes(STREAM_ID_BYTES, "big"), 1, 0, digest)
+        scene.saw(scene.call(INFER, features(head, good, position)))
+    position = StreamPosition(os.urandom(STREAM_ID_BYTES), 1, 0, digest)
+    scene.saw(scene.call(INFER, features(head, good, position), who=GOOD), {"OK"}, "another's key")
 
 
 @cache

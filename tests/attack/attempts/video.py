@@ -134,7 +134,7 @@ def large_streams(scene: Scene) -> None:
     scene.require(scene.statuses["OK"] > 0, "none is taken")
 
 
-@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY)
+@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY, short=False)
 def payloads_of_too_many_pictures(scene: Scene) -> None:
     """Sixteen pictures of 24 million pixels in one payload of 300 kB, 16 of them under way."""
     packets, digest = still(6000, 4000, 16)

@@ -118,7 +118,7 @@ def test_a_goal_about_nothing_says_why() -> None:
 
 
 def test_a_baseline_that_was_held_back_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """A share of the bytes of a cloud_only that could send a quarter of its frames says so in a note."""
+    """A share of the bytes of a mode that could send a quarter of its frames says so, as a note does."""
     cells = [
         cell("c", {"up_bytes_per_frame": 1e4, "sent_share": 0.25, "agreement": 0.9}),
         cell("h", {"up_bytes_per_frame": 1e3, "sent_share": 0.1, "agreement": 0.9}),

@@ -1,5 +1,6 @@
 """Cuts of a network: all are found, all are cuts, and head and tail say what the whole says."""
 
+import string
 from itertools import combinations
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from spillover.lab.files import package_file
 from spillover.lab.models.prepare.checkpoint import read_checkpoint
 from spillover.lab.models.prepare.efficientnet_lite import SCALINGS, build_efficientnet_lite
 from spillover.lab.models.prepare.pair import LITE0, LITE2
-from spillover.lab.split.candidates import fronts, pareto
+from spillover.lab.split.candidates import cut_name, fronts, pareto
 from spillover.lab.split.clip import fit_distribution, optimal_clip
 from spillover.lab.split.coding import LEVELS, Examples, choose_coding, coded, mean_bytes
 from spillover.lab.split.cuts import dominated, find_cuts, separates
@@ -121,6 +122,18 @@ def test_a_split_is_written_whole_and_read_back(tmp_path):
     assert 1 <= len(plan.cuts) <= 8
     assert report.largest_difference <= TOLERANCE
     assert set(plan.profiles[0].head_s) == {cut.name for cut in plan.cuts}
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet56", "fastestdet_352", "yolox_nano_416"])
+def test_no_two_cuts_have_one_name(shared_dir, name):
+    """Head and tail of each have files of their own."""
+    graph = activation_graph(load_network(shared_dir / "models" / f"{name}.onnx"))
+    cuts = find_cuts(graph, 3)
+    names = {cut_name([graph.tensors[number].name for number in cut]) for cut in cuts}
+    assert len(names) == len(cuts)
+    assert all(
+        len(one) <= 80 and set(one) <= set(string.ascii_letters + string.digits + "-._") for one in names
+    )
 
 
 def test_cuts_can_be_named(tmp_path):

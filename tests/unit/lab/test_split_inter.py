@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,16 +10,13 @@ from spillover.common.errors import SourceError
 from spillover.common.features.codec import encode_next
 from spillover.common.features.quantizer import Quantizer
 from spillover.common.model.manifest import open_model_folder
-from spillover.common.model.session import Model
 from spillover.common.model.split import USUAL_AGE, open_split_plan
 from spillover.common.types import Classification
-from spillover.edge.payload.features import FeatureEncoder
-from spillover.lab.pairs.video.clip import open_clip
+from spillover.lab.split.cli import split
 from spillover.lab.split.coding import Examples
 from spillover.lab.split.inter import Sequences, choose_inter, judge_inter, spaced_chains
 from spillover.lab.split.moving import clip_halves, shifted_halves
 from spillover.lab.split.plan import SplitOptions, split_model
-from spillover.lab.split.sent_clip import send_clip
 from spillover.lab.split.split_report import print_table
 from spillover.lab.terminal import Silent
 from tests.support.clips import write_avi
@@ -130,7 +128,8 @@ def test_a_plan_for_a_clip_is_read_back_and_printed(tmp_path, capsys):
     print_table(report)
     printed = capsys.readouterr().out
     assert "square.avi" in printed
-    assert f"/ {cut.inter.ages[2].feature_bytes:.0f}" in printed
+    for at in (*report.chosen["sum"], *cut.inter.ages):
+        assert f"{at.feature_bytes:.0f}  {at.fidelity:.3f}" in printed
 
 
 def test_without_a_clip_the_coding_alone_is_what_it_was(tmp_path):
@@ -143,20 +142,12 @@ def test_without_a_clip_the_coding_alone_is_what_it_was(tmp_path):
     assert len(cut.inter.ages) == 4
 
 
-def test_a_clip_is_sent_as_an_edge_sends_it(tmp_path):
-    """Every k-th frame against the one before it, with the answers of what the cloud has decoded."""
+def test_a_clip_alone_is_enough_to_plan(tmp_path):
+    """Without pictures the clip's first half is calibrated on; the command says what both halves gave."""
     folder = residual_classifier(tmp_path / "models")
-    clip = write_avi(tmp_path / "square.avi", 40, 10.0)
-    options = SplitOptions(max_loss=0.1, threads=1, rounds=1, cuts=("sum",), clip=clip)
-    split_model(folder, coloured_pictures(), options, Silent())
-    images = list(open_clip(clip).frames())
-    sent = send_clip(folder, "sum", images, (1, 8), threads=1)
-    encoder, model = FeatureEncoder(folder, "sum"), Model.load(folder)
-    assert [frame.number for frame in sent.against[8]] == [0, 8, 16, 24, 32]
-    assert [frame.payload_bytes for frame in sent.alone] == [len(encoder.encode(i).data) for i in images]
-    assert sent.against[1][0].payload_bytes == sent.alone[0].payload_bytes
-    assert all(
-        a.payload_bytes < b.payload_bytes for a, b in zip(sent.against[1][1:], sent.alone[1:], strict=True)
-    )
-    same = [f.answer.class_id[0] == model.predict(images[f.number])[0].class_id[0] for f in sent.against[1]]
-    assert np.mean(same) >= 0.9
+    clip = write_avi(tmp_path / "square.avi", 60, 10.0)
+    arguments = [str(folder), "--clip", str(clip), "--cut", "sum", "--max-loss", "0.1", "--threads", "1"]
+    ran = CliRunner().invoke(split, [*arguments, "--count", "8"])
+    assert ran.exit_code == 0, ran.output
+    assert "against earlier frames, square.avi" in ran.output
+    assert open_split_plan(open_model_folder(folder)).cut("sum").inter is not None
