@@ -32,6 +32,7 @@ FIRST_S = 1.0
 """How long a viewer waits for a first picture before it is shown black ones."""
 STATUS_S = 2.0
 """How often the status is told."""
+_LEAST = 19
 _NICE = 5
 """How much less than the pipeline a thread of this kind gets where both want the same core."""
 
@@ -102,7 +103,7 @@ class Streams:
         return _begin(start_response, kind, Endless(parts, lambda: self._hub.leave_listener(listener)))
 
     def _pictures(self, cameras: Sequence[str]) -> Iterator[bytes]:
-        _step_back()
+        step_back()
         turn, is_open = self._hub.wait(-1, 0.0)
         if is_open and not self._hub.looks(cameras):
             turn, is_open = self._hub.wait(turn, FIRST_S)
@@ -115,7 +116,7 @@ class Streams:
             turn, is_open = self._hub.wait(turn, REPEAT_S)
 
     def _events(self, cameras: Sequence[str], listener: Listener) -> Iterator[bytes]:
-        _step_back()
+        step_back()
         told = 0
         yield _event("status", self._status())
         told_s = self._hub.now_s()
@@ -182,9 +183,11 @@ def _event(name: str, data: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
-def _step_back() -> None:
-    """Let the pipeline go first; the thread ends with its request, so nothing has to be undone.
+def step_back() -> None:
+    """Let the pipeline go before this thread, which ends with its request, so that nothing is to be undone.
 
     On Linux a thread has a priority of its own (sched(7)), by its number.
     """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    thread = threading.get_native_id()
+    nice = os.getpriority(os.PRIO_PROCESS, thread)
+    os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))

@@ -1,5 +1,7 @@
 """The live view's parts: what is kept for whom, where pictures are in a mosaic, who may ask."""
 
+import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from spillover.edge.pipeline import Look
 from spillover.edge.web.answers import guarded, send
 from spillover.edge.web.hub import KEPT_RESULTS, MAX_VIEWERS, QUEUE_ITEMS, Hub, Listener
 from spillover.edge.web.mosaic import LONGEST_SIDE, canvas
+from spillover.edge.web.streams import step_back
 from tests.support import edge_values
 
 BASE = {"camera": {"source": "x"}, "model": {"folder": "m"}}
@@ -134,6 +137,22 @@ def test_a_stop_ends_every_wait() -> None:
     assert found.wait(10, 60.0) == (0, False)
     assert not found.take_viewer()
     assert found.listen(["cam"]) is None
+
+
+def test_a_viewer_steps_back_and_the_pipeline_does_not() -> None:
+    """The thread of a stream is nicer than the process, however nice that is; others are as they were."""
+    before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def stream() -> None:
+        for _ in range(5):
+            step_back()
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=stream)
+    thread.start()
+    thread.join()
+    assert seen == [min(19, before + 5 * turn) for turn in range(1, 6)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 SIZES = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
