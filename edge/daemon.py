@@ -31,10 +31,11 @@ from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
 from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector
 from spillover.edge.status.build import StatusSource
-from spillover.edge.status.serve import status_page, status_server
+from spillover.edge.status.serve import STUCK_S, livez, readyz, status_page, status_server
 from spillover.edge.status.values import PAGE
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.web.live_view import LiveView
 
 _log = get_logger("edge")
 
@@ -111,6 +112,7 @@ class Daemon:
             started_s=time.monotonic(),
         )
         """What `spillover edge status` shows."""
+        self.live_view = self._build_live_view() if config.live_view else None
         self.metrics.watch_health(self.status.health.latest)
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
@@ -160,6 +162,13 @@ class Daemon:
         if empty := self._device.reporting.outlets.lost_everything:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
+    def _build_live_view(self) -> LiveView:
+        live_view = LiveView(self._streams, self._device.model.folder.labels, self.status)
+        live_view.watch(self._device.reporting.events)
+        hub = live_view.hub
+        self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
+        return live_view
+
     def _in_order(self) -> list[Part]:
         """The parts in the order of their start, and by which share of the stop's time each must have ended.
 
@@ -169,12 +178,20 @@ class Daemon:
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
         page = status_page(self.status)
-        pages = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
+        live_view = self.live_view
+        pages = {
+            "/metrics": make_wsgi_app(self.metrics.registry),
+            PAGE: page,
+            "/livez": livez(lambda: self._stall.hangs(STUCK_S)),
+            "/readyz": readyz(self.status),
+            **(live_view.routes if live_view else {}),
+        }
         metrics = HttpServer(address, pages, key="metrics_address") if address else None
         status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),
             Part("metrics", 0.99, metrics.stop, metrics.start) if metrics else None,
+            Part("live view", 0.99, live_view.stop) if live_view else None,
             Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,

@@ -1,6 +1,7 @@
 """Processes one frame: infer -> decide -> answer at once, or offload."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spillover.common.model.pictures import StepTimings
@@ -73,12 +74,34 @@ class FrameJob:
         return self.shown.summary if is_tracked else None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A frame for somebody who watches: by reference, so that making one costs nothing."""
+
+    job: FrameJob
+    result: Result
+    """What the edge itself says of the frame."""
+    settings: CameraSettings
+    """What it was processed with. Where these are no longer the camera's, the frame is not to be shown."""
+
+    def shown(self) -> Frame:
+        """The frame as it may be shown, which is as it may leave the device; for any thread."""
+        if self.settings.redact is None:
+            return self.job.frame
+        job = self.job
+        return self.settings.redact(job.frame, job.seen, self.result.prediction, job.shown.followed)
+
+
+OnLook = Callable[[Look], None]
+
+
 class Pipeline:
     """Takes the frames of one camera through model and policy, one at a time."""
 
     def __init__(self, device: Device, camera: CameraSettings) -> None:
         self._device = device
         self._camera = self._wanted = camera
+        self._on_look: OnLook | None = None
         self._scene = Scene()
         self._waits = False
 
@@ -96,12 +119,18 @@ class Pipeline:
         """Go on with other settings from the next frame on; may be called on any thread."""
         self._wanted = camera
 
+    def watch(self, on_look: OnLook) -> None:
+        """Have every frame shown to `on_look`, which must not block; to be called before the first one."""
+        self._on_look = on_look
+
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
         self._camera = self._wanted  # once a frame, so that none meets half a reload
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
+        if self._on_look:
+            self._on_look(Look(job, result, self._camera))
         self._device.auditor.decided(result)
         match decision.action:
             case Action.KEEP:

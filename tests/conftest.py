@@ -18,6 +18,7 @@ settings.load_profile("no-clock")
 settings.register_profile("emulated", deadline=None, max_examples=5)
 
 NEEDS = {
+    "chromium": "Chromium (Debian's chromium)",
     "git": "a git checkout",
     "h2load": "h2load (Debian's nghttp2-client)",
     "haproxy": "HAProxy",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from socketserver import TCPServer
@@ -40,7 +41,11 @@ SILENCE_LIMIT_S = 10.0
 """Seconds for which a client may send or receive nothing."""
 REQUEST_LIMIT_S = 30.0
 """Maximum seconds per request in all, so that a client that reads byte by byte does not keep its place."""
-_MAX_THREADS = 2 * MAX_CONNECTIONS
+MAX_STREAMS = 12
+"""Answers without an end at once, beside `MAX_CONNECTIONS`; who has begun one gives way to nobody."""
+STREAM_BUFFER_BYTES = 64 * 1024
+"""What the kernel keeps of such an answer: a slow client is to see what is new, not what has waited."""
+_MAX_THREADS = 2 * MAX_CONNECTIONS + MAX_STREAMS
 _POLL_S = 0.2
 _RESERVE = 4
 """Descriptors kept for clients that come when the process has no other left."""
@@ -53,6 +58,15 @@ Raises UnauthenticatedError or ForbiddenError.
 
 Proven = Callable[[], None]
 """Notes that the caller of the running request has proven who it is."""
+
+STREAM = "spillover.stream"
+"""Where an application finds a `Stream`."""
+
+Stream = Callable[[], bool]
+"""Notes that the answer to the running request has no end; false when there are too many of them.
+
+`REQUEST_LIMIT_S` does not hold for it. Each part of it must be read within `SILENCE_LIMIT_S`.
+"""
 
 _PEER, _PROVEN = "spillover.peer_certificate", "spillover.proven"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
@@ -148,13 +162,14 @@ def _guarded(app: WSGIApplication, admit: Admit) -> WSGIApplication:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One client: since when it is here, whether its request has come, and whether it has proven itself."""
+    """One client: since when it is here, whether its request has come, and what is known of it."""
 
     socket: socket.socket
     address: str
     since_s: float
     asked: bool = False
     proven: bool = False
+    streams: bool = False
 
     def shut(self) -> None:
         """End what its thread waits for; the thread then closes it."""
@@ -198,10 +213,21 @@ class _Places:
         with self._lock:
             return self._open.get(id(request))
 
+    def stream(self, request: socket.socket) -> bool:
+        """Take its connection out of those that give way to newcomers; False when too many are out."""
+        with self._lock:
+            connection = self._open.get(id(request))
+            streams = sum(one.streams for one in self._open.values())
+            if connection is None or streams >= MAX_STREAMS:
+                return False
+            connection.streams = True
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER_BYTES)
+        return True
+
     def overdue(self) -> list[_Connection]:
         """Connections whose request has not come in time, or whose answer has not left in time."""
         now_s = self._clock()
-        return [one for one in self.all() if now_s - one.since_s > _limit_s(one)]
+        return [one for one in self.all() if not one.streams and now_s - one.since_s > _limit_s(one)]
 
     def all(self) -> list[_Connection]:
         """Every connection that has a place."""
@@ -210,11 +236,12 @@ class _Places:
 
     def _victim(self, address: str) -> tuple[_Connection | None, bool]:
         """Who makes room for one from `address`, if somebody must; and whether there is room then."""
-        same = [one for one in self._open.values() if one.address == address]
+        counted = [one for one in self._open.values() if not one.streams]
+        same = [one for one in counted if one.address == address]
         if len(same) >= MAX_OF_ADDRESS:
             victim = _first_to_go(same)
-        elif len(self._open) >= MAX_CONNECTIONS:
-            victim = _first_to_go(self._open.values())
+        elif len(counted) >= MAX_CONNECTIONS:
+            victim = _first_to_go(counted)
         else:
             return None, True
         return victim, victim is not None
@@ -230,6 +257,10 @@ def _first_to_go(connections: Iterable[_Connection]) -> _Connection | None:
     return next((one for one in unproven if not one.asked), next(iter(unproven), None))
 
 
+class _TooLongError(Exception):
+    """The request is longer than `MAX_HEADER_BYTES`."""
+
+
 class _Request:
     """What a handler reads its request from: a file of limited length."""
 
@@ -238,12 +269,31 @@ class _Request:
         self._left = MAX_HEADER_BYTES
 
     def readline(self, limit: int = -1) -> bytes:
-        """One line. Raises ConnectionError when the request is too long."""
+        """One line. Raises _TooLongError when the request is too long."""
+        if limit >= 0 and self._left < limit:
+            limit = self._left + 1
         line = self._file.readline(limit)
         self._left -= len(line)
         if self._left < 0:
-            raise ConnectionError("the request is too long")
+            raise _TooLongError
         return line
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else as it is
+        return getattr(self._file, name)
+
+
+class _Answer:
+    """What a handler writes its answer to; a client that does not read it in time has gone."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        """Send all of `data`. Raises ConnectionAbortedError, which wsgiref takes for the client's end."""
+        try:
+            return self._file.write(data)
+        except TimeoutError as error:
+            raise ConnectionAbortedError(str(error)) from error
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else as it is
         return getattr(self._file, name)
@@ -256,9 +306,18 @@ class _Handler(WSGIRequestHandler):
         """Bound the length of the request."""
         super().setup()
         self.rfile = _Request(self.rfile)  # type: ignore[assignment]  # as far as it is used
+        self.wfile = _Answer(self.wfile)  # type: ignore[assignment]
+
+    def handle(self) -> None:
+        """Answer the request, one that is too long too."""
+        try:
+            super().handle()
+        except _TooLongError:
+            self.requestline, self.request_version, self.command = "", "", ""
+            self.send_error(431, "Request Header Fields Too Large")
 
     def get_environ(self) -> WSGIEnvironment:
-        """Note that the request is here; add the client's certificate, and how to note that it is proven."""
+        """Note that the request is here; add the client's certificate, and what applications may note."""
         connection = self.connection
         server: Any = self.server
         place = server.places.find(connection)
@@ -270,7 +329,8 @@ class _Handler(WSGIRequestHandler):
         if place is not None:
             place.asked = True
         der = connection.getpeercert(binary_form=True) if isinstance(connection, ssl.SSLSocket) else None
-        return super().get_environ() | {_PEER: der, _PROVEN: proven}
+        stream = partial(server.places.stream, connection)
+        return super().get_environ() | {_PEER: der, _PROVEN: proven, STREAM: stream}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that is overridden
         """Requests are not logged."""

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Iterator
 
+from spillover.edge.camera.source import CameraState
 from spillover.edge.spool.values import Fate, Refusal
 from spillover.edge.status.values import Counted, Status
 
@@ -55,6 +56,14 @@ def failures(status: Status) -> Iterator[str]:
             yield f"sink {sink.name} fails, and {sink.waiting} items wait in memory: {sink.last_error}"
     if status.spool is not None and status.spool.error:
         yield f"the spool cannot use its disk: {status.spool.error}"
+
+
+def unready(status: Status) -> Iterator[str]:
+    """A line for every camera that gives no pictures now; a file that has ended is as it should be."""
+    for camera in status.cameras:
+        has_ended = camera.state == CameraState.ENDED.value and not camera.detail
+        if camera.state != CameraState.OK.value and not has_ended:
+            yield f"camera {camera.name}: {camera.state}{f', {camera.detail}' if camera.detail else ''}"
 
 
 def total(counts: Counted) -> int:

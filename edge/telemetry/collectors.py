@@ -29,6 +29,21 @@ class BudgetCollector(Collector):
         yield CounterMetricFamily(f"{PREFIX}budget_charged_bytes", text, value=self._charged_bytes())
 
 
+class LiveViewCollector(Collector):
+    """Who looks at the live view, and what was too much for them."""
+
+    def __init__(self, viewers: Callable[[], int], dropped: Callable[[], int]) -> None:
+        self._viewers = viewers
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        text = "Streams of pictures that the live view sends now."
+        yield GaugeMetricFamily(f"{PREFIX}live_viewers", text, value=self._viewers())
+        text = "Results and boxes of pictures that a client of the live view was too slow for."
+        yield CounterMetricFamily(f"{PREFIX}live_dropped", text, value=self._dropped())
+
+
 class TrackingCollector(Collector):
     """What the trackers of all cameras have done; a device that tracks nothing has no series."""
 

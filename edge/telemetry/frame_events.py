@@ -16,6 +16,7 @@ from spillover.edge.spool.values import Fate, Refusal
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("camera")
+OnResult = Callable[[Result], None]
 Put = Callable[[Result | Event], DeliveryAck]
 
 
@@ -53,6 +54,11 @@ class FrameEvents:
         """Why edge and cloud do not fit together; empty: they do, as far as is known."""
         self.answered = Rate(clock)
         """First results."""
+        self._on_result: OnResult | None = None
+
+    def watch(self, on_result: OnResult) -> None:
+        """Have every result shown to `on_result` too, which must not block; before the first frame."""
+        self._on_result = on_result
 
     def result(self, result: Result) -> None:
         """A frame got its first result or a revision."""
@@ -64,7 +70,10 @@ class FrameEvents:
         """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
         with self.frame_clock.lock:
-            return self._put(self.frame_clock.corrected(result))
+            result = self.frame_clock.corrected(result)
+            if self._on_result:
+                self._on_result(result)
+            return self._put(result)
 
     def captured(self, camera_id: str) -> None:
         """A frame was captured."""

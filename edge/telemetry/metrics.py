@@ -25,6 +25,7 @@ from spillover.edge.telemetry.collectors import (
     PREFIX,
     BudgetCollector,
     HealthCollector,
+    LiveViewCollector,
     SpoolCollector,
     TrackingCollector,
 )
@@ -223,6 +224,10 @@ class Metrics:
     def watch_tracking(self, counts: Callable[[], Iterable[TrackingCounts | None]]) -> None:
         """Read from `counts` what the cameras' trackers have done on each scrape."""
         self.registry.register(TrackingCollector(counts))
+
+    def watch_live_view(self, viewers: Callable[[], int], dropped: Callable[[], int]) -> None:
+        """Read who looks at the live view, and what they have lost, on each scrape."""
+        self.registry.register(LiveViewCollector(viewers, dropped))
 
     def watch_health(self, latest: Callable[[], Readings]) -> None:
         """Read the device's health from `latest` on each scrape."""

@@ -43,6 +43,12 @@ def test_the_wheel_holds_every_module(built: Path, part: str) -> None:
     assert expected <= set(_wheel(built).namelist())
 
 
+def test_the_wheel_holds_the_live_view(built: Path) -> None:
+    """The page's own files, which are no modules, are where the package looks for them."""
+    page = {f"spillover/edge/web/static/{name}" for name in ("index.html", "live.css", "live.js")}
+    assert page <= set(_wheel(built).namelist())
+
+
 def test_the_installed_wheel_runs(built: Path, tmp_path: Path) -> None:
     """The command's module runs from the unpacked wheel alone."""
     _wheel(built).extractall(tmp_path)

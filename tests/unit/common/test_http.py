@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -15,11 +15,14 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
 
 from spillover.common.errors import ConfigError, ForbiddenError, UnauthenticatedError
+from spillover.common.net import http
 from spillover.common.net.http import (
     HEADERS_LIMIT_S,
     MAX_HEADER_BYTES,
     MAX_OF_ADDRESS,
+    MAX_STREAMS,
     REQUEST_LIMIT_S,
+    STREAM,
     HttpServer,
 )
 
@@ -170,8 +173,8 @@ def test_an_answer_that_takes_too_long_is_cut() -> None:
         release.set()
 
 
-def test_a_request_of_endless_headers_is_closed() -> None:
-    """The server reads so many bytes of it and no more."""
+def test_a_request_of_endless_headers_is_refused() -> None:
+    """The server reads so many bytes of it and no more; who still listens then hears why."""
     with started() as server, connect(server) as client:
         client.sendall(b"GET /hello HTTP/1.0\r\n")
         with suppress(OSError):  # closed meanwhile
@@ -179,8 +182,92 @@ def test_a_request_of_endless_headers_is_closed() -> None:
                 client.sendall(b"X: %s\r\n" % (b"x" * (MAX_HEADER_BYTES // 40)))
             client.sendall(b"\r\n")
         with suppress(ConnectionError):
-            assert client.recv(1) == b""
+            assert client.recv(12) in {b"", b"HTTP/1.0 431"}
         assert status(server) == 200
+
+
+def test_a_path_that_is_too_long_gets_an_answer() -> None:
+    """One that is over the limit by a little has been read whole, so that the answer arrives."""
+    with started() as server, connect(server) as client:
+        client.sendall(b"GET /%s HTTP/1.0\r\n\r\n" % (b"x" * MAX_HEADER_BYTES))
+        assert client.recv(12) == b"HTTP/1.0 431"
+
+
+class Endless:
+    """A page without an end: counts who is being answered, and sends what it is told to."""
+
+    def __init__(self, part: bytes) -> None:
+        self.open = 0
+        self.go_on = threading.Semaphore(0)
+        self._part = part
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer for as long as the client reads, if there is a place for it."""
+        if not environ[STREAM]():
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"full\n"]
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return self._parts()
+
+    def _parts(self) -> Iterator[bytes]:
+        self.open += 1
+        try:
+            while True:
+                yield self._part
+                self.go_on.acquire(timeout=LIMIT_S)
+        finally:
+            self.open -= 1
+
+
+@contextmanager
+def streaming(part: bytes, clock: Clock) -> Iterator[tuple[HttpServer, Endless]]:
+    """A server with a page that ends and one that does not, `/stream`."""
+    page = Endless(part)
+    server = HttpServer("127.0.0.1:0", {"/hello": hello, "/stream": page}, key="page", clock=clock)
+    server.start()
+    try:
+        yield server, page
+    finally:
+        page.go_on.release(1000)
+        server.stop(time.monotonic() + LIMIT_S)
+
+
+def test_who_has_begun_a_stream_gives_way_to_nobody() -> None:
+    """Newcomers and the limit for one request leave it; there are so many of them and no more."""
+    clock = Clock()
+    with streaming(b"x", clock) as (server, page), ExitStack() as stack:
+        clients = []
+        for _ in range(MAX_STREAMS):
+            clients.append(client := stack.enter_context(connect(server)))
+            client.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.0 200"
+        for _ in range(3 * MAX_OF_ADDRESS):
+            assert status(server) == 200
+        assert status(server, "/stream") == 503
+        clock.now_s += 10 * REQUEST_LIMIT_S
+        assert status(server) == 200
+        assert page.open == MAX_STREAMS
+        page.go_on.release(MAX_STREAMS)
+        for client in clients:
+            while not client.recv(4096).endswith(b"x"):
+                pass
+
+
+def test_a_stream_that_is_not_read_ends(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """Its thread waits for the client alone, and for so long; nothing is written about it."""
+    monkeypatch.setattr(http._Handler, "timeout", 0.3)
+    with streaming(b"x" * 1_000_000, Clock()) as (server, page), connect(server) as client:
+        client.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
+        client.recv(1)
+        assert status(server) == 200
+        page.go_on.release(1000)
+        end_s = time.monotonic() + LIMIT_S
+        while page.open and time.monotonic() < end_s:
+            assert status(server) == 200
+        assert page.open == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_a_full_table_of_descriptors_does_not_close_the_page() -> None:

@@ -1,0 +1,1 @@
+"""The live view: a page, its pictures and its results, for whoever looks at this device."""

@@ -1,0 +1,100 @@
+"""What every answer of the live view has in common: who may ask, how, and which headers go along.
+
+Without a login the page is for this machine alone, and browsers carry strangers onto this machine: a site
+that its owner points at 127.0.0.1 (DNS rebinding), or one that merely embeds a picture. So the name by which
+the page was asked for must be this machine's, and no other site may ask.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from spillover.common.errors import InvalidInputError
+from spillover.common.net.addresses import is_loopback
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+POLICY = (
+    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What the page may load and do (CSP level 3): its own files, and nothing inline."""
+HEADERS = (
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+)
+MAX_FIELDS = 4
+
+Query = Mapping[str, str]
+Respond = Callable[[WSGIEnvironment, StartResponse, Query], Iterable[bytes]]
+
+
+def guarded(respond: Respond, fields: Sequence[str] = ()) -> WSGIApplication:
+    """`respond` for callers that may ask: GET and HEAD, from this machine's own pages, these query `fields`.
+
+    Others get 405, 403 or 400 and a line that says why.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            why = f"{environ['REQUEST_METHOD'][:20]} is not supported here; use GET"
+            return refuse(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, [("Allow", "GET, HEAD")])
+        if why := _stranger(environ):
+            return refuse(start_response, HTTPStatus.FORBIDDEN, why)
+        try:
+            query = _query(environ.get("QUERY_STRING", ""), fields)
+        except InvalidInputError as error:
+            return refuse(start_response, HTTPStatus.BAD_REQUEST, str(error))
+        return respond(environ, start_response, query)
+
+    return answer
+
+
+def send(environ: WSGIEnvironment, start_response: StartResponse, kind: str, body: bytes) -> Iterable[bytes]:
+    """Answer with the whole of `body`."""
+    start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body))), *HEADERS])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def refuse(
+    start_response: StartResponse,
+    status: HTTPStatus,
+    why: str,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    """Answer that it cannot be, and why."""
+    start_response(f"{status.value} {status.phrase}", [("Content-Type", TEXT), *headers, *HEADERS])
+    return [f"{why}\n".encode()]
+
+
+def _stranger(environ: WSGIEnvironment) -> str:
+    """Why the caller is one; empty if it is not.
+
+    Browsers alone send `Sec-Fetch-Site` (W3C Fetch Metadata); a link to the page itself may be anywhere.
+    """
+    host = environ.get("HTTP_HOST", "localhost")
+    if not is_loopback(host if re.search(r":\d+$", host) else f"{host}:80"):
+        return "this page is for this machine alone: ask for it as 127.0.0.1 or localhost"
+    is_link = environ.get("HTTP_SEC_FETCH_MODE") == "navigate" and environ["PATH_INFO"] == "/"
+    if environ.get("HTTP_SEC_FETCH_SITE", "none") not in {"none", "same-origin"} and not is_link:
+        return "another site may not ask for this"
+    return ""
+
+
+def _query(text: str, fields: Sequence[str]) -> Query:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise InvalidInputError(f"too many query fields; there are at most {MAX_FIELDS}") from error
+    query = dict(pairs)
+    unknown = [name for name in query if name not in fields]
+    if unknown or len(query) < len(pairs):
+        known = f"the fields {', '.join(fields)}, each once" if fields else "no query"
+        raise InvalidInputError(f"this page takes {known}")
+    return query

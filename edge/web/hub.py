@@ -1,0 +1,215 @@
+"""Passes frames and results from the pipeline to those who look: by reference, and none while nobody does."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from spillover.common.types import Result
+from spillover.edge.pipeline import CameraSettings, Look
+
+FRAMES_PER_S = 5.0
+"""Pictures of one camera that are shown a second."""
+MAX_VIEWERS = 4
+"""Streams of pictures at once; and as many of results."""
+KEPT_RESULTS = 256
+"""The newest results, for those who ask now and then."""
+QUEUE_ITEMS = 64
+"""What may wait for one listener; the oldest gives way to the newest."""
+
+_PERIOD_S = 1.0 / FRAMES_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A result with its number in this run of the daemon, from 1."""
+
+    number: int
+    result: Result
+
+
+class Listener:
+    """What one client is to be told: looks and results in their order, in a queue of `QUEUE_ITEMS`."""
+
+    def __init__(self, cameras: frozenset[str]) -> None:
+        self.cameras = cameras
+        self.dropped = 0
+        """Items that were lost because the client was too slow."""
+        self._items: deque[Look | Result] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def offer(self, item: Look | Result) -> bool:
+        """Queue an item; false when that took the place of an older one. Never blocks for long."""
+        with self._changed:
+            has_room = len(self._items) < QUEUE_ITEMS
+            if not has_room:
+                self._items.popleft()
+                self.dropped += 1
+            self._items.append(item)
+            self._changed.notify()
+        return has_room
+
+    def take(self, timeout_s: float) -> list[Look | Result] | None:
+        """What waits, as soon as something does; empty after `timeout_s`, and None when all is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout_s)
+            if self._closed:
+                return None
+            items = list(self._items)
+            self._items.clear()
+        return items
+
+    def close(self) -> None:
+        """Wake who waits, for good."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Hub:
+    """The newest frame of each camera and the newest results. Thread-safe; `look` and `result` never block.
+
+    `current` gives what each camera is processed with now, by its name, in their order: a frame of older
+    settings, perhaps without a mask that there is now, is shown no more. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        current: Mapping[str, Callable[[], CameraSettings]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.cameras = tuple(current)
+        self._current = current
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._looks: dict[str, Look] = {}
+        self._due_s: dict[str, float] = {}
+        self._turn = 0
+        self._watchers = 0
+        self._viewers = 0
+        self._listeners: list[Listener] = []
+        self._results: deque[Numbered] = deque(maxlen=KEPT_RESULTS)
+        self._count = 0
+        self._dropped = 0
+        self._closed = False
+
+    def look(self, look: Look) -> None:
+        """The pipeline has a frame: kept if somebody watches and the camera's last one is old enough."""
+        if not self._watchers:
+            return
+        camera_id, now_s = look.result.camera_id, self._clock()
+        with self._changed:
+            due_s = self._due_s.get(camera_id, now_s)
+            if now_s < due_s or not self._watchers:
+                return
+            # Counted from when it was due, so that a camera of 8 frames a second is not shown at 4.
+            next_s = due_s + _PERIOD_S
+            self._due_s[camera_id] = next_s if next_s > now_s else now_s + _PERIOD_S
+            self._looks[camera_id] = look
+            self._turn += 1
+            self._changed.notify_all()
+            self._offer(look, camera_id)
+
+    def result(self, result: Result) -> None:
+        """There is a result, a first one or a revision."""
+        with self._changed:
+            self._count += 1
+            self._results.append(Numbered(self._count, result))
+            self._offer(result, result.camera_id)
+
+    def results_since(self, number: int) -> list[Numbered]:
+        """The kept results with higher numbers; all of them where `number` is of an earlier run."""
+        with self._changed:
+            found = list(self._results)
+            last = self._count
+        return [one for one in found if number > last or one.number > number]
+
+    @property
+    def results_dropped(self) -> int:
+        """Looks and results that clients of event streams have lost because they were too slow."""
+        return self._dropped
+
+    @property
+    def viewers(self) -> int:
+        """Streams of pictures now."""
+        return self._viewers
+
+    def now_s(self) -> float:
+        """The time of the hub's clock."""
+        return self._clock()
+
+    def wait(self, after: int, timeout_s: float) -> tuple[int, bool]:
+        """Wait for a turn later than `after`: the newest one, and whether the hub is still open."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn > after or self._closed, timeout_s)
+            return self._turn, not self._closed
+
+    def looks(self, cameras: Iterable[str]) -> dict[str, Look]:
+        """The newest frames of some cameras that may be shown; a camera without one is left out."""
+        with self._changed:
+            found = {name: self._looks[name] for name in cameras if name in self._looks}
+        return {name: look for name, look in found.items() if look.settings is self._current[name]()}
+
+    def take_viewer(self) -> bool:
+        """Begin to view; false when there are `MAX_VIEWERS` already. `leave_viewer` must follow."""
+        with self._changed:
+            if self._closed or self._viewers >= MAX_VIEWERS:
+                return False
+            self._viewers += 1
+            self._watchers += 1
+        return True
+
+    def leave_viewer(self) -> None:
+        """View no more."""
+        with self._changed:
+            self._viewers -= 1
+            self._leave()
+
+    def listen(self, cameras: Iterable[str]) -> Listener | None:
+        """Begin to listen; None when there are `MAX_VIEWERS` already. `leave_listener` must follow."""
+        with self._changed:
+            if self._closed or len(self._listeners) >= MAX_VIEWERS:
+                return None
+            listener = Listener(frozenset(cameras))
+            self._listeners.append(listener)
+            self._watchers += 1
+        return listener
+
+    def leave_listener(self, listener: Listener) -> None:
+        """Listen no more."""
+        with self._changed:
+            self._listeners.remove(listener)
+            self._leave()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Have frames kept inside the body, for one picture."""
+        with self._changed:
+            self._watchers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._leave()
+
+    def close(self) -> None:
+        """End all streams."""
+        with self._changed:
+            self._closed = True
+            for listener in self._listeners:
+                listener.close()
+            self._changed.notify_all()
+
+    def _leave(self) -> None:
+        self._watchers -= 1
+        if not self._watchers:
+            self._looks.clear()
+            self._due_s.clear()
+
+    def _offer(self, item: Look | Result, camera_id: str) -> None:
+        for listener in self._listeners:
+            if camera_id in listener.cameras and not listener.offer(item):
+                self._dropped += 1
