@@ -35,6 +35,8 @@ class _Key:
     """Names a stream: nobody reaches another's, and none is taken for one of another coding."""
 
     coding: type
+    head_sha256: str
+    """Of features, the head that makes them; a cut's symbols are charged by its size. Empty for video."""
     is_proven: bool
     device: str
     stream_id: bytes
@@ -88,7 +90,7 @@ class Streams:
             if self._no_video:
                 raise RefusedError(Refusal.CODEC, self._no_video)
             size = VideoStream.bytes_of(video.width, video.height)
-            with self._kept(VideoStream, video.position, call, size) as stream:
+            with self._kept(VideoStream, "", video.position, call, size) as stream:
                 pixels = MACROBLOCK**2 * macroblocks(video.width, video.height)
                 cost = pixels * max(1, stream.missing(video))
                 if cost > LONGEST * most:
@@ -113,7 +115,9 @@ class Streams:
             return
         with (
             self._counting(),
-            self._kept(FeatureStream, position, call, FeatureStream.bytes_of(tail)) as stream,
+            self._kept(
+                FeatureStream, features.head_sha256, position, call, FeatureStream.bytes_of(tail)
+            ) as stream,
         ):
             yield tail.looking(lambda: stream.decode(features.data, position, tail))
 
@@ -129,9 +133,11 @@ class Streams:
         return vision.prepare_picture(picture_of(decoded.planes))
 
     @contextmanager
-    def _kept(self, coding: type[S], position: StreamPosition, call: Call, size: int) -> Iterator[S]:
+    def _kept(
+        self, coding: type[S], head_sha256: str, position: StreamPosition, call: Call, size: int
+    ) -> Iterator[S]:
         """The stream of `position`, begun or found, which may take `size` bytes."""
-        key = _Key(coding, call.is_proven, call.device, position.stream_id)
+        key = _Key(coding, head_sha256, call.is_proven, call.device, position.stream_id)
         owner = Owner(call.holder, call.is_proven)
         useless = False
         stream = self._begun(key, owner, size) if position.is_key else self._table.enter(key, self._clock())
