@@ -16,10 +16,10 @@ from spillover.cloud.serving.streams.table import Owner, Refusal, RefusedError, 
 from spillover.cloud.serving.streams.video import VideoStream
 from spillover.cloud.telemetry.metrics import StreamMetrics
 from spillover.common.coding import StreamPosition
-from spillover.common.errors import ConfigError, TooLargeError
+from spillover.common.errors import ConfigError, InvalidInputError, TooLargeError
 from spillover.common.log import Throttled, printable
 from spillover.common.model.pictures import Prepared
-from spillover.common.video.h264 import load_codec
+from spillover.common.video.h264 import Decoder, load_codec
 from spillover.common.video.planes import picture_of
 from spillover.common.wire.conversion import Features, Video
 
@@ -179,6 +179,7 @@ def fault_of_video() -> str:
     """Why this server decodes no video; empty where it does."""
     try:
         load_codec()
-    except ConfigError as error:
+        Decoder(MACROBLOCK, MACROBLOCK)
+    except (ConfigError, InvalidInputError) as error:
         return str(error)
     return ""

@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -232,6 +233,32 @@ def test_without_a_codec_the_refusal_says_what_to_install(monkeypatch):
     with pytest.raises(RefusedError, match=r"spillover\[video\]") as error:
         world.show(video)
     assert error.value.reason is Refusal.CODEC
+
+
+def test_a_codec_that_cannot_be_loaded_ends_no_server(monkeypatch, tmp_path):
+    """A library that FFmpeg links to is missing: the server serves no video, and says why."""
+    (tmp_path / "av").mkdir()
+    text = "libfoo.so.1: cannot open shared object file"
+    (tmp_path / "av" / "__init__.py").write_text(f"raise ImportError({text!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "av")
+    assert text in (fault := fault_of_video())
+    assert "pip install" in fault
+
+
+def test_an_ffmpeg_without_h264_is_no_codec(monkeypatch):
+    """Known before the first device sends video, which each call of it would fail."""
+    monkeypatch.setattr("av.CodecContext", _NoContext)
+    assert "no codec h264" in fault_of_video()
+
+
+class _NoContext:
+    """Stands in for FFmpeg's codecs, built without any."""
+
+    @staticmethod
+    def create(name, mode):
+        """As FFmpeg says it."""
+        raise av.codec.codec.UnknownCodecError(name)
 
 
 def test_a_failing_call_gives_the_stream_back():
