@@ -45,18 +45,18 @@ class _Key:
 class Streams:
     """Keeps streams within `limit_bytes`. Belongs to the event loop; what it lends goes to threads.
 
-    `no_video` says why there is no codec; empty where there is one.
+    Where `has_codec` is false it takes features alone.
     """
 
     def __init__(
         self,
         limit_bytes: int,
-        no_video: str,
+        has_codec: bool,
         metrics: StreamMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table: StreamTable[_Key, object] = StreamTable(limit_bytes)
-        self._no_video = no_video
+        self._has_codec = has_codec
         self._stopped = False
         self._metrics = metrics
         self._clock = clock
@@ -87,8 +87,8 @@ class Streams:
                 f"video is {video.width}x{video.height} pixels; the limit is {most} pixels in all"
             )
         with self._counting():
-            if self._no_video:
-                raise RefusedError(Refusal.CODEC, self._no_video)
+            if not self._has_codec:
+                raise RefusedError(Refusal.CODEC, "this server has no codec for video; its log says why")
             size = VideoStream.bytes_of(video.width, video.height)
             with self._kept(VideoStream, "", video.position, call, size) as stream:
                 pixels = MACROBLOCK**2 * macroblocks(video.width, video.height)

@@ -157,7 +157,7 @@ class World:
         self.tail = tail
         self.metrics = Metrics()
         self.streams = Streams(
-            room * FeatureStream.bytes_of(tail), "no codec", self.metrics.of_streams(), lambda: 0.0
+            room * FeatureStream.bytes_of(tail), False, self.metrics.of_streams(), lambda: 0.0
         )
 
     def show(self, payload, call=ANN, **changed):
