@@ -209,6 +209,7 @@ def test_without_room_the_refusal_says_so(tail):
     with pytest.raises(RefusedError) as error:
         world.show(sender.payload(1))
     assert error.value.reason is Refusal.SHARE
+    assert "a quarter of limits.stream_bytes" in str(error.value)  # of which the caller has nothing yet
 
 
 def test_features_in_no_stream_are_answered_without_room(tail):
