@@ -15,7 +15,7 @@ NEEDED_KB=700000
 
 usage() {
     cat << 'END'
-usage: sudo sh install-edge.sh [SOURCE] [--instance NAME] [--python PROGRAM]
+usage: sudo sh install-edge.sh [SOURCE] [--instance NAME] [--video] [--python PROGRAM]
        sudo sh install-edge.sh --uninstall [--purge]
 
 Installs the edge daemon of Spillover under systemd. Run it again to upgrade or to add an instance: what is
@@ -24,6 +24,7 @@ there is kept, /etc/spillover above all.
   SOURCE             a wheel, an sdist or a checkout; without it what this script lies in
   --instance NAME    the unit is spillover-edge@NAME, its configuration /etc/spillover/edge-NAME.yaml, its state
                      /var/lib/spillover/NAME (default: main)
+  --video            PyAV too, with FFmpeg and x264 (GPL), for uplink.payload: video; 100 MB more; kept by upgrades
   --python PROGRAM   a Python 3.11, 3.12 or 3.13, in place of the first that is found
   --uninstall        remove program and units; configuration and state stay
   --purge            with --uninstall: remove configuration, keys, state and the user, too
@@ -94,7 +95,7 @@ print(version)
 # Sets HERE, the folder `deploy` with units and requirements, and SOURCE.
 find_source() {
     HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
-    for needed in requirements/edge-mqtt.txt systemd/spillover-edge@.service; do
+    for needed in requirements/edge-mqtt.txt requirements/edge-mqtt-video.txt systemd/spillover-edge@.service; do
         [ -f "$HERE/$needed" ] || fail "$HERE/$needed is not there." \
             "Run this script where it lies in a checkout or an unpacked sdist, not a copy of it alone."
     done
@@ -146,18 +147,23 @@ make_venv() {
     if [ -d "$VENV" ] && ! [ -f "$VENV/pyvenv.cfg" ]; then
         fail "$VENV is there and is no virtual environment." "Move it away; this script makes it anew."
     fi
+    if [ "$VIDEO" = yes ] || "$VENV/bin/python" -c 'import av' 2> /dev/null; then
+        requirements=edge-mqtt-video.txt libraries=", av"
+    else
+        requirements=edge-mqtt.txt libraries=""
+    fi
     # One of another Python, or a broken one, is made anew. PEP 668: the system's own Python is left alone.
     if [ "$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)" != "$PYTHON_VERSION" ]; then
         "$PYTHON" -m venv --clear "$VENV"
     fi
     # /tmp is in memory on some systems, and too small for wheels.
     pip="env TMPDIR=/var/tmp $VENV/bin/python -m pip --quiet --disable-pip-version-check --no-input install --no-cache-dir"
-    $pip --require-hashes --only-binary :all: -r "$HERE/requirements/edge-mqtt.txt" || fail \
+    $pip --require-hashes --only-binary :all: -r "$HERE/requirements/$requirements" || fail \
         "pip could not install what Spillover needs; its last lines say why." \
         "Check network and index (pip config list), then run this again: it goes on where it stopped."
     $pip --no-deps --force-reinstall "$SOURCE" || fail "pip could not install $SOURCE." \
         "Building from a checkout or an sdist needs hatchling from the index; a wheel needs nothing more."
-    "$VENV/bin/python" -c 'import cv2, cryptography, google_crc32c, grpc, msgspec, onnxruntime, paho.mqtt' || fail \
+    "$VENV/bin/python" -c "import cv2, cryptography, google_crc32c, grpc, msgspec, onnxruntime, paho.mqtt$libraries" || fail \
         "a library does not load; the line above says which." "apt-get install libstdc++6 is what some systems lack."
 }
 
@@ -267,7 +273,7 @@ uninstall_edge() {
     fi
 }
 
-SOURCE="" INSTANCE=main PYTHON="" PURGE=no ACTION=install
+SOURCE="" INSTANCE=main PYTHON="" PURGE=no VIDEO=no ACTION=install
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -276,6 +282,7 @@ while [ $# -gt 0 ]; do
             ;;
         --uninstall) ACTION=uninstall ;;
         --purge) PURGE=yes ;;
+        --video) VIDEO=yes ;;
         --instance | --python)
             [ $# -gt 1 ] || fail "$1 wants a value." "See --help."
             if [ "$1" = --python ]; then PYTHON=$2; else INSTANCE=$2; fi

@@ -96,7 +96,7 @@ class Daemon:
         )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
         self._worker = Worker("pipeline", self._work, self._events.put)
-        self._turns = FairTurns([stream.camera for stream in self._streams])
+        self._turns = FairTurns([stream.camera for stream in self._streams], self._camera_ended)
         self._captures = [
             Worker(_capture_name(stream, self._streams), stream.camera.run, self._events.put)
             for stream in self._streams
@@ -242,6 +242,9 @@ class Daemon:
                     self._streams[number].pipeline.process(frame)
             except ModelError:  # `GuardedPredictor` has said which
                 self._device.reporting.events.dropped(frame, "model failed")
+
+    def _camera_ended(self, number: int) -> None:
+        self._device.offload.uplink.ended(self._streams[number].camera_id)
 
     def _wait_for_room(self) -> None:
         """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""

@@ -1,5 +1,6 @@
 """The parts that all cameras of a device share: model, policy, uplink, deadlines, sinks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,8 @@ class Offload:
     forwarder: Forwarder | None = None
     meter: ByteMeter | None = None
     recorder: LinkRecorder | None = None
-    payload: str = ""
-    """In words what is sent of a frame."""
+    payload: Callable[[], str] = str
+    """In words what is sent of a frame now."""
 
     def stop(self, deadline_s: float) -> bool:
         """End the calls, then close the files of budget and link trace; tell whether all calls ended in time.

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -79,7 +80,7 @@ def build_offload(
         config, task, encoder, tensors, costs, meter, reporting, reported_of_answers(config, model)
     )
     forwarder = _forwarder(run, encoder, uplink, reporting)
-    return Offload(uplink, forwarder, meter, recorder, in_words(config.uplink, has_video=VIDEO in streams))
+    return Offload(uplink, forwarder, meter, recorder, partial(_sent_now, config.uplink, streams.get(VIDEO)))
 
 
 def in_words(config: UplinkConfig, *, has_video: bool) -> str:
@@ -98,6 +99,13 @@ def in_words(config: UplinkConfig, *, has_video: bool) -> str:
             return f"features or {picture}, whichever is answered first"
         case PayloadKind.PICTURE:
             return "tensors" if config.oip else picture
+
+
+def _sent_now(config: UplinkConfig, video: StreamEncoder | None) -> str:
+    """As `in_words`, with the cameras whose streams pause, and why."""
+    paused = video.paused() if video else {}
+    now = ", ".join(f"{camera_id} ({cause.value})" for camera_id, cause in paused.items())
+    return in_words(config, has_video=video is not None) + (f"; JPEG now: {now}" if now else "")
 
 
 def with_variants(config: EdgeConfig, task: TaskSpec[Any]) -> EdgeConfig:

@@ -27,14 +27,21 @@ class Frames(Protocol):
         ...
 
 
+def _nobody(_number: int) -> None:
+    """Nobody is told."""
+
+
 class FairTurns:
     """Round robin over the cameras that have a frame. One thread calls `next`.
 
     A camera that has just had its turn comes last, so with n cameras a frame waits for at most n - 1 others.
+    `on_end` is called once with the number of each camera that has ended, after its last frame was processed.
     """
 
-    def __init__(self, cameras: Sequence[Frames]) -> None:
+    def __init__(self, cameras: Sequence[Frames], on_end: Callable[[int], None] = _nobody) -> None:
         self._cameras = cameras
+        self._on_end = on_end
+        self._ended: set[int] = set()
         self._first = 0
         self._came = threading.Event()
         for camera in cameras:
@@ -49,6 +56,9 @@ class FairTurns:
                 if (frame := self._cameras[index].poll()) is not None:
                     self._first = (index + 1) % count
                     return index, frame
-            if all(camera.has_ended for camera in self._cameras):
+                if self._cameras[index].has_ended and index not in self._ended:
+                    self._ended.add(index)
+                    self._on_end(index)
+            if len(self._ended) == count:
                 return None
             self._came.wait(_LOOK_UP_S)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from spillover.common.model.split import Cut
 from spillover.common.types import Action
 from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig, UplinkProtocol, VideoConfig
-from spillover.edge.link.estimator import LinkEstimator, Upload
+from spillover.edge.link.estimator import LinkEstimate, LinkEstimator, Upload
 from spillover.edge.link.state import LinkView, PayloadOption
 from spillover.edge.payload.encoder import PICTURE, TENSOR, VIDEO, usual_variant
 from spillover.edge.payload.streams import Outlook
@@ -66,6 +66,21 @@ class PayloadCost:
         if outlook is None:
             return self.key_bytes
         return outlook.behind_bytes + (self.key_bytes if outlook.key else self.payload_bytes)
+
+    def option(self, name: str, estimate: LinkEstimate, outlook: Outlook | None) -> PayloadOption:
+        """This form of the next frame."""
+        size = self.expected_bytes(outlook)
+        return PayloadOption(
+            name,
+            self.action,
+            size,
+            estimate.latency_s(size, self.make_s, self.server_s),
+            self.fidelity,
+            self.make_s,
+            self.server_s,
+            measured=self.known,
+            extra_bytes=max(0.0, size - self.payload_bytes) if outlook else 0.0,
+        )
 
     def made(self, new_bytes: float, make_s: float, number: int, *, key: bool = False) -> "PayloadCost":
         """The cost after frame `number` was encoded in this form; `new_bytes` are those not sent before."""
@@ -203,21 +218,9 @@ class PayloadCostModel:
             now_s = self._clock()
             self._server_queue_s = server_queue_s
             estimate = self._link.estimate(now_s, server_queue_s, in_flight)
-            options = tuple(
-                PayloadOption(
-                    name,
-                    form.action,
-                    size := form.expected_bytes(outlooks.get(name)),
-                    estimate.latency_s(size, form.make_s, form.server_s),
-                    form.fidelity,
-                    form.make_s,
-                    form.server_s,
-                    form.known,
-                )
-                for name, form in self._usable(now_s, outlooks).items()
-            )
-            options = self._with_due(options)
-            return LinkView(estimate, options, self._link.may_probe(now_s))
+            usable = self._usable(now_s, outlooks)
+            options = (form.option(name, estimate, outlooks.get(name)) for name, form in usable.items())
+            return LinkView(estimate, self._with_due(tuple(options)), self._link.may_probe(now_s))
 
     def options(self) -> tuple[PayloadOption, ...]:
         """Every usable form with its predicted latency."""

@@ -35,6 +35,10 @@ class PayloadOption:
     """Part of `latency_s`: processing on the server."""
     measured: bool = True
     """False until a frame was encoded in this form; `payload_bytes` is then a guess."""
+    extra_bytes: float = 0.0
+    """Part of `payload_bytes` that the frames after this one gain by: what a key has more than others, and
+    what is sent again.
+    """
     due: bool = False
     """Prefer this option over quicker ones if its fidelity suffices, so that its cost is measured again."""
 

@@ -1,1 +1,1 @@
-"""What leaves the device: picture variants, features and tensors; redaction comes before each."""
+"""What leaves the device: picture variants, video, features and tensors; redaction comes before each."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
-from spillover.edge.payload.streams import Sender
+from spillover.edge.payload.streams import KeyCause, Sender
 
 IDLE_S = 600.0
 """A camera that has sent nothing for so long has ended or sees nothing: what its stream takes is let go."""
@@ -36,8 +36,9 @@ S = TypeVar("S", bound=Stream)
 
 
 class CameraStreams(Generic[S]):
-    """One stream a camera. `lock` guards them all, and is held by who calls a method; none waits.
+    """One stream a camera. `lock` guards them all, and is held by who calls a method that does not take it.
 
+    None waits.
     `begin` makes a stream of an id. `most_cameras` bounds the memory: of more cameras the one that has been
     silent the longest is let go.
     """
@@ -61,6 +62,18 @@ class CameraStreams(Generic[S]):
         """The streams that are kept, the most silent one first."""
         return [stream for stream, _ in self._streams.values()]
 
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose streams pause now, and why. It takes the lock itself."""
+        with self.lock:
+            senders = {camera_id: stream.sender for camera_id, (stream, _) in self._streams.items()}
+        now_s = self.clock()
+        return {camera_id: sender.due for camera_id, sender in senders.items() if not sender.may_send(now_s)}
+
+    def ended(self, camera_id: str) -> None:
+        """Let go of the camera's stream. It takes the lock itself."""
+        with self.lock:
+            self._streams.pop(camera_id, None)
+
     def found(self, camera_id: str) -> S | None:
         """The camera's stream, if there is one."""
         self._let_go()
@@ -77,9 +90,15 @@ class CameraStreams(Generic[S]):
         self._streams.move_to_end(camera_id)
         return stream
 
-    def of(self, position: StreamPosition) -> S | None:
-        """The stream in which a payload stands; None once it is let go."""
-        return next((stream for stream in self.all() if stream.stream_id == position.stream_id), None)
+    def heard(self, position: StreamPosition | None, told: Callable[[S, StreamPosition], Sender]) -> None:
+        """Go on with what `told` makes of a payload's stream, unless it stands in none that is kept.
+
+        It takes the lock itself.
+        """
+        with self.lock:
+            for stream in self.all():
+                if position is not None and stream.stream_id == position.stream_id:
+                    stream.moved(told(stream, position))
 
     def _let_go(self) -> None:
         now_s = self.clock()

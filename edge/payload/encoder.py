@@ -33,6 +33,10 @@ class StreamEncoder(Protocol):
         """What the next frame of this camera will be; None: it cannot be encoded in its stream now."""
         ...
 
+    def paused(self) -> Mapping[str, KeyCause]:
+        """The cameras of which nothing can be encoded in a stream now, and why."""
+        ...
+
     def encode(self, camera_id: str, image: Image) -> Payload | None:
         """Encode a BGR picture (H, W, 3), as a key where nothing is acknowledged; None: not in a stream now.
 
@@ -52,6 +56,14 @@ class StreamEncoder(Protocol):
 
     def refused(self, payload: Payload) -> None:
         """Note that the server begins no stream now."""
+        ...
+
+    def too_large(self, payload: Payload) -> bool:
+        """Note that the byte budget can never pay for this payload; tell whether another might be smaller."""
+        ...
+
+    def ended(self, camera_id: str) -> None:
+        """Let go of what is held for this camera, of which nothing comes any more."""
         ...
 
 
@@ -147,6 +159,16 @@ class PayloadEncoder:
         """Note that the server begins no stream now."""
         if stream := self._streams.get(encoded_frame.option):
             stream.refused(encoded_frame.payload)
+
+    def too_large(self, encoded_frame: EncodedFrame) -> bool:
+        """Note that the byte budget can never pay for this frame; tell whether to encode it once more."""
+        stream = self._streams.get(encoded_frame.option)
+        return stream is not None and stream.too_large(encoded_frame.payload)
+
+    def ended(self, camera_id: str) -> None:
+        """Let go of what is held for this camera, of which nothing comes any more."""
+        for stream in self._streams.values():
+            stream.ended(camera_id)
 
     def _alone(self, frame: Frame, option: str) -> EncodedFrame:
         """The frame coded against nothing; of what is only a stream, as the usual picture."""

@@ -17,8 +17,8 @@ from spillover.common.types import Image
 from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import StreamObserver
 from spillover.edge.payload.features import FeatureEncoder
-from spillover.edge.payload.streams import Bounds, Outlook, Sender
-from spillover.edge.payload.types import EncodedFeatures, Payload
+from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
+from spillover.edge.payload.types import EncodedFeatures, Payload, position_of
 
 FEATURES = "features"
 """What the observer is told of."""
@@ -79,6 +79,10 @@ class FeatureStreams:
             may_send = stream.sender.may_send(self._streams.clock())
             return Outlook(stream.reference is None) if may_send else None
 
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose features go alone now, and why."""
+        return self._streams.paused()
+
     def encode(self, camera_id: str, image: Image) -> EncodedFeatures | None:
         """The features of a BGR picture (H, W, 3) uint8, next in its camera's stream; None while that pauses.
 
@@ -112,7 +116,7 @@ class FeatureStreams:
 
     def acknowledged(self, payload: Payload) -> None:
         """The server has answered to this payload."""
-        self._heard(payload, _acknowledged)
+        self._streams.heard(position_of(payload), _acknowledged)
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference; of one that was newer this says nothing."""
@@ -122,20 +126,23 @@ class FeatureStreams:
             is_old = position.reference < stream.sender.reference
             return stream.sender if is_old else stream.sender.lost(position.number, now_s, draw)
 
-        self._heard(payload, told)
+        self._streams.heard(position_of(payload), told)
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
         now_s, draw = self._streams.clock(), self._streams.draw()
-        self._heard(payload, lambda stream, position: stream.sender.refused(position.number, now_s, draw))
+        self._streams.heard(
+            position_of(payload), lambda stream, at: stream.sender.refused(at.number, now_s, draw)
+        )
 
-    def _heard(self, payload: Payload, told: Callable[[_Stream, StreamPosition], Sender]) -> None:
-        if not isinstance(payload, EncodedFeatures) or payload.position is None:
-            return
-        position = payload.position
-        with self._streams.lock:
-            if (stream := self._streams.of(position)) is not None:
-                stream.moved(told(stream, position))
+    def too_large(self, payload: Payload) -> bool:
+        """The byte budget can never pay for this payload; alone it would be no smaller."""
+        del payload
+        return False
+
+    def ended(self, camera_id: str) -> None:
+        """Nothing comes of this camera any more."""
+        self._streams.ended(camera_id)
 
 
 def _begun(stream_id: bytes) -> _Stream:

@@ -12,7 +12,7 @@ CALM_S = 60.0
 PAUSE_S, PAUSE_MOST_S = 2.0, 60.0
 """The pause after the second key in a row that was lost, and the longest; each is twice the one before."""
 REFUSED_S = 60.0
-"""The pause after a server has begun no stream, or a codec has failed."""
+"""The pause after a server has begun no stream, a codec has failed, or a key was too large."""
 _MOST_STRIKES = 10
 
 
@@ -31,6 +31,8 @@ class KeyCause(enum.StrEnum):
     """Pictures have another size than before."""
     FAILED = "failed"
     """The codec had failed and is tried again."""
+    TOO_LARGE = "too_large"
+    """A key was larger than what the byte budget ever pays at once, and another one is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,14 @@ class Sender:
         if not self._is_of_this_chain(number):
             return self
         return replace(self._ended(KeyCause.REFUSED), not_before_s=_in_about_a_minute(now_s, draw))
+
+    def too_large(self, number: int, now_s: float, draw: float) -> "Sender":
+        """The byte budget can never pay for this payload: a key is due, or was too large itself."""
+        if not self._is_of_this_chain(number):
+            return self
+        if number > self.key:
+            return self._ended(KeyCause.BEHIND)
+        return replace(self._ended(KeyCause.TOO_LARGE), not_before_s=_in_about_a_minute(now_s, draw))
 
     def failed(self, now_s: float, draw: float) -> "Sender":
         """The codec has failed on this side, so it is left alone for about a minute."""

@@ -77,6 +77,11 @@ def is_key(payload: Payload) -> bool:
             return True
 
 
+def position_of(payload: Payload) -> StreamPosition | None:
+    """Where it stands in a stream; None: in none."""
+    return payload.position if isinstance(payload, EncodedVideo | EncodedFeatures) else None
+
+
 def behind_bytes(payload: Payload) -> int:
     """How much of it was sent before and is sent again."""
     return sum(map(len, payload.packets[:-1])) if isinstance(payload, EncodedVideo) else 0

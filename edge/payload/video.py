@@ -26,7 +26,7 @@ from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import VIDEO, StreamObserver
 from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
-from spillover.edge.payload.types import EncodedVideo, Payload
+from spillover.edge.payload.types import EncodedVideo, Payload, position_of
 
 _log = get_logger("uplink")
 
@@ -121,6 +121,10 @@ class VideoStreams:
             is_key = stream.sender.key_cause(size) is not None
             return Outlook(is_key, 0 if is_key else size)
 
+    def paused(self) -> dict[str, KeyCause]:
+        """The cameras whose frames go as pictures now, and why."""
+        return self._streams.paused()
+
     def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
         """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""
         with self._streams.lock:
@@ -130,25 +134,33 @@ class VideoStreams:
 
     def acknowledged(self, payload: Payload) -> None:
         """The server has answered to this payload."""
-        self._heard(payload, lambda sender, number: sender.acknowledged(number))
+        self._streams.heard(position_of(payload), lambda stream, at: stream.sender.acknowledged(at.number))
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference."""
         now_s, draw = self._streams.clock(), self._streams.draw()
-        self._heard(payload, lambda sender, number: sender.lost(number, now_s, draw))
+        self._streams.heard(
+            position_of(payload), lambda stream, at: stream.sender.lost(at.number, now_s, draw)
+        )
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
         now_s, draw = self._streams.clock(), self._streams.draw()
-        self._heard(payload, lambda sender, number: sender.refused(number, now_s, draw))
+        self._streams.heard(
+            position_of(payload), lambda stream, at: stream.sender.refused(at.number, now_s, draw)
+        )
 
-    def _heard(self, payload: Payload, told: Callable[[Sender, int], Sender]) -> None:
-        if not isinstance(payload, EncodedVideo):
-            return
-        position = payload.position
-        with self._streams.lock:
-            if (stream := self._streams.of(position)) is not None:
-                stream.moved(told(stream.sender, position.number))
+    def too_large(self, payload: Payload) -> bool:
+        """The byte budget can never pay for this payload, but may for a key or a picture."""
+        now_s, draw = self._streams.clock(), self._streams.draw()
+        self._streams.heard(
+            position_of(payload), lambda stream, at: stream.sender.too_large(at.number, now_s, draw)
+        )
+        return True
+
+    def ended(self, camera_id: str) -> None:
+        """Nothing comes of this camera any more."""
+        self._streams.ended(camera_id)
 
     def _encode(self, stream: _Stream, camera_id: str, image: Image, now_s: float) -> EncodedVideo | None:
         small, transform = shrink(image, self._config.video.longest_side)

@@ -10,6 +10,7 @@ from spillover.common.types import Action, Decision
 from spillover.edge.link.byte_budget import Tokens, wire_bytes
 from spillover.edge.link.state import PayloadOption
 from spillover.edge.policy.base import UNRANKED, Context, Reason
+from spillover.edge.policy.tracks import share_until
 
 AUDITS = 0.05
 """Share of the bytes that the budget pays for that audits take at the most; audits of empty frames too."""
@@ -54,7 +55,6 @@ class RankDecision:
     send: bool
     rank: float
     needed_rank: float
-    tokens: float
     budget_share: float
 
 
@@ -66,6 +66,9 @@ class RankRule:
     has no effect. Of equal values, which would all pass or none, every n-th ranks above the others, so many
     that the share holds (error diffusion).
 
+    A bucket that begins empty counts as no larger than what has come in so far: else it would be half full
+    before the best r were sent, which takes an hour's budget some minutes and a month's a day and a half.
+
     What a full bucket could not take up counts as well: so many lower ranks pass later. Values that fall once
     a frame is sent, as those of tracks do, need that: else none of the lower ones that follow would be among
     the best of a window that still holds the higher ones.
@@ -76,6 +79,8 @@ class RankRule:
         self._ties = 0.0
         self._unspent = 0.0
         self._judged_s = math.inf
+        self._began: tuple[float, float] | None = None
+        """When the first frame was judged, and the bytes that were there."""
         self._offered: deque[tuple[float, float]] = deque()
         self._offered_bytes = 0.0
 
@@ -86,11 +91,19 @@ class RankRule:
         self._rank.add(value)
         self._note(now_s, payload_bytes)
         share = self._share(tokens.refill_bytes_per_s)
-        needed = 1 - 2 * share * (tokens.level + self._unspent)
+        needed = 1 - 2 * share * (self._level(tokens, now_s) + self._unspent)
         rank = self._among_ties(below, up_to, needed)
         send = gain > 0 and rank >= needed and tokens.left_bytes >= payload_bytes
         self._save(tokens, now_s, payload_bytes if send else 0.0)
-        return RankDecision(send, rank, needed, tokens.left_bytes, share)
+        return RankDecision(send, rank, needed, share)
+
+    def _level(self, tokens: Tokens, now_s: float) -> float:
+        """Share of the bucket, or of what has come in so far, that is there."""
+        if not math.isfinite(tokens.bucket_bytes):
+            return tokens.level
+        began_s, had_bytes = self._began = self._began or (now_s, tokens.left_bytes)
+        came_bytes = had_bytes + tokens.refill_bytes_per_s * (now_s - began_s)
+        return min(1.0, tokens.left_bytes / max(1.0, min(tokens.bucket_bytes, came_bytes)))
 
     def _save(self, tokens: Tokens, now_s: float, spent_bytes: float) -> None:
         """Note what a full bucket could not take up since the last frame, and what is spent, in buckets."""
@@ -150,17 +163,28 @@ class RankByBudget:
         """Rank the frame, and set the bytes of the budget that it needs."""
         option = _option(decision, context.link.view.options)
         size = wire_bytes(option.payload_bytes if option else 0.0)
+        usual = wire_bytes(option.payload_bytes - option.extra_bytes) if option else size
         tokens = context.link.tokens
-        verdict = self._judge(decision.expected_gain, size, tokens, context.now_s)
-        self._budget_share = verdict.budget_share
         needed = needed_bytes(option, tokens) if option else 0.0
+        # A key serves the frames after it as well: it is set aside from the tokens, and each of them, this
+        # one too, is ranked by what it takes itself.
+        left_bytes = max(0.0, tokens.left_bytes - max(0.0, needed - usual))
+        spendable = replace(tokens, left_bytes=left_bytes)
+        gain = decision.expected_gain
+        tracks = context.tracks if decision.inputs.get("by_tracks") else None
+        if tracks is not None and math.isinf(context.since_last_offload_s):
+            # As worth what serves for a minute the first frames would outrank all that follow for long.
+            gain *= share_until(tracks, usual / tokens.refill_bytes_per_s)
+        verdict = self._judge(gain, usual, spendable, context.now_s)
+        self._budget_share = verdict.budget_share
         inputs = decision.inputs | {
             "rank": verdict.rank,
             "needed_rank": verdict.needed_rank,
             "budget_share": verdict.budget_share,
-            "tokens_bytes": verdict.tokens,
+            "tokens_bytes": tokens.left_bytes,
             "bucket_bytes": tokens.bucket_bytes,
             "wire_bytes": size,
+            "usual_wire_bytes": usual,
         }
         outranked = verdict.rank < verdict.needed_rank and decision.reason not in UNRANKED
         if decision.action is Action.KEEP or not outranked:
@@ -177,11 +201,15 @@ class RankByBudget:
 def needed_bytes(option: PayloadOption, tokens: Tokens) -> float:
     """What sending a frame in this form takes of the budget; 0 without one.
 
-    Sizes are only learnt by encoding: forms never encoded, or estimated above the bucket, may be tried.
+    Sizes are only learnt by encoding: forms never encoded, or estimated above the bucket, may be tried; the
+    latter once it is full, and in a stream, which then pauses, at once.
     """
+    size = wire_bytes(option.payload_bytes)
     if not option.measured or math.isinf(tokens.bucket_bytes):
         return 0.0
-    return min(wire_bytes(option.payload_bytes), tokens.bucket_bytes)
+    if size > tokens.bucket_bytes and option.extra_bytes:
+        return 0.0
+    return min(size, tokens.bucket_bytes)
 
 
 def _option(decision: Decision, options: Sequence[PayloadOption]) -> PayloadOption | None:

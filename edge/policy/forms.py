@@ -37,9 +37,8 @@ def in_form(decision: Decision, context: Context) -> Decision:
     if context.tracks is None or decision.reason == Reason.MODE:
         chosen = choose_payload(options, context.time_left_s, tokens.left_bytes)
     else:
-        chosen = smallest_payload(
-            options, useful_s(context.tracks, context.time_left_s, context.late_window_s)
-        )
+        within_s = useful_s(context.tracks, context.time_left_s, context.late_window_s)
+        chosen = smallest_payload(options, within_s, tokens.bucket_bytes)
     inputs = decision.inputs | {"time_left_s": context.time_left_s} | _option_inputs(options)
     needed = needed_bytes(chosen, tokens)
     # A frame that was outranked had a form before, whose fidelity its gain holds; its score does not.
@@ -73,11 +72,15 @@ def choose_payload(
     return min(good, key=lambda option: (not option.due, option.latency_s))
 
 
-def smallest_payload(options: Sequence[PayloadOption], within_s: float) -> PayloadOption:
+def smallest_payload(
+    options: Sequence[PayloadOption], within_s: float, bucket_bytes: float = math.inf
+) -> PayloadOption:
     """The smallest option among those that keep nearly as much as the best; for refreshing tracks.
 
-    Only options whose answer comes within `within_s` count; if there is none, all do.
+    Only options that the byte budget's bucket can hold, and whose answer comes within `within_s`, count; if
+    there is none, all do.
     """
+    options = [option for option in options if wire_bytes(option.payload_bytes) <= bucket_bytes] or options
     options = [option for option in options if option.latency_s <= within_s] or options
     most = max(option.fidelity for option in options)
     good = [option for option in options if option.fidelity >= most - REFRESH_TOLERANCE]
@@ -96,6 +99,8 @@ def _option_inputs(options: Sequence[PayloadOption]) -> dict[str, float]:
         inputs[f"fidelity.{name}"] = option.fidelity
         if option.action is not Action.SEND_FRAME:
             inputs[f"is_features.{name}"] = 1.0
+        if option.extra_bytes:
+            inputs[f"extra_bytes.{name}"] = option.extra_bytes
         if not option.measured:
             inputs[f"is_guess.{name}"] = 1.0
         if option.due:

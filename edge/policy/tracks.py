@@ -45,6 +45,12 @@ def value(tracks: TrackSummary, since_s: float) -> float | None:
     return wrong_boxes(tracks, since_s) * min(since_s, LONGEST_S)
 
 
+def share_until(tracks: TrackSummary, next_s: float) -> float:
+    """Share of a first answer's value that is left where the next one follows in `next_s` seconds."""
+    whole, part = value(tracks, math.inf), value(tracks, next_s)
+    return part / whole if whole and part is not None else 1.0
+
+
 def wrong_boxes(tracks: TrackSummary, since_s: float) -> float:
     """How many boxes are expected to have become wrong since the newest frame that was sent."""
     astray = 1.0 - math.exp2(-since_s / half_life_s(tracks))

@@ -131,7 +131,7 @@ class StatusSource:
             attempted=sum(calls.values()),
             sent=counts.sent,
             failed={status: count for status, count in calls.items() if status != OK},
-            payload=self.device.offload.payload,
+            payload=self.device.offload.payload(),
             payload_bytes=counts.payload_bytes,
             keys=counts.keys,
             certificate_ends_unix_s=counts.certificate_ends_unix_s,

@@ -51,6 +51,10 @@ class Uplink(Protocol):
         """Report of answers what `reported` leaves of them, from now on."""
         ...
 
+    def ended(self, camera_id: str) -> None:
+        """Note that no frame of this camera will be sent any more."""
+        ...
+
     def stop(self, deadline_s: float) -> bool:
         """Cancel calls in flight; tell whether everything ended by `deadline_s` (`time.monotonic`).
 
@@ -91,6 +95,9 @@ class NoUplink:
 
     def report(self, reported: Reported) -> None:
         """There are no answers."""
+
+    def ended(self, camera_id: str) -> None:
+        """Nothing is held for a camera."""
 
     def stop(self, deadline_s: float) -> bool:
         """True: there is nothing to stop."""

@@ -3,8 +3,8 @@
     send --> _encode --> _start --> _done --> _finish
                 ^           ^         |
                 |           +- retry -+
-                +- a picture if the server has no tail for the features, or begins no stream;
-                   a key if it has lost the reference
+                +- a picture if the server has no tail for the features, or begins no stream, or if the byte
+                   budget can never pay for a key; a key if the server has lost the reference
 
 A step ends the frame's call by returning an outcome or raising; it returns None if a later step will end it.
 """
@@ -68,7 +68,7 @@ class _PendingCall:
     attempt: Attempt | None = None
     """The last call that was started for it."""
     refused: CallFailure | None = None
-    """The server refused what the frame was coded against, so it was encoded once more."""
+    """The server, or the byte budget, refused it in its stream, so it was encoded once more."""
     _unsettled: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self) -> bool:
@@ -146,6 +146,10 @@ class GrpcUplink:
         self._retries.count_call()
         self._advance(pending, self._begin, self._start, encoded_frame)
         return reply.wait(timeout_s + GRACE_S)
+
+    def ended(self, camera_id: str) -> None:
+        """Let go of what is held for this camera, after its last frame is encoded."""
+        self._thread.hand(partial(self._payload_encoder.ended, camera_id))
 
     def stop(self, deadline_s: float) -> bool:
         """Encode queued frames for the spool, cancel every call; tell whether all ended by `deadline_s`."""
@@ -225,6 +229,9 @@ class GrpcUplink:
         message_bytes = request.ByteSize()
         refusal = self._caller.check_size(message_bytes) or self._ledger.pay(message_bytes)
         if refusal is not None:
+            is_for_ever = refusal.status is CallStatus.EXCEEDS_BUCKET
+            if is_for_ever and self._payload_encoder.too_large(encoded_frame):
+                return self._encode_again(pending, encoded_frame.option, refusal)
             return refusal
         attempt = Attempt(encoded_frame, time.monotonic())
         rpc = self._caller.call(request, pending.give_up_s - attempt.started_s)
@@ -245,10 +252,10 @@ class GrpcUplink:
             return outcome
         if outcome.status is CallStatus.REFERENCE_LOST:
             self._payload_encoder.lost(attempt.encoded_frame)
-            return self._encode_again(pending, attempt, outcome)
+            return self._encode_again(pending, attempt.encoded_frame.option, outcome)
         if outcome.status is CallStatus.STREAM_REFUSED:
             self._payload_encoder.refused(attempt.encoded_frame)
-            return self._encode_again(pending, attempt, outcome)
+            return self._encode_again(pending, attempt.encoded_frame.option, outcome)
         if outcome.status is CallStatus.UNAVAILABLE and self._may_retry(pending):
             return self._call_again(pending, RETRIED, outcome, self._start, attempt.encoded_frame)
         if outcome.status is CallStatus.FAILED_PRECONDITION and self._may_send_picture(pending, attempt):
@@ -281,9 +288,7 @@ class GrpcUplink:
             return False
         return self._payload_encoder.pictures_allowed and time.monotonic() < pending.call.deadline_s
 
-    def _encode_again(
-        self, pending: _PendingCall, refused: Attempt, failure: CallFailure
-    ) -> CallOutcome | None:
+    def _encode_again(self, pending: _PendingCall, option: str, failure: CallFailure) -> CallOutcome | None:
         """Send the same frame in another form of its stream, or in none; once, and if there is time."""
         frame, now_s = pending.frame, time.monotonic()
         if (
@@ -294,7 +299,6 @@ class GrpcUplink:
         ):
             return failure
         pending.refused = failure
-        option = refused.encoded_frame.option
         return self._call_again(pending, failure.status.value, failure, self._encode, frame, option)
 
     def _call_again(

@@ -20,6 +20,9 @@ from tests.support.tools import tool
 SCRIPT = ROOT / "deploy" / "install-edge.sh"
 
 
+_PYTHON = ["/opt/spillover/bin/python", "-c"]
+
+
 def _stand_in(folder: Path, name: str, body: str) -> None:
     """A program of the system that says what another system's would."""
     path = folder / name
@@ -91,7 +94,9 @@ def test_help_is_given_without_rights(tmp_path):
     """And names each option."""
     done = _run(["--help"], tmp_path)
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("SOURCE", "--instance", "--uninstall", "--purge", "/opt"))
+    assert all(
+        word in done.stdout for word in ("SOURCE", "--instance", "--video", "--uninstall", "--purge", "/opt")
+    )
 
 
 def _run(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -123,7 +128,7 @@ def debian(tmp_path_factory) -> Debian:
 @pytest.mark.needs("mmdebstrap")
 @pytest.mark.timeout(3 * LIMIT_S)
 def test_a_bare_debian_gets_a_daemon_that_runs_and_gets_rid_of_it(debian):
-    """Installed twice, with a configuration that is kept; run as the unit would; removed, then purged."""
+    """Installed again with video, then without a word of it: both stay; run as the unit would; removed."""
     (wheel,) = (debian.root / "src").glob("*.whl")
     install = ["sh", "/src/deploy/install-edge.sh", f"/src/{wheel.name}", "--instance", "yard"]
     said = debian.run(*install)
@@ -146,7 +151,11 @@ def test_a_bare_debian_gets_a_daemon_that_runs_and_gets_rid_of_it(debian):
     changed = config.read_text().replace("/dev/video0", "pictures")
     config.write_text(changed)
 
+    without = [*_PYTHON, "import importlib.util; assert importlib.util.find_spec('av') is None"]
+    debian.run(*without)
+    debian.run(*install, "--video")
     debian.run(*install)
+    debian.run(*_PYTHON, "import av")
     assert config.read_text() == changed
     assert debian.run("stat", "-c", "%U:%G %a", "/etc/spillover/tls/camera.key") == "root:spillover 640\n"
     debian.run("chown", "-R", "spillover:spillover", "/var/lib/spillover/yard")

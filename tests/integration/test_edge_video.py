@@ -14,6 +14,7 @@ import pytest
 from spillover.common.types import Image
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
+from spillover.edge.link.byte_budget import SavedTokens
 from spillover.edge.status.text import to_text
 from spillover.lab.records import Record, read_records
 from tests.support.faulty_calls import FaultyCalls, Troubles
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.slow
 FRAMES = 30
 WIDTH, HEIGHT, SHOWN = 320, 240, 208
 A_MINUTE_S = 60.0
+BUCKET_BYTES, SELDOM_S = 8_000, 86_400
+"""Less than a connection and a key; pings so rare that this can pay for them."""
 NEAR = 0.005
 """Of the brightness from 0 to 1; frames that follow each other differ by more than twice that."""
 
@@ -201,3 +204,32 @@ def test_frames_of_an_outage_wait_as_pictures(site: Site, tmp_path: Path) -> Non
     assert pending is not None
     assert pending.pending > 0
     assert b"\xff\xd8\xff" in Path(spool["path"]).read_bytes()
+
+
+def test_a_budget_that_never_pays_for_a_key_gets_pictures_and_the_status_says_so(site: Site) -> None:
+    """Small ones, which fit its bucket; not a byte of video leaves."""
+    state = site.folder / "left.json"
+    SavedTokens(state).save(BUCKET_BYTES)
+    budget = {
+        "bytes": 10 * BUCKET_BYTES,
+        "per": "day",
+        "bucket_bytes": BUCKET_BYTES,
+        "state_file": str(state),
+    }
+    uplink = {
+        "variants": [{"jpeg_quality": 20, "longest_side": 48, "fidelity": 0.9}],
+        "keepalive_s": SELDOM_S,
+    }
+    said: list[str] = []
+    with (
+        cloud(site) as address,
+        FaultyCalls(address, watch=lambda *_: said.append(to_text(daemon.status()))) as proxy,
+    ):
+        daemon, output = site.daemon(proxy.address, "video", uplink=uplink, policy={"budget": budget})
+        daemon.run()
+    keys, sent = counted(daemon)
+    assert keys == {"first": 1}
+    assert sent["picture"] > 0
+    assert not sent["video"]
+    assert sum(record.answered_by == "cloud" for record in read_records(output)) > 1
+    assert "JPEG now: camera (too_large); keys: first 1" in said[0]

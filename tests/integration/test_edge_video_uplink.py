@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import grpc
+import numpy as np
 import pytest
 
 from spillover.common.wire.pb import spillover_pb2 as pb
-from spillover.edge.config import PayloadKind, UplinkConfig
+from spillover.edge.config import PayloadKind, PictureVariant, UplinkConfig
+from spillover.edge.link.byte_budget import Budget, ByteMeter, wire_bytes
 from spillover.edge.link.payload_costs import build_payload_costs
 from spillover.edge.link.state import PayloadOption
 from spillover.edge.payload.encoder import PICTURE, VIDEO, PayloadEncoder, as_it_waits
+from spillover.edge.payload.streams import REFUSED_S, KeyCause
 from spillover.edge.payload.video import VideoStreams
 from spillover.edge.uplink.call_status import CallStatus
 from spillover.edge.uplink.outcome import CloudAnswer
@@ -26,11 +29,15 @@ from tests.support.scripted_cloud import (
     refuses,
     scripted_cloud,
 )
+from tests.support.tracked import until
 from tests.support.uplinks import RecordingObserver, RecordingReply, build_uplink
-from tests.support.video import CountedStreams, scene
+from tests.support.video import CountedStreams, held_codecs, scene
 
 LOST = refuses(grpc.StatusCode.FAILED_PRECONDITION, "reference: number 1 is not held here; send a key")
 REFUSED = refuses(grpc.StatusCode.FAILED_PRECONDITION, "stream: there is no room for another one")
+
+
+SMALL = PictureVariant(jpeg_quality=20, longest_side=32, fidelity=0.9)
 
 
 def once(first: Behaviour) -> Behaviour:
@@ -46,15 +53,15 @@ def once(first: Behaviour) -> Behaviour:
 class Bench:
     """An uplink that sends video, and the server behind it."""
 
-    def __init__(self, cloud: ScriptedCloud) -> None:
-        config = UplinkConfig(address=cloud.address, payload=PayloadKind.VIDEO)
+    def __init__(self, cloud: ScriptedCloud, meter: ByteMeter | None = None) -> None:
+        config = UplinkConfig(address=cloud.address, payload=PayloadKind.VIDEO, variants=(SMALL,))
         self.cloud = cloud
         self.counted = CountedStreams()
         self.observer = RecordingObserver()
         self.streams = VideoStreams(config, 1, self.counted)
         self.costs = build_payload_costs(config, (), streams={VIDEO: self.streams.outlook})
         encoder = PayloadEncoder(config, "boot", streams={VIDEO: self.streams})
-        self.uplink = build_uplink(config, self.observer, encoder=encoder, costs=self.costs)
+        self.uplink = build_uplink(config, self.observer, encoder=encoder, costs=self.costs, meter=meter)
 
     def send(self, number: int, option: str = VIDEO) -> RecordingReply:
         """Send one frame of the scene without waiting."""
@@ -91,10 +98,10 @@ def _kind(request: pb.InferRequest) -> str:
 
 
 @contextmanager
-def bench(behaviour: Behaviour = answers) -> Iterator[Bench]:
+def bench(behaviour: Behaviour = answers, meter: ByteMeter | None = None) -> Iterator[Bench]:
     """Serve and build."""
     with scripted_cloud(behaviour) as cloud:
-        built = Bench(cloud)
+        built = Bench(cloud, meter)
         try:
             yield built
         finally:
@@ -221,3 +228,86 @@ def test_the_policy_is_told_what_the_next_frame_will_take():
         assert other.name == VIDEO
         assert min(size for size, _ in keys) * 0.5 < other.payload_bytes < 2 * max(size for size, _ in keys)
         assert b.option().name == PICTURE
+
+
+class Till:
+    """A byte budget whose clock the test moves; its bucket is full at first."""
+
+    def __init__(self, bucket_bytes: float) -> None:
+        self.now_s = 0.0
+        budget = Budget(20 * bucket_bytes, 20.0, bucket_bytes)
+        self.meter = ByteMeter(budget, lambda: self.now_s)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the bucket is full."""
+        self.now_s += 60.0
+
+
+def _sizes() -> tuple[int, int]:
+    """Bytes on the wire of the scene's key, and of its smallest picture, as calls."""
+    with bench() as b:
+        b.answered(0)
+        assert isinstance(b.send(1, SMALL.name).outcome(), CloudAnswer)
+        key, picture = (wire_bytes(request.ByteSize()) for request in b.cloud.requests)
+    return int(key), int(picture)
+
+
+def test_a_bucket_smaller_than_a_key_gets_pictures_until_a_key_fits():
+    """The frame itself as a picture, and no key is tried for a minute; then one that fits is sent."""
+    key, picture = _sizes()
+    assert picture < key - 20
+    till = Till(key - 20)
+    with bench(meter=till.meter) as b:
+        now_s = [0.0]
+        b.streams._streams.clock = lambda: now_s[0]
+        reply = b.send(0)
+        reply.outcome()
+        ((form, why),) = reply.fallbacks
+        assert form == PICTURE
+        assert why.startswith("exceeds_bucket")
+        assert b.streams.paused() == {"cam": KeyCause.TOO_LARGE}
+        for number in range(1, 5):
+            till.wait()
+            assert VIDEO not in {option.name for option in b.uplink.link("cam").view.options}
+            assert isinstance(b.send(number, SMALL.name).outcome(), CloudAnswer)
+        assert "key" not in b.sent()
+        now_s[0] += 2 * REFUSED_S
+        till.wait()
+        assert b.option().name == VIDEO
+        flat = replace(frame(9, time.monotonic()), image=np.full((64, 96, 3), 90, np.uint8))
+        reply = RecordingReply()
+        b.uplink.send(flat, time.monotonic() + PATIENCE_S, reply, VIDEO)
+        assert isinstance(reply.outcome(), CloudAnswer)
+        assert b.sent()[-1] == "key"
+        assert b.counted.keys == [KeyCause.FIRST, KeyCause.TOO_LARGE]
+        assert b.streams.paused() == {}
+
+
+def test_what_was_never_acknowledged_is_not_sent_again_above_the_bucket():
+    """The key fits, but not with what came behind it: another key is due at once."""
+    key, _ = _sizes()
+    till, held = Till(key + 20), Held()
+    with bench(held, till.meter) as b:
+        first = b.send(0)
+        held.arrived.get(timeout=PATIENCE_S)
+        till.wait()
+        second = b.send(1)
+        held.arrived.get(timeout=PATIENCE_S)
+        held.release.set()
+        assert isinstance(first.outcome(), CloudAnswer)
+        assert isinstance(second.outcome(), CloudAnswer)
+        assert b.counted.keys[1:] == [KeyCause.BEHIND]
+
+
+def test_a_camera_that_ends_gives_its_codec_back():
+    """Behind its last frame, which is encoded and answered; a late answer to it does no harm."""
+    held = Held()
+    with bench(held) as b:
+        reply = b.send(0)
+        held.arrived.get(timeout=PATIENCE_S)
+        b.uplink.ended("cam")
+        until(lambda: held_codecs() == 0)
+        held.release.set()
+        assert isinstance(reply.outcome(), CloudAnswer)
+        assert b.sent() == ["key"]

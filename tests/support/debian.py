@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 900
 _PACKAGES = "python3,python3-venv,systemd,procps,util-linux"
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17")
-_REQUIREMENTS = ROOT / "deploy" / "requirements" / "edge-mqtt.txt"
+_REQUIREMENTS = ROOT / "deploy" / "requirements" / "edge-mqtt-video.txt"
 
 # Mounts of its own for what programs look for in /proc and /dev; they end with the processes.
 _INSIDE = """

@@ -1,11 +1,14 @@
 """Pictures of a scene that moves, an observer of streams, and the server's end of a stream of video."""
 
+import gc
+
 import cv2
 import numpy as np
 
 from spillover.cloud.serving.streams.losses import LostError
 from spillover.cloud.serving.streams.video import VideoStream
 from spillover.common.types import Image
+from spillover.common.video.h264 import Encoder
 from spillover.common.video.planes import Planes
 from spillover.common.wire.conversion import Video
 from spillover.edge.payload.streams import KeyCause
@@ -20,6 +23,12 @@ def scene(number: int, width: int = 96, height: int = 64) -> Image:
     cv2.circle(image, (10 + 3 * number % (width - 20), height // 2), height // 6, (30, 60, 220), -1)
     cv2.circle(image, (width - 10 - 2 * number % (width - 20), height // 3), height // 8, (220, 200, 40), -1)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0), np.uint8)
+
+
+def held_codecs() -> int:
+    """How many encoders of this process are not freed."""
+    gc.collect()
+    return sum(isinstance(one, Encoder) for one in gc.get_objects())
 
 
 class CountedStreams:

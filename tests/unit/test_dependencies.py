@@ -19,7 +19,9 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 FILES = {
     "edge": ("edge",),
     "edge-mqtt": ("edge", "mqtt"),
+    "edge-mqtt-video": ("edge", "mqtt", "video"),
     "cloud": ("cloud",),
+    "cloud-video": ("cloud", "video"),
     "cloud-gpu": ("cloud-gpu",),
     "envoy": ("envoy",),
     "lab": ("lab",),

@@ -21,7 +21,7 @@ from spillover.edge.tracking.stage import TrackSummary
 
 _CHOSEN = ("action", "payload", "expected_gain", "predicted_latency_s")
 _COMPARED = ("reason", "score", "audit", "degraded", "is_probe", "serves_later")
-_RANK = ("rank", "needed_rank", "tokens_bytes", "budget_share")
+_RANK = ("rank", "needed_rank", "budget_share")
 _ESTIMATE = ("rtt_s", "rate_bytes_per_s", "deviation_s", "server_queue_s", "backlog_s", "deviations")
 
 
@@ -186,5 +186,6 @@ class _Inputs:
             get("encode_s"),
             get("server_s"),
             measured=not get("is_guess"),
+            extra_bytes=get("extra_bytes"),
             due=bool(get("due")),
         )

@@ -1,7 +1,9 @@
 """The byte budget: never overspent in any window, and spent on what gains most per byte."""
 
+import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from spillover.common.errors import ConfigError, InUseError
+from spillover.common.types import Action, Decision
 from spillover.edge.config import BudgetConfig, Period, UplinkConfig
 from spillover.edge.link.byte_budget import (
     PING_BYTES,
@@ -19,10 +22,15 @@ from spillover.edge.link.byte_budget import (
     ByteMeter,
     SavedTokens,
     TokenBucket,
+    Tokens,
     build_meter,
     wire_bytes,
 )
-from spillover.edge.policy.budget import Rank, RankRule
+from spillover.edge.link.state import LinkState, LinkView, PayloadOption
+from spillover.edge.policy import tracks
+from spillover.edge.policy.base import Context, Reason
+from spillover.edge.policy.budget import Rank, RankByBudget, RankRule, needed_bytes
+from spillover.edge.tracking.stage import TrackSummary
 from spillover.lab.pairs.replay.simulate import SimulatedBudget
 from tests.support.slow_disk import Gate, returns
 
@@ -72,6 +80,22 @@ def test_of_equal_values_as_many_are_sent_as_the_budget_pays_for() -> None:
     assert np.diff(sent).max() <= 40
 
 
+def sent_early(rule: RankRule, budget: SimulatedBudget, seconds: int) -> int:
+    """How many of ten frames a second, of 1,000 bytes each, are sent in the first seconds of a daemon."""
+    gains = np.random.default_rng(0).exponential(1.0, seconds * 10)
+    frames = ((n / 10, float(gain)) for n, gain in enumerate(gains))
+    return sum(
+        rule.judge(gain, 1_000, budget.tokens(now_s), now_s).send and budget.spend(1_000, now_s)
+        for now_s, gain in frames
+    )
+
+
+def test_a_bucket_that_begins_empty_is_not_filled_first() -> None:
+    """More than half of what comes in is spent from the first half minute on; the bucket takes longer."""
+    budget = SimulatedBudget(Budget(20_000_000, 3600, 2_000_000))
+    assert sent_early(RankRule(), budget, 30) > 75  # 150 kB have come in, a tenth of the bucket
+
+
 def rewards(drift: float, bucket_frames: float, share: float, seed: int) -> tuple[float, float]:
     """What the rule gathers in 6000 frames, and what the best frames of each half would have given."""
     random = np.random.default_rng(seed)
@@ -107,6 +131,69 @@ def test_a_frame_that_gains_nothing_is_never_sent() -> None:
     rule, budget = RankRule(), SimulatedBudget(Budget(1000, 10, 500))
     assert not rule.judge(0.0, 1, budget.tokens(100.0), 100.0).send
     assert rule.judge(0.1, 1, budget.tokens(101.0), 101.0).send
+
+
+KEY_BYTES, OTHER_BYTES = 16_000.0, 1_500.0
+
+
+def _of_video(*, key: bool) -> PayloadOption:
+    extra_bytes = KEY_BYTES - OTHER_BYTES if key else 0.0
+    size = OTHER_BYTES + extra_bytes
+    return PayloadOption("video", Action.SEND_FRAME, size, 0.1, 1.0, extra_bytes=extra_bytes)
+
+
+def _judged(rule: RankByBudget, option: PayloadOption, tokens: Tokens, now_s: float, gain: float) -> Decision:
+    link = LinkState(max_in_flight=4, view=LinkView(options=(option,)), tokens=tokens)
+    wanted = Decision(Action.SEND_FRAME, Reason.SCORE, gain, payload="video")
+    return rule(wanted, Context(time_left_s=1.0, link=link, now_s=now_s))
+
+
+def test_a_key_that_is_due_does_not_lower_what_the_frames_after_it_rank() -> None:
+    """It is paid for as a key, and ranked as what it serves: share and ranks are those of usual frames."""
+    tokens = Tokens(20_000.0, 40_000.0, 7_500.0)
+    keyed, steady = RankByBudget(), RankByBudget()
+    gains = np.random.default_rng(3).exponential(1.0, 101)
+    for n, gain in enumerate(gains[:100]):
+        waiting = _judged(keyed, _of_video(key=True), tokens, n / 10, float(gain))
+        _judged(steady, _of_video(key=False), tokens, n / 10, float(gain))
+    assert waiting.needed_bytes == wire_bytes(KEY_BYTES)
+    after = [_judged(rule, _of_video(key=False), tokens, 10.0, float(gains[100])) for rule in (keyed, steady)]
+    assert after[0].inputs == after[1].inputs
+    assert after[0].inputs["budget_share"] == pytest.approx(7_500 / 10 / wire_bytes(OTHER_BYTES), rel=0.01)
+
+
+def test_the_first_frames_of_tracks_do_not_outrank_those_that_follow() -> None:
+    """They count as what serves until the budget pays for another, not as what serves for a minute."""
+    rule = RankByBudget()
+    tokens = Tokens(20_000.0, 40_000.0, wire_bytes(OTHER_BYTES))  # one a second
+    link = LinkState(max_in_flight=4, view=LinkView(options=(_of_video(key=False),)), tokens=tokens)
+    summary = TrackSummary(shown=4, stale=4.0, half_life_s=1.0)
+    wanted = Decision(Action.SEND_FRAME, Reason.SCORE, payload="video", inputs={"by_tracks": 1.0})
+    context = Context(time_left_s=1.0, link=link, tracks=summary)
+    sent = 0
+    for n in range(150):
+        since_s = math.inf if n < 50 else n % 12 / 10
+        frame = replace(wanted, expected_gain=tracks.value(summary, since_s) or 0.0)
+        decision = rule(frame, replace(context, now_s=n / 10, since_last_offload_s=since_s))
+        sent += n >= 50 and decision.action is Action.SEND_FRAME
+    assert sent > 3
+
+
+def test_a_key_that_is_due_is_set_aside_before_frames_are_chosen() -> None:
+    """What is left beside it decides how many pass; else many would be chosen that cannot be paid for."""
+    rule, tokens = RankByBudget(), Tokens(wire_bytes(KEY_BYTES), 40_000.0, 7_500.0)
+    waiting = [_judged(rule, _of_video(key=True), tokens, n / 10, float(n % 10)) for n in range(100)]
+    passed = sum(decision.action is Action.SEND_FRAME for decision in waiting[10:])
+    assert passed < 20
+    assert {decision.inputs["tokens_bytes"] for decision in waiting} == {tokens.left_bytes}
+
+
+def test_a_key_above_the_bucket_is_encoded_without_saving_for_it() -> None:
+    """How large it has become only encoding tells; it is not to wait for a bucket that pictures keep low."""
+    option, tokens = _of_video(key=True), Tokens(2_000.0, 10_000.0, 100.0)
+    assert needed_bytes(option, tokens) == 0.0
+    picture = replace(option, extra_bytes=0.0)
+    assert needed_bytes(picture, tokens) == tokens.bucket_bytes
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (10, 1, 6)])

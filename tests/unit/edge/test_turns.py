@@ -107,3 +107,16 @@ def test_a_queue_can_be_polled():
     assert not queue.has_ended
     assert [queue.poll(), queue.poll(), queue.poll()] == [2, 3, None]
     assert queue.has_ended
+
+
+def test_the_end_of_a_camera_is_told_once_after_its_last_frame():
+    """While the others go on; what is held for it can be let go."""
+    told = []
+    cameras = [Given(0, 3), Given(1, 1)]
+    turns = FairTurns(cameras, told.append)
+    cameras[1].has_ended = True
+    seen = [(turns.next()[0], list(told)) for _ in range(4)]
+    assert seen == [(0, []), (1, []), (0, []), (0, [1])]
+    cameras[0].has_ended = True
+    assert turns.next() is None
+    assert sorted(told) == [0, 1]

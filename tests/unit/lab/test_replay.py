@@ -227,7 +227,9 @@ def links(draw: st.DrawFn) -> LinkState:
     forms = st.tuples(st.floats(100, 90_000), st.floats(0.01, 1), st.sampled_from([0.5, 0.8, 0.99, 1.0]))
     actions = st.sampled_from([Action.SEND_FRAME, Action.SEND_FEATURES])
     options = tuple(
-        PayloadOption(f"form-{n}", action, *form, 0.01, 0.02, measured=known, due=due)
+        PayloadOption(
+            f"form-{n}", action, *form, 0.01, 0.02, measured=known, extra_bytes=form[0] * 0.9 * due, due=due
+        )
         for n, (form, action, known, due) in enumerate(
             draw(st.lists(st.tuples(forms, actions, st.booleans(), st.booleans()), max_size=3))
         )
