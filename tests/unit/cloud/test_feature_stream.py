@@ -197,7 +197,10 @@ def test_features_of_another_cut_do_not_come_into_a_stream(tail, tmp_path):
     alone = quantize_features([np.ones(shape, np.float32)], [QUANTIZER])
     position = StreamPosition(b"streamid", 2, 1, alone.digest())
     features = Features(cut.head_sha256, encode_symbols(alone), position)
-    with pytest.raises(LostError) as error, world.streams.looking_at_features(features, ANN, large) as undecoded:
+    with (
+        pytest.raises(LostError) as error,
+        world.streams.looking_at_features(features, ANN, large) as undecoded,
+    ):
         undecoded.prepare()
     assert error.value.loss is Loss.UNKNOWN
     world.show(sender.payload(2, 1))  # what was there still is

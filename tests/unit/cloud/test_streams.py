@@ -226,7 +226,7 @@ def test_after_the_stop_nothing_is_kept_and_nothing_begins():
 
 
 def test_without_a_codec_video_is_refused_and_the_server_knows_what_to_install(monkeypatch):
-    """The command, with its paths, is for the server's operator: a device that read it would look at itself."""
+    """The command with its paths is for the server's operator; a device that reads it looks at itself."""
     with pytest.raises(RefusedError, match="this server has no codec") as error:
         World(has_codec=False).show(key())
     assert error.value.reason is Refusal.CODEC

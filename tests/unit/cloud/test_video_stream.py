@@ -112,9 +112,10 @@ def test_a_decoder_that_failed_half_way_is_not_used_again(monkeypatch):
         raise MemoryError
 
     stream.decode(sender.video(1))
-    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+    with monkeypatch.context() as patched:
         patched.setattr(Decoder, "decode", no_memory)
-        stream.decode(sender.video(2, 1))
+        with pytest.raises(MemoryError):
+            stream.decode(sender.video(2, 1))
     assert shown(stream, sender.video(2, 1)) is Loss.GAP
     assert not isinstance(assert_right(stream, sender.video(3)), Loss)
 

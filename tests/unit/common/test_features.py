@@ -300,7 +300,7 @@ def test_changes_are_not_features_by_themselves():
 
 
 def test_symbols_do_not_keep_the_payload_that_they_came_in():
-    """A server keeps them as references, and is charged for them alone: a payload may be padded to megabytes."""
+    """A server keeps them as references and charges for them alone; a payload may be padded to megabytes."""
     quantizer = Quantizer(levels=4, low=0, high=2, channel_low=(0, 0, 0), channel_high=(1, 2, 2))
     data = encode_features([np.ones((3, 4, 4), np.float32)], [quantizer])
     before = sys.getrefcount(data)
