@@ -233,7 +233,7 @@ def _streams(config: CloudConfig, metrics: Metrics, stack: AsyncExitStack) -> St
         log.info("serves no video", because=no_video or "limits.stream_bytes is 0")
     else:
         log.info("serves video", stream_bytes=limit_bytes)
-    streams = Streams(limit_bytes, no_video, metrics.of_streams())
+    streams = Streams(limit_bytes, not no_video, metrics.of_streams())
     stack.callback(streams.stop)
     return streams
 

@@ -265,7 +265,8 @@ def _read_coding(body: memoryview, start: int) -> tuple[Coding, int]:
         raise ValueError(f"shape {shape}, clip {low} to {high}")
     channels, order = None, ()
     if flags & PER_CHANNEL:
-        both = np.frombuffer(body, np.uint8, 2 * shape[0], start)
+        # A copy: a view would keep the whole payload for as long as these symbols are a reference.
+        both = np.frombuffer(body, np.uint8, 2 * shape[0], start).copy()
         channels = (both[: shape[0]], both[shape[0] :])
         start += 2 * shape[0]
     if flags & REORDERED:

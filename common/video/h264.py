@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spillover.common.errors import InvalidInputError
+from spillover.common.errors import ConfigError, InvalidInputError
 from spillover.common.extras import missing_extra
 from spillover.common.types import Image
 from spillover.common.video.planes import Planes, planes_of
@@ -27,11 +27,14 @@ _X264 = "keyint=infinite:scenecut=0:bframes=0:ref=1:rc-lookahead=0:sync-lookahea
 
 
 def load_codec() -> None:
-    """Import PyAV, which takes 18 MB. Raises ConfigError where it is not installed."""
+    """Import PyAV, which takes 18 MB. Raises ConfigError where it is not installed, or cannot be loaded."""
     try:
         import av  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_extra(error, "video", "payload video") from error
+    except ImportError as error:  # FFmpeg or what it links to
+        text = f"payload video needs PyAV, which is installed but cannot be loaded ({error})"
+        raise ConfigError(f"{text}: install it again, pip install --force-reinstall --no-deps av") from error
 
 
 class Encoder:
@@ -90,12 +93,18 @@ class Decoder:
     """Decodes the packets of one stream in order, on one thread at a time.
 
     What it takes is bounded by `width` and `height`, whatever the packets say.
+
+    Raises:
+        InvalidInputError: this FFmpeg has no H.264.
     """
 
     def __init__(self, width: int, height: int) -> None:
         import av
 
-        codec = av.CodecContext.create("h264", "r")
+        try:
+            codec = av.CodecContext.create("h264", "r")
+        except ValueError as error:
+            raise InvalidInputError(f"the FFmpeg of this PyAV has no codec {error}") from error
         codec.thread_count = 1
         codec.options = {"max_pixels": str(_padded(width) * _padded(height))}
         codec.flags |= av.codec.context.Flags.low_delay

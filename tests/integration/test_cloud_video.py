@@ -222,8 +222,8 @@ def test_a_stop_ends_streams_that_are_under_way(repository):
     assert codes <= {grpc.StatusCode.OK, LOST, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
-def test_where_there_is_no_codec_the_status_says_what_to_install(repository, monkeypatch):
-    """The log says once that no video is served, and the refusal why."""
+def test_where_there_is_no_codec_the_log_says_what_to_install(repository, monkeypatch):
+    """And the refusal only that there is none: what to install is nothing that the device can do."""
     sender = VideoSender()
     video = sender.video(sender.add())
     monkeypatch.setitem(sys.modules, "av", None)
@@ -231,5 +231,7 @@ def test_where_there_is_no_codec_the_status_says_what_to_install(repository, mon
         with pytest.raises(grpc.RpcError) as error:
             ask(stub, video)
         assert error.value.details().startswith("stream: ")
-        assert "spillover[video]" in error.value.details()
-    assert [line["event"] for line in log if "video" in line["event"]] == ["serves no video"]
+        assert "has no codec for video" in error.value.details()
+    (line,) = (line for line in log if "video" in line["event"])
+    assert line["event"] == "serves no video"
+    assert "spillover[video]" in line["because"]

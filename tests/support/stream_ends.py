@@ -107,7 +107,7 @@ class Server:
         self._form = form
         self.limit_bytes = _ROOM * form.stream_bytes
         metrics = StreamMetrics(Registry(), lambda *_: None)
-        self._streams = Streams(self.limit_bytes, "", metrics, clock)
+        self._streams = Streams(self.limit_bytes, True, metrics, clock)
         self._begun = 0
 
     @property

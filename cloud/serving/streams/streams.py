@@ -16,10 +16,10 @@ from spillover.cloud.serving.streams.table import Owner, Refusal, RefusedError, 
 from spillover.cloud.serving.streams.video import VideoStream
 from spillover.cloud.telemetry.metrics import StreamMetrics
 from spillover.common.coding import StreamPosition
-from spillover.common.errors import ConfigError, TooLargeError
+from spillover.common.errors import ConfigError, InvalidInputError, TooLargeError
 from spillover.common.log import Throttled, printable
 from spillover.common.model.pictures import Prepared
-from spillover.common.video.h264 import load_codec
+from spillover.common.video.h264 import Decoder, load_codec
 from spillover.common.video.planes import picture_of
 from spillover.common.wire.conversion import Features, Video
 
@@ -35,6 +35,8 @@ class _Key:
     """Names a stream: nobody reaches another's, and none is taken for one of another coding."""
 
     coding: type
+    head_sha256: str
+    """Of features, the head that makes them; a cut's symbols are charged by its size. Empty for video."""
     is_proven: bool
     device: str
     stream_id: bytes
@@ -43,18 +45,18 @@ class _Key:
 class Streams:
     """Keeps streams within `limit_bytes`. Belongs to the event loop; what it lends goes to threads.
 
-    `no_video` says why there is no codec; empty where there is one.
+    Where `has_codec` is false it takes features alone.
     """
 
     def __init__(
         self,
         limit_bytes: int,
-        no_video: str,
+        has_codec: bool,
         metrics: StreamMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table: StreamTable[_Key, object] = StreamTable(limit_bytes)
-        self._no_video = no_video
+        self._has_codec = has_codec
         self._stopped = False
         self._metrics = metrics
         self._clock = clock
@@ -85,10 +87,10 @@ class Streams:
                 f"video is {video.width}x{video.height} pixels; the limit is {most} pixels in all"
             )
         with self._counting():
-            if self._no_video:
-                raise RefusedError(Refusal.CODEC, self._no_video)
+            if not self._has_codec:
+                raise RefusedError(Refusal.CODEC, "this server has no codec for video; its log says why")
             size = VideoStream.bytes_of(video.width, video.height)
-            with self._kept(VideoStream, video.position, call, size) as stream:
+            with self._kept(VideoStream, "", video.position, call, size) as stream:
                 pixels = MACROBLOCK**2 * macroblocks(video.width, video.height)
                 cost = pixels * max(1, stream.missing(video))
                 if cost > LONGEST * most:
@@ -113,7 +115,9 @@ class Streams:
             return
         with (
             self._counting(),
-            self._kept(FeatureStream, position, call, FeatureStream.bytes_of(tail)) as stream,
+            self._kept(
+                FeatureStream, features.head_sha256, position, call, FeatureStream.bytes_of(tail)
+            ) as stream,
         ):
             yield tail.looking(lambda: stream.decode(features.data, position, tail))
 
@@ -129,9 +133,11 @@ class Streams:
         return vision.prepare_picture(picture_of(decoded.planes))
 
     @contextmanager
-    def _kept(self, coding: type[S], position: StreamPosition, call: Call, size: int) -> Iterator[S]:
+    def _kept(
+        self, coding: type[S], head_sha256: str, position: StreamPosition, call: Call, size: int
+    ) -> Iterator[S]:
         """The stream of `position`, begun or found, which may take `size` bytes."""
-        key = _Key(coding, call.is_proven, call.device, position.stream_id)
+        key = _Key(coding, head_sha256, call.is_proven, call.device, position.stream_id)
         owner = Owner(call.holder, call.is_proven)
         useless = False
         stream = self._begun(key, owner, size) if position.is_key else self._table.enter(key, self._clock())
@@ -173,6 +179,7 @@ def fault_of_video() -> str:
     """Why this server decodes no video; empty where it does."""
     try:
         load_codec()
-    except ConfigError as error:
+        Decoder(MACROBLOCK, MACROBLOCK)
+    except (ConfigError, InvalidInputError) as error:
         return str(error)
     return ""

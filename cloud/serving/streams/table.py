@@ -31,7 +31,7 @@ class Refusal(enum.StrEnum):
 
 _TEXTS = {
     Refusal.FULL: "all streams are in use",
-    Refusal.SHARE: "the caller has its share, among those with or without an identity",
+    Refusal.SHARE: "one caller may have a quarter of limits.stream_bytes, all without an identity half",
 }
 
 

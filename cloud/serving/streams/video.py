@@ -91,8 +91,10 @@ class VideoStream:
                 for packet in video.packets[len(video.packets) - max(0, number - before) :]:
                     run.decode(packet)
             except InvalidInputError as error:
-                self._run = None
                 raise LostError(Loss.CODEC, f"number {run.number + 1} of the stream: {error}") from error
+            finally:
+                if run.number < number:  # whatever it was, the decoder may be ahead of its number
+                    self._run = None
             if (planes := run.ring.get(number)) is None:
                 raise LostError(Loss.PASSED, f"number {number} of the stream has passed")
             if digest_of_planes(planes) != video.position.digest:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -156,7 +157,7 @@ class World:
         self.tail = tail
         self.metrics = Metrics()
         self.streams = Streams(
-            room * FeatureStream.bytes_of(tail), "no codec", self.metrics.of_streams(), lambda: 0.0
+            room * FeatureStream.bytes_of(tail), False, self.metrics.of_streams(), lambda: 0.0
         )
 
     def show(self, payload, call=ANN, **changed):
@@ -186,12 +187,32 @@ def test_streams_of_features_need_no_codec_and_are_charged(tail):
     assert world.value("stream_lost_total", reason="unknown") == 1
 
 
+def test_features_of_another_cut_do_not_come_into_a_stream(tail, tmp_path):
+    """A stream that is charged for a small cut would hold the symbols of a large one."""
+    world, sender, shape = World(tail, 8), Sender(), (16, 24, 24)
+    world.show(sender.payload(1))
+    seam = Seam(tensor="t", shape=shape, quantizer=QUANTIZER)
+    cut = msgspec.structs.replace(CUT, seams=(seam,), head_sha256="2" * 64)
+    large = TailAdapter(Model.load(colour_classifier(tmp_path)), cut)
+    alone = quantize_features([np.ones(shape, np.float32)], [QUANTIZER])
+    position = StreamPosition(b"streamid", 2, 1, alone.digest())
+    features = Features(cut.head_sha256, encode_symbols(alone), position)
+    with (
+        pytest.raises(LostError) as error,
+        world.streams.looking_at_features(features, ANN, large) as undecoded,
+    ):
+        undecoded.prepare()
+    assert error.value.loss is Loss.UNKNOWN
+    world.show(sender.payload(2, 1))  # what was there still is
+
+
 def test_without_room_the_refusal_says_so(tail):
     """A quarter is one caller's; the fourth part of three streams holds none."""
     sender, world = Sender(), World(tail, 3)
     with pytest.raises(RefusedError) as error:
         world.show(sender.payload(1))
     assert error.value.reason is Refusal.SHARE
+    assert "a quarter of limits.stream_bytes" in str(error.value)  # of which the caller has nothing yet
 
 
 def test_features_in_no_stream_are_answered_without_room(tail):

@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -36,10 +37,10 @@ class Seen:
 class World:
     """Streams with a clock that the test turns, and what they counted."""
 
-    def __init__(self, room=8, no_video=""):
+    def __init__(self, room=8, has_codec=True):
         self.now_s = 0.0
         self.metrics = Metrics()
-        self.streams = Streams(room * ONE, no_video, self.metrics.of_streams(), lambda: self.now_s)
+        self.streams = Streams(room * ONE, has_codec, self.metrics.of_streams(), lambda: self.now_s)
 
     def show(self, video, call=ANN, vision=None):
         """The picture that a call is answered for."""
@@ -224,14 +225,40 @@ def test_after_the_stop_nothing_is_kept_and_nothing_begins():
     assert world.loss(sender.video(2, 1)) is Loss.UNKNOWN
 
 
-def test_without_a_codec_the_refusal_says_what_to_install(monkeypatch):
-    """The text is that of the missing extra."""
-    video = key()
-    monkeypatch.setitem(sys.modules, "av", None)
-    world = World(no_video=fault_of_video())
-    with pytest.raises(RefusedError, match=r"spillover\[video\]") as error:
-        world.show(video)
+def test_without_a_codec_video_is_refused_and_the_server_knows_what_to_install(monkeypatch):
+    """The command with its paths is for the server's operator; a device that reads it looks at itself."""
+    with pytest.raises(RefusedError, match="this server has no codec") as error:
+        World(has_codec=False).show(key())
     assert error.value.reason is Refusal.CODEC
+    assert not any(word in str(error.value) for word in ("pip", "/", "install"))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "spillover[video]" in fault_of_video()
+
+
+def test_a_codec_that_cannot_be_loaded_ends_no_server(monkeypatch, tmp_path):
+    """A library that FFmpeg links to is missing: the server serves no video, and says why."""
+    (tmp_path / "av").mkdir()
+    text = "libfoo.so.1: cannot open shared object file"
+    (tmp_path / "av" / "__init__.py").write_text(f"raise ImportError({text!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "av")
+    assert text in (fault := fault_of_video())
+    assert "pip install" in fault
+
+
+def test_an_ffmpeg_without_h264_is_no_codec(monkeypatch):
+    """Known before the first device sends video, which each call of it would fail."""
+    monkeypatch.setattr("av.CodecContext", _NoContext)
+    assert "no codec h264" in fault_of_video()
+
+
+class _NoContext:
+    """Stands in for FFmpeg's codecs, built without any."""
+
+    @staticmethod
+    def create(name, mode):
+        """As FFmpeg says it."""
+        raise av.codec.codec.UnknownCodecError(name)
 
 
 def test_a_failing_call_gives_the_stream_back():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spillover.cloud.serving.streams.losses import Loss, LostError
 from spillover.cloud.serving.streams.video import RING, VideoStream
+from spillover.common.video.h264 import Decoder
 from spillover.common.video.planes import picture_of
 from tests.support.video_sender import VideoSender
 
@@ -100,6 +101,23 @@ def test_a_forged_digest_gives_nothing(video, difference):
     assert shown(stream, forged) is Loss.DIGEST
     assert shown(stream, sender.video(LAST, LAST - 1)) is Loss.GAP
     assert not isinstance(assert_right(stream, sender.video(LAST)), Loss)
+
+
+def test_a_decoder_that_failed_half_way_is_not_used_again(monkeypatch):
+    """No memory for the planes, say: the codec has the packet behind it, and its number is not noted."""
+    stream, sender, decode = VideoStream(), sent(), Decoder.decode
+
+    def no_memory(decoder, packet):
+        decode(decoder, packet)
+        raise MemoryError
+
+    stream.decode(sender.video(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, "decode", no_memory)
+        with pytest.raises(MemoryError):
+            stream.decode(sender.video(2, 1))
+    assert shown(stream, sender.video(2, 1)) is Loss.GAP
+    assert not isinstance(assert_right(stream, sender.video(3)), Loss)
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """The feature codec: what goes in comes out, within half a step; what is not features is refused."""
 
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -296,6 +297,16 @@ def test_changes_are_not_features_by_themselves():
     ours = quantize_features([np.ones((3, 4, 4), np.float32)], [Quantizer(levels=4, low=0, high=2)])
     with pytest.raises(InvalidInputError, match="coded against others, and none are named"):
         decode_features(encode_symbols(ours, ours), LIMIT)
+
+
+def test_symbols_do_not_keep_the_payload_that_they_came_in():
+    """A server keeps them as references and charges for them alone; a payload may be padded to megabytes."""
+    quantizer = Quantizer(levels=4, low=0, high=2, channel_low=(0, 0, 0), channel_high=(1, 2, 2))
+    data = encode_features([np.ones((3, 4, 4), np.float32)], [quantizer])
+    before = sys.getrefcount(data)
+    held = decode_symbols(data, LIMIT)
+    assert held.codings[0].channels is not None
+    assert sys.getrefcount(data) == before
 
 
 def test_what_has_not_changed_costs_nothing():
