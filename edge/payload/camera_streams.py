@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from spillover.common.coding import STREAM_ID_BYTES, StreamPosition
+from spillover.common.coding import MOST_NUMBER, STREAM_ID_BYTES, StreamPosition
 from spillover.edge.payload.streams import KeyCause, Sender
 
 IDLE_S = 600.0
@@ -81,8 +81,12 @@ class CameraStreams(Generic[S]):
         return stream
 
     def used(self, camera_id: str) -> S:
-        """The camera's stream, which is begun if there is none."""
-        if (stream := self.found(camera_id)) is None:
+        """The camera's stream, which is begun if there is none, or if the one there is has no number left."""
+        stream = self.found(camera_id)
+        if stream is not None and stream.sender.newest >= MOST_NUMBER:
+            del self._streams[camera_id]
+            stream = None
+        if stream is None:
             if len(self._streams) >= self._most_cameras:
                 self._streams.popitem(last=False)
             stream = self._begin(secrets.token_bytes(STREAM_ID_BYTES))

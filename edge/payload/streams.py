@@ -13,6 +13,8 @@ PAUSE_S, PAUSE_MOST_S = 2.0, 60.0
 """The pause after the second key in a row that was lost, and the longest; each is twice the one before."""
 REFUSED_S = 60.0
 """The pause after a server has begun no stream, a codec has failed, or a key was too large."""
+REFUSED_MOST_S = 1920.0
+"""The longest pause where a server refuses again and again: each key that it is asked with is paid for."""
 _MOST_STRIKES = 10
 
 
@@ -71,6 +73,8 @@ class Sender:
     """Why the next payload is a key where `key` is 0."""
     strikes: int = 0
     """Chains in a row that were lost soon."""
+    refusals: int = 0
+    """How often in a row the server has begun no stream."""
     key_s: float = -math.inf
     """When the chain began."""
     not_before_s: float = -math.inf
@@ -106,7 +110,7 @@ class Sender:
         """The server has answered to this payload, so it has what was decoded of it."""
         if not self._is_of_this_chain(number) or number <= self.reference:
             return self
-        return replace(self, reference=number)
+        return replace(self, reference=number, refusals=0)
 
     def lost(self, number: int, now_s: float, draw: float) -> "Sender":
         """The server does not hold what this payload was coded against, so the next one is a key.
@@ -124,10 +128,15 @@ class Sender:
         )
 
     def refused(self, number: int, now_s: float, draw: float) -> "Sender":
-        """The server begins no stream now, so none is sent for about a minute."""
+        """The server begins no stream now, so none is sent for a minute; the next time for two, and so on."""
         if not self._is_of_this_chain(number):
             return self
-        return replace(self._ended(KeyCause.REFUSED), not_before_s=_in_about_a_minute(now_s, draw))
+        pause_s = min(REFUSED_MOST_S, REFUSED_S * 2.0**self.refusals)
+        return replace(
+            self._ended(KeyCause.REFUSED),
+            refusals=min(self.refusals + 1, _MOST_STRIKES),
+            not_before_s=now_s + pause_s * (0.75 + 0.5 * draw),
+        )
 
     def too_large(self, number: int, now_s: float, draw: float) -> "Sender":
         """The byte budget can never pay for this payload: a key is due, or was too large itself."""

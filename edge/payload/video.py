@@ -185,6 +185,10 @@ class VideoStreams:
             stream.codec = None
             self._failed(stream, camera_id, now_s, error)
             return None
+        except BaseException as error:  # such as no memory: the number was taken, and its packet is missing
+            stream.codec = None
+            self._failed(stream, camera_id, now_s, error)
+            raise
         self._fails = False
         self._coded(stream, sender, packet, cause)
         return EncodedVideo(
@@ -208,7 +212,7 @@ class VideoStreams:
         if cause is not None:
             self._observer.stream_key(VIDEO, cause)
 
-    def _failed(self, stream: _Stream, camera_id: str, now_s: float, error: InvalidInputError) -> None:
+    def _failed(self, stream: _Stream, camera_id: str, now_s: float, error: BaseException) -> None:
         with self._streams.lock:
             stream.moved(stream.sender.failed(now_s, self._streams.draw()))
         self._observer.stream_failed(VIDEO)

@@ -55,15 +55,15 @@ def test_sigint_stops_an_idle_server_at_once(tmp_path):
     ("text", "code", "says"),
     [
         ("listn: x", 3, "listn"),
-        ("models: {repository: /nowhere}", 3, "/nowhere"),
-        ("models: {load: [nobody]}", 3, "nobody"),
+        ("listen: 127.0.0.1:0\nmodels: {repository: /nowhere}", 3, "/nowhere"),
+        ("listen: 127.0.0.1:0\nmodels: {load: [nobody]}", 3, "nobody"),
         ("listen: 192.0.2.1:1", 3, "192.0.2.1:1"),
     ],
 )
 def test_a_wrong_configuration_exits_with_3_and_names_the_fault(tmp_path, text, code, says):
     """One line on standard error, no traceback, and the exit code for configuration."""
     colour_classifier(tmp_path / "models")
-    (tmp_path / "cloud.yaml").write_text(f"{text}\n")
+    (tmp_path / "cloud.yaml").write_text(f"metrics: null\n{text}\n")
     done = subprocess.run(
         [sys.executable, "-m", "spillover.common.cli", "cloud", "-c", tmp_path / "cloud.yaml"],
         check=False, capture_output=True, text=True, timeout=LIMIT_S,
@@ -78,8 +78,10 @@ def test_a_damaged_model_exits_with_4(tmp_path):
     """A network whose bytes are not those that model.yaml names is refused at the start."""
     folder = colour_classifier(tmp_path / "models")
     (folder / "model.onnx").write_bytes(b"not a network")
+    # Another server of this machine may have the usual ports.
+    (tmp_path / "cloud.yaml").write_text("metrics: null\nlisten: 127.0.0.1:0\n")
     done = subprocess.run(
-        [sys.executable, "-m", "spillover.common.cli", "cloud"],
+        [sys.executable, "-m", "spillover.common.cli", "cloud", "-c", tmp_path / "cloud.yaml"],
         check=False, capture_output=True, text=True, timeout=LIMIT_S,
         env=os.environ | {"SPILLOVER_HOME": str(tmp_path)},
     )  # fmt: skip

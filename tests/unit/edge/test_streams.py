@@ -11,6 +11,7 @@ from spillover.edge.payload.streams import (
     CALM_S,
     PAUSE_MOST_S,
     PAUSE_S,
+    REFUSED_MOST_S,
     REFUSED_S,
     Bounds,
     KeyCause,
@@ -121,6 +122,20 @@ def test_after_a_refusal_there_is_no_stream_for_about_a_minute(draw):
     assert 0.7 * REFUSED_S < refused.not_before_s - 10.0 < 1.3 * REFUSED_S
     assert refused.refused(1, 12.0, draw) == refused
     assert refused.key_cause() is KeyCause.REFUSED
+
+
+def test_a_server_that_refuses_again_and_again_is_asked_ever_more_seldom():
+    """Each key that it is asked with is paid for; an answer makes it a server like others again."""
+    sender, now_s, pauses_s = FRESH, 0.0, []
+    for _ in range(8):
+        sender = _sent(sender, now_s)
+        sender = sender.refused(sender.newest, now_s, 0.5)
+        pauses_s.append(sender.not_before_s - now_s)
+        now_s = sender.not_before_s
+    assert pauses_s == [REFUSED_S * 2**n for n in range(6)] + [REFUSED_MOST_S] * 2
+    sender = _sent(sender, now_s)
+    sender = _sent(sender.acknowledged(sender.newest), now_s)
+    assert sender.refused(sender.newest, now_s, 0.5).not_before_s == now_s + REFUSED_S
 
 
 def test_a_codec_that_failed_is_left_alone_for_about_a_minute():

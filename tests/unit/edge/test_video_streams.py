@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from structlog.testing import capture_logs
 
+from spillover.common.coding import MOST_NUMBER
 from spillover.common.errors import InvalidInputError
 from spillover.common.images import EncodedImage, decode_jpeg
 from spillover.common.types import Frame
@@ -212,6 +213,34 @@ def test_a_codec_that_fails_on_a_frame_begins_anew_with_a_key(monkeypatch):
     key = bench.encode(scene(3))
     assert Receiver().takes(key) is not None
     assert bench.counted.keys == [KeyCause.FIRST, KeyCause.FAILED]
+
+
+def test_whatever_ends_the_coding_of_a_frame_the_next_one_is_a_key(monkeypatch):
+    """Else the packet of a number that was taken would be missing from what is sent after it."""
+    bench = Bench()
+    bench.answered(scene(0))
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object, **__: object) -> bytes:
+            raise MemoryError
+
+        broken.setattr(Encoder, "encode", fail)
+        with pytest.raises(MemoryError):
+            bench.streams.encode("camera", scene(1))
+    bench.now_s += 2 * REFUSED_S
+    assert Receiver().takes(bench.encode(scene(2))) is not None
+
+
+def test_a_stream_without_a_number_left_is_followed_by_another():
+    """Its first payload is a key of the number 1."""
+    bench = Bench()
+    first = bench.answered(scene(0))
+    stream = bench.streams._streams.used("camera")  # four billion frames are too many
+    stream.sender = replace(stream.sender, newest=MOST_NUMBER)
+    key = bench.encode(scene(1))
+    assert key.position.number == 1
+    assert key.position.stream_id != first.position.stream_id
+    assert Receiver().takes(key) is not None
 
 
 def test_of_more_cameras_than_there_are_the_most_silent_is_let_go():
