@@ -120,9 +120,12 @@ def lock_file(path: Path, key: str) -> FileLock:
 def real_path(path: Path) -> Path:
     """The file or folder that `path` leads to, which need not be there. Raises OSError."""
     try:
-        return path.expanduser().resolve()
+        found = path.expanduser().resolve()
     except RuntimeError as error:  # a loop of links before Python 3.13, or the home of nobody
         raise OSError(errno.ELOOP, str(error), str(path)) from error
+    if any(part.is_symlink() for part in (found, *found.parents)):  # a loop, from Python 3.13 on
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
 
 
 def lock_beside(path: Path) -> Path:

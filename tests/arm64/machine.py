@@ -29,7 +29,7 @@ _PLATFORMS = (
     "manylinux_2_17_aarch64",
     "manylinux2014_aarch64",
 )
-_EXTRAS = "edge,cloud,mqtt,lab"
+_EXTRAS = "edge,cloud,mqtt,video,lab"
 _TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "packaging")
 _SOURCES = Path("/etc/apt")
 _BUILD_LIMIT_S = 900.0

@@ -57,6 +57,13 @@ def test_what_an_earlier_attempt_has_left_is_not_this_ones() -> None:
     assert msgspec.structs.replace(GOOD, before_mb=121.0, after_mb=130.0).failures
 
 
+def test_what_idle_streams_keep_is_no_fault() -> None:
+    """As much as they may, and no more."""
+    streams = msgspec.structs.replace(GOOD, streams_mb=30.0)
+    assert msgspec.structs.replace(streams, after_mb=149.0).failures == []
+    assert msgspec.structs.replace(streams, after_mb=151.0).failures
+
+
 def test_among_callers_who_prove_nothing_the_good_one_may_be_put_off_for_a_while() -> None:
     """Nobody can tell them apart; once they are gone it is answered."""
     put_off = Calls(3, 0, {"DEADLINE_EXCEEDED": 1}, [10.0] * 3)

@@ -73,7 +73,7 @@ def lying_features(scene: Scene) -> None:
         scene.saw(scene.call(INFER, features(name, good)))
 
 
-@attempt(Kind(), *SENDERS_FAULT, "OK")
+@attempt(Kind(), *SENDERS_FAULT, "OK", streams=True)
 def damaged_changes(scene: Scene) -> None:
     """Changes against features that are held: damaged, forged numbers and digests; good ones are answered."""
     head, data = good_features(scene.world.models)
@@ -103,7 +103,7 @@ def damaged_changes(scene: Scene) -> None:
     scene.saw(scene.call(INFER, send(13, 11, moved.digest(), good)), SENDERS_FAULT, "nothing is held")
 
 
-@attempt(Kind(Mode.TOKEN), "FAILED_PRECONDITION")
+@attempt(Kind(Mode.TOKEN), "FAILED_PRECONDITION", streams=True)
 def streams_of_features_of_others(scene: Scene) -> None:
     """A device goes on with another one's stream, whose id it knows; then it begins one of the same id."""
     head, good = good_features(scene.world.models)
@@ -121,7 +121,7 @@ def streams_of_features_of_others(scene: Scene) -> None:
     scene.saw(call(GOOD, 2, 1, nothing_new), {"OK"}, "the owner goes on")
 
 
-@attempt(Kind(Mode.TOKEN), "OK", "FAILED_PRECONDITION", *BUSY)
+@attempt(Kind(Mode.TOKEN), "OK", "FAILED_PRECONDITION", *BUSY, streams=True)
 def thousands_of_streams_of_features(scene: Scene) -> None:
     """One key for each of thousands of streams by one device; another device's key is answered."""
     head, good = good_features(scene.world.models)

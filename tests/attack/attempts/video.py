@@ -15,7 +15,7 @@ NO_REFERENCE = ("FAILED_PRECONDITION",)
 REFUSED = (*NO_REFERENCE, "INVALID_ARGUMENT")
 
 
-@attempt(Kind(), *REFUSED)
+@attempt(Kind(), *REFUSED, streams=True)
 def forged_references(scene: Scene) -> None:
     """References that nobody has sent, digests of other pictures, other sizes, no key."""
     sender = key()
@@ -38,7 +38,7 @@ def forged_references(scene: Scene) -> None:
     scene.saw(scene.call(INFER, fresh.next(moving(1)).message()), {"OK"}, "and what follows it")
 
 
-@attempt(Kind(), *REFUSED)
+@attempt(Kind(), *REFUSED, streams=True)
 def other_pictures_under_old_numbers(scene: Scene) -> None:
     """A number that was answered comes again with another picture: it is not answered from memory."""
     sender = key()
@@ -50,7 +50,7 @@ def other_pictures_under_old_numbers(scene: Scene) -> None:
     scene.saw(scene.call(INFER, other.message()), {"OK", *REFUSED}, "all of it")
 
 
-@attempt(Kind(Mode.TOKEN), *NO_REFERENCE)
+@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, streams=True)
 def streams_of_others(scene: Scene) -> None:
     """A device goes on with another one's stream, whose id it knows, and begins one of the same id."""
     sender = key()
@@ -63,7 +63,7 @@ def streams_of_others(scene: Scene) -> None:
     scene.saw(scene.call(INFER, sender.message(), who=GOOD), {"OK"}, "the owner goes on")
 
 
-@attempt(Kind(), *REFUSED)
+@attempt(Kind(), *REFUSED, streams=True)
 def giant_parameter_sets(scene: Scene) -> None:
     """Parameter sets of 268 million pixels and more, in messages that say 32 x 32 pixels or as much."""
     for packet in giants():
@@ -73,14 +73,14 @@ def giant_parameter_sets(scene: Scene) -> None:
         scene.saw(scene.call(INFER, video([packet], os.urandom(8), size=size)), what=str(size))
 
 
-@attempt(Kind(), *REFUSED)
+@attempt(Kind(), *REFUSED, streams=True)
 def video_of_other_kinds(scene: Scene) -> None:
     """4:4:4, 10 bits, grey, B frames, interlaced, MPEG-4, JPEG, under a made-up digest."""
     for packets in of_other_kinds():
         scene.saw(scene.call(INFER, video(packets, os.urandom(8), len(packets))))
 
 
-@attempt(Kind(), *REFUSED)
+@attempt(Kind(), *REFUSED, streams=True)
 def garbage_packets(scene: Scene) -> None:
     """Noise, good packets with bytes changed, cut short, doubled or left out: never an answer."""
     rng = random.Random(3)
@@ -113,7 +113,7 @@ def garbage_packets(scene: Scene) -> None:
     scene.saw(scene.call(INFER, video([good.packets[0]] * 257, os.urandom(8), 257)), what="257 packets")
 
 
-@attempt(Kind(Mode.TOKEN), "OK", *NO_REFERENCE, *BUSY)
+@attempt(Kind(Mode.TOKEN), "OK", *NO_REFERENCE, *BUSY, streams=True)
 def thousands_of_tiny_streams(scene: Scene) -> None:
     """One key for each of thousands of streams by one device; pictures alone are answered all the while."""
     sender = key()
@@ -124,7 +124,7 @@ def thousands_of_tiny_streams(scene: Scene) -> None:
     scene.saw(scene.call(INFER, frame(JPEG), who=GOOD), {"OK"}, "another's picture")
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY)
+@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY, streams=True)
 def large_streams(scene: Scene) -> None:
     """Streams of 1024 x 768 pixels, with 16 references or one, as many as are taken."""
     for number in range(scene.of(200, 24)):
@@ -134,7 +134,7 @@ def large_streams(scene: Scene) -> None:
     scene.require(scene.statuses["OK"] > 0, "none is taken")
 
 
-@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY, short=False)
+@attempt(Kind(Mode.TOKEN), *NO_REFERENCE, *BUSY, short=False, streams=True)
 def payloads_of_too_many_pictures(scene: Scene) -> None:
     """Sixteen pictures of 24 million pixels in one payload of 300 kB, 16 of them under way."""
     packets, digest = still(6000, 4000, 16)
@@ -142,7 +142,7 @@ def payloads_of_too_many_pictures(scene: Scene) -> None:
     scene.keep_calling(INFER, [(scene.connect(), body)], 16, scene.of(20, 2))
 
 
-@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY)
+@attempt(Kind(Mode.TOKEN, fresh=True), "OK", *NO_REFERENCE, *BUSY, streams=True)
 def payloads_that_are_dear_to_decode(scene: Scene) -> None:
     """As many pictures of 640 x 608 as one payload may have, each payload a new key, 16 under way."""
     packets, digest = still(640, 608, 256)
@@ -163,7 +163,7 @@ def payloads_that_are_dear_to_decode(scene: Scene) -> None:
     scene.require(scene.statuses["OK"] > 0, "none is answered")
 
 
-@attempt(Kind(Mode.TOKEN), "OK", *NO_REFERENCE, *BUSY)
+@attempt(Kind(Mode.TOKEN), "OK", *NO_REFERENCE, *BUSY, streams=True)
 def slow_streams(scene: Scene) -> None:
     """Streams that are kept alive by one packet now and then; another device can begin one all the same."""
     senders = [key() for _ in range(scene.of(600, 100))]
