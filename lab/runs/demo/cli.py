@@ -40,8 +40,6 @@ import click
 def demo(pair: str, source: str | None, fps: float, frames: int, deadline_s: float, out: Path) -> None:
     """Run a pair of models on real pictures in edge_only, cloud_only and hybrid, and print one table.
 
-    Detectors send frames as video too, where its extra is installed.
-
     A cloud process and, for each mode, an edge process are started on the loopback interface. Their
     configurations, logs and results (JSON lines) stay in --out, to look at and to start from, and a picture
     of a few frames as each mode saw them.

@@ -4,14 +4,13 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spillover.common.errors import ConfigError, SourceError
+from spillover.common.errors import SourceError
 from spillover.common.home import models_home
 from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.types import Prediction
-from spillover.common.video.h264 import load_codec
 from spillover.edge.camera.open import open_source
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import cloud_running, run_edge
@@ -22,10 +21,7 @@ from spillover.lab.runs.demo.pairs import DemoPair, chosen
 from spillover.lab.runs.demo.strip import write_strip
 from spillover.lab.terminal import Bar, open_console
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_VIDEO = {"uplink": {"payload": "video"}}
+MODES = ("edge_only", "cloud_only", "hybrid")
 _START_LIMIT_S = 60.0
 
 
@@ -56,8 +52,8 @@ def run_demo(settings: DemoSettings) -> None:
     models = {"repository": str(models_home()), "load": [pair.cloud.parent.name]}
     with cloud_running({"models": models}, settings.out) as cloud:
         results = {
-            name: _run_mode(settings, name, _edge_config(settings, pair, keys, source, cloud.address))
-            for name, keys in Bar().track(list(_modes(pair, console).items()), "edge, modes")
+            mode: _run_mode(settings, pair, mode, source, cloud.address)
+            for mode in Bar().track(MODES, "edge, modes")
         }
     figures = {mode: figures_of(records, reference, settings.deadline_s) for mode, records in results.items()}
     print_table(figures, console)
@@ -98,25 +94,9 @@ def _reference(pair: DemoPair, source: str, frames: int) -> dict[int, Prediction
     return answers
 
 
-def _modes(pair: DemoPair, console: "Console") -> dict[str, Mapping[str, Any]]:
-    """The edge's keys of each mode, by the name that the table shows."""
-    modes: dict[str, Mapping[str, Any]] = {
-        "edge_only": {"mode": "edge_only"},
-        "cloud_only": {"mode": "cloud_only"},
-        "hybrid": {"mode": "hybrid", **pair.hybrid},
-    }
-    if not pair.video:
-        return modes
-    try:
-        load_codec()
-    except ConfigError as error:
-        console.print(f"Without rows for video: {error}", highlight=False, soft_wrap=True)
-        return modes
-    return modes | {f"{name}, video": merged(modes[name], _VIDEO) for name in ("cloud_only", "hybrid")}
-
-
-def _run_mode(settings: DemoSettings, mode: str, config: Mapping[str, Any]) -> list[Record]:
-    name, limit_s = f"edge-{mode.replace(', ', '-')}", _START_LIMIT_S + 3 * settings.frames / settings.fps
+def _run_mode(settings: DemoSettings, pair: DemoPair, mode: str, source: str, address: str) -> list[Record]:
+    name, limit_s = f"edge-{mode}", _START_LIMIT_S + 3 * settings.frames / settings.fps
+    config = _edge_config(settings, pair, mode, source, address)
     records = run_edge(config, settings.out, name, limit_s=limit_s)
     if not records:
         raise SourceError(f"mode {mode} answered no frame; its log is {settings.out / name}.log")
@@ -124,14 +104,15 @@ def _run_mode(settings: DemoSettings, mode: str, config: Mapping[str, Any]) -> l
 
 
 def _edge_config(
-    settings: DemoSettings, pair: DemoPair, keys: Mapping[str, Any], source: str, address: str
+    settings: DemoSettings, pair: DemoPair, mode: str, source: str, address: str
 ) -> Mapping[str, Any]:
     config = {
         "device_id": "demo",
+        "mode": mode,
         "deadline_s": settings.deadline_s,
         "camera": {"source": source, "fps": settings.fps, "max_frames": settings.frames},
         # One thread, so that the edge leaves the other core to the cloud, as two machines would.
         "model": {"folder": str(models_home() / pair.edge), "session": {"threads": 1}},
         "uplink": {"address": address},
     }
-    return merged(config, keys)
+    return merged(config, pair.hybrid) if mode == "hybrid" else config

@@ -88,7 +88,7 @@ def print_table(figures: Mapping[str, ModeFigures], console: Console) -> None:
         *(["tracks"] if tracked else []),
     ]
     rows = ((mode, *_cells(row, whole_bytes, tracked=tracked)) for mode, row in figures.items())
-    console.print(table(headings, rows, title="The same frames in each mode"))
+    console.print(table(headings, rows, title="The same frames in three modes"))
     measure = "F1: of the boxes, with the cloud model's" if tracked else "agrees: with the cloud model"
     console.print(
         "sent: left the device. late: the cloud's answer was wanted and did not come in time.\n"

@@ -23,16 +23,12 @@ EDGE_SIDE = 256
 
 @dataclass(frozen=True, slots=True)
 class DemoPair:
-    """Two prepared models, by their folders below the models' home, and the edge's keys for mode hybrid.
-
-    `video`: the modes that send run once more with frames as video, against what the cloud has.
-    """
+    """Two prepared models, by their folders below the models' home, and the edge's keys for mode hybrid."""
 
     edge: Path
     cloud: Path
     prepare: "Callable[[Console], None]"
     hybrid: Mapping[str, Any]
-    video: bool = False
 
     @property
     def is_prepared(self) -> bool:
@@ -61,7 +57,6 @@ PAIRS: Mapping[str, DemoPair] = MappingProxyType(
             detection.CLOUD_MODEL,
             _prepare_detection,
             {"policy": {"send_share": 0.1}},
-            video=True,
         ),
     }
 )
