@@ -4,27 +4,17 @@ from pathlib import Path
 
 import click
 
+from benchmarks.reports import folder_option, out_option, show
 from spillover.lab.params import threads_option
 
 PARTS = ("payloads", "tracks", "cpu", "losses", "wire")
 
 
 @click.command("inter")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path("../shared"),
-    show_default=True,
-    envvar="SPILLOVER_SHARED",
-    help="Networks (models/), labelled pictures (data/), video/vtest.avi; what is missing is passed over.",
+@folder_option(
+    "Networks (models/), labelled pictures (data/), video/vtest.avi; what is missing is passed over."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("out/bench-inter"),
-    show_default=True,
-    help="report.md, plots, and the figures of each clip.",
-)
+@out_option("bench-inter", "report.md, plots, and the figures of each clip.")
 @click.option("--clip", "clips", multiple=True, help="Only clips whose name begins so; may be repeated.")
 @click.option(
     "--part",
@@ -46,5 +36,4 @@ def bench_inter(
     from spillover.lab.terminal import Bar
 
     path = write_report(folder, out, Bar(), clips, parts or PARTS, threads)
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"written: {path}")
+    show(path)

@@ -13,6 +13,7 @@ from benchmarks.inter.payloads import Row, payload_rows
 from benchmarks.inter.plots import save_payloads, save_tracks
 from benchmarks.inter.tracks import TrackRow, baselines, evaluate, track_rows
 from benchmarks.inter.wire import WireRow, wire_rows
+from benchmarks.reports import markdown_table
 from benchmarks.video.material import TUNED_ON, Material, gather
 from spillover.common.errors import SpilloverError
 from spillover.edge.link.byte_budget import CALL_BYTES
@@ -67,7 +68,7 @@ class _Report:
         head = ["# What is sent of a frame", "Written by `make bench-inter`."]
         if self._verdicts:
             cells = [verdict.cells() for verdict in self._verdicts]
-            head += ["## Goals", _table(("what", "goal", "figure", ""), cells)]
+            head += ["## Goals", markdown_table(("what", "goal", "figure", ""), cells)]
         return "\n\n".join([*head, *self._sections, *self._missing]) + "\n"
 
     def payloads(self, clip: Clip) -> None:
@@ -135,7 +136,7 @@ class _Report:
     def _section(
         self, title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], said: str = ""
     ) -> None:
-        self._sections += [f"## {title}", *([said] if said else []), _table(headings, rows)]
+        self._sections += [f"## {title}", *([said] if said else []), markdown_table(headings, rows)]
 
 
 _PAYLOADS = ("form", "one of", "first payload", "later ones", "mean", "as charged", "F1", "halves")
@@ -214,8 +215,3 @@ def _wire_cells(row: WireRow) -> Sequence[str]:
         f"{row.charged_bytes:.0f}",
         f"{row.true_charge_bytes:.0f}",
     )
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

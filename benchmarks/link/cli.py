@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from benchmarks.reports import out_option, show
+
 
 @click.command("link")
 @click.option(
@@ -13,13 +15,7 @@ import click
     multiple=True,
     help="More links: CSV files as `spillover edge --record-link` writes them. May be repeated.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("out/bench-link"),
-    show_default=True,
-    help="report.md goes here.",
-)
+@out_option("bench-link", "report.md goes here.")
 def bench_link(traces: tuple[Path, ...], out: Path) -> None:
     """Measure the edge's rule for links on a simulated clock, beside a sender that knows the link.
 
@@ -30,5 +26,4 @@ def bench_link(traces: tuple[Path, ...], out: Path) -> None:
     from spillover.lab.terminal import Bar
 
     path = write_report(traces, out, Bar())
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"written: {path}")
+    show(path)

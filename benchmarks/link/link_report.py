@@ -1,6 +1,6 @@
 """Runs the links and writes report.md: each figure beside its goal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.link.links import MORE, UNSEEN_SEEDS, constant_links, varying_link
@@ -12,6 +12,7 @@ from benchmarks.link.played import (
     play,
     recovery_s,
 )
+from benchmarks.reports import markdown_table
 from spillover.lab.pairs.replay.simulate import Setting
 from spillover.lab.pairs.replay.trace import MODELS, LinkTrace, read_trace
 from spillover.lab.terminal import Progress
@@ -74,7 +75,7 @@ def _constant_section(progress: Progress) -> str:
         "Left out: pictures that alone take more than four fifths of their deadline. *Of the link*: of all "
         "bytes offered or that the link carries, whichever is less.\n\n"
         f"Goal: >= {USED:.0%} used at >= {IN_TIME:.0%} in time. {_verdict(played, USED)}\n\n"
-        + _table(head, rows)
+        + markdown_table(head, rows)
     )
 
 
@@ -113,7 +114,7 @@ def _varying_section(progress: Progress, recorded: Sequence[LinkTrace]) -> str:
         f"kB; mean and lowest of {len(UNSEEN_SEEDS)} links of each kind. The rule's settings were chosen on "
         "other links of these kinds.\n\n"
         f"Goal: >= {USED_OF_TRACES:.0%} used at >= {IN_TIME:.0%} in time. "
-        f"{_verdict(every, USED_OF_TRACES)}\n\n" + _table(head, rows)
+        f"{_verdict(every, USED_OF_TRACES)}\n\n" + markdown_table(head, rows)
     )
 
 
@@ -126,7 +127,7 @@ def _recovery_section() -> str:
         "## After trouble\n\n16 Mbit/s, 5 ms, deadline 0.5 s, 8 frames/s: seconds from the first probe that "
         "is back in time until no frame is kept any more.\n\n"
         f"Goal: <= {RECOVERED_WITHIN_S:g} s.\n\n"
-        + _table(
+        + markdown_table(
             ("trouble", "seconds", ""),
             ((name, f"{s:.1f}", "met" if s <= RECOVERED_WITHIN_S else "MISSED") for name, s in rows),
         )
@@ -154,12 +155,3 @@ def _verdict(played: Sequence[Played], used: float) -> str:
 def _mean(numbers: Iterable[float]) -> float:
     values = list(numbers)
     return sum(values) / len(values)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    return "\n".join(_lines(head, rows))
-
-
-def _lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    for line in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(str(cell) for cell in line) + " |"

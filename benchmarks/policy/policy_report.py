@@ -1,12 +1,13 @@
 """Runs every measurement of policies and writes report.md: one section and one table a question."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.policy.held_out import SPLITS, at, held_out
 from benchmarks.policy.pairs import BenchPair, bench_pairs
 from benchmarks.policy.rules import budget_rows, decision_cost, link_frames, risk_rows
+from benchmarks.reports import markdown_table
 from spillover.common.tasks import spec_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.policy.gain import GainModel
@@ -67,14 +68,15 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         f"## {bench.name}: {fit.file.edge.model} -> {fit.file.cloud_model}, {fit.file.pictures} pictures\n\n"
         f"{fit.metric}: edge {fit.edge_accuracy:.3f}, cloud {fit.cloud_accuracy:.3f}. Share of the gap "
         f"closed in % (95 % bootstrap interval), by share sent; the expected gain is cross-fitted, 4 times 5 "
-        f"folds.\n\n{_table(*fit_cells(fit))}\n\n"
+        f"folds.\n\n{markdown_table(*fit_cells(fit))}\n\n"
         f"A whole decision takes {cost.cpu_p50_us:.0f} us of the processor (99th percentile "
         f"{cost.cpu_p99_us:.0f} us), {cost.wall_p50_us:.0f} us by the clock ({cost.wall_p99_us:.0f} us)."
     )
     yield (
         f"### {bench.name}, held-out halves\n\nAll that is fitted, the calibration too, is fitted on one "
         f"half of the pictures and judged on the other: {SPLITS} splits, both ways. Mean (lowest .. highest)."
-        "\n\n" + _table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
+        "\n\n"
+        + markdown_table(("policy", *(f"{share:.0%}" for share in _HELD_OUT)), _held_out_rows(pair, progress))
     )
     detects = spec_of(pair.task).locates
     if bench.views is None and bench.calibrate == detects and pair.data.name != "cifar10-dev":
@@ -83,7 +85,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
         rows = risk_rows(pair, ~correct(data.truth, pair.edge_predictions))
         yield (
             f"### Risk bound on {bench.name}\n\nCalibrated on one half, counted on the other, 100 splits.\n\n"
-            + _table(
+            + markdown_table(
                 ("alpha", "kept and wrong, mean", "worst split", "stays on the device"),
                 (
                     (r.alpha, f"{r.mean_error:.4f}", f"{r.worst_error:.4f}", f"{r.kept_share:.0%}")
@@ -103,7 +105,7 @@ def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: 
         f"### {bench.name}, smaller pictures\n\nThe first {len(some.pictures)} pictures; kept: agreement of "
         "the cloud's answers with those to the first form (`lab fit --variants` writes it to the gain "
         "file).\n\n"
-        + _table(
+        + markdown_table(
             ("form", "bytes, mean", "of the first", "kept"),
             (_variant_cells(row, rows[0].mean_bytes) for row in rows),
         )
@@ -127,7 +129,7 @@ def _budget_section() -> str:
         for r in budget_rows()
     )
     head = ("drift of scores", "budget", "bucket, frames", "of the best possible reward", "bytes over budget")
-    return "## Byte budget: the rank rule against a picker who sees all frames at once\n\n" + _table(
+    return "## Byte budget: the rank rule against a picker who sees all frames at once\n\n" + markdown_table(
         head, rows
     )
 
@@ -148,9 +150,4 @@ def _link_section() -> str:
             rows.append((name, setting.deadline_s, policy, sent, *shares))
     head = ("link", "deadline, s", "policy", "sent", "on time", "lowest", "gain that arrived in time")
     text = f"Means of {_LINK_RUNS} runs of ten minutes, each with frames and a link of its own."
-    return f"## Links: threshold alone against the measured link\n\n{text}\n\n{_table(head, rows)}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return f"## Links: threshold alone against the measured link\n\n{text}\n\n{markdown_table(head, rows)}"

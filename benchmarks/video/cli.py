@@ -4,25 +4,15 @@ from pathlib import Path
 
 import click
 
+from benchmarks.reports import folder_option, out_option, show
 from spillover.lab.params import threads_option
 
 
 @click.command("video")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path("../shared"),
-    show_default=True,
-    envvar="SPILLOVER_SHARED",
-    help="Networks (models/), labelled pictures (data/), video/vtest.avi; what is missing is passed over.",
+@folder_option(
+    "Networks (models/), labelled pictures (data/), video/vtest.avi; what is missing is passed over."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("out/bench-video"),
-    show_default=True,
-    help="report.md, and the figures of each pair and clip.",
-)
+@out_option("bench-video", "report.md, and the figures of each pair and clip.")
 @click.option("--clip", "clips", multiple=True, help="Only clips whose name begins so; may be repeated.")
 @click.option(
     "--whole", is_flag=True, help="All shares, delays and forms as `lab evaluate`, with a plot; long."
@@ -38,5 +28,4 @@ def bench_video(folder: Path, out: Path, clips: tuple[str, ...], whole: bool, th
     from spillover.lab.terminal import Bar
 
     path = write_report(folder, out, Bar(), clips, whole=whole, threads=threads)
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"written: {path}")
+    show(path)

@@ -1,8 +1,9 @@
 """Plays every clip with every pair and writes report.md: one table a pair and clip."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.reports import markdown_table
 from benchmarks.video.goals import ASKED, WHOLE, goal_rows
 from benchmarks.video.material import TUNED_ON, BenchPair, gather
 from spillover.lab.files import write_json
@@ -55,10 +56,5 @@ def _section(pair: BenchPair, path: Path, out: Path, progress: Progress, *, whol
         f"{edge.whole.f1:.3f} (halves {edge.first_half.f1:.3f}, {edge.second_half.f1:.3f}), streaming F1 "
         f"{edge.whole.streaming_f1:.3f}; cloud_only, .2 s late: {cloud.whole.f1:.3f}, streaming "
         f"{cloud.whole.streaming_f1:.3f}.\n\n"
-        + _table(_HEADINGS, goal_rows(evaluation, counts=clip.name == TUNED_ON))
+        + markdown_table(_HEADINGS, goal_rows(evaluation, counts=clip.name == TUNED_ON))
     )
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
