@@ -106,7 +106,7 @@ class Decoder:
         except ValueError as error:
             raise InvalidInputError(f"the FFmpeg of this PyAV has no codec {error}") from error
         codec.thread_count = 1
-        codec.options = {"max_pixels": str(_padded(width) * _padded(height))}
+        codec.options = {"max_pixels": str(padded_pixels(width, height))}
         codec.flags |= av.codec.context.Flags.low_delay
         self._codec: VideoCodecContext = codec
         self._shape = (height * 3 // 2, width)
@@ -136,5 +136,6 @@ class Decoder:
         return planes.astype(np.uint8, copy=False)
 
 
-def _padded(side: int) -> int:
-    return -(-side // _CODING_BLOCK) * _CODING_BLOCK
+def padded_pixels(width: int, height: int) -> int:
+    """How many pixels a decoder keeps of a picture of these sides, at most."""
+    return -(-width // _CODING_BLOCK) * -(-height // _CODING_BLOCK) * _CODING_BLOCK**2

@@ -6,12 +6,9 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from spillover.cloud.serving.memory import HOLDER_SHARE, UNPROVEN_SHARE
 from spillover.common.errors import StreamRefusedError
 
-HOLDER_SHARE = 4
-"""One holder may have at most this part of all: a quarter."""
-UNPROVEN_SHARE = 2
-"""All holders together who have proven nothing may have at most this part: a half."""
 IDLE_S = 5.0
 """A stream that nobody has used for so long may make room for another."""
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from spillover.cloud.serving.streams.bitstream import check_packet
 from spillover.cloud.serving.streams.losses import Loss, LostError
 from spillover.common.errors import InvalidInputError
-from spillover.common.video.h264 import Decoder
+from spillover.common.video.h264 import Decoder, padded_pixels
 from spillover.common.video.planes import Planes, digest_of_planes
 from spillover.common.wire.conversion import Video
 
 RING = 4
 """Pictures that are kept for repeated and overtaken calls."""
 _BASE_BYTES, _PIXEL_BYTES = 800_000, 12
-_ALIGNED = 64
-"""What a stream takes at most: `python -m benchmarks streams` prints it beside the memory of many.
+"""What a stream takes at most: `python -m benchmarks decode-streams` prints it beside the memory of many.
 
 A decoder takes .65 MB and, with the longest packets that `bitstream` lets through, 6 bytes a pixel of sides
-that are aligned, of ordinary ones 4.6. Each picture of the ring takes 1.5.
+that are padded, of ordinary ones 4.6. Each picture of the ring takes 1.5.
 """
 
 
@@ -66,8 +65,7 @@ class VideoStream:
     @staticmethod
     def bytes_of(width: int, height: int) -> int:
         """What a stream of such pictures takes at most."""
-        aligned = -(-width // _ALIGNED) * -(-height // _ALIGNED) * _ALIGNED**2
-        return _BASE_BYTES + _PIXEL_BYTES * aligned
+        return _BASE_BYTES + _PIXEL_BYTES * padded_pixels(width, height)
 
     def missing(self, video: Video) -> int:
         """How many packets of `video` are still to be decoded, as it looks now."""
