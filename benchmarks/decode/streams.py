@@ -1,8 +1,9 @@
 """What streams of video cost a server: processor time beside JPEGs of the same scene, and memory."""
 
+import itertools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +16,15 @@ import numpy as np
 from spillover.cloud.serving.streams.video import RING, VideoStream
 from spillover.common.allocator import keep_picture_memory
 from spillover.common.coding import StreamPosition
-from spillover.common.errors import SourceError
 from spillover.common.images import decode_reduced, encode_jpeg
 from spillover.common.model.manifest import Input, Manifest, Output, Resize
 from spillover.common.model.preprocess import checked_header, preprocess, reduction_for
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Image
-from spillover.common.video.h264 import Decoder, Encoder
-from spillover.common.video.planes import digest_of_planes, picture_of
+from spillover.common.video.planes import picture_of
 from spillover.common.wire.conversion import Video
+from spillover.edge.payload.video import Codec
+from spillover.lab.pairs.video.clip import open_clip
 
 SIDE = 416
 _STEP, _CRF = 8, 28
@@ -57,7 +58,7 @@ def costs(clip: Path, frames: int) -> list[CostRow]:
         SourceError: the clip cannot be read.
     """
     keep_picture_memory()  # as the server does
-    pictures = list(_frames(clip, frames))
+    pictures = list(itertools.islice(open_clip(clip).frames(), 0, frames * _STEP, _STEP))
     height, width = pictures[0].shape[:2]
     small = _sides(width, height, SIDE)
     videos = _payloads([_scaled(one, *small) for one in pictures])
@@ -168,10 +169,9 @@ def _rss_bytes() -> int:
 def _payloads(pictures: Sequence[Image], crf: int = _CRF) -> list[Video]:
     """A key and what follows, a packet a payload."""
     height, width = pictures[0].shape[:2]
-    encoder, decoder, made = Encoder(width, height, crf), Decoder(width, height), []
+    codec, made = Codec(width, height, crf), []
     for number, picture in enumerate(pictures, 1):
-        packet = encoder.encode(picture, key=number == 1)
-        digest = digest_of_planes(decoder.decode(packet))
+        packet, digest = codec.code(picture, key=number == 1)
         made.append(Video(StreamPosition(b"a stream", number, number - 1, digest), (packet,), width, height))
     return made
 
@@ -184,15 +184,3 @@ def _sides(width: int, height: int, longest: int) -> tuple[int, int]:
 def _scaled(image: Image, width: int, height: int) -> Image:
     filter_ = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=filter_).astype(np.uint8, copy=False)
-
-
-def _frames(clip: Path, count: int) -> Iterator[Image]:
-    capture = cv2.VideoCapture(str(clip))
-    for number in range(count * _STEP):
-        good, image = capture.read()
-        if not good:
-            break
-        if number % _STEP == 0:
-            yield image.astype(np.uint8, copy=False)
-    if not number:
-        raise SourceError(f"{clip} cannot be read")

@@ -14,11 +14,11 @@ from benchmarks.inter.payloads import SIDE
 from spillover.common.model.manifest import Manifest, open_model_folder
 from spillover.common.model.preprocess import preprocess, preprocess_jpeg
 from spillover.common.types import Image
-from spillover.common.video.h264 import Decoder, Encoder
+from spillover.common.video.h264 import Decoder
 from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.edge.config import PictureVariant
 from spillover.edge.payload.encoder import encode_variant
-from spillover.edge.payload.video import shrink
+from spillover.edge.payload.video import Codec, shrink
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.evaluation import FULL
@@ -89,8 +89,7 @@ class _Video:
 
     def __init__(self, image: Image) -> None:
         height, width = shrink(image, SIDE)[0].shape[:2]
-        self.encoder = Encoder(width, height, VIDEO.crf)
-        self.own, self.servers = Decoder(width, height), Decoder(width, height)
+        self.edges, self.servers = Codec(width, height, VIDEO.crf), Decoder(width, height)
 
 
 def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, str], float]:
@@ -99,9 +98,7 @@ def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, st
     scaled = encode_variant(large, FULL)
 
     def on_edge() -> bytes:
-        packet = video.encoder.encode(shrink(image, SIDE)[0], key=False)
-        digest_of_planes(video.own.decode(packet))
-        return packet
+        return video.edges.code(shrink(image, SIDE)[0], key=False)[0]
 
     def on_server() -> None:
         planes = video.servers.decode(packet)

@@ -37,7 +37,7 @@ MOST_KEYS, LEAST_BYTES = 2, 8_000
 
 
 @dataclass(slots=True, eq=False)
-class _Codec:
+class Codec:
     """Encoder and decoder of pictures of one size."""
 
     width: int
@@ -75,7 +75,7 @@ class _Stream(Stream):
     behind: deque[tuple[int, bytes]] = field(default_factory=deque)
     """Number and packet of what is behind the reference."""
     coding: threading.Lock = field(default_factory=threading.Lock)
-    codec: _Codec | None = None
+    codec: Codec | None = None
 
     @property
     def behind_bytes(self) -> int:
@@ -179,7 +179,7 @@ class VideoStreams:
         try:
             if stream.codec is None or is_other_size:
                 stream.codec = None  # before the next one takes its memory
-                stream.codec = _Codec(width, height, self._config.video.crf)
+                stream.codec = Codec(width, height, self._config.video.crf)
             packet, digest = stream.codec.code(small, key=cause is not None)
         except InvalidInputError as error:
             stream.codec = None
@@ -251,4 +251,4 @@ def check_codec(config: UplinkConfig) -> None:
     """
     load_codec()
     side = config.video.longest_side // 2 * 2
-    _Codec(side, side, config.video.crf).code(np.zeros((side, side, 3), np.uint8), key=True)
+    Codec(side, side, config.video.crf).code(np.zeros((side, side, 3), np.uint8), key=True)

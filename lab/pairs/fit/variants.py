@@ -13,17 +13,15 @@ from spillover.common.model.pictures import StepTimings
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks import agreement
 from spillover.common.types import Image, Prediction
-from spillover.common.video.h264 import Decoder, load_codec
-from spillover.common.video.planes import picture_of
+from spillover.common.video.h264 import load_codec
 from spillover.edge.config import PictureVariant, UplinkConfig
 from spillover.edge.payload.encoder import VIDEO, encode_variant, usual_variant
-from spillover.edge.payload.video import VideoStreams
 from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import open_clip
-from spillover.lab.pairs.video.streamed import Unobserved
+from spillover.lab.pairs.video.streamed import BothEnds
 from spillover.lab.terminal import Progress
 
-MAX_PIXELS = 100_000_000
 EVERY = 8
 """Of a clip one of so many frames is sent."""
 _MOST_SENT = 200
@@ -118,16 +116,13 @@ class _Stream:
         self.crf = crf
         self.sizes: list[int] = []
         video = msgspec.structs.replace(config.video, crf=crf)
-        self._streams = VideoStreams(msgspec.structs.replace(config, video=video), 1, Unobserved())
-        self._decoder: Decoder | None = None
+        self._ends = BothEnds(msgspec.structs.replace(config, video=video))
 
     def answer(self, image: Image, predict: Callable[[Image], tuple[Prediction, StepTimings]]) -> Prediction:
         """The answer to the picture that the server has of this frame."""
-        video = self._streams.encode("", image)
-        if video is None:
+        if (sent := self._ends.send(image)) is None:
             raise InvalidInputError("H.264 does not take the clip's pictures: see the log")
-        self._streams.acknowledged(video)
+        video, picture = sent
+        self._ends.acknowledge(video)
         self.sizes.append(len(video.data))
-        self._decoder = self._decoder or Decoder(video.width, video.height)
-        picture = picture_of(self._decoder.decode(video.packets[-1]))
         return predict(picture)[0].in_frame(video.transform)

@@ -5,8 +5,9 @@ answers that come late cost bytes. Nothing is lost here.
 """
 
 import importlib.metadata
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def _made_by() -> str:
     return f"PyAV {importlib.metadata.version('av')}, code {_CODE_VERSION}"
 
 
-class Unobserved:
+class _Unobserved:
     """An observer of streams that keeps nothing."""
 
     def stream_key(self, kind: str, cause: KeyCause) -> None:
@@ -123,6 +124,28 @@ class Unobserved:
 
     def stream_failed(self, kind: str) -> None:
         """Nothing."""
+
+
+class BothEnds:
+    """The daemon's sender of one stream, and a receiver that has had every packet. `clock` gives seconds."""
+
+    def __init__(self, config: UplinkConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._streams = VideoStreams(config, 1, _Unobserved(), clock, lambda: 0.5)
+        self._decoder: Decoder | None = None
+
+    def send(self, image: Image) -> tuple[EncodedVideo, Image] | None:
+        """The payload of the next frame, and the picture that comes of it; None where no stream can be coded.
+
+        Images are BGR (H, W, 3) uint8.
+        """
+        if (video := self._streams.encode("clip", image)) is None:
+            return None
+        self._decoder = self._decoder or Decoder(video.width, video.height)
+        return video, picture_of(self._decoder.decode(video.packets[-1]))
+
+    def acknowledge(self, video: EncodedVideo) -> None:
+        """The answer to this payload has come."""
+        self._streams.acknowledged(video)
 
 
 class _Sender:
@@ -133,8 +156,7 @@ class _Sender:
         self._clock = FrameClock(plan.share)
         self._purse = Purse(plan.share, full_bytes) if plan.of_bytes else None
         self._now_s = 0.0
-        self._streams = VideoStreams(plan.form.config, 1, Unobserved(), lambda: self._now_s, lambda: 0.5)
-        self._decoder: Decoder | None = None
+        self._ends = BothEnds(plan.form.config, lambda: self._now_s)
         self._under_way: deque[tuple[float, EncodedVideo]] = deque()
         """Payloads, and when their answers come."""
         self._boxes: list[Detections] = [NO_BOXES] * len(full_bytes)
@@ -154,10 +176,10 @@ class _Sender:
             return
         self._now_s = at_s
         while self._under_way and self._under_way[0][0] <= at_s:
-            self._streams.acknowledged(self._under_way.popleft()[1])
-        if (video := self._streams.encode("clip", image)) is None:
+            self._ends.acknowledge(self._under_way.popleft()[1])
+        if (sent := self._ends.send(image)) is None:
             return
-        picture = self._decoded(video)
+        video, picture = sent
         size = len(video.data)
         if self._purse and not self._purse.pays(size):
             return
@@ -170,7 +192,3 @@ class _Sender:
     def answers(self) -> Answers:
         """To all frames so far."""
         return Answers(tuple(self._boxes), self._sizes)
-
-    def _decoded(self, video: EncodedVideo) -> Image:
-        self._decoder = self._decoder or Decoder(video.width, video.height)
-        return picture_of(self._decoder.decode(video.packets[-1]))
