@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from spillover.common.coding import MOST_NUMBER, STREAM_ID_BYTES, StreamPosition
 from spillover.edge.payload.streams import KeyCause, Sender
+from spillover.edge.payload.types import Payload, position_of
 
 IDLE_S = 600.0
 """A camera that has sent nothing for so long has ended or sees nothing: what its stream takes is let go."""
@@ -94,15 +95,21 @@ class CameraStreams(Generic[S]):
         self._streams.move_to_end(camera_id)
         return stream
 
-    def heard(self, position: StreamPosition | None, told: Callable[[S, StreamPosition], Sender]) -> None:
+    def heard(self, payload: Payload, told: Callable[[S, StreamPosition], Sender]) -> None:
         """Go on with what `told` makes of a payload's stream, unless it stands in none that is kept.
 
         It takes the lock itself.
         """
+        position = position_of(payload)
         with self.lock:
             for stream in self.all():
                 if position is not None and stream.stream_id == position.stream_id:
                     stream.moved(told(stream, position))
+
+    def refused(self, payload: Payload) -> None:
+        """The server begins no stream now, whatever it would hold. It takes the lock itself."""
+        now_s, draw = self.clock(), self.draw()
+        self.heard(payload, lambda stream, at: stream.sender.refused(at.number, now_s, draw))
 
     def _let_go(self) -> None:
         now_s = self.clock()

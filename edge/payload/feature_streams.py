@@ -18,7 +18,7 @@ from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import StreamObserver
 from spillover.edge.payload.features import FeatureEncoder
 from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
-from spillover.edge.payload.types import EncodedFeatures, Payload, position_of
+from spillover.edge.payload.types import EncodedFeatures, Payload
 
 FEATURES = "features"
 """What the observer is told of."""
@@ -116,7 +116,7 @@ class FeatureStreams:
 
     def acknowledged(self, payload: Payload) -> None:
         """The server has answered to this payload."""
-        self._streams.heard(position_of(payload), _acknowledged)
+        self._streams.heard(payload, _acknowledged)
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference; of one that was newer this says nothing."""
@@ -126,14 +126,11 @@ class FeatureStreams:
             is_old = position.reference < stream.sender.reference
             return stream.sender if is_old else stream.sender.lost(position.number, now_s, draw)
 
-        self._streams.heard(position_of(payload), told)
+        self._streams.heard(payload, told)
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
-        now_s, draw = self._streams.clock(), self._streams.draw()
-        self._streams.heard(
-            position_of(payload), lambda stream, at: stream.sender.refused(at.number, now_s, draw)
-        )
+        self._streams.refused(payload)
 
     def too_large(self, payload: Payload) -> bool:
         """The byte budget can never pay for this payload; alone it would be no smaller."""

@@ -26,7 +26,7 @@ from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import VIDEO, StreamObserver
 from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
-from spillover.edge.payload.types import EncodedVideo, Payload, position_of
+from spillover.edge.payload.types import EncodedVideo, Payload
 
 _log = get_logger("uplink")
 
@@ -134,28 +134,21 @@ class VideoStreams:
 
     def acknowledged(self, payload: Payload) -> None:
         """The server has answered to this payload."""
-        self._streams.heard(position_of(payload), lambda stream, at: stream.sender.acknowledged(at.number))
+        self._streams.heard(payload, lambda stream, at: stream.sender.acknowledged(at.number))
 
     def lost(self, payload: Payload) -> None:
         """The server does not hold this payload's reference."""
         now_s, draw = self._streams.clock(), self._streams.draw()
-        self._streams.heard(
-            position_of(payload), lambda stream, at: stream.sender.lost(at.number, now_s, draw)
-        )
+        self._streams.heard(payload, lambda stream, at: stream.sender.lost(at.number, now_s, draw))
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now."""
-        now_s, draw = self._streams.clock(), self._streams.draw()
-        self._streams.heard(
-            position_of(payload), lambda stream, at: stream.sender.refused(at.number, now_s, draw)
-        )
+        self._streams.refused(payload)
 
     def too_large(self, payload: Payload) -> bool:
         """The byte budget can never pay for this payload, but may for a key or a picture."""
         now_s, draw = self._streams.clock(), self._streams.draw()
-        self._streams.heard(
-            position_of(payload), lambda stream, at: stream.sender.too_large(at.number, now_s, draw)
-        )
+        self._streams.heard(payload, lambda stream, at: stream.sender.too_large(at.number, now_s, draw))
         return True
 
     def ended(self, camera_id: str) -> None:

@@ -284,22 +284,22 @@ class GrpcUplink:
 
     def _may_send_picture(self, pending: _PendingCall, refused: Attempt) -> bool:
         """Whether to send a picture in place of rejected features: pixels may leave and there is time."""
-        if pending.frame is None or self._stopping.is_set() or not refused.has_features:
+        if not refused.has_features or not self._may_encode(pending):
             return False
-        return self._payload_encoder.pictures_allowed and time.monotonic() < pending.call.deadline_s
+        return self._payload_encoder.pictures_allowed
+
+    def _may_encode(self, pending: _PendingCall) -> bool:
+        """Whether the frame itself is here to be encoded anew, and there is time for it."""
+        if pending.frame is None or self._stopping.is_set():
+            return False
+        return time.monotonic() < pending.call.deadline_s
 
     def _encode_again(self, pending: _PendingCall, option: str, failure: CallFailure) -> CallOutcome | None:
         """Send the same frame in another form of its stream, or in none; once, and if there is time."""
-        frame, now_s = pending.frame, time.monotonic()
-        if (
-            frame is None
-            or pending.refused is not None
-            or self._stopping.is_set()
-            or now_s >= pending.call.deadline_s
-        ):
+        if pending.refused is not None or not self._may_encode(pending):
             return failure
         pending.refused = failure
-        return self._call_again(pending, failure.status.value, failure, self._encode, frame, option)
+        return self._call_again(pending, failure.status.value, failure, self._encode, pending.frame, option)
 
     def _call_again(
         self, pending: _PendingCall, label: str, failure: CallFailure, step: _Step, *arguments: object

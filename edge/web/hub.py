@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spillover.common.types import Result
 from spillover.edge.pipeline import CameraSettings, Look
+from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 FRAMES_PER_S = 5.0
 """Pictures of one camera that are shown a second."""
@@ -37,36 +38,24 @@ class Listener:
         self.cameras = cameras
         self.dropped = 0
         """Items that were lost because the client was too slow."""
-        self._items: deque[Look | Result] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
+        self._items: BoundedQueue[Look | Result] = BoundedQueue(QUEUE_ITEMS, WhenFull.DROP_OLDEST)
 
     def offer(self, item: Look | Result) -> bool:
         """Queue an item; false when that took the place of an older one. Never blocks for long."""
-        with self._changed:
-            has_room = len(self._items) < QUEUE_ITEMS
-            if not has_room:
-                self._items.popleft()
-                self.dropped += 1
-            self._items.append(item)
-            self._changed.notify()
-        return has_room
+        gone = self._items.put(item)
+        is_lost = gone is not None and gone is not item  # itself: all is over
+        self.dropped += is_lost
+        return not is_lost
 
     def take(self, timeout_s: float) -> list[Look | Result] | None:
         """What waits, as soon as something does; empty after `timeout_s`, and None when all is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout_s)
-            if self._closed:
-                return None
-            items = list(self._items)
-            self._items.clear()
-        return items
+        self._items.wait_for_item(timeout_s)
+        return None if self._items.has_ended else self._items.discard()
 
     def close(self) -> None:
         """Wake who waits, for good."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._items.close()
+        self._items.discard()
 
 
 class Hub:
