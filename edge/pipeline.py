@@ -86,13 +86,17 @@ class Look:
 
     def shown(self) -> Frame:
         """The frame as it may be shown, which is as it may leave the device; for any thread."""
-        if self.settings.redact is None:
-            return self.job.frame
-        job = self.job
-        return self.settings.redact(job.frame, job.seen, self.result.prediction, job.shown.followed)
+        return _redacted(self.job, self.result, self.settings.redact)
 
 
 OnLook = Callable[[Look], None]
+
+
+def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
+    """The frame without what must neither leave the device nor be shown."""
+    if redact is None:
+        return job.frame
+    return redact(job.frame, job.seen, result.prediction, job.shown.followed)
 
 
 class Pipeline:
@@ -217,12 +221,12 @@ class Pipeline:
     def _keep_for_later(self, job: FrameJob, result: Result) -> None:
         """Let the frame wait on the disk for a late answer."""
         if forwarder := self._device.offload.forwarder:
-            forwarder.store(self._redacted(job), result)
+            forwarder.store(_redacted(job, result, self._camera.redact), result)
 
     def _offload(self, job: FrameJob, result: Result) -> None:
         """Send the frame; its reply goes to the temporal correction, then to the table of deadlines."""
         frame, decision = job.frame, result.decision
-        outgoing = self._redacted(job)
+        outgoing = _redacted(job, result, self._camera.redact)
         at_once = PROBE if decision.is_probe else EXPECTED_LATE if decision.serves_later else ""
         pending = self._device.deadlines.register(
             result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
@@ -248,12 +252,6 @@ class Pipeline:
         """When the cloud's answer will be of little use, on the clock of `time.monotonic`."""
         now_s = time.monotonic()
         return now_s + useful_s(job.tracks, job.deadline_s - now_s, self._camera.late_window_s)
-
-    def _redacted(self, job: FrameJob) -> Frame:
-        redact = self._camera.redact
-        if redact is None:
-            return job.frame
-        return redact(job.frame, job.seen, self._reported(job.shown), job.shown.followed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
