@@ -148,7 +148,7 @@ _CLOUD_ROWS = {
 _LAST_ROW = "Device and process"
 
 
-def panels(side: str) -> dict[str, Sequence[Panel]]:
+def panels(side: str) -> Mapping[str, Sequence[Panel]]:
     """The panels of `edge` or `cloud` by row: the chosen ones, then one of each metric there is."""
     is_edge = side == "edge"
     first, rows = (_EDGE_FIRST, _EDGE_ROWS) if is_edge else (_CLOUD_FIRST, _CLOUD_ROWS)
@@ -158,7 +158,7 @@ def panels(side: str) -> dict[str, Sequence[Panel]]:
         bare = family.name.removeprefix(prefix)
         found = (row for row, begins in rows.items() if bare != family.name and bare.startswith(begins))
         plotted[next(found, _LAST_ROW)].append(_plot(family, labels, bare))
-    return {"At a glance": first} | plotted
+    return {"At a glance": first, **plotted}
 
 
 def dashboard(side: str) -> str:
