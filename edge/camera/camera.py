@@ -86,6 +86,7 @@ class Camera:
         self._on_frame: Callable[[], None] = _nothing
         self._has_ended = False
         self._next_due_s = -math.inf
+        self._to_skip = 0 if source.live else config.skip_frames
 
     @property
     def has_ended(self) -> bool:
@@ -101,6 +102,7 @@ class Camera:
         if not self._read_ahead:
             return
         try:
+            self._skip()
             wait = self._pacer()
             while wait() and (frame := self._read()) is not None:
                 if (dropped := self._queue.put(frame)) is not None:
@@ -122,6 +124,7 @@ class Camera:
         if self._read_ahead:
             frame = self._queue.poll()
         else:
+            self._skip()
             frame = self._read()
             self._has_ended = frame is None
         if frame is None or not self._fast:
@@ -165,6 +168,12 @@ class Camera:
     def _period_s(self) -> float:
         """From one picture of a file or folder to the next."""
         return 1 / (self._config.fps or self._source.fps or DEFAULT_FPS)
+
+    def _skip(self) -> None:
+        """Pass over the first frames, before the pace begins. Raises SourceError."""
+        while self._to_skip and not self._stopping.is_set():
+            self._to_skip -= 1
+            self._read_picture()
 
     def _read(self) -> Frame | None:
         try:
