@@ -27,6 +27,8 @@ class WrittenFile:
     path: Path
     most_bytes: float | None
     """The most that all of it may take; None: there is no bound."""
+    fills_folder: bool = False
+    """Whether it stands for all that is in its folder."""
 
 
 def written_files(config: EdgeConfig) -> Iterator[WrittenFile]:
@@ -45,7 +47,9 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
     if config.spool:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
     if config.evidence:
-        yield WrittenFile("evidence.folder", evidence_file(config.evidence), config.evidence.max_mb * 1e6)
+        yield WrittenFile(
+            "evidence.folder", evidence_file(config.evidence), config.evidence.max_mb * 1e6, True
+        )
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
 
