@@ -6,6 +6,7 @@ that nobody owns the page. TLS and roles are arguments, so both sides use the sa
 """
 
 from spillover.common.net.http.body import read_body
+from spillover.common.net.http.context import ServerContext
 from spillover.common.net.http.handler import (
     MAX_HEADER_BYTES,
     PEER,
@@ -38,6 +39,7 @@ __all__ = [
     "Admit",
     "HttpServer",
     "Proven",
+    "ServerContext",
     "Stream",
     "read_body",
 ]

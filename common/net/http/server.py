@@ -26,6 +26,8 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 class HttpServer:
     """Serves pages (path to WSGI application) at `address` from `start` to `stop`; other paths are 404.
 
+    A path that ends in `/` stands for all below it, `/` itself excepted.
+
     `address` is `host:port`, or `unix:` and the path of a socket, all of whose clients count as one address.
     `admit` is called before each request for one of `routes`; `open_routes` are for everybody. `key` names
     the configuration's key in errors. `context` returns the TLS context of the next connection, or None for
@@ -85,7 +87,10 @@ class HttpServer:
 
 def _routed(routes: Mapping[str, WSGIApplication]) -> WSGIApplication:
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if app := routes.get(environ["PATH_INFO"]):
+        path = environ["PATH_INFO"]
+        folders = (name for name in routes if name != "/" and name.endswith("/"))
+        folder = next((name for name in folders if path.startswith(name)), path)
+        if app := routes.get(path) or routes.get(folder):
             return app(environ, start_response)
         start_response("404 Not Found", [_TEXT])
         return [f"not found; there is {', '.join(routes)}\n".encode()]
