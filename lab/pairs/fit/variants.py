@@ -16,7 +16,7 @@ from spillover.common.types import Image, Prediction
 from spillover.common.video.h264 import load_codec
 from spillover.edge.config import PictureVariant, UplinkConfig
 from spillover.edge.payload.encoder import VIDEO, encode_variant, usual_variant
-from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.data.labelled import PictureSet
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import open_clip
 from spillover.lab.pairs.video.streamed import BothEnds
@@ -45,7 +45,7 @@ class VariantRow:
 
 def measure_variants(
     cloud: Path,
-    data: LabelledSet,
+    data: PictureSet,
     variants: Sequence[PictureVariant],
     progress: Progress,
     threads: int = 0,
