@@ -20,7 +20,7 @@ from spillover.lab.terminal import Progress
 CARRIED = "carried"
 EVERY = (1, 2, 3, 5, 8, 15, 30)
 LATE_S = (0.0, 0.2)
-STREAMS = (VideoForm(28), VideoForm(30), VideoForm(33))
+STREAMS = (VideoForm(28), VideoForm(33))
 FAIR = VideoForm(33)
 """The stream beside which goals stand: every frame of it is what cloud_only would send if it sent video."""
 
