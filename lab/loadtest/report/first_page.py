@@ -22,7 +22,7 @@ _MEANINGS = {
     "sent": MEASURES["sent_share"].meaning,
     "degraded": MEASURES["degraded_share"].meaning,
     "GB": "10^9 bytes on the wire of one camera in a month, headers and answers included",
-    "{currency}": "one camera in a month",
+    "{currency}": "costs of one camera in a month; the columns behind it are its parts",
     "data": "traffic both ways",
     "SIM": "for modes that ask the cloud",
     "device": "its price over {months:g} months",

@@ -119,7 +119,11 @@ def _goal(goal: GoalOutcome) -> list[str]:
 
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
     known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
-    parts = [_part(heading, names, cells) for heading, names in _PARTS if set(names) & set(known)]
+    parts = [
+        _part(heading, names, cells)
+        for heading, names in _PARTS
+        if names is _SPENT or set(names) & set(known)
+    ]
     for whole in baselines(cells, report.config):
         parts[0]["columns"].append((f"bytes up, of {whole}'s", ""))
         for cell, row in zip(cells, parts[0]["rows"], strict=True):
