@@ -93,8 +93,8 @@ class LoadTest:
             if config.sweep:
                 self._notes += alike(cells, config.sweep, config)
             report = self._report(started_s, cells)
-            # Written before the searches, which load the server most, and again with their results.
-            self._write(report, scenarios)
+            if config.capacity:  # they load the server most: what there is, is written before
+                self._write(report, scenarios)
             capacity = self._capacity(scenarios)
         took_s = time.time() - started_s
         report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)
@@ -137,7 +137,8 @@ class LoadTest:
                 schedule_of(config.links[link])
             played = config.played_by(scenario)
             if not (scenario.optional or played.optional):
-                expand_source(played.source)
+                for source in played.all_sources:
+                    expand_source(source)
         for address in config.generators:
             wait_until_reachable(address, "generators")
 

@@ -43,7 +43,7 @@ def _written(verdict: Verdict, scenarios: Scenarios, folder: Path) -> str:
     bench = scenarios.real(scenarios.config.scenarios[verdict.scenario])
     folder.mkdir(parents=True)
     forced = {
-        "camera": {"source": str(Path(bench.reference.camera_source).absolute())},
+        "camera": {"source": str(Path(bench.references[0].camera_source).absolute())},
         "uplink": {"address": bench.config.cloud.address or DEFAULT_ADDRESS},
     }
     edge = edge_config(bench.config, verdict.chosen, forced)

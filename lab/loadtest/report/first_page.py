@@ -24,7 +24,7 @@ _MEANINGS = {
     "GB": "10^9 bytes on the wire of one camera in a month, headers and answers included",
     "{currency}": "costs of one camera in a month; the columns behind it are its parts",
     "data": "traffic both ways",
-    "SIM": "for modes that ask the cloud",
+    "SIM": "of the camera's link, for modes that ask the cloud",
     "device": "its price over {months:g} months",
     "server": "the camera's share of whole cores and GPUs, at most 70 % busy, rented while the cameras work",
     "power": "the device's electricity",

@@ -13,10 +13,10 @@ from spillover.common.config import convert_config
 from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.pipeline import Look
+from spillover.edge.runtime.process import step_back
 from spillover.edge.web.answers import guarded, send
 from spillover.edge.web.hub import KEPT_RESULTS, MAX_VIEWERS, QUEUE_ITEMS, Hub, Listener
 from spillover.edge.web.mosaic import LONGEST_SIDE, canvas
-from spillover.edge.web.streams import step_back
 from tests.support import edge_values
 
 BASE = {"camera": {"source": "x"}, "model": {"folder": "m"}}
@@ -78,6 +78,24 @@ def test_a_frame_of_former_settings_is_not_shown() -> None:
     found.look(look())
     now[0] = object()
     assert found.looks(["cam"]) == {}
+
+
+def test_a_pause_keeps_no_pictures_until_it_ends() -> None:
+    """What was kept goes, nothing new is kept, results go on; then pictures come again."""
+    clock = Clock()
+    found = hub(clock)
+    listener = found.listen(["cam"])
+    found.look(look(1))
+    found.pause("84 C")
+    assert (found.looks(["cam"]), found.paused) == ({}, "84 C")
+    clock.now_s += 1
+    found.look(look(2))
+    found.result(edge_values.result("2"))
+    assert [type(one).__name__ for one in listener.take(0.0)] == ["Look", "Result"]
+    assert found.looks(["cam"]) == {}
+    found.pause("")
+    found.look(look(3))
+    assert found.looks(["cam"])["cam"].result.frame_id == "3"
 
 
 def test_so_many_view_and_listen_and_no_more() -> None:

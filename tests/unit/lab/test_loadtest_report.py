@@ -72,6 +72,7 @@ def report(*cells: Cell, **changes: object) -> Report:
             "scenarios": {"s": {"fps": 10}},
             "buyer": msgspec.json.decode(msgspec.json.encode(BuyerConfig())),
             "edge": {},
+            "links": {"home": {"share": 1}, HOSTILE: {"share": 1}},
             "modes": {"e": {"mode": "edge_only"}, "c": {"mode": "cloud_only"}, "h": {}},
         },
         "notes": ["edges run at full speed"],
@@ -187,7 +188,7 @@ def test_degraded_stands_in_every_table(tmp_path: Path, capsys: pytest.CaptureFi
     print_report(whole, Console(width=110))
     text = capsys.readouterr().out
     assert re.findall("wanted|offered|sent|answered|in time|degraded", text)[:6] == [
-        "wanted", "offered", "sent", "answered", "in time", "degraded",
+        "degraded", "wanted", "offered", "sent", "answered", "in time",
     ]  # fmt: skip
     write_page(whole, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
