@@ -93,8 +93,8 @@ class LoadTest:
             if config.sweep:
                 self._notes += alike(cells, config.sweep, config)
             report = self._report(started_s, cells)
-            # Written before the searches, which load the server most, and again with their results.
-            self._write(report, scenarios)
+            if config.capacity:  # they load the server most: what there is, is written before
+                self._write(report, scenarios)
             capacity = self._capacity(scenarios)
         took_s = time.time() - started_s
         report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)

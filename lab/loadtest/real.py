@@ -79,7 +79,7 @@ class RealBench:
             up_bytes = routes.meter.traffic.up_bytes
             began_s = time.time() - (time.monotonic() - routes.meter.started_s)
         link = SharedLink(schedule, began_s, share)
-        self._note(folder, window, sampler, up_bytes)
+        self._note(folder, played, window, sampler, up_bytes)
         return self._evaluate(plan, edges, played, window, sampler, up_bytes, link)
 
     def _played(self, edges: int) -> list[Reference]:
@@ -97,7 +97,9 @@ class RealBench:
         _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
 
-    def _note(self, folder: Path, window: Window, sampler: Sampler, up_bytes: int) -> None:
+    def _note(
+        self, folder: Path, played: Sequence[Reference], window: Window, sampler: Sampler, up_bytes: int
+    ) -> None:
         """Write run.json: what, beside the results of the edges, the figures of a run are made of."""
         raw = {
             "begin_unix_s": window.begin_s,
@@ -105,6 +107,8 @@ class RealBench:
             "fps": self.scenario.fps,
             "deadline_s": self.config.deadline_s,
             "up_bytes": up_bytes,
+            "references": [edge % len(self.references) for edge in range(len(played))],
+            "skipped": [reference.skip for reference in played],
             "samples": sampler.samples,
         }
         write_whole(folder / "run.json", msgspec.json.encode(raw))

@@ -94,8 +94,7 @@ class Scenarios:
             return lambda plan, schedule, _: simulated.run(plan, schedule)
         real = self.real(scenario)
         for number, reference in enumerate(real.references):
-            numbered = f"reference-{number}.jsonl" if number else "reference.jsonl"
-            write_reference(reference, self.out / name / numbered)
+            write_reference(reference, self.out / name / f"reference-{number}.jsonl")
 
         def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
             done = real.run(plan, schedule, folder, kernel=self._by_kernel(plan.link))

@@ -166,7 +166,7 @@ def test_sweep_and_search_leave_a_configuration_to_start_from(pictures: Path, tm
     """A sweep writes an edge.yaml that the edge accepts; a search finds what the server holds at most."""
     config = config_for(
         pictures,
-        modes={"hybrid": {"mode": "hybrid", "uplink": {"max_in_flight": 64}}},
+        modes={"hybrid": {"mode": "hybrid", "policy": {"threshold": 0.0}, "uplink": {"max_in_flight": 64}}},
         scenarios={
             "real": {
                 "source": str(pictures),

@@ -72,6 +72,7 @@ def report(*cells: Cell, **changes: object) -> Report:
             "scenarios": {"s": {"fps": 10}},
             "buyer": msgspec.json.decode(msgspec.json.encode(BuyerConfig())),
             "edge": {},
+            "links": {"home": {"share": 1}, HOSTILE: {"share": 1}},
             "modes": {"e": {"mode": "edge_only"}, "c": {"mode": "cloud_only"}, "h": {}},
         },
         "notes": ["edges run at full speed"],
