@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from spillover.common.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from av import VideoStream
     from av.container import OutputContainer
 
 CRF = 26
 """x264's constant rate factor, at which a clip shows what its pictures show."""
 _TIME_BASE = Fraction(1, 1000)
-_KEY_S = 2.0
+_RATE = 10
+"""x264 reckons its quality with about so many pictures a second."""
+_KEY_MS = 2000
 """A player can begin at any of these."""
 
 
@@ -43,25 +46,34 @@ def _encode(container: "OutputContainer", pictures: Iterable[tuple[float, bytes]
     from av.video.frame import PictureType
 
     decoder = av.CodecContext.create("mjpeg", "r")
-    stream, last, key_s = None, -1, 0.0
+    stream, last, next_key = None, -1, 0
     for at_s, jpeg in pictures:
         for frame in decoder.decode(av.Packet(jpeg)):
             if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(25))
-                stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2
-                stream.pix_fmt = "yuv420p"
-                stream.codec_context.time_base = _TIME_BASE
-                stream.codec_context.thread_count = 1
-                stream.codec_context.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": "9999"}
-            picture = frame.reformat(
-                stream.width, stream.height, "yuv420p", src_color_range="JPEG", dst_color_range="MPEG"
-            )
-            last = max(last + 1, round(at_s / _TIME_BASE))
-            picture.pts, picture.time_base = last, _TIME_BASE
-            is_key = last * _TIME_BASE >= key_s
-            picture.pict_type = PictureType.I if is_key else PictureType.NONE
-            key_s = float(last * _TIME_BASE) + _KEY_S if is_key else key_s
+                stream = _stream(container, frame.width // 2 * 2, frame.height // 2 * 2)
+            size = stream.width, stream.height
+            picture = frame.reformat(*size, "yuv420p", src_color_range="JPEG", dst_color_range="MPEG")
+            before, last = last, max(last + 1, round(at_s / _TIME_BASE))
+            # The last picture is shown as long as the one before it; players pass over one without a time.
+            picture.pts, picture.duration, picture.time_base = last, max(1, last - before), _TIME_BASE
+            if last >= next_key:
+                picture.pict_type, next_key = PictureType.I, last + _KEY_MS
+            else:
+                picture.pict_type = PictureType.NONE
             container.mux(stream.encode(picture))
     if stream is None:
         raise InvalidInputError("no clip can be made of no picture")
     container.mux(stream.encode(None))
+
+
+def _stream(container: "OutputContainer", width: int, height: int) -> "VideoStream":
+    from av.codec.context import Flags
+
+    stream = container.add_stream("libx264", rate=_RATE)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    codec = stream.codec_context
+    codec.time_base = _TIME_BASE
+    codec.thread_count = 1
+    codec.flags |= Flags.frame_duration
+    codec.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": "9999"}
+    return stream

@@ -37,6 +37,8 @@ QUALITY, LONGEST_SIDE = 80, 1280
 _QUEUED_FRAMES = 4
 """Frames that wait to be encoded: they are raw, so each takes megabytes."""
 _LOOK_S = 0.5
+_LATE_S = 3.0
+"""So late frames may come out of the pipeline; a clip whose camera gives none ends then."""
 _NAMED_EVENTS = 1024
 """Frames whose events are known to be in a clip, for events that are settled later."""
 MEMORY, ENCODER_FAILED = "memory full", "encoder failed"
@@ -233,7 +235,7 @@ class Clips:
             picture = ring.read(clip.reader, _LOOK_S)
             with self._lock:
                 if picture is None:
-                    clip.is_over = ring.is_closed or self._clock() > clip.until_s + _LOOK_S
+                    clip.is_over = ring.is_closed or self._clock() > clip.until_s + _LATE_S
                 else:
                     clip.is_over = picture.at_s > clip.until_s or picture.settings is not clip.settings
                 if clip.is_over:
