@@ -39,4 +39,28 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     memory_available_bytes: int | None = None
     """What programs can still have without swapping (MemAvailable)."""
     memory_size_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    """What the process and those beside it may take, by the tightest limit above it (cgroup v2)."""
+    memory_limit_used_bytes: int | None = None
+    """What of that is taken for good, files that can be read again not counted."""
+    oom_kills: int | None = None
+    """Processes of this control group that the kernel has ended for want of memory."""
+    cpu_pressure: float | None = None
+    """Share of the last 10 s in which something waited for a core, 0 to 1 (PSI, `some`)."""
+    memory_pressure: float | None = None
+    """The same for memory."""
+    io_pressure: float | None = None
+    """The same for disks."""
+    fan_rpm: int | None = None
+    """The fastest fan; 0: it stands still."""
+    supply_volts: float | None = None
+    """Voltage of the power supply."""
+    under_voltage: bool | None = None
+    """Whether that is too low now."""
+    power_estimate_watts: float | None = None
+    """Mean since the reading before, an estimate from `health.power` and the share of the cores that was busy."""
+    energy_estimate_joules: float | None = None
+    """The same added up since the start."""
     disks: tuple[DiskSpace, ...] = ()
+    disk_written_bytes: dict[str, int] = {}
+    """Written since boot, by card, stick or drive."""

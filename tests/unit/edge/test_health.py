@@ -86,16 +86,20 @@ def test_throttling_by_the_firmwares_file(tmp_path):
 def test_throttling_by_the_firmwares_program(tmp_path, monkeypatch):
     """Where the kernel has no such file; it is asked once a minute."""
     program, calls = tmp_path / "vcgencmd", tmp_path / "calls"
-    program.write_text(f"#!/bin/sh\necho >> {calls}\necho throttled=0x80008\n")
+    answers = "get_throttled) echo throttled=0x80008;; pmic_read_adc) echo ' EXT5V_V volt(24)=5.09V'"
+    program.write_text(f"#!/bin/sh\necho $1 >> {calls}\ncase $1 in {answers};; esac\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     clock = Clock()
     watched = monitor(tmp_path, clock)
     for _ in range(3):
-        found = watched.latest().throttling
-        assert found == Throttling(now=("soft_temperature_limit",), since_boot=("soft_temperature_limit",))
+        found = watched.latest()
+        assert found.throttling == Throttling(
+            now=("soft_temperature_limit",), since_boot=("soft_temperature_limit",)
+        )
+        assert (found.supply_volts, found.under_voltage) == (5.09, False)
         clock.now_s += PERIOD_S
-    assert calls.read_text() == "\n"
+    assert calls.read_text() == "get_throttled\npmic_read_adc\n"
 
 
 @pytest.mark.parametrize("text", ["", 'error=1 error_msg="VCHI initialization failed"', "0xzz", "123456789"])
