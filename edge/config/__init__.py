@@ -11,8 +11,9 @@ from spillover.edge.config.camera import (
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
+from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
 from spillover.edge.config.policy import (
     BudgetConfig,
     Period,
@@ -51,6 +52,7 @@ __all__ = [
     "DecisionDetail",
     "EdgeConfig",
     "EventsConfig",
+    "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",
@@ -65,6 +67,7 @@ __all__ = [
     "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
+    "PowerConfig",
     "RedactionConfig",
     "RedactionStyle",
     "SinkConfig",
@@ -77,6 +80,7 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VariantConfig",
     "VideoConfig",
     "ZoneConfig",
 ]

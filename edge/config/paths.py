@@ -16,6 +16,7 @@ from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfi
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
+HEALTH_FILE_BYTES = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
             yield WrittenFile(key, Path(sink.path).expanduser(), sink.max_mb * 1e6)
     if config.spool:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
+    if config.health.file:
+        yield WrittenFile("health.file", Path(config.health.file).expanduser(), HEALTH_FILE_BYTES)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
 

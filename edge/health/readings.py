@@ -64,3 +64,45 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[DiskSpace, ...] = ()
     disk_written_bytes: dict[str, int] = {}
     """Written since boot, by card, stick or drive."""
+
+
+class LadderState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a device stands on the ladder."""
+
+    step: int
+    """0: it does everything; 6: it pauses."""
+    does: str
+    """What it does there, in words."""
+    cause: str
+    """`heat`, `memory` or `voltage`; empty: it does everything."""
+    reason: str
+    """With the figure that led to the last step, up or down."""
+    age_s: float
+    """Since when it stands there."""
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What the local model does. Durations are of the last minute, of one inference with what is around it."""
+
+    inferences: int
+    """Since the start."""
+    per_s: float
+    """Of the last minute."""
+    mean_s: float | None
+    """None: there was none."""
+    p99_s: float | None
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it at one moment: what `health.file` and MQTT have."""
+
+    device_id: str
+    boot_id: str
+    uptime_s: float
+    model: str
+    """`name@version` of the one that answers."""
+    ladder: LadderState | None
+    work: Work
+    joules_estimate_per_frame: float | None
+    """Energy of the whole device since the report before, by its inferences; an estimate."""
+    device: Readings

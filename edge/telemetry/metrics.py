@@ -119,6 +119,13 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
+        self._inference = Histogram(
+            f"{PREFIX}inference_seconds",
+            "Seconds that the local model takes for a frame, with what is around it.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._ladder = self._counter("ladder_steps", "Steps up and down the ladder, by cause.", "cause", "way")
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
         self._sent = Counter("sent", "", registry=None)  # for the status alone
         self._last_error: ErrorEstimate | None = None
@@ -156,8 +163,14 @@ class Metrics:
         if result.revision:
             self._revisions.inc()
             return
+        took = result.timings
+        self._inference.observe(took.preprocess_s + took.infer_s + took.decode_s)
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
+
+    def stepped(self, cause: str, *, up: bool) -> None:
+        """Count a step of the ladder; a step down to the lowest has no cause left."""
+        self._ladder.labels(cause, "up" if up else "down").inc()
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count the end of a call to the cloud, and its bytes."""
@@ -229,9 +242,9 @@ class Metrics:
         """Read who looks at the live view, and what they have lost, on each scrape."""
         self.registry.register(LiveViewCollector(viewers, dropped))
 
-    def watch_health(self, latest: Callable[[], Readings]) -> None:
-        """Read the device's health from `latest` on each scrape."""
-        self.registry.register(HealthCollector(latest))
+    def watch_health(self, latest: Callable[[], Readings], step: Callable[[], int] | None = None) -> None:
+        """Read the device's health from `latest`, and its step of the ladder, on each scrape."""
+        self.registry.register(HealthCollector(latest, step))
 
     def edge_error(self, estimate: ErrorEstimate) -> None:
         """Set the error estimate, which an answered audit has changed."""
