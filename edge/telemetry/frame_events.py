@@ -96,6 +96,10 @@ class FrameEvents:
             reason=reason,
         )
 
+    def thinned(self, reason: str) -> None:
+        """A picture was passed over, so it gives no frame."""
+        self._metrics.thinned(reason)
+
     def unreadable(self) -> None:
         """A picture was damaged, so it gives no frame."""
         self._metrics.unreadable()

@@ -78,6 +78,9 @@ class Metrics:
             "source_frames_dropped", "Captured frames without a result, by camera.", "camera"
         )
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
+        self._thinned = self._counter(
+            "pictures_thinned", "Pictures passed over, so that fewer frames are captured.", "reason"
+        )
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
         self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
@@ -153,6 +156,10 @@ class Metrics:
         """Count a frame that gets no result."""
         self._dropped.labels(reason).inc()
         self._dropped_by.labels(camera_id).inc()
+
+    def thinned(self, reason: str) -> None:
+        """Count a picture that gives no frame because fewer are wanted."""
+        self._thinned.labels(reason).inc()
 
     def unreadable(self) -> None:
         """Count a picture that could not be read."""

@@ -84,6 +84,22 @@ class Hub:
         self._count = 0
         self._dropped = 0
         self._closed = False
+        self._paused = ""
+
+    def pause(self, reason: str) -> None:
+        """Keep no frames, so that nothing is encoded, because of `reason`; empty: keep them again.
+
+        Results go on. Any thread may call it.
+        """
+        with self._changed:
+            self._paused = reason
+            self._looks.clear()
+            self._changed.notify_all()
+
+    @property
+    def paused(self) -> str:
+        """Why no pictures are shown now; empty while they are."""
+        return self._paused
 
     def look(self, look: Look) -> None:
         """The pipeline has a frame: kept if somebody watches and the camera's last one is old enough."""
@@ -92,7 +108,7 @@ class Hub:
         camera_id, now_s = look.result.camera_id, self._clock()
         with self._changed:
             due_s = self._due_s.get(camera_id, now_s)
-            if now_s < due_s or not self._watchers:
+            if now_s < due_s or not self._watchers or self._paused:
                 return
             # Counted from when it was due, so that a camera of 8 frames a second is not shown at 4.
             next_s = due_s + _PERIOD_S

@@ -60,6 +60,14 @@ class LiveView:
             stream.pipeline.watch(self.hub.look)
         events.watch(self.hub.result)
 
+    def pause(self, reason: str) -> None:
+        """Encode no pictures until `resume`, and have the page say `reason`. Any thread may call it."""
+        self.hub.pause(reason)
+
+    def resume(self) -> None:
+        """Encode pictures again for whoever looks. Any thread may call it."""
+        self.hub.pause("")
+
     def stop(self, _deadline_s: float) -> bool:
         """End all streams."""
         self.hub.close()
@@ -104,6 +112,8 @@ class LiveView:
 
     def _snapshot_of(self, camera: str) -> Callable[..., Iterable[bytes]]:
         def answer(environ: WSGIEnvironment, start_response: StartResponse, _: Query) -> Iterable[bytes]:
+            if why := self.hub.paused:
+                return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, f"pictures are paused: {why}")
             if not self._snapshots.acquire(timeout=SNAPSHOT_S):
                 return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, "others take snapshots now")
             try:
@@ -135,7 +145,11 @@ class LiveView:
     def _state(self) -> bytes:
         """What the page is told now and then: the status, and where each camera's zones and lines are."""
         scenes = {one.camera_id: _scene(one) for one in self._streams}
-        live = {"viewers": self.hub.viewers, "results_dropped": self.hub.results_dropped}
+        live = {
+            "viewers": self.hub.viewers,
+            "results_dropped": self.hub.results_dropped,
+            "paused": self.hub.paused,
+        }
         return self._json.encode({"status": self._status(), "scenes": scenes, "live": live})
 
 

@@ -108,11 +108,13 @@ class Streams:
         if is_open and not self._hub.looks(cameras):
             turn, is_open = self._hub.wait(turn, FIRST_S)
         yield _PART_HEAD
+        jpeg = b""
         while is_open:
             looks = self._hub.looks(cameras)
-            jpeg = self._painter.jpeg(cameras, looks)
+            if not (jpeg and self._hub.paused):
+                jpeg = self._painter.jpeg(cameras, looks)
             yield b"%s\r\n%s" % (jpeg, _PART_HEAD)
-            del looks, jpeg
+            del looks
             turn, is_open = self._hub.wait(turn, REPEAT_S)
 
     def _events(self, cameras: Sequence[str], listener: Listener) -> Iterator[bytes]:

@@ -166,6 +166,25 @@ def test_nothing_is_encoded_while_nobody_looks(tmp_path: Path) -> None:
         assert view.painter.encoded == encoded >= 2
 
 
+def test_nothing_is_encoded_while_pictures_are_paused(tmp_path: Path) -> None:
+    """The stream stays open and is told why; a snapshot is refused with the reason; then both come again."""
+    with live_street(tmp_path) as street:
+        view = street.daemon.live_view
+        with street.stream("/live.mjpg") as answer, street.stream("/events") as told:
+            shown = pictures(answer)
+            next(shown)
+            view.pause("84 C")
+            until(lambda: next(data["live"]["paused"] for name, data in events(told) if name == "status"))
+            encoded = view.painter.encoded
+            captured = street.daemon.metrics.frames_captured
+            until(lambda: street.daemon.metrics.frames_captured > captured + 5)
+            assert view.painter.encoded == encoded
+            status, why = street.get("/api/v1/snapshot/camera.jpg")
+            assert (status, why) == (503, b"pictures are paused: 84 C\n")
+            view.resume()
+            until(lambda: next(shown).shape == (HEIGHT, WIDTH, 3) and view.painter.encoded > encoded + 2)
+
+
 def test_the_fifth_viewer_is_refused_until_one_has_gone(street: LiveStreet) -> None:
     """503 for pictures and for events; meanwhile the other pages, and Prometheus, have their answers."""
     with ExitStack() as stack:

@@ -253,6 +253,19 @@ def test_fps_thins_out_a_live_source() -> None:
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
+    """Pictures passed over are counted with their reason and have no number, so that the books hold."""
+    metrics = Metrics()
+    keys = {"pace": Pace.REALTIME, "queue_size": 50} | ({} if live else {"fps": 1000.0})
+    camera = camera_of(CountingSource(40, live=live), metrics, **keys)
+    camera.slow_down(0.25, "heat")
+    frames = frames_of(camera)
+    assert [int(f.image[0, 0, 0]) for f in frames] == list(range(3, 40, 4))
+    assert [f.sequence for f in frames] == list(range(10))
+    assert metrics.summary() == {"frames_captured": 10, "pictures_thinned[heat]": 30}
+
+
 def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):
     """Linux allows any bytes; as Python gives them, no JSON can hold them."""
     picture = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()

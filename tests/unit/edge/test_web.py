@@ -80,6 +80,24 @@ def test_a_frame_of_former_settings_is_not_shown() -> None:
     assert found.looks(["cam"]) == {}
 
 
+def test_a_pause_keeps_no_pictures_until_it_ends() -> None:
+    """What was kept goes, nothing new is kept, results go on; then pictures come again."""
+    clock = Clock()
+    found = hub(clock)
+    listener = found.listen(["cam"])
+    found.look(look(1))
+    found.pause("84 C")
+    assert (found.looks(["cam"]), found.paused) == ({}, "84 C")
+    clock.now_s += 1
+    found.look(look(2))
+    found.result(edge_values.result("2"))
+    assert [type(one).__name__ for one in listener.take(0.0)] == ["Look", "Result"]
+    assert found.looks(["cam"]) == {}
+    found.pause("")
+    found.look(look(3))
+    assert found.looks(["cam"])["cam"].result.frame_id == "3"
+
+
 def test_so_many_view_and_listen_and_no_more() -> None:
     """One more is refused until one has gone."""
     found = hub()
