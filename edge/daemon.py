@@ -17,14 +17,13 @@ from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.health import build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
-from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
@@ -84,13 +83,14 @@ class Daemon:
         self._stall = StallDetector(time.monotonic)
         self._stopping = False
         self._ended_by = ended_by
-        self._device, self._streams = build(
-            Run(config, self._boot_id, self._events.put, record_link, require_camera)
-        )
+        run = Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        self._device, self._streams = build(run)
+        takeover = Takeover(config, self._device, self._streams)
+        self._health = build_health(run, self._device, self._streams, takeover.use)
         self._reloads = Reloads(
             config,
             read or (lambda: nullcontext(config)),
-            Takeover(self._device, self._streams),
+            takeover,
             self._events.put,
             self._notifier,
             self._in_one_line,
@@ -108,12 +108,16 @@ class Daemon:
             boot_id=self._boot_id,
             device=self._device,
             streams=list(zip(config.all_cameras, self._streams, strict=True)),
-            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            health=self._health.monitor,
             started_s=time.monotonic(),
+            keeper=self._health.keeper,
         )
         """What `spillover edge status` shows."""
         self.live_view = self._build_live_view() if config.live_view else None
-        self.metrics.watch_health(self.status.health.latest)
+        keeper = self._health.keeper
+        self.metrics.watch_health(
+            self._health.monitor.latest, (lambda: keeper.state().step) if keeper else None
+        )
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
@@ -167,6 +171,8 @@ class Daemon:
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
+        if keeper := self._health.keeper:
+            keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
 
     def _in_order(self) -> list[Part]:
@@ -201,6 +207,7 @@ class Daemon:
             Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
+            Part("health", 0.05, self._health.stop, self._health.start),
         ]
         return [part for part in parts if part is not None]
 

@@ -1,8 +1,8 @@
 """A device that gets hot: a first-order model of its temperature, with the daemon's own ladder in the loop.
 
-Power is `idle_w` and `frame_j` a frame; the temperature goes towards ambient + `k_per_w` x power with the time
-constant `tau_s`. The ambient temperature swings by 6 °C. The constants are invented: a bare board without a
-fan in the sun, at 14 frames a second.
+Power is `idle_w` and `frame_j` a frame; the temperature goes towards ambient + `k_per_w` x power with the
+time constant `tau_s`. The ambient temperature swings by 6 °C. The constants are invented: a bare
+board without a fan in the sun, at 14 frames a second.
 """
 
 import math
@@ -65,7 +65,7 @@ class Course:
 
 
 def run(plant: Plant, ambient_c: float, hours: float, *, ladder: bool = True, cools_c: float = 0.0) -> Course:
-    """Follow a device that begins at `ambient_c`, second by second; in the second half it is `cools_c` colder."""
+    """Follow a device that begins at `ambient_c`; in the second half the air is `cools_c` colder."""
     draw, course, stands = random.Random(1), Course(), Ladder()  # noqa: S311 - noise of a sensor
     celsius, went_down_s = ambient_c, -math.inf
     for second in range(int(hours * 3600)):

@@ -110,10 +110,13 @@ def variant_settings(
         model, own = device.model_of(variant), with_variant(config, variant)
         with of_variant(variant):
             one = settings_for(own, camera, model, policies[variant])
-        found.append(
-            dataclasses.replace(one, temporal=settings.temporal, events=settings.events, variant=variant)
-        )
+        found.append(sharing(settings, dataclasses.replace(one, variant=variant)))
     return found
+
+
+def sharing(settings: CameraSettings, of_variant: CameraSettings) -> CameraSettings:
+    """Those of a variant, with the tracks and events of the camera, which go on whoever answers."""
+    return dataclasses.replace(of_variant, temporal=settings.temporal, events=settings.events)
 
 
 @contextmanager

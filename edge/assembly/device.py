@@ -34,7 +34,9 @@ def build_device(
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
     if backbone and variants:
-        raise ConfigError("model.variants: have no features to send, and uplink.payload wants those of the model")
+        raise ConfigError(
+            "model.variants: have no features to send, and uplink.payload wants those of the model"
+        )
     offload = build_offload(run, model, backbone, reporting)
     opened.callback(lambda: offload.stop(time.monotonic() + 5.0))
     edge_error = reporting.metrics.edge_error

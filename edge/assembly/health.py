@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillover.edge.config import EdgeConfig
 from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
 from spillover.edge.health.keeper import Keeper, Relief
@@ -49,7 +48,11 @@ class Health:
 
 
 def build_health(
-    run: Run, device: Device, streams: Sequence[CameraStream], use: Callable[[int], None], root: Path = Path("/")
+    run: Run,
+    device: Device,
+    streams: Sequence[CameraStream],
+    use: Callable[[int], None],
+    root: Path = Path("/"),
 ) -> Health:
     """Build it; `use` has a variant of the model answer. `root` stands for `/`.
 

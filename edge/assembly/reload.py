@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from spillover.edge.assembly.camera import for_camera, settings_for, variant_settings
+from spillover.edge.assembly.camera import for_camera, settings_for, sharing, variant_settings
 from spillover.edge.assembly.device import sink_builder
 from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import reported_of_answers
@@ -83,8 +83,7 @@ class Takeover:
         self._policies, self._config = policies, wanted
         for (stream, _, camera), chosen, smaller in zip(cameras, settings, variants, strict=True):
             settled = _with_events(stream, self._with_tracker(stream, chosen))
-            alike = {"temporal": settled.temporal, "events": settled.events}
-            _reconfigure(stream, camera, settled, *(replace(one, **alike) for one in smaller))
+            _reconfigure(stream, camera, settled, *(sharing(settled, one) for one in smaller))
         self._use_variant()
         return True
 

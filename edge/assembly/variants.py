@@ -1,4 +1,4 @@
-"""Smaller models beside the local one: the configuration that belongs to each, and whether it fits in its place."""
+"""Smaller models beside the local one: the configuration of each, and whether it fits in its place."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -30,8 +30,8 @@ class HealthConfig(Section, frozen=True):
     """How the device looks after itself."""
 
     ladder: bool = True
-    """Do less, step by step, while the device is too hot or short of memory or voltage. Where nothing tells of
-    these, nothing happens."""
+    """Do less, step by step, while the device is too hot or short of memory or voltage. Where nothing tells
+    of these, nothing happens."""
     wall_c: Annotated[float, msgspec.Meta(ge=40, le=120)] | None = None
     """Temperature in °C at which the processor holds itself back: steps begin 8 below it and are taken back
     14 below it. Null: what a PC's chip says of itself, else 85, which is a Raspberry Pi's."""

@@ -26,7 +26,7 @@ class VariantConfig(Section, frozen=True):
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     """In place of `model.session.threads`; null: the same."""
     gain_file: str = ""
-    """In place of `policy.gain_file`: what `lab fit` wrote for this model. Required with kind expected_gain."""
+    """In place of `policy.gain_file`: what `lab fit` wrote for this model; required with expected_gain."""
 
 
 class ModelConfig(Section, frozen=True):

@@ -21,8 +21,8 @@ class Relief(Protocol):
 class Keeper:
     """Steps the ladder until `stop`. Other threads may ask for its `state`.
 
-    What does less is told by `relieve`, before `run`. `sample` gives the readings and never waits for a disk; `on_step` hears of each change, with the step
-    before. `clock` gives monotonic seconds.
+    What does less is told by `relieve`, before `run`. `sample` gives the readings and never waits for a disk;
+    `on_step` hears of each change, with the step before. `clock` gives monotonic seconds.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ hotter so fast that it would be there within a minute, since what is saved shows
 """
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -80,7 +81,12 @@ class Strain:
 
     bad_since_s: float | None = None
     serious_since_s: float | None = None
-    seen_s: float = 0.0
+    seen_s: float = -math.inf
+
+    def anew(self, now_s: float) -> "Strain":
+        """Counted from now on, after a step that is to be given time."""
+        bad, serious = self.bad_since_s, self.serious_since_s
+        return Strain(None if bad is None else now_s, None if serious is None else now_s, self.seen_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class Ladder:
         is_well = all(level in {None, Level.WELL} for level in levels.values())
         well_since_s = (now_s if seen.well_since_s is None else seen.well_since_s) if is_well else None
         seen = replace(seen, strains=strains, well_since_s=well_since_s)
-        return seen._up(readings, now_s) or seen._down(readings, now_s) or seen
+        return seen._stepped(readings, now_s)  # noqa: SLF001 - its own
 
     def _seen(self, readings: Readings, now_s: float) -> "Ladder":
         """Take note of the reading; begin anew to count where the time before is not known."""
@@ -138,26 +144,27 @@ class Ladder:
         kills = known.oom_kills if kills is None else kills
         return replace(known, temperatures=recent, oom_kills=kills, killed_s=killed_s, at_s=now_s)
 
-    def _up(self, readings: Readings, now_s: float) -> "Ladder | None":
-        """The highest step that a cause leads to; None where none does."""
+    def _stepped(self, readings: Readings, now_s: float) -> "Ladder":
+        """Up to the highest step that a cause leads to, or down, or as it is."""
         wanted = {cause: min(HIGHEST[cause], self.step + self._rise(cause, now_s)) for cause in Cause}
         cause = max(wanted, key=lambda one: wanted[one])
         if wanted[cause] <= self.step:
-            return None
-        strains = {one: replace(strain, bad_since_s=None, serious_since_s=None)
-                   for one, strain in self.strains.items()}
+            return self._lower(readings, now_s)
+        strains = {one: strain.anew(now_s) for one, strain in self.strains.items()}
         reason = _REASONS[cause](readings)
         return replace(self, step=wanted[cause], cause=cause, reason=reason, strains=strains)
 
     def _rise(self, cause: Cause, now_s: float) -> int:
         strain = self.strains[cause]
+        if strain.seen_s != now_s:
+            return 0  # not now
         if strain.serious_since_s is not None and now_s - strain.serious_since_s >= SERIOUS_UP_S:
             return 2
         return int(strain.bad_since_s is not None and now_s - strain.bad_since_s >= UP_S)
 
-    def _down(self, readings: Readings, now_s: float) -> "Ladder | None":
+    def _lower(self, readings: Readings, now_s: float) -> "Ladder":
         if not self.step or self.well_since_s is None or now_s - self.well_since_s < DOWN_S:
-            return None
+            return self
         step = self.step - 1
         cause = self.cause if step else None
         return replace(self, step=step, cause=cause, reason=_well(readings), well_since_s=now_s)
@@ -174,9 +181,7 @@ def _strain(before: Strain, level: Level | None, now_s: float) -> Strain:
     return Strain(bad, serious if level is Level.SERIOUS else None, now_s)
 
 
-def _heat(
-    readings: Readings, temperatures: tuple[tuple[float, float], ...], wall_c: float
-) -> Level | None:
+def _heat(readings: Readings, temperatures: tuple[tuple[float, float], ...], wall_c: float) -> Level | None:
     celsius = readings.temperature_celsius
     is_throttled = readings.throttling is not None and "throttled" in readings.throttling.now
     if celsius is None:
@@ -193,7 +198,7 @@ def _heat(
 
 
 def _memory(readings: Readings, was_killed: bool) -> Level | None:
-    """By the limit of the control group; by what waits, or, where the kernel does not tell, by what is left."""
+    """By the control group's limit; by what waits, or, where the kernel does not tell, by what is left."""
     if was_killed:
         return Level.SERIOUS
     levels = []

@@ -86,10 +86,8 @@ class HealthMonitor:
 
     def _read(self, now_s: float) -> Readings:
         own, meminfo = self._proc / "self" / "status", self._proc / "meminfo"
-        asks = _is_due(self._firmware_at_s, now_s, FIRMWARE_PERIOD_S)
-        if asks:
-            self._firmware_at_s = now_s
-        throttling = self._read_throttling(asks=asks)
+        self._ask_firmware(now_s)
+        throttling = sensors.throttling(self._sys) or self._throttling
         memory = usage.memory_limit(self._sys, self._proc)
         cpu_share, (passed_s, process_share) = self._cpu_share(), self._process_share(now_s)
         watts = self._watts(cpu_share, passed_s)
@@ -110,7 +108,7 @@ class HealthMonitor:
             memory_pressure=usage.pressure(self._proc, "memory"),
             io_pressure=usage.pressure(self._proc, "io"),
             fan_rpm=sensors.fan_rpm(self._sys),
-            supply_volts=self._read_volts(asks=asks),
+            supply_volts=sensors.supply_volts(self._sys) or self._supply_volts,
             under_voltage=sensors.under_voltage(self._sys, throttling),
             power_estimate_watts=watts,
             energy_estimate_joules=self._energy_joules if self._power else None,
@@ -118,18 +116,13 @@ class HealthMonitor:
             disk_written_bytes=usage.written_bytes(self._sys),
         )
 
-    def _read_throttling(self, *, asks: bool) -> Throttling | None:
-        """The file at each reading; the program once a minute, and what it said until then."""
-        found = sensors.throttling(self._sys, ask_firmware=asks)
-        if found is not None or asks:
-            self._throttling = found
-        return self._throttling
-
-    def _read_volts(self, *, asks: bool) -> float | None:
-        found = sensors.supply_volts(self._sys, ask_firmware=asks)
-        if found is not None or asks:
-            self._supply_volts = found
-        return self._supply_volts
+    def _ask_firmware(self, now_s: float) -> None:
+        """Once a minute; what it said holds until then. What the kernel tells is not asked."""
+        if not _is_due(self._firmware_at_s, now_s, FIRMWARE_PERIOD_S):
+            return
+        self._firmware_at_s = now_s
+        self._throttling = None if sensors.throttling(self._sys) else sensors.firmware_throttling()
+        self._supply_volts = None if sensors.supply_volts(self._sys) else sensors.firmware_volts()
 
     def _cpu_share(self) -> float | None:
         before, now = self._ticks, sensors.cpu_ticks(self._proc)

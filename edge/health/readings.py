@@ -58,12 +58,12 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     under_voltage: bool | None = None
     """Whether that is too low now."""
     power_estimate_watts: float | None = None
-    """Mean since the reading before, an estimate from `health.power` and the share of the cores that was busy."""
+    """Mean since the reading before: an estimate from `health.power` and `cpu_share`."""
     energy_estimate_joules: float | None = None
     """The same added up since the start."""
     disks: tuple[DiskSpace, ...] = ()
-    disk_written_bytes: dict[str, int] = {}
-    """Written since boot, by card, stick or drive."""
+    disk_written_bytes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Since boot, by card, stick or drive."""
 
 
 class LadderState(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class LadderState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What the local model does. Durations are of the last minute, of one inference with what is around it."""
+    """What the local model does. Durations are of an inference with what is around it, of the last minute."""
 
     inferences: int
     """Since the start."""
@@ -97,12 +97,18 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """All of it at one moment: what `health.file` and MQTT have."""
 
     device_id: str
+    """The device."""
     boot_id: str
+    """This start of the daemon."""
     uptime_s: float
+    """Seconds since then."""
     model: str
     """`name@version` of the one that answers."""
     ladder: LadderState | None
+    """`step`, what the device `does` there, `cause`, `reason`, `age_s`; null: `health.ladder` is off."""
     work: Work
+    """`inferences` since the start; of the last minute `per_s`, `mean_s` and `p99_s` of one."""
     joules_estimate_per_frame: float | None
     """Energy of the whole device since the report before, by its inferences; an estimate."""
     device: Readings
+    """All that this machine tells; null where it does not."""

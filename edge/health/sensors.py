@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spillover.edge.health.readings import DiskSpace, Throttling
@@ -40,52 +40,55 @@ def temperature_celsius(sys: Path) -> float | None:
     return max(processor or [value for _, value in plausible], default=None)
 
 
-def throttling(sys: Path, *, ask_firmware: bool) -> Throttling | None:
-    """What the firmware holds back; None where it is not that of a Raspberry Pi.
-
-    Kernels without the file in sysfs leave `vcgencmd`, a process of its own; `ask_firmware` allows that.
-    """
+def throttling(sys: Path) -> Throttling | None:
+    """What the firmware holds back, as the kernel tells it; None where it does not."""
     text = next((found for path in sys.glob(_FIRMWARE) if (found := read(path)) is not None), None)
-    if text is None and ask_firmware:
-        text = _firmware("get_throttled")
+    return throttling_of(text) if text else None
+
+
+def firmware_throttling() -> Throttling | None:
+    """The same by `vcgencmd`, a process of its own; None where it is not a Raspberry Pi's."""
+    text = _firmware("get_throttled")
     return throttling_of(text) if text else None
 
 
 def wall_celsius(sys: Path) -> float:
     """Where the processor holds itself back: what a PC's chip says of itself, else a Raspberry Pi's 85 °C."""
-    low, high = _PLAUSIBLE_C
-    walls = []
+    walls: list[float] = []
     for chip in _hwmon(sys):
         if _PCS.search(read(chip / "name") or ""):
             found = [value for path in chip.glob("temp*_crit") for _, value in _degrees(path, "")]
-            walls += [value for value in found if PI_WALL_C <= value < high] or [PC_WALL_C]
+            walls += [value for value in found if PI_WALL_C <= value < _PLAUSIBLE_C[1]] or [PC_WALL_C]
     return min(walls, default=PI_WALL_C)
 
 
 def fan_rpm(sys: Path) -> int | None:
     """Turns a minute of the fastest fan."""
-    return max((rpm for path in _inputs(sys, "fan*_input") if (rpm := _whole(path)) is not None), default=None)
+    return max(_values(_inputs(sys, "fan*_input")), default=None)
 
 
 def under_voltage(sys: Path, throttling: Throttling | None) -> bool | None:
-    """Whether the supply's voltage is too low, by the alarm of a hwmon chip (Pi: `rpi_volt`) or the firmware."""
-    alarms = [value for path in _inputs(sys, "in*_lcrit_alarm") if (value := _whole(path)) is not None]
+    """Whether the supply's voltage is too low, by an alarm of hwmon (Pi: `rpi_volt`) or by the firmware."""
+    alarms = _values(_inputs(sys, "in*_lcrit_alarm"))
     if throttling is not None:
         alarms.append(int("under_voltage" in throttling.now))
     return any(alarms) if alarms else None
 
 
-def supply_volts(sys: Path, *, ask_firmware: bool) -> float | None:
-    """The lowest voltage of a hwmon chip whose label says that it feeds the board; else of a Pi 5's firmware."""
-    volts = [
-        value / 1000
+def supply_volts(sys: Path) -> float | None:
+    """The lowest voltage of hwmon whose label says that it feeds the board."""
+    fed = [
+        path
         for path in _inputs(sys, "in*_input")
         if _SUPPLY.search(read(path.with_name(path.name.replace("input", "label"))) or "")
-        and (value := _whole(path)) is not None
     ]
-    if volts or not ask_firmware:
-        return min(volts, default=None)
-    found = re.search(r"EXT5V_V volt\(\d+\)=(\d{1,2}\.\d{1,9})V", _firmware("pmic_read_adc", "EXT5V_V") or "")
+    return min((value / 1000 for value in _values(fed)), default=None)
+
+
+def firmware_volts() -> float | None:
+    """The same by the firmware of a Pi 5, a process of its own."""
+    text = _firmware("pmic_read_adc", "EXT5V_V") or ""
+    found = re.search(r"EXT5V_V volt\(\d+\)=(\d{1,2}\.\d{1,9})V", text)
     return float(found[1]) if found else None
 
 
@@ -163,6 +166,11 @@ def _hwmon(sys: Path) -> list[Path]:
 def _inputs(sys: Path, pattern: str) -> list[Path]:
     """Files of that kind of all chips."""
     return [path for chip in _hwmon(sys) for path in sorted(chip.glob(pattern))]
+
+
+def _values(paths: Iterable[Path]) -> list[int]:
+    """The numbers of those files that hold one, and none below 0."""
+    return [value for path in paths if (value := _whole(path)) is not None and value >= 0]
 
 
 def _whole(path: Path) -> int | None:

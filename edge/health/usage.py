@@ -56,7 +56,11 @@ def written_bytes(sys: Path) -> dict[str, int]:
     written = {}
     for disk in sorted((sys / "block").glob("*")):
         words = (read(disk / "stat") or "").split()
-        if (disk / "device").exists() and len(words) > _WRITTEN and re.fullmatch(r"\d{1,18}", words[_WRITTEN]):
+        if (
+            (disk / "device").exists()
+            and len(words) > _WRITTEN
+            and re.fullmatch(r"\d{1,18}", words[_WRITTEN])
+        ):
             written[disk.name] = int(words[_WRITTEN]) * _SECTOR_BYTES
     return written
 

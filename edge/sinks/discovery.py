@@ -62,7 +62,9 @@ def device_announcements(config: MqttConfig, device_id: str) -> list[tuple[str, 
     base = f"{config.topic}/{device_id}"
     shared = {"state_topic": f"{base}/health", "entity_category": "diagnostic"} | _shared(base, device_id)
     return [
-        _message(config, kind, f"spillover_{device_id}_{key}", {"name": key.replace("_", " "), **fields} | shared)
+        _message(
+            config, kind, f"spillover_{device_id}_{key}", {"name": key.replace("_", " "), **fields} | shared
+        )
         for kind, key, fields in _of_device()
     ]
 

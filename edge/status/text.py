@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterator
 
 from spillover.common.log import printable
-from spillover.edge.health.ladder import STEPS
-from spillover.edge.health.readings import DiskSpace, LadderState, Readings, Work
+from spillover.edge.status.health_text import health_lines
 from spillover.edge.status.values import (
     BudgetStatus,
     CameraStatus,
@@ -17,36 +16,15 @@ from spillover.edge.status.values import (
     TrackingStatus,
 )
 from spillover.edge.status.verdict import Verdict, failures, listed, losses, total, verdict
+from spillover.edge.status.words import duration, size
 
 _WIDTH = 11
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def to_text(status: Status) -> str:
     """The whole; the last line is the verdict."""
     # Causes of errors are texts of strangers: of a camera's program, a broker, or whoever has answered.
     return "\n".join(printable(f"{name:<{_WIDTH}}{text}".rstrip()) for name, text in _lines(status))
-
-
-def duration(seconds: float) -> str:
-    """Rounded to its largest unit: `12 s`, `3.5 min`, `2 d`."""
-    for length_s, unit in _UNITS:
-        if seconds >= length_s:
-            return f"{seconds / length_s:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.0f} s"
-
-
-def size(size_bytes: float) -> str:
-    """As kB, MB or GB."""
-    for length, unit in ((1e9, "GB"), (1e6, "MB")):
-        if size_bytes >= length:
-            return f"{size_bytes / length:.1f} {unit}"
-    return f"{size_bytes / 1e3:.1f} kB"
-
-
-def held_back(causes: tuple[str, ...]) -> str:
-    """Names of causes as words."""
-    return ", ".join(cause.replace("_", " ") for cause in causes)
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
@@ -84,11 +62,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
             f"{found.share:.1%} of the frames are kept and wrong ({found.low:.1%} to {found.high:.1%}), "
             f"by {found.audits} audits",
         )
-    if status.ladder:
-        yield from _ladder(status.ladder)
-    if status.work and status.work.mean_s is not None:
-        yield "inference", _work(status.work)
-    yield from _health(status.health)
+    yield from health_lines(status)
     yield from _verdict(status)
 
 
@@ -166,66 +140,6 @@ def _sink(sink: SinkStatus) -> str:
         return text
     when = f"{duration(sink.last_error_age_s or 0.0)} ago"
     return f"{text}; {'fails' if sink.failing else 'works again'}, last error {when}: {sink.last_error}"
-
-
-def _ladder(ladder: LadderState) -> Iterator[tuple[str, str]]:
-    """Nothing while the device does everything."""
-    if ladder.step:
-        why = f" (since {duration(ladder.age_s)}; {ladder.cause}: {ladder.reason})"
-        yield "LADDER", f"step {ladder.step} of {len(STEPS) - 1}, {ladder.does}{why}"
-
-
-def _work(work: Work) -> str:
-    took = f"{(work.mean_s or 0.0) * 1000:.1f} ms mean, {(work.p99_s or 0.0) * 1000:.1f} ms p99"
-    return f"{took}, {work.per_s:.1f} a second; {work.inferences} in all"
-
-
-def _health(health: Readings) -> Iterator[tuple[str, str]]:
-    if health.temperature_celsius is not None or health.throttling is not None:
-        yield "heat", ", ".join(_heat(health))
-    if health.cpu_share is not None:
-        own = f", this process {health.process_cpu_share:.0%}" if health.process_cpu_share is not None else ""
-        load = f", load {health.load:.2f}" if health.load is not None else ""
-        yield "processor", f"{health.cpu_share:.0%} busy{own}{load}"
-    if health.process_anon_bytes is not None:
-        resident = health.process_anon_bytes + (health.process_file_bytes or 0)
-        left = health.memory_available_bytes
-        free = f", {size(left)} available" if left is not None else ""
-        limit = ""
-        if health.memory_limit_bytes is not None:
-            limit = f"; {size(health.memory_limit_used_bytes or 0)} of a limit of {size(health.memory_limit_bytes)}"
-        killed = f"; ENDED FOR WANT OF MEMORY: {health.oom_kills}" if health.oom_kills else ""
-        own = f"this process {size(resident)} ({size(health.process_anon_bytes)} its own)"
-        yield "memory", f"{own}{free}{limit}{killed}"
-    if (waited := [f"{one} {share:.0%}" for one, share in _pressures(health) if share]):
-        yield "waits", f"of the last 10 s for {', '.join(waited)}"
-    if health.power_estimate_watts is not None:
-        yield "power", f"about {health.power_estimate_watts:.1f} W, an estimate"
-    for disk in health.disks:
-        yield "disk", _disk(disk)
-
-
-def _pressures(health: Readings) -> Iterator[tuple[str, float | None]]:
-    yield from (("cores", health.cpu_pressure), ("memory", health.memory_pressure), ("disks", health.io_pressure))
-
-
-def _heat(health: Readings) -> Iterator[str]:
-    if health.temperature_celsius is not None:
-        yield f"{health.temperature_celsius:.0f} °C"
-    if health.fan_rpm is not None:
-        yield f"fan {health.fan_rpm} turns a minute"
-    if health.supply_volts is not None:
-        yield f"supply {health.supply_volts:.2f} V"
-    if health.throttling is not None:
-        yield f"held back now: {held_back(health.throttling.now) or 'no'}"
-        if health.throttling.since_boot:
-            yield f"since boot: {held_back(health.throttling.since_boot)}"
-    elif health.under_voltage:
-        yield "UNDER-VOLTAGE"
-
-
-def _disk(disk: DiskSpace) -> str:
-    return f"{disk.folder}: {size(disk.free_bytes)} of {size(disk.size_bytes)} free"
 
 
 def _verdict(status: Status) -> Iterator[tuple[str, str]]:

@@ -152,7 +152,7 @@ class HealthCollector(Collector):
             free.add_metric([disk.folder], disk.free_bytes)
         yield free
         text = "Bytes written since boot, by card, stick or drive."
-        written = CounterMetricFamily(f"{PREFIX}disk_written_bytes", text, labels=["disk"])
+        written = CounterMetricFamily(f"{PREFIX}disk_written_bytes", text, labels=["device"])
         for name, count in found.disk_written_bytes.items():
             written.add_metric([name], count)
         yield written

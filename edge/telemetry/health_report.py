@@ -1,4 +1,4 @@
-"""The thread that reports the device's health once a minute: to a bounded file, and to sinks that keep states."""
+"""Reports the device's health once a minute: to a bounded file, and to sinks that keep states."""
 
 import threading
 import time

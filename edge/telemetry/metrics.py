@@ -128,7 +128,9 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
-        self._ladder = self._counter("ladder_steps", "Steps up and down the ladder, by cause.", "cause", "way")
+        self._ladder = self._counter(
+            "ladder_steps", "Steps up and down the ladder, by cause.", "cause", "way"
+        )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
         self._sent = Counter("sent", "", registry=None)  # for the status alone
         self._last_error: ErrorEstimate | None = None
