@@ -17,7 +17,7 @@ from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
-from spillover.edge.assembly.health import build_health
+from spillover.edge.assembly.health import BuildHealth, build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
@@ -53,8 +53,8 @@ class Daemon:
 
     `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
     not there is an error; otherwise it is waited for. `read` gives the configuration anew, for `reload`;
-    without it that of the start. `build` makes the parts. `ended_by` waits for the stop of one part, by
-    default until its deadline.
+    without it that of the start. `build` makes the parts, and `watch` what looks after the device. `ended_by`
+    waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -71,6 +71,7 @@ class Daemon:
         require_camera: bool = False,
         read: Read | None = None,
         build: Assemble = assemble,
+        watch: BuildHealth = build_health,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
@@ -86,7 +87,8 @@ class Daemon:
         run = Run(config, self._boot_id, self._events.put, record_link, require_camera)
         self._device, self._streams = build(run)
         takeover = Takeover(config, self._device, self._streams)
-        self._health = build_health(run, self._device, self._streams, takeover.use)
+        self.health = watch(run, self._device, self._streams, takeover.use)
+        """What looks after the device."""
         self._reloads = Reloads(
             config,
             read or (lambda: nullcontext(config)),
@@ -108,15 +110,15 @@ class Daemon:
             boot_id=self._boot_id,
             device=self._device,
             streams=list(zip(config.all_cameras, self._streams, strict=True)),
-            health=self._health.monitor,
+            health=self.health.monitor,
             started_s=time.monotonic(),
-            keeper=self._health.keeper,
+            keeper=self.health.keeper,
         )
         """What `spillover edge status` shows."""
         self.live_view = self._build_live_view() if config.live_view else None
-        keeper = self._health.keeper
+        keeper = self.health.keeper
         self.metrics.watch_health(
-            self._health.monitor.latest, (lambda: keeper.state().step) if keeper else None
+            self.health.monitor.latest, (lambda: keeper.state().step) if keeper else None
         )
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
@@ -171,7 +173,7 @@ class Daemon:
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
-        if keeper := self._health.keeper:
+        if keeper := self.health.keeper:
             keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
 
@@ -207,7 +209,7 @@ class Daemon:
             Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
-            Part("health", 0.05, self._health.stop, self._health.start),
+            Part("health", 0.05, self.health.stop, self.health.start),
         ]
         return [part for part in parts if part is not None]
 

@@ -1,4 +1,4 @@
-"""Builds what looks after the device: the reading, the ladder with all that it relieves, and the report."""
+"""Builds what looks after the device: the readings, the ladder with what it relieves, and the report."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
-from spillover.edge.health.keeper import Keeper, Relief
+from spillover.edge.health.keeper import Keeper
 from spillover.edge.health.ladder import Step
 from spillover.edge.health.monitor import HealthMonitor, Power
 from spillover.edge.health.readings import HealthReport, LadderState
@@ -47,83 +47,79 @@ class Health:
         return all(ended)
 
 
+BuildHealth = Callable[[Run, Device, Sequence[CameraStream], Callable[[int], None]], Health]
+
+
 def build_health(
     run: Run,
     device: Device,
     streams: Sequence[CameraStream],
     use: Callable[[int], None],
     root: Path = Path("/"),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Health:
     """Build it; `use` has a variant of the model answer. `root` stands for `/`.
 
     Raises:
         ConfigError: `health.file` can never be written.
     """
-    config, power = run.config.health, run.config.health.power
-    monitor = HealthMonitor(
-        written_folders(run.config),
-        root,
-        cores=os.cpu_count() or 1,
-        power=Power(power.idle_watts, power.busy_watts) if power else None,
-    )
+    config, reporting = run.config.health, device.reporting
+    power = Power(config.power.idle_watts, config.power.busy_watts) if config.power else None
+    monitor = HealthMonitor(written_folders(run.config), root, clock, cores=os.cpu_count() or 1, power=power)
     file = HealthFile(config.file, run.on_end) if config.file else None
-    keeper = None
-    told: list[Callable[[], None]] = []
-
-    def stepped(now: LadderState, before: int) -> None:
-        device.reporting.events.stepped(now, before)
-        for tell in told:
-            tell()
-
-    if config.ladder:
-        wall_c = wall_celsius(root / "sys") if config.wall_c is None else config.wall_c
-        keeper = Keeper(monitor.sample, wall_c, stepped)
-        keeper.relieve(_slower(streams))
-        keeper.relieve(lambda step, _cause, _why: use(step.variant))
 
     def tell(event: Event) -> None:
-        device.reporting.outlets.notice(event)
+        reporting.outlets.notice(event)
         if file:
             file.put(event)
 
-    reporter = HealthReporter(_report(run, device, monitor, keeper), tell)
-    told.append(reporter.now)
+    keeper = None
+    report = _Report(run, device, monitor, clock)
+    reporter = HealthReporter(report, tell)
+
+    def stepped(now: LadderState, before: int) -> None:
+        reporting.events.stepped(now, before)
+        reporter.now()
+
+    def relieve(step: Step, cause: str, _why: str) -> None:
+        use(step.variant)
+        for stream in streams:
+            stream.slow_down(step.share, cause or "heat")
+
+    if config.ladder:
+        wall_c = wall_celsius(root / "sys") if config.wall_c is None else config.wall_c
+        keeper = report.keeper = Keeper(monitor.sample, wall_c, stepped, clock)
+        keeper.relieve(relieve)
     workers = [Worker("health report", reporter.run, run.on_end)]
     workers += [Worker("health", keeper.run, run.on_end)] if keeper else []
     return Health(monitor, keeper, reporter, file, tuple(workers))
 
 
-def _slower(streams: Sequence[CameraStream]) -> Relief:
-    def slow_down(step: Step, cause: str, why: str) -> None:
-        del why
-        for stream in streams:
-            stream.slow_down(step.share, cause or "heat")
+class _Report:
+    """Makes reports; for one thread."""
 
-    return slow_down
+    def __init__(self, run: Run, device: Device, monitor: HealthMonitor, clock: Callable[[], float]) -> None:
+        self.keeper: Keeper | None = None
+        self._run = run
+        self._device = device
+        self._monitor = monitor
+        self._clock = clock
+        self._began_s = clock()
+        self._joules, self._inferences = 0.0, 0
 
-
-def _report(
-    run: Run, device: Device, monitor: HealthMonitor, keeper: Keeper | None
-) -> Callable[[], HealthReport]:
-    began_s = time.monotonic()
-    before = (0.0, 0)
-
-    def report() -> HealthReport:
-        nonlocal before
-        readings, work = monitor.latest(), device.reporting.events.work()
-        joules = readings.energy_estimate_joules
-        done = work.inferences - before[1]
-        per_frame = (joules - before[0]) / done if joules is not None and done > 0 else None
-        before = (joules or 0.0, work.inferences)
+    def __call__(self) -> HealthReport:
+        """How the device is now; waits for its disks."""
+        device, work = self._monitor.latest(), self._device.reporting.events.work()
+        joules, done = device.energy_estimate_joules, work.inferences - self._inferences
+        per_frame = (joules - self._joules) / done if joules is not None and done > 0 else None
+        self._joules, self._inferences = joules or 0.0, work.inferences
         return HealthReport(
-            device_id=run.config.device_id,
-            boot_id=run.boot_id,
-            uptime_s=round(time.monotonic() - began_s, 3),
-            model=str(device.predictor.model_id),
-            ladder=keeper.state() if keeper else None,
+            device_id=self._run.config.device_id,
+            boot_id=self._run.boot_id,
+            uptime_s=round(self._clock() - self._began_s, 3),
+            model=str(self._device.predictor.model_id),
+            ladder=self.keeper.state() if self.keeper else None,
             work=work,
             joules_estimate_per_frame=per_frame,
-            device=readings,
+            device=device,
         )
-
-    return report

@@ -13,7 +13,7 @@ from spillover.edge.health.readings import LadderState, Readings
 class Relief(Protocol):
     """A part of the daemon that can do less; must neither block nor raise."""
 
-    def __call__(self, step: Step, cause: str, why: str) -> None:
+    def __call__(self, step: Step, cause: str, why: str, /) -> None:
         """From now on do what `step` says, because of `cause`; `why` is for people."""
         ...
 

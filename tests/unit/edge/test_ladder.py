@@ -130,7 +130,7 @@ readings = st.builds(
 
 @given(st.lists(st.tuples(readings, st.floats(-100, 100)), max_size=60))
 def test_whatever_is_read_the_ladder_holds(course: list[tuple[Readings, float]]) -> None:
-    """Two steps up at a time at most, with a cause; one down, only when all is well; never beyond its ends."""
+    """At most two steps up at a time, with a cause; one down, and only when well; never beyond its ends."""
     ladder, now_s = Ladder(), 0.0
     for found, passed_s in course:
         now_s += passed_s
