@@ -55,6 +55,7 @@ NEEDS_RESTART = frozenset(
         "camera.pace",
         "camera.password_file",
         "camera.queue_size",
+        "camera.skip_frames",
         "camera.source",
         "cameras",
         "device_id",

@@ -178,6 +178,9 @@ class UplinkConfig(Section, frozen=True):
     max_in_flight: Count = 8
     """Calls at the same time, two until the first one has ended; one frame more is answered here and marked
     `edge_degraded`."""
+    forecast: bool = True
+    """Hold frames back whose answer is expected too late, and pause after failures. False: send whatever
+    `max_in_flight` and the deadline allow, as a sender does that does not look at the link."""
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still accepted, as a revision."""
     keepalive_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 30.0

@@ -49,6 +49,8 @@ class LinkConfig(Section, frozen=True):
     """
     shaper: Shaper = Shaper.USER
     """What paces real edges."""
+    share: Count = 1
+    """How many edges use one such link, as cameras behind one modem do."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Figures or a trace, never both."""
@@ -91,7 +93,10 @@ class ScenarioConfig(Section, frozen=True):
     links: Names
     """Names of links."""
     source: str = ""
-    """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable."""
+    """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable.
+    Several edges begin at places of it that are spread evenly."""
+    sources: tuple[str, ...] = ()
+    """In place of `source`: what the first edge plays, the second, and so on; then the first again."""
     edge_model: str = ""
     """The edge's model in this scenario; empty: the test's. Simulated edges have that of what they replay."""
     cloud_model: str = ""
@@ -114,6 +119,19 @@ class ScenarioConfig(Section, frozen=True):
     """Simulated edges: the scenario of real edges whose decisions and payloads are replayed."""
     offload_share: Share | None = None
     """Simulated edges: send this share of the frames; null: the share that was recorded."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """One source, or several."""
+        return (self._one_of_both(),)
+
+    def _one_of_both(self) -> Iterator[Mistake]:
+        if self.source and self.sources:
+            yield "sources", "and source both say what edges play: leave out one of both"
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """What the edges play in turn, at least one."""
+        return self.sources or (self.source,)
 
 
 class CapacityConfig(Section, frozen=True):
@@ -238,7 +256,7 @@ class LoadConfig(Section, frozen=True):
     modes: dict[Name, dict[str, Any]]
     """Changes to edge.yaml, by name; each is merged into the edge.yaml of that mode's edges."""
     links: dict[Name, LinkConfig]
-    """Links, by name; each edge has one of its own."""
+    """Links, by name; each edge has one of its own, or `share` edges have one together."""
     edge_model: str = str(EDGE_MODEL)
     """A model folder, or the name of a prepared model."""
     cloud_model: str = str(CLOUD_MODEL)

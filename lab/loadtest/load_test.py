@@ -129,7 +129,8 @@ class LoadTest:
                 schedule_of(config.links[link])
             played = config.played_by(scenario)
             if not (scenario.optional or played.optional):
-                expand_source(played.source)
+                for source in played.all_sources:
+                    expand_source(source)
         for address in config.generators:
             wait_until_reachable(address, "generators")
 

@@ -96,6 +96,17 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             Better.NEITHER,
             meaning="of all frames due, those whose first answer was the cloud's, by the deadline",
         ),
+        "ideal_in_time_share": _share(
+            "an ideal sender's in time",
+            Better.NEITHER,
+            meaning="of all frames due, those that one who knows the link would have had answered in time",
+        ),
+        "ideal_agreement": _share(
+            "an ideal sender's agreement",
+            Better.NEITHER,
+            meaning="the cloud's answers on those frames, the edge's on the others",
+        ),
+        "ideal_up_bytes_per_frame": Measure("an ideal sender's bytes up, a frame", "B", decimals=0),
         "cloud_share": _share("first answers by the cloud", Better.NEITHER),
         "degraded_share": _share(
             "frames degraded",

@@ -42,7 +42,7 @@ _SEQUENCE_PICTURES, _SEQUENCE_LABELS = "img1", "gt/gt.txt"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """One source. Edges play `camera_source`; frame n of a looping camera is picture n % count."""
+    """One source. Edges play `camera_source`, over and over, from picture `skip` on."""
 
     camera_source: str
     cloud: tuple[Prediction, ...]
@@ -52,11 +52,16 @@ class Reference:
     """With labels: the position in `labels` of each file."""
     objects: Truth | None = None
     """Numbered objects of each picture, in the camera's order, where the source has them."""
+    skip: int = 0
 
     @property
     def count(self) -> int:
         """Pictures in one pass."""
         return len(self.cloud)
+
+    def place(self, number: int) -> int:
+        """Which picture the frame of that number is."""
+        return (number + self.skip) % self.count
 
     @property
     def change_share(self) -> float | None:
@@ -75,11 +80,11 @@ class Reference:
 
         An object has another number in each pass over the source.
         """
-        places = [number % self.count for number in numbers]
+        places = [self.place(number) for number in numbers]
         if self.objects is not None and self.objects.ids is not None:
             ids = self.objects.ids
             step = 1 + max((int(of_frame.max()) for of_frame in ids if len(of_frame)), default=0)
-            passes = [number // self.count for number in numbers]
+            passes = [(number + self.skip) // self.count for number in numbers]
             return Truth(
                 tuple(self.objects.boxes[place] for place in places),
                 tuple(ids[place] + turn * step for place, turn in zip(places, passes, strict=True)),
@@ -91,7 +96,7 @@ class Reference:
     def agreement(self, frames: Mapping[int, Answered], *, final: bool = False) -> float | None:
         """Mean agreement of first (or final) answers with the cloud's model; None without frames."""
         values = [
-            agreement(prediction_of(frame.final if final else frame.first), self.cloud[number % self.count])
+            agreement(prediction_of(frame.final if final else frame.first), self.cloud[self.place(number)])
             for number, frame in frames.items()
         ]
         return float(np.mean(values)) if values else None

@@ -102,7 +102,7 @@ def _write_files(point: SweepPoint, labels: dict[tuple[str, float], str], bench:
     folder = out / "recommended" / point.link
     folder.mkdir(parents=True, exist_ok=True)
     forced = {
-        "camera": {"source": bench.reference.camera_source},
+        "camera": {"source": bench.references[0].camera_source},
         "uplink": {"address": bench.config.cloud.address or DEFAULT_ADDRESS},
     }
     edge = edge_config(bench.config, labels[point.mode, point.value], forced)

@@ -29,6 +29,7 @@ _MAIN = (
     "first_p99_ms",
     "final_p99_ms",
     "on_time_share",
+    "degraded_share",
     "accuracy",
     "accuracy_spread",
     "agreement",
@@ -47,6 +48,8 @@ _ASKED = (
     "answered_share",
     "in_time_share",
     "degraded_share",
+    "ideal_in_time_share",
+    "ideal_agreement",
     "sent_in_time_share",
 )
 _VERDICTS = {True: ("met", "met"), False: ("missed", "missed"), None: ("not measured", "unknown")}
@@ -161,7 +164,8 @@ def _plots(
         yield (
             plots.quality_over_bytes(known, quality, palette),
             f"{MEASURES[quality].title.capitalize()} over bytes",
-            "Up and to the left is better. Bars show the range of the repeats.",
+            "Up and to the left is better. Bars show the range of the repeats. A star is a sender that knows "
+            "the link, with that mode's pictures: no other gets more of them answered in time.",
         )
     for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
         group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]

@@ -74,6 +74,9 @@ def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) ->
             colour = palette.of(cell.mode)
             axes.errorbar([x], [y], xerr=x_bar, yerr=y_bar, fmt="o", color=colour, capsize=3)
             _annotate(axes, _short(cell, cells), (x, y), (6, -14 if index % 2 else 7))
+            bound, sent = cell.figure("ideal_agreement"), cell.figure("ideal_up_bytes_per_frame")
+            if measure == "agreement" and bound is not None and sent is not None:
+                axes.plot([sent / 1e3], [bound * 100], "*", color=colour, markersize=11, fillstyle="none")
         axes.margins(0.18)
         axes.set_xlim(left=min(-0.2, axes.get_xlim()[0]))
         axes.set(xlabel="kB on the wire up, a frame", ylabel=f"{MEASURES[measure].title}, %")

@@ -13,6 +13,7 @@ _SPENT = (
     ("p50", "first_p50_ms"),
     ("p99", "first_p99_ms"),
     ("on time", "on_time_share"),
+    ("degraded", "degraded_share"),
     ("B/frame up", BYTES),
     ("srv s/1000", "server_cpu_s_per_1000_frames"),
 )
@@ -22,7 +23,7 @@ _ASKED = (
     ("sent", "sent_share"),
     ("answered", "answered_share"),
     ("in time", "in_time_share"),
-    ("degraded", "degraded_share"),
+    ("ideal", "ideal_in_time_share"),
     ("of sent", "sent_in_time_share"),
 )
 _SHOWN = (

@@ -19,6 +19,7 @@ from spillover.lab.loadtest.figures import (
     resource_figures,
     timeline_of,
 )
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, percentile_ms
 from spillover.lab.loadtest.real import Run
 from spillover.lab.loadtest.sampling import Sampler, clipped
@@ -90,7 +91,9 @@ class SimulatedBench:
         recording, load = self.recordings[plan.mode], self.load
         edge = edge_of(self.config, plan.mode)
         where = self.config.generators or ("",)
-        bounds = [plan.edges * i // len(where) for i in range(len(where) + 1)]
+        share = self.config.links[plan.link].share
+        links = links_of(plan.edges, share)
+        bounds = [min(plan.edges, links * i // len(where) * share) for i in range(len(where) + 1)]
         return [
             (
                 Job(
@@ -113,6 +116,8 @@ class SimulatedBench:
                     log=recording.log,
                     payloads=recording.payloads,
                     offload_share=load.offload_share,
+                    share=share,
+                    forecast=edge.uplink.forecast,
                 ),
                 address,
             )

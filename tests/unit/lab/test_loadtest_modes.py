@@ -14,6 +14,7 @@ from spillover.common.model.split import open_split_plan
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
 from spillover.edge.config import EdgeConfig
+from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.edges import check_fits, edge_of
@@ -88,6 +89,22 @@ def test_the_modes_of_the_example_fit_its_models() -> None:
     for name, scenario in example.scenarios.items():
         for mode in scenario.modes:
             check_fits(edge_of(prepared, mode), mode, DETECTION if name in own else CLASSIFICATION)
+
+
+@pytest.mark.usefixtures("home")
+def test_cloud_only_is_pure_cloud_unless_the_mode_asks_for_the_edges_rules() -> None:
+    """The forecast holds nothing back, and what others' bytes are shares of is pure cloud alone."""
+    modes = config_for(
+        pure={"mode": "cloud_only"},
+        ruled={"mode": "cloud_only", "uplink": {"forecast": True}},
+        hybrid={"mode": "hybrid"},
+    )
+    assert [edge_of(modes, mode).uplink.forecast for mode in ("pure", "ruled", "hybrid")] == [
+        False,
+        True,
+        True,
+    ]
+    assert [is_pure_cloud(modes.modes[mode]) for mode in ("pure", "ruled", "hybrid")] == [True, False, False]
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:
