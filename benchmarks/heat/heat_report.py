@@ -114,7 +114,7 @@ def _plot(courses: dict[float, Course], path: Path) -> None:
         steps.set_ylabel("step", color="tab:blue")
     panels[0].legend(loc="lower right")
     panels[-1].set_xlabel("hours")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=80)
 
 
 def _met(is_met: bool) -> str:
