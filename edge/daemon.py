@@ -17,6 +17,7 @@ from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.evidence import build_evidence
 from spillover.edge.assembly.health import BuildHealth, build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
@@ -115,6 +116,7 @@ class Daemon:
             keeper=self.health.keeper,
         )
         """What `spillover edge status` shows."""
+        self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
         self.live_view = self._build_live_view() if config.live_view else None
         keeper = self.health.keeper
         self.metrics.watch_health(
@@ -185,6 +187,7 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
+        evidence = self._evidence
         page = status_page(self.status)
         live_view = self.live_view
         pages = {
@@ -202,6 +205,7 @@ class Daemon:
             Part("live view", 0.99, live_view.stop) if live_view else None,
             Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
+            Part("evidence", 0.9, evidence.stop, evidence.start) if evidence else None,
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),
