@@ -13,6 +13,10 @@ from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.tracking.stage import TrackingCounts
 
 PREFIX = "spillover_edge_"
+OF_DEVICE = frozenset(
+    f"{PREFIX}{name}" for name in ("oom_kills", "energy_estimate_joules", "disk_written_bytes")
+)
+"""Counters that others keep, and that do not count what the daemon does."""
 
 
 class EvidenceState(Protocol):

@@ -22,6 +22,7 @@ from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
+    OF_DEVICE,
     PREFIX,
     BudgetCollector,
     EvidenceCollector,
@@ -310,11 +311,11 @@ class Metrics:
         )
 
     def summary(self) -> dict[str, int]:
-        """Every counter of the whole device that is not zero, as `name` or `name[label,label]`."""
+        """Every counter of the daemon, of all cameras, that is not zero, as `name` or `name[label,label]`."""
         return {
             _key(sample.name, sample.labels): int(sample.value)
             for family in self.registry.collect()
-            if family.type == "counter"
+            if family.type == "counter" and family.name not in OF_DEVICE
             for sample in family.samples
             if sample.name.startswith(PREFIX) and sample.name.endswith("_total") and sample.value
             if "camera" not in sample.labels

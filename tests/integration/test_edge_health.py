@@ -91,7 +91,7 @@ class Hot:
         thread = threading.Thread(target=self.daemon.run)
         thread.start()
         try:
-            until(lambda: bool(self.lines("frame_id")))
+            until(lambda: bool(self.lines("timings")))
             yield
         finally:
             self.daemon.stop("the test")
@@ -116,13 +116,13 @@ class Hot:
 
     def answers(self, model: str) -> None:
         """Wait until this model has answered a frame that was not there before."""
-        before = len(self.lines("frame_id"))
+        before = len(self.lines("timings"))
         until(
             lambda: (
                 model
                 in [
                     f"{one['model']['name']}@{one['model']['version']}"
-                    for one in self.lines("frame_id")[before:]
+                    for one in self.lines("timings")[before:]
                 ]
             )
         )
@@ -157,7 +157,7 @@ def test_a_hot_device_does_less_and_more_again(tmp_path: Path) -> None:
     steps = [(one["before"], one["step"], one["cause"]) for one in hot.lines("step")]
     assert steps[:4] == [(0, 1, "heat"), (1, 2, "heat"), (2, 3, "heat"), (3, 5, "heat")]
     assert steps[-1] == (1, 0, "")
-    models = {one["model"]["version"] for one in hot.lines("frame_id")}
+    models = {one["model"]["version"] for one in hot.lines("timings")}
     assert models == {"1", "2"}
     report = hot.lines("device", hot.reports)[-1]
     assert report["event"] == "health"
@@ -184,7 +184,7 @@ def test_each_model_decides_by_its_own_gain(tmp_path: Path) -> None:
         hot.daemon.reload()
         until(lambda: hot.daemon.status.streams[0][1].pipeline.settings.first_result_s == 0.47)
         hot.answers("colour@2")
-    scores = {(one["model"]["version"], one["decision"]["score"]) for one in hot.lines("frame_id")}
+    scores = {(one["model"]["version"], one["decision"]["score"]) for one in hot.lines("timings")}
     assert scores == {("1", 0.5), ("2", 0.7)}
 
 
