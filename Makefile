@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-heat bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -159,6 +159,9 @@ bench-decode: $(STAMP) ## how long one caller's pictures take while another floo
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
+
+bench-heat: $(STAMP) ## the ladder on simulated devices in the heat: time above 80 °C, frames, changes, a plot
+	$(BIN)/python -m benchmarks heat
 
 bench-against: $(STAMP) ## the server against that of an older commit (OLD=COMMIT): CPU time a request (needs h2load)
 	@test -n '$(OLD)' || { echo 'say which commit: make bench-against OLD=COMMIT' >&2; exit 2; }

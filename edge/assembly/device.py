@@ -3,10 +3,12 @@
 import time
 from contextlib import ExitStack
 
+from spillover.common.errors import ConfigError
 from spillover.common.model.pictures import VisionModel
 from spillover.edge.assembly.offload import build_backbone, build_offload
-from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.policy import report_threshold
 from spillover.edge.assembly.sinks import SinkBuilder
+from spillover.edge.assembly.variants import policies_for
 from spillover.edge.device import Device, Reporting, Run
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.inference.predictor import GuardedPredictor
@@ -18,7 +20,9 @@ from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
 
 
-def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
+def build_device(
+    run: Run, model: VisionModel, variants: tuple[VisionModel, ...], opened: ExitStack
+) -> Device:
     """Build the shared parts; what has to be closed should a later part fail goes on `opened`.
 
     Raises:
@@ -26,9 +30,13 @@ def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
         ModelError: a head of a split network is damaged.
     """
     config, threshold = run.config, report_threshold(run.config, model)
-    policy = policy_for(config, model)
+    policies = policies_for(config, (model, *variants))
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
+    if backbone and variants:
+        raise ConfigError(
+            "model.variants: have no features to send, and uplink.payload wants those of the model"
+        )
     offload = build_offload(run, model, backbone, reporting)
     opened.callback(lambda: offload.stop(time.monotonic() + 5.0))
     edge_error = reporting.metrics.edge_error
@@ -39,13 +47,14 @@ def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task),
             reporting.metrics.boxes_dropped,
+            [build_multi_view(config.model.multi_view, one, one.folder.task) for one in variants],
         ),
-        model_sha256=model.manifest.sha256,
-        policy=policy,
+        policies=policies,
         auditor=auditor,
         deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),
         offload=offload,
         reporting=reporting,
+        variants=variants,
     )
 
 

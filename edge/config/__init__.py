@@ -12,8 +12,9 @@ from spillover.edge.config.camera import (
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
 from spillover.edge.config.evidence import ClipConfig, EvidenceConfig, Occasion
+from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
 from spillover.edge.config.policy import (
     BudgetConfig,
     Period,
@@ -54,6 +55,7 @@ __all__ = [
     "EdgeConfig",
     "EventsConfig",
     "EvidenceConfig",
+    "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",
@@ -69,6 +71,7 @@ __all__ = [
     "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
+    "PowerConfig",
     "RedactionConfig",
     "RedactionStyle",
     "SinkConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VariantConfig",
     "VideoConfig",
     "ZoneConfig",
 ]

@@ -15,6 +15,7 @@ from spillover.common.security.config import ListenerSecurity
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.evidence import EvidenceConfig
+from spillover.edge.config.health import HealthConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
@@ -87,6 +88,8 @@ class EdgeConfig(Section, frozen=True):
     """Serve the live view, a page with pictures and results, at `metrics_address`."""
     security: ListenerSecurity = ListenerSecurity()
     """Who may see the pages at `metrics_address`; on the network they want encryption and a token."""
+    health: HealthConfig = HealthConfig()
+    """How the device looks after itself: heat, memory, voltage."""
     stop_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 20.0
     """Seconds that the whole stop may take, from calls in flight to the last result; what hangs is left."""
     log: LogConfig = LogConfig()
@@ -164,7 +167,9 @@ class EdgeConfig(Section, frozen=True):
             for index, sink in enumerate(self.sinks)
             if not isinstance(sink, MqttConfig)
         ]
-        for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
+        files += [("spool.path", self.spool.path)] if self.spool else []
+        files += [("health.file", self.health.file)] if self.health.file else []
+        for key, path in files:
             if (place := _resolved(path)) is None:
                 yield key, f"{path}: there is no such home folder"
                 continue

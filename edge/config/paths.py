@@ -17,6 +17,7 @@ from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfi
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
+HEALTH_FILE_BYTES = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
         yield WrittenFile(
             "evidence.folder", evidence_file(config.evidence), config.evidence.max_mb * 1e6, True
         )
+    if config.health.file:
+        yield WrittenFile("health.file", Path(config.health.file).expanduser(), HEALTH_FILE_BYTES)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
 

@@ -16,7 +16,7 @@ from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.sinks.broker import Access, Broker, Pause
-from spillover.edge.sinks.discovery import EMPTY, INSIDE, AnnouncedCamera, announcements
+from spillover.edge.sinks.discovery import EMPTY, INSIDE, AnnouncedCamera, announcements, device_announcements
 from spillover.edge.sinks.record import Encode, encode_event
 
 _CONFIRM_LIMIT_S = 1.0
@@ -51,6 +51,8 @@ class MqttSink:
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
         self._broker.retain(status, ONLINE)
+        for topic, payload in device_announcements(config, device_id):
+            self._broker.retain(topic, payload)
         for camera in cameras:
             for topic, payload in announcements(config, device_id, camera):
                 self._broker.retain(topic, payload)
@@ -66,6 +68,8 @@ class MqttSink:
         zone_topic = f"{camera_topic}/zones/{fields.get('zone')}"
         line_topic = f"{camera_topic}/lines/{fields.get('line')}"
         match event.kind:
+            case EventKind.HEALTH:
+                retain(f"{self._device_topic}/health", encode_event(event))
             case EventKind.CAMERA_STATE:
                 retain(f"{camera_topic}/camera_state", str(fields["state"]))
             case EventKind.ZONE_COUNT:

@@ -93,12 +93,18 @@ class Outlet:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
         self._had_results |= isinstance(item, Result)
         if isinstance(item, Event):
-            self._notice(item)
+            self.notice(item)
         refused = self._queue.put(_Queued(item, ack))
         if isinstance(refused, _Queued):
             self._lost(refused, "queue full")
         elif refused is not None:  # the oldest was no item, and is not given up
             self._queue.put_beyond(refused)
+
+    def notice(self, event: Event) -> None:
+        """Have the sink learn of an event, and a sink that takes its place; it is no item of its queue."""
+        if (state_of := event.state_of) is not None:
+            self._states[state_of] = event
+        self._sink.notice(event)
 
     @property
     def lost_everything(self) -> bool:
@@ -145,7 +151,7 @@ class Outlet:
     def learn(self, states: Sequence[Event]) -> None:
         """Take over states that were told before this sink came; call it before `run`."""
         for event in states:
-            self._notice(event)
+            self.notice(event)
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -197,11 +203,6 @@ class Outlet:
     def _hurry(self) -> None:
         while self._at_once:
             self._at_once.popleft()()
-
-    def _notice(self, event: Event) -> None:
-        if (state_of := event.state_of) is not None:
-            self._states[state_of] = event
-        self._sink.notice(event)
 
     def close_sink(self) -> None:
         """Let go of the sink; a failure is logged."""

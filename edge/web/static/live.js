@@ -194,6 +194,8 @@ function tellHealth(status, live) {
   const health = status.health;
   const rows = [["model", `${status.model.name} ${status.model.version}`], ["up", `${(status.uptime_s / 3600).toFixed(1)} h`]];
   if (typeof health.temperature_celsius === "number") rows.push(["heat", `${health.temperature_celsius.toFixed(0)} °C`]);
+  const ladder = status.ladder;
+  if (ladder && ladder.step) rows.push(["ladder", `step ${ladder.step}, ${ladder.does}; ${ladder.cause}: ${ladder.reason}`]);
   rows.push(["processor", percent(health.cpu_share)], ["memory", size(health.process_anon_bytes)]);
   for (const sink of status.sinks) if (sink.failing) rows.push([`sink ${sink.name}`, sink.last_error, "note bad"]);
   rows.push(["viewers", live.viewers]);
