@@ -59,6 +59,7 @@ NEEDS_RESTART = frozenset(
         "camera.source",
         "cameras",
         "device_id",
+        "evidence",
         "live_view",
         "metrics_address",
         "mode",

@@ -4,8 +4,6 @@ Each runs on the thread of its own request, at a lower priority than the pipelin
 slowly misses what is old; one that does not read is cut off by the server's own limit.
 """
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from http import HTTPStatus
@@ -16,6 +14,7 @@ import msgspec
 from spillover.common.net.http import STREAM
 from spillover.common.types import Result
 from spillover.edge.pipeline import Look
+from spillover.edge.runtime.process import step_back
 from spillover.edge.web.answers import HEADERS, Query, refuse
 from spillover.edge.web.hub import MAX_VIEWERS, Hub, Listener
 from spillover.edge.web.mosaic import Painter, canvas, size_of
@@ -32,9 +31,6 @@ FIRST_S = 1.0
 """How long a viewer waits for a first picture before it is shown black ones."""
 STATUS_S = 2.0
 """How often the status is told."""
-_LEAST = 19
-_NICE = 5
-"""How much less than the pipeline a thread of this kind gets where both want the same core."""
 
 Encode = Callable[[Result], bytes]
 
@@ -183,13 +179,3 @@ def _full(start_response: StartResponse) -> Iterable[bytes]:
 def _event(name: str, data: bytes) -> bytes:
     """One event; JSON has no line breaks, which would end it."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
-
-
-def step_back() -> None:
-    """Let the pipeline go before this thread, which ends with its request, so that nothing is to be undone.
-
-    On Linux a thread has a priority of its own (sched(7)), by its number.
-    """
-    thread = threading.get_native_id()
-    nice = os.getpriority(os.PRIO_PROCESS, thread)
-    os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))

@@ -42,7 +42,7 @@ class Estimate:
 
 
 def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
-    """What these scenarios take, and the searches and sweeps of them; a third more or less is usual."""
+    """What these scenarios take, and the searches of them; a third more or less is usual."""
     made = Estimate()
     cloud_model = {name: config.with_pair_of(config.scenarios[name]).cloud_model for name in scenarios}
     servers = 0 if config.cloud.address else len(set(cloud_model.values()))
@@ -67,10 +67,6 @@ def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
         if search.scenario in scenarios:
             made.parts["capacity"] = made.parts.get("capacity", 0.0) + _search_s(config, search)
             _count(made, servers, simulated=search.max_edges)
-    if config.sweep and config.sweep.scenario in scenarios:
-        sweep, scenario = config.sweep, config.scenarios[config.sweep.scenario]
-        points = len(sweep.modes) * len(sweep.values) * len(scenario.links)
-        made.parts["sweep"] = points * (scenario.warm_up_s + sweep.window_s + _around_s(config, 1))
     return made
 
 
