@@ -19,6 +19,7 @@ from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import CALL_S, check_cloud
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
+from spillover.edge.doctor.evidence import check_evidence
 from spillover.edge.doctor.files import (
     check_folders,
     check_identity,
@@ -37,6 +38,7 @@ OF_FILES = (
     Check("labels", check_labels),
     Check("policy", check_policy, 60.0),
     Check("payload", check_payload, 20.0),
+    Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),
     Check("folders", check_folders),
 )
