@@ -170,6 +170,8 @@ def test_without_a_quality_there_is_no_verdict(tmp_path: Path) -> None:
     assert "There is no verdict" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.needs("chromium")
+@pytest.mark.timeout(300)
 def test_no_part_of_the_page_is_cut(tmp_path: Path) -> None:
     """In a browser 1300 and 400 pixels wide and on paper: no table is wider than its place, nothing fails."""
     config = config_for(gb_month_camera=1, device_idle_watt=3.0, kilowatt_hour=0.3, **PRICES)
