@@ -212,7 +212,7 @@ const BAD = new Set(["throttling now", "under voltage", "ladder step"]); // if t
 function readings(name, value, like) {
   if (value === null || value === "" || (Array.isArray(value) && !value.length)) return [];
   if (Array.isArray(value) && typeof value[0] !== "object") return [[label(name), value.join(", "), BAD.has(label(name))]];
-  if (Array.isArray(value)) return value.flatMap((one) => readings(`${name} ${Object.values(one)[0]}`, { ...one, [Object.keys(one)[0]]: null }, ""));
+  if (Array.isArray(value)) return value.flatMap((one) => readings(`${name} ${String(Object.values(one)[0]).split("/").pop()}`, { ...one, [Object.keys(one)[0]]: null }, ""));
   if (typeof value === "object") return Object.entries(value).flatMap(([key, one]) => readings(`${name} ${key}`.trim(), one, name));
   const unit = typeof value === "number" && UNITS.find(([form]) => form.test(name) || form.test(like));
   const text = unit ? unit[1](value) : typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 2 }) : String(value);
@@ -235,16 +235,18 @@ function tellHealth(status, live) {
 function tellEvent(told) {
   if (told.event === "zone_count" || told.event === "line_count") return; // the picture says it
   const same = (one) => told.event_id !== undefined && one.event_id === told.event_id;
-  const at = events.findIndex(same);
-  if (at >= 0) events[at] = told;
+  const place = events.findIndex(same);
+  if (place >= 0) events[place] = told;
   else events = [told, ...events].slice(0, EVENTS);
   listRows("events", events.map((one) => {
     const track = one.track_id === undefined ? "" : `#${one.track_id}`;
-    const named = [one.label, track, one.zone, one.line, one.direction, one.state, one.phase, one.step, one.reason,
-      one.detail, one.cameras, one.camera_id];
+    const phase = one.phase === "confirmed" ? "" : one.phase;
+    const where = at("cameras").childElementCount > 1 ? one.camera_id : "";
+    const named = [one.label, track, one.zone, one.line, one.direction, one.state, phase, one.step, one.reason,
+      one.detail, one.cameras, where];
     const text = named.filter((part) => part !== undefined && part !== "" && part !== null).join(" ");
     const time = new Date(1000 * one.at_unix_s).toLocaleTimeString("en-GB");
-    return [["who", one.event.replaceAll("_", " ")], ["what", text], ["when", time]];
+    return [["who", one.event.replace("_state", "").replaceAll("_", " ")], ["what", text], ["when", time]];
   }));
 }
 
