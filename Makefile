@@ -182,7 +182,7 @@ chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edg
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,$(BIN)/python -m tests.chaos.promises)
 
-soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
+soak: $(STAMP) ## MINUTES=30 of ordinary trouble, with a viewer who comes and goes: a verdict, and a plot of memory, rate, spool, breaker
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
 
 attack: $(STAMP) ## what strangers and weak devices may try, against a real server; ONLY=name, SHORT=1, FRONT=envoy
