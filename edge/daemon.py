@@ -17,6 +17,7 @@ from spillover.common.net.addresses import without_password
 from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.evidence import build_evidence
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
@@ -114,6 +115,7 @@ class Daemon:
             started_s=time.monotonic(),
         )
         """What `spillover edge status` shows."""
+        self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
         self._gate = open_gate(config.security, self.metrics.page_refused)
         self._tls = None
         if tls := config.security.tls:
@@ -186,6 +188,7 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
+        evidence = self._evidence
         page = status_page(self.status)
         live_view = self.live_view
         numbers = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
@@ -207,6 +210,7 @@ class Daemon:
             Part("live view", 0.99, live_view.stop) if live_view else None,
             Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
+            Part("evidence", 0.9, evidence.stop, evidence.start) if evidence else None,
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),

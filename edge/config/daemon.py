@@ -14,6 +14,7 @@ from spillover.common.net.addresses import address_fault, is_loopback
 from spillover.common.security.config import ListenerSecurity
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.events import EventsConfig
+from spillover.edge.config.evidence import EvidenceConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
@@ -74,6 +75,8 @@ class EdgeConfig(Section, frozen=True):
     """What is hidden in every picture before it leaves or is stored; null: nothing."""
     events: EventsConfig | None = None
     """What tracked objects do in all cameras' pictures: zones, lines, events; null: nothing is told."""
+    evidence: EvidenceConfig | None = None
+    """Which pictures are kept on this device; null: none."""
     spool: SpoolConfig | None = None
     """Where frames wait while the link is down; null: such frames get the local answer alone."""
     sinks: tuple[SinkConfig, ...] = (JsonLinesConfig(),)

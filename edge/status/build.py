@@ -106,6 +106,7 @@ class StatusSource:
             state_age_s=now_s - reported.since_s if reported else None,
             captured=captured,
             frames_per_s=stream.camera.rate.per_s(),
+            thinned=dict(stream.camera.thinned),
             tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
             if (counts := stream.pipeline.tracking)
             else None,

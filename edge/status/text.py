@@ -90,9 +90,10 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
 def _camera(camera: CameraStatus) -> str:
     since = f" for {duration(camera.state_age_s)}" if camera.state_age_s is not None else ""
     detail = f" ({camera.detail})" if camera.detail else ""
+    thinned = f"; passed over: {listed(camera.thinned)}" if camera.thinned else ""
     return (
         f"{camera.name}: {camera.state}{since}{detail}, {_rate(camera.frames_per_s)}, "
-        f"{camera.captured} frames from {camera.source}"
+        f"{camera.captured} frames from {camera.source}{thinned}"
     )
 
 

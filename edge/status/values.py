@@ -69,6 +69,8 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     captured: int
     frames_per_s: float | None
     """Captured in the last seconds; None before the second frame."""
+    thinned: Counted = {}
+    """Pictures passed over, by why fewer frames are wanted."""
     tracking: TrackingStatus | None = None
     """None where nothing is tracked."""
     zones: tuple[ZoneStatus, ...] = ()

@@ -24,6 +24,8 @@ from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
     PREFIX,
     BudgetCollector,
+    EvidenceCollector,
+    EvidenceState,
     HealthCollector,
     LiveViewCollector,
     SpoolCollector,
@@ -78,6 +80,9 @@ class Metrics:
             "source_frames_dropped", "Captured frames without a result, by camera.", "camera"
         )
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
+        self._thinned = self._counter(
+            "pictures_thinned", "Pictures passed over, so that fewer frames are captured.", "reason"
+        )
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
         self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
@@ -105,6 +110,10 @@ class Metrics:
             "object_events", "Events of tracked objects; one that is settled counts again.", "event", "phase"
         )
         self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
+        self._evidence = self._counter("evidence_stored", "Pictures and clips that were stored.", "kind")
+        self._evidence_lost = self._counter(
+            "evidence_lost", "Pictures and clips that were wanted and not stored.", "kind", "reason"
+        )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
@@ -149,6 +158,10 @@ class Metrics:
         """Count a frame that gets no result."""
         self._dropped.labels(reason).inc()
         self._dropped_by.labels(camera_id).inc()
+
+    def thinned(self, reason: str) -> None:
+        """Count a picture that gives no frame because fewer are wanted."""
+        self._thinned.labels(reason).inc()
 
     def unreadable(self) -> None:
         """Count a picture that could not be read."""
@@ -198,6 +211,14 @@ class Metrics:
         """Set how many objects a zone has."""
         self._zones.labels(camera_id, zone).set(count)
 
+    def evidence_stored(self, kind: str) -> None:
+        """Count a picture or a clip."""
+        self._evidence.labels(kind).inc()
+
+    def evidence_lost(self, kind: str, reason: str) -> None:
+        """Count a picture or a clip that was wanted and is not there."""
+        self._evidence_lost.labels(kind, reason).inc()
+
     def boxes_dropped(self, count: int) -> None:
         """Count boxes that are not finite."""
         self._boxes_dropped.labels("not_finite").inc(count)
@@ -231,6 +252,10 @@ class Metrics:
     def watch_live_view(self, viewers: Callable[[], int], dropped: Callable[[], int]) -> None:
         """Read who looks at the live view, and what they have lost, on each scrape."""
         self.registry.register(LiveViewCollector(viewers, dropped))
+
+    def watch_evidence(self, state: Callable[[], EvidenceState]) -> None:
+        """Read from `state` what the folder of evidence has on each scrape."""
+        self.registry.register(EvidenceCollector(state))
 
     def page_refused(self, cause: str) -> None:
         """Count a request for a page that was refused."""

@@ -20,10 +20,10 @@ from spillover.common.net.http import read_body
 from spillover.common.types import Action, AnsweredBy, Decision, Result, Timings
 from spillover.edge.inference.predictor import Predictor
 from spillover.edge.inference.reported import ReportFilter
+from spillover.edge.runtime.process import step_back
 from spillover.edge.sinks.record import Encode
 from spillover.edge.web.answers import JSON, Query, refuse, send
 from spillover.edge.web.gate import OnRefused
-from spillover.edge.web.streams import step_back
 
 MAX_BYTES = 8 * 1024 * 1024
 """The longest JPEG."""

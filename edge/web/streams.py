@@ -4,8 +4,6 @@ Each runs on the thread of its own request, at a lower priority than the pipelin
 slowly misses what is old; one that does not read is cut off by the server's own limit.
 """
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from http import HTTPStatus
@@ -18,6 +16,7 @@ from spillover.common.net.http import STREAM
 from spillover.common.types import Result
 from spillover.edge.pipeline import Look
 from spillover.edge.results.delivery import Event
+from spillover.edge.runtime.process import step_back
 from spillover.edge.sinks.record import encode_event
 from spillover.edge.web.answers import HEADERS, SESSION, Query, Session, refuse
 from spillover.edge.web.gate import OnRefused
@@ -38,9 +37,6 @@ FORMER_EVENTS = 8
 """Of the events before it a client is told so many."""
 STATUS_S = 2.0
 """How often the status is told."""
-_LEAST = 19
-_NICE = 5
-"""How much less than the pipeline a thread of this kind gets where both want the same core."""
 
 Encode = Callable[[Result], bytes]
 
@@ -205,13 +201,3 @@ def _session(environ: WSGIEnvironment) -> Session:
 def _event(name: str, data: bytes) -> bytes:
     """One event; JSON has no line breaks, which would end it."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
-
-
-def step_back() -> None:
-    """Let the pipeline go before this thread, which ends with its request, so that nothing is to be undone.
-
-    On Linux a thread has a priority of its own (sched(7)), by its number.
-    """
-    thread = threading.get_native_id()
-    nice = os.getpriority(os.PRIO_PROCESS, thread)
-    os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))

@@ -14,10 +14,10 @@ from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.pipeline import Look
 from spillover.edge.results.delivery import Event, EventKind
+from spillover.edge.runtime.process import step_back
 from spillover.edge.web.answers import COOKIE, guarded, send
 from spillover.edge.web.hub import KEPT_EVENTS, KEPT_RESULTS, MAX_VIEWERS, QUEUE_ITEMS, Hub, Listener
 from spillover.edge.web.mosaic import LONGEST_SIDE, canvas
-from spillover.edge.web.streams import step_back
 from tests.support import edge_values
 
 BASE = {"camera": {"source": "x"}, "model": {"folder": "m"}}
