@@ -1,4 +1,4 @@
-"""`make soak`: ordinary trouble and a viewer for a while; a verdict, and a plot of the edge's memory and rate."""
+"""`make soak`: ordinary trouble and a viewer for a while; a verdict, and a plot of what happened."""
 
 import argparse
 import itertools

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from spillover.common.errors import UnavailableError
 from spillover.common.net.http import MAX_OF_ADDRESS, places
 from spillover.common.net.http.handler import Handler
 from spillover.common.security.tokens import add_token, revoke_tokens
+from spillover.edge.status.ask import ask
 from spillover.edge.web.gate import WRONG_TOKENS
 from spillover.edge.web.hub import MAX_VIEWERS
 from tests.support.live_view import LiveStreet, live_street, pictures
@@ -248,3 +250,13 @@ def test_a_viewer_who_hardly_reads_is_cut_off(pole: SecureStreet, monkeypatch: p
             return not hub.viewers
 
         until(reads_a_byte)
+
+
+def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path: Path) -> None:
+    """As `spillover edge status` does; without a token, or another CA, the error says what is wrong."""
+    (tmp_path / "token").write_text(f"{pole.token}\n")
+    ca, address = pole.tokens.parent / "ca" / "ca.crt", pole.street.address
+    assert ask(address, tmp_path / "token", ca).device_id == "pole-7"
+    for files in ((None, ca), (tmp_path / "token", None), (tmp_path / "token", Pki(tmp_path / "other").ca)):
+        with pytest.raises(UnavailableError):
+            ask(address, *files)
