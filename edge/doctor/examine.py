@@ -24,6 +24,7 @@ from spillover.edge.doctor.files import (
     check_folders,
     check_identity,
     check_labels,
+    check_pages,
     check_payload,
     check_policy,
     load_model,
@@ -40,6 +41,7 @@ OF_FILES = (
     Check("payload", check_payload, 20.0),
     Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),
+    Check("pages", check_pages),
     Check("folders", check_folders),
 )
 """The first half: no device is touched, nothing is written, and nobody is asked."""

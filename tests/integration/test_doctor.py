@@ -257,6 +257,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
 
 # The first half: `spillover edge --check`.
 
+PAGES = {"metrics_address": "127.0.0.1:9464"}
+
 
 @pytest.mark.parametrize(
     ("sections", "check", "code"),
@@ -270,6 +272,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
         ({"spool": {"path": "/usr"}}, "folders", EXIT_CONFIG),
         ({"uplink": {"tls": {"ca": "/nowhere/ca.crt"}}}, "certificate", EXIT_CONFIG),
         ({"uplink": {"token_file": "/nowhere/token"}}, "certificate", EXIT_CONFIG),
+        (PAGES | {"security": {"tokens_file": "/nowhere/tokens.yaml"}}, "pages", EXIT_CONFIG),
+        (PAGES | {"security": {"tls": {"certificate": "/nowhere", "key": "/nowhere"}}}, "pages", EXIT_CONFIG),
     ],
 )
 def test_edge_check_ends_as_the_start_would(site, sections, check, code):
