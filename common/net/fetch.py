@@ -25,7 +25,7 @@ def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
         connection = _connection(address, limit_s)
         try:
             connection.connect()
-            with _shut_after(connection, limit_s):
+            with shut_after(connection, limit_s):
                 connection.request("GET", path)
                 answer = connection.getresponse()
                 body = answer.read(MAX_BYTES + 1)
@@ -39,7 +39,7 @@ def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
 
 
 @contextmanager
-def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
+def shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
     """End what waits for `connection` after `limit_s`: a limit on each read bounds none that come by bytes.
 
     Raises:

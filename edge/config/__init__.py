@@ -27,6 +27,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -82,5 +83,6 @@ __all__ = [
     "UplinkConfig",
     "UplinkProtocol",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]

@@ -17,10 +17,9 @@ from spillover.common.log import get_logger
 from spillover.edge.config import ClipConfig
 from spillover.edge.evidence.child import ClipEncoder, clip_encoder
 from spillover.edge.evidence.ring import Reader, Ring
-from spillover.edge.evidence.store import CLIP
 from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, Observer, Writer
 from spillover.edge.pipeline import CameraSettings, Look
-from spillover.edge.results.delivery import EventKind
+from spillover.edge.results.delivery import CLIP, EventKind
 from spillover.edge.runtime.process import step_back
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 

@@ -42,8 +42,9 @@ def announced(camera_id: str, events: EventsConfig | None, labels: Sequence[str]
 def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -> list[tuple[str, bytes]]:
     """Retained messages, as (topic, JSON); empty without a prefix.
 
-    Three sensors and the health of the camera; for each zone whether somebody is inside, and how many, by
-    class too where classes are named; for each line how often it was crossed.
+    Three sensors, the health of the camera, and its newest picture if that is published; for each zone if
+    somebody is inside, and how many, by class too where classes are named; for each line how often it was
+    crossed.
     """
     if not config.discovery_prefix:
         return []
@@ -58,7 +59,12 @@ def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -
     }
     unique = f"spillover_{device_id}_{camera.camera_id}"
     topic = f"{base}/{camera.camera_id}"
-    entities = (*_of_camera(camera, topic), *_of_zones(camera, topic), *_of_lines(camera, topic))
+    entities = (
+        *_of_camera(camera, topic),
+        *_of_pictures(config, camera, topic),
+        *_of_zones(camera, topic),
+        *_of_lines(camera, topic),
+    )
     return [_message(config, kind, f"{unique}_{key}", {**fields, **shared}) for kind, key, fields in entities]
 
 
@@ -87,6 +93,11 @@ def _of_camera(camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
             "value_template": f"{{{{ 'OFF' if value == '{CameraState.OK.value}' else 'ON' }}}}",
         },
     )
+
+
+def _of_pictures(config: MqttConfig, camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
+    if config.snapshots:
+        yield "camera", "snapshot", {"name": f"{camera.camera_id} snapshot", "topic": f"{topic}/snapshot"}
 
 
 def _of_zones(camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
