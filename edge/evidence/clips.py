@@ -27,7 +27,7 @@ _log = get_logger("evidence")
 
 KIND, FRAME = "clip", "clip_frame"
 ENCODERS = 2
-"""Clips that are made at the same time; each process takes some 50 MB."""
+"""Clips that are made at the same time; each process takes some 70 MB."""
 WAITING_CLIPS = 4
 """Clips that wait for one of them; their pictures stay in the ring, as far as there is room."""
 LONGEST_S = 60.0
