@@ -28,6 +28,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -86,5 +87,6 @@ __all__ = [
     "UplinkProtocol",
     "VariantConfig",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]
