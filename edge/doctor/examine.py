@@ -30,12 +30,14 @@ from spillover.edge.doctor.files import (
 )
 from spillover.edge.doctor.findings import Finding, State, failed, has_failed, lines_of, ok, summary
 from spillover.edge.doctor.run import Rounds
+from spillover.edge.doctor.variants import check_variants
 from spillover.edge.status.ask import ask_device
 
 OF_FILES = (
     Check("model", load_model, 60.0),
     Check("labels", check_labels),
     Check("policy", check_policy, 60.0),
+    Check("variants", check_variants, 60.0),
     Check("payload", check_payload, 20.0),
     Check("certificate", check_identity),
     Check("folders", check_folders),
