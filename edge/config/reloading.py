@@ -69,6 +69,7 @@ NEEDS_RESTART = frozenset(
         "model.session",
         "model.variants",
         "policy.budget",
+        "security",
         "spool",
         "stop_timeout_s",
         "uplink",

@@ -63,10 +63,14 @@ class CameraStreams(Generic[S]):
         """The streams that are kept, the most silent one first."""
         return [stream for stream, _ in self._streams.values()]
 
+    def by_camera(self) -> list[tuple[str, S]]:
+        """The cameras with their streams, the most silent one first. It takes the lock itself."""
+        with self.lock:
+            return [(camera_id, stream) for camera_id, (stream, _) in self._streams.items()]
+
     def paused(self) -> dict[str, KeyCause]:
         """The cameras whose streams pause now, and why. It takes the lock itself."""
-        with self.lock:
-            senders = {camera_id: stream.sender for camera_id, (stream, _) in self._streams.items()}
+        senders = {camera_id: stream.sender for camera_id, stream in self.by_camera()}
         now_s = self.clock()
         return {camera_id: sender.due for camera_id, sender in senders.items() if not sender.may_send(now_s)}
 

@@ -31,6 +31,8 @@ class KeyCause(enum.StrEnum):
     """Too much was sent of which no answer has come."""
     CHANGED = "changed"
     """Pictures have another size than before."""
+    QUALITY = "quality"
+    """Another rate factor gives this camera the quality that is wanted."""
     FAILED = "failed"
     """The codec had failed and is tried again."""
     TOO_LARGE = "too_large"
@@ -150,9 +152,9 @@ class Sender:
         """The codec has failed on this side, so it is left alone for about a minute."""
         return replace(self._ended(KeyCause.FAILED), not_before_s=_in_about_a_minute(now_s, draw))
 
-    def changed(self) -> "Sender":
+    def changed(self, due: KeyCause) -> "Sender":
         """What comes next cannot be coded against what came before, as where a picture has another size."""
-        return self._ended(KeyCause.CHANGED) if self.key else self
+        return self._ended(due) if self.key else self
 
     def _is_of_this_chain(self, number: int) -> bool:
         return 0 < self.key <= number <= self.newest

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
 from spillover.lab.files import merged
@@ -26,7 +28,7 @@ from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
 from spillover.lab.loadtest.quality import over_edges, quality_figures
 from spillover.lab.loadtest.reference import Reference
-from spillover.lab.loadtest.results import Moment
+from spillover.lab.loadtest.results import Moment, write_whole
 from spillover.lab.loadtest.sampling import Sampler, clipped
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.slow import Brake
@@ -77,6 +79,7 @@ class RealBench:
             up_bytes = routes.meter.traffic.up_bytes
             began_s = time.time() - (time.monotonic() - routes.meter.started_s)
         link = SharedLink(schedule, began_s, share)
+        self._note(folder, window, sampler, up_bytes)
         return self._evaluate(plan, edges, played, window, sampler, up_bytes, link)
 
     def _played(self, edges: int) -> list[Reference]:
@@ -93,6 +96,18 @@ class RealBench:
             _sleep_watching(self._window_s, edges)
         _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
+
+    def _note(self, folder: Path, window: Window, sampler: Sampler, up_bytes: int) -> None:
+        """Write run.json: what, beside the results of the edges, the figures of a run are made of."""
+        raw = {
+            "begin_unix_s": window.begin_s,
+            "end_unix_s": window.end_s,
+            "fps": self.scenario.fps,
+            "deadline_s": self.config.deadline_s,
+            "up_bytes": up_bytes,
+            "samples": sampler.samples,
+        }
+        write_whole(folder / "run.json", msgspec.json.encode(raw))
 
     @property
     def _window_s(self) -> float:
@@ -130,7 +145,7 @@ class RealBench:
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([outcomes_of(of_edge, self.scenario.fps, window) for of_edge in records])
         carried = Carried(up_bytes, sum(sum(_payloads(of_edge).values()) for of_edge in records))
-        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
+        context = FigureContext(plan.edges, self.config.deadline_s, window)
         figures = (
             frame_figures(outcomes, context)
             | resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)

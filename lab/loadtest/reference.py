@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.tasks import agreement
+from spillover.common.tasks import agreement, spec_for
+from spillover.common.tasks.base import NOTHING
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import NO_BOXES, Detections, Prediction
 from spillover.edge.camera.folder import is_image
@@ -27,6 +29,7 @@ from spillover.lab.data.labelled import (
 from spillover.lab.data.pictures import camera_pictures
 from spillover.lab.files import sample_clip
 from spillover.lab.loadtest.outcomes import Answered
+from spillover.lab.loadtest.results import write_whole
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.pairs.evaluate.predict import predict_all
@@ -138,6 +141,16 @@ def open_reference(source: str, cloud_model: Path, progress: Progress) -> Refere
         clip = open_clip(path)
         return Reference(where, answers_of(cloud_model, clip, None, progress).boxes)
     return Reference(where, tuple(_ask_model(where, cloud_model, progress)))
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Write the cloud model's answers, one line a picture, rows as in a record. Raises SpilloverError."""
+    lines = []
+    for prediction in reference.cloud:
+        task = spec_for(prediction)
+        lines.append(msgspec.json.encode({task.record_key: task.rows(prediction, (), NOTHING)}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, b"\n".join(lines) + b"\n")
 
 
 def _sequence(folder: Path, cloud_model: Path, progress: Progress) -> Reference:

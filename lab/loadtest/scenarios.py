@@ -13,7 +13,7 @@ from spillover.lab.loadtest.figures import quantiles_ms
 from spillover.lab.loadtest.links import by_kernel, schedule_of
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.real import RealBench, Run
-from spillover.lab.loadtest.reference import Reference, open_reference
+from spillover.lab.loadtest.reference import Reference, open_reference, write_reference
 from spillover.lab.loadtest.results import Cell, summarise
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
@@ -93,6 +93,9 @@ class Scenarios:
             simulated = self.simulated(scenario, scenario.modes, load)
             return lambda plan, schedule, _: simulated.run(plan, schedule)
         real = self.real(scenario)
+        for number, reference in enumerate(real.references):
+            numbered = f"reference-{number}.jsonl" if number else "reference.jsonl"
+            write_reference(reference, self.out / name / numbered)
 
         def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
             done = real.run(plan, schedule, folder, kernel=self._by_kernel(plan.link))

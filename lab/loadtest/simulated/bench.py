@@ -79,7 +79,7 @@ class SimulatedBench:
     ) -> Run:
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([_by_our_clock(result, window, self.load.warm_up_s) for result in results])
-        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
+        context = FigureContext(plan.edges, self.config.deadline_s, window)
         carried = Carried(sum(r.run_up_bytes for r in results), sum(r.run_payload_bytes for r in results))
         resources = resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
         figures = frame_figures(outcomes, context) | resources | _generator_figures(results, plan, window)
