@@ -11,7 +11,7 @@ from spillover.edge.config.camera import (
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
-from spillover.edge.config.evidence import EvidenceConfig, Occasion
+from spillover.edge.config.evidence import ClipConfig, EvidenceConfig, Occasion
 from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
@@ -48,6 +48,7 @@ __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
+    "ClipConfig",
     "CommandConfig",
     "CsiConfig",
     "DecisionDetail",

@@ -113,6 +113,7 @@ class EdgeConfig(Section, frozen=True):
             self._paths(),
             self._brokers(),
             self._tracks(),
+            self._clips(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -188,8 +189,16 @@ class EdgeConfig(Section, frozen=True):
                         "for the other: name another topic",
                     )
 
+    def _clips(self) -> Iterator[Mistake]:
+        if self.evidence and self.evidence.clip and not self._has_events:
+            yield "evidence.clip", "needs `events`, of which the clips are"
+
+    @property
+    def _has_events(self) -> bool:
+        return bool(self.events or any(one.events for one in self.all_cameras))
+
     def _tracks(self) -> Iterator[Mistake]:
-        if self.tracking is None and (self.events or any(one.events for one in self.all_cameras)):
+        if self.tracking is None and self._has_events:
             yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property

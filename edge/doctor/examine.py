@@ -19,10 +19,12 @@ from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import CALL_S, check_cloud
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
+from spillover.edge.doctor.evidence import check_evidence
 from spillover.edge.doctor.files import (
     check_folders,
     check_identity,
     check_labels,
+    check_pages,
     check_payload,
     check_policy,
     load_model,
@@ -39,7 +41,9 @@ OF_FILES = (
     Check("policy", check_policy, 60.0),
     Check("variants", check_variants, 60.0),
     Check("payload", check_payload, 20.0),
+    Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),
+    Check("pages", check_pages),
     Check("folders", check_folders),
 )
 """The first half: no device is touched, nothing is written, and nobody is asked."""

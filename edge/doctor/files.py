@@ -14,6 +14,7 @@ from spillover.common.home import cache_home
 from spillover.common.model.pictures import VisionModel
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
+from spillover.common.security.tokens import read_tokens
 from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.events import build_events
@@ -29,6 +30,7 @@ from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.payload.video import check_codec
 from spillover.edge.results.delivery import EventKind, Fields
+from spillover.edge.web.gate import open_gate
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
@@ -204,17 +206,39 @@ def _check_own(tls: TlsConfig, config: EdgeConfig, now: datetime, cure: str) -> 
     yield from _kept("key", key, f"read from {key}")
 
 
-def _validity(pair: "KeyPair", now: datetime, what: str) -> Finding:
+def _validity(pair: "KeyPair", now: datetime, what: str, check: str = "certificate") -> Finding:
     if now < pair.valid_from:
         figure = f"{what} begins on {pair.valid_from:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}"
-        return failed("certificate", figure, "set the clock")
+        return failed(check, figure, "set the clock")
     days = pair.days_left(now)
     if days <= 0:
         figure = f"{what} ended on {pair.valid_until:%Y-%m-%d}"
-        return failed("certificate", figure, "have it made anew, or set the clock")
+        return failed(check, figure, "have it made anew, or set the clock")
     if pair.ends_soon(now):
-        return warning("certificate", f"{what} ends in {days:.0f} days", "have it made anew")
-    return ok("certificate", f"{what}, {days:.0f} days left")
+        return warning(check, f"{what} ends in {days:.0f} days", "have it made anew")
+    return ok(check, f"{what}, {days:.0f} days left")
+
+
+def check_pages(case: Case) -> Iterator[Finding]:
+    """The pages at `metrics_address` have their certificate, valid now, and their tokens."""
+    security = case.config.security
+    if not case.config.metrics_address:
+        return
+    try:
+        open_gate(security, lambda _: None)
+        if tls := security.tls:
+            from spillover.common.net.tls import load_key_pair, utc_now  # only where TLS is used
+
+            certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
+            pair = load_key_pair(certificate, key, "security.tls")
+            yield _validity(pair, utc_now(), f"{certificate} of the pages", "pages")
+            yield from _kept("key of the pages", key, f"read from {key}")
+    except ConfigError as error:
+        yield failed("pages", str(error), "make it by `spillover cloud certs` or `spillover edge token add`")
+        return
+    if security.tokens_file:
+        count = len(read_tokens(Path(security.tokens_file).expanduser()))
+        yield ok("pages", f"{count} tokens in {security.tokens_file}")
 
 
 def _kept(check: str, path: Path, figure: str) -> Iterator[Finding]:

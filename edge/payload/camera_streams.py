@@ -102,13 +102,16 @@ class CameraStreams(Generic[S]):
     def heard(self, payload: Payload, told: Callable[[S, StreamPosition], Sender]) -> None:
         """Go on with what `told` makes of a payload's stream, unless it stands in none that is kept.
 
-        It takes the lock itself.
+        Where a key is lost as well it goes on under another name: who knows the old one may have got ahead of
+        it, and then whatever is sent under it has passed. It takes the lock itself.
         """
         position = position_of(payload)
         with self.lock:
             for stream in self.all():
                 if position is not None and stream.stream_id == position.stream_id:
                     stream.moved(told(stream, position))
+                    if stream.sender.is_lost_again:
+                        stream.stream_id = secrets.token_bytes(STREAM_ID_BYTES)
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now, whatever it would hold. It takes the lock itself."""

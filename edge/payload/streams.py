@@ -82,6 +82,11 @@ class Sender:
     not_before_s: float = -math.inf
     """When the next key may be sent."""
 
+    @property
+    def is_lost_again(self) -> bool:
+        """Whether the chain has been lost, and the one before it was soon lost too."""
+        return not self.key and self.due is KeyCause.LOST and self.strikes > 1
+
     def may_send(self, now_s: float) -> bool:
         """Whether a payload may be sent in the stream now; else the frame goes without one."""
         return now_s >= self.not_before_s

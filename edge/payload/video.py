@@ -177,7 +177,7 @@ class VideoStreams:
             if cause is not None:
                 stream.behind.clear()
             sender = stream.sender = stream.sender.advanced(now_s, key=cause is not None)
-            behind = tuple(packet for _, packet in stream.behind)
+            stream_id, behind = stream.stream_id, tuple(packet for _, packet in stream.behind)
         try:
             if stream.codec is None or other is not None:
                 stream.codec = None  # before the next one takes its memory
@@ -197,9 +197,7 @@ class VideoStreams:
             self._compare(stream, camera_id, small, planes)
         return EncodedVideo(
             packets=(*behind, packet),
-            position=StreamPosition(
-                stream.stream_id, sender.newest, sender.reference, digest_of_planes(planes)
-            ),
+            position=StreamPosition(stream_id, sender.newest, sender.reference, digest_of_planes(planes)),
             width=width,
             height=height,
             transform=transform,

@@ -33,6 +33,11 @@ class EvidenceState(Protocol):
         ...
 
     @property
+    def ring_bytes(self) -> int:
+        """What waits in memory for clips."""
+        ...
+
+    @property
     def deleted(self) -> Mapping[str, int]:
         """How many made room since the start, by bound."""
         ...
@@ -80,6 +85,8 @@ class EvidenceCollector(Collector):
         text = "Pictures and clips in the folder."
         yield GaugeMetricFamily(f"{PREFIX}evidence_files", text, value=state.files)
         yield GaugeMetricFamily(f"{PREFIX}evidence_bytes", "Their bytes.", value=state.total_bytes)
+        text = "Pictures of the last seconds, for clips, in memory."
+        yield GaugeMetricFamily(f"{PREFIX}evidence_ring_bytes", text, value=state.ring_bytes)
         text = "Pictures and clips that made room, by the bound that wanted it."
         deleted = CounterMetricFamily(f"{PREFIX}evidence_deleted", text, labels=["bound"])
         for bound, count in state.deleted.items():

@@ -113,7 +113,10 @@ class Metrics:
         self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
         self._evidence = self._counter("evidence_stored", "Pictures and clips that were stored.", "kind")
         self._evidence_lost = self._counter(
-            "evidence_lost", "Pictures and clips that were wanted and not stored.", "kind", "reason"
+            "evidence_lost",
+            "Pictures, clips, and frames of clips that were wanted and are missing.",
+            "kind",
+            "reason",
         )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."

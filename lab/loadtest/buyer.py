@@ -40,7 +40,7 @@ class BuyerConfig(Section, frozen=True):
     sender: NotNegative | None = None
     """Price of one that only sends, for modes that are `cloud_only`; null: as `device`."""
     sim_month: NotNegative = 0.0
-    """Price of one SIM or line a month."""
+    """Price of one SIM or line a month, for modes that ask the cloud; cameras that share a link share it."""
     gigabyte: NotNegative = 0.0
     """Price of one gigabyte, up or down."""
     server_core_hour: NotNegative = 0.04

@@ -29,6 +29,7 @@ from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import check_cloud, sees
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
+from spillover.edge.doctor.evidence import check_evidence
 from spillover.edge.doctor.examine import examine
 from spillover.edge.doctor.files import check_folders, check_identity, check_payload, time_model
 from spillover.edge.doctor.findings import Finding, State, ok
@@ -258,6 +259,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
 
 # The first half: `spillover edge --check`.
 
+PAGES = {"metrics_address": "127.0.0.1:9464"}
+
 
 @pytest.mark.parametrize(
     ("sections", "check", "code"),
@@ -271,6 +274,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
         ({"spool": {"path": "/usr"}}, "folders", EXIT_CONFIG),
         ({"uplink": {"tls": {"ca": "/nowhere/ca.crt"}}}, "certificate", EXIT_CONFIG),
         ({"uplink": {"token_file": "/nowhere/token"}}, "certificate", EXIT_CONFIG),
+        (PAGES | {"security": {"tokens_file": "/nowhere/tokens.yaml"}}, "pages", EXIT_CONFIG),
+        (PAGES | {"security": {"tls": {"certificate": "/nowhere", "key": "/nowhere"}}}, "pages", EXIT_CONFIG),
     ],
 )
 def test_edge_check_ends_as_the_start_would(site, sections, check, code):
@@ -806,3 +811,20 @@ def test_a_daemon_of_the_same_name_and_another_file_is_told(site, tmp_path):
     (told,) = [finding for finding in findings if finding.check == "other programs" and finding.cure]
     assert told.state is WARNING
     assert "same device_id" in told.figure
+
+
+def test_evidence_is_told_what_never_happens_and_what_makes_clips(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Occasions that this configuration does not have; a clip that was made, and none without PyAV."""
+    evidence = {"folder": str(site.folder), "clip": {}}
+    kept, told = check_evidence(site.case(mode="edge_only", evidence=evidence, events={"classes": [0]}))
+    assert (kept.state, told.state) == (WARNING, OK)
+    assert "no disagreements" in kept.figure
+    assert "no events" not in kept.figure
+    assert "a clip of one picture has" in told.figure
+    monkeypatch.setattr("spillover.edge.assembly.evidence.find_spec", lambda _: None)
+    *_, missing = check_evidence(site.case(evidence=evidence, events={"classes": [0]}))
+    assert missing.state is FAILED
+    assert "[video]" in missing.cure
+    assert list(check_evidence(site.case())) == []

@@ -17,19 +17,27 @@ SURE, OVERLAP, DAYS, BUSY, CLOSE = 0.3, 0.5, 30, 0.7, 0.01
 
 def recount(out: Path, load: Json, scenario: str, link: str, edges: int) -> dict[str, Json]:
     """By mode: the columns of the first page, shares as shares, by their headings."""
-    truth = _lines(out / scenario / "reference.jsonl")
+    files = sorted((out / scenario).glob("reference-*.jsonl"))
+    truths = [_lines(path) for path in files]
     return {
         mode: _month(
-            out / scenario / f"{mode}-{link}-{edges}" / "repeat-0", truth, load, load["modes"][mode], edges
+            out / scenario / f"{mode}-{link}-{edges}" / "repeat-0",
+            truths,
+            load,
+            load["modes"][mode],
+            (link, edges),
         )
         for mode in load["scenarios"][scenario]["modes"]
     }
 
 
-def _month(run: Path, truth: Sequence[Json], load: Json, mode: Json, edges: int) -> Json:
+def _month(run: Path, truths: Sequence[Any], load: Json, mode: Json, where: tuple[str, int]) -> Json:
     raw = json.loads((run / "run.json").read_text())
-    buyer, fps = load["buyer"], raw["fps"]
-    counted = [_edge(_lines(run / f"edge-{n}.jsonl"), truth, raw) for n in range(edges)]
+    buyer, fps, (link, edges) = load["buyer"], raw["fps"], where
+    counted = [
+        _edge(_lines(run / f"edge-{n}.jsonl"), truths[raw["references"][n]], raw["skipped"][n], raw)
+        for n in range(edges)
+    ]
     frames = sum(edge["frames"] for edge in counted)
     payload, all_payload = (sum(edge[key] for edge in counted) for key in ("payload", "all_payload"))
     up_bytes = raw["up_bytes"] * payload / all_payload if all_payload else _rise(raw, "up_bytes")
@@ -43,7 +51,7 @@ def _month(run: Path, truth: Sequence[Json], load: Json, mode: Json, edges: int)
     price = buyer["sender"] if mode["mode"] == "cloud_only" else buyer["device"]
     costs = {
         "data": (up + down) * buyer["gigabyte"],
-        "SIM": buyer["sim_month"] if asks else 0,
+        "SIM": buyer["sim_month"] / load["links"][link].get("share", 1) if asks else 0,
         "device": price / buyer["months"],
         "server": cores * buyer["server_core_hour"] * hours / buyer["cameras"],
         "power": device_kwh * buyer["kilowatt_hour"],
@@ -68,7 +76,7 @@ def _month(run: Path, truth: Sequence[Json], load: Json, mode: Json, edges: int)
     }
 
 
-def _edge(records: Sequence[Json], truth: Sequence[Json], raw: Json) -> Json:
+def _edge(records: Sequence[Json], truth: Sequence[Json], skipped: int, raw: Json) -> Json:
     fps = raw["fps"]
     first: dict[int, Json] = {}
     last: dict[int, Json] = {}
@@ -96,8 +104,8 @@ def _edge(records: Sequence[Json], truth: Sequence[Json], raw: Json) -> Json:
         "degraded": sum(first[n]["answered_by"] == "edge_degraded" for n in answered),
         "payload": sum(last[n]["payload_bytes"] for n in answered),
         "all_payload": sum(record["payload_bytes"] for record in last.values()),
-        "quality": sum(_f1(first[n], truth[n % len(truth)]) for n in answered) / len(answered),
-        "streaming": sum(_f1(newest(zero_s + n / fps), truth[n % len(truth)]) for n in numbers)
+        "quality": sum(_f1(first[n], truth[(n + skipped) % len(truth)]) for n in answered) / len(answered),
+        "streaming": sum(_f1(newest(zero_s + n / fps), truth[(n + skipped) % len(truth)]) for n in numbers)
         / len(numbers),
         "confirmed": sum(box["confirmed_by"] == "cloud" for box in boxes) / max(1, len(boxes)),
     }

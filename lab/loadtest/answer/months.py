@@ -3,7 +3,9 @@
 import math
 
 from spillover.edge.config import Mode
+from spillover.lab.files import merged
 from spillover.lab.loadtest.answer.parts import Costs, Month
+from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.buyer import DAYS, BuyerConfig
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.results import Cell
@@ -13,9 +15,11 @@ BUSY = 0.7
 
 
 def kind_of(mode: str, config: LoadConfig) -> str:
-    """`edge_only` or `cloud_only`, by its edge.yaml; any other is `hybrid`."""
-    said = str(config.modes[mode].get("mode", config.edge.get("mode", "")))
-    return said if said in {Mode.EDGE_ONLY.value, Mode.CLOUD_ONLY.value} else Mode.HYBRID.value
+    """`edge_only`, `cloud_only` if it is that whatever the link is, or `hybrid`, by its edge.yaml."""
+    asked = merged(config.edge, config.modes[mode])
+    if is_pure_cloud(asked):
+        return Mode.CLOUD_ONLY.value
+    return Mode.EDGE_ONLY.value if asked.get("mode") == Mode.EDGE_ONLY.value else Mode.HYBRID.value
 
 
 def month_of(cell: Cell, measure: str, config: LoadConfig) -> Month:
@@ -52,7 +56,7 @@ def month_of(cell: Cell, measure: str, config: LoadConfig) -> Month:
         down_gb=down_gb,
         costs=Costs(
             data=(up_gb + down_gb) * buyer.gigabyte,
-            sim=buyer.sim_month if asks else 0.0,
+            sim=buyer.sim_month / config.links[cell.link].share if asks else 0.0,
             device=(buyer.sender if sends and buyer.sender is not None else buyer.device) / buyer.months,
             server=rent * hours / buyer.cameras,
             power=device_kwh * buyer.kilowatt_hour,

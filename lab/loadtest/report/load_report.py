@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.report import plots
 from spillover.lab.loadtest.report.first_page import first_page
@@ -122,7 +123,11 @@ def _goal(goal: GoalOutcome) -> list[str]:
 
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
     known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
-    parts = [_part(heading, names, cells) for heading, names in _PARTS if set(names) & set(known)]
+    parts = [
+        _part(heading, names, cells)
+        for heading, names in _PARTS
+        if names is _SPENT or set(names) & set(known)
+    ]
     for whole in baselines(cells, report.config):
         parts[0]["columns"].append((f"bytes up, of {whole}'s", ""))
         for cell, row in zip(cells, parts[0]["rows"], strict=True):
@@ -135,7 +140,7 @@ def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.P
         "parts": parts,
         "all_columns": [("measure", "text"), *((_name(cell), "") for cell in cells)],
         "all_rows": [[MEASURES[m].title, *(_figure(cell, m) for cell in cells)] for m in known],
-        "plots": list(_plots(cells, report.config["deadline_s"], palette)),
+        "plots": list(_plots(cells, report, palette)),
         "causes": [row for cell in cells for row in _causes(cell)],
     }
 
@@ -172,9 +177,7 @@ def _figure(cell: Cell, measure: str) -> str:
     return both.format(shown.show(summary.median), low, high)
 
 
-def _plots(
-    cells: Sequence[Cell], deadline_s: float, palette: plots.Palette
-) -> Iterator[tuple[bytes, str, str]]:
+def _plots(cells: Sequence[Cell], report: Report, palette: plots.Palette) -> Iterator[tuple[bytes, str, str]]:
     """(plot, title, caption)."""
     first = next((m for m in ("accuracy", "agreement") if any(m in c.summary for c in cells)), None)
     for quality in (m for m in (first, "streaming") if m and any(m in c.summary for c in cells)):
@@ -188,16 +191,16 @@ def _plots(
     for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
         group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]
         yield (
-            plots.latency_distribution(group, deadline_s, palette),
+            plots.latency_distribution(group, report.config["deadline_s"], palette),
             f"Latency over {link}, {_edges(edges)}",
             "From the moment a frame was due by the camera's rate to its first answer (dashed: to its last).",
         )
     for cell in [cell for cell in cells if cell.timeline and cell.figure("sent_share")][:_TIMELINES]:
         yield (
-            plots.timeline(cell),
+            plots.timeline(cell, links_of(cell.edges, report.config["links"][cell.link]["share"])),
             f"{cell.mode} over {cell.link}, {_edges(cell.edges)}: over time",
             "Top: latency. Middle: what was sent, and what was wanted from the cloud and not had in time. "
-            "Bottom: the link.",
+            "Bottom: what all links together offered, and what passed.",
         )
 
 

@@ -82,7 +82,8 @@ def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) ->
             )
             bound, sent = cell.figure("ideal_agreement"), cell.figure("ideal_up_bytes_per_frame")
             if measure == "agreement" and bound is not None and sent is not None:
-                axes.plot([sent / 1e3], [bound * 100], "*", color=style["color"], ms=11, fillstyle="none")
+                style |= {"markersize": 11, "fillstyle": "none", "marker": "*", "ls": ""}
+                axes.plot([sent / 1e3], [bound * 100], label=f"{cell.mode}, ideal", **style)
         for place in dict.fromkeys((cell.link, cell.edges) for cell in cells):
             here = [
                 (c.summary["up_bytes_per_frame"].median / 1e3, c.summary[measure].median * 100)
@@ -98,8 +99,8 @@ def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) ->
     return _svg(draw)
 
 
-def timeline(cell: Cell) -> bytes:
-    """Latency, offload and link of one run, second by second."""
+def timeline(cell: Cell, links: int) -> bytes:
+    """Latency, offload and so many links of one run, second by second."""
 
     def draw(figure: "Figure") -> None:
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 2))
@@ -114,7 +115,7 @@ def timeline(cell: Cell) -> bytes:
         passed = [m.up_mbit_per_s for m in moments]
         lower.step(at, passed, where="post", color=_COLOURS[2], label="passed")
         if any(limit is not None for limit in limits):
-            offered = [None if limit is None else limit * cell.edges for limit in limits]
+            offered = [None if limit is None else limit * links for limit in limits]
             style = {"color": "0.4", "linestyle": "--", "label": "offered"}
             lower.step(at, _or_nan(offered), where="post", **style)
         upper.set_ylabel("first answer\np95, ms")

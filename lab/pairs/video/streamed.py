@@ -30,7 +30,7 @@ from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.sending import FrameClock, Purse
 from spillover.lab.terminal import Progress
 
-_CODE_VERSION = 2
+_CODE_VERSION = 1
 """Raised when streams are made in another way, so that no old answers are read."""
 
 

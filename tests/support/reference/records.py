@@ -41,7 +41,8 @@ _OF_OBJECT: Mapping[str, str] = {
     "best_frame_id": "the frame that has shown the object with the highest confidence so far",
 }
 _OF_EVIDENCE: Mapping[str, str] = {
-    "snapshot": "name of the picture that is kept of the frame; not there where none is"
+    "snapshot": "name of the picture that is kept of the frame; not there where none is",
+    "clip": "name of the clip that it is in; likewise",
 }
 """What `evidence` adds to the events of objects."""
 _OF_ZONE = {"zone": "name of the zone"}

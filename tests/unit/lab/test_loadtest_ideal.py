@@ -7,7 +7,6 @@ import pytest
 
 from spillover.common.types import Timings
 from spillover.edge.sinks.record import Record
-from spillover.lab.loadtest.config import PricesConfig
 from spillover.lab.loadtest.figures import Carried, FigureContext
 from spillover.lab.loadtest.ideal import SharedLink, ideal_figures
 from spillover.lab.loadtest.reference import Reference
@@ -29,7 +28,7 @@ def figures(link: Schedule, *, edges: int = 1, share: int = 1) -> dict[str, floa
     """Of edges that sent every frame, over links that began with the first one."""
     truth = Reference("clip", (classification(0.9, 0.1),))
     runs = [([sent(n) for n in range(30)], truth)] * edges
-    context = FigureContext(edges, 0.3, WINDOW, PricesConfig())
+    context = FigureContext(edges, 0.3, WINDOW)
     carried = Carried(up_bytes=SIZE * 30, payload_bytes=SIZE * 30)
     return ideal_figures(runs, FPS, context, carried, SharedLink(link, START_S, share))
 

@@ -19,7 +19,7 @@ from tests.support.models import centre_detector, colour_classifier
 from tests.support.processes import LIMIT_S, SPILLOVER
 from tests.support.recount import Json, numbers_in, recount, table_of, take
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WITHIN = 0.01
 BUYER = {
@@ -40,17 +40,17 @@ BUYER = {
     "device_core_watt": 1.5,
     "server_core_watt": 8,
 }
-SHORT = {"links": ["quick"], "fps": 5, "warm_up_s": 0.5, "window_s": 2, "repeats": 1}
+SHORT = {"links": ["quick"], "fps": 5, "warm_up_s": 0.3, "window_s": 1.6, "repeats": 1}
 LOAD: Json = {
     "edge_model": "colour/1",
     "cloud_model": "colour/1",
-    "deadline_s": 4.0,
+    "deadline_s": 2.0,
     "modes": {
         "edge_only": {"mode": "edge_only"},
         "cloud_only": {"mode": "cloud_only", "uplink": {"max_in_flight": 64}},
         "hybrid": {"mode": "hybrid", "policy": {"send_share": 0.4}, "uplink": {"max_in_flight": 64}},
     },
-    "links": {"quick": {"rtt_ms": 10, "up_mbit_per_s": 50, "down_mbit_per_s": 50}},
+    "links": {"quick": {"rtt_ms": 10, "up_mbit_per_s": 50, "down_mbit_per_s": 50, "share": 2}},
     "scenarios": {
         "pictures": {**SHORT, "source": "pictures", "modes": ["edge_only"], "window_s": 1},
         "street": {
