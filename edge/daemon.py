@@ -225,8 +225,8 @@ class Daemon:
             Part("answers", 0.65, self._give_up_answers),
             Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
+            Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
-            Part("health", 0.05, self.health.stop, self.health.start),
         ]
         return [part for part in parts if part is not None]
 

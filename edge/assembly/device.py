@@ -3,7 +3,6 @@
 import time
 from contextlib import ExitStack
 
-from spillover.common.errors import ConfigError
 from spillover.common.model.pictures import VisionModel
 from spillover.edge.assembly.offload import build_backbone, build_offload
 from spillover.edge.assembly.policy import report_threshold
@@ -33,10 +32,6 @@ def build_device(
     policies = policies_for(config, (model, *variants))
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
-    if backbone and variants:
-        raise ConfigError(
-            "model.variants: have no features to send, and uplink.payload wants those of the model"
-        )
     offload = build_offload(run, model, backbone, reporting)
     opened.callback(lambda: offload.stop(time.monotonic() + 5.0))
     edge_error = reporting.metrics.edge_error

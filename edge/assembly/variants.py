@@ -12,6 +12,7 @@ from spillover.common.log import get_logger
 from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.pictures import VisionModel
+from spillover.edge.assembly.offload import build_backbone
 from spillover.edge.assembly.policy import policy_for
 from spillover.edge.config import EdgeConfig
 from spillover.edge.health.sensors import kilobytes
@@ -64,9 +65,14 @@ def open_variants(config: EdgeConfig, model: VisionModel) -> tuple[VisionModel, 
     """Load the variants of `model`.
 
     Raises:
-        ConfigError: one is of another task or has other labels, or cannot be told from another in results.
+        ConfigError: one is of another task or has other labels, or cannot be told from another in results;
+            or features of `model` are sent.
         ModelError: there is no such folder, or it is damaged. The text begins with the key.
     """
+    if config.model.variants and build_backbone(config, model):
+        raise ConfigError(
+            "model.variants: have no features to send, and uplink.payload wants those of the model"
+        )
     opened = [model]
     for index, own in enumerate(config.model.variants):
         before_bytes = _own_bytes()

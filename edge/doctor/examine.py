@@ -32,6 +32,7 @@ from spillover.edge.doctor.files import (
 )
 from spillover.edge.doctor.findings import Finding, State, failed, has_failed, lines_of, ok, summary
 from spillover.edge.doctor.run import Rounds
+from spillover.edge.doctor.variants import check_variants
 from spillover.edge.doctor.webhook import LIMIT_S as WEBHOOK_S
 from spillover.edge.doctor.webhook import check_webhook
 from spillover.edge.status.ask import ask_device
@@ -40,6 +41,7 @@ OF_FILES = (
     Check("model", load_model, 60.0),
     Check("labels", check_labels),
     Check("policy", check_policy, 60.0),
+    Check("variants", check_variants, 60.0),
     Check("payload", check_payload, 20.0),
     Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),

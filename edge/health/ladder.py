@@ -46,7 +46,7 @@ class Step:
     share: float
     """Of the frame rate; 0: no frame is taken."""
     spares: bool
-    """Whether what nobody needs for an answer rests: shadow models, the pictures of the live view."""
+    """Whether what no answer needs rests: the pictures of the live view."""
     variant: int
     """Which of the model's variants answers, where there are so many; 0: the model itself."""
     does: str
@@ -55,7 +55,7 @@ class Step:
 
 STEPS = (
     Step(1.0, False, 0, "everything"),
-    Step(1.0, True, 0, "no shadow model, no live pictures"),
+    Step(1.0, True, 0, "no live pictures"),
     Step(0.75, True, 0, "3/4 of the frame rate"),
     Step(0.5, True, 1, "half the frame rate, smaller model"),
     Step(0.33, True, 2, "a third of the frame rate, smaller model"),

@@ -142,7 +142,7 @@ class Metrics:
             registry=self.registry,
         )
         self._ladder = self._counter(
-            "ladder_steps", "Steps up and down the ladder, by cause.", "cause", "way"
+            "ladder_steps", "Steps of the ladder, by what led there; well: a step down.", "cause"
         )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
         self._sent = Counter("sent", "", registry=None)  # for the status alone
@@ -191,8 +191,8 @@ class Metrics:
         self._latency[result.answered_by].observe(result.timings.total_s)
 
     def stepped(self, cause: str, *, up: bool) -> None:
-        """Count a step of the ladder; a step down to the lowest has no cause left."""
-        self._ladder.labels(cause, "up" if up else "down").inc()
+        """Count a step of the ladder."""
+        self._ladder.labels(cause if up else "well").inc()
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count the end of a call to the cloud, and its bytes."""

@@ -25,6 +25,7 @@ from spillover.edge.policy.gain import EdgeSide, GainFile, classification_featur
 from spillover.edge.reloads import Read
 from spillover.edge.status.text import to_text
 from spillover.edge.status.verdict import Verdict, verdict
+from spillover.edge.tracking.tracker import Tracker
 from tests.support.models import SIDE, bright_detector, colour_classifier
 from tests.support.scripted_cloud import PATIENCE_S, no_server_address
 from tests.support.tracked import until
@@ -186,6 +187,29 @@ def test_each_model_decides_by_its_own_gain(tmp_path: Path) -> None:
         hot.answers("colour@2")
     scores = {(one["model"]["version"], one["decision"]["score"]) for one in hot.lines("timings")}
     assert scores == {("1", 0.5), ("2", 0.7)}
+
+
+def test_each_detector_reports_from_its_own_threshold(tmp_path: Path) -> None:
+    """Confidences of two networks are on two scales; the objects that are followed go on."""
+    hot = Hot(tmp_path)
+    folders = [bright_detector(hot.models, "bright", version) for version in ("1", "2")]
+    for folder, threshold in zip(folders, (0.3, 0.6), strict=True):
+        manifest = open_model_folder(folder).manifest
+        output = msgspec.structs.replace(manifest.output, report_threshold=threshold)
+        write_manifest(folder, msgspec.structs.replace(manifest, output=output))
+    large, small = map(str, folders)
+    with hot.running(model={"folder": large, "variants": [{"folder": small}]}):
+        pipeline = hot.daemon.status.streams[0][1].pipeline
+        before = pipeline.settings
+        hot.stay(78.0, 100)
+        after = pipeline.settings
+        assert isinstance(after.temporal, Tracker)
+        assert after.temporal is before.temporal
+        assert (before.report_threshold, after.report_threshold) == (0.3, 0.6)
+        assert after.temporal.settings[1] == 0.6
+        hot.stay(40.0, 7 * 180)
+        assert pipeline.settings is before
+        assert after.temporal.settings[1] == 0.3
 
 
 @pytest.mark.parametrize(
