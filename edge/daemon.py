@@ -115,6 +115,9 @@ class Daemon:
         self.live_view = self._build_live_view() if config.live_view else None
         self.metrics.watch_health(self.status.health.latest)
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
+        self.metrics.watch_scenes(
+            lambda: [(one.camera_id, one.camera.scene_fps, one.pipeline.reused) for one in self._streams]
+        )
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 

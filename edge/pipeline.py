@@ -18,6 +18,7 @@ from spillover.edge.device import Device
 from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
+from spillover.edge.inference.still import LastLook
 from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context, waits_after
@@ -49,6 +50,8 @@ class CameraSettings:
     """What tracked objects do; None where nobody asks."""
     late_window_s: float = 0.0
     """How long after its deadline the answer to a frame is still accepted."""
+    refresh_s: float = 0.0
+    """While nothing changes the model looks once in this time; 0: at every frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,8 @@ class FrameJob:
     taken_s: float
     deadline_s: float
     """Monotonic; the first result is out by then."""
+    reused_from: str = ""
+    """The frame that the model looked at, where it did not look at this one."""
 
     @property
     def tracks(self) -> TrackSummary | None:
@@ -107,6 +112,9 @@ class Pipeline:
         self._camera = self._wanted = camera
         self._on_look: OnLook | None = None
         self._scene = Scene()
+        self._last_look = LastLook()
+        self.reused = 0
+        """Frames that the model did not look at, since nothing had changed."""
         self._waits = False
 
     @property
@@ -129,7 +137,9 @@ class Pipeline:
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        self._camera = self._wanted  # once a frame, so that none meets half a reload
+        if self._camera is not self._wanted:  # once a frame, so that none meets half a reload
+            self._camera = self._wanted
+            self._last_look.forget()
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
@@ -150,14 +160,18 @@ class Pipeline:
         taken_s = time.monotonic()
         if self._camera.mask:
             frame = self._camera.mask(frame)
-        seen, steps = self._device.predictor.predict(frame.image)
+        seen, steps, reused_from = self._last_look.answer(
+            frame, self._device.predictor.predict, self._camera.refresh_s
+        )
+        if reused_from:
+            self.reused += 1
         prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         shown = self._camera.report.shown(shown)
         if self._camera.events:
             self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
+        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s, reused_from)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -205,6 +219,7 @@ class Pipeline:
             ),
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
+            reused_from=job.reused_from,
             tracks=shown.tracks,
             step=shown.step,
         )

@@ -6,6 +6,7 @@ from spillover.edge.config.camera import (
     CameraPolicyConfig,
     CommandConfig,
     CsiConfig,
+    FrameRateConfig,
     Pace,
     PictureFormat,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "DecisionDetail",
     "EdgeConfig",
     "EventsConfig",
+    "FrameRateConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",

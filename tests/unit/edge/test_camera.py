@@ -19,7 +19,7 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import Picture, UnreadablePictureError
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import VideoSource
-from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.config import CameraConfig, FrameRateConfig, Pace
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
@@ -253,9 +253,23 @@ def test_fps_thins_out_a_live_source() -> None:
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
 
 
+def test_a_still_scene_gives_few_frames() -> None:
+    """Pictures that differ by a grey level each, all at once, are one frame; a plain number asks no scene."""
+    metrics, fps = Metrics(), FrameRateConfig(min=1.0, max=30.0)
+    camera = camera_of(CountingSource(50, live=True), metrics, pace=Pace.REALTIME, fps=fps)
+    assert [frame.sequence for frame in frames_of(camera)] == [0]
+    assert metrics.summary() == {"frames_captured": 1, "pictures_thinned[scene]": 49}
+    assert camera.scene_fps == 1.0
+    camera.reconfigure(CameraConfig(source="x", fps=5.0))
+    assert camera.scene_fps is None
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
-    """Pictures passed over are counted with their reason and have no number, so that the books hold."""
+    """Pictures passed over are counted with their reason and have no number, so that the books hold.
+
+    The place of a file's picture is then in its name.
+    """
     metrics = Metrics()
     keys = {"pace": Pace.REALTIME, "queue_size": 50} | ({} if live else {"fps": 1000.0})
     camera = camera_of(CountingSource(40, live=live), metrics, **keys)
@@ -264,6 +278,7 @@ def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
     assert [int(f.image[0, 0, 0]) for f in frames] == list(range(3, 40, 4))
     assert [f.sequence for f in frames] == list(range(10))
     assert metrics.summary() == {"frames_captured": 10, "pictures_thinned[heat]": 30}
+    assert [f.source for f in frames] == ([""] * 10 if live else [f"#{at}" for at in range(3, 40, 4)])
 
 
 def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):
