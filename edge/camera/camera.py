@@ -62,7 +62,8 @@ class Camera:
     too, so a gap in the results is a drop.
 
     Without `read_ahead`, at pace `fast`, `poll` reads the source itself and `run` does nothing: reading ahead
-    pays only on a second core (on one core it cost 5 % of the frames a second).
+    pays only on a second core (on one core it cost 5 % of the frames a second). `monotonic_s` tells when
+    pictures come, for the rate of frames.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Camera:
         clock: FrameClock | None = None,
         *,
         read_ahead: bool = True,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._config = config
         self._prefix = f"{config.camera_id}-{boot_id}-"
         self._observer = observer
         self._log = Throttled("camera")
+        self._monotonic_s = monotonic_s
         self._fast = config.pace is Pace.FAST
         self._queue: BoundedQueue[Frame] = BoundedQueue(
             config.queue_size, WhenFull.BLOCK if self._fast else WhenFull.DROP_OLDEST
@@ -264,14 +267,14 @@ class Camera:
         """Why the picture just read gives no frame; empty: it does. A file at pace `fast` gives all."""
         if self._fast and not self._source.live:
             return ""
-        return FPS if self._is_early() else self._frame_rate.passed_over(image, time.monotonic())
+        return FPS if self._is_early() else self._frame_rate.passed_over(image, self._monotonic_s())
 
     def _is_early(self) -> bool:
         """Whether to skip this picture, to reduce a live source to `fps` frames a second."""
         fps = self._config.fixed_fps
         if not (self._source.live and fps):
             return False
-        now = time.monotonic()
+        now = self._monotonic_s()
         if now < self._next_due_s:
             return True
         period_s = 1 / fps

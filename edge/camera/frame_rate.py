@@ -2,7 +2,7 @@
 
 How many are wanted follows the scene: what moves is looked at once in the time in which it leaves its place.
 The share of a small grey picture that changes from one picture to the next, over the share that differs from
-the mean of the last half second (a running average as in Wren et al., "Pfinder", PAMI 1997), is how much of
+the mean of the last moments (a running average as in Wren et al., "Pfinder", PAMI 1997), is how much of
 what moves has left its place; the size of what moves, and whether the camera moves with it, do not matter.
 """
 
@@ -17,9 +17,9 @@ from spillover.edge.camera.change import Thumbnail, changed_share, thumbnail
 
 WIDTH, HEIGHT = 160, 90
 """Of the small grey picture."""
-LOOKS_A_MOVE = 1.0
+LOOKS_A_MOVE = 1.1
 """Frames for each time that what moves leaves its place."""
-MEAN_S = 0.5
+MEAN_S = 0.3
 """Time constant of the mean that shows what moves."""
 LEAST_MOVING = 0.005
 """Share of the picture that moves at least: less of it raises the rate less, so that noise does not."""
@@ -32,7 +32,7 @@ LONGEST_S = 1.0
 SCENE = "scene"
 """A picture was passed over because the scene moves too little for it."""
 _SMOOTHING = 0.1
-"""Weight of the newest interval between two pictures: those of network cameras tremble."""
+"""Weight of the newest interval between two pictures."""
 _ROUNDING = 1e-9
 """Three times a third is one."""
 
@@ -50,28 +50,36 @@ class Seen:
 
     small: Thumbnail
     mean: FloatArray
-    """The mean of the last half second, (HEIGHT, WIDTH)."""
+    """The mean of the last moments, (HEIGHT, WIDTH)."""
+    since_s: float
+    """When its first picture came."""
     at_s: float
+    """When this one came."""
+    period_s: float
+    """From one picture to the next, smoothed: networks deliver them in bursts."""
     rate: float
     """Frames a second that the scene asks for."""
-    is_cut: bool
-    """This picture has nothing of the one before, and becomes a frame whatever the rate."""
+    is_new: bool
+    """The picture becomes a frame whatever the rate: it has nothing of the one before, or there is no mean
+    yet that shows how fast things move."""
 
 
 def watch(before: Seen | None, image: Image, now_s: float, within: Range) -> Seen:
     """The scene after one more picture (H, W, 3) at `now_s`; up at once, down with a half-life."""
     small = thumbnail(image, WIDTH, HEIGHT)
     if before is None:
-        return Seen(small, small.astype(np.float32), now_s, within.least, is_cut=True)
+        return Seen(small, small.astype(np.float32), now_s, now_s, 0.0, within.least, is_new=True)
     passed_s = min(max(now_s - before.at_s, 0.0), LONGEST_S)
+    period_s = before.period_s + (_SMOOTHING if before.period_s else 1.0) * (passed_s - before.period_s)
     changed = changed_share(before.small, small)
     moving = changed_share(cv2.convertScaleAbs(before.mean).astype(np.uint8, copy=False), small)
     mean = before.mean + np.float32(1 - np.exp(-passed_s / MEAN_S)) * (small - before.mean)
-    is_cut = changed >= CUT
+    is_cut, is_known = changed >= CUT, now_s - before.since_s >= MEAN_S
     rate = within.least + (before.rate - within.least) * 0.5 ** (passed_s / HALF_LIFE_S)
-    if passed_s and not is_cut:
-        rate = max(rate, LOOKS_A_MOVE * changed / max(moving, LEAST_MOVING) / passed_s)
-    return Seen(small, mean, now_s, min(max(rate, within.least), within.most), is_cut)
+    if period_s and is_known and not is_cut:
+        rate = max(rate, LOOKS_A_MOVE * changed / max(moving, LEAST_MOVING) / period_s)
+    rate = min(max(rate, within.least), within.most)
+    return Seen(small, mean, before.since_s, now_s, period_s, rate, is_new=is_cut or not is_known)
 
 
 class _Wanted(NamedTuple):
@@ -91,7 +99,6 @@ class FrameRate:
         self._wanted = _Wanted(1.0, "")
         self._within = within
         self._seen: Seen | None = None
-        self._period_s = 0.0
         self._credit = 0.0
 
     @property
@@ -132,7 +139,4 @@ class FrameRate:
         if within is None:
             return 1.0
         self._seen = seen = watch(before, image, now_s, within)
-        if before is not None:
-            passed_s = min(max(now_s - before.at_s, 0.0), LONGEST_S)
-            self._period_s += (_SMOOTHING if self._period_s else 1.0) * (passed_s - self._period_s)
-        return 1.0 if seen.is_cut else min(1.0, seen.rate * self._period_s)
+        return 1.0 if seen.is_new else min(1.0, seen.rate * seen.period_s)

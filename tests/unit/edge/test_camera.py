@@ -3,7 +3,8 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -53,7 +54,12 @@ class CountingSource:
 
 
 def camera_of(
-    source: object, metrics: Metrics | None = None, *, read_ahead: bool = True, **keys: object
+    source: object,
+    metrics: Metrics | None = None,
+    *,
+    read_ahead: bool = True,
+    monotonic_s: Callable[[], float] = time.monotonic,
+    **keys: object,
 ) -> Camera:
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
@@ -63,6 +69,7 @@ def camera_of(
         "boot",
         FrameEvents(metrics or Metrics(), lambda _: DeliveryAck(0)),
         read_ahead=read_ahead,
+        monotonic_s=monotonic_s,
     )  # type: ignore[arg-type]
 
 
@@ -254,11 +261,19 @@ def test_fps_thins_out_a_live_source() -> None:
 
 
 def test_a_still_scene_gives_few_frames() -> None:
-    """Pictures that differ by a grey level each, all at once, are one frame; a plain number asks no scene."""
+    """Two seconds of pictures that differ by a grey level each; a plain number asks no scene."""
     metrics, fps = Metrics(), FrameRateConfig(min=1.0, max=30.0)
-    camera = camera_of(CountingSource(50, live=True), metrics, pace=Pace.REALTIME, fps=fps)
-    assert [frame.sequence for frame in frames_of(camera)] == [0]
-    assert metrics.summary() == {"frames_captured": 1, "pictures_thinned[scene]": 49}
+    times_s = (number / 25 for number in range(50))
+    camera = camera_of(
+        CountingSource(50, live=True),
+        metrics,
+        pace=Pace.REALTIME,
+        queue_size=50,
+        fps=fps,
+        monotonic_s=lambda: next(times_s),
+    )
+    assert [frame.sequence for frame in frames_of(camera)] == list(range(9))
+    assert metrics.summary() == {"frames_captured": 9, "pictures_thinned[scene]": 41}
     assert camera.scene_fps == 1.0
     camera.reconfigure(CameraConfig(source="x", fps=5.0))
     assert camera.scene_fps is None
