@@ -59,7 +59,7 @@ def _clips(found: Sequence[RateFigures]) -> str:
             f"{one.clip}, {one.fps:.3g} frames/s",
             str(one.pictures),
             f"{one.boxes}, {one.found:.1%}",
-            *(f"{part.looks:.1%}, {part.lost:+.1%}" for part in (one.whole, one.first_half, one.second_half)),
+            *(f"{part.looks:.1%}, {part.lost:+.2%}" for part in (one.whole, one.first_half, one.second_half)),
         )
         for one in found
     ]
@@ -83,7 +83,7 @@ def _clip_goals(figures: RateFigures) -> Iterator[Row]:
     yield (
         f"{figures.clip}: boxes of the cloud lost against the full rate",
         f"<= {MOST_LOST:.0%}",
-        f"{whole.lost:+.1%}",
+        f"{whole.lost:+.2%}",
         _met(whole.lost <= MOST_LOST),
     )
     yield (

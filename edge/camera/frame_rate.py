@@ -124,6 +124,8 @@ class FrameRate:
     def passed_over(self, image: Image, now_s: float) -> str:
         """Why the picture that came at `now_s` (monotonic) gives no frame; empty: it gives one."""
         share, reason = self._wanted
+        if not share:
+            return reason
         scene = self._share_of_scene(image, now_s)
         if scene < share:
             share, reason = scene, SCENE

@@ -55,6 +55,11 @@ class HungPipeline:
         return self._pipeline.settings
 
     @property
+    def reused(self) -> int:
+        """As the pipeline tells it."""
+        return self._pipeline.reused
+
+    @property
     def tracking(self) -> TrackingCounts | None:
         """As the pipeline tells it."""
         return self._pipeline.tracking
