@@ -14,9 +14,10 @@ from prometheus_client import make_wsgi_app
 from spillover.common.errors import ModelError, SourceError, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import without_password
-from spillover.common.net.http import HttpServer
+from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.evidence import build_evidence
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
@@ -25,6 +26,7 @@ from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
 from spillover.edge.frame_loop import LOOK_UP_S, FrameLoop
 from spillover.edge.health.monitor import HealthMonitor
+from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
@@ -35,6 +37,7 @@ from spillover.edge.status.serve import STUCK_S, livez, readyz, status_page, sta
 from spillover.edge.status.values import PAGE
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.web.gate import Sees, open_gate
 from spillover.edge.web.live_view import LiveView
 
 _log = get_logger("edge")
@@ -112,6 +115,11 @@ class Daemon:
             started_s=time.monotonic(),
         )
         """What `spillover edge status` shows."""
+        self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
+        self._gate = open_gate(config.security, self.metrics.page_refused)
+        self._tls = None
+        if tls := config.security.tls:
+            self._tls = ServerContext(tls.certificate, tls.key, "security.tls")
         self.live_view = self._build_live_view() if config.live_view else None
         self.metrics.watch_health(self.status.health.latest)
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
@@ -166,7 +174,10 @@ class Daemon:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _build_live_view(self) -> LiveView:
-        live_view = LiveView(self._streams, self._device.model.folder.labels, self.status)
+        model = self._device.model
+        predictor = build_multi_view(self._config.model.multi_view, model, model.folder.task)
+        refused = self.metrics.page_refused
+        live_view = LiveView(self._streams, model.folder.labels, predictor, self.status, self._gate, refused)
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
@@ -180,17 +191,21 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
-        concluder = self._frames.concluder
+        evidence, concluder = self._evidence, self._frames.concluder
         page = status_page(self.status)
         live_view = self.live_view
-        pages = {
-            "/metrics": make_wsgi_app(self.metrics.registry),
-            PAGE: page,
-            "/livez": livez(lambda: self._frames.hangs(STUCK_S)),
-            "/readyz": readyz(self.status),
-            **(live_view.routes if live_view else {}),
-        }
-        metrics = HttpServer(address, pages, key="metrics_address") if address else None
+        numbers = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
+        pages = {path: self._gate.guarded(app, Sees.NUMBERS) for path, app in numbers.items()}
+        probes = {"/livez": livez(lambda: self._frames.hangs(STUCK_S)), "/readyz": readyz(self.status)}
+        metrics = None
+        if address:
+            metrics = HttpServer(
+                address,
+                pages | dict(live_view.routes if live_view else {}),
+                key="metrics_address",
+                open_routes=probes | dict(live_view.open_routes if live_view else {}),
+                context=self._tls or (lambda: None),
+            )
         status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),
@@ -198,6 +213,7 @@ class Daemon:
             Part("live view", 0.99, live_view.stop) if live_view else None,
             Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
+            Part("evidence", 0.9, evidence.stop, evidence.start) if evidence else None,
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),

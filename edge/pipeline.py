@@ -126,7 +126,7 @@ class Pipeline:
     def __init__(self, device: Device, camera: CameraSettings) -> None:
         self._device = device
         self._camera = self._looks_with = self._wanted = camera
-        self._on_look: OnLook | None = None
+        self._on_look: tuple[OnLook, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
         self.reused = 0
@@ -148,8 +148,8 @@ class Pipeline:
         self._wanted = camera
 
     def watch(self, on_look: OnLook) -> None:
-        """Have every frame shown to `on_look`, which must not block; to be called before the first one."""
-        self._on_look = on_look
+        """Have every frame shown to `on_look` too, which must not block; before the first one."""
+        self._on_look = (*self._on_look, on_look)
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
@@ -175,8 +175,10 @@ class Pipeline:
         job = self._correct(looked)
         decision = self._decide(job)
         result = self._local_result(job, decision)
-        if self._on_look:
-            self._on_look(Look(job, result, self._camera))
+        for on_look in self._on_look:
+            on_look(Look(job, result, self._camera))
+        if self._camera.events:  # whoever watches has seen the frame in which they happen
+            self._camera.events.see(job.frame, job.shown)
         self._device.auditor.decided(result)
         match decision.action:
             case Action.KEEP:
@@ -193,8 +195,6 @@ class Pipeline:
         prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         shown = self._camera.report.shown(shown)
-        if self._camera.events:
-            self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
         return FrameJob(frame, seen, prediction, shown, looked, deadline_s)
 

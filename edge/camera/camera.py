@@ -100,6 +100,7 @@ class Camera:
         self._on_frame: Callable[[], None] = _nothing
         self._has_ended = False
         self._next_due_s = -math.inf
+        self._to_skip = 0 if source.live else config.skip_frames
 
     @property
     def scene_fps(self) -> float | None:
@@ -120,6 +121,7 @@ class Camera:
         if not self._read_ahead:
             return
         try:
+            self._skip()
             wait = self._pacer()
             while (frame := self._read(wait)) is not None:
                 if (dropped := self._queue.put(frame)) is not None:
@@ -141,6 +143,7 @@ class Camera:
         if self._read_ahead:
             frame = self._queue.poll()
         else:
+            self._skip()
             frame = self._read(lambda: not self._stopping.is_set())
             self._has_ended = frame is None
         if frame is None or not self._fast:
@@ -197,6 +200,12 @@ class Camera:
         """From one picture of a file or folder to the next."""
         config = self._config
         return 1 / (config.fixed_fps or self._source.fps or config.most_fps or DEFAULT_FPS)
+
+    def _skip(self) -> None:
+        """Pass over the first frames, before the pace begins. Raises SourceError."""
+        while self._to_skip and not self._stopping.is_set():
+            self._to_skip -= 1
+            self._read_picture()
 
     def _read(self, wait: Callable[[], bool]) -> Frame | None:
         """The next frame; `wait` is called before each picture. None at the end. Raises SourceError."""

@@ -12,6 +12,7 @@ from spillover.edge.config.camera import (
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
+from spillover.edge.config.evidence import EvidenceConfig, Occasion
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
 from spillover.edge.config.model import ModelConfig, MultiViewConfig
 from spillover.edge.config.policy import (
@@ -52,6 +53,7 @@ __all__ = [
     "DecisionDetail",
     "EdgeConfig",
     "EventsConfig",
+    "EvidenceConfig",
     "FrameRateConfig",
     "JsonLinesConfig",
     "LineConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "ModelConfig",
     "MqttConfig",
     "MultiViewConfig",
+    "Occasion",
     "OipConfig",
     "Pace",
     "PayloadKind",

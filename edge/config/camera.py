@@ -144,6 +144,8 @@ class CameraConfig(Section, frozen=True):
     `min` and `max` the scene says how many, at the source's own pace."""
     loop: bool = False
     """Start again at the end of a file or folder."""
+    skip_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Begin behind so many frames of a file or folder; with `loop` they come when it starts again."""
     queue_size: Count = 2
     """Frames that may wait between camera and model."""
     frozen_after_s: NotNegative = 10.0

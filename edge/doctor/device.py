@@ -46,7 +46,7 @@ def _check_disk(files: list[WrittenFile]) -> Iterator[Finding]:
         return
     space = sensors.disk_space(folder)
     free_bytes = space.free_bytes if space else 0
-    needed_bytes = sum(max(0.0, (written.most_bytes or 0) - _taken_bytes(written.path)) for written in files)
+    needed_bytes = sum(max(0.0, (written.most_bytes or 0) - _taken_bytes(written)) for written in files)
     keys = ", ".join(written.key for written in files)
     figure = f"{folder}: {size(free_bytes)} free, {size(needed_bytes)} more may be taken by {keys}"
     if needed_bytes > free_bytes:
@@ -63,12 +63,16 @@ def _check_disk(files: list[WrittenFile]) -> Iterator[Finding]:
 _DISK_CURE = "mount it writable, make room, or see `dmesg` for a card that fails"
 
 
-def _taken_bytes(path: Path) -> int:
+def _taken_bytes(written: WrittenFile) -> int:
     """What the file and those beside it (rotated ones, a log) take now."""
-    taken = 0
+    taken, path = 0, written.path
     with suppress(OSError):
         for one in path.parent.iterdir():
-            if one.name == path.name or one.name.startswith((f"{path.name}.", f"{path.name}-")):
+            if (
+                written.fills_folder
+                or one.name == path.name
+                or one.name.startswith((f"{path.name}.", f"{path.name}-"))
+            ):
                 taken += one.stat().st_size
     return taken
 

@@ -36,6 +36,8 @@ class EventKind(enum.Enum):
     """The number of objects in a zone has changed."""
     LINE_COUNT = "line_count"
     """The number of crossings of a line has changed."""
+    EVIDENCE = "evidence"
+    """A picture or a clip is on the disk."""
 
 
 OF_OBJECTS = frozenset(

@@ -9,7 +9,7 @@
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
                   "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
-     "error": "", "carried_from": "", "reused_from": "", "tracking": null}
+     "error": "", "carried_from": "", "reused_from": "", "snapshot": "", "tracking": null}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
@@ -110,6 +110,8 @@ class Record(msgspec.Struct, frozen=True):
     reused_from: str = ""
     """The earlier frame whose answer by the edge's model this is, since nothing has changed; empty if it
     looked at this frame, and in answers of the cloud."""
+    snapshot: str = ""
+    """Name of the picture that is kept of the frame, in `evidence.folder`; empty where none is."""
     tracking: StepRecord | None = None
     """What the tracker was told of the frame, from which `lab replay` makes the tracks again; null in
     revisions, and where nothing is tracked. `decision: short` leaves it out."""
@@ -168,6 +170,7 @@ def to_record(result: Result, labels: Sequence[str], tasks: Tasks = TASKS) -> di
         "error": result.error,
         "carried_from": result.carried_from,
         "reused_from": result.reused_from,
+        "snapshot": result.snapshot,
     }
 
 

@@ -1,7 +1,8 @@
 """Metrics whose figures others keep: byte budget, spool and the device's health, read on each scrape."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,6 +13,25 @@ from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.tracking.stage import TrackingCounts
 
 PREFIX = "spillover_edge_"
+
+
+class EvidenceState(Protocol):
+    """What there is of evidence at one moment."""
+
+    @property
+    def files(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def total_bytes(self) -> int:
+        """What they take."""
+        ...
+
+    @property
+    def deleted(self) -> Mapping[str, int]:
+        """How many made room since the start, by bound."""
+        ...
 
 
 class BudgetCollector(Collector):
@@ -42,6 +62,25 @@ class LiveViewCollector(Collector):
         yield GaugeMetricFamily(f"{PREFIX}live_viewers", text, value=self._viewers())
         text = "Results and boxes of pictures that a client of the live view was too slow for."
         yield CounterMetricFamily(f"{PREFIX}live_dropped", text, value=self._dropped())
+
+
+class EvidenceCollector(Collector):
+    """What the folder of evidence has, and what has gone from it."""
+
+    def __init__(self, state: Callable[[], EvidenceState]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        state = self._state()
+        text = "Pictures and clips in the folder."
+        yield GaugeMetricFamily(f"{PREFIX}evidence_files", text, value=state.files)
+        yield GaugeMetricFamily(f"{PREFIX}evidence_bytes", "Their bytes.", value=state.total_bytes)
+        text = "Pictures and clips that made room, by the bound that wanted it."
+        deleted = CounterMetricFamily(f"{PREFIX}evidence_deleted", text, labels=["bound"])
+        for bound, count in state.deleted.items():
+            deleted.add_metric([bound], count)
+        yield deleted
 
 
 class TrackingCollector(Collector):

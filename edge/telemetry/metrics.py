@@ -24,6 +24,8 @@ from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
     PREFIX,
     BudgetCollector,
+    EvidenceCollector,
+    EvidenceState,
     HealthCollector,
     LiveViewCollector,
     SceneCollector,
@@ -100,12 +102,19 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
+        self._pages_refused = self._counter(
+            "page_refused", "Requests for pages that were refused, by cause.", "cause"
+        )
         text = "Boxes of the edge's model that nobody got; not_finite: a number of theirs is NaN or infinite."
         self._boxes_dropped = self._counter("boxes_dropped", text, "reason")
         self._object_events = self._counter(
             "object_events", "Events of tracked objects; one that is settled counts again.", "event", "phase"
         )
         self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
+        self._evidence = self._counter("evidence_stored", "Pictures and clips that were stored.", "kind")
+        self._evidence_lost = self._counter(
+            "evidence_lost", "Pictures and clips that were wanted and not stored.", "kind", "reason"
+        )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
@@ -203,6 +212,14 @@ class Metrics:
         """Set how many objects a zone has."""
         self._zones.labels(camera_id, zone).set(count)
 
+    def evidence_stored(self, kind: str) -> None:
+        """Count a picture or a clip."""
+        self._evidence.labels(kind).inc()
+
+    def evidence_lost(self, kind: str, reason: str) -> None:
+        """Count a picture or a clip that was wanted and is not there."""
+        self._evidence_lost.labels(kind, reason).inc()
+
     def boxes_dropped(self, count: int) -> None:
         """Count boxes that are not finite."""
         self._boxes_dropped.labels("not_finite").inc(count)
@@ -240,6 +257,14 @@ class Metrics:
     def watch_live_view(self, viewers: Callable[[], int], dropped: Callable[[], int]) -> None:
         """Read who looks at the live view, and what they have lost, on each scrape."""
         self.registry.register(LiveViewCollector(viewers, dropped))
+
+    def watch_evidence(self, state: Callable[[], EvidenceState]) -> None:
+        """Read from `state` what the folder of evidence has on each scrape."""
+        self.registry.register(EvidenceCollector(state))
+
+    def page_refused(self, cause: str) -> None:
+        """Count a request for a page that was refused."""
+        self._pages_refused.labels(cause).inc()
 
     def watch_health(self, latest: Callable[[], Readings]) -> None:
         """Read the device's health from `latest` on each scrape."""

@@ -16,7 +16,7 @@ from spillover.common.model.locate import find_model_folder
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.assembly.temporal import build_temporal
-from spillover.edge.config import EdgeConfig
+from spillover.edge.config import EdgeConfig, Mode
 from spillover.lab.daemons import EdgeProcess, edge_running
 from spillover.lab.files import merged
 from spillover.lab.loadtest.config import LoadConfig
@@ -31,15 +31,21 @@ _STOP_LIMIT_S = 30.0
 def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dict[str, Any]:
     """The content of an edge.yaml of `mode`; `forced` are the keys that the test itself sets.
 
+    `cloud_only` is pure cloud: the link decides what gets through, not the edge's forecast of it. A mode with
+    `uplink.forecast: true` has the edge's own rules.
+
     Raises:
         ModelError: there is no such model.
     """
-    base = {
+    base: dict[str, Any] = {
         "deadline_s": config.deadline_s,
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
         "model": {"folder": str(find_model_folder(config.edge_model)), "session": {"threads": 1}},
     }
-    return merged(base, config.edge, config.modes[mode], forced)
+    asked = merged(config.edge, config.modes[mode])
+    if asked.get("mode") == Mode.CLOUD_ONLY.value:
+        base["uplink"] = {"forecast": False}
+    return merged(base, asked, forced)
 
 
 def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:

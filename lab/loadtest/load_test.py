@@ -9,15 +9,18 @@ import msgspec
 from rich.console import Console
 
 from spillover.common.errors import SourceError, SpilloverError
+from spillover.lab.loadtest.answer.answers import verdicts_of
 from spillover.lab.loadtest.baselines import held_back, silent
 from spillover.lab.loadtest.capacity import search
-from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig, SweepConfig
+from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig
 from spillover.lab.loadtest.extrapolate import extrapolate
 from spillover.lab.loadtest.goals import judge
 from spillover.lab.loadtest.links import schedule_of
 from spillover.lab.loadtest.preparing import prepare_pairs
+from spillover.lab.loadtest.recommended import FOLDER, write_recommended
 from spillover.lab.loadtest.reference import expand_source
 from spillover.lab.loadtest.report.load_report import write_page
+from spillover.lab.loadtest.report.markdown import write_markdown
 from spillover.lab.loadtest.report.tables import print_report
 from spillover.lab.loadtest.results import (
     FORMAT,
@@ -33,7 +36,7 @@ from spillover.lab.loadtest.results import (
 from spillover.lab.loadtest.scenarios import Scenarios
 from spillover.lab.loadtest.server import require_loopback, servers_under_test, wait_until_reachable
 from spillover.lab.loadtest.slow import brake_for
-from spillover.lab.loadtest.sweep import run_sweep
+from spillover.lab.loadtest.sweep import alike, with_swept_modes
 from spillover.lab.terminal import Bar
 
 
@@ -51,14 +54,14 @@ class LoadTest:
     """One load test; `run` it once."""
 
     def __init__(self, config: LoadConfig, settings: Settings, console: Console) -> None:
-        self._config = config
+        self._config = with_swept_modes(config)
         self._settings = settings
         self._console = console
         self._notes: list[str] = []
         self._left_out: set[str] = set()
 
     def run(self) -> Report:
-        """Run everything and write report.json, report.csv and report.html.
+        """Run everything and write report.json, .csv, .html and .md, and the folder of what is recommended.
 
         Raises:
             SpilloverError: a model, source or configuration is wrong, or a process failed.
@@ -83,20 +86,22 @@ class LoadTest:
             try:
                 self._run_cells(scenarios)
             except (KeyboardInterrupt, SpilloverError) as stopped:
-                self._write_partly(started_s, scenarios.cells, stopped)
+                self._write_partly(started_s, scenarios, stopped)
                 raise
             cells = scenarios.cells
-            self._notes += [*silent(cells, self._config), *held_back(cells, self._config)]
+            self._notes += [*silent(cells, config), *held_back(cells, config)]
+            if config.sweep:
+                self._notes += alike(cells, config.sweep, config)
             report = self._report(started_s, cells)
-            # Written before the searches, which load the server most, and again with their results.
-            self._write(report)
+            if config.capacity:  # they load the server most: what there is, is written before
+                self._write(report, scenarios)
             capacity = self._capacity(scenarios)
-            sweep = run_sweep(config.sweep, scenarios) if config.sweep and self._runs(config.sweep) else None
         took_s = time.time() - started_s
-        report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity, sweep=sweep)
-        self._write(report)
+        report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)
+        self._write(report, scenarios)
         print_report(report, self._console)
-        self._console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+        for what in ("report.html", FOLDER):
+            self._console.print(f"{what.partition('.')[0]}: {out / what}", highlight=False, soft_wrap=True)
         return report
 
     def _report(self, started_s: float, cells: list[Cell]) -> Report:
@@ -109,15 +114,18 @@ class LoadTest:
             config=msgspec.json.decode(msgspec.json.encode(config)),
             notes=self._notes,
             cells=cells,
+            verdicts=verdicts_of(cells, config),
             goals=judge(config.goals, cells, self._notes),
             fleet=self._fleet(cells),
         )
 
-    def _write(self, report: Report) -> None:
+    def _write(self, report: Report, scenarios: Scenarios) -> None:
         out = self._settings.out
         write_json(report, out / "report.json")
         write_csv(report.cells, out / "report.csv")
         write_page(report, out / "report.html")
+        write_markdown(report, out / "report.md")
+        write_recommended(report.verdicts, scenarios)
 
     def _check(self) -> None:
         """Check sources, links and generators before the first minute is spent."""
@@ -129,7 +137,8 @@ class LoadTest:
                 schedule_of(config.links[link])
             played = config.played_by(scenario)
             if not (scenario.optional or played.optional):
-                expand_source(played.source)
+                for source in played.all_sources:
+                    expand_source(source)
         for address in config.generators:
             wait_until_reachable(address, "generators")
 
@@ -154,13 +163,13 @@ class LoadTest:
         pairs = [self._config.with_pair_of(self._config.scenarios[name]) for name in used]
         return list(dict.fromkeys(pair.cloud_model for pair in pairs))
 
-    def _write_partly(self, started_s: float, cells: list[Cell], stopped: BaseException) -> None:
+    def _write_partly(self, started_s: float, scenarios: Scenarios, stopped: BaseException) -> None:
         """Write the report of the cells that have ended, and say that it is not whole."""
-        if not cells:
+        if not scenarios.cells:
             return
         why = str(stopped) or "it was interrupted"
         self._notes.append(f"This test did not end: {why}. Cells may have fewer repeats, or be missing.")
-        self._write(self._report(started_s, cells))
+        self._write(self._report(started_s, scenarios.cells), scenarios)
         where = self._settings.out / "report.html"
         self._console.print(f"report of what has ended: {where}", highlight=False, soft_wrap=True)
 
@@ -194,7 +203,7 @@ class LoadTest:
             return extrapolate(
                 config.fleet,
                 cells,
-                config.prices,
+                config.buyer,
                 channels=channels,
                 cores=this_host().cores,
                 asked_per_s=asked_per_s,
@@ -206,7 +215,7 @@ class LoadTest:
     def _is_run(self, scenario: str) -> bool:
         return self._is_asked(scenario) and scenario not in self._left_out
 
-    def _runs(self, part: CapacityConfig | SweepConfig | FleetConfig) -> bool:
+    def _runs(self, part: CapacityConfig | FleetConfig) -> bool:
         """Whether the part's scenario is run and was not left out."""
         return self._is_run(part.scenario)
 

@@ -16,7 +16,6 @@ from spillover.edge.payload.video import check_codec
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.edges import check_fits, edge_of
-from spillover.lab.loadtest.sweep import with_swept_modes
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL, prepare_pair
 from spillover.lab.terminal import Bar
 
@@ -85,13 +84,9 @@ def _task_of(config: LoadConfig) -> TaskSpec[Any]:
 
 
 def _edges_of(config: LoadConfig, scenarios: Iterable[str]) -> dict[str, EdgeConfig]:
-    """The modes that a pair runs, swept ones too, as an edge.yaml each. Raises ConfigError."""
+    """The modes that a pair runs, as an edge.yaml each. Raises ConfigError."""
     modes = dict.fromkeys(mode for name in scenarios for mode in config.scenarios[name].modes)
-    swept = config
-    if config.sweep and config.sweep.scenario in scenarios:
-        swept = with_swept_modes(config, config.sweep)
-        modes |= dict.fromkeys(mode for mode in swept.modes if mode not in config.modes)
-    return {mode: edge_of(swept, mode) for mode in modes}
+    return {mode: edge_of(config, mode) for mode in modes}
 
 
 def _without_codec(

@@ -13,7 +13,7 @@ from spillover.lab.loadtest.figures import quantiles_ms
 from spillover.lab.loadtest.links import by_kernel, schedule_of
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.real import RealBench, Run
-from spillover.lab.loadtest.reference import Reference, open_reference
+from spillover.lab.loadtest.reference import Reference, open_reference, write_reference
 from spillover.lab.loadtest.results import Cell, summarise
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
@@ -73,8 +73,8 @@ class Scenarios:
     def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
         """Runs with real edges, of this test's configuration or a changed one."""
         mine = (config or self.config).with_pair_of(scenario)
-        reference = self._reference(scenario)
-        return RealBench(mine, scenario, reference, self.servers[mine.cloud_model], self.brake)
+        references = [self._reference(scenario, source) for source in scenario.all_sources]
+        return RealBench(mine, scenario, references, self.servers[mine.cloud_model], self.brake)
 
     def simulated(self, scenario: ScenarioConfig, modes: Sequence[str], load: Load) -> SimulatedBench:
         """Runs with simulated edges that replay what real ones did in each of `modes`."""
@@ -93,6 +93,8 @@ class Scenarios:
             simulated = self.simulated(scenario, scenario.modes, load)
             return lambda plan, schedule, _: simulated.run(plan, schedule)
         real = self.real(scenario)
+        for number, reference in enumerate(real.references):
+            write_reference(reference, self.out / name / f"reference-{number}.jsonl")
 
         def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
             done = real.run(plan, schedule, folder, kernel=self._by_kernel(plan.link))
@@ -127,16 +129,16 @@ class Scenarios:
         return self._recordings[key]
 
     def _read_recording(self, folder: Path, scenario: ScenarioConfig) -> Recording:
-        reference = self._reference(scenario)
+        reference = self._reference(scenario, scenario.all_sources[0])
         records = read_records(folder / "edge-0.jsonl")
         uplink = uplink_of(folder / "edge-0.yaml")
         return record(records, reference.camera_source, reference.count, uplink)
 
-    def _reference(self, scenario: ScenarioConfig) -> Reference:
+    def _reference(self, scenario: ScenarioConfig, source: str) -> Reference:
         cloud_model = self.config.with_pair_of(scenario).cloud_model
-        key = (scenario.source, cloud_model)
+        key = (source, cloud_model)
         if key not in self._references:
-            reference = open_reference(scenario.source, find_model_folder(cloud_model), self.progress)
+            reference = open_reference(source, find_model_folder(cloud_model), self.progress)
             self._references[key] = reference
             if reference.labels is None and (changes := reference.change_share) is not None:
                 name = Path(reference.camera_source).name

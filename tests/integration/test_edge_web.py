@@ -103,7 +103,7 @@ def test_pictures_come_one_after_the_other(street: LiveStreet) -> None:
 
 def test_boxes_are_told_with_the_picture_that_they_are_of(street: LiveStreet) -> None:
     """Every result once, without pixels, and for each picture that is shown its place and its boxes."""
-    told: dict[str, list] = {"picture": [], "result": [], "status": []}
+    told: dict[str, list] = {"picture": [], "result": [], "status": [], "event": []}
     with street.stream("/events") as answer:
         for name, data in events(answer):
             told[name].append(data)
@@ -119,6 +119,7 @@ def test_boxes_are_told_with_the_picture_that_they_are_of(street: LiveStreet) ->
         assert one["result"]["decision"]["reason"]
     assert 2 <= len(told["picture"]) < len(numbers)
     assert told["status"][0]["status"]["device_id"] == "pole-7"
+    assert told["event"][0]["event"] == "started"
 
 
 def test_a_snapshot_is_the_newest_frame_in_its_own_size(street: LiveStreet) -> None:
@@ -164,6 +165,25 @@ def test_nothing_is_encoded_while_nobody_looks(tmp_path: Path) -> None:
         captured = street.daemon.metrics.frames_captured
         until(lambda: street.daemon.metrics.frames_captured > captured + 5)
         assert view.painter.encoded == encoded >= 2
+
+
+def test_nothing_is_encoded_while_pictures_are_paused(tmp_path: Path) -> None:
+    """The stream stays open and is told why; a snapshot is refused with the reason; then both come again."""
+    with live_street(tmp_path) as street:
+        view = street.daemon.live_view
+        with street.stream("/live.mjpg") as answer, street.stream("/events") as told:
+            shown = pictures(answer)
+            next(shown)
+            view.pause("84 C")
+            until(lambda: next(data["live"]["paused"] for name, data in events(told) if name == "status"))
+            encoded = view.painter.encoded
+            captured = street.daemon.metrics.frames_captured
+            until(lambda: street.daemon.metrics.frames_captured > captured + 5)
+            assert view.painter.encoded == encoded
+            status, why = street.get("/api/v1/snapshot/camera.jpg")
+            assert (status, why) == (503, b"pictures are paused: 84 C\n")
+            view.resume()
+            until(lambda: next(shown).shape == (HEIGHT, WIDTH, 3) and view.painter.encoded > encoded + 2)
 
 
 def test_the_fifth_viewer_is_refused_until_one_has_gone(street: LiveStreet) -> None:

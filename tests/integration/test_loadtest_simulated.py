@@ -67,10 +67,10 @@ def test_every_frame_that_was_wanted_is_sent_and_answered(tmp_path: Path) -> Non
 
 
 def test_processes_share_the_edges(tmp_path: Path) -> None:
-    """Two generator processes play the same frames as one."""
+    """Two generator processes play the same frames as one, though edges of both use one link."""
     colour_classifier(tmp_path)
     with serving(cloud_config(tmp_path)) as server:
-        outcomes = play(job_for(server.address, processes=2))
+        outcomes = play(job_for(server.address, processes=2, share=4))
     assert len(outcomes) == 24
     assert outcomes.sent.sum() == 12
 

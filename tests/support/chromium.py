@@ -76,6 +76,17 @@ class Page:
         shot = self._ask("Page.captureScreenshot", format=form, captureBeyondViewport=whole, **more)
         return base64.b64decode(shot["data"])
 
+    def paper(self, width_px: int) -> None:
+        """Lay the page out as it is printed, on paper of this width without its margins."""
+        self._ask("Emulation.setEmulatedMedia", media="print")
+        self._ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width_px,
+            height=700,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
     def _ask(self, method: str, **parameters: object) -> dict[str, Any]:
         self._number += 1
         command = {"id": self._number, "method": method, "params": parameters, **self._session}

@@ -109,10 +109,11 @@ function draw() {
     if (view) view.tile = tile;
     const isOld = !view || performance.now() - view.at > 1000 * FRESH_S;
     if (view) drawView(group, view, name, font);
-    if (isOld) {
+    const paused = state && state.live.paused;
+    if (isOld || paused) {
       group.append(made("rect", { class: "veil", x: left, y: top, width, height }));
       const now = state && state.status.cameras.find((one) => one.name === name);
-      const text = `no new picture: ${now ? now.state : "?"}`;
+      const text = paused ? `pictures are paused: ${paused}` : `no new picture: ${now ? now.state : "?"}`;
       plate(group, left + font, top + height / 2 - font, text, "lost", font, left + width);
     }
     if (Object.keys(tiles).length > 1) {
@@ -231,6 +232,7 @@ function tellStatus(told) {
   const lost = status.cameras.filter((one) => one.state !== "ok" && one.state !== "ended");
   if (lost.length) tellState(lost.map((one) => `${one.name} ${one.state}`).join(", "), "bad");
   else if (status.link && status.link.breaker !== "closed") tellState("link down", "bad");
+  else if (told.live.paused) tellState("pictures are paused", "bad");
   else tellState("live", "ok");
   tellLink(status);
   tellFrames(status);

@@ -15,6 +15,7 @@ import msgspec
 
 from spillover.common.errors import SpilloverError
 from spillover.common.processes import bound
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.simulated.job import (
     GeneratorResult,
@@ -100,8 +101,11 @@ def local_generator(job: Job) -> Iterator[LocalGenerator]:
     """
     data, limit_s = encode_job(job), job.warm_up_s + job.window_s + _LIMIT_S
     with contextlib.ExitStack() as stack:
-        proxy = stack.enter_context(shaped(job.server, job.schedule))
-        workers = [stack.enter_context(_worker(proxy.address, part, data, limit_s)) for part in _parts(job)]
+        # A simulated edge has one connection: if no two share a link, one address serves all.
+        links = links_of(job.edges, job.share) if job.share > 1 else 0
+        proxy = stack.enter_context(shaped(job.server, job.schedule, links))
+        parts = _parts(job)
+        workers = [stack.enter_context(_worker(proxy.addresses, part, data, limit_s)) for part in parts]
         for worker in workers:
             worker.wait_until_ready()
         yield LocalGenerator(job, workers, proxy)
@@ -153,9 +157,9 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
+def _worker(addresses: Sequence[str], edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
     module = "spillover.lab.loadtest.simulated.worker"
-    command = [sys.executable, "-m", module, address, str(edges.start), str(edges.stop)]
+    command = [sys.executable, "-m", module, str(edges.start), str(edges.stop)]
     pipe = subprocess.PIPE
     with subprocess.Popen(bound(command, signal.SIGKILL), stdin=pipe, stdout=pipe, stderr=pipe) as process:
         watchdog = threading.Timer(limit_s, process.kill)
@@ -164,7 +168,7 @@ def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator
         assert process.stdout is not None  # noqa: S101
         try:
             worker = _Worker(process, process.stdin, process.stdout)
-            worker.write(b"%d\n" % len(data) + data)
+            worker.write(b"%s\n%d\n" % (" ".join(addresses).encode(), len(data)) + data)
             yield worker
         finally:
             watchdog.cancel()

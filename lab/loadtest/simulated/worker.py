@@ -1,12 +1,14 @@
 """One generator process: reads a job, connects, reports ready, waits for the start, plays, writes its result.
 
-Standard input: the job's length as a decimal line, the job, then one line with the Unix time to begin at.
+Standard input: a line of addresses, of one link each; the job's length as a decimal line, the job; then one
+line with the Unix time to begin at.
 Standard output: the line `ready` when every edge is connected, at the end the result's length and the result.
 """
 
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
@@ -15,14 +17,15 @@ from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, decode_jo
 
 
 def main() -> None:
-    """Arguments: the address to connect to, the first edge's number, the number after the last one's."""
+    """Arguments: the first edge's number, the number after the last one's."""
     import msgspec
 
-    address, first, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    first, end = int(sys.argv[1]), int(sys.argv[2])
     stdin = sys.stdin.buffer
+    addresses = stdin.readline().decode().split()
     job = decode_job(stdin.read(int(stdin.readline())))
     try:
-        result = asyncio.run(_play(job, address, range(first, end)))
+        result = asyncio.run(_play(job, addresses, range(first, end)))
     except TimeoutError:
         sys.exit(
             f"{end - first} edges could not all connect within {job.connect_limit_s:.0f} s; "
@@ -33,8 +36,8 @@ def main() -> None:
     sys.stdout.buffer.flush()
 
 
-async def _play(job: Job, address: str, edges: range) -> GeneratorResult:
-    fleet = SimulatedFleet(job, address, edges, arrivals_of(job, edges))
+async def _play(job: Job, addresses: Sequence[str], edges: range) -> GeneratorResult:
+    fleet = SimulatedFleet(job, addresses, edges, arrivals_of(job, edges))
     await fleet.connect()
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()

@@ -310,6 +310,21 @@ def simulate(
     )
 
 
+def in_time_for_one_who_knows(
+    frames: Sequence[ReplayFrame], trace: LinkTrace, setting: Setting
+) -> list[ReplayFrame]:
+    """What an ideal sender sends: in order, each frame that the link will have back in time."""
+    free_s, sent = 0.0, []
+    for frame in frames:
+        departs_s = frame.captured_s + setting.local_s + setting.encode_s
+        through_s = trace.finish_s(max(departs_s, free_s), frame.payload_bytes)
+        back_s = through_s + trace.at(through_s).rtt_s + setting.server_s
+        if back_s <= frame.captured_s + setting.deadline_s:
+            free_s = through_s
+            sent.append(frame)
+    return sent
+
+
 def _most_in_period(calls: Sequence[SimulatedCall], period_s: float) -> float:
     most = total = 0.0
     first = 0

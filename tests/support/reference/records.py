@@ -38,6 +38,10 @@ _OF_OBJECT: Mapping[str, str] = {
     "frame_id": "the frame in which it happened",
     "best_frame_id": "the frame that has shown the object with the highest confidence so far",
 }
+_OF_EVIDENCE: Mapping[str, str] = {
+    "snapshot": "name of the picture that is kept of the frame; not there where none is"
+}
+"""What `evidence` adds to the events of objects."""
 _OF_ZONE = {"zone": "name of the zone"}
 
 EVENTS: Mapping[str, Mapping[str, str]] = {
@@ -94,6 +98,11 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "in_count": "crossings `in` since the start of the daemon, withdrawn ones left out",
         "out_count": "crossings `out`, likewise",
     },
+    EventKind.EVIDENCE.value: {
+        "camera_id": "the camera",
+        "frame_id": "the frame that it shows",
+        "name": "the file in `evidence.folder`, which is whole",
+    },
 }
 """Kinds of events, and what their fields say."""
 
@@ -133,7 +142,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
 def events() -> str:
     """A table of events and their fields."""
     alike = ", ".join(f"`{kind.value}`" for kind in EventKind if kind in OF_OBJECTS)
-    rows = [(alike, f"`{name}`", text) for name, text in _OF_OBJECT.items()]
+    rows = [(alike, f"`{name}`", text) for name, text in {**_OF_OBJECT, **_OF_EVIDENCE}.items()]
     for kind, fields in EVENTS.items():
         shared = _OF_OBJECT if fields.keys() >= _OF_OBJECT.keys() else {}
         rows += [(f"`{kind}`", f"`{name}`", text) for name, text in fields.items() if name not in shared]

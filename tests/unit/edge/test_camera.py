@@ -139,6 +139,16 @@ def test_loop_begins_again() -> None:
     assert [f.sequence for f in frames] == list(range(7))
 
 
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_skipped_frames_come_when_the_source_begins_again(read_ahead: bool) -> None:
+    """A file begins behind them, and numbers at 0; a live source has no beginning."""
+    keys = {"loop": True, "skip_frames": 2, "max_frames": 5, "read_ahead": read_ahead}
+    frames = frames_of(camera_of(CountingSource(3), **keys))  # type: ignore[arg-type]
+    assert [int(f.image[0, 0, 0]) for f in frames] == [2, 0, 1, 2, 0]
+    assert [f.sequence for f in frames] == list(range(5))
+    assert camera_of(CountingSource(9, live=True), skip_frames=5, read_ahead=False).poll() is not None
+
+
 def test_empty_loop_ends() -> None:
     """A looping source that gives nothing ends instead of spinning."""
     source = CountingSource(0)

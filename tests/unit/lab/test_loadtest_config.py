@@ -34,7 +34,7 @@ def test_example_is_what_the_program_reads() -> None:
     [
         (section.LoadConfig, []),
         (section.CloudPart, ["cloud"]),
-        (section.PricesConfig, ["prices"]),
+        (section.BuyerConfig, ["buyer"]),
         (section.CapacityConfig, ["capacity", 0]),
         (section.SweepConfig, ["sweep"]),
         (section.FleetConfig, ["fleet"]),
@@ -65,6 +65,9 @@ def test_example_explains_every_key_of_a_scenario() -> None:
         ({"goals": [{"scenario": "t", "mode": "a", "measure": "lost", "at_most": 0}]}, "'t'"),
         ({"goals": [{"scenario": "s", "mode": "a", "measure": "speed", "at_most": 0}]}, "speed"),
         ({"goals": [{"scenario": "s", "mode": "a", "measure": "lost"}]}, "at_most or at_least"),
+        ({"buyer": {"scenarios": ["t"]}}, "'t'"),
+        ({"buyer": {"currency": "<b>"}}, "currency"),
+        ({"sweep": {"scenario": "s", "modes": ["a"], "values": {}}}, "values"),
         ({"fps": 3}, "fps"),
     ],
 )

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.errors import SourceError
+from spillover.lab.loadtest.buyer import BuyerConfig
 from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
-from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
+from spillover.lab.loadtest.config import FleetConfig
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
 from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
 from spillover.lab.loadtest.report.load_report import _capacity, _times
 from spillover.lab.loadtest.report.plots import Palette
-from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe, SweepPoint
+from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
 from spillover.lab.loadtest.slow import CgroupBrake
-from spillover.lab.loadtest.sweep import mark_front, recommend
 from spillover.lab.shaper.link import Link, constant
 from tests.unit.lab.test_loadtest_report import cell
 
@@ -76,49 +76,6 @@ def test_a_rate_above_its_own_cpu_bound_is_marked() -> None:
     assert cpu_limit_per_s([Probe(1, 1.0, 1.0, 0, held=True)], 2) is None
 
 
-points = st.lists(
-    st.builds(
-        SweepPoint,
-        link=st.sampled_from(["l", "m"]),
-        mode=st.just("h"),
-        value=st.floats(0, 1),
-        bytes_per_frame=st.integers(0, 5).map(float),
-        quality=st.integers(0, 5).map(lambda n: n / 5),
-        on_time_share=st.sampled_from([0.5, 1.0]),
-        on_front=st.just(False),
-    ),
-    min_size=1,
-)
-
-
-@given(points)
-def test_front_is_what_nothing_beats(found: list[SweepPoint]) -> None:
-    """No point of a link is better in one and at least as good in the other than one on its front."""
-    for point in mark_front(found):
-        beaten = any(
-            other.link == point.link
-            and (other.bytes_per_frame, -other.quality) != (point.bytes_per_frame, -point.quality)
-            and other.bytes_per_frame <= point.bytes_per_frame
-            and other.quality >= point.quality
-            for other in found
-        )
-        assert point.on_front is not beaten
-
-
-@given(points)
-def test_recommendation_keeps_to_the_limits(found: list[SweepPoint]) -> None:
-    """A recommended point is in time and within the bytes allowed; where none is, none is recommended."""
-    config = SweepConfig(scenario="s", max_bytes_per_frame=3.0)
-    chosen = recommend(found, config)
-    for link in {point.link for point in found}:
-        allowed = [p for p in found if p.link == link and p.on_time_share >= 0.99 and p.bytes_per_frame <= 3]
-        assert (link in chosen) is bool(allowed)
-        if allowed:
-            best = found[chosen[link]]
-            assert best in allowed
-            assert best.quality >= max(p.quality for p in allowed) - 0.01
-
-
 def test_wait_of_the_textbook_queues() -> None:
     """M/M/1 at half load waits one service time, M/D/1 half of that; Erlang's C of M/M/2 at load 1 is 1/3."""
     assert ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(5) == pytest.approx(0.1)
@@ -138,11 +95,13 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
             "server_queue_ms": 1.5,
             "sent_per_s": edges * 0.01,
             "up_bytes_per_frame": 2000.0,
+            "down_bytes_per_frame": 500.0,
             "fps": 0.1,
         }
 
     small, large = (msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000))
-    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], PricesConfig(), channels=1, cores=2)
+    buyer = BuyerConfig(hours_a_day=12, gigabyte=2.0, sim_month=3.0, device=72.0, server_core_hour=0.05)
+    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], buyer, channels=1, cores=2)
     assert "Calibrated at 100 edges" in fleet.assumptions[0]
     (check,) = fleet.checks
     assert check.edges == 1000
@@ -152,6 +111,11 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
     # 40 ms of CPU a request on two cores, 20 ms of the network: at most 50 a second, at 70 % 35.
     assert ten_thousand.servers == 3
     assert fleet.server_limit_per_s == pytest.approx(50)
+    # A month has 360 hours: 10 000 edges at 0.1 frames a second of 2500 bytes; 3 servers of 2 cores.
+    month = ten_thousand.month
+    assert month.data == pytest.approx(1000 * 2500 * 360 * 3600 / 1e9 * 2)
+    assert (month.sim, month.device, month.server) == pytest.approx((30_000, 20_000, 3 * 2 * 0.05 * 360))
+    assert month.total == pytest.approx(month.data + 50_000 + 108)
 
 
 def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
@@ -166,7 +130,7 @@ def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
     }
     base = msgspec.structs.replace(cell("h", drawn), edges=20)
     config = FleetConfig(scenario="s", edges=(200,))
-    fleet = extrapolate(config, [base], PricesConfig(), channels=1, cores=2, asked_per_s=0.2)
+    fleet = extrapolate(config, [base], BuyerConfig(), channels=1, cores=2, asked_per_s=0.2)
     assert fleet.points[0].requests_per_s == pytest.approx(40)
     assert fleet.points[0].up_mbit_per_s == pytest.approx(200 * 2000 * 8e-6)
     assert "sent 4.66 requests a second of 4.00 asked for" in fleet.assumptions[0]
@@ -191,7 +155,7 @@ def test_a_server_is_predicted_between_clock_and_cpu_time() -> None:
 def test_fleet_needs_a_cell_to_calibrate_on() -> None:
     """Without a measured cell there is no extrapolation, and the error names the scenario."""
     with pytest.raises(SourceError, match="scenario s"):
-        extrapolate(FleetConfig(scenario="s"), [], PricesConfig(), channels=1, cores=1)
+        extrapolate(FleetConfig(scenario="s"), [], BuyerConfig(), channels=1, cores=1)
 
 
 def job(**changes: object) -> Job:

@@ -317,16 +317,24 @@ def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:
     assert "keep one" in refused.output
 
 
-@given(link=links(), left_s=st.floats(-0.1, 1))
-def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkState, left_s: float) -> None:
-    """A frame that is wanted: the same action for the same reason in any state of the link."""
+@given(link=links(), left_s=st.floats(-0.1, 1), forecast=st.booleans())
+def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(
+    link: LinkState, left_s: float, *, forecast: bool
+) -> None:
+    """A frame that is wanted: the same action for the same reason in any state of the link.
+
+    Without the forecast it waits for cap, deadline and pushback alone.
+    """
     context = Context(left_s, replace(link, view=replace(link.view, options=()), tokens=Tokens()))
-    daemon = policy_of(Mode.CLOUD_ONLY).decide(context)
-    simulated = policy_of_wanted_frames().decide(context)
+    daemon = policy_of(Mode.CLOUD_ONLY, forecast=forecast).decide(context)
+    simulated = policy_of_wanted_frames(forecast=forecast).decide(context)
     replayed = made_again(daemon)
     assert (daemon.action, daemon.reason) == (simulated.action, simulated.reason)
     assert (daemon.action, daemon.reason) == (replayed.action, replayed.reason)
-    assert daemon.degraded == (first_obstacle(daemon, context) is not None)
+    assert daemon.degraded == (first_obstacle(daemon, context, forecast=forecast) is not None)
+    if not forecast:
+        may_leave = left_s > 0 and not link.pushback_left_s and link.in_flight < link.max_in_flight
+        assert (daemon.action is Action.SEND_FRAME) == may_leave
 
 
 @given(
