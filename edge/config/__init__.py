@@ -6,6 +6,7 @@ from spillover.edge.config.camera import (
     CameraPolicyConfig,
     CommandConfig,
     CsiConfig,
+    FrameRateConfig,
     Pace,
     PictureFormat,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "EdgeConfig",
     "EventsConfig",
     "EvidenceConfig",
+    "FrameRateConfig",
     "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
