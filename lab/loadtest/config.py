@@ -108,6 +108,11 @@ class ScenarioConfig(Section, frozen=True):
     """Seconds before the window begins."""
     repeats: Count = 3
     """How often each cell is run."""
+    until: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Go on until the last three repeats of a cell differ by no more than this share of their mean, in what
+    was on time, in bytes and in quality; null: `repeats` are enough."""
+    most_repeats: Count = 10
+    """The most repeats of a cell with `until`."""
     record: Name = ""
     """Simulated edges: the scenario of real edges whose decisions and payloads are replayed."""
     offload_share: Share | None = None
