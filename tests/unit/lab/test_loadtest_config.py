@@ -12,6 +12,7 @@ from spillover.lab.files import merged, nested
 from spillover.lab.loadtest import config as section
 from spillover.lab.loadtest.cells import cells_of, has_settled, interleaved
 from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.paths import placed
 from spillover.lab.loadtest.server import require_loopback
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
@@ -155,3 +156,37 @@ def test_parts_of_a_configuration_are_laid_over_each_other() -> None:
         "mode": "edge_only",
     }
     assert base["policy"] == {"kind": "margin", "threshold": 0.5}
+
+
+def test_paths_begin_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    """From wherever it is started; variables, absolute paths, modelled traces and prepared models stay."""
+    (tmp_path / "mine" / "1").mkdir(parents=True)
+    mode = {
+        "mode": "hybrid",
+        "policy": {"gain_file": "gain.json"},
+        "uplink": {"split": {"folder": "prepared/1"}},
+    }
+    scenario = {"modes": ["a"], "links": ["l"]}
+    raw = {
+        "edge_model": "mine/1",
+        "cloud_model": "prepared/1",
+        "modes": {"a": mode},
+        "links": {"l": {"trace": "drive.csv"}, "m": {"trace": "lte"}},
+        "scenarios": {
+            "s": scenario | {"source": "clip.avi"},
+            "t": scenario | {"sources": ["$HOME/a.avi", "/b.avi"], "edge_model": "mine/1"},
+            "u": scenario,
+        },
+        "cloud": {"config": {"security": {"tokens_file": "tokens"}}},
+    }
+    config = placed(msgspec.convert(raw, LoadConfig), tmp_path)
+    assert (config.edge_model, config.cloud_model) == (str(tmp_path / "mine/1"), "prepared/1")
+    assert config.scenarios["t"].edge_model == config.edge_model
+    assert [one.all_sources for one in config.scenarios.values()] == [
+        (str(tmp_path / "clip.avi"),),
+        ("$HOME/a.avi", "/b.avi"),
+        ("",),
+    ]
+    assert [link.trace for link in config.links.values()] == [str(tmp_path / "drive.csv"), "lte"]
+    assert config.modes["a"] == merged(mode, nested("policy.gain_file", str(tmp_path / "gain.json")))
+    assert config.cloud.config["security"]["tokens_file"] == str(tmp_path / "tokens")
