@@ -18,6 +18,7 @@ from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, read_config
 from spillover.common.errors import ConfigError
 from spillover.common.log import configure_logging, end_process
+from spillover.common.security.cli import token_commands
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
 
@@ -242,3 +243,13 @@ def status(
     else:
         question = partial(ask_device, device_id or "")
     sys.exit(show(question, click.echo, as_json=as_json, watches=watches))
+
+
+edge.add_command(
+    token_commands(
+        "Make and revoke the tokens with which people and programs see the pages at `metrics_address`.",
+        role="viewer",
+        roles="viewer: every page; metrics: /metrics and /status alone.",
+    ),
+    "token",
+)

@@ -14,7 +14,7 @@ from prometheus_client import make_wsgi_app
 from spillover.common.errors import ModelError, SourceError, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import without_password
-from spillover.common.net.http import HttpServer
+from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.assembly.evidence import build_evidence
@@ -26,6 +26,7 @@ from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
 from spillover.edge.health.monitor import HealthMonitor
+from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
@@ -36,6 +37,7 @@ from spillover.edge.status.serve import STUCK_S, livez, readyz, status_page, sta
 from spillover.edge.status.values import PAGE
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.web.gate import Sees, open_gate
 from spillover.edge.web.live_view import LiveView
 
 _log = get_logger("edge")
@@ -114,6 +116,10 @@ class Daemon:
         )
         """What `spillover edge status` shows."""
         self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
+        self._gate = open_gate(config.security, self.metrics.page_refused)
+        self._tls = None
+        if tls := config.security.tls:
+            self._tls = ServerContext(tls.certificate, tls.key, "security.tls")
         self.live_view = self._build_live_view() if config.live_view else None
         self.metrics.watch_health(self.status.health.latest)
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
@@ -165,7 +171,10 @@ class Daemon:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _build_live_view(self) -> LiveView:
-        live_view = LiveView(self._streams, self._device.model.folder.labels, self.status)
+        model = self._device.model
+        predictor = build_multi_view(self._config.model.multi_view, model, model.folder.task)
+        refused = self.metrics.page_refused
+        live_view = LiveView(self._streams, model.folder.labels, predictor, self.status, self._gate, refused)
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
@@ -182,14 +191,18 @@ class Daemon:
         evidence = self._evidence
         page = status_page(self.status)
         live_view = self.live_view
-        pages = {
-            "/metrics": make_wsgi_app(self.metrics.registry),
-            PAGE: page,
-            "/livez": livez(lambda: self._stall.hangs(STUCK_S)),
-            "/readyz": readyz(self.status),
-            **(live_view.routes if live_view else {}),
-        }
-        metrics = HttpServer(address, pages, key="metrics_address") if address else None
+        numbers = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
+        pages = {path: self._gate.guarded(app, Sees.NUMBERS) for path, app in numbers.items()}
+        probes = {"/livez": livez(lambda: self._stall.hangs(STUCK_S)), "/readyz": readyz(self.status)}
+        metrics = None
+        if address:
+            metrics = HttpServer(
+                address,
+                pages | dict(live_view.routes if live_view else {}),
+                key="metrics_address",
+                open_routes=probes | dict(live_view.open_routes if live_view else {}),
+                context=self._tls or (lambda: None),
+            )
         status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),

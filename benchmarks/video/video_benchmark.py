@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.reports import markdown_table
-from benchmarks.video.goals import ASKED, WHOLE, goal_rows
+from benchmarks.video.goals import ASKED, CARRIED, WHOLE, goal_rows
 from benchmarks.video.material import TUNED_ON, BenchPair, gather
 from spillover.lab.files import write_json
 from spillover.lab.pairs.video.clip import open_clip
@@ -43,7 +43,7 @@ def write_report(
 
 def _section(pair: BenchPair, path: Path, out: Path, progress: Progress, *, whole: bool, threads: int) -> str:
     clip = open_clip(path)
-    question = Question(WHOLE if whole else ASKED)
+    question = Question(WHOLE) if whole else Question(ASKED, ways=(CARRIED,))
     evaluation = evaluate_video(pair.edge, pair.cloud, clip, question, progress, threads=threads)
     name = f"{pair.edge.parent.name}-{path.stem}"
     write_json(out / f"{name}.json", evaluation.as_dict())

@@ -11,6 +11,7 @@ import msgspec
 
 from spillover.common.config import Mistake, Section
 from spillover.common.net.addresses import address_fault, is_loopback
+from spillover.common.security.config import ListenerSecurity
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.evidence import EvidenceConfig
@@ -83,7 +84,9 @@ class EdgeConfig(Section, frozen=True):
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint, such as 127.0.0.1:9464; empty: none."""
     live_view: bool = False
-    """Serve the live view, a page with pictures and results, at `metrics_address`; for this machine alone."""
+    """Serve the live view, a page with pictures and results, at `metrics_address`."""
+    security: ListenerSecurity = ListenerSecurity()
+    """Who may see the pages at `metrics_address`; on the network they want encryption and a token."""
     stop_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 20.0
     """Seconds that the whole stop may take, from calls in flight to the last result; what hangs is left."""
     log: LogConfig = LogConfig()
@@ -133,18 +136,20 @@ class EdgeConfig(Section, frozen=True):
     def _addresses(self) -> Iterator[Mistake]:
         if self.metrics_address and (fault := address_fault(self.metrics_address)):
             yield "metrics_address", fault
+        elif self.metrics_address:
+            yield from (("metrics_address", text) for text in self.security.openness(self.metrics_address))
 
     def _view(self) -> Iterator[Mistake]:
         if not self.live_view:
             return
         if not self.metrics_address:
             yield "live_view", "needs metrics_address, where the page is served, as in 127.0.0.1:9464"
-        elif not is_loopback(self.metrics_address):
+        elif not (is_loopback(self.metrics_address) or self.security.proves_callers):
             yield (
                 "live_view",
-                f"{self.metrics_address} can be reached from the network, and the page has no login and no "
-                "encryption: set metrics_address to 127.0.0.1:9464, and look from elsewhere through "
-                "ssh -L 9464:127.0.0.1:9464",
+                f"{self.metrics_address} can be reached from the network, and pictures are not for all "
+                "callers: set security.tokens_file, or metrics_address to 127.0.0.1:9464 and look from "
+                "elsewhere through ssh -L 9464:127.0.0.1:9464",
             )
 
     def _results(self) -> Iterator[Mistake]:

@@ -74,6 +74,9 @@ def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:
     names = [("policy.gain_file", config.policy.gain_file), ("uplink.token_file", uplink.token_file)]
     if tls:
         names += [(f"uplink.tls.{key}", getattr(tls, key)) for key in ("ca", "certificate", "key")]
+    names += [("security.tokens_file", config.security.tokens_file)]
+    if pages := config.security.tls:
+        names += [("security.tls.certificate", pages.certificate), ("security.tls.key", pages.key)]
     for camera in config.all_cameras:
         names += [("camera.source", camera.source), ("camera.password_file", camera.password_file)]
     for index, sink in enumerate(config.sinks):

@@ -67,6 +67,7 @@ NEEDS_RESTART = frozenset(
         "model.multi_view",
         "model.session",
         "policy.budget",
+        "security",
         "spool",
         "stop_timeout_s",
         "uplink",

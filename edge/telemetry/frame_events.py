@@ -18,6 +18,7 @@ from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("camera")
 OnResult = Callable[[Result], None]
+OnEvent = Callable[[Event], None]
 Put = Callable[[Result | Event], DeliveryAck]
 
 
@@ -69,10 +70,11 @@ class FrameEvents:
         """First results."""
         self._on_result: OnResult | None = None
         self._evidence: Evidence | None = None
+        self._on_event: OnEvent | None = None
 
-    def watch(self, on_result: OnResult) -> None:
-        """Have every result shown to `on_result` too, which must not block; before the first frame."""
-        self._on_result = on_result
+    def watch(self, on_result: OnResult, on_event: OnEvent) -> None:
+        """Have every result and event shown to these too, which must not block; before the first frame."""
+        self._on_result, self._on_event = on_result, on_event
 
     def name_evidence(self, evidence: Evidence) -> None:
         """Have results and events name what is kept of them; before the first frame."""
@@ -173,7 +175,7 @@ class FrameEvents:
             at_unix_s = time.time()
             if of is not None:
                 at_unix_s = self.frame_clock.time_now_known(of.sequence, of.at_unix_s)
-            self._put(Event(kind, at_unix_s, fields))
+            self._tell(Event(kind, at_unix_s, fields))
 
     def evidence_stored(self, kind: str, camera_id: str, frame_id: str, name: str) -> None:
         """A picture or a clip is on the disk, whole."""
@@ -197,4 +199,9 @@ class FrameEvents:
 
     def emit(self, kind: EventKind, **fields: str | int | float) -> None:
         """Send an event to the sinks."""
-        self._put(Event(kind, time.time(), fields))
+        self._tell(Event(kind, time.time(), fields))
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event:
+            self._on_event(event)
+        self._put(event)

@@ -101,6 +101,9 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
+        self._pages_refused = self._counter(
+            "page_refused", "Requests for pages that were refused, by cause.", "cause"
+        )
         text = "Boxes of the edge's model that nobody got; not_finite: a number of theirs is NaN or infinite."
         self._boxes_dropped = self._counter("boxes_dropped", text, "reason")
         self._object_events = self._counter(
@@ -253,6 +256,10 @@ class Metrics:
     def watch_evidence(self, state: Callable[[], EvidenceState]) -> None:
         """Read from `state` what the folder of evidence has on each scrape."""
         self.registry.register(EvidenceCollector(state))
+
+    def page_refused(self, cause: str) -> None:
+        """Count a request for a page that was refused."""
+        self._pages_refused.labels(cause).inc()
 
     def watch_health(self, latest: Callable[[], Readings]) -> None:
         """Read the device's health from `latest` on each scrape."""

@@ -14,9 +14,25 @@ NEIGHBOUR = 0.5
 """What an observation of the next bin weighs."""
 PRIOR_BOXES = 2.0
 """Carried boxes that a prior counts for."""
-PRIOR_SPAN_S = (20.0, 2.0, 4.0)
+PRIOR_SPAN_S = (20.0, 2.0, 4.0, 0.3)
 """Before anything is known, a carried box is taken to go wrong once in so many seconds: one that the edge
-sees, has just seen, and does not see."""
+sees, has just seen, does not see, and one where the edge sees another class."""
+PRIOR_FAINT_SPAN_S = (0.5, 0.5, 0.5, 0.3)
+"""The same of a box of which neither side is sure."""
+
+
+class SpanKey(NamedTuple):
+    """A kind of confirmed track."""
+
+    unseen: int
+    """How long the edge has not seen it, in bins."""
+    faint: bool = False
+    """Neither side is sure of it."""
+
+    @property
+    def prior_s(self) -> float:
+        """Seconds until its box is wrong, before anything is known."""
+        return (PRIOR_FAINT_SPAN_S if self.faint else PRIOR_SPAN_S)[self.unseen]
 
 
 class Key(NamedTuple):
@@ -73,8 +89,7 @@ class Learned:
     """Counts by kind, and how long confirmed boxes stay right. Nothing in it is ever changed."""
 
     counts: Mapping[Key, Count] = field(default_factory=dict)
-    spans: Mapping[int, Span] = field(default_factory=dict)
-    """By how long ago the edge saw the track, as `unseen_bin` has it."""
+    spans: Mapping[SpanKey, Span] = field(default_factory=dict)
     new: Gap = NO_GAP
 
     def observed(self, key: Key, *, confirmed: bool) -> "Learned":
@@ -83,13 +98,13 @@ class Learned:
         count = Count(yes * FORGET + confirmed, no * FORGET + (not confirmed))
         return replace(self, counts={**self.counts, key: count})
 
-    def survived(self, unseen: int, age_s: float, *, right: bool) -> "Learned":
+    def survived(self, key: SpanKey, age_s: float, *, right: bool) -> "Learned":
         """What is known after an answer has met a box that was confirmed `age_s` before it."""
-        span = self.spans.get(unseen, NO_SPAN)
+        span = self.spans.get(key, NO_SPAN)
         span = Span(
             span.boxes * FORGET + 1.0, span.carried_s * FORGET + max(0.0, age_s), span.right * FORGET + right
         )
-        return replace(self, spans={**self.spans, unseen: span})
+        return replace(self, spans={**self.spans, key: span})
 
     def share(self, key: Key, prior: float) -> float:
         """Expected share of tracks of this kind that the cloud confirms; `prior` is that of unknown kinds."""
@@ -100,10 +115,10 @@ class Learned:
             no += weight * count.denied
         return yes / (yes + no)
 
-    def survival(self, unseen: int, age_s: float) -> float:
+    def survival(self, key: SpanKey, age_s: float) -> float:
         """Expected share of the cloud's boxes that are right after this time."""
-        span = self.spans.get(unseen, NO_SPAN)
-        return math.exp(-span.rate(1.0 / PRIOR_SPAN_S[unseen], PRIOR_BOXES) * max(0.0, age_s))
+        span = self.spans.get(key, NO_SPAN)
+        return math.exp(-span.rate(1.0 / key.prior_s, PRIOR_BOXES) * max(0.0, age_s))
 
     def met(self, gap_s: float, new: int) -> "Learned":
         """What is known after an answer `gap_s` after the one before, with `new` objects without a track."""

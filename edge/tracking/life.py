@@ -30,8 +30,6 @@ CLOUD_IOU = 0.4
 """Overlap, at the frame of the answer, from which on a cloud's box is of a track."""
 SAME_IOU = 0.7
 """Two tracks of a class that overlap by more are one object."""
-OTHER_CLASS_IOU = 0.6
-"""An edge's box on a confirmed track of another class is that object: the cloud knows its class better."""
 PULL = 0.2
 """How far the edge's box draws a confirmed track to itself: flow drifts, and the edge's box trembles."""
 SMOOTHING = 0.4
@@ -121,11 +119,8 @@ def _answered(state: TrackerState, answer: Answer) -> TrackerState:
     if moment is None:
         return state
     had = dict(zip(answer.track_ids, answer.boxes, strict=True))
-    learned, unseen = state.learned, set(answer.unseen)
-    for track in moment.tracks:
-        if track.track_id in unseen:
-            continue
-        learned = judged(learned, track, had.get(track.track_id), moment.captured_s)
+    unseen = frozenset(answer.unseen)
+    learned = judged(state.learned, moment, had, unseen)
     then = {track.track_id: track for track in moment.tracks if track.track_id not in unseen}
     gap_s = answer.captured_s - state.answered_s
     if gap_s > 0 and not math.isinf(gap_s):
@@ -212,10 +207,6 @@ def _looked_at(state: TrackerState, boxes: tuple[Box, ...]) -> TrackerState:
     begun = [
         at for at, box in enumerate(boxes) if at not in taken and box.confidence >= state.report_threshold
     ]
-    sure = [track.xyxy for track in tracks if track.confirmed]
-    if begun and sure and not state.fresh:
-        overlap = overlaps(sure, [boxes[at] for at in begun]).max(axis=0)
-        begun = [at for at, most in zip(begun, overlap.tolist(), strict=True) if most < OTHER_CLASS_IOU]
     refused = max(0, len(tracks) + len(begun) - MOST_TRACKS)
     begun = begun[: len(begun) - refused]
     for number, at in enumerate(begun, state.next_id):

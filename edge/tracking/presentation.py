@@ -48,7 +48,8 @@ def summary_of(state: TrackerState, tracks: Sequence[Track]) -> TrackSummary:
     if math.isfinite(half_life_s):
         ages = [state.captured_s - track.cloud_s for track in tracks if track.confirmed]
         stale = sum(1.0 - 0.5 ** (age_s / half_life_s) for age_s in ages)
-    doubts = [expected(state, track) for track in state.tracks if not track.confirmed]
+    shares = expected(state)
+    doubts = [shares[track.track_id] for track in state.tracks if not track.confirmed]
     return TrackSummary(
         shown=len(tracks),
         stale=stale,
@@ -66,7 +67,10 @@ def _edge_confidence(track: Track, boxes: Sequence[Box]) -> float:
 
 
 def _confidence(state: TrackerState, track: Track, boxes: Sequence[Box]) -> float:
-    """The cloud's where it has confirmed the track, else the edge's; what is shown counts as reported."""
-    if track.confirmed:
-        return max(track.cloud_confidence, state.report_threshold)
-    return max(_edge_confidence(track, boxes) or track.edge_confidence, state.report_threshold)
+    """That of the surer side: of what the cloud was once hardly sure the edge may be sure by now.
+
+    What is shown counts as reported.
+    """
+    seen = _edge_confidence(track, boxes)
+    said = max(track.cloud_confidence, seen) if track.confirmed else seen or track.edge_confidence
+    return max(said, state.report_threshold)

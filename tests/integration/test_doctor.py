@@ -18,8 +18,8 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from spillover.cloud.security.tokens import add_token
 from spillover.common.cli import EXIT_CONFIG, EXIT_MODEL, spillover
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon

@@ -103,7 +103,7 @@ def test_pictures_come_one_after_the_other(street: LiveStreet) -> None:
 
 def test_boxes_are_told_with_the_picture_that_they_are_of(street: LiveStreet) -> None:
     """Every result once, without pixels, and for each picture that is shown its place and its boxes."""
-    told: dict[str, list] = {"picture": [], "result": [], "status": []}
+    told: dict[str, list] = {"picture": [], "result": [], "status": [], "event": []}
     with street.stream("/events") as answer:
         for name, data in events(answer):
             told[name].append(data)
@@ -119,6 +119,7 @@ def test_boxes_are_told_with_the_picture_that_they_are_of(street: LiveStreet) ->
         assert one["result"]["decision"]["reason"]
     assert 2 <= len(told["picture"]) < len(numbers)
     assert told["status"][0]["status"]["device_id"] == "pole-7"
+    assert told["event"][0]["event"] == "started"
 
 
 def test_a_snapshot_is_the_newest_frame_in_its_own_size(street: LiveStreet) -> None:

@@ -15,7 +15,7 @@ from spillover.lab.pairs.video.figures import Judge, Run, Setup
 from spillover.lab.pairs.video.labels import read_mot, truth_from
 from spillover.lab.pairs.video.objects import objects_of
 from spillover.lab.pairs.video.play import Delays, Player, Reporting, Sides, play, play_cloud_only
-from spillover.lab.pairs.video.sending import AsSent, ByteClock, FrameClock, NoFrame, Sender
+from spillover.lab.pairs.video.sending import AsSent, ByteClock, FrameClock, NoFrame, PolicyClock, Sender
 from spillover.lab.pairs.video.stages import STAGES
 from spillover.lab.pairs.video.streamed import Plan, VideoForm, answers_to_video
 from spillover.lab.pairs.video.streaming import Precision
@@ -29,8 +29,9 @@ VARIANTS = (FULL, SMALL)
 Form = PictureVariant | VideoForm
 """In what form frames are sent."""
 EDGE_ONLY, CLOUD_ONLY = "edge_only", "cloud_only"
-BYTES, FRAMES = "bytes", "frames"
-"""Senders: at even distances, as often as a share of cloud_only's bytes pays for, or of the frames."""
+BYTES, FRAMES, POLICY = "bytes", "frames", "policy"
+"""Senders: at even distances, as often as a share of cloud_only's bytes pays for, or of the frames; and the
+daemon's policy with a budget of that share of the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class _Sent:
             name: answers_of(cloud, clip, form, progress, threads) for name, form in pictures.items()
         }
         self._full_bytes = full.payload_bytes
+        self._seconds = len(clip) / clip.fps
         self._videos = {form.name: form for form in question.forms if isinstance(form, VideoForm)}
         setups = [*_setups(question), *_cloud_only(question)]
         plans = [self._plan(setup) for setup in setups if setup.variant in self._videos]
@@ -202,6 +204,9 @@ class _Sent:
             return AsSent(self.answers(setup).payload_bytes)
         if setup.sender == BYTES:
             return ByteClock(setup.asked, self.answers(setup).payload_bytes, self._full_bytes)
+        if setup.sender == POLICY:
+            payload = self.answers(setup).payload_bytes
+            return PolicyClock(setup.asked, payload, self._full_bytes, self._seconds, setup.late_s)
         return FrameClock(setup.asked) if setup.sender == FRAMES else NoFrame()
 
     def _plan(self, setup: Setup) -> Plan:

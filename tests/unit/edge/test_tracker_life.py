@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spillover.edge.tracking.association import associate, overlaps
 from spillover.edge.tracking.flow import SmallFrame
-from spillover.edge.tracking.learned import Key, Learned
+from spillover.edge.tracking.learned import Key, Learned, SpanKey
 from spillover.edge.tracking.life import MOST_TRACKS, step, tracks_at
 from spillover.edge.tracking.presentation import shown
 from spillover.edge.tracking.ring import SPACING_S, Ring
@@ -92,13 +92,38 @@ def test_the_first_frame_of_a_scene_shows_what_the_edge_reports():
     assert result.prediction.boxes.xyxy.tolist() == [list(box(1)[:4])]
 
 
-def test_an_edge_box_of_another_class_on_a_confirmed_track_is_no_birth():
-    """The cloud knows the class of what it has confirmed better than the edge does."""
+def test_a_box_of_another_class_on_a_confirmed_track_competes_with_it():
+    """One object is shown once: as the cloud said, until that is older than the edge is sure of its own."""
     told = Told()
     told.next()
     told.next(said=(box(5, 0.9, class_id=2),))
-    told.next(box(5, 0.6, class_id=7))
-    assert [track.class_id for track in told.state.tracks] == [2]
+    cloud, edge = told.next(box(5, 0.7, class_id=7)), set[int]()
+    assert cloud == {told.state.tracks[0].track_id}
+    for _ in range(10):
+        edge = told.next(box(5, 0.7, class_id=7))
+        assert len(edge) == 1
+    assert edge == {told.state.tracks[1].track_id}
+
+
+def test_what_neither_side_is_sure_of_is_not_carried_for_long():
+    """A faint box of the cloud is gone from its own next answers: it ends before one that it was sure of."""
+    told = Told()
+    told.next()
+    told.next(said=(box(5, 0.9), box(7, 0.32)))
+    assert len(told.next()) == 2
+    for _ in range(10):
+        left = told.next()
+    assert left == {track.track_id for track in told.state.tracks if track.cloud_confidence == 0.9}
+
+
+def test_a_confirmed_track_has_the_confidence_of_the_surer_side():
+    """What the cloud was hardly sure of, and the edge is sure of now, counts as sure."""
+    told = Told()
+    told.next()
+    told.next(box(5, 0.7), said=(box(5, 0.31),))
+    boxes = shown(told.state, told.boxes).prediction.boxes
+    assert boxes is not None
+    assert boxes.confidence.tolist() == [pytest.approx(0.7)]
 
 
 def test_more_boxes_than_there_may_be_tracks_are_counted():
@@ -193,18 +218,18 @@ def test_the_half_life_is_that_of_what_was_carried():
     """Boxes of which a tenth is wrong after a second live for about seven."""
     learned = Learned()
     for at in range(1000):
-        learned = learned.survived(0, 1.0, right=at % 10 != 0)
+        learned = learned.survived(SpanKey(0), 1.0, right=at % 10 != 0)
     assert learned.half_life_s == pytest.approx(10 * math.log(2), rel=0.25)
     assert Learned().half_life_s == math.inf
-    assert learned.survival(0, 1.0) == pytest.approx(0.9, abs=0.05)
+    assert learned.survival(SpanKey(0), 1.0) == pytest.approx(0.9, abs=0.05)
 
 
-@pytest.mark.parametrize("unseen", [0, 1, 2])
-def test_a_box_that_was_carried_for_hours_and_is_wrong_has_a_survival(unseen: int):
+@pytest.mark.parametrize("key", [SpanKey(0), SpanKey(2), SpanKey(3, faint=True)])
+def test_a_box_that_was_carried_for_hours_and_is_wrong_has_a_survival(key: SpanKey):
     """After an outage the first answer denies a track: no logarithm is taken of 0."""
-    learned = Learned().survived(unseen, 40_000.0, right=False)
-    assert 0 <= learned.survival(unseen, 10.0) <= 1
-    assert learned.survival(unseen, 0.0) == 1
+    learned = Learned().survived(key, 40_000.0, right=False)
+    assert 0 <= learned.survival(key, 10.0) <= 1
+    assert learned.survival(key, 0.0) == 1
 
 
 def test_an_older_answer_begins_nothing_that_a_newer_one_did_not_have():
