@@ -20,7 +20,6 @@ from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.connections.descriptors import allowed_descriptors, places, too_few
 from spillover.cloud.rpc.listening import check_socket_file
 from spillover.cloud.security.certificates import read_revoked
-from spillover.cloud.security.tokens import read_tokens
 from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.stopping import DRAINED
 from spillover.cloud.serving.streams.streams import fault_of_video
@@ -34,6 +33,7 @@ from spillover.common.net.addresses import UNIX, split_host_port
 from spillover.common.net.reload import read_file
 from spillover.common.net.tls import load_certificates, load_key_pair, utc_now
 from spillover.common.report import Report
+from spillover.common.security.tokens import read_tokens
 
 
 def check_all(path: Path | None, models: tuple[str, ...], echo: Callable[[str], None]) -> int:

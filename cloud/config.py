@@ -11,7 +11,8 @@ from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
 from spillover.common.config import Mistake, Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import UNIX, address_fault, is_loopback
+from spillover.common.net.addresses import UNIX, address_fault
+from spillover.common.security.config import KeyPairConfig, ListenerSecurity
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -133,13 +134,9 @@ class LimitsConfig(Section, frozen=True):
     """A client that pings more often is disconnected."""
 
 
-class TlsConfig(Section, frozen=True):
+class TlsConfig(KeyPairConfig, frozen=True):
     """Encryption, and with `client_ca` mutual authentication. The files are read again when they change."""
 
-    certificate: str
-    """PEM file of the server's certificate, followed by its intermediates if there are any."""
-    key: str
-    """PEM file of the certificate's private key."""
     client_ca: str = ""
     """PEM file of CAs; callers must show a certificate that one of them signed. Empty: none is needed."""
     crl: str = ""
@@ -167,8 +164,10 @@ class ForwardedConfig(Section, frozen=True):
     """PEM file with the list of revoked certificates, signed by the CA."""
 
 
-class SecurityConfig(Section, frozen=True):
+class SecurityConfig(ListenerSecurity, frozen=True):
     """Who may connect, who they are, and what they may do."""
+
+    proofs: ClassVar[str] = "security.tls.client_ca or security.tokens_file"
 
     tls: TlsConfig | None = None
     """Null: no encryption, which needs a loopback address or `allow_plaintext_network`."""
@@ -178,8 +177,6 @@ class SecurityConfig(Section, frozen=True):
     """Callers must send a token of this file, which `spillover cloud tokens` writes."""
     roles: dict[str, tuple[Permission, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_ROLES))
     """What each role may do. A certificate's role is its organizational unit (none: device)."""
-    allow_plaintext_network: bool = False
-    """Answer beyond this machine without encryption."""
     allow_anonymous_network: bool = False
     """Answer callers beyond this machine who prove nothing, with the permissions of role `anonymous`."""
 
@@ -199,21 +196,6 @@ class SecurityConfig(Section, frozen=True):
     def proves_callers(self) -> bool:
         """Whether callers must prove who they are."""
         return bool(self.tokens_file or (self.tls and self.tls.client_ca))
-
-    def openness(self, address: str) -> Iterator[str]:
-        """In which ways `address` is open to the network and not asked to be."""
-        if is_loopback(address):
-            return
-        if self.tls is None and not self.allow_plaintext_network:
-            yield (
-                f"{address} can be reached from the network: set security.tls, "
-                "or security.allow_plaintext_network: true to send everything in the clear"
-            )
-        if not (self.proves_callers or self.allow_anonymous_network):
-            yield (
-                f"{address} can be reached from the network: set security.tls.client_ca or "
-                "security.tokens_file, or security.allow_anonymous_network: true to answer all callers"
-            )
 
 
 class LogLevel(enum.Enum):

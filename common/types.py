@@ -348,3 +348,5 @@ class Result:
     """One a box of `prediction`, in its order; None where nothing is tracked."""
     step: Step | None = None
     """What the tracker made of the frame; None in a revision, and where nothing is tracked."""
+    snapshot: str = ""
+    """Name of the picture that is kept of the frame; empty where none is."""

@@ -18,6 +18,7 @@ from spillover.common.cli import EXIT_HUNG, exit_code
 from spillover.common.config import load_config, read_config
 from spillover.common.errors import ConfigError
 from spillover.common.log import configure_logging, end_process
+from spillover.common.security.cli import token_commands
 from spillover.edge.config import EdgeConfig, JsonLinesConfig, Mode
 from spillover.edge.runtime.process import EXIT_LIMIT_S, end_process_after
 
@@ -215,10 +216,27 @@ def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Itera
 )
 @click.option("--device", "device_id", help="Asks the daemon of this machine with this `device_id`.")
 @click.option("--address", help="Asks a daemon of any machine: its `metrics_address`, host:port.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --address: a file with the token that the daemon's `security` wants.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --address: ask over TLS, and trust certificates of the CA in this PEM file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.option("--watch", "watches", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 def status(
-    config_path: Path | None, device_id: str | None, address: str | None, *, as_json: bool, watches: bool
+    config_path: Path | None,
+    device_id: str | None,
+    address: str | None,
+    token_file: Path | None,
+    ca: Path | None,
+    *,
+    as_json: bool,
+    watches: bool,
 ) -> None:
     """Show what a running daemon does, and whether anything was lost.
 
@@ -232,13 +250,25 @@ def status(
     """  # noqa: D301 - as above
     if sum(given is not None for given in (config_path, device_id, address)) != 1:
         raise click.UsageError("give one of -c edge.yaml, --device NAME and --address host:port")
+    if address is None and (token_file or ca):
+        raise click.UsageError("--token-file and --ca go with --address; the socket wants neither")
     from spillover.edge.status.ask import ask, ask_device, show
 
     if address is not None:
-        question = partial(ask, address)
+        question = partial(ask, address, token_file, ca)
     elif config_path is not None:
         config = load_config(config_path, EdgeConfig)
         question = partial(ask_device, config.device_id, str(config_path.resolve()))
     else:
         question = partial(ask_device, device_id or "")
     sys.exit(show(question, click.echo, as_json=as_json, watches=watches))
+
+
+edge.add_command(
+    token_commands(
+        "Make and revoke the tokens with which people and programs see the pages at `metrics_address`.",
+        role="viewer",
+        roles="viewer: every page; metrics: /metrics and /status alone.",
+    ),
+    "token",
+)

@@ -14,17 +14,18 @@ from prometheus_client import make_wsgi_app
 from spillover.common.errors import ModelError, SourceError, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import without_password
-from spillover.common.net.http import HttpServer
+from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
+from spillover.edge.assembly.evidence import build_evidence
+from spillover.edge.assembly.health import BuildHealth, build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
-from spillover.edge.health.monitor import HealthMonitor
+from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
@@ -35,6 +36,7 @@ from spillover.edge.status.serve import STUCK_S, livez, readyz, status_page, sta
 from spillover.edge.status.values import PAGE
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.metrics import Metrics
+from spillover.edge.web.gate import Sees, open_gate
 from spillover.edge.web.live_view import LiveView
 
 _log = get_logger("edge")
@@ -54,8 +56,8 @@ class Daemon:
 
     `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
     not there is an error; otherwise it is waited for. `read` gives the configuration anew, for `reload`;
-    without it that of the start. `build` makes the parts. `ended_by` waits for the stop of one part, by
-    default until its deadline.
+    without it that of the start. `build` makes the parts, and `watch` what looks after the device. `ended_by`
+    waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -72,6 +74,7 @@ class Daemon:
         require_camera: bool = False,
         read: Read | None = None,
         build: Assemble = assemble,
+        watch: BuildHealth = build_health,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
@@ -84,13 +87,15 @@ class Daemon:
         self._stall = StallDetector(time.monotonic)
         self._stopping = False
         self._ended_by = ended_by
-        self._device, self._streams = build(
-            Run(config, self._boot_id, self._events.put, record_link, require_camera)
-        )
+        run = Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        self._device, self._streams = build(run)
+        takeover = Takeover(config, self._device, self._streams)
+        self.health = watch(run, self._device, self._streams, takeover.use)
+        """What looks after the device."""
         self._reloads = Reloads(
             config,
             read or (lambda: nullcontext(config)),
-            Takeover(self._device, self._streams),
+            takeover,
             self._events.put,
             self._notifier,
             self._in_one_line,
@@ -108,12 +113,21 @@ class Daemon:
             boot_id=self._boot_id,
             device=self._device,
             streams=list(zip(config.all_cameras, self._streams, strict=True)),
-            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            health=self.health.monitor,
             started_s=time.monotonic(),
+            keeper=self.health.keeper,
         )
         """What `spillover edge status` shows."""
+        self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
+        self._gate = open_gate(config.security, self.metrics.page_refused)
+        self._tls = None
+        if tls := config.security.tls:
+            self._tls = ServerContext(tls.certificate, tls.key, "security.tls")
         self.live_view = self._build_live_view() if config.live_view else None
-        self.metrics.watch_health(self.status.health.latest)
+        keeper = self.health.keeper
+        self.metrics.watch_health(
+            self.health.monitor.latest, (lambda: keeper.state().step) if keeper else None
+        )
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
@@ -163,10 +177,15 @@ class Daemon:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _build_live_view(self) -> LiveView:
-        live_view = LiveView(self._streams, self._device.model.folder.labels, self.status)
+        model = self._device.model
+        predictor = build_multi_view(self._config.model.multi_view, model, model.folder.task)
+        refused = self.metrics.page_refused
+        live_view = LiveView(self._streams, model.folder.labels, predictor, self.status, self._gate, refused)
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
+        if keeper := self.health.keeper:
+            keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
 
     def _in_order(self) -> list[Part]:
@@ -177,16 +196,21 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
+        evidence = self._evidence
         page = status_page(self.status)
         live_view = self.live_view
-        pages = {
-            "/metrics": make_wsgi_app(self.metrics.registry),
-            PAGE: page,
-            "/livez": livez(lambda: self._stall.hangs(STUCK_S)),
-            "/readyz": readyz(self.status),
-            **(live_view.routes if live_view else {}),
-        }
-        metrics = HttpServer(address, pages, key="metrics_address") if address else None
+        numbers = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
+        pages = {path: self._gate.guarded(app, Sees.NUMBERS) for path, app in numbers.items()}
+        probes = {"/livez": livez(lambda: self._stall.hangs(STUCK_S)), "/readyz": readyz(self.status)}
+        metrics = None
+        if address:
+            metrics = HttpServer(
+                address,
+                pages | dict(live_view.routes if live_view else {}),
+                key="metrics_address",
+                open_routes=probes | dict(live_view.open_routes if live_view else {}),
+                context=self._tls or (lambda: None),
+            )
         status = status_server(self._config.device_id, page)
         parts = [
             Part("summary", 1.0, self._summarise),
@@ -194,12 +218,14 @@ class Daemon:
             Part("live view", 0.99, live_view.stop) if live_view else None,
             Part("status", 0.98, status.stop, status.start) if status else None,
             Part("sinks", 0.96, self._stop_outlets, self._device.reporting.outlets.start),
+            Part("evidence", 0.9, evidence.stop, evidence.start) if evidence else None,
             Part("spool", 0.85, forwarder.stop, forwarder.start) if forwarder else None,
             Part("deadlines", 0.7, self._stop_deadlines, self._deadlines.start),
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
             Part("source", 0.6, self._close_sources),
             Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
+            Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
         ]
         return [part for part in parts if part is not None]

@@ -49,6 +49,8 @@ class CameraSettings:
     """What tracked objects do; None where nobody asks."""
     late_window_s: float = 0.0
     """How long after its deadline the answer to a frame is still accepted."""
+    variant: int = 0
+    """Which of the device's models answers: 0 the model itself, else one of its variants."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,41 +102,57 @@ def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
 
 
 class Pipeline:
-    """Takes the frames of one camera through model and policy, one at a time."""
+    """Takes the frames of one camera through model and policy, one at a time.
 
-    def __init__(self, device: Device, camera: CameraSettings) -> None:
+    `camera` is what it begins with, `variants` what belongs to each of the device's smaller models.
+    """
+
+    def __init__(self, device: Device, camera: CameraSettings, *variants: CameraSettings) -> None:
         self._device = device
-        self._camera = self._wanted = camera
-        self._on_look: OnLook | None = None
+        self._camera = camera
+        self._choices = (camera, *variants)
+        self._variant = 0
+        self._on_look: tuple[OnLook, ...] = ()
         self._scene = Scene()
         self._waits = False
 
     @property
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
-        return self._wanted
+        return self._choices[self._variant]
+
+    @property
+    def choices(self) -> tuple[CameraSettings, ...]:
+        """The same with each of the device's models."""
+        return self._choices
 
     @property
     def tracking(self) -> TrackingCounts | None:
         """What the camera's tracker has done; None where nothing is tracked."""
-        return self._wanted.temporal.counts()
+        return self.settings.temporal.counts()
 
-    def reconfigure(self, camera: CameraSettings) -> None:
+    def reconfigure(self, camera: CameraSettings, *variants: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
-        self._wanted = camera
+        self._choices = (camera, *variants)
+
+    def use(self, variant: int) -> None:
+        """Go on with that model, and what belongs to it, from the next frame on; likewise."""
+        self._variant = variant
 
     def watch(self, on_look: OnLook) -> None:
-        """Have every frame shown to `on_look`, which must not block; to be called before the first one."""
-        self._on_look = on_look
+        """Have every frame shown to `on_look` too, which must not block; before the first one."""
+        self._on_look = (*self._on_look, on_look)
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        self._camera = self._wanted  # once a frame, so that none meets half a reload
+        self._camera = self.settings  # once a frame, so that none meets half a reload
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
-        if self._on_look:
-            self._on_look(Look(job, result, self._camera))
+        for on_look in self._on_look:
+            on_look(Look(job, result, self._camera))
+        if self._camera.events:  # whoever watches has seen the frame in which they happen
+            self._camera.events.see(job.frame, job.shown)
         self._device.auditor.decided(result)
         match decision.action:
             case Action.KEEP:
@@ -150,12 +168,10 @@ class Pipeline:
         taken_s = time.monotonic()
         if self._camera.mask:
             frame = self._camera.mask(frame)
-        seen, steps = self._device.predictor.predict(frame.image)
+        seen, steps = self._device.predictor.predict(frame.image, self._camera.variant)
         prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         shown = self._camera.report.shown(shown)
-        if self._camera.events:
-            self._camera.events.see(frame, shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
         return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
 

@@ -21,7 +21,7 @@ from spillover.common.model.manifest import Input, Manifest, Output, Resize
 from spillover.common.model.preprocess import checked_header, preprocess, reduction_for
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Image
-from spillover.common.video.planes import picture_of
+from spillover.common.video.planes import digest_of_planes, picture_of
 from spillover.common.wire.conversion import Video
 from spillover.edge.payload.video import Codec
 from spillover.lab.pairs.video.clip import open_clip
@@ -171,8 +171,9 @@ def _payloads(pictures: Sequence[Image], crf: int = _CRF) -> list[Video]:
     height, width = pictures[0].shape[:2]
     codec, made = Codec(width, height, crf), []
     for number, picture in enumerate(pictures, 1):
-        packet, digest = codec.code(picture, key=number == 1)
-        made.append(Video(StreamPosition(b"a stream", number, number - 1, digest), (packet,), width, height))
+        packet, planes = codec.code(picture, key=number == 1)
+        position = StreamPosition(b"a stream", number, number - 1, digest_of_planes(planes))
+        made.append(Video(position, (packet,), width, height))
     return made
 
 

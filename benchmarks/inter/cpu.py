@@ -22,7 +22,6 @@ from spillover.edge.payload.video import Codec, shrink
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import Clip
 from spillover.lab.pairs.video.evaluation import FULL
-from spillover.lab.pairs.video.streamed import VideoForm
 from spillover.lab.terminal import Progress
 
 T = TypeVar("T")
@@ -30,7 +29,7 @@ T = TypeVar("T")
 FRAMES = 160
 _WARM_UP = 10
 SMALL = PictureVariant(70, SIDE)
-VIDEO = VideoForm(28, SIDE)
+CRF = 28
 _LARGE = (1280, 960)
 
 EDGE_JPEG, EDGE_SMALL, EDGE_VIDEO = (
@@ -89,7 +88,7 @@ class _Video:
 
     def __init__(self, image: Image) -> None:
         height, width = shrink(image, SIDE)[0].shape[:2]
-        self.edges, self.servers = Codec(width, height, VIDEO.crf), Decoder(width, height)
+        self.edges, self.servers = Codec(width, height, CRF), Decoder(width, height)
 
 
 def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, str], float]:
@@ -98,7 +97,9 @@ def _jobs(image: Image, manifest: Manifest, video: _Video) -> dict[tuple[str, st
     scaled = encode_variant(large, FULL)
 
     def on_edge() -> bytes:
-        return video.edges.code(shrink(image, SIDE)[0], key=False)[0]
+        packet, planes = video.edges.code(shrink(image, SIDE)[0], key=False)
+        digest_of_planes(planes)
+        return packet
 
     def on_server() -> None:
         planes = video.servers.decode(packet)

@@ -22,7 +22,8 @@ EVERY = (1, 3, 8, 30)
 SIDE = 416
 """Pixels that YOLOX-nano sees."""
 PICTURES = (FULL, *(PictureVariant(quality, SIDE) for quality in (85, 70, 40)))
-VIDEOS = tuple(VideoForm(crf, SIDE) for crf in (16, 18, 23, 28, 33))
+VIDEOS = tuple(VideoForm(crf, SIDE) for crf in (None, 16, 18, 23, 28, 33))
+"""The first is what the daemon does by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import numpy as np
 
 from spillover.cloud.security.authority import CA_CERTIFICATE, Authority
 from spillover.cloud.security.builders import SERVER, Subject
-from spillover.cloud.security.files import write_private, write_public
 from spillover.common.errors import SpilloverError
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
+from spillover.common.security.files import write_private, write_public
 from spillover.edge.config import UplinkConfig
 from spillover.edge.link.byte_budget import FRAMING, wire_bytes
 from spillover.edge.payload.types import EncodedFrame

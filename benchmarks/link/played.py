@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from spillover.edge.policy.share import FixedThreshold
-from spillover.lab.pairs.replay.simulate import LinkAware, ReplayFrame, Setting, Simulation, simulate
+from spillover.lab.pairs.replay.simulate import (
+    LinkAware,
+    ReplayFrame,
+    Setting,
+    Simulation,
+    in_time_for_one_who_knows,
+    simulate,
+)
 from spillover.lab.pairs.replay.trace import LinkTrace, Step
 
 RECOVERED_WITHIN_S = 5.0
@@ -64,21 +71,6 @@ def play(frames: Sequence[ReplayFrame], trace: LinkTrace, setting: Setting) -> P
         possible_bytes,
         outcome.bytes_on_time / could,
     )
-
-
-def in_time_for_one_who_knows(
-    frames: Sequence[ReplayFrame], trace: LinkTrace, setting: Setting
-) -> list[ReplayFrame]:
-    """What an ideal sender sends: in order, each frame that the link will have back in time."""
-    free_s, sent = 0.0, []
-    for frame in frames:
-        departs_s = frame.captured_s + setting.local_s + setting.encode_s
-        through_s = trace.finish_s(max(departs_s, free_s), frame.payload_bytes)
-        back_s = through_s + trace.at(through_s).rtt_s + setting.server_s
-        if back_s <= frame.captured_s + setting.deadline_s:
-            free_s = through_s
-            sent.append(frame)
-    return sent
 
 
 def can_be_in_time(trace: LinkTrace, size: float, setting: Setting) -> bool:

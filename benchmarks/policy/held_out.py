@@ -42,12 +42,12 @@ def _judged_half(
         known = calibrated(known)
         assert known.edge.calibration is not None  # noqa: S101 - `calibrated` has put it there
         new = replace(new, edge_predictions=recalibrated(new.uncalibrated, known.edge.calibration))
-    truth = known.data.truth
+    truth = known.labelled.truth
     mixture = mixture_of(truth, known.edge_predictions, known.cloud_predictions)
     model = GainModel(gain_file(known, Estimation(known, truth, mixture)))
     scores = dict(baselines(new.task, new.edge_predictions, known.report_threshold))
     scores[FITTED] = np.array([model.gain(prediction) for prediction in new.edge_predictions])
-    judge = mixture_of(new.data.truth, new.edge_predictions, new.cloud_predictions, new.plain_predictions)
+    judge = mixture_of(new.labelled.truth, new.edge_predictions, new.cloud_predictions, new.plain_predictions)
     curves = {name: curve_by_score(judge, score, random) for name, score in scores.items()}
     return {name: [p.gap_share or 0.0 for p in curve] for name, curve in curves.items()}
 
@@ -64,7 +64,7 @@ def _part_of(pair: Pair, numbers: Sequence[int]) -> Pair:
         edge_predictions=some(pair.edge_predictions),
         uncalibrated=some(pair.uncalibrated),
         cloud_predictions=some(pair.cloud_predictions),
-        data=pair.data.part(numbers),
+        data=pair.labelled.part(numbers),
     )
 
 

@@ -97,7 +97,7 @@ def _pair_sections(bench: BenchPair, out: Path, progress: Progress, threads: int
 
 def _variant_section(bench: BenchPair, pair: Pair, progress: Progress, threads: int) -> str:
     """Bytes and fidelity on the first pictures of the set; squares for classifiers alone."""
-    some = pair.data.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
+    some = pair.labelled.part(range(min(_VARIANTS_PICTURES, len(pair.data.pictures))))
     detects = spec_of(pair.task).locates
     variants = [variant for variant in _VARIANTS if not (variant.square and detects)]
     rows = measure_variants(bench.cloud, some, variants, progress, threads)

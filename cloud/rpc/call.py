@@ -11,13 +11,14 @@ import grpc
 from spillover.cloud.rpc.connections.keeper import Activity
 from spillover.cloud.rpc.methods import Method
 from spillover.cloud.security.audit import Actor
-from spillover.cloud.security.roles import ANONYMOUS, Caller
+from spillover.cloud.security.roles import ANONYMOUS
 from spillover.cloud.serving.admission import Call
 from spillover.cloud.serving.memory import Kind, Lease, Memory
 from spillover.cloud.serving.room import CALL_BYTES
 from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.errors import Cause, ForbiddenError, OverloadedError
+from spillover.common.security.tokens import Caller
 from spillover.common.wire.conversion import DEVICE_KEY
 
 AnyContext = grpc.aio.ServicerContext[Any, Any]

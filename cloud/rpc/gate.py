@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from spillover.cloud.rpc.call import NOBODY, AnyContext, ServedCall
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Front
-from spillover.cloud.security.roles import Caller, Roles
-from spillover.cloud.security.tokens import Tokens
+from spillover.cloud.security.roles import Roles
+from spillover.common.security.tokens import Caller, Tokens
 from spillover.common.wire.conversion import DEVICE_KEY
 
 Credentials = Certificates | Tokens | None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc.aio
 
-from spillover.cloud.security.files import locked
 from spillover.common.errors import ConfigError
 from spillover.common.net.addresses import UNIX, with_port
+from spillover.common.security.files import locked
 
 _NOT_OTHERS = 0o117
 _PROBE_S = 1.0

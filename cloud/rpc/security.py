@@ -10,14 +10,14 @@ from spillover.cloud.rpc.gate import Gate, identify_by
 from spillover.cloud.rpc.transport import ServerTls, open_credentials, open_forwarded
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates
 from spillover.cloud.security.forwarded import Front
-from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Caller, Roles
-from spillover.cloud.security.tokens import HEADER, Tokens
+from spillover.cloud.security.roles import ANONYMOUS, METRICS_PAGE, Roles
 from spillover.cloud.telemetry.metrics import Metrics
 from spillover.common.errors import Cause, SpilloverError
 from spillover.common.log import get_logger
 from spillover.common.net.addresses import UNIX, is_loopback
 from spillover.common.net.http import Admit
 from spillover.common.net.tls import utc_now
+from spillover.common.security.tokens import HEADER, Caller, Tokens
 
 OnRefused = Callable[[Cause, str, str], None]
 """Told of a refusal outside of gRPC: its cause, what was asked for, and the reason in words."""

@@ -9,11 +9,11 @@ from spillover.cloud.config import SecurityConfig, TlsConfig
 from spillover.cloud.rpc.gate import Credentials
 from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Forwarded
-from spillover.cloud.security.tokens import Tokens
 from spillover.common.config import under_key
-from spillover.common.errors import ConfigError
-from spillover.common.net.reload import Reloading, read_file, warn_if_exposed
+from spillover.common.net.http import ServerContext
+from spillover.common.net.reload import Reloading, read_file
 from spillover.common.net.tls import KeyPair, load_certificates, load_key_pair
+from spillover.common.security.tokens import Tokens
 
 _SECTION = "security.tls"
 
@@ -29,8 +29,7 @@ class ServerTls:
         self._config = config
         self._files = Reloading(_paths(config), lambda: _read(config))
         self._given = self._files.get()
-        self._http = Reloading(_paths(config), lambda: _http_context(config))
-        warn_if_exposed(f"{_SECTION}.key", Path(config.key).expanduser())
+        self._http = ServerContext(config.certificate, config.key, _SECTION, config.client_ca)
 
     @property
     def key_pair(self) -> KeyPair:
@@ -60,7 +59,7 @@ class ServerTls:
 
     def http_context(self) -> ssl.SSLContext:
         """The same for sockets of the standard library. Call it before each connection."""
-        return self._http.get()
+        return self._http()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         self._given = self._files.get()
@@ -87,20 +86,6 @@ def open_forwarded(config: SecurityConfig) -> Forwarded | None:
         return None
     crl = Path(config.forwarded.crl).expanduser() if config.forwarded.crl else None
     return Forwarded(Path(config.forwarded.client_ca).expanduser(), crl)
-
-
-def _http_context(config: TlsConfig) -> ssl.SSLContext:
-    certificate, key, *client_ca = _paths(config)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key)
-        for ca in client_ca:
-            context.load_verify_locations(ca)
-            # Not required: probes have none. What needs an identity asks for it after the handshake.
-            context.verify_mode = ssl.CERT_OPTIONAL
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"{_SECTION}: {error}") from error
-    return context
 
 
 def _paths(config: TlsConfig) -> list[Path]:

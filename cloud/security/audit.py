@@ -1,29 +1,18 @@
 """The audit trail: who changed what, and who was refused.
 
-The server writes it to its log, as component `audit` and whatever the log's level; the commands that make and
-revoke credentials write it to `audit.jsonl` beside what they change. What others wrote is cut and escaped.
+The server writes it to its log, as component `audit` and whatever the log's level.
 """
 
-import os
-import pwd
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
-import msgspec
+from spillover.common.errors import Cause
+from spillover.common.log import get_logger
+from spillover.common.security.trail import About, clean
 
-from spillover.common.errors import Cause, ConfigError
-from spillover.common.files import PRIVATE
-from spillover.common.log import get_logger, printable
-
-TRAIL = "audit.jsonl"
-_MAX_TEXT = 200
 _WINDOW_S = 60.0
 _LINES_PER_WINDOW = 20
-
-About = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +35,7 @@ SIGHUP = Actor("SIGHUP")
 def audit(action: str, by: Actor, **about: About) -> None:
     """Write one line of the server's audit trail. The keys `by`, `role` and `peer` are taken."""
     who = {"by": by.name, "role": by.role, "peer": by.peer}
-    get_logger("audit", always=True).info(action, **_clean({**who, **about}))
-
-
-def audit_command(folder: Path, action: str, **about: About) -> None:
-    """Append what the user of this process has done to `folder`/audit.jsonl, which is only ever appended to.
-
-    Raises:
-        ConfigError: it cannot be written; what was done is done.
-    """
-    line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **_user(), "action": action, **about}
-    path = folder / TRAIL
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, PRIVATE)
-        try:
-            os.write(descriptor, msgspec.json.encode(_clean(line)) + b"\n")  # one write: lines do not mix
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ConfigError(f"{action} is done, and {path} cannot be written: {error.strerror}") from error
+    get_logger("audit", always=True).info(action, **clean({**who, **about}))
 
 
 @dataclass(slots=True)
@@ -125,21 +94,3 @@ class Refusals:
 
 def _write(cause: Cause, by: Actor, method: str, because: str, count: int) -> None:
     audit("refused", by, cause=cause.value, method=method, because=because, count=count)
-
-
-def _clean(about: Mapping[str, About]) -> dict[str, About]:
-    return {
-        key: printable(value, _MAX_TEXT) if isinstance(value, str) else value for key, value in about.items()
-    }
-
-
-def _user() -> dict[str, About]:
-    """Who runs this process: by its user id, as the environment can say anything."""
-    uid = os.getuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    behind = os.environ.get("SUDO_USER")
-    user: dict[str, About] = {"user": name}
-    return user | {"sudo_user": behind} if behind else user

@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from spillover.cloud.security import builders
 from spillover.cloud.security.builders import AskPassphrase, Subject, no_passphrase
-from spillover.cloud.security.files import locked, make_folder, write_private, write_public
 from spillover.common.errors import ConfigError, NotFoundError
 from spillover.common.net.reload import read_file
 from spillover.common.net.tls import load_certificates, utc_now
+from spillover.common.security.files import locked, make_folder, write_private, write_public
 
 CA_CERTIFICATE, CA_KEY, CRL, ISSUED = "ca.crt", "ca.key", "crl.pem", "issued"
 CA_DAYS = 3650

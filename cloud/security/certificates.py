@@ -17,11 +17,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
 from spillover.common.log import get_logger
 from spillover.common.net.reload import Reloading, read_file
 from spillover.common.net.tls import load_certificates, utc_now
+from spillover.common.security.tokens import Caller
 
 DEVICE = "device"
 PEM_CERTIFICATE = "x509_pem_cert"

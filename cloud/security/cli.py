@@ -6,15 +6,15 @@ from pathlib import Path
 import click
 from cryptography import x509
 
-from spillover.cloud.security.audit import audit_command
 from spillover.cloud.security.authority import CA_CERTIFICATE, CA_KEY, CRL, Authority, Issued
 from spillover.cloud.security.builders import SERVER, Subject, load_request
-from spillover.cloud.security.files import write_private, write_public
 from spillover.cloud.security.roles import NAME_PATTERN
-from spillover.cloud.security.tokens import add_token, read_tokens, revoke_tokens
 from spillover.common.errors import ConfigError
 from spillover.common.files import exposure
 from spillover.common.net.reload import read_file
+from spillover.common.security.cli import token_commands
+from spillover.common.security.files import write_private, write_public
+from spillover.common.security.trail import audit_command
 
 folder_option = click.option(
     "--folder",
@@ -34,14 +34,6 @@ passphrase_option = click.option(
     "--passphrase-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file whose first line is the passphrase of ca.key; without it you are asked, if there is one.",
-)
-file_option = click.option(
-    "--file",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("tokens.yaml"),
-    show_default=True,
-    help="The file that `security.tokens_file` names.",
 )
 
 
@@ -154,42 +146,11 @@ def list_issued(folder: Path, within: float | None) -> None:
             click.echo(_line(one))
 
 
-@click.group()
-def tokens() -> None:
-    """Make and revoke bearer tokens, for callers without certificates of their own."""
-
-
-@tokens.command()
-@click.argument("name")
-@file_option
-@click.option("--role", default="device", show_default=True, help="device, operator, or one of cloud.yaml.")
-@click.option(
-    "--days", type=click.FloatRange(min=0, min_open=True), help="How long it holds; without, for ever."
+tokens = token_commands(
+    "Make and revoke bearer tokens, for callers without certificates of their own.",
+    role="device",
+    roles="device, operator, or one of cloud.yaml.",
 )
-def add(name: str, path: Path, role: str, days: float | None) -> None:
-    """Make a token for NAME and print it, once: the file keeps its hash alone."""
-    token = add_token(path, name, role, days)
-    audit_command(path.parent, "tokens add", file=str(path), name=name, role=role)
-    click.echo(token)
-
-
-@tokens.command("revoke")
-@click.argument("name")
-@file_option
-def revoke_token(name: str, path: Path) -> None:
-    """Take back every token of NAME, at once for servers that read this file."""
-    if not (count := revoke_tokens(path, name)):
-        raise click.ClickException(f"{path} has no token of {name}")
-    audit_command(path.parent, "tokens revoke", file=str(path), name=name, count=count)
-    click.echo(f"revoked {count}")
-
-
-@tokens.command("list")
-@file_option
-def list_tokens(path: Path) -> None:
-    """List whose tokens there are."""
-    for token in read_tokens(path):
-        click.echo(f"{token.name:<24} {token.role:<12} {token.expires or 'for ever'}")
 
 
 def _open(folder: Path, passphrase_file: Path | None) -> Authority:

@@ -25,10 +25,11 @@ from cryptography.x509.verification import (
 )
 
 from spillover.cloud.security.certificates import Certificates, Peer, read_peer
-from spillover.cloud.security.roles import PROXY, Caller
+from spillover.cloud.security.roles import PROXY
 from spillover.common.errors import UnauthenticatedError
 from spillover.common.net.reload import Reloading, read_file
 from spillover.common.net.tls import load_certificates
+from spillover.common.security.tokens import Caller
 
 FORWARDED = "x-forwarded-client-cert"
 Metadata = Iterable[tuple[str, str | bytes]]

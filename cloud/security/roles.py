@@ -2,10 +2,10 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from spillover.common.errors import ForbiddenError
+from spillover.common.security.tokens import Caller
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Valid names of devices, people and roles."""
@@ -26,14 +26,6 @@ class Permission(enum.Enum):
     """Load and unload models."""
     METRICS = "metrics"
     """Read statistics and metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A verified identity: the device's or person's name, and its role. An anonymous caller has no name."""
-
-    name: str
-    role: str
 
 
 METRICS_PAGE = "/metrics"

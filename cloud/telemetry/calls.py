@@ -14,11 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from spillover.cloud.security.audit import Actor, Refusals
-from spillover.cloud.security.roles import METRICS_PAGE, NEEDED, Caller
+from spillover.cloud.security.roles import METRICS_PAGE, NEEDED
 from spillover.cloud.telemetry.busiest import BusiestCallers
 from spillover.cloud.telemetry.histograms import LoopHistogram
 from spillover.common.errors import Cause
 from spillover.common.log import printable
+from spillover.common.security.tokens import Caller
 
 UNKNOWN = "unknown"
 """The label of every method that does not exist: strangers can invent any number."""

@@ -20,7 +20,15 @@ from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Prediction
 from spillover.edge.assembly.policy import measured_fidelity, report_filter
-from spillover.edge.config import REFRESHING, EdgeConfig, Mode, PayloadKind, PictureVariant, UplinkConfig
+from spillover.edge.config import (
+    REFRESHING,
+    EdgeConfig,
+    Mode,
+    PayloadKind,
+    PictureVariant,
+    UplinkConfig,
+    VideoConfig,
+)
 from spillover.edge.device import Offload, Reporting, Run
 from spillover.edge.link.byte_budget import ByteMeter, Unmetered, build_meter
 from spillover.edge.link.payload_costs import PayloadCostModel, build_payload_costs, unobserved
@@ -29,6 +37,7 @@ from spillover.edge.payload.backbone import BackboneWithFeatures
 from spillover.edge.payload.encoder import TENSOR, VIDEO, PayloadEncoder, StreamEncoder
 from spillover.edge.payload.feature_streams import FeatureStreams
 from spillover.edge.payload.features import FeatureEncoder
+from spillover.edge.payload.rate_factor import AS_JPEG
 from spillover.edge.payload.tensors import TensorEncoder
 from spillover.edge.payload.video import VideoStreams, check_codec
 from spillover.edge.spool.forwarder import Forwarder
@@ -80,7 +89,9 @@ def build_offload(
         config, task, encoder, tensors, costs, meter, reporting, reported_of_answers(config, model)
     )
     forwarder = _forwarder(run, encoder, uplink, reporting)
-    return Offload(uplink, forwarder, meter, recorder, partial(_sent_now, config.uplink, streams.get(VIDEO)))
+    video = streams.get(VIDEO)
+    said = partial(_sent_now, config.uplink, video if isinstance(video, VideoStreams) else None)
+    return Offload(uplink, forwarder, meter, recorder, said)
 
 
 def in_words(config: UplinkConfig, *, has_video: bool) -> str:
@@ -88,7 +99,7 @@ def in_words(config: UplinkConfig, *, has_video: bool) -> str:
     picture = f"JPEG of quality {config.jpeg_quality}"
     match config.payload:
         case PayloadKind.VIDEO if has_video:
-            return f"video: H.264 of {config.video.longest_side} pixels, crf {config.video.crf}"
+            return f"video: H.264 of {config.video.longest_side} pixels, {_rate_factor(config.video)}"
         case PayloadKind.VIDEO:
             return f"{picture}: there is no codec for video here"
         case PayloadKind.FEATURES:
@@ -101,11 +112,19 @@ def in_words(config: UplinkConfig, *, has_video: bool) -> str:
             return "tensors" if config.oip else picture
 
 
-def _sent_now(config: UplinkConfig, video: StreamEncoder | None) -> str:
-    """As `in_words`, with the cameras whose streams pause, and why."""
-    paused = video.paused() if video else {}
-    now = ", ".join(f"{camera_id} ({cause.value})" for camera_id, cause in paused.items())
-    return in_words(config, has_video=video is not None) + (f"; JPEG now: {now}" if now else "")
+def _rate_factor(config: VideoConfig) -> str:
+    return f"crf {config.crf}" if config.crf else f"as good as JPEG of quality {AS_JPEG}"
+
+
+def _sent_now(config: UplinkConfig, video: VideoStreams | None) -> str:
+    """As `in_words`, with the rate factor of each camera, and those whose streams pause, and why."""
+    said = [in_words(config, has_video=video is not None)]
+    if video and not config.video.crf and (factors := video.rate_factors()):
+        said.append(", ".join(f"crf {crf} ({camera_id})" for camera_id, crf in factors.items()))
+    if video and (paused := video.paused()):
+        now = ", ".join(f"{camera_id} ({cause.value})" for camera_id, cause in paused.items())
+        said.append(f"JPEG now: {now}")
+    return "; ".join(said)
 
 
 def with_variants(config: EdgeConfig, task: TaskSpec[Any]) -> EdgeConfig:

@@ -83,7 +83,8 @@ def build_policy(
     policy = config.policy
     if config.mode is Mode.EDGE_ONLY:
         return Policy(KEEP_ALL, ())
-    rules: list[Rule] = [ChoosePayload(), LinkGuard(config.spool.min_gain if config.spool else None)]
+    spool_from = config.spool.min_gain if config.spool else None
+    rules: list[Rule] = [ChoosePayload(), LinkGuard(spool_from, forecast=config.uplink.forecast)]
     rank = RankByBudget() if policy.budget else None
     if rank:
         rules.append(rank)

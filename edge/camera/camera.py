@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
@@ -10,6 +11,7 @@ from typing import Protocol
 from spillover.common.errors import SourceError
 from spillover.common.log import Throttled
 from spillover.common.types import Frame
+from spillover.edge.camera.frame_rate import FrameRate
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
 from spillover.edge.config import CameraConfig, Pace
 from spillover.edge.runtime.frame_clock import FrameClock
@@ -18,6 +20,8 @@ from spillover.edge.runtime.rates import Rate
 
 DEFAULT_FPS = 10.0
 """For sources without a rate of their own, such as a folder of images."""
+FPS = "fps"
+"""A picture was passed over because `fps` asks for fewer."""
 LOOK_UP_S = 1.0
 """How often a long wait for the next frame looks whether the rate has changed."""
 
@@ -31,6 +35,10 @@ class CameraObserver(Protocol):
 
     def dropped(self, frame: Frame, reason: str) -> None:
         """A captured frame was dropped before any stage processed it."""
+        ...
+
+    def thinned(self, reason: str) -> None:
+        """A picture was passed over, so there is no frame of it."""
         ...
 
     def unreadable(self) -> None:
@@ -83,9 +91,13 @@ class Camera:
         """How many frames were captured so far."""
         self.rate = Rate()
         """How many frames a second are captured."""
+        self.thinned: Counter[str] = Counter()
+        """How many pictures were passed over so far, by reason."""
+        self._frame_rate = FrameRate()
         self._on_frame: Callable[[], None] = _nothing
         self._has_ended = False
         self._next_due_s = -math.inf
+        self._to_skip = 0 if source.live else config.skip_frames
 
     @property
     def has_ended(self) -> bool:
@@ -101,8 +113,9 @@ class Camera:
         if not self._read_ahead:
             return
         try:
+            self._skip()
             wait = self._pacer()
-            while wait() and (frame := self._read()) is not None:
+            while (frame := self._read(wait)) is not None:
                 if (dropped := self._queue.put(frame)) is not None:
                     reason = "stopped" if self._stopping.is_set() else "queue full"
                     self._observer.dropped(dropped, reason)
@@ -122,7 +135,8 @@ class Camera:
         if self._read_ahead:
             frame = self._queue.poll()
         else:
-            frame = self._read()
+            self._skip()
+            frame = self._read(lambda: not self._stopping.is_set())
             self._has_ended = frame is None
         if frame is None or not self._fast:
             return frame
@@ -132,6 +146,17 @@ class Camera:
     def reconfigure(self, config: CameraConfig) -> None:
         """Go on with the `fps`, `loop` and `max_frames` of `config`; the rest is as it was. Thread-safe."""
         self._config = config
+
+    def slow_down(self, share: float, reason: str) -> None:
+        """From now on make frames of so large a share of the pictures, evenly spread: 1 all, 0 none.
+
+        The others are counted as thinned for `reason`. It holds beside `fps`, and not for a file at pace
+        `fast`. Thread-safe.
+
+        Raises:
+            ValueError: it is no share.
+        """
+        self._frame_rate.slow_down(share, reason)
 
     def stop(self) -> None:
         """End the capture and drop queued frames. Thread-safe; may be called again."""
@@ -166,16 +191,32 @@ class Camera:
         """From one picture of a file or folder to the next."""
         return 1 / (self._config.fps or self._source.fps or DEFAULT_FPS)
 
-    def _read(self) -> Frame | None:
-        try:
-            picture = None if self._is_through() else self._read_picture()
-        except SourceError as error:
-            self._report(CameraState.ENDED, str(error))
-            raise
-        if picture is None:
-            if not self._stopping.is_set():
-                self._report(CameraState.ENDED)
-            return None
+    def _skip(self) -> None:
+        """Pass over the first frames, before the pace begins. Raises SourceError."""
+        while self._to_skip and not self._stopping.is_set():
+            self._to_skip -= 1
+            self._read_picture()
+
+    def _read(self, wait: Callable[[], bool]) -> Frame | None:
+        """The next frame; `wait` is called before each picture. None at the end. Raises SourceError."""
+        while wait():
+            try:
+                picture = None if self._is_through() else self._read_picture()
+            except SourceError as error:
+                self._report(CameraState.ENDED, str(error))
+                raise
+            if picture is None:
+                break
+            if not (reason := self._passed_over()):
+                return self._frame(picture)
+            self.thinned[reason] += 1
+            self._observer.thinned(reason)
+        if not self._stopping.is_set():
+            self._report(CameraState.ENDED)
+        return None
+
+    def _frame(self, picture: Picture) -> Frame:
+        """The frame of a picture, with its number."""
         if not (self._source.live or self.captured):  # a live source reports its states itself
             height, width = picture.image.shape[:2]
             self._report(CameraState.OK, f"{width}x{height} pixels")
@@ -210,13 +251,17 @@ class Camera:
                 self._observer.unreadable()
                 self._log.warning("picture skipped", cause=str(error), error=str(error))
                 continue
-            if picture is not None and self._is_early():
-                continue
             if picture is not None or rewound or not self._config.loop:
                 return picture
             self._source.rewind()
             rewound = True
         return None
+
+    def _passed_over(self) -> str:
+        """Why the picture just read gives no frame; empty: it does. A file at pace `fast` gives all."""
+        if self._fast and not self._source.live:
+            return ""
+        return FPS if self._is_early() else self._frame_rate.passed_over()
 
     def _is_early(self) -> bool:
         """Whether to skip this picture, to reduce a live source to `fps` frames a second."""

@@ -11,8 +11,10 @@ from spillover.edge.config.camera import (
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
+from spillover.edge.config.evidence import ClipConfig, EvidenceConfig, Occasion
+from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
 from spillover.edge.config.policy import (
     BudgetConfig,
     Period,
@@ -26,6 +28,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -46,11 +49,14 @@ __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
+    "ClipConfig",
     "CommandConfig",
     "CsiConfig",
     "DecisionDetail",
     "EdgeConfig",
     "EventsConfig",
+    "EvidenceConfig",
+    "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",
@@ -58,6 +64,7 @@ __all__ = [
     "ModelConfig",
     "MqttConfig",
     "MultiViewConfig",
+    "Occasion",
     "OipConfig",
     "Pace",
     "PayloadKind",
@@ -65,6 +72,7 @@ __all__ = [
     "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
+    "PowerConfig",
     "RedactionConfig",
     "RedactionStyle",
     "SinkConfig",
@@ -77,6 +85,8 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VariantConfig",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]

@@ -123,6 +123,8 @@ class CameraConfig(Section, frozen=True):
     """Frames per second, in place of the source's own rate; null: the source's, and 10 for a folder."""
     loop: bool = False
     """Start again at the end of a file or folder."""
+    skip_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Begin behind so many frames of a file or folder; with `loop` they come when it starts again."""
     queue_size: Count = 2
     """Frames that may wait between camera and model."""
     frozen_after_s: NotNegative = 10.0

@@ -11,11 +11,13 @@ from spillover.common.home import cache_home
 from spillover.common.model.locate import find_model_folder
 from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.edge.config.daemon import EdgeConfig
+from spillover.edge.config.evidence import EvidenceConfig
 from spillover.edge.config.policy import BudgetConfig, Period
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig, WebhookConfig
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
+HEALTH_FILE_BYTES = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class WrittenFile:
     path: Path
     most_bytes: float | None
     """The most that all of it may take; None: there is no bound."""
+    fills_folder: bool = False
+    """Whether it stands for all that is in its folder."""
 
 
 def written_files(config: EdgeConfig) -> Iterator[WrittenFile]:
@@ -43,6 +47,12 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
             yield WrittenFile(key, Path(sink.path).expanduser(), sink.max_mb * 1e6)
     if config.spool:
         yield WrittenFile("spool.path", Path(config.spool.path).expanduser(), config.spool.max_mb * 1e6)
+    if config.evidence:
+        yield WrittenFile(
+            "evidence.folder", evidence_file(config.evidence), config.evidence.max_mb * 1e6, True
+        )
+    if config.health.file:
+        yield WrittenFile("health.file", Path(config.health.file).expanduser(), HEALTH_FILE_BYTES)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
 
@@ -67,11 +77,15 @@ def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:
     names = [("policy.gain_file", config.policy.gain_file), ("uplink.token_file", uplink.token_file)]
     if tls:
         names += [(f"uplink.tls.{key}", getattr(tls, key)) for key in ("ca", "certificate", "key")]
+    names += [("security.tokens_file", config.security.tokens_file)]
+    if pages := config.security.tls:
+        names += [("security.tls.certificate", pages.certificate), ("security.tls.key", pages.key)]
     for camera in config.all_cameras:
         names += [("camera.source", camera.source), ("camera.password_file", camera.password_file)]
     for index, sink in enumerate(config.sinks):
-        if isinstance(sink, MqttConfig):
-            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in ("password_file", "ca")]
+        if isinstance(sink, MqttConfig | WebhookConfig):
+            secret = "password_file" if isinstance(sink, MqttConfig) else "secret_file"
+            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in (secret, "ca")]
     yield from ((key, Path(name)) for key, name in names if name)
     with suppress(ModelError):  # which says more when the model is loaded
         folder = find_model_folder(config.model.folder)
@@ -91,6 +105,11 @@ def written_folders(config: EdgeConfig) -> list[Path]:
     """The folders of those files, each once; the state folder is among them."""
     paths = [written.path.parent.absolute() for written in written_files(config)]
     return list(dict.fromkeys([*paths, cache_home()]))
+
+
+def evidence_file(config: EvidenceConfig) -> Path:
+    """Stands for all that is in the folder of evidence, which is one daemon's."""
+    return Path(config.folder).expanduser() / "evidence"
 
 
 def budget_file(config: BudgetConfig, device_id: str) -> Path | None:

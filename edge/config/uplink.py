@@ -70,9 +70,9 @@ class VideoConfig(Section, frozen=True):
 
     longest_side: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 416
     """Shrink frames until the longest side has this many pixels: what the cloud's network sees."""
-    crf: Annotated[int, msgspec.Meta(ge=1, le=51)] = 28
-    """x264's constant rate factor: 1 is nearly lossless, 51 the smallest; to a detector 28 is as JPEG quality
-    70."""
+    crf: Annotated[int, msgspec.Meta(ge=1, le=51)] | None = None
+    """x264's constant rate factor: 1 is nearly lossless, 51 the smallest. Null: for each camera the one with
+    which its pictures are as near to its frames as a JPEG of quality 70; the device compares the two."""
     fidelity: Share | None = None
     """Share of the cloud's answers that this form keeps. Null: what the gain file says, else 1."""
 
@@ -178,6 +178,9 @@ class UplinkConfig(Section, frozen=True):
     max_in_flight: Count = 8
     """Calls at the same time, two until the first one has ended; one frame more is answered here and marked
     `edge_degraded`."""
+    forecast: bool = True
+    """Hold frames back whose answer is expected too late, and pause after failures. False: send whatever
+    `max_in_flight` and the deadline allow, as a sender does that does not look at the link."""
     late_answer_window_s: NotNegative = 2.0
     """How long after the deadline an answer is still accepted, as a revision."""
     keepalive_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 30.0

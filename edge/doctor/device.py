@@ -13,7 +13,8 @@ from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.health import sensors
 from spillover.edge.health.monitor import HealthMonitor
-from spillover.edge.status.text import held_back, size
+from spillover.edge.status.health_text import ladder_words
+from spillover.edge.status.words import held_back, size
 
 _HOT_C = 80.0
 """A Raspberry Pi begins to slow down here."""
@@ -46,7 +47,7 @@ def _check_disk(files: list[WrittenFile]) -> Iterator[Finding]:
         return
     space = sensors.disk_space(folder)
     free_bytes = space.free_bytes if space else 0
-    needed_bytes = sum(max(0.0, (written.most_bytes or 0) - _taken_bytes(written.path)) for written in files)
+    needed_bytes = sum(max(0.0, (written.most_bytes or 0) - _taken_bytes(written)) for written in files)
     keys = ", ".join(written.key for written in files)
     figure = f"{folder}: {size(free_bytes)} free, {size(needed_bytes)} more may be taken by {keys}"
     if needed_bytes > free_bytes:
@@ -63,12 +64,16 @@ def _check_disk(files: list[WrittenFile]) -> Iterator[Finding]:
 _DISK_CURE = "mount it writable, make room, or see `dmesg` for a card that fails"
 
 
-def _taken_bytes(path: Path) -> int:
+def _taken_bytes(written: WrittenFile) -> int:
     """What the file and those beside it (rotated ones, a log) take now."""
-    taken = 0
+    taken, path = 0, written.path
     with suppress(OSError):
         for one in path.parent.iterdir():
-            if one.name == path.name or one.name.startswith((f"{path.name}.", f"{path.name}-")):
+            if (
+                written.fills_folder
+                or one.name == path.name
+                or one.name.startswith((f"{path.name}.", f"{path.name}-"))
+            ):
                 taken += one.stat().st_size
     return taken
 
@@ -105,7 +110,10 @@ def check_temperature(case: Case) -> Iterator[Finding]:
     elif ever:
         parts.append(f"held back since boot: {held_back(ever)}")
     figure = ", ".join(parts) or "nothing is held back"
-    if now:
+    if case.running and case.running.ladder and case.running.ladder.step:
+        does = ladder_words(case.running.ladder)
+        yield warning("temperature", f"{figure}; {does}", _heat_cure(now or ever))
+    elif now:
         yield failed("temperature", figure, _heat_cure(now))
     elif ever or (health.temperature_celsius or 0.0) >= _HOT_C:
         yield warning("temperature", figure, _heat_cure(ever))

@@ -63,10 +63,14 @@ class CameraStreams(Generic[S]):
         """The streams that are kept, the most silent one first."""
         return [stream for stream, _ in self._streams.values()]
 
+    def by_camera(self) -> list[tuple[str, S]]:
+        """The cameras with their streams, the most silent one first. It takes the lock itself."""
+        with self.lock:
+            return [(camera_id, stream) for camera_id, (stream, _) in self._streams.items()]
+
     def paused(self) -> dict[str, KeyCause]:
         """The cameras whose streams pause now, and why. It takes the lock itself."""
-        with self.lock:
-            senders = {camera_id: stream.sender for camera_id, (stream, _) in self._streams.items()}
+        senders = {camera_id: stream.sender for camera_id, stream in self.by_camera()}
         now_s = self.clock()
         return {camera_id: sender.due for camera_id, sender in senders.items() if not sender.may_send(now_s)}
 
@@ -98,13 +102,16 @@ class CameraStreams(Generic[S]):
     def heard(self, payload: Payload, told: Callable[[S, StreamPosition], Sender]) -> None:
         """Go on with what `told` makes of a payload's stream, unless it stands in none that is kept.
 
-        It takes the lock itself.
+        Where a key is lost as well it goes on under another name: who knows the old one may have got ahead of
+        it, and then whatever is sent under it has passed. It takes the lock itself.
         """
         position = position_of(payload)
         with self.lock:
             for stream in self.all():
                 if position is not None and stream.stream_id == position.stream_id:
                     stream.moved(told(stream, position))
+                    if stream.sender.is_lost_again:
+                        stream.stream_id = secrets.token_bytes(STREAM_ID_BYTES)
 
     def refused(self, payload: Payload) -> None:
         """The server begins no stream now, whatever it would hold. It takes the lock itself."""

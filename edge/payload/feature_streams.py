@@ -100,6 +100,7 @@ class FeatureStreams:
             reference, cause = stream.reference, stream.sender.key_cause()
             sender = stream.sender.advanced(now_s, key=cause is not None)
             stream.moved(sender)
+            stream_id = stream.stream_id
         coded = encode_next(features, self._encoder.quantizers, reference, self._dead_zone)
         with self._streams.lock:
             if stream.sender.key == sender.key:
@@ -108,7 +109,7 @@ class FeatureStreams:
         if cause is not None:
             self._observer.stream_key(FEATURES, cause)
         against = sender.reference if coded.needs_reference else 0
-        position = StreamPosition(stream.stream_id, sender.newest, against, coded.quantized.digest())
+        position = StreamPosition(stream_id, sender.newest, against, coded.quantized.digest())
         head = self._encoder.cut.head_sha256
         return EncodedFeatures(
             coded.data, head, transform, position, lambda: EncodedFeatures(coded.alone, head, transform)

@@ -31,6 +31,8 @@ class KeyCause(enum.StrEnum):
     """Too much was sent of which no answer has come."""
     CHANGED = "changed"
     """Pictures have another size than before."""
+    QUALITY = "quality"
+    """Another rate factor gives this camera the quality that is wanted."""
     FAILED = "failed"
     """The codec had failed and is tried again."""
     TOO_LARGE = "too_large"
@@ -79,6 +81,11 @@ class Sender:
     """When the chain began."""
     not_before_s: float = -math.inf
     """When the next key may be sent."""
+
+    @property
+    def is_lost_again(self) -> bool:
+        """Whether the chain has been lost, and the one before it was soon lost too."""
+        return not self.key and self.due is KeyCause.LOST and self.strikes > 1
 
     def may_send(self, now_s: float) -> bool:
         """Whether a payload may be sent in the stream now; else the frame goes without one."""
@@ -150,9 +157,9 @@ class Sender:
         """The codec has failed on this side, so it is left alone for about a minute."""
         return replace(self._ended(KeyCause.FAILED), not_before_s=_in_about_a_minute(now_s, draw))
 
-    def changed(self) -> "Sender":
+    def changed(self, due: KeyCause) -> "Sender":
         """What comes next cannot be coded against what came before, as where a picture has another size."""
-        return self._ended(KeyCause.CHANGED) if self.key else self
+        return self._ended(due) if self.key else self
 
     def _is_of_this_chain(self, number: int) -> bool:
         return 0 < self.key <= number <= self.newest

@@ -17,14 +17,15 @@ import numpy as np
 from spillover.common.coding import StreamPosition
 from spillover.common.errors import InvalidInputError
 from spillover.common.geometry import FrameTransform
-from spillover.common.images import encode_jpeg
+from spillover.common.images import decode_jpeg, encode_jpeg
 from spillover.common.log import get_logger
 from spillover.common.types import Image
 from spillover.common.video.h264 import Decoder, Encoder, load_codec
-from spillover.common.video.planes import digest_of_planes
+from spillover.common.video.planes import Planes, digest_of_planes, planes_of
 from spillover.edge.config import UplinkConfig
 from spillover.edge.payload.camera_streams import CameraStreams, Stream, draw
 from spillover.edge.payload.encoder import VIDEO, StreamObserver
+from spillover.edge.payload.rate_factor import AS_JPEG, START, RateFactor
 from spillover.edge.payload.streams import Bounds, KeyCause, Outlook, Sender
 from spillover.edge.payload.types import EncodedVideo, Payload
 
@@ -55,14 +56,14 @@ class Codec:
         self.encoder = Encoder(self.width, self.height, self.crf)
         self.decoder = Decoder(self.width, self.height)
 
-    def code(self, image: Image, *, key: bool) -> tuple[bytes, int]:
-        """The packet of the next picture, and the digest of what is decoded of it.
+    def code(self, image: Image, *, key: bool) -> tuple[bytes, Planes]:
+        """The packet of the next picture, and what is decoded of it.
 
         Raises:
             InvalidInputError: the codec does not take it.
         """
         packet = self.encoder.encode(image, key=key)
-        return packet, digest_of_planes(self.decoder.decode(packet))
+        return packet, self.decoder.decode(packet)
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +77,8 @@ class _Stream(Stream):
     """Number and packet of what is behind the reference."""
     coding: threading.Lock = field(default_factory=threading.Lock)
     codec: Codec | None = None
+    rate_factor: RateFactor = field(default_factory=RateFactor)
+    """Stays as it is where the configuration names one."""
 
     @property
     def behind_bytes(self) -> int:
@@ -125,6 +128,11 @@ class VideoStreams:
         """The cameras whose frames go as pictures now, and why."""
         return self._streams.paused()
 
+    def rate_factors(self) -> dict[str, int]:
+        """The rate factor of each camera that has a stream."""
+        fixed = self._config.video.crf
+        return {camera_id: fixed or stream.rate_factor.crf for camera_id, stream in self._streams.by_camera()}
+
     def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
         """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""
         with self._streams.lock:
@@ -158,22 +166,23 @@ class VideoStreams:
     def _encode(self, stream: _Stream, camera_id: str, image: Image, now_s: float) -> EncodedVideo | None:
         small, transform = shrink(image, self._config.video.longest_side)
         height, width = small.shape[:2]
-        is_other_size = stream.codec is not None and stream.codec.size != (width, height)
+        crf = self._config.video.crf or stream.rate_factor.crf
+        other = _cause_of_another(stream.codec, width, height, crf)
         with self._streams.lock:
-            if is_other_size:
-                stream.moved(stream.sender.changed())
+            if other is not None:
+                stream.moved(stream.sender.changed(other))
             if not stream.sender.may_send(now_s):
                 return None
             cause = stream.sender.key_cause(stream.behind_bytes)
             if cause is not None:
                 stream.behind.clear()
             sender = stream.sender = stream.sender.advanced(now_s, key=cause is not None)
-            behind = tuple(packet for _, packet in stream.behind)
+            stream_id, behind = stream.stream_id, tuple(packet for _, packet in stream.behind)
         try:
-            if stream.codec is None or is_other_size:
+            if stream.codec is None or other is not None:
                 stream.codec = None  # before the next one takes its memory
-                stream.codec = Codec(width, height, self._config.video.crf)
-            packet, digest = stream.codec.code(small, key=cause is not None)
+                stream.codec = Codec(width, height, crf)
+            packet, planes = stream.codec.code(small, key=cause is not None)
         except InvalidInputError as error:
             stream.codec = None
             self._failed(stream, camera_id, now_s, error)
@@ -184,9 +193,11 @@ class VideoStreams:
             raise
         self._fails = False
         self._coded(stream, sender, packet, cause)
+        if self._config.video.crf is None and cause is None:
+            self._compare(stream, camera_id, small, planes)
         return EncodedVideo(
             packets=(*behind, packet),
-            position=StreamPosition(stream.stream_id, sender.newest, sender.reference, digest),
+            position=StreamPosition(stream_id, sender.newest, sender.reference, digest_of_planes(planes)),
             width=width,
             height=height,
             transform=transform,
@@ -205,6 +216,19 @@ class VideoStreams:
         if cause is not None:
             self._observer.stream_key(VIDEO, cause)
 
+    def _compare(self, stream: _Stream, camera_id: str, small: Image, planes: Planes) -> None:
+        """Whether this camera needs another rate factor, which then is that of its next frame."""
+        before = stream.rate_factor
+        if not before.is_watching:
+            stream.rate_factor = before.passed()
+            return
+        stream.rate_factor = before.compared(*errors(small, planes))
+        if (crf := stream.rate_factor.crf) == before.crf:
+            return
+        with self._streams.lock:
+            stream.moved(stream.sender.changed(KeyCause.QUALITY))
+        _log.info("video has another rate factor", camera=camera_id, crf=crf, was=before.crf)
+
     def _failed(self, stream: _Stream, camera_id: str, now_s: float, error: BaseException) -> None:
         with self._streams.lock:
             stream.moved(stream.sender.failed(now_s, self._streams.draw()))
@@ -216,6 +240,24 @@ class VideoStreams:
 
 def _begun(stream_id: bytes) -> _Stream:
     return _Stream(stream_id, Sender(Bounds(MOST_PACKETS, LEAST_BYTES)))
+
+
+def _cause_of_another(codec: Codec | None, width: int, height: int, crf: int) -> KeyCause | None:
+    """Why this codec is not the one for the next picture; None: it is, or there is none."""
+    if codec is None or (codec.size == (width, height) and codec.crf == crf):
+        return None
+    return KeyCause.QUALITY if codec.size == (width, height) else KeyCause.CHANGED
+
+
+def errors(image: Image, planes: Planes) -> tuple[float, float]:
+    """Mean squared error of the luma of `planes`, and that of a JPEG, of a BGR picture (H, W, 3) uint8."""
+    height = len(image)
+    luma = planes_of(image)[:height]
+    jpeg = decode_jpeg(encode_jpeg(image, AS_JPEG).data, image.size)
+    video_error, jpeg_error = (
+        cv2.norm(luma, other[:height], cv2.NORM_L2SQR) / luma.size for other in (planes, planes_of(jpeg))
+    )
+    return video_error, jpeg_error
 
 
 def shrink(image: Image, longest_side: int) -> tuple[Image, FrameTransform]:
@@ -244,4 +286,4 @@ def check_codec(config: UplinkConfig) -> None:
     """
     load_codec()
     side = config.video.longest_side // 2 * 2
-    Codec(side, side, config.video.crf).code(np.zeros((side, side, 3), np.uint8), key=True)
+    Codec(side, side, config.video.crf or START).code(np.zeros((side, side, 3), np.uint8), key=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from spillover.common.log import get_logger
 from spillover.common.tasks import agreement
-from spillover.common.types import Result
+from spillover.common.types import Prediction, Result
 from spillover.edge.uplink.outcome import CloudAnswer
 
 _log = get_logger("audits")
@@ -92,9 +92,9 @@ class Auditor:
         mark = local.decision.audit
         if mark is None:
             return
-        agrees = agreement(local.prediction, answer.prediction, confidence=self._report_threshold)
+        agrees = self.agrees(local.prediction, answer.prediction)
         with self._lock:
-            loss = mark.would_keep and agrees < self._agree_from
+            loss = mark.would_keep and not agrees
             self._errors.add(loss=loss)
             if self._risk is not None:
                 self._risk.audited(loss=loss)
@@ -105,6 +105,12 @@ class Auditor:
             self._observe(estimate)
             if tells:
                 self.tell(estimate)
+
+    def agrees(self, local: Prediction, cloud: Prediction) -> bool:
+        """Whether both answers to a frame say the same."""
+        with self._lock:
+            threshold, agree_from = self._report_threshold, self._agree_from
+        return agreement(local, cloud, confidence=threshold) >= agree_from
 
     def close(self) -> None:
         """Log the last estimate."""

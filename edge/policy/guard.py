@@ -20,12 +20,16 @@ class LinkGuard:
     Where objects are tracked, a frame may be sent although its answer will miss the frame's own deadline, if
     it is still useful to the frames that follow when it arrives.
 
+    Without `forecast` nothing that recent calls say of the link holds a frame back: neither when its answer
+    is expected, nor the breaker. Cap, deadline, the server's pushback and the budget do.
+
     With `spool_from`, frames whose expected gain reaches it wait in the spool for a late answer, as does
     every audit of an empty frame; without it no frame does.
     """
 
-    def __init__(self, spool_from: float | None = None) -> None:
+    def __init__(self, spool_from: float | None = None, *, forecast: bool = True) -> None:
         self._spool_from = spool_from
+        self._forecast = forecast
 
     def __call__(self, decision: Decision, context: Context) -> Decision:
         """Let the frame pass, or hold it back for the first obstacle."""
@@ -34,10 +38,11 @@ class LinkGuard:
         if decision.action is Action.KEEP:
             return replace(decision, inputs=inputs)
         inputs |= self._inputs(context)
-        obstacle = first_obstacle(decision, context)
+        obstacle = first_obstacle(decision, context, forecast=self._forecast)
         if obstacle is None:
-            is_probe = link.breaker is not BreakerPhase.CLOSED
-            late = context.tracks is not None and _expected_s(decision, context) > context.time_left_s
+            is_probe = self._forecast and link.breaker is not BreakerPhase.CLOSED
+            is_expected_late = _expected_s(decision, context) > context.time_left_s
+            late = self._forecast and context.tracks is not None and is_expected_late
             return replace(decision, is_probe=is_probe, serves_later=late, inputs=inputs)
         put_off = PUT_OFF.get(decision.reason)
         return replace(
@@ -64,6 +69,8 @@ class LinkGuard:
             "deviations": estimate.deviations,
             "server_queue_s": estimate.server_queue_s,
         } | track_inputs(context)
+        if not self._forecast:
+            inputs["forecast"] = 0.0
         return inputs if self._spool_from is None else inputs | {"spool_from": self._spool_from}
 
     def _instead(self, decision: Decision) -> Action:
@@ -73,15 +80,15 @@ class LinkGuard:
         return Action.SPOOL if worth_it else Action.KEEP
 
 
-def first_obstacle(decision: Decision, context: Context) -> Reason | None:
-    """The first reason why the call may not start now; None if there is none."""
+def first_obstacle(decision: Decision, context: Context, *, forecast: bool = True) -> Reason | None:
+    """The first reason why the call may not start now, by `forecast` too; None if there is none."""
     link, left_s = context.link, context.time_left_s
     obstacles = {
         Reason.NO_TIME: left_s <= 0,
         Reason.PUSHBACK: link.pushback_left_s > 0,
-        Reason.BREAKER_OPEN: not link.breaker_allows,
+        Reason.BREAKER_OPEN: forecast and not link.breaker_allows,
         Reason.IN_FLIGHT_CAP: link.in_flight >= link.max_in_flight,
-        Reason.TOO_SLOW: _comes_too_late(decision, context) and not _probes(link),
+        Reason.TOO_SLOW: forecast and _comes_too_late(decision, context) and not _probes(link),
         # The uplink charges the budget; this check only avoids encoding in vain.
         Reason.OVER_BUDGET: decision.needed_bytes > link.tokens.left_bytes,
     }

@@ -1,5 +1,6 @@
-"""The process: stall detection, forced exit."""
+"""The process: stall detection, forced exit, threads that give way."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,10 @@ from spillover.common.log import end_process
 
 EXIT_LIMIT_S = 3.0
 """What a process may take to end once its parts have stopped or were left behind."""
+
+_LEAST = 19
+_NICE = 5
+"""How much less than the pipeline a thread of this kind gets where both want the same core."""
 
 
 class StallDetector:
@@ -40,3 +45,13 @@ def end_process_after(limit_s: float, code: int, why: str) -> None:
     timer = threading.Timer(limit_s, end_process, (code, why))
     timer.daemon = True
     timer.start()
+
+
+def step_back() -> None:
+    """Let the pipeline go before this thread, for the rest of its life.
+
+    On Linux a thread has a priority of its own (sched(7)), by its number.
+    """
+    thread = threading.get_native_id()
+    nice = os.getpriority(os.PRIO_PROCESS, thread)
+    os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))

@@ -9,7 +9,7 @@
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
                   "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
-     "error": "", "carried_from": "", "tracking": null}
+     "error": "", "carried_from": "", "snapshot": "", "tracking": null}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
@@ -106,6 +106,8 @@ class Record(msgspec.Struct, frozen=True):
     """Why the cloud's answer is missing, if it was wanted."""
     carried_from: str = ""
     """The newest frame whose cloud answer corrected the edge's; empty if none did."""
+    snapshot: str = ""
+    """Name of the picture that is kept of the frame, in `evidence.folder`; empty where none is."""
     tracking: StepRecord | None = None
     """What the tracker was told of the frame, from which `lab replay` makes the tracks again; null in
     revisions, and where nothing is tracked. `decision: short` leaves it out."""
@@ -163,6 +165,7 @@ def to_record(result: Result, labels: Sequence[str], tasks: Tasks = TASKS) -> di
         "decision": result.decision,
         "error": result.error,
         "carried_from": result.carried_from,
+        "snapshot": result.snapshot,
     }
 
 

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.events.values import ObjectEvent
+from spillover.edge.health.readings import LadderState
+from spillover.edge.health.work import WorkMeter
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Fields
 from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
@@ -16,7 +19,9 @@ from spillover.edge.spool.values import Fate, Refusal
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("camera")
+_health_log = get_logger("health")
 OnResult = Callable[[Result], None]
+OnEvent = Callable[[Event], None]
 Put = Callable[[Result | Event], DeliveryAck]
 
 
@@ -27,6 +32,18 @@ class Condition:
     state: str
     detail: str
     since_s: float
+
+
+class Evidence(Protocol):
+    """Names what is kept of frames; must not block."""
+
+    def of_result(self, result: Result) -> str:
+        """The name of the picture of its frame; empty where none is kept."""
+        ...
+
+    def of_event(self, kind: EventKind, fields: Fields) -> Fields:
+        """What names the evidence of a tracked object's event, beside its own fields."""
+        ...
 
 
 class FrameEvents:
@@ -54,21 +71,32 @@ class FrameEvents:
         """Why edge and cloud do not fit together; empty: they do, as far as is known."""
         self.answered = Rate(clock)
         """First results."""
+        self.work = WorkMeter(clock)
         self._on_result: OnResult | None = None
+        self._evidence: Evidence | None = None
+        self._on_event: OnEvent | None = None
 
-    def watch(self, on_result: OnResult) -> None:
-        """Have every result shown to `on_result` too, which must not block; before the first frame."""
-        self._on_result = on_result
+    def watch(self, on_result: OnResult, on_event: OnEvent) -> None:
+        """Have every result and event shown to these too, which must not block; before the first frame."""
+        self._on_result, self._on_event = on_result, on_event
+
+    def name_evidence(self, evidence: Evidence) -> None:
+        """Have results and events name what is kept of them; before the first frame."""
+        self._evidence = evidence
 
     def result(self, result: Result) -> None:
         """A frame got its first result or a revision."""
         if not result.revision:
             self.answered.mark()
+            took = result.timings
+            self.work.mark(took.preprocess_s + took.infer_s + took.decode_s)
         self.late(result)
 
     def late(self, result: Result) -> DeliveryAck:
         """A spooled frame got its revision; the spool forgets the frame once a sink has stored it."""
         self._metrics.result(result)
+        if self._evidence and (name := self._evidence.of_result(result)):
+            result = replace(result, snapshot=name)
         with self.frame_clock.lock:
             result = self.frame_clock.corrected(result)
             if self._on_result:
@@ -89,6 +117,10 @@ class FrameEvents:
             sequence=frame.sequence,
             reason=reason,
         )
+
+    def thinned(self, reason: str) -> None:
+        """A picture was passed over, so it gives no frame."""
+        self._metrics.thinned(reason)
 
     def unreadable(self) -> None:
         """A picture was damaged, so it gives no frame."""
@@ -128,6 +160,15 @@ class FrameEvents:
         self.misfit = misfit
         self._metrics.misfit(is_so=bool(misfit))
 
+    def stepped(self, now: LadderState, before: int) -> None:
+        """The device stands on another step of the ladder."""
+        tell = _health_log.warning if now.step > before else _health_log.info
+        tell("ladder", step=now.step, does=now.does, cause=now.cause, reason=now.reason)
+        self._metrics.stepped(now.cause, up=now.step > before)
+        self.emit(
+            EventKind.LADDER, step=now.step, before=before, does=now.does, cause=now.cause, reason=now.reason
+        )
+
     def spooled(self, fate: Fate, frame_id: str) -> None:
         """The spool accepted a frame, or a frame left it; the spool counts these itself."""
         self.emit(EventKind.SPOOL, frame_id=frame_id, fate=fate.value)
@@ -140,6 +181,8 @@ class FrameEvents:
         """A tracked object did something (`of`), or a zone or line counts otherwise."""
         if of is not None:
             self._metrics.object_event(kind, of.phase)
+            if self._evidence:
+                fields = {**fields, **self._evidence.of_event(kind, fields)}
         elif kind is EventKind.ZONE_COUNT:
             camera_id, zone, count = (str(fields[name]) for name in ("camera_id", "zone", "count"))
             self._metrics.zone_count(camera_id, zone, int(count))
@@ -147,7 +190,16 @@ class FrameEvents:
             at_unix_s = time.time()
             if of is not None:
                 at_unix_s = self.frame_clock.time_now_known(of.sequence, of.at_unix_s)
-            self._put(Event(kind, at_unix_s, fields))
+            self._tell(Event(kind, at_unix_s, fields))
+
+    def evidence_stored(self, kind: str, camera_id: str, frame_id: str, name: str) -> None:
+        """A picture or a clip is on the disk, whole."""
+        self._metrics.evidence_stored(kind)
+        self.emit(EventKind.EVIDENCE, camera_id=camera_id, frame_id=frame_id, name=name)
+
+    def evidence_lost(self, kind: str, reason: str) -> None:
+        """One was wanted, and will not be there."""
+        self._metrics.evidence_lost(kind, reason)
 
     def _clock_set(self, found: ClockSet) -> None:
         get_logger("clock").warning("clock was set", by_s=round(found.shift_s, 3))
@@ -162,4 +214,9 @@ class FrameEvents:
 
     def emit(self, kind: EventKind, **fields: str | int | float) -> None:
         """Send an event to the sinks."""
-        self._put(Event(kind, time.time(), fields))
+        self._tell(Event(kind, time.time(), fields))
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event:
+            self._on_event(event)
+        self._put(event)

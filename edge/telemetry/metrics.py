@@ -22,8 +22,11 @@ from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
+    OF_DEVICE,
     PREFIX,
     BudgetCollector,
+    EvidenceCollector,
+    EvidenceState,
     HealthCollector,
     LiveViewCollector,
     SpoolCollector,
@@ -78,6 +81,9 @@ class Metrics:
             "source_frames_dropped", "Captured frames without a result, by camera.", "camera"
         )
         self._revisions = self._counter("revisions", "Cloud answers that came after the first result.")
+        self._thinned = self._counter(
+            "pictures_thinned", "Pictures passed over, so that fewer frames are captured.", "reason"
+        )
         self._unreadable = self._counter("pictures_unreadable", "Damaged pictures, skipped.")
         self._calls = self._counter("uplink_calls", "Frames handed to the uplink, by outcome.", "status")
         self._bytes = self._counter("uplink_payload_bytes", "Bytes of payload sent, by kind.", "kind")
@@ -96,12 +102,22 @@ class Metrics:
         self._spool_refused = self._counter(
             "spool_refused", "Frames worth a late answer that the spool did not accept.", "reason"
         )
+        self._pages_refused = self._counter(
+            "page_refused", "Requests for pages that were refused, by cause.", "cause"
+        )
         text = "Boxes of the edge's model that nobody got; not_finite: a number of theirs is NaN or infinite."
         self._boxes_dropped = self._counter("boxes_dropped", text, "reason")
         self._object_events = self._counter(
             "object_events", "Events of tracked objects; one that is settled counts again.", "event", "phase"
         )
         self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
+        self._evidence = self._counter("evidence_stored", "Pictures and clips that were stored.", "kind")
+        self._evidence_lost = self._counter(
+            "evidence_lost",
+            "Pictures, clips, and frames of clips that were wanted and are missing.",
+            "kind",
+            "reason",
+        )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
         self._edge_error = self._states("error_ratio", text, "bound")
@@ -118,6 +134,15 @@ class Metrics:
             ["ending"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
+        )
+        self._inference = Histogram(
+            f"{PREFIX}inference_seconds",
+            "Seconds that the local model takes for a frame, with what is around it.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._ladder = self._counter(
+            "ladder_steps", "Steps of the ladder, by what led there; well: a step down.", "cause"
         )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
         self._sent = Counter("sent", "", registry=None)  # for the status alone
@@ -147,6 +172,10 @@ class Metrics:
         self._dropped.labels(reason).inc()
         self._dropped_by.labels(camera_id).inc()
 
+    def thinned(self, reason: str) -> None:
+        """Count a picture that gives no frame because fewer are wanted."""
+        self._thinned.labels(reason).inc()
+
     def unreadable(self) -> None:
         """Count a picture that could not be read."""
         self._unreadable.inc()
@@ -156,8 +185,14 @@ class Metrics:
         if result.revision:
             self._revisions.inc()
             return
+        took = result.timings
+        self._inference.observe(took.preprocess_s + took.infer_s + took.decode_s)
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
+
+    def stepped(self, cause: str, *, up: bool) -> None:
+        """Count a step of the ladder."""
+        self._ladder.labels(cause if up else "well").inc()
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count the end of a call to the cloud, and its bytes."""
@@ -195,6 +230,14 @@ class Metrics:
         """Set how many objects a zone has."""
         self._zones.labels(camera_id, zone).set(count)
 
+    def evidence_stored(self, kind: str) -> None:
+        """Count a picture or a clip."""
+        self._evidence.labels(kind).inc()
+
+    def evidence_lost(self, kind: str, reason: str) -> None:
+        """Count a picture or a clip that was wanted and is not there."""
+        self._evidence_lost.labels(kind, reason).inc()
+
     def boxes_dropped(self, count: int) -> None:
         """Count boxes that are not finite."""
         self._boxes_dropped.labels("not_finite").inc(count)
@@ -229,9 +272,17 @@ class Metrics:
         """Read who looks at the live view, and what they have lost, on each scrape."""
         self.registry.register(LiveViewCollector(viewers, dropped))
 
-    def watch_health(self, latest: Callable[[], Readings]) -> None:
-        """Read the device's health from `latest` on each scrape."""
-        self.registry.register(HealthCollector(latest))
+    def watch_evidence(self, state: Callable[[], EvidenceState]) -> None:
+        """Read from `state` what the folder of evidence has on each scrape."""
+        self.registry.register(EvidenceCollector(state))
+
+    def page_refused(self, cause: str) -> None:
+        """Count a request for a page that was refused."""
+        self._pages_refused.labels(cause).inc()
+
+    def watch_health(self, latest: Callable[[], Readings], step: Callable[[], int] | None = None) -> None:
+        """Read the device's health from `latest`, and its step of the ladder, on each scrape."""
+        self.registry.register(HealthCollector(latest, step))
 
     def edge_error(self, estimate: ErrorEstimate) -> None:
         """Set the error estimate, which an answered audit has changed."""
@@ -270,11 +321,11 @@ class Metrics:
         )
 
     def summary(self) -> dict[str, int]:
-        """Every counter of the whole device that is not zero, as `name` or `name[label,label]`."""
+        """Every counter of the daemon, of all cameras, that is not zero, as `name` or `name[label,label]`."""
         return {
             _key(sample.name, sample.labels): int(sample.value)
             for family in self.registry.collect()
-            if family.type == "counter"
+            if family.type == "counter" and family.name not in OF_DEVICE
             for sample in family.samples
             if sample.name.startswith(PREFIX) and sample.name.endswith("_total") and sample.value
             if "camera" not in sample.labels

@@ -207,7 +207,9 @@ class GrpcUplink:
         pending.handler.encoded(len(encoded_frame.payload.data), now_s - started_s)
         if encoded_frame.option == PICTURE and option not in {"", PICTURE}:
             pending.handler.fall_back(PICTURE, str(pending.refused or "its stream pauses"))
-        is_too_large = self._ledger.is_too_large(encoded_frame, pending.call.deadline_s - now_s)
+        is_too_large = self._caller.config.forecast and self._ledger.is_too_large(
+            encoded_frame, pending.call.deadline_s - now_s
+        )
         self._ledger.encoded(encoded_frame, now_s - started_s)
         if is_too_large:
             size = len(encoded_frame.payload.data)

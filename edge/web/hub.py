@@ -3,12 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from spillover.common.types import Result
 from spillover.edge.pipeline import CameraSettings, Look
+from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
 FRAMES_PER_S = 5.0
@@ -17,37 +19,70 @@ MAX_VIEWERS = 4
 """Streams of pictures at once; and as many of results."""
 KEPT_RESULTS = 256
 """The newest results, for those who ask now and then."""
+KEPT_EVENTS = 64
+"""The newest events of each kind."""
 QUEUE_ITEMS = 64
 """What may wait for one listener; the oldest gives way to the newest."""
 
+OF_FRAMES = frozenset({EventKind.DROPPED, EventKind.SPOOL})
+"""Events that may come with every frame: kept for who asks, and not told to listeners."""
+
 _PERIOD_S = 1.0 / FRAMES_PER_S
+T = TypeVar("T")
+Item = Look | Result | Event
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
-    """A result with its number in this run of the daemon, from 1."""
+class Numbered(Generic[T]):
+    """Something with its number in this run of the daemon, from 1."""
 
     number: int
-    result: Result
+    item: T
+
+
+class Newest(Generic[T]):
+    """The newest `most` of each kind, so that nothing rare is lost to what is frequent. Thread-safe."""
+
+    def __init__(self, most: int, kind_of: Callable[[T], Hashable]) -> None:
+        self._most = most
+        self._kind_of = kind_of
+        self._lock = threading.Lock()
+        self._kept: dict[Hashable, deque[Numbered[T]]] = {}
+        self._count = 0
+
+    def add(self, item: T) -> None:
+        """Keep it, in place of the oldest of its kind if there are too many."""
+        with self._lock:
+            self._count += 1
+            kept = self._kept.setdefault(self._kind_of(item), deque(maxlen=self._most))
+            kept.append(Numbered(self._count, item))
+
+    def since(self, number: int) -> list[Numbered[T]]:
+        """Those with higher numbers, in order; all of them where `number` is of an earlier run."""
+        with self._lock:
+            found = [one for kept in self._kept.values() for one in kept]
+            last = self._count
+        later = [one for one in found if number > last or one.number > number]
+        return sorted(later, key=lambda one: one.number)
 
 
 class Listener:
-    """What one client is to be told: looks and results in their order, in a queue of `QUEUE_ITEMS`."""
+    """What one client is to be told, in its order, in a queue of `QUEUE_ITEMS`."""
 
     def __init__(self, cameras: frozenset[str]) -> None:
         self.cameras = cameras
         self.dropped = 0
         """Items that were lost because the client was too slow."""
-        self._items: BoundedQueue[Look | Result] = BoundedQueue(QUEUE_ITEMS, WhenFull.DROP_OLDEST)
+        self._items: BoundedQueue[Item] = BoundedQueue(QUEUE_ITEMS, WhenFull.DROP_OLDEST)
 
-    def offer(self, item: Look | Result) -> bool:
+    def offer(self, item: Item) -> bool:
         """Queue an item; false when that took the place of an older one. Never blocks for long."""
         gone = self._items.put(item)
         is_lost = gone is not None and gone is not item  # itself: all is over
         self.dropped += is_lost
         return not is_lost
 
-    def take(self, timeout_s: float) -> list[Look | Result] | None:
+    def take(self, timeout_s: float) -> list[Item] | None:
         """What waits, as soon as something does; empty after `timeout_s`, and None when all is over."""
         self._items.wait_for_item(timeout_s)
         return None if self._items.has_ended else self._items.discard()
@@ -59,7 +94,7 @@ class Listener:
 
 
 class Hub:
-    """The newest frame of each camera and the newest results. Thread-safe; `look` and `result` never block.
+    """The newest frames, results and events of all cameras. Thread-safe, and telling it never blocks.
 
     `current` gives what each camera is processed with now, by its name, in their order: a frame of older
     settings, perhaps without a mask that there is now, is shown no more. `clock` gives monotonic seconds.
@@ -80,10 +115,26 @@ class Hub:
         self._watchers = 0
         self._viewers = 0
         self._listeners: list[Listener] = []
-        self._results: deque[Numbered] = deque(maxlen=KEPT_RESULTS)
-        self._count = 0
+        self.results: Newest[Result] = Newest(KEPT_RESULTS, lambda _: "result")
+        self.events: Newest[Event] = Newest(KEPT_EVENTS, lambda event: event.kind)
         self._dropped = 0
         self._closed = False
+        self._paused = ""
+
+    def pause(self, reason: str) -> None:
+        """Keep no frames, so that nothing is encoded, because of `reason`; empty: keep them again.
+
+        Results go on. Any thread may call it.
+        """
+        with self._changed:
+            self._paused = reason
+            self._looks.clear()
+            self._changed.notify_all()
+
+    @property
+    def paused(self) -> str:
+        """Why no pictures are shown now; empty while they are."""
+        return self._paused
 
     def look(self, look: Look) -> None:
         """The pipeline has a frame: kept if somebody watches and the camera's last one is old enough."""
@@ -92,7 +143,7 @@ class Hub:
         camera_id, now_s = look.result.camera_id, self._clock()
         with self._changed:
             due_s = self._due_s.get(camera_id, now_s)
-            if now_s < due_s or not self._watchers:
+            if now_s < due_s or not self._watchers or self._paused:
                 return
             # Counted from when it was due, so that a camera of 8 frames a second is not shown at 4.
             next_s = due_s + _PERIOD_S
@@ -105,20 +156,20 @@ class Hub:
     def result(self, result: Result) -> None:
         """There is a result, a first one or a revision."""
         with self._changed:
-            self._count += 1
-            self._results.append(Numbered(self._count, result))
+            self.results.add(result)
             self._offer(result, result.camera_id)
 
-    def results_since(self, number: int) -> list[Numbered]:
-        """The kept results with higher numbers; all of them where `number` is of an earlier run."""
+    def event(self, event: Event) -> None:
+        """Something has happened, to an object or to the daemon itself."""
         with self._changed:
-            found = list(self._results)
-            last = self._count
-        return [one for one in found if number > last or one.number > number]
+            self.events.add(event)
+            if event.kind not in OF_FRAMES:
+                camera_id = event.fields.get("camera_id")
+                self._offer(event, camera_id if isinstance(camera_id, str) else None)
 
     @property
     def results_dropped(self) -> int:
-        """Looks and results that clients of event streams have lost because they were too slow."""
+        """Looks, results and events that clients of event streams have lost because they were too slow."""
         return self._dropped
 
     @property
@@ -198,7 +249,8 @@ class Hub:
             self._looks.clear()
             self._due_s.clear()
 
-    def _offer(self, item: Look | Result, camera_id: str) -> None:
+    def _offer(self, item: Item, camera_id: str | None) -> None:
+        """Tell those who listen to the camera; what is of none, to all."""
         for listener in self._listeners:
-            if camera_id in listener.cameras and not listener.offer(item):
+            if (camera_id is None or camera_id in listener.cameras) and not listener.offer(item):
                 self._dropped += 1

@@ -5,43 +5,63 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.resources import files
+from typing import TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import msgspec
 
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Result
+from spillover.edge.inference.predictor import Predictor
 from spillover.edge.pipeline import CameraSettings
-from spillover.edge.sinks.record import record_encoder, to_record
+from spillover.edge.sinks.record import encode_event, record_encoder, to_record
 from spillover.edge.status.values import Status
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.frame_events import FrameEvents
-from spillover.edge.web.answers import HEADERS, JSON, Query, guarded, refuse, send
-from spillover.edge.web.hub import Hub
+from spillover.edge.web.answers import (
+    HEADERS,
+    JSON,
+    POST,
+    READ,
+    Query,
+    Respond,
+    guarded,
+    refuse,
+    send,
+)
+from spillover.edge.web.gate import Gate, OnRefused, Sees
+from spillover.edge.web.hub import Hub, Newest
+from spillover.edge.web.inference import Inference
+from spillover.edge.web.login import Login
 from spillover.edge.web.mosaic import Painter
 from spillover.edge.web.streams import Streams
 
+SNAPSHOTS = "/api/v1/snapshot/"
 SNAPSHOT_S = 5.0
 """How long a snapshot waits for the camera's next frame, and for the snapshot before it."""
 SNAPSHOT_QUALITY = 90
+T = TypeVar("T")
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
     "/live.css": ("live.css", "text/css; charset=utf-8"),
     "/live.js": ("live.js", "text/javascript; charset=utf-8"),
 }
 
 
 class LiveView:
-    """Serves what the cameras see. `routes` go to the server of the metrics; `watch` comes before the start.
+    """Serves what the cameras see. Its routes go to the server of the metrics; `watch` comes before all.
 
-    `labels` names the classes. `clock` gives monotonic seconds.
+    `labels` names the classes. `predictor` answers pictures that programs send, on any thread. `gate` says
+    who may look, and `on_refused` hears the causes of refusals. `clock` gives monotonic seconds.
     """
 
     def __init__(
         self,
         streams: Sequence[CameraStream],
         labels: Sequence[str],
+        predictor: Predictor,
         status: Callable[[], Status],
+        gate: Gate,
+        on_refused: OnRefused,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams = streams
@@ -52,13 +72,25 @@ class LiveView:
         self._snapshots = threading.Lock()
         self.hub = Hub({one.camera_id: _settings_of(one) for one in streams}, clock)
         self.painter = Painter()
-        self._endless = Streams(self.hub, self.painter, self._full, self._state)
+        self._endless = Streams(self.hub, self.painter, self._full, self._state, on_refused)
+        self._gate = gate
+        self._inference = Inference(
+            predictor, lambda: streams[0].pipeline.settings.report, self._short, on_refused
+        )
 
     def watch(self, events: FrameEvents) -> None:
         """Have the pipelines show their frames, and `events` its results."""
         for stream in self._streams:
             stream.pipeline.watch(self.hub.look)
-        events.watch(self.hub.result)
+        events.watch(self.hub.result, self.hub.event)
+
+    def pause(self, reason: str) -> None:
+        """Encode no pictures until `resume`, and have the page say `reason`. Any thread may call it."""
+        self.hub.pause(reason)
+
+    def resume(self) -> None:
+        """Encode pictures again for whoever looks. Any thread may call it."""
+        self.hub.pause("")
 
     def stop(self, _deadline_s: float) -> bool:
         """End all streams."""
@@ -67,20 +99,30 @@ class LiveView:
 
     @property
     def routes(self) -> Mapping[str, WSGIApplication]:
-        """The pages by their paths."""
-        pages = {path: guarded(_file(*found), ["camera"]) for path, found in _FILES.items()}
-        snapshots = {
-            f"/api/v1/snapshot/{name}.jpg": guarded(self._snapshot_of(name)) for name in self.hub.cameras
+        """The pages by their paths, for those whom the gate lets through."""
+        pages: dict[str, WSGIApplication] = {
+            "/": self._guarded(_file("index.html", "text/html; charset=utf-8"), ["camera"]),
+            "/live.mjpg": self._guarded(self._endless.pictures, ["camera"]),
+            "/events": self._guarded(self._endless.events, ["camera"]),
+            "/api/v1/status": self._guarded(self._status_page),
+            "/api/v1/results": self._guarded(self._results, ["since"]),
+            "/api/v1/events": self._guarded(self._happened, ["since"]),
+            "/api/v1/infer": self._guarded(self._inference, methods=POST),
+            SNAPSHOTS: self._guarded(self._snapshot_page),
         }
-        return {
-            **pages,
-            "/favicon.ico": guarded(_no_icon),
-            "/live.mjpg": guarded(self._endless.pictures, ["camera"]),
-            "/events": guarded(self._endless.events, ["camera"]),
-            "/api/v1/status": guarded(self._status_page),
-            "/api/v1/results": guarded(self._results, ["since"]),
-            **snapshots,
-        }
+        return {path: self._gate.guarded(page, Sees.PICTURES) for path, page in pages.items()}
+
+    @property
+    def open_routes(self) -> Mapping[str, WSGIApplication]:
+        """The pages that show nothing, for everybody."""
+        files = {path: self._guarded(_file(*found)) for path, found in _FILES.items()}
+        login = Login(self._gate).routes if self._gate.wants_proof else {}
+        return {**files, "/favicon.ico": self._guarded(_no_icon), **login}
+
+    def _guarded(
+        self, respond: Respond, fields: Sequence[str] = (), methods: Sequence[str] = READ
+    ) -> WSGIApplication:
+        return guarded(respond, fields, methods, is_local=not self._gate.wants_proof)
 
     def _status_page(
         self, environ: WSGIEnvironment, start_response: StartResponse, _: Query
@@ -90,32 +132,54 @@ class LiveView:
     def _results(
         self, environ: WSGIEnvironment, start_response: StartResponse, query: Query
     ) -> Iterable[bytes]:
+        found, encode = self.hub.results, self._short
+        return self._since(environ, start_response, query, "results", found, encode)
+
+    def _happened(
+        self, environ: WSGIEnvironment, start_response: StartResponse, query: Query
+    ) -> Iterable[bytes]:
+        return self._since(environ, start_response, query, "events", self.hub.events, encode_event)
+
+    def _since(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        query: Query,
+        name: str,
+        kept: Newest[T],
+        encode: Callable[[T], bytes],
+    ) -> Iterable[bytes]:
+        """What is newer than the query's `since`, and the `since` of the next request."""
         since = query.get("since", "0")
         if not (since.isascii() and since.isdigit() and len(since) <= 18):
             return refuse(start_response, HTTPStatus.BAD_REQUEST, "since: must be a number that `next` gave")
-        status = self._status()
-        found = self.hub.results_since(int(since))
+        found = kept.since(int(since))
         body = {
-            "boot_id": status.boot_id,
+            "boot_id": self._status().boot_id,
             "next": found[-1].number if found else int(since),
-            "results": [msgspec.Raw(self._short(one.result)) for one in found],
+            name: [msgspec.Raw(encode(one.item)) for one in found],
         }
         return send(environ, start_response, JSON, self._json.encode(body))
 
-    def _snapshot_of(self, camera: str) -> Callable[..., Iterable[bytes]]:
-        def answer(environ: WSGIEnvironment, start_response: StartResponse, _: Query) -> Iterable[bytes]:
-            if not self._snapshots.acquire(timeout=SNAPSHOT_S):
-                return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, "others take snapshots now")
-            try:
-                jpeg = self._snapshot(camera)
-            finally:
-                self._snapshots.release()
-            if jpeg is None:
-                why = f"camera {camera} has given no picture within {SNAPSHOT_S:g} s"
-                return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, why)
-            return send(environ, start_response, "image/jpeg", jpeg)
-
-        return answer
+    def _snapshot_page(
+        self, environ: WSGIEnvironment, start_response: StartResponse, _: Query
+    ) -> Iterable[bytes]:
+        camera = environ["PATH_INFO"].removeprefix(SNAPSHOTS).removesuffix(".jpg")
+        if environ["PATH_INFO"] != f"{SNAPSHOTS}{camera}.jpg" or camera not in self.hub.cameras:
+            there = ", ".join(f"{SNAPSHOTS}{name}.jpg" for name in self.hub.cameras)
+            return refuse(start_response, HTTPStatus.NOT_FOUND, f"there is {there}")
+        if why := self.hub.paused:
+            return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, f"pictures are paused: {why}")
+        if not self._snapshots.acquire(timeout=SNAPSHOT_S):
+            return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, "others take snapshots now")
+        try:
+            jpeg = self._snapshot(camera)
+        finally:
+            self._snapshots.release()
+        if jpeg is None:
+            why = f"camera {camera} has given no picture within {SNAPSHOT_S:g} s"
+            return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, why)
+        return send(environ, start_response, "image/jpeg", jpeg)
 
     def _snapshot(self, camera: str) -> bytes | None:
         """The newest frame in its own size, with what is to be hidden hidden; None when none has come."""
@@ -135,7 +199,12 @@ class LiveView:
     def _state(self) -> bytes:
         """What the page is told now and then: the status, and where each camera's zones and lines are."""
         scenes = {one.camera_id: _scene(one) for one in self._streams}
-        live = {"viewers": self.hub.viewers, "results_dropped": self.hub.results_dropped}
+        live = {
+            "viewers": self.hub.viewers,
+            "results_dropped": self.hub.results_dropped,
+            "paused": self.hub.paused,
+            "login": self._gate.wants_proof,
+        }
         return self._json.encode({"status": self._status(), "scenes": scenes, "live": live})
 
 

@@ -4,8 +4,6 @@ Each runs on the thread of its own request, at a lower priority than the pipelin
 slowly misses what is old; one that does not read is cut off by the server's own limit.
 """
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from http import HTTPStatus
@@ -13,11 +11,16 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import msgspec
 
+from spillover.common.errors import Cause
 from spillover.common.net.http import STREAM
 from spillover.common.types import Result
 from spillover.edge.pipeline import Look
-from spillover.edge.web.answers import HEADERS, Query, refuse
-from spillover.edge.web.hub import MAX_VIEWERS, Hub, Listener
+from spillover.edge.results.delivery import Event
+from spillover.edge.runtime.process import step_back
+from spillover.edge.sinks.record import encode_event
+from spillover.edge.web.answers import HEADERS, SESSION, Query, Session, refuse
+from spillover.edge.web.gate import OnRefused
+from spillover.edge.web.hub import MAX_VIEWERS, OF_FRAMES, Hub, Listener
 from spillover.edge.web.mosaic import Painter, canvas, size_of
 
 BOUNDARY = "picture"
@@ -30,11 +33,10 @@ REPEAT_S = 5.0
 """The last picture is sent again after so long without a new one, which finds out who has gone."""
 FIRST_S = 1.0
 """How long a viewer waits for a first picture before it is shown black ones."""
+FORMER_EVENTS = 8
+"""Of the events before it a client is told so many."""
 STATUS_S = 2.0
 """How often the status is told."""
-_LEAST = 19
-_NICE = 5
-"""How much less than the pipeline a thread of this kind gets where both want the same core."""
 
 Encode = Callable[[Result], bytes]
 
@@ -63,11 +65,14 @@ class Endless:
 class Streams:
     """Serves pictures and events of a hub. `status` tells the status and the scenes as JSON."""
 
-    def __init__(self, hub: Hub, painter: Painter, encode: Encode, status: Callable[[], bytes]) -> None:
+    def __init__(
+        self, hub: Hub, painter: Painter, encode: Encode, status: Callable[[], bytes], on_refused: OnRefused
+    ) -> None:
         self._hub = hub
         self._painter = painter
         self._encode = encode
         self._status = status
+        self._on_refused = on_refused
 
     def pictures(
         self, environ: WSGIEnvironment, start_response: StartResponse, query: Query
@@ -79,11 +84,13 @@ class Streams:
         if environ["REQUEST_METHOD"] == "HEAD":
             return _begin(start_response, kind, [])
         if not self._hub.take_viewer():
-            return _full(start_response)
+            return self._full(start_response)
         if not environ[STREAM]():
             self._hub.leave_viewer()
-            return _full(start_response)
-        return _begin(start_response, kind, Endless(self._pictures(cameras), self._leave_viewer))
+            return self._full(start_response)
+        return _begin(
+            start_response, kind, Endless(self._pictures(cameras, _session(environ)), self._leave_viewer)
+        )
 
     def events(
         self, environ: WSGIEnvironment, start_response: StartResponse, query: Query
@@ -95,32 +102,37 @@ class Streams:
         if environ["REQUEST_METHOD"] == "HEAD":
             return _begin(start_response, kind, [])
         if (listener := self._hub.listen(cameras)) is None:
-            return _full(start_response)
+            return self._full(start_response)
         if not environ[STREAM]():
             self._hub.leave_listener(listener)
-            return _full(start_response)
-        parts = self._events(cameras, listener)
+            return self._full(start_response)
+        parts = self._events(cameras, listener, _session(environ))
         return _begin(start_response, kind, Endless(parts, lambda: self._hub.leave_listener(listener)))
 
-    def _pictures(self, cameras: Sequence[str]) -> Iterator[bytes]:
+    def _pictures(self, cameras: Sequence[str], session: Session) -> Iterator[bytes]:
         step_back()
         turn, is_open = self._hub.wait(-1, 0.0)
         if is_open and not self._hub.looks(cameras):
             turn, is_open = self._hub.wait(turn, FIRST_S)
         yield _PART_HEAD
-        while is_open:
+        jpeg = b""
+        while is_open and session():
             looks = self._hub.looks(cameras)
-            jpeg = self._painter.jpeg(cameras, looks)
+            if not (jpeg and self._hub.paused):
+                jpeg = self._painter.jpeg(cameras, looks)
             yield b"%s\r\n%s" % (jpeg, _PART_HEAD)
-            del looks, jpeg
+            del looks
             turn, is_open = self._hub.wait(turn, REPEAT_S)
 
-    def _events(self, cameras: Sequence[str], listener: Listener) -> Iterator[bytes]:
+    def _events(self, cameras: Sequence[str], listener: Listener, session: Session) -> Iterator[bytes]:
         step_back()
         told = 0
         yield _event("status", self._status())
         told_s = self._hub.now_s()
-        while True:
+        former = [one.item for one in self._hub.events.since(0) if one.item.kind not in OF_FRAMES]
+        for event in former[-FORMER_EVENTS:]:
+            yield _event("event", encode_event(event))
+        while session():
             left_s = told_s + STATUS_S - self._hub.now_s()
             items = listener.take(max(0.0, left_s))
             if items is None:
@@ -129,10 +141,13 @@ class Streams:
                 told = listener.dropped
                 yield _event("dropped", msgspec.json.encode({"dropped": told}))
             for item in items:
-                if isinstance(item, Result):
-                    yield _event("result", self._encode(item))
-                else:
-                    yield _event("picture", self._picture(cameras, item))
+                match item:
+                    case Result():
+                        yield _event("result", self._encode(item))
+                    case Event():
+                        yield _event("event", encode_event(item))
+                    case _:
+                        yield _event("picture", self._picture(cameras, item))
             if self._hub.now_s() - told_s >= STATUS_S:
                 yield _event("status", self._status())
                 told_s = self._hub.now_s()
@@ -151,6 +166,11 @@ class Streams:
                 "result": msgspec.Raw(self._encode(look.result)),
             }
         )
+
+    def _full(self, start_response: StartResponse) -> Iterable[bytes]:
+        self._on_refused(Cause.QUEUE_FULL)
+        why = f"{MAX_VIEWERS} pages look already, and no more may; try again later"
+        return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, why, [("Retry-After", "10")])
 
     def _leave_viewer(self) -> None:
         self._hub.leave_viewer()
@@ -173,21 +193,11 @@ def _begin(start_response: StartResponse, kind: str, parts: Iterable[bytes]) -> 
     return parts
 
 
-def _full(start_response: StartResponse) -> Iterable[bytes]:
-    why = f"{MAX_VIEWERS} look already, and no more may; try again later"
-    return refuse(start_response, HTTPStatus.SERVICE_UNAVAILABLE, why, [("Retry-After", "10")])
+def _session(environ: WSGIEnvironment) -> Session:
+    session: Session = environ.get(SESSION, lambda: True)
+    return session
 
 
 def _event(name: str, data: bytes) -> bytes:
     """One event; JSON has no line breaks, which would end it."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
-
-
-def step_back() -> None:
-    """Let the pipeline go before this thread, which ends with its request, so that nothing is to be undone.
-
-    On Linux a thread has a priority of its own (sched(7)), by its number.
-    """
-    thread = threading.get_native_id()
-    nice = os.getpriority(os.PRIO_PROCESS, thread)
-    os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))

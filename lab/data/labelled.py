@@ -1,4 +1,4 @@
-"""Labelled sets: pictures with their true classes or boxes."""
+"""Sets of pictures, with their true classes or boxes and without."""
 
 import csv
 import zipfile
@@ -20,6 +20,8 @@ from spillover.lab.data.pictures import ArrayPicture, FilePicture, Picture
 LABELS_FILE = "labels.csv"
 COCO_FILE = "instances.json"
 IMAGES_FOLDER = "images"
+STRETCHES = 50
+"""A camera's pictures count as so many scenes, none of which is both fitted to and judged on."""
 _MAX_CLASS = 2**31 - 1
 
 Labels = npt.NDArray[np.int64]
@@ -59,6 +61,11 @@ class LabelledSet:
         """The task that the labels judge."""
         return self.truth.task
 
+    @property
+    def stretch(self) -> int:
+        """How many pictures in order look alike: each is a scene of its own."""
+        return 1
+
     def part(self, numbers: Sequence[int]) -> "LabelledSet":
         """The numbered pictures alone, in that order."""
         truth: ClassLabels | CocoTruth
@@ -67,6 +74,22 @@ class LabelledSet:
         else:
             truth = replace(self.truth, image_ids=tuple(self.truth.image_ids[n] for n in numbers))
         return replace(self, pictures=tuple(self.pictures[n] for n in numbers), truth=truth)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnlabelledSet:
+    """Pictures of a camera in the order in which they were taken."""
+
+    name: str
+    pictures: tuple[Picture, ...]
+
+    @property
+    def stretch(self) -> int:
+        """So many pictures in order look alike."""
+        return -(-len(self.pictures) // STRETCHES)
+
+
+PictureSet = LabelledSet | UnlabelledSet
 
 
 def open_labelled_set(path: Path) -> LabelledSet:

@@ -16,6 +16,8 @@ from spillover.edge.camera.source import Source, UnreadablePictureError
 
 T = TypeVar("T")
 
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
 
 class Picture(Protocol):
     """One picture of a data set."""
@@ -80,6 +82,19 @@ class ArrayPicture:
     def digest(self) -> str:
         """Digest of the pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.rgb).tobytes()).hexdigest()
+
+
+def folder_pictures(folder: Path, limit: int) -> list[Picture]:
+    """At most `limit` pictures of a folder and its subfolders, spread evenly over them by name.
+
+    Raises:
+        SourceError: the folder is absent or holds no picture.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise SourceError(f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+    count = min(limit, len(paths))
+    return [FilePicture(paths[i * len(paths) // count]) for i in range(count)]
 
 
 def camera_pictures(source: Source) -> Generator[CameraPicture]:

@@ -7,19 +7,12 @@ from typing import Annotated, Any
 import msgspec
 
 from spillover.common.config import Mistake, Section
-from spillover.common.config.kinds import name_of_at_most
 from spillover.common.config.words import did_you_mean
+from spillover.lab.loadtest.buyer import BuyerConfig
+from spillover.lab.loadtest.kinds import Count, Name, Names, NotNegative, Positive, Share
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.shaper.link import Link
-
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Name = Annotated[str, name_of_at_most(64)]
-
-Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
 
 class Shaper(enum.Enum):
@@ -49,6 +42,8 @@ class LinkConfig(Section, frozen=True):
     """
     shaper: Shaper = Shaper.USER
     """What paces real edges."""
+    share: Count = 1
+    """How many edges use one such link, as cameras behind one modem do."""
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Figures or a trace, never both."""
@@ -91,7 +86,10 @@ class ScenarioConfig(Section, frozen=True):
     links: Names
     """Names of links."""
     source: str = ""
-    """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable."""
+    """What each edge's camera plays, repeated; empty: the sample clip. `$NAME` is an environment variable.
+    Several edges begin at places of it that are spread evenly."""
+    sources: tuple[str, ...] = ()
+    """In place of `source`: what the first edge plays, the second, and so on; then the first again."""
     edge_model: str = ""
     """The edge's model in this scenario; empty: the test's. Simulated edges have that of what they replay."""
     cloud_model: str = ""
@@ -110,10 +108,28 @@ class ScenarioConfig(Section, frozen=True):
     """Seconds before the window begins."""
     repeats: Count = 3
     """How often each cell is run."""
+    until: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Go on until the last three repeats of a cell differ by no more than this share of their mean, in what
+    was on time, in bytes and in quality; null: `repeats` are enough."""
+    most_repeats: Count = 10
+    """The most repeats of a cell with `until`."""
     record: Name = ""
     """Simulated edges: the scenario of real edges whose decisions and payloads are replayed."""
     offload_share: Share | None = None
     """Simulated edges: send this share of the frames; null: the share that was recorded."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """One source, or several."""
+        return (self._one_of_both(),)
+
+    def _one_of_both(self) -> Iterator[Mistake]:
+        if self.source and self.sources:
+            yield "sources", "and source both say what edges play: leave out one of both"
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """What the edges play in turn, at least one."""
+        return self.sources or (self.source,)
 
 
 class CapacityConfig(Section, frozen=True):
@@ -136,35 +152,19 @@ class CapacityConfig(Section, frozen=True):
 
 
 class SweepConfig(Section, frozen=True):
-    """Runs a scenario at each value of one key on each of its links, and recommends a configuration."""
+    """Adds modes to a scenario: each of `modes` with every combination of `values`.
+
+    They are called MODE-VALUE, or MODE-VALUE-VALUE, and run over all its links with all its numbers of edges.
+    """
 
     scenario: Name
     """A scenario of real edges."""
+    values: Annotated[
+        dict[str, Annotated[tuple[float | str, ...], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
+    ]
+    """By key of edge.yaml, as a dotted path (`policy.send_share`): its values, numbers or words."""
     modes: Names = ("hybrid",)
-    """Modes to sweep."""
-    key: str = "policy.threshold"
-    """The key of edge.yaml, as a dotted path."""
-    values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
-    """Its values."""
-    window_s: Positive = 10.0
-    """Length of the window that is measured."""
-    max_bytes_per_frame: Positive | None = None
-    """Recommend only points that send at most this much; null: no limit."""
-    min_on_time_share: Share = 0.99
-    """Recommend only points that answer at least this share in time."""
-
-
-class PricesConfig(Section, frozen=True):
-    """What things cost, in any one currency."""
-
-    server_core_hour: NotNegative = 0.04
-    """One hour of one core of the server."""
-    gpu_hour: NotNegative = 1.0
-    """One hour of one GPU."""
-    gigabyte_up: NotNegative = 0.0
-    """One gigabyte from edge to cloud."""
-    gigabyte_down: NotNegative = 0.0
-    """One gigabyte from cloud to edge."""
+    """Modes to vary."""
 
 
 class SlowConfig(Section, frozen=True):
@@ -180,7 +180,8 @@ class FleetConfig(Section, frozen=True):
     """Extrapolates from the measured service time to fleets that are too large to run here."""
 
     scenario: Name
-    """A scenario of simulated edges: its cell of fewest edges calibrates the model, the others check it."""
+    """A scenario of simulated edges: the cell with the narrowest interval of a request's time calibrates the
+    model, the others check it."""
     edges: tuple[Count, ...] = (10_000, 100_000, 1_000_000)
     """Sizes of fleets."""
     utilization: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.7
@@ -238,7 +239,7 @@ class LoadConfig(Section, frozen=True):
     modes: dict[Name, dict[str, Any]]
     """Changes to edge.yaml, by name; each is merged into the edge.yaml of that mode's edges."""
     links: dict[Name, LinkConfig]
-    """Links, by name; each edge has one of its own."""
+    """Links, by name; each edge has one of its own, or `share` edges have one together."""
     edge_model: str = str(EDGE_MODEL)
     """A model folder, or the name of a prepared model."""
     cloud_model: str = str(CLOUD_MODEL)
@@ -253,8 +254,8 @@ class LoadConfig(Section, frozen=True):
     """Make edges as slow as a small device; null: this machine's speed."""
     generators: tuple[str, ...] = ()
     """`host:port` of `spillover lab loadtest-generator` processes on other hosts; empty: one here."""
-    prices: PricesConfig = PricesConfig()
-    """What things cost."""
+    buyer: BuyerConfig = BuyerConfig()
+    """What the verdict answers."""
     capacity: tuple[CapacityConfig, ...] = ()
     """Searches for the largest number of edges."""
     sweep: SweepConfig | None = None
@@ -299,6 +300,7 @@ class LoadConfig(Section, frozen=True):
 
     def _names_elsewhere(self) -> Iterator[Mistake]:
         real, simulated = self._of_kind(EdgeKind.REAL), self._of_kind(EdgeKind.SIMULATED)
+        yield from _known("buyer.scenarios", self.buyer.scenarios, real, "scenario of real edges")
         if self.sweep:
             yield from _known("sweep.scenario", (self.sweep.scenario,), real, "scenario of real edges")
             yield from _known("sweep.modes", self.sweep.modes, self.modes)

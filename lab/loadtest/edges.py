@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from spillover.common.config import convert_config
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, SpilloverError
 from spillover.common.model.locate import find_model_folder
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
 from spillover.edge.assembly.temporal import build_temporal
-from spillover.edge.config import EdgeConfig
+from spillover.edge.config import EdgeConfig, Mode
 from spillover.lab.daemons import EdgeProcess, edge_running
 from spillover.lab.files import merged
 from spillover.lab.loadtest.config import LoadConfig
@@ -31,15 +31,21 @@ _STOP_LIMIT_S = 30.0
 def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dict[str, Any]:
     """The content of an edge.yaml of `mode`; `forced` are the keys that the test itself sets.
 
+    `cloud_only` is pure cloud: the link decides what gets through, not the edge's forecast of it. A mode with
+    `uplink.forecast: true` has the edge's own rules.
+
     Raises:
         ModelError: there is no such model.
     """
-    base = {
+    base: dict[str, Any] = {
         "deadline_s": config.deadline_s,
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
         "model": {"folder": str(find_model_folder(config.edge_model)), "session": {"threads": 1}},
     }
-    return merged(base, config.edge, config.modes[mode], forced)
+    asked = merged(config.edge, config.modes[mode])
+    if asked.get("mode") == Mode.CLOUD_ONLY.value:
+        base["uplink"] = {"forecast": False}
+    return merged(base, asked, forced)
 
 
 def edge_of(config: LoadConfig, mode: str) -> EdgeConfig:
@@ -86,14 +92,30 @@ def edges_running(
 
 
 def drops_of(edges: Sequence[EdgeProcess]) -> dict[str, int]:
-    """Frames without an answer by reason, from the summaries in the logs of stopped edges."""
+    """Frames without an answer by reason, from the summaries in the logs of stopped edges.
+
+    Raises:
+        SpilloverError: an edge could not write all its results, which then say nothing; the text names them.
+    """
     drops: Counter[str] = Counter()
     for edge in edges:
-        for event in _events(edge.log):
-            for key, count in event.items() if event.get("event") == "stopped" else ():
-                if key.startswith("frames_dropped["):
-                    drops[key.removeprefix("frames_dropped[").rstrip("]")] += int(count)
+        lost = _counted(edge, "results_dropped[")
+        if lost:
+            why = ", ".join(f"{count} ({reason})" for reason, count in lost.items())
+            raise SpilloverError(f"{edge.results}: an edge could not write all its results: {why} are lost")
+        drops.update(_counted(edge, "frames_dropped["))
     return dict(drops)
+
+
+def _counted(edge: EdgeProcess, prefix: str) -> dict[str, int]:
+    """The counters of that name in an edge's summary, by their labels."""
+    return {
+        key.removeprefix(prefix).rstrip("]"): int(count)
+        for event in _events(edge.log)
+        if event.get("event") == "stopped"
+        for key, count in event.items()
+        if key.startswith(prefix)
+    }
 
 
 def _wait_until_ready(edges: Sequence[EdgeProcess]) -> None:

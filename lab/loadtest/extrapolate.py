@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from scipy.stats import poisson
 
 from spillover.common.errors import SourceError
-from spillover.lab.loadtest.config import FleetConfig, PricesConfig
+from spillover.lab.loadtest.answer.parts import Costs
+from spillover.lab.loadtest.buyer import DAYS, BuyerConfig
+from spillover.lab.loadtest.config import FleetConfig
 from spillover.lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
 
-_DAY_S = 86_400
 _NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "sent_per_s", "up_bytes_per_frame")
 
 
@@ -65,13 +66,13 @@ class ServerModel:
 def extrapolate(
     config: FleetConfig,
     cells: Sequence[Cell],
-    prices: PricesConfig,
+    buyer: BuyerConfig,
     *,
     channels: int,
     cores: int,
     asked_per_s: float | None = None,
 ) -> Fleet:
-    """Calibrate on the scenario's cell with the fewest edges, check on its others, extrapolate.
+    """Calibrate on the scenario's cell that knows a request's time best, check on its others, extrapolate.
 
     `asked_per_s` is what the scenario asks each edge to send. What few edges drew in a short window is off by
     chance, so fleets send what was asked; without it, what was got.
@@ -84,7 +85,9 @@ def extrapolate(
         raise SourceError(
             f"fleet: scenario {config.scenario} has no cell with requests to a server of this test"
         )
-    base = min(known, key=lambda cell: cell.edges)
+    # A server that is busier than the fleet's may be has other times.
+    calm = [cell for cell in known if _load(cell, channels, cores) <= config.utilization]
+    base = min(calm or known, key=_interval)
     same = [c for c in known if (c.mode, c.link) == (base.mode, base.link) and c is not base]
     rate = _figure(base, "sent_per_s")
     server = ServerModel(
@@ -96,13 +99,25 @@ def extrapolate(
     )
     return Fleet(
         scenario=config.scenario,
+        mode=base.mode,
         service_s=server.infer_s,
         server_limit_per_s=server.limit_per_s,
         server_limit_most_per_s=server.limit_most_per_s,
         assumptions=_assumptions(base, server, config, asked_per_s),
-        points=[_point(edges, base, server, config, prices, asked_per_s) for edges in config.edges],
+        points=[_point(edges, base, server, config, buyer, asked_per_s) for edges in config.edges],
         checks=[_check(cell, server, asked_per_s) for cell in same],
     )
+
+
+def _load(cell: Cell, channels: int, cores: int) -> float:
+    """How busy the server was: its network or its cores, whichever was busier."""
+    busy = _figure(cell, "sent_per_s") * _figure(cell, "server_infer_ms") / 1e3 / channels
+    return max(busy, _figure(cell, "server_cpu_share") / cores)
+
+
+def _interval(cell: Cell) -> float:
+    """Of the mean time of a request, relative: the cells of a scenario have windows of one length."""
+    return math.sqrt(_figure(cell, "server_infer_cv2") / _figure(cell, "sent_per_s"))
 
 
 def _point(
@@ -110,7 +125,7 @@ def _point(
     base: Cell,
     server: ServerModel,
     config: FleetConfig,
-    prices: PricesConfig,
+    buyer: BuyerConfig,
     asked_per_s: float | None,
 ) -> FleetPoint:
     got_per_s = _figure(base, "sent_per_s") / base.edges
@@ -119,15 +134,27 @@ def _point(
     servers = math.ceil(rate / (config.utilization * server.limit_per_s))
     frames_per_s = _figure(base, "fps") * edges
     up_bytes_per_s = frames_per_s * _figure(base, "up_bytes_per_frame") * each_per_s / got_per_s
-    compute = servers * server.cores * 24 * prices.server_core_hour
-    traffic = up_bytes_per_s * _DAY_S / 1e9 * prices.gigabyte_up
+    hours = buyer.hours_a_day * DAYS
+    down_bytes_per_s = (
+        up_bytes_per_s * (base.figure("down_bytes_per_frame") or 0.0) / _figure(base, "up_bytes_per_frame")
+    )
+    rent = server.cores * buyer.server_core_hour
+    if base.figure("server_gpu_s_per_1000_frames"):
+        rent += buyer.gpu_hour
     return FleetPoint(
         edges=edges,
         requests_per_s=rate,
         servers=servers,
         wait_p99_ms=server.wait_s(rate / servers, 0.99) * 1e3,
-        cost_per_day=compute + traffic,
         up_mbit_per_s=up_bytes_per_s * 8e-6,
+        down_mbit_per_s=down_bytes_per_s * 8e-6,
+        month=Costs(
+            data=(up_bytes_per_s + down_bytes_per_s) * hours * 3600 / 1e9 * buyer.gigabyte,
+            sim=edges * buyer.sim_month,
+            device=edges * buyer.device / buyer.months,
+            server=servers * rent * hours,
+            power=edges * buyer.device_idle_watt * hours / 1000 * buyer.kilowatt_hour,
+        ),
     )
 
 

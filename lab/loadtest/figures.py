@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from spillover.edge.sinks.record import Record
-from spillover.lab.loadtest.config import PricesConfig
 from spillover.lab.loadtest.outcomes import CLOUD, DEGRADED, DROPPED, Floats, Outcomes, Window, percentile_ms
 from spillover.lab.loadtest.results import Moment
 from spillover.lab.loadtest.sampling import TICK_S, Sample, between
@@ -18,12 +17,11 @@ _PERCENTILES = (("p50", 50.0), ("p95", 95.0), ("p99", 99.0), ("p999", 99.9))
 
 @dataclass(frozen=True, slots=True)
 class FigureContext:
-    """Edges, deadline, window and prices that a run's figures refer to."""
+    """Edges, deadline and window that a run's figures refer to."""
 
     edges: int
     deadline_s: float
     window: Window
-    prices: PricesConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,8 @@ def frame_figures(outcomes: Outcomes, context: FigureContext) -> dict[str, float
         figures["sent_in_time_share"] = float(in_time.sum() / sent.sum())
     if wanted.any():
         figures["wanted_in_time_share"] = float(in_time.sum() / wanted.sum())
+    if outcomes.answered.any():
+        figures["cloud_answer_ms"] = float(outcomes.final_s[outcomes.answered].mean()) * 1e3
     inferred = outcomes.server_infer_s > 0
     if inferred.any():
         infer_s = outcomes.server_infer_s[inferred]
@@ -107,19 +107,12 @@ def resource_figures(
         figures["server_cpu_s_per_1000_frames"] = cpu_s / frames * 1000
         figures["server_cpu_share"] = cpu_s / took_s
         figures["server_rss_mb"] = max(s.server_rss_bytes for s in samples) / 1e6
-        figures["cost_per_million_frames"] = _cost(context.prices, cpu_s, gpu_s, up, down) / frames * 1e6
     if edges_cpu_s := between(samples, lambda s: s.edges_cpu_s):
         figures["edge_cpu_share"] = edges_cpu_s / took_s / context.edges
         figures["edge_rss_mb"] = max(s.edge_rss_bytes for s in samples) / 1e6
     if samples[-1].energy_j is not None:
         figures["energy_j_per_frame"] = between(samples, lambda s: s.energy_j or 0.0) / frames
     return figures
-
-
-def _cost(prices: PricesConfig, cpu_s: float, gpu_s: float, up_bytes: float, down_bytes: float) -> float:
-    gigabytes = up_bytes / 1e9 * prices.gigabyte_up + down_bytes / 1e9 * prices.gigabyte_down
-    hours = cpu_s / 3600 * prices.server_core_hour + gpu_s / 3600 * prices.gpu_hour
-    return hours + gigabytes
 
 
 def quantiles_ms(seconds: Floats, points: int = 201) -> list[float]:

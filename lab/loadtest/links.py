@@ -65,6 +65,11 @@ class LinkMeter(Protocol):
         """Bytes and connections so far, of all edges together."""
         ...
 
+    @property
+    def started_s(self) -> float:
+        """When its schedule began, by `time.monotonic`."""
+        ...
+
     def link_now(self) -> Link:
         """The link as it is at this moment."""
         ...
@@ -94,6 +99,11 @@ class _KernelMeter:
     proxies: Sequence[ShapedProxy]
 
     @property
+    def started_s(self) -> float:
+        """Of the first one; the link never changes."""
+        return self.proxies[0].started_s
+
+    @property
     def traffic(self) -> Traffic:
         """The sum."""
         return Traffic(
@@ -108,21 +118,33 @@ class _KernelMeter:
 
 
 @contextlib.contextmanager
-def routes_to(server: str, schedule: Schedule, edges: int, *, kernel: bool) -> Iterator[Routes]:
-    """A route for each of `edges` edges while the block lasts. Raises SpilloverError."""
+def routes_to(
+    server: str, schedule: Schedule, edges: int, *, share: int = 1, kernel: bool
+) -> Iterator[Routes]:
+    """A route for each of `edges` edges while the block lasts; `share` of them use one link.
+
+    Raises:
+        SpilloverError: the kernel, or the proxy, cannot.
+    """
+    links = links_of(edges, share)
     with contextlib.ExitStack() as stack:
         if not kernel:
-            proxy = stack.enter_context(shaped(server, schedule))
-            yield Routes([Route(proxy.address)] * edges, proxy)
+            proxy = stack.enter_context(shaped(server, schedule, links))
+            yield Routes([Route(proxy.addresses[edge // share]) for edge in range(edges)], proxy)
             return
         link = schedule.links[0]
         delay = constant(Link(rtt_ms=link.rtt_ms))
         routes, proxies = [], []
-        for _ in range(edges):
+        for _ in range(links):
             near = stack.enter_context(kernel_link(link))
             proxies.append(stack.enter_context(ShapedProxy(server, delay, near.near_host)))
             routes.append(Route(proxies[-1].address, near.prefix))
-        yield Routes(routes, _KernelMeter(link, proxies))
+        yield Routes([routes[edge // share] for edge in range(edges)], _KernelMeter(link, proxies))
+
+
+def links_of(edges: int, share: int) -> int:
+    """How many links so many edges have, of which `share` use one; the last may have fewer."""
+    return -(-edges // share)
 
 
 def by_kernel(shaper: Shaper, schedule: Schedule) -> tuple[bool, str]:

@@ -24,7 +24,7 @@ def quality_figures(
     """
     frames, numbers, start_s = in_window(records, fps, window)
     due_s = {number: start_s + number / fps for number in numbers}
-    truth = {number: reference.cloud[number % reference.count] for number in numbers}
+    truth = {number: reference.cloud[reference.place(number)] for number in numbers}
     newest = newest_predictions(said_in(records), due_s)
     figures = {
         "agreement": reference.agreement(frames),

@@ -3,12 +3,17 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
+from spillover.lab.files import merged
+from spillover.lab.loadtest.baselines import is_pure_cloud
+from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
@@ -19,18 +24,19 @@ from spillover.lab.loadtest.figures import (
     resource_figures,
     timeline_of,
 )
+from spillover.lab.loadtest.ideal import SharedLink, ideal_figures
 from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
 from spillover.lab.loadtest.quality import over_edges, quality_figures
 from spillover.lab.loadtest.reference import Reference
-from spillover.lab.loadtest.results import Moment
+from spillover.lab.loadtest.results import Moment, write_whole
 from spillover.lab.loadtest.sampling import Sampler, clipped
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.slow import Brake
 from spillover.lab.shaper.link import Schedule
 
 _POLL_S = 0.25
-_LATE_ANSWERS_S = 2.5
+LATE_ANSWERS_S = 2.5
 """How long cameras go on after the window, so that its last frames get as much time as all others."""
 
 
@@ -50,7 +56,8 @@ class RealBench:
 
     config: LoadConfig
     scenario: ScenarioConfig
-    reference: Reference
+    references: Sequence[Reference]
+    """Of each source; edges play them in turn."""
     server: Server
     brake: Brake
 
@@ -60,50 +67,117 @@ class RealBench:
         Raises:
             ProcessFailedError: an edge could not start, or ended early.
         """
-        with routes_to(self.server.address, schedule, plan.edges, kernel=kernel) as routes:
-            configs = [self._edge(plan, route, index) for index, route in enumerate(routes.by_edge)]
+        share = self.config.links[plan.link].share
+        played = self._played(plan.edges)
+        with routes_to(self.server.address, schedule, plan.edges, share=share, kernel=kernel) as routes:
+            folder.mkdir(parents=True, exist_ok=True)
+            configs = [
+                self._edge(plan, route, index, reference, folder)
+                for index, (route, reference) in enumerate(zip(routes.by_edge, played, strict=True))
+            ]
             prefixes = [route.prefix for route in routes.by_edge]
             with edges_running(configs, folder, self.brake, prefixes) as edges:
-                window, sampler = self._watch(edges, routes.meter)
+                window, sampler = self._watch(plan, edges, routes.meter)
             up_bytes = routes.meter.traffic.up_bytes
-        return self._evaluate(plan, edges, window, sampler, up_bytes)
+            began_s = time.time() - (time.monotonic() - routes.meter.started_s)
+        link = SharedLink(schedule, began_s, share)
+        self._note(folder, played, window, sampler, up_bytes)
+        return self._evaluate(plan, edges, played, window, sampler, up_bytes, link)
 
-    def _watch(self, edges: Sequence[EdgeProcess], meter: LinkMeter) -> tuple[Window, Sampler]:
-        _sleep_watching(self.scenario.warm_up_s, edges)
+    def _played(self, edges: int) -> list[Reference]:
+        """What each edge plays; those of one source begin at places of it that are spread evenly."""
+        kinds = len(self.references)
+        of_each = [self.references[edge % kinds] for edge in range(edges)]
+        places = [(edge // kinds) * kinds / edges for edge in range(edges)]
+        return [replace(one, skip=int(place * one.count)) for one, place in zip(of_each, places, strict=True)]
+
+    def _watch(
+        self, plan: CellPlan, edges: Sequence[EdgeProcess], meter: LinkMeter
+    ) -> tuple[Window, Sampler]:
+        _sleep_watching(self._warm_up_s(plan), edges)
         begin_s = time.time()
         with Sampler(self.server, [edge.process.pid for edge in edges], meter) as sampler:
             _sleep_watching(self._window_s, edges)
-        _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
+        _sleep_watching(self.config.deadline_s + LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
+
+    def _note(
+        self, folder: Path, played: Sequence[Reference], window: Window, sampler: Sampler, up_bytes: int
+    ) -> None:
+        """Write run.json: what, beside the results of the edges, the figures of a run are made of."""
+        raw = {
+            "begin_unix_s": window.begin_s,
+            "end_unix_s": window.end_s,
+            "fps": self.scenario.fps,
+            "deadline_s": self.config.deadline_s,
+            "up_bytes": up_bytes,
+            "references": [edge % len(self.references) for edge in range(len(played))],
+            "skipped": [reference.skip for reference in played],
+            "samples": sampler.samples,
+        }
+        write_whole(folder / "run.json", msgspec.json.encode(raw))
 
     @property
     def _window_s(self) -> float:
-        return self.scenario.window_s or self.reference.count / self.scenario.fps
+        return self.scenario.window_s or self._pass_s
 
-    def _edge(self, plan: CellPlan, route: Route, index: int) -> Mapping[str, Any]:
-        source = self.reference.camera_source
-        forced = {
+    @property
+    def _pass_s(self) -> float:
+        """One pass over the longest source."""
+        return max(reference.count for reference in self.references) / self.scenario.fps
+
+    def _warm_up_s(self, plan: CellPlan) -> float:
+        budget, usual_s = steady_budget(self.config, plan.mode), self.scenario.warm_up_s
+        return budget.warm_up_s(self.scenario.fps, self._pass_s, usual_s) if budget else usual_s
+
+    def _edge(
+        self, plan: CellPlan, route: Route, index: int, played: Reference, folder: Path
+    ) -> Mapping[str, Any]:
+        forced: dict[str, Any] = {
             "device_id": f"loadtest-{index}",
-            "camera": {"source": source, "fps": self.scenario.fps, "loop": True, "pace": "realtime"},
+            "camera": {
+                "source": played.camera_source,
+                "fps": self.scenario.fps,
+                "loop": True,
+                "pace": "realtime",
+                "skip_frames": played.skip,
+            },
             # The far end of a kernel link is in a namespace of this machine, and no loopback address.
             "uplink": {"address": route.address, "allow_plaintext_network": bool(route.prefix)},
             "policy": {"seed": index},
         }
+        # What an edge keeps from one run to the next is the test's own, and of one run alone.
+        if budget := steady_budget(self.config, plan.mode):
+            forced["policy"] |= budget.begin(folder, index)
+        if merged(self.config.edge, self.config.modes[plan.mode]).get("spool"):
+            forced["spool"] = {"path": str((folder / f"edge-{index}.spool").absolute())}
         return edge_config(self.config, plan.mode, forced)
 
     def _evaluate(
-        self, plan: CellPlan, edges: Sequence[EdgeProcess], window: Window, sampler: Sampler, up_bytes: int
+        self,
+        plan: CellPlan,
+        edges: Sequence[EdgeProcess],
+        played: Sequence[Reference],
+        window: Window,
+        sampler: Sampler,
+        up_bytes: int,
+        link: SharedLink,
     ) -> Run:
         records = [edge.records() for edge in edges]
+        runs = list(zip(records, played, strict=True))
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([outcomes_of(of_edge, self.scenario.fps, window) for of_edge in records])
         carried = Carried(up_bytes, sum(sum(_payloads(of_edge).values()) for of_edge in records))
-        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
+        context = FigureContext(plan.edges, self.config.deadline_s, window)
         figures = (
             frame_figures(outcomes, context)
             | resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
-            | over_edges([quality_figures(one, self.scenario.fps, window, self.reference) for one in records])
+            | over_edges(
+                [quality_figures(one, self.scenario.fps, window, reference) for one, reference in runs]
+            )
         )
+        if is_pure_cloud(merged(self.config.edge, self.config.modes[plan.mode])):
+            figures |= ideal_figures(runs, self.scenario.fps, context, carried, link)
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         return Run(figures, outcomes, timeline, drops_of(edges))
 

@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from spillover.common.errors import SourceError
 from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.tasks import agreement
+from spillover.common.tasks import agreement, spec_for
+from spillover.common.tasks.base import NOTHING
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import NO_BOXES, Detections, Prediction
 from spillover.edge.camera.folder import is_image
@@ -27,6 +29,7 @@ from spillover.lab.data.labelled import (
 from spillover.lab.data.pictures import camera_pictures
 from spillover.lab.files import sample_clip
 from spillover.lab.loadtest.outcomes import Answered
+from spillover.lab.loadtest.results import write_whole
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.pairs.evaluate.predict import predict_all
@@ -42,7 +45,7 @@ _SEQUENCE_PICTURES, _SEQUENCE_LABELS = "img1", "gt/gt.txt"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """One source. Edges play `camera_source`; frame n of a looping camera is picture n % count."""
+    """One source. Edges play `camera_source`, over and over, from picture `skip` on."""
 
     camera_source: str
     cloud: tuple[Prediction, ...]
@@ -52,11 +55,16 @@ class Reference:
     """With labels: the position in `labels` of each file."""
     objects: Truth | None = None
     """Numbered objects of each picture, in the camera's order, where the source has them."""
+    skip: int = 0
 
     @property
     def count(self) -> int:
         """Pictures in one pass."""
         return len(self.cloud)
+
+    def place(self, number: int) -> int:
+        """Which picture the frame of that number is."""
+        return (number + self.skip) % self.count
 
     @property
     def change_share(self) -> float | None:
@@ -75,11 +83,11 @@ class Reference:
 
         An object has another number in each pass over the source.
         """
-        places = [number % self.count for number in numbers]
+        places = [self.place(number) for number in numbers]
         if self.objects is not None and self.objects.ids is not None:
             ids = self.objects.ids
             step = 1 + max((int(of_frame.max()) for of_frame in ids if len(of_frame)), default=0)
-            passes = [number // self.count for number in numbers]
+            passes = [(number + self.skip) // self.count for number in numbers]
             return Truth(
                 tuple(self.objects.boxes[place] for place in places),
                 tuple(ids[place] + turn * step for place, turn in zip(places, passes, strict=True)),
@@ -91,7 +99,7 @@ class Reference:
     def agreement(self, frames: Mapping[int, Answered], *, final: bool = False) -> float | None:
         """Mean agreement of first (or final) answers with the cloud's model; None without frames."""
         values = [
-            agreement(prediction_of(frame.final if final else frame.first), self.cloud[number % self.count])
+            agreement(prediction_of(frame.final if final else frame.first), self.cloud[self.place(number)])
             for number, frame in frames.items()
         ]
         return float(np.mean(values)) if values else None
@@ -133,6 +141,16 @@ def open_reference(source: str, cloud_model: Path, progress: Progress) -> Refere
         clip = open_clip(path)
         return Reference(where, answers_of(cloud_model, clip, None, progress).boxes)
     return Reference(where, tuple(_ask_model(where, cloud_model, progress)))
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Write the cloud model's answers, one line a picture, rows as in a record. Raises SpilloverError."""
+    lines = []
+    for prediction in reference.cloud:
+        task = spec_for(prediction)
+        lines.append(msgspec.json.encode({task.record_key: task.rows(prediction, (), NOTHING)}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, b"\n".join(lines) + b"\n")
 
 
 def _sequence(folder: Path, cloud_model: Path, progress: Progress) -> Reference:

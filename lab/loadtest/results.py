@@ -14,8 +14,9 @@ import numpy as np
 
 from spillover.common.errors import SourceError, SpilloverError
 from spillover.common.files import write_atomic
+from spillover.lab.loadtest.answer.parts import Costs, Verdict
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -130,31 +131,6 @@ class Capacity(msgspec.Struct, frozen=True):
         return self.cpu_limit_per_s is not None and self.held_per_s > self.cpu_limit_per_s
 
 
-class SweepPoint(msgspec.Struct, frozen=True):
-    """One value of the swept key in one mode over one link."""
-
-    link: str
-    mode: str
-    value: float
-    bytes_per_frame: float
-    quality: float
-    """Accuracy where there are labels, else agreement with the cloud's model."""
-    on_time_share: float
-    on_front: bool
-    degraded_share: float = 0.0
-
-
-class Sweep(msgspec.Struct, frozen=True):
-    """All points; by link the number of the one recommended, and the folder with its configuration."""
-
-    scenario: str
-    key: str
-    quality: str
-    points: list[SweepPoint]
-    recommended: dict[str, int]
-    folders: dict[str, str]
-
-
 class FleetPoint(msgspec.Struct, frozen=True):
     """A fleet of one size."""
 
@@ -162,8 +138,10 @@ class FleetPoint(msgspec.Struct, frozen=True):
     requests_per_s: float
     servers: int
     wait_p99_ms: float
-    cost_per_day: float
     up_mbit_per_s: float
+    down_mbit_per_s: float
+    month: Costs
+    """Of the whole fleet, in a month of the buyer's hours; a server that used a GPU has one."""
 
 
 class FleetCheck(msgspec.Struct, frozen=True):
@@ -194,6 +172,7 @@ class Fleet(msgspec.Struct, frozen=True):
     """An extrapolation, its assumptions, and its predictions beside measured cells."""
 
     scenario: str
+    mode: str
     service_s: float
     server_limit_per_s: float
     """Requests a second that one server answers at most, if the network takes as long as in calibration."""
@@ -234,9 +213,10 @@ class Report(msgspec.Struct, frozen=True):
     notes: list[str]
     """Notes for the reader: how edges were slowed, what was left out and why."""
     cells: list[Cell]
+    verdicts: list[Verdict] = []
+    """The answers to the buyer."""
     goals: list[GoalOutcome] = []
     capacity: list[Capacity] = []
-    sweep: Sweep | None = None
     fleet: Fleet | None = None
 
 

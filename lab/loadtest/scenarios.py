@@ -7,13 +7,14 @@ from pathlib import Path
 
 from spillover.common.errors import SourceError
 from spillover.common.model.locate import find_model_folder
-from spillover.lab.loadtest.cells import CellPlan, cells_of, interleaved
+from spillover.lab.loadtest.cells import CellPlan, cells_of, has_settled, interleaved
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.figures import quantiles_ms
 from spillover.lab.loadtest.links import by_kernel, schedule_of
+from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.real import RealBench, Run
-from spillover.lab.loadtest.reference import Reference, open_reference
+from spillover.lab.loadtest.reference import Reference, open_reference, write_reference
 from spillover.lab.loadtest.results import Cell, summarise
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.simulated.bench import Load, SimulatedBench
@@ -24,6 +25,34 @@ from spillover.lab.shaper.link import Schedule
 from spillover.lab.terminal import Progress
 
 RunCell = Callable[[CellPlan, Schedule, Path], Run]
+
+_SHORT = (
+    ("on_time_share", "on time"),
+    ("degraded_share", "degraded"),
+    ("sent_share", "sent"),
+    ("up_bytes_per_frame", "a frame up"),
+    ("accuracy", "right"),
+    ("agreement", "agrees"),
+)
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+    del text
+
+
+def _in_short(figures: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{MEASURES[name].show(figures[name])} {word}" for name, word in _SHORT if name in figures
+    )
+
+
+def _unsettled(runs: Mapping[CellPlan, Sequence[Run]], scenario: ScenarioConfig) -> list[CellPlan]:
+    """The cells whose repeats still differ, where they are to settle."""
+    within = scenario.until
+    if within is None:
+        return []
+    return [plan for plan, done in runs.items() if not has_settled([run.figures for run in done], within)]
 
 
 @dataclass(slots=True)
@@ -36,6 +65,8 @@ class Scenarios:
     """By the `cloud_model` that they serve."""
     brake: Brake
     progress: Progress
+    say: Callable[[str], None] = _quiet
+    """Told of each run as it ends."""
     notes: list[str] = field(default_factory=list)
     """Notes on the sources for readers of the report."""
     cells: list[Cell] = field(default_factory=list)
@@ -57,12 +88,23 @@ class Scenarios:
         run = self._runner(name, scenario)
         plans = cells_of(name, scenario)
         runs: dict[CellPlan, list[Run]] = {plan: [] for plan in plans}
-        turns = list(interleaved(plans, scenario.repeats))
-        title = f"{name}: {len(plans)} cells x {scenario.repeats}"
-        try:
+
+        def play(turns: Sequence[tuple[int, CellPlan]], title: str) -> None:
             for repeat, plan in self.progress.track(turns, title):
                 folder = self.out / plan.folder / f"repeat-{repeat}"
                 runs[plan].append(run(plan, self.schedule(plan.link, repeat), folder))
+                self.say(f"{plan.name}: {_in_short(runs[plan][-1].figures)}")
+
+        try:
+            turns = list(interleaved(plans, scenario.repeats))
+            play(turns, f"{name}: {len(plans)} cells x {scenario.repeats}")
+            for repeat in range(scenario.repeats, scenario.most_repeats if scenario.until else 0):
+                if unsettled := _unsettled(runs, scenario):
+                    play([(repeat, plan) for plan in unsettled], f"{name}: {len(unsettled)} cells unsettled")
+            self.notes += [
+                f"{plan.name}: not settled within {scenario.until:.0%} after {len(runs[plan])} repeats"
+                for plan in _unsettled(runs, scenario)
+            ]
         finally:
             self.cells += [cell_of(plan, scenario.kind, done) for plan, done in runs.items() if done]
 
@@ -73,8 +115,8 @@ class Scenarios:
     def real(self, scenario: ScenarioConfig, config: LoadConfig | None = None) -> RealBench:
         """Runs with real edges, of this test's configuration or a changed one."""
         mine = (config or self.config).with_pair_of(scenario)
-        reference = self._reference(scenario)
-        return RealBench(mine, scenario, reference, self.servers[mine.cloud_model], self.brake)
+        references = [self._reference(scenario, source) for source in scenario.all_sources]
+        return RealBench(mine, scenario, references, self.servers[mine.cloud_model], self.brake)
 
     def simulated(self, scenario: ScenarioConfig, modes: Sequence[str], load: Load) -> SimulatedBench:
         """Runs with simulated edges that replay what real ones did in each of `modes`."""
@@ -93,6 +135,8 @@ class Scenarios:
             simulated = self.simulated(scenario, scenario.modes, load)
             return lambda plan, schedule, _: simulated.run(plan, schedule)
         real = self.real(scenario)
+        for number, reference in enumerate(real.references):
+            write_reference(reference, self.out / name / f"reference-{number}.jsonl")
 
         def run(plan: CellPlan, schedule: Schedule, folder: Path) -> Run:
             done = real.run(plan, schedule, folder, kernel=self._by_kernel(plan.link))
@@ -127,16 +171,16 @@ class Scenarios:
         return self._recordings[key]
 
     def _read_recording(self, folder: Path, scenario: ScenarioConfig) -> Recording:
-        reference = self._reference(scenario)
+        reference = self._reference(scenario, scenario.all_sources[0])
         records = read_records(folder / "edge-0.jsonl")
         uplink = uplink_of(folder / "edge-0.yaml")
         return record(records, reference.camera_source, reference.count, uplink)
 
-    def _reference(self, scenario: ScenarioConfig) -> Reference:
+    def _reference(self, scenario: ScenarioConfig, source: str) -> Reference:
         cloud_model = self.config.with_pair_of(scenario).cloud_model
-        key = (scenario.source, cloud_model)
+        key = (source, cloud_model)
         if key not in self._references:
-            reference = open_reference(scenario.source, find_model_folder(cloud_model), self.progress)
+            reference = open_reference(source, find_model_folder(cloud_model), self.progress)
             self._references[key] = reference
             if reference.labels is None and (changes := reference.change_share) is not None:
                 name = Path(reference.camera_source).name

@@ -14,10 +14,9 @@ import numpy as np
 from spillover.common.errors import SourceError
 from spillover.common.types import Image
 from spillover.lab.data.labelled import COCO_FILE, LABELS_FILE, open_labelled_set
-from spillover.lab.data.pictures import ArrayPicture, FilePicture, Picture, evenly_spread
+from spillover.lab.data.pictures import ArrayPicture, FilePicture, Picture, evenly_spread, folder_pictures
 from spillover.lab.files import package_file
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",
@@ -52,19 +51,6 @@ def calibration_pictures(source: Path | None, count: int) -> Sequence[Picture]:
     if source.is_file() or any((source / name).is_file() for name in (LABELS_FILE, COCO_FILE)):
         return evenly_spread(open_labelled_set(source).pictures, count)
     return folder_pictures(source, count)
-
-
-def folder_pictures(folder: Path, limit: int) -> list[Picture]:
-    """At most `limit` pictures of a folder and its subfolders, spread evenly over them by name.
-
-    Raises:
-        SourceError: the folder is absent or holds no picture.
-    """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise SourceError(f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))})")
-    count = min(limit, len(paths))
-    return [FilePicture(paths[i * len(paths) // count]) for i in range(count)]
 
 
 def package_photographs(seed: int = 0) -> list[ArrayPicture]:

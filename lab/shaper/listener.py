@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -19,26 +20,33 @@ _BACKLOG = 4096
 
 
 class Listener(ABC):
-    """Accepts connections on a free port of `listen_host`; each is served by `_connection`.
+    """Accepts connections on `ports` free ports of `listen_host`; each is served by `_connection`.
 
     Raises:
         ConfigError: `target` is not `host:port`.
     """
 
-    def __init__(self, target: str, listen_host: str = "127.0.0.1") -> None:
+    def __init__(self, target: str, listen_host: str = "127.0.0.1", ports: int = 1) -> None:
         self._target = host_and_port(target)
         self._listen_host = listen_host
+        self._ports = ports
         self._loop = asyncio.new_event_loop()
+        self.complaints = first_complaint(self._loop)
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shaper", daemon=True)
-        self.address = ""
-        """`host:port` once started."""
+        self.addresses: list[str] = []
+        """`host:port` of each port once started."""
+
+    @property
+    def address(self) -> str:
+        """The first of `addresses`."""
+        return self.addresses[0]
 
     def start(self) -> None:
         """Begin to listen. Raises UnavailableError when that fails."""
         self._thread.start()
-        if not self._ready.wait(START_LIMIT_S) or not self.address:
+        if not self._ready.wait(START_LIMIT_S) or len(self.addresses) < self._ports:
             raise UnavailableError("the link shaper could not begin to listen")
 
     def stop(self) -> None:
@@ -62,8 +70,10 @@ class Listener(ABC):
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     @abstractmethod
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection; cancelled at the end."""
+    async def _connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int
+    ) -> None:
+        """Serve one connection to the `port`-th of `addresses`; cancelled at the end."""
 
     def _soon(self, change: Callable[[], object]) -> None:
         """Run on the thread."""
@@ -79,22 +89,43 @@ class Listener(ABC):
     async def _serve(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
 
-        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._connection(reader, writer))
+        def accepted(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(self._connection(reader, writer, port))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_server(
-            accepted, self._listen_host, 0, limit=PIECE_BYTES, backlog=_BACKLOG
-        )
-        host, port = server.sockets[0].getsockname()[:2]
-        self.address = f"{host}:{port}"
+        servers = []
+        for number in range(self._ports):
+            serve = functools.partial(accepted, number)
+            server = await asyncio.start_server(
+                serve, self._listen_host, 0, limit=PIECE_BYTES, backlog=_BACKLOG
+            )
+            servers.append(server)
+            host, port = server.sockets[0].getsockname()[:2]
+            self.addresses.append(f"{host}:{port}")
         self._ready.set()
         await self._stopping.wait()
-        server.close()
+        for server in servers:
+            server.close()
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def first_complaint(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """The first of what a loop complains of, once it does, in place of a traceback for each.
+
+    A process without a free descriptor complains of every connection that waits, again and again.
+    """
+    first: list[str] = []
+
+    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not first:
+            error = context.get("exception")
+            first.append(f"{context['message']}{f': {error}' if error else ''}")
+
+    loop.set_exception_handler(note)
+    return first
 
 
 def host_and_port(target: str) -> tuple[str, int]:

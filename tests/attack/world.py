@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from onnx import TensorProto
 
-from spillover.cloud.security.tokens import add_token, revoke_tokens
 from spillover.common.net.addresses import split_host_port
+from spillover.common.security.tokens import add_token, revoke_tokens
 from tests.attack.bystander import Bystander, Identity
 from tests.support.models import colour_classifier, fragile_classifier, identity, lookup
 from tests.support.pki import Pki

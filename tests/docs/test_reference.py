@@ -4,6 +4,7 @@ import pytest
 
 from spillover.edge.results.delivery import OF_OBJECTS, EventKind
 from tests.support.reference.commands import without_help
+from tests.support.reference.dashboards import dashboard
 from tests.support.reference.pages import PAGES, STRUCTURES
 from tests.support.reference.records import EVENTS, ROOT, TOPICS, events_in_code, topics_in_code
 from tests.support.reference.structs import undocumented
@@ -14,6 +15,13 @@ def test_page_is_up_to_date(name: str) -> None:
     """Each generated page equals what the code gives now."""
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == PAGES[name](), f"docs/reference/{name} is out of date: run `make docs`"
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_dashboard_is_up_to_date(side: str) -> None:
+    """Each dashboard shows the metrics that there are now."""
+    written = (ROOT / "deploy" / "grafana" / f"{side}.json").read_text(encoding="utf-8")
+    assert written == dashboard(side), f"deploy/grafana/{side}.json is out of date: run `make docs`"
 
 
 @pytest.mark.parametrize("kind", STRUCTURES, ids=lambda kind: kind.__name__)
@@ -35,6 +43,7 @@ def test_every_event_is_described() -> None:
     assert emitted == {kind: described[kind] for kind in emitted}
     # What the reporter of objects tells, tests/unit/edge/test_events_reporter.py compares.
     assert described.keys() - emitted.keys() == {one.value for one in OF_OBJECTS} | {
+        "health",
         "zone_count",
         "line_count",
     }

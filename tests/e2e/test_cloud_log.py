@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.oip import request_to_pb
 from spillover.common.wire.pb import open_inference_pb2 as pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as pb_grpc

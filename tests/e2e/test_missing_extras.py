@@ -30,6 +30,9 @@ INSTALLATIONS = ("edge", "cloud", "lab")
 COMMANDS = {
     "edge": "-c edge.yaml",
     "edge status": "--address 127.0.0.1:1",
+    "edge token add": "--file tokens.yaml camera",
+    "edge token list": "--file tokens.yaml",
+    "edge token revoke": "--file tokens.yaml camera",
     "doctor": "-c edge.yaml",
     "cloud": "-c cloud.yaml",
     "cloud certs init": "--folder pki",

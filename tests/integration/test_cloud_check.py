@@ -8,7 +8,7 @@ import structlog
 from click.testing import CliRunner
 
 from spillover.cloud.cli import cloud
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from tests.support.hostile import manifest_laughs
 from tests.support.models import centre_detector, colour_classifier, identity
 from tests.support.pki import Pki

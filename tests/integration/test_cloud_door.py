@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.oip import request_to_pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from spillover.common.wire.tensors import TensorRequest

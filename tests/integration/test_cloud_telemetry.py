@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from spillover.cloud.security.tokens import add_token
 from spillover.cloud.telemetry.busiest import SHOWN
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb

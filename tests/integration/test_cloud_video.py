@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from spillover.cloud.security.tokens import add_token
 from spillover.common.model.ensemble.opening import load_model
 from spillover.common.model.session import Model
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.conversion import reply_from_pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from tests.support.models import bright_detector, colour_classifier, fuse

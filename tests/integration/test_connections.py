@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb import spillover_pb2_grpc as pb_grpc
 from tests.support.h2 import HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame, literal, request_headers

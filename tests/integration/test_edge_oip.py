@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from spillover.cloud.security.tokens import add_token
 from spillover.common.errors import ConfigError
 from spillover.common.images import EncodedImage
+from spillover.common.security.tokens import add_token
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Daemon
 from spillover.edge.sinks.record import Record

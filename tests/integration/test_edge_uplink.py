@@ -289,7 +289,10 @@ def test_expired_frames_are_not_sent(start: Start) -> None:
 
 
 def test_a_frame_that_turns_out_too_large_for_the_link_is_not_sent(start: Start) -> None:
-    """Over a link of 20 bytes/s a picture larger than usual would be late; it may wait in the spool."""
+    """Over a link of 20 bytes/s a picture larger than usual would be late; it may wait in the spool.
+
+    Without a forecast it leaves all the same.
+    """
     costs = build_payload_costs(UplinkConfig(), ())
     costs.made(PICTURE, 200, 0.001)
     upload = costs.departed(PICTURE, 200, DEADLINE_S)
@@ -302,6 +305,7 @@ def test_a_frame_that_turns_out_too_large_for_the_link_is_not_sent(start: Start)
     assert held.unsent is not None
     assert not bench.cloud.requests
     assert isinstance(bench.send(sequence=1, deadline_s=500.0).outcome(), CloudAnswer)
+    assert isinstance(start(costs=costs, forecast=False).send(deadline_s=5.0).outcome(), CloudAnswer)
 
 
 def test_too_large_message_is_refused_here(start: Start) -> None:

@@ -60,7 +60,7 @@ class Site:
         uplink = {
             "address": address,
             "payload": payload,
-            "video": {"longest_side": SHOWN},
+            "video": {"longest_side": SHOWN, "crf": 28},
             "max_in_flight": 1,
         }
         values: dict[str, Any] = {

@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spillover.cloud.security.forwarded import FORWARDED
+from spillover.common.wire.conversion import DEVICE_KEY
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb
@@ -18,6 +19,7 @@ from tests.support.envoy import envoy_in_front, http_manager, socket_folder
 from tests.support.models import colour_classifier, identity
 from tests.support.pki import Pki, secure_channel
 from tests.support.serving import CALL_S, cloud_config, eventually, jpeg_of, request_for, serving, stub_of
+from tests.support.video_sender import VideoSender, video_request
 
 RED = (0, 0, 255)
 MAX_BYTES = 200_000
@@ -277,3 +279,27 @@ def test_a_proxy_on_another_machine_is_told_by_its_certificate(repository, pki):
         with pytest.raises(grpc.RpcError) as refused:
             infer(channel)
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_all_calls_of_a_device_reach_the_server_that_has_its_stream(server, repository):
+    """Of two servers; each device's video is answered without a loss."""
+    models = {"repository": str(repository), "default": "colour"}
+
+    def both(config):
+        [group] = config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"]
+        path = other.address.removeprefix("unix:")
+        group["lb_endpoints"].append({"endpoint": {"address": {"pipe": {"path": path}}}})
+
+    with socket_folder() as folder:
+        config = cloud_config(repository, listen=f"unix:{folder}/s", models=models)
+        with (
+            serving(config) as other,
+            envoy_in_front(server.address, None, both) as envoy,
+            stub_of(envoy) as stub,
+        ):
+            for device in ("camera-1", "camera-2", "camera-3"):
+                sender = VideoSender()
+                for _ in range(5):
+                    number = sender.add()
+                    request = video_request(sender.video(number, number - 1), "colour", device)
+                    stub.Infer(request, timeout=CALL_S, metadata=[(DEVICE_KEY, device)])

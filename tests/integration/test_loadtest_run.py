@@ -11,12 +11,10 @@ from spillover.common.config import load_config
 from spillover.common.errors import ConfigError, ModelError, SourceError, UnavailableError
 from spillover.common.types import Action
 from spillover.edge.config import EdgeConfig
-from spillover.lab.loadtest.baselines import baselines, share_shown
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.load_test import LoadTest, Settings
 from spillover.lab.loadtest.results import Report, read_report
 from spillover.lab.records import read_records
-from tests.support.clips import write_avi
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.scripted_cloud import no_server_address
 from tests.support.serving import jpeg_of
@@ -72,6 +70,8 @@ def config_for(pictures: Path, **changes: object) -> LoadConfig:
                 "warm_up_s": 0.1,
                 "window_s": 1,
                 "repeats": 1,
+                "until": 0.5,
+                "most_repeats": 2,
             },
         },
     }
@@ -99,11 +99,14 @@ def test_modes_are_measured_side_by_side(pictures: Path, tmp_path: Path) -> None
         > 0
     )
     assert cloud_only.figure("cloud_share") == 1
+    assert cloud_only.figure("ideal_in_time_share") == cloud_only.figure("ideal_agreement") == 1
     assert [cell.edges for cell in fleet] == [2, 4]
+    assert [len(cell.runs) for cell in fleet] == [2, 2]
+    assert sum("not settled within 50% after 2 repeats" in note for note in report.notes) == 2
     assert [cell.figure("frames") for cell in fleet] == [10, 20]
     assert [goal.met for goal in report.goals] == [True, True]
     assert report.fleet is not None
-    assert [check.edges for check in report.fleet.checks] == [4]
+    assert len(report.fleet.checks) == 1
     assert read_report(tmp_path / "out") == report
     assert "cloud_only" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     with (tmp_path / "out" / "report.csv").open(newline="", encoding="utf-8") as file:
@@ -168,7 +171,7 @@ def test_sweep_and_search_leave_a_configuration_to_start_from(pictures: Path, tm
     """A sweep writes an edge.yaml that the edge accepts; a search finds what the server holds at most."""
     config = config_for(
         pictures,
-        modes={"hybrid": {"mode": "hybrid", "uplink": {"max_in_flight": 64}}},
+        modes={"hybrid": {"mode": "hybrid", "policy": {"threshold": 0.0}, "uplink": {"max_in_flight": 64}}},
         scenarios={
             "real": {
                 "source": str(pictures),
@@ -192,13 +195,13 @@ def test_sweep_and_search_leave_a_configuration_to_start_from(pictures: Path, tm
             },
         },
         capacity=[{"scenario": "many", "first_edges": 1, "max_edges": 2, "window_s": 0.5}],
-        sweep={"scenario": "real", "values": [0.0, 1.0], "window_s": 0.5},
+        sweep={"scenario": "real", "values": {"policy.threshold": [0.0, 1.0]}},
     )
     report = run(config, tmp_path / "out")
-    assert report.sweep is not None
-    best = report.sweep.points[report.sweep.recommended["quick"]]
-    assert best.value == 1.0  # equally good, and nothing sent
-    edge = load_config(tmp_path / "out" / "recommended" / "quick" / "edge.yaml", EdgeConfig)
+    assert [cell.mode for cell in report.cells] == ["hybrid", "hybrid-0", "hybrid-1", "hybrid"]
+    (verdict,) = report.verdicts
+    assert verdict.chosen == "hybrid-1"  # equally good, and nothing sent
+    edge = load_config(tmp_path / "out" / "recommended" / verdict.place / "edge.yaml", EdgeConfig)
     assert edge.policy.threshold == 1.0
     (capacity,) = report.capacity
     assert (capacity.held, capacity.failed) == (2, None)
@@ -216,33 +219,6 @@ def test_a_scenario_may_be_left_out_but_not_in_silence(pictures: Path, tmp_path:
     needed = msgspec.structs.replace(absent, optional=False)
     with pytest.raises(SourceError, match="SPILLOVER_NOWHERE"):
         run(msgspec.structs.replace(config, scenarios={"real": needed}), tmp_path / "again")
-
-
-def test_each_pair_has_its_figures_and_its_server(pictures: Path, tmp_path: Path) -> None:
-    """Detectors on a clip beside classifiers: streaming accuracy, tracks, and bytes beside cloud_only's."""
-    for name in ("edge", "cloud"):
-        centre_detector(tmp_path / "home" / "models", name, beside=(0.5, 0.5, 0.2, 0.2, 0.9))
-    config = config_for(pictures, modes=modes_with(cloud_only={"max_in_flight": 64}))
-    clip = {
-        "source": str(write_avi(tmp_path / "clip.avi", 12, 4)),
-        "edge_model": "edge/1",
-        "cloud_model": "cloud/1",
-    }
-    street = msgspec.structs.replace(config.scenarios["real"], **clip)
-    goal = GoalConfig(scenario="street", mode="cloud_only", measure="streaming", at_least=0.5)
-    real = msgspec.structs.replace(config.scenarios["real"], modes=("edge_only",))
-    scenarios = {"real": real, "street": street}
-    report = run(msgspec.structs.replace(config, scenarios=scenarios, goals=(goal,)), tmp_path / "out")
-    of_street = [cell for cell in report.cells if cell.scenario == "street"]
-    assert [cell.figure("agreement") for cell in of_street] == [1, 1]
-    for cell in of_street:  # what is seen stands still: what is newest is right from the first result on
-        assert (cell.figure("streaming") or 0) > 0.9
-        assert (cell.figure("tracks") or 0) >= 1
-    assert [cell.figure("confirmed_share") for cell in of_street] == [0, 1]
-    assert [goal.met for goal in report.goals] == [True]
-    assert (tmp_path / "out" / "cloud-cloud" / "cloud.yaml").is_file()
-    assert baselines(report.cells, report.config) == ["cloud_only"]
-    assert [share_shown(cell, "cloud_only", report.cells) for cell in of_street] == ["0.0%", "100.0%"]
 
 
 def test_a_pair_that_is_absent_is_left_out_with_the_command_that_makes_it(

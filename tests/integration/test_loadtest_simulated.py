@@ -67,10 +67,10 @@ def test_every_frame_that_was_wanted_is_sent_and_answered(tmp_path: Path) -> Non
 
 
 def test_processes_share_the_edges(tmp_path: Path) -> None:
-    """Two generator processes play the same frames as one."""
+    """Two generator processes play the same frames as one, though edges of both use one link."""
     colour_classifier(tmp_path)
     with serving(cloud_config(tmp_path)) as server:
-        outcomes = play(job_for(server.address, processes=2))
+        outcomes = play(job_for(server.address, processes=2, share=4))
     assert len(outcomes) == 24
     assert outcomes.sent.sum() == 12
 
@@ -87,9 +87,12 @@ def test_refusals_are_counted_by_reason_and_not_as_answers(tmp_path: Path) -> No
 
 
 def test_an_absent_server_is_an_error_that_says_so() -> None:
-    """Edges that cannot connect fail the run instead of measuring nothing."""
-    with pytest.raises(GeneratorFailedError), local_generator(job_for("127.0.0.1:1", connect_limit_s=1.0)):
+    """Edges that cannot connect fail the run instead of measuring nothing, and the cause is one line."""
+    job = job_for("127.0.0.1:1", connect_limit_s=1.0)
+    with pytest.raises(GeneratorFailedError) as failed, local_generator(job):
         pass
+    assert "could not all connect within 1 s" in str(failed.value)
+    assert "\n" not in str(failed.value)
 
 
 def test_a_generator_elsewhere_gives_the_same(tmp_path: Path) -> None:

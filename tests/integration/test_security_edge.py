@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from spillover.cloud.security import builders
 from spillover.cloud.security.authority import key_pem
-from spillover.cloud.security.files import write_private, write_public
-from spillover.cloud.security.tokens import add_token, revoke_tokens
 from spillover.common.errors import ConfigError
 from spillover.common.net.tls import utc_now
+from spillover.common.security.files import write_private, write_public
+from spillover.common.security.tokens import add_token, revoke_tokens
 from spillover.common.wire.pb import spillover_pb2 as pb
 from spillover.common.wire.pb.spillover_pb2_grpc import SpilloverStub
 from spillover.edge.config import UplinkConfig

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from spillover.cloud.security.tokens import add_token
+from spillover.common.security.tokens import add_token
 from tests.support.models import colour_classifier
 from tests.support.pki import Pki
 from tests.support.serving import CALL_S, cloud_config, serving

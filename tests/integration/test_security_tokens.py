@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from spillover.cloud.security.tokens import add_token, revoke_tokens
+from spillover.common.security.tokens import add_token, revoke_tokens
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import open_inference_pb2_grpc as oip_grpc
 from spillover.common.wire.pb import spillover_pb2 as pb

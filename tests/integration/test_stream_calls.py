@@ -70,7 +70,7 @@ def uplink_to(address: str, streams: CountedStreams) -> Iterator[GrpcUplink]:
     config = UplinkConfig(
         address=address,
         payload=PayloadKind.VIDEO,
-        video=VideoConfig(longest_side=SIDE),
+        video=VideoConfig(longest_side=SIDE, crf=28),
         max_in_flight=UNDER_WAY,
         breaker_failures=1000,
     )

@@ -87,7 +87,10 @@ class FaultyProxy(Listener):
 
         self._soon(change)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int
+    ) -> None:
+        del port  # there is one
         self.connections += 1
         self._writers.add(writer)
         far_writer: asyncio.StreamWriter | None = None

@@ -1,6 +1,7 @@
 """A daemon with a live view before a white object that walks, and clients of its streams."""
 
 import http.client
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,36 +40,56 @@ def sees(number: int) -> Detections:
 class LiveStreet:
     """A running daemon whose page is at `address`."""
 
-    def __init__(self, daemon: Daemon, address: str, clip: Path) -> None:
+    def __init__(
+        self, daemon: Daemon, address: str, clip: Path, context: ssl.SSLContext | None = None
+    ) -> None:
         self.daemon = daemon
         self.address = address
         self.clip = clip
+        self.context = context
 
     def get(
-        self, path: str, headers: Mapping[str, str] = NO_HEADERS, method: str = "GET"
+        self,
+        path: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> tuple[int, bytes]:
         """Status and body of one request."""
-        with self.stream(path, headers, method) as answer:
+        with self.stream(path, headers, method, body) as answer:
             return answer.status, answer.read()
 
     @contextmanager
     def stream(
-        self, path: str, headers: Mapping[str, str] = NO_HEADERS, method: str = "GET"
+        self,
+        path: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """An answer to be read in parts; the client goes at the end."""
-        with opened(self.address, path, headers, method) as answer:
+        with opened(self.address, path, headers, method, body, self.context) as answer:
             yield answer
 
 
 @contextmanager
 def opened(
-    address: str, path: str, headers: Mapping[str, str] = NO_HEADERS, method: str = "GET"
+    address: str,
+    path: str,
+    headers: Mapping[str, str] = NO_HEADERS,
+    method: str = "GET",
+    body: bytes | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """An answer to be read in parts; the client goes at the end."""
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
+    connection = (
+        http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_S, context=context)
+        if context
+        else http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
+    )
     try:
-        connection.request(method, path, headers=dict(headers))
+        connection.request(method, path, body, headers=dict(headers))
         with connection.getresponse() as answer:
             yield answer
     finally:
@@ -76,10 +97,16 @@ def opened(
 
 
 @contextmanager
-def live_street(folder: Path, cameras: int = 1, lost: str = "", **sections: Any) -> Iterator[LiveStreet]:
+def live_street(
+    folder: Path,
+    cameras: int = 1,
+    lost: str = "",
+    context: ssl.SSLContext | None = None,
+    **sections: Any,
+) -> Iterator[LiveStreet]:
     """A daemon, edge alone and without tracking unless told otherwise, that runs until the end of the body.
 
-    `lost` is a camera beside those of the clip, which is not there.
+    `lost` is a camera beside those of the clip, which is not there. `context` is what its clients trust.
     """
     place = Street(folder)
     for number in range(FRAMES):
@@ -104,7 +131,7 @@ def live_street(folder: Path, cameras: int = 1, lost: str = "", **sections: Any)
     runner.start()
     try:
         until(lambda: daemon.metrics.frames_captured > 0)
-        yield LiveStreet(daemon, address, place.clip)
+        yield LiveStreet(daemon, address, place.clip, context)
     finally:
         daemon.stop("seen enough")
         runner.join(PATIENCE_S)

@@ -9,8 +9,8 @@ import grpc
 
 from spillover.cloud.security.authority import CA_CERTIFICATE, CRL, Authority
 from spillover.cloud.security.builders import SERVER, Subject
-from spillover.cloud.security.files import write_private, write_public
 from spillover.cloud.server import Running
+from spillover.common.security.files import write_private, write_public
 from spillover.common.wire.pb import spillover_pb2 as pb
 from tests.support.serving import CALL_S
 

@@ -8,7 +8,15 @@ from spillover.common.tasks.base import TaskSpec
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Decision, Prediction
 from spillover.edge.assembly.policy import build_policy
-from spillover.edge.config import CameraConfig, EdgeConfig, Mode, ModelConfig, SpoolConfig, TemporalConfig
+from spillover.edge.config import (
+    CameraConfig,
+    EdgeConfig,
+    Mode,
+    ModelConfig,
+    SpoolConfig,
+    TemporalConfig,
+    UplinkConfig,
+)
 from spillover.edge.config.policy import PolicyConfig
 from spillover.edge.policy.base import Context
 from spillover.edge.policy.chain import Policy
@@ -25,6 +33,7 @@ def policy_of(
     spool_from: float | None = None,
     refresh_s: float | None = None,
     edge: EdgeSide | None = None,
+    forecast: bool = True,
     **keys: object,
 ) -> Policy:
     """`draw` is fixed, or a function; `keys` are those of `policy:` in edge.yaml."""
@@ -33,6 +42,7 @@ def policy_of(
         model=ModelConfig("-"),
         mode=mode,
         policy=PolicyConfig(**keys),  # type: ignore[arg-type]
+        uplink=UplinkConfig(forecast=forecast),
         temporal=TemporalConfig(refresh_s=refresh_s) if refresh_s else None,
         spool=SpoolConfig("spool", min_gain=spool_from) if spool_from is not None else None,
     )

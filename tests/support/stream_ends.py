@@ -45,6 +45,8 @@ from spillover.edge.payload.video import LEAST_BYTES, MOST_PACKETS, VideoStreams
 from tests.attack.h264 import SIDE
 
 CAMERA = "cam"
+AHEAD = 7
+"""Payloads by which somebody may get ahead of a stream's sender."""
 FORGERIES = ("digest", "reference", "number", "cut", "noise", "stream")
 Payload = EncodedVideo | EncodedFeatures
 Seen = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
@@ -172,10 +174,7 @@ class Form(Protocol):
         ...
 
     def forged(self, payload: Payload, how: str, at: int) -> Payload:
-        """A payload with something changed, never ahead of its sender.
-
-        Who can get ahead of it knows its stream, and proves to be the same caller.
-        """
+        """A payload with something changed, by who proves to be the same caller and knows the stream."""
         ...
 
 
@@ -229,7 +228,7 @@ class VideoForm:
                 count = position.number - position.reference
                 packets = (packets[0],) * (count - len(packets)) + packets[-count:]
             case "number":
-                number = max(len(packets), position.number - 1 - at % 3)
+                number = max(len(packets), position.number + (AHEAD if at % 3 == 2 else -1 - at % 3))
                 position = replace(position, number=number, reference=0)
             case "cut" | "noise":
                 packets = (*packets[:which], _hurt(packets[which], how, at), *packets[which + 1 :])
@@ -326,7 +325,8 @@ class FeatureForm:
             case "reference":
                 position = replace(position, reference=at % position.number)
             case "number":
-                position = replace(position, number=max(position.reference + 1, position.number - at % 3))
+                number = position.number + (AHEAD if at % 3 == 2 else -(at % 3))
+                position = replace(position, number=max(position.reference + 1, number))
             case "cut" | "noise":
                 data = _hurt(data, how, at)
             case _:

@@ -1,4 +1,4 @@
-"""Metrics of both sides by Prometheus' conventions, and the alert rules that use them.
+"""Metrics of both sides by Prometheus' conventions, and the alert rules and dashboards that use them.
 
 The rules are those of `promtool check metrics`, and https://prometheus.io/docs/practices/naming.
 """
@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.reference.dashboards import panels
 from tests.support.reference.metrics import cloud_registry, edge_registry, labels_of
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
@@ -41,6 +42,8 @@ CLOSED = {
 }
 """Values of labels whose series appear when they are first needed."""
 UNITS = ("seconds", "bytes", "ratio")
+SELECTOR = re.compile(r"\b((?:spillover|process)_\w+)(?:{([^}]*)})?")
+"""A metric in an expression, with what stands in its braces."""
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -110,24 +113,48 @@ def test_promtool_finds_no_fault_in_the_alerts():
 
 def test_every_metric_of_an_alert_exists_with_its_labels():
     """No alert waits for a series that is never there."""
-    used = list(selectors())
-    assert len(used) > 20
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert all({"alert", "expr", "annotations"} <= rule.keys() for rule in rules)
+    assert all_exist([rule["expr"] for rule in rules]) > 20
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_every_metric_of_a_dashboard_exists_with_its_labels(side):
+    """No panel stays empty for want of a metric; what the chosen panels ask is written by hand."""
+    assert all_exist(expressions_of(side)) > 20
+
+
+@pytest.mark.needs("promtool")
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_promtool_reads_every_expression_of_a_dashboard(side, tmp_path):
+    """Prometheus could answer them."""
+    rules = [{"record": f"panel_{number}", "expr": one} for number, one in enumerate(expressions_of(side))]
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    check = subprocess.run(
+        [promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def expressions_of(side):
+    """What the panels of a dashboard ask, with every job and instance chosen."""
+    asked = [one for row in panels(side).values() for panel in row for one in panel.expressions]
+    return [one.replace("$job", ".*").replace("$instance", ".*") for one in asked]
+
+
+def all_exist(expressions):
+    """Check each metric and its labels; how many there were."""
+    used = [found for one in expressions for found in SELECTOR.findall(one)]
     for name, matchers in used:
         family = FAMILIES[family_name(name)]
         for label, values in re.findall(r'(\w+)(?:=~|!=|=)"([^"]*)"', matchers):
-            if label == "job":
+            if label in {"job", "instance"}:
                 continue
             assert label in DECLARED[family.name], (name, label)
             known = CLOSED.get(label) or {sample.labels[label] for sample in family.samples}
             assert not known or set(values.split("|")) <= known, (name, label, values)
-
-
-def selectors():
-    """Each metric that an alert names, with what stands in its braces."""
-    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
-        for rule in group["rules"]:
-            assert {"alert", "expr", "annotations"} <= rule.keys()
-            yield from re.findall(r"\b((?:spillover|process)_\w+)(?:{([^}]*)})?", rule["expr"])
+    return len(used)
 
 
 def family_name(series: str) -> str:

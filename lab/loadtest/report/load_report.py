@@ -12,33 +12,40 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.report import plots
+from spillover.lab.loadtest.report.first_page import first_page
+from spillover.lab.loadtest.report.fleets import fleet_table
 from spillover.lab.loadtest.results import (
     Capacity,
     Cell,
-    Fleet,
     GoalOutcome,
     Report,
-    Sweep,
     write_whole,
 )
 
-_MAIN = (
+_SPENT = (
     "first_p50_ms",
     "first_p99_ms",
     "final_p99_ms",
     "on_time_share",
+    "degraded_share",
+    BYTES,
+    "server_cpu_s_per_1000_frames",
+    "generator_cpu_share_per_100_edges",
+)
+_SHOWN = (
     "accuracy",
     "accuracy_spread",
     "agreement",
     "agreement_spread",
     "streaming",
     "confirmed_share",
+    "tracks",
     "detection_delay_s",
-    BYTES,
-    "server_cpu_s_per_1000_frames",
-    "generator_cpu_share_per_100_edges",
+    "idf1",
+    "switches",
 )
 _ASKED = (
     "wanted_share",
@@ -47,8 +54,11 @@ _ASKED = (
     "answered_share",
     "in_time_share",
     "degraded_share",
+    "ideal_in_time_share",
+    "ideal_agreement",
     "sent_in_time_share",
 )
+_PARTS = (("Time and bytes", _SPENT), ("What was shown", _SHOWN), ("What the cloud was asked", _ASKED))
 _VERDICTS = {True: ("met", "met"), False: ("missed", "missed"), None: ("not measured", "unknown")}
 _WRONG_BY = 1.5
 """A prediction that is off by more than this factor is in red."""
@@ -64,12 +74,12 @@ def write_page(report: Report, path: Path) -> None:
     scenarios = itertools.groupby(report.cells, key=lambda cell: cell.scenario)
     context = {
         "report": report,
+        "first": first_page(report),
         "started": f"{dt.datetime.fromtimestamp(report.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}",
         "goals": [_goal(goal) for goal in report.goals],
         "scenarios": [_scenario(name, list(cells), report, palette) for name, cells in scenarios],
         "capacity": _capacity(report.capacity, palette) if report.capacity else None,
-        "sweep": _sweep(report.sweep) if report.sweep else None,
-        "fleet": _fleet(report.fleet, report.capacity) if report.fleet else None,
+        "fleet": _fleet(report) if report.fleet else None,
         "config": yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
     }
     write_whole(path, _render("load_report.html.jinja", context).encode())
@@ -92,8 +102,18 @@ def _render(template: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.globals |= {"columns_of": _columns_of, "css_of": _css_of}
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment.get_template(template).render(context)
+
+
+def _columns_of(headings: Sequence[str], texts: int = 1) -> list[tuple[str, str]]:
+    """Headings with the style of their columns: the first `texts` are words, and one without a name."""
+    return [(name, "" if number >= texts and name else "text narrow") for number, name in enumerate(headings)]
+
+
+def _css_of(chosen: Sequence[bool]) -> list[str]:
+    return ["better" if one else "" for one in chosen]
 
 
 def _goal(goal: GoalOutcome) -> list[str]:
@@ -102,36 +122,42 @@ def _goal(goal: GoalOutcome) -> list[str]:
 
 
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
-    main = [m for m in _MAIN if any(m in cell.summary for cell in cells)]
     known = [m for m in MEASURES if any(m in cell.summary for cell in cells)]
-    wholes = baselines(cells, report.config)
-    asked = [m for m in _ASKED if any(m in cell.summary for cell in cells)]
-    where = [("mode", "text"), ("link", "text"), ("edges", "")]
+    parts = [
+        _part(heading, names, cells)
+        for heading, names in _PARTS
+        if names is _SPENT or set(names) & set(known)
+    ]
+    for whole in baselines(cells, report.config):
+        parts[0]["columns"].append((f"bytes up, of {whole}'s", ""))
+        for cell, row in zip(cells, parts[0]["rows"], strict=True):
+            row.append(share_shown(cell, whole, cells))
     return {
         "name": name,
         "kind": cells[0].kind.capitalize(),
         "fps": report.config["scenarios"][name]["fps"],
         "repeats": len(cells[0].runs),
-        "columns": [
-            *where,
-            *((MEASURES[m].title, "") for m in main),
-            *((f"bytes up, of {whole}'s", "") for whole in wholes),
-        ],
-        "rows": [
-            [
-                *(c.mode, c.link, str(c.edges)),
-                *(_figure(c, m) for m in main),
-                *(share_shown(c, whole, cells) for whole in wholes),
-            ]
-            for c in cells
-        ],
-        "asked_columns": [*where, *((MEASURES[m].title, "") for m in asked)],
-        "asked_rows": [[c.mode, c.link, str(c.edges), *(_figure(c, m) for m in asked)] for c in cells],
-        "legend": [(MEASURES[m].title, MEASURES[m].meaning) for m in asked],
+        "parts": parts,
         "all_columns": [("measure", "text"), *((_name(cell), "") for cell in cells)],
         "all_rows": [[MEASURES[m].title, *(_figure(cell, m) for cell in cells)] for m in known],
-        "plots": list(_plots(cells, report.config["deadline_s"], palette)),
+        "plots": list(_plots(cells, report, palette)),
         "causes": [row for cell in cells for row in _causes(cell)],
+    }
+
+
+def _part(heading: str, names: Sequence[str], cells: Sequence[Cell]) -> dict[str, Any]:
+    """A table of those measures that a cell has, and what they mean."""
+    known = [m for m in names if any(m in cell.summary for cell in cells)]
+    return {
+        "heading": heading,
+        "columns": [
+            ("mode", "text"),
+            ("link", "text"),
+            ("edges", ""),
+            *((MEASURES[m].title, "") for m in known),
+        ],
+        "rows": [[c.mode, c.link, str(c.edges), *(_figure(c, m) for m in known)] for c in cells],
+        "legend": [(MEASURES[m].title, MEASURES[m].meaning) for m in known if MEASURES[m].meaning],
     }
 
 
@@ -151,9 +177,7 @@ def _figure(cell: Cell, measure: str) -> str:
     return both.format(shown.show(summary.median), low, high)
 
 
-def _plots(
-    cells: Sequence[Cell], deadline_s: float, palette: plots.Palette
-) -> Iterator[tuple[bytes, str, str]]:
+def _plots(cells: Sequence[Cell], report: Report, palette: plots.Palette) -> Iterator[tuple[bytes, str, str]]:
     """(plot, title, caption)."""
     first = next((m for m in ("accuracy", "agreement") if any(m in c.summary for c in cells)), None)
     for quality in (m for m in (first, "streaming") if m and any(m in c.summary for c in cells)):
@@ -161,21 +185,22 @@ def _plots(
         yield (
             plots.quality_over_bytes(known, quality, palette),
             f"{MEASURES[quality].title.capitalize()} over bytes",
-            "Up and to the left is better. Bars show the range of the repeats.",
+            "Up and to the left is better. Bars show the range of the repeats. A star is a sender that knows "
+            "the link, with that mode's pictures: no other gets more of them answered in time.",
         )
     for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
         group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]
         yield (
-            plots.latency_distribution(group, deadline_s, palette),
+            plots.latency_distribution(group, report.config["deadline_s"], palette),
             f"Latency over {link}, {_edges(edges)}",
             "From the moment a frame was due by the camera's rate to its first answer (dashed: to its last).",
         )
     for cell in [cell for cell in cells if cell.timeline and cell.figure("sent_share")][:_TIMELINES]:
         yield (
-            plots.timeline(cell),
+            plots.timeline(cell, links_of(cell.edges, report.config["links"][cell.link]["share"])),
             f"{cell.mode} over {cell.link}, {_edges(cell.edges)}: over time",
             "Top: latency. Middle: what was sent, and what was wanted from the cloud and not had in time. "
-            "Bottom: the link.",
+            "Bottom: what all links together offered, and what passed.",
         )
 
 
@@ -208,18 +233,6 @@ def _rate(search: Capacity) -> str:
     return Markup('<span class="missed">{}, above its CPU bound</span>').format(rate)
 
 
-def _sweep(sweep: Sweep) -> dict[str, Any]:
-    rows = []
-    for number, point in enumerate(sweep.points):
-        best = sweep.recommended.get(point.link) == number
-        word = "recommended" if best else "on the front" if point.on_front else ""
-        figures = f"{point.bytes_per_frame:,.0f}", f"{point.quality:.1%}", f"{point.on_time_share:.2%}"
-        rows.append(
-            [point.link, point.mode, f"{point.value:g}", *figures, f"{point.degraded_share:.1%}", word]
-        )
-    return {"rows": rows, "plot": plots.sweep(sweep), "quality": MEASURES[sweep.quality].title.capitalize()}
-
-
 def _times(ratio: float | None) -> str:
     """Measured over predicted, in red where the one is more than 1.5 times the other."""
     if ratio is None:
@@ -229,18 +242,9 @@ def _times(ratio: float | None) -> str:
     return Markup('<span class="missed">{}</span>').format(shown) if wrong else shown
 
 
-def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
-    rows = [
-        [
-            f"{p.edges:,}",
-            f"{p.requests_per_s:,.0f}",
-            f"{p.servers:,}",
-            f"{p.wait_p99_ms:,.1f}",
-            f"{p.cost_per_day:,.2f}",
-            f"{p.up_mbit_per_s:,.0f}",
-        ]
-        for p in fleet.points
-    ]
+def _fleet(report: Report) -> dict[str, Any]:
+    fleet = report.fleet
+    assert fleet is not None  # noqa: S101 - asked for where there is one
     checks = [
         [
             f"{c.edges:,}",
@@ -264,6 +268,7 @@ def _fleet(fleet: Fleet, searches: Sequence[Capacity]) -> dict[str, Any]:
                 (p.sent_per_s for p in search.probes if p.edges == search.failed), default=None
             ),
         }
-        for search in searches
+        for search in report.capacity
     ]
-    return {"rows": rows, "checks": checks, "searches": measured, "plot": plots.fleet(fleet)}
+    headings, rows = fleet_table(fleet, report.config["buyer"]["currency"])
+    return {"headings": headings, "rows": rows, "checks": checks, "searches": measured}

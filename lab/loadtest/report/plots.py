@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spillover.lab.loadtest.measures import MEASURES
-from spillover.lab.loadtest.results import Capacity, Cell, Fleet, Moment, Sweep
+from spillover.lab.loadtest.results import Capacity, Cell, Moment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: told apart by colour-blind readers too. A mode has the same colour everywhere.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_INCHES = (7.6, 4.2)
+_MARKERS = "os^DvPX*<>"
+_INCHES = (8.4, 4.0)
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "spillover",  # the same figures give the same file
     "font.size": 10,
@@ -51,19 +52,20 @@ def latency_distribution(cells: Sequence[Cell], deadline_s: float, palette: Pale
                 name = cell.mode if style == "-" else f"{cell.mode}, final answer"
                 shares = np.linspace(0, 100, len(quantiles))
                 axes.plot(quantiles, shares, style, color=palette.of(cell.mode), label=name)
-        axes.axvline(deadline_s * 1e3, color="0.4", linewidth=1, linestyle=":")
-        text = {"rotation": 90, "ha": "right", "va": "center", "color": "0.3"}
-        _annotate(axes, "deadline", (deadline_s * 1e3, 50), (-3, 0), 8, **text)
+        axes.axvline(deadline_s * 1e3, color="0.4", linewidth=1, linestyle=":", label="deadline")
         axes.set(xscale="log", ylim=(0, 101), ylabel="% of the frames answered")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("milliseconds from when the frame was due")
-        axes.legend(loc="upper left")
+        _legend(axes)
 
     return _svg(draw)
 
 
 def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) -> bytes:
-    """Quality of each mode's answers over the bytes that it sends; bars are the range of the repeats."""
+    """Quality of each mode's answers over the bytes that it sends; bars are the range of the repeats.
+
+    A line joins those of a link that no other beats in both.
+    """
 
     def draw(axes: "Axes") -> None:
         for index, cell in enumerate(cells):
@@ -71,18 +73,34 @@ def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) ->
             x, y = size.median / 1e3, quality.median * 100
             x_bar = [[x - size.low / 1e3], [size.high / 1e3 - x]]
             y_bar = [[y - quality.low * 100], [quality.high * 100 - y]]
-            colour = palette.of(cell.mode)
-            axes.errorbar([x], [y], xerr=x_bar, yerr=y_bar, fmt="o", color=colour, capsize=3)
-            _annotate(axes, _short(cell, cells), (x, y), (6, -14 if index % 2 else 7))
-        axes.margins(0.18)
-        axes.set_xlim(left=min(-0.2, axes.get_xlim()[0]))
+            style: dict[str, Any] = {
+                "color": palette.of(cell.mode),
+                "marker": _MARKERS[index % len(_MARKERS)],
+            }
+            axes.errorbar(
+                [x], [y], xerr=x_bar, yerr=y_bar, ls="", capsize=3, label=_short(cell, cells), **style
+            )
+            bound, sent = cell.figure("ideal_agreement"), cell.figure("ideal_up_bytes_per_frame")
+            if measure == "agreement" and bound is not None and sent is not None:
+                style |= {"markersize": 11, "fillstyle": "none", "marker": "*", "ls": ""}
+                axes.plot([sent / 1e3], [bound * 100], label=f"{cell.mode}, ideal", **style)
+        for place in dict.fromkeys((cell.link, cell.edges) for cell in cells):
+            here = [
+                (c.summary["up_bytes_per_frame"].median / 1e3, c.summary[measure].median * 100)
+                for c in cells
+                if (c.link, c.edges) == place
+            ]
+            best = [p for p in sorted(here) if p[1] > max((q[1] for q in here if q < p), default=-1.0)]
+            axes.plot(*zip(*best, strict=True), color="0.7", linewidth=1, zorder=0)
+        axes.margins(0.1)
         axes.set(xlabel="kB on the wire up, a frame", ylabel=f"{MEASURES[measure].title}, %")
+        _legend(axes)
 
     return _svg(draw)
 
 
-def timeline(cell: Cell) -> bytes:
-    """Latency, offload and link of one run, second by second."""
+def timeline(cell: Cell, links: int) -> bytes:
+    """Latency, offload and so many links of one run, second by second."""
 
     def draw(figure: "Figure") -> None:
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 2))
@@ -96,21 +114,23 @@ def timeline(cell: Cell) -> bytes:
         _shade_open(middle, moments)
         passed = [m.up_mbit_per_s for m in moments]
         lower.step(at, passed, where="post", color=_COLOURS[2], label="passed")
-        if cell.edges == 1 and any(limit is not None for limit in limits):
-            style = {"color": "0.4", "linestyle": "--", "label": "the link's limit"}
-            lower.step(at, _or_nan(limits), where="post", **style)
+        if any(limit is not None for limit in limits):
+            offered = [None if limit is None else limit * links for limit in limits]
+            style = {"color": "0.4", "linestyle": "--", "label": "offered"}
+            lower.step(at, _or_nan(offered), where="post", **style)
         upper.set_ylabel("first answer\np95, ms")
         middle.set(ylabel="% of frames", ylim=(-4, 104))
         lower.set(ylabel="Mbit/s up", xlabel="seconds of the steady window, first repeat")
         lower.set_ylim(bottom=0)
         for axes in (middle, lower):
-            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+            _legend(axes)
 
     return _svg_of_figure(draw, (_INCHES[0], 5.0))
 
 
 def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
     """Share answered in time over the number of edges, at every number that was tried."""
+    from matplotlib.ticker import LogLocator
 
     def draw(axes: "Axes") -> None:
         for search in searches:
@@ -120,57 +140,16 @@ def capacity(searches: Sequence[Capacity], palette: Palette) -> bytes:
                 tried[probe.edges].append(probe.on_time_share * 100)
                 axes.plot(probe.edges, probe.on_time_share * 100, ".", color=colour, alpha=0.5)
             numbers = sorted(tried)
-            name = f"{search.mode} over {search.link}: {search.held} held"
+            name = f"{search.mode}, {search.link}:\n{search.held} held"
             axes.plot(numbers, [np.median(tried[n]) for n in numbers], "o-", color=colour, label=name)
-        axes.axhline(searches[0].goal_share * 100, color="0.4", linewidth=1, linestyle=":")
+        goal: dict[str, Any] = {"color": "0.4", "linewidth": 1, "linestyle": ":", "label": "asked for"}
+        axes.axhline(searches[0].goal_share * 100, **goal)
         axes.set_xscale("log")
-        edges = sorted({probe.edges for search in searches for probe in search.probes})
-        axes.set_xticks(edges, [f"{n:,}" for n in edges], rotation=45)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.minorticks_off()
         axes.set(xlabel="edges", ylabel="% of the frames wanted that were answered in time", ylim=(-3, 103))
-        axes.legend(loc="lower left")
-
-    return _svg(draw)
-
-
-def sweep(swept: Sweep) -> bytes:
-    """Every point of the sweep, the Pareto front of each link joined, the recommended ones ringed."""
-
-    def draw(axes: "Axes") -> None:
-        for index, link in enumerate(dict.fromkeys(point.link for point in swept.points)):
-            colour = _COLOURS[index % len(_COLOURS)]
-            points = [point for point in swept.points if point.link == link]
-            front = sorted((p for p in points if p.on_front), key=lambda p: p.bytes_per_frame)
-            for drawn, style, label in ((front, "-", None), (points, "o", link)):
-                x, y = [p.bytes_per_frame / 1e3 for p in drawn], [p.quality * 100 for p in drawn]
-                axes.plot(x, y, style, color=colour, label=label)
-            modes = {p.mode for p in points}
-            for p in points:
-                where = (p.bytes_per_frame / 1e3, p.quality * 100)
-                _annotate(
-                    axes, f"{p.value:g}" if len(modes) == 1 else f"{p.mode} {p.value:g}", where, (5, 5), 8
-                )
-                if link in swept.recommended and p is swept.points[swept.recommended[link]]:
-                    axes.plot(*where, "o", markersize=13, fillstyle="none", color=colour)
-        axes.margins(0.1)
-        axes.set(xlabel="kB on the wire up, a frame", ylabel=f"{MEASURES[swept.quality].title}, %")
-        axes.legend(loc="lower right")
-
-    return _svg(draw)
-
-
-def fleet(larger: Fleet) -> bytes:
-    """Servers needed over the size of the fleet."""
-
-    def draw(axes: "Axes") -> None:
-        axes.plot(
-            [p.edges for p in larger.points], [p.servers for p in larger.points], "o-", color=_COLOURS[0]
-        )
-        for point in larger.points:
-            _annotate(axes, f"{point.servers:,}", (point.edges, point.servers), (6, -12))
-        axes.set(xscale="log", yscale="log")
-        axes.margins(0.15)
-        axes.set(xlabel="edges", ylabel="servers like this one")
+        _legend(axes)
 
     return _svg(draw)
 
@@ -185,15 +164,9 @@ def _short(cell: Cell, cells: Sequence[Cell]) -> str:
     return ", ".join(parts)
 
 
-def _annotate(
-    axes: "Axes",
-    text: str,
-    at: tuple[float, float],
-    offset: tuple[int, int],
-    size: int = 9,
-    **style: Any,  # noqa: ANN401 - as matplotlib has it
-) -> None:
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=size, **style)
+def _legend(axes: "Axes") -> None:
+    """A legend beside the plot, where it covers nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 
 
 def _shade_open(axes: "Axes", moments: Sequence[Moment]) -> None:

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
 from spillover.lab.loadtest.measures import MEASURES
+from spillover.lab.loadtest.report.first_page import first_page
+from spillover.lab.loadtest.report.fleets import fleet_table
 from spillover.lab.loadtest.results import Cell, GoalOutcome, Report
 from spillover.lab.terminal import table
 
@@ -13,6 +15,7 @@ _SPENT = (
     ("p50", "first_p50_ms"),
     ("p99", "first_p99_ms"),
     ("on time", "on_time_share"),
+    ("degraded", "degraded_share"),
     ("B/frame up", BYTES),
     ("srv s/1000", "server_cpu_s_per_1000_frames"),
 )
@@ -22,7 +25,7 @@ _ASKED = (
     ("sent", "sent_share"),
     ("answered", "answered_share"),
     ("in time", "in_time_share"),
-    ("degraded", "degraded_share"),
+    ("ideal", "ideal_in_time_share"),
     ("of sent", "sent_in_time_share"),
 )
 _SHOWN = (
@@ -35,19 +38,38 @@ _SHOWN = (
     ("IDF1", "idf1"),
     ("switches", "switches"),
 )
+_ON_THE_PAGE = frozenset({"confirmed", "GB up", "GB down", "data", "SIM", "device", "server", "power", "kWh"})
+"""Columns of a month that a log has no width for."""
 _MOST_COLUMNS = 11
 """More do not fit into the width of a log: then the next columns begin a table of their own."""
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Figures first, then goals, then notes."""
+    """Figures first, then goals and notes, and last what stays in view: the verdicts."""
     for scenario in dict.fromkeys(cell.scenario for cell in report.cells):
         cells = [cell for cell in report.cells if cell.scenario == scenario]
         _print_cells(scenario, cells, baselines(cells, report.config), console)
+    if report.fleet:
+        headings, rows = fleet_table(report.fleet, report.config["buyer"]["currency"])
+        console.print(table(headings, rows, title=f"Larger fleets, extrapolated: {report.fleet.mode}"))
+    for one in report.capacity:
+        failed = "none that was tried failed" if one.failed is None else f"{one.failed:,} were not"
+        held = f"{one.held:,} edges held ({one.held_per_s:,.1f} requests/s), {failed}"
+        console.print(f"capacity of {one.mode} over {one.link}: {held}", highlight=False)
     if report.goals:
         _print_goals(report.goals, console)
     for note in report.notes:
         console.print(f"note: {note}", highlight=False)
+    page = first_page(report)
+    for verdict in page.tables:
+        kept = [n for n, heading in enumerate(verdict.headings) if heading not in _ON_THE_PAGE]
+        rows = [[row[n] for n in kept] for row in verdict.rows]
+        headings = [verdict.headings[n] for n in kept]
+        console.print(table(headings, rows, title=f"{verdict.title}: a camera and month", left=("",)))
+        for sentence in verdict.sentences:
+            console.print(sentence, highlight=False)
+    if not page.tables:
+        console.print(page.basis, highlight=False)
 
 
 def _print_cells(scenario: str, cells: Sequence[Cell], wholes: Sequence[str], console: Console) -> None:

@@ -19,6 +19,7 @@ from spillover.lab.loadtest.figures import (
     resource_figures,
     timeline_of,
 )
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, percentile_ms
 from spillover.lab.loadtest.real import Run
 from spillover.lab.loadtest.sampling import Sampler, clipped
@@ -78,7 +79,7 @@ class SimulatedBench:
     ) -> Run:
         samples = clipped(sampler.samples, window.begin_s, window.end_s)
         outcomes = join([_by_our_clock(result, window, self.load.warm_up_s) for result in results])
-        context = FigureContext(plan.edges, self.config.deadline_s, window, self.config.prices)
+        context = FigureContext(plan.edges, self.config.deadline_s, window)
         carried = Carried(sum(r.run_up_bytes for r in results), sum(r.run_payload_bytes for r in results))
         resources = resource_figures(samples, outcomes, context, carried, ours=self.server.pid is not None)
         figures = frame_figures(outcomes, context) | resources | _generator_figures(results, plan, window)
@@ -90,7 +91,9 @@ class SimulatedBench:
         recording, load = self.recordings[plan.mode], self.load
         edge = edge_of(self.config, plan.mode)
         where = self.config.generators or ("",)
-        bounds = [plan.edges * i // len(where) for i in range(len(where) + 1)]
+        share = self.config.links[plan.link].share
+        links = links_of(plan.edges, share)
+        bounds = [min(plan.edges, links * i // len(where) * share) for i in range(len(where) + 1)]
         return [
             (
                 Job(
@@ -113,6 +116,8 @@ class SimulatedBench:
                     log=recording.log,
                     payloads=recording.payloads,
                     offload_share=load.offload_share,
+                    share=share,
+                    forecast=edge.uplink.forecast,
                 ),
                 address,
             )

@@ -54,13 +54,14 @@ class FrameLog:
 
 
 class SimulatedFleet:
-    """Edges `edges` of `job`, connected to `address`."""
+    """Edges `edges` of `job`, each connected to its link: one address, or one for each link of the job."""
 
-    def __init__(self, job: Job, address: str, edges: range, arrivals: Arrivals) -> None:
+    def __init__(self, job: Job, addresses: Sequence[str], edges: range, arrivals: Arrivals) -> None:
         self._job = job
         self._arrivals = arrivals
-        self._policy = policy_of_wanted_frames()
-        self._edges = {number: _edge(number, address, job) for number in edges}
+        self._policy = policy_of_wanted_frames(forecast=job.forecast)
+        links = {number: (number - job.first_edge) // job.share % len(addresses) for number in edges}
+        self._edges = {number: _edge(number, addresses[link], job) for number, link in links.items()}
         # The frame's fields and the payload's are made apart: protobuf merges messages that are put together.
         self._payloads = [_payload_field(payload) for payload in job.payloads]
         count = len(arrivals)
@@ -211,9 +212,9 @@ class SimulatedFleet:
         return bytes(frame.SerializeToString()) + payload
 
 
-def policy_of_wanted_frames() -> Policy:
+def policy_of_wanted_frames(*, forecast: bool = True) -> Policy:
     """The edge's policy for frames that the recorded edge wanted answered by the cloud."""
-    return Policy(SEND_ALL, [LinkGuard()])
+    return Policy(SEND_ALL, [LinkGuard(forecast=forecast)])
 
 
 def _edge(number: int, address: str, job: Job) -> _Edge:

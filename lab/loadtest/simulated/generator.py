@@ -15,6 +15,7 @@ import msgspec
 
 from spillover.common.errors import SpilloverError
 from spillover.common.processes import bound
+from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.simulated.job import (
     GeneratorResult,
@@ -100,16 +101,28 @@ def local_generator(job: Job) -> Iterator[LocalGenerator]:
     """
     data, limit_s = encode_job(job), job.warm_up_s + job.window_s + _LIMIT_S
     with contextlib.ExitStack() as stack:
-        proxy = stack.enter_context(shaped(job.server, job.schedule))
-        workers = [stack.enter_context(_worker(proxy.address, part, data, limit_s)) for part in _parts(job)]
-        for worker in workers:
-            worker.wait_until_ready()
+        # A simulated edge has one connection: if no two share a link, one address serves all.
+        links = links_of(job.edges, job.share) if job.share > 1 else 0
+        proxy = stack.enter_context(shaped(job.server, job.schedule, links))
+        parts = _parts(job)
+        workers = [stack.enter_context(_worker(proxy.addresses, part, data, limit_s)) for part in parts]
+        try:
+            for worker in workers:
+                worker.wait_until_ready()
+        except GeneratorFailedError as error:
+            told = f"; the link's proxy says: {proxy.complaints[0]}" if proxy.complaints else ""
+            raise GeneratorFailedError(f"{error}{told}") from error
         yield LocalGenerator(job, workers, proxy)
+
+
+def processes_for(edges: int) -> int:
+    """How many processes play so many edges."""
+    return min(-(-edges // _EDGES_A_PROCESS), os.cpu_count() or 1)
 
 
 def _parts(job: Job) -> list[range]:
     """The job's edges dealt out evenly over the processes."""
-    processes = job.processes or min(-(-job.edges // _EDGES_A_PROCESS), os.cpu_count() or 1)
+    processes = job.processes or processes_for(job.edges)
     bounds = [job.first_edge + job.edges * i // processes for i in range(processes + 1)]
     return [range(a, b) for a, b in itertools.pairwise(bounds) if b > a]
 
@@ -149,13 +162,17 @@ class _Worker:
     def _failed(self) -> GeneratorFailedError:
         self._process.kill()
         _, errors = self._process.communicate()
-        return GeneratorFailedError(f"a generator process failed: {errors.decode(errors='replace')[-1500:]}")
+        lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+        # The last line is the cause: the message that it left with, or that of its traceback.
+        return GeneratorFailedError(
+            f"a generator process failed: {lines[-1] if lines else 'it said nothing'}"
+        )
 
 
 @contextlib.contextmanager
-def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
+def _worker(addresses: Sequence[str], edges: range, data: bytes, limit_s: float) -> Iterator[_Worker]:
     module = "spillover.lab.loadtest.simulated.worker"
-    command = [sys.executable, "-m", module, address, str(edges.start), str(edges.stop)]
+    command = [sys.executable, "-m", module, str(edges.start), str(edges.stop)]
     pipe = subprocess.PIPE
     with subprocess.Popen(bound(command, signal.SIGKILL), stdin=pipe, stdout=pipe, stderr=pipe) as process:
         watchdog = threading.Timer(limit_s, process.kill)
@@ -164,7 +181,7 @@ def _worker(address: str, edges: range, data: bytes, limit_s: float) -> Iterator
         assert process.stdout is not None  # noqa: S101
         try:
             worker = _Worker(process, process.stdin, process.stdout)
-            worker.write(b"%d\n" % len(data) + data)
+            worker.write(b"%s\n%d\n" % (" ".join(addresses).encode(), len(data)) + data)
             yield worker
         finally:
             watchdog.cancel()

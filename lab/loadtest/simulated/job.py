@@ -55,6 +55,10 @@ class Job(msgspec.Struct, frozen=True):
     payloads: list[Payload]
     offload_share: Share | None = None
     """Send this share of the frames, drawn at random, in place of those the log wanted."""
+    share: int = 1
+    """How many edges use one link."""
+    forecast: bool = True
+    """The breaker holds frames back, as an edge's does."""
     seed: int = 0
     connect_limit_s: float = 20.0
     """For all connections of a process, before anything is played."""

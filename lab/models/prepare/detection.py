@@ -32,8 +32,8 @@ from spillover.common.model.manifest import (
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Prediction
-from spillover.lab.data.pictures import Picture
-from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
+from spillover.lab.data.pictures import Picture, folder_pictures
+from spillover.lab.models.calibration_pictures import package_photographs
 from spillover.lab.models.folder import NO_DIGEST, finish, made_here
 from spillover.lab.models.prepare.ensuring import ensure_built, is_built, plain
 from spillover.lab.models.prepare.npm import NpmPackage, fetch

@@ -27,8 +27,9 @@ from spillover.common.model.manifest import (
     open_model_folder,
 )
 from spillover.common.tasks.classification import CLASSIFICATION
+from spillover.lab.data.pictures import folder_pictures
 from spillover.lab.files import package_file
-from spillover.lab.models.calibration_pictures import folder_pictures, package_photographs
+from spillover.lab.models.calibration_pictures import package_photographs
 from spillover.lab.models.folder import NO_DIGEST, finish, made_here
 from spillover.lab.models.prepare.ensuring import BUILD_FILE, ensure_built, plain
 from spillover.lab.models.prepare.presets import imagenet_labels

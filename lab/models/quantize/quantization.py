@@ -8,7 +8,7 @@ import msgspec
 from spillover.common.errors import ConfigError, ModelError
 from spillover.common.model.manifest import MODEL_FILE, ModelFolder, open_model_folder
 from spillover.lab.data.labelled import LabelledSet
-from spillover.lab.models.calibration_pictures import folder_pictures
+from spillover.lab.data.pictures import folder_pictures
 from spillover.lab.models.folder import building, finish, made_here
 from spillover.lab.models.quantize.comparison import Comparison, compare
 from spillover.lab.models.quantize.layers import is_quantized

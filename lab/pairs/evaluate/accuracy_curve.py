@@ -60,14 +60,16 @@ def oracle_curve(mixture: Mixture) -> Curve:
     return curve_of(mixture, np.argsort(-mixture.reward(), kind="stable"))
 
 
-def gap_intervals(mixture: Mixture, scores: Sequence[Floats], random: np.random.Generator) -> list[Interval]:
+def gap_intervals(
+    mixture: Mixture, scores: Sequence[Floats], random: np.random.Generator, stretch: int = 1
+) -> list[Interval]:
     """One interval for each of the usual shares, for pictures sent by descending score.
 
     Bootstrap over pictures (Efron, 1979); resamples that leave no gap are dropped, which SciPy's bootstrap
     cannot do. Several score vectors (repeats of a cross-fit) are resampled in turn, so that the interval
-    covers their differences too.
+    covers their differences too. `stretch` neighbours, which look alike, are drawn together.
     """
-    resampled = (_resampled(mixture, scores[n % len(scores)], random) for n in range(RESAMPLES))
+    resampled = (_resampled(mixture, scores[n % len(scores)], random, stretch) for n in range(RESAMPLES))
     draws = [draw for draw in resampled if draw is not None]
     if not draws:
         return [Interval(None, None)] * len(SHARES)
@@ -75,9 +77,10 @@ def gap_intervals(mixture: Mixture, scores: Sequence[Floats], random: np.random.
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
-def _resampled(mixture: Mixture, scores: Floats, random: np.random.Generator) -> Floats | None:
+def _resampled(mixture: Mixture, scores: Floats, random: np.random.Generator, stretch: int) -> Floats | None:
     """Gap shares of as many pictures drawn with replacement; None where these leave no gap."""
-    pictures = random.integers(0, len(scores), len(scores))
+    stretches = np.split(np.arange(len(scores)), range(stretch, len(scores), stretch))
+    pictures = np.concatenate([stretches[n] for n in random.integers(0, len(stretches), len(stretches))])
     order = _by_score(scores[pictures], random)
     edge, cloud = mixture.gap(pictures)
     if cloud <= edge:

@@ -108,14 +108,21 @@ def class_numbers(folders: Sequence[ModelFolder]) -> dict[str, int]:
 
 
 def check_detectors(edge: ModelFolder, cloud: ModelFolder) -> None:
-    """Refuse a pair of which one cannot answer for the other, without labels to compare with.
-
-    Raises:
-        ModelError: a model is no detector, or both number their classes differently.
-    """
+    """As `check_pair`; a model that is no detector is refused too. Raises ModelError."""
     for folder in (edge, cloud):
         if folder.task.name != DETECTION.name:
             raise ModelError(f"{folder.path}: its task is {folder.task.name}, and only boxes can be followed")
+    check_pair(edge, cloud)
+
+
+def check_pair(edge: ModelFolder, cloud: ModelFolder) -> None:
+    """Refuse a pair of which one cannot answer for the other, without labels to compare with.
+
+    Raises:
+        ModelError: the tasks differ, or both number their classes differently.
+    """
+    if edge.task.name != cloud.task.name:
+        raise ModelError(f"{edge.path} is for {edge.task.name} and {cloud.path} for {cloud.task.name}")
     if edge.labels and cloud.labels:
         for number, names in enumerate(zip(edge.labels, cloud.labels, strict=False)):
             if _plain(names[0]) != _plain(names[1]):

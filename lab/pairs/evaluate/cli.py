@@ -44,7 +44,7 @@ from spillover.lab.params import (
 @click.option(
     "--crf",
     type=FiguresType(0, 51),
-    help="For --payload video: constant rate factors of H.264, 51 the worst.  [default: 28]",
+    help="For --payload video: constant rate factors of H.264, 51 the worst; default: as good as JPEG.",
 )
 @click.option(
     "--longest-side",
@@ -141,9 +141,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError("--gain ranks pictures of --data; frames of --video are sent by a clock")
         if crf is not None and payload != "video":
             raise click.UsageError("--crf is for --payload video")
-        forms = (
-            [VideoForm(round(one), longest_side) for one in crf or (28,)] if payload == "video" else VARIANTS
-        )
+        factors = [round(one) for one in crf] if crf else [None]
+        forms = [VideoForm(one, longest_side) for one in factors] if payload == "video" else VARIANTS
         points = clock(every, late_s) if every is not None else grid(sent, late_s)
         question = Question(points, report_threshold=report_threshold, forms=tuple(forms))
         clip = open_clip(video, fps)

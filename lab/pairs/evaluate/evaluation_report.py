@@ -11,7 +11,7 @@ _METRICS = {"top1": "top-1 accuracy", "map": "mAP (IoU 0.50:0.95)"}
 
 
 def print_table(evaluation: Evaluation) -> None:
-    """One row a policy: the share of the gap between edge and cloud that is closed, by share sent."""
+    """One row a policy: the share of the gap that is closed, by share sent; then what follows from it."""
     made = table(
         ("policy", *(f"{point.offload:.0%}" for point in evaluation.curves["random"])),
         ((name, *(_share(p.gap_share) for p in curve)) for name, curve in evaluation.curves.items()),
@@ -19,7 +19,9 @@ def print_table(evaluation: Evaluation) -> None:
         caption=f"{_METRICS[evaluation.metric]}: edge {evaluation.edge_accuracy:.3f}, "
         f"cloud {evaluation.cloud_accuracy:.3f}; share of the gap closed, by share of pictures sent",
     )
-    open_console().print(made)
+    console = open_console()
+    console.print(made)
+    console.print(evaluation.verdict())
 
 
 def _share(gap_share: float | None) -> str:

@@ -21,7 +21,7 @@ from spillover.common.tasks import TASKS, spec_for
 from spillover.common.types import Prediction
 from spillover.edge.config import MultiViewConfig
 from spillover.edge.inference.multi_view import build_multi_view
-from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.data.labelled import PictureSet
 from spillover.lab.terminal import Progress
 
 # Average precision counts boxes of any confidence; COCO's usual floor.
@@ -32,7 +32,7 @@ CODE_VERSION = 3
 
 def predict_all(
     folder: Path,
-    data: LabelledSet,
+    data: PictureSet,
     progress: Progress,
     threads: int = 0,
     views: MultiViewConfig | None = None,
@@ -120,7 +120,7 @@ def uncalibrated(folder: ModelFolder) -> ModelFolder:
     return replace(folder, manifest=msgspec.structs.replace(folder.manifest, output=output))
 
 
-def _store(folder: ModelFolder, data: LabelledSet, views: MultiViewConfig | None) -> Path:
+def _store(folder: ModelFolder, data: PictureSet, views: MultiViewConfig | None) -> Path:
     """The cache file; its name follows from network, manifest, every picture's content and `CODE_VERSION`."""
     manifests = [one.manifest for one in (folder, *folder.members)]
     manifest = json.dumps(msgspec.to_builtins((manifests, views)), sort_keys=True)
@@ -128,7 +128,7 @@ def _store(folder: ModelFolder, data: LabelledSet, views: MultiViewConfig | None
     return cache_home() / "predictions" / f"{folder.manifest.name}-{digest[:32]}.npz"
 
 
-def data_digest(data: LabelledSet) -> str:
+def data_digest(data: PictureSet) -> str:
     """Hex SHA-256 over every picture's content in order, without the labels."""
     return _digest(picture.digest() for picture in data.pictures)
 

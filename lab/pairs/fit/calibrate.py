@@ -10,8 +10,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from spillover.common.errors import ModelError
+from spillover.common.files import write_atomic
 from spillover.common.model.calibration import Calibration, log_odds
-from spillover.common.model.manifest import open_model_folder, write_manifest
+from spillover.common.model.manifest import MANIFEST_FILE, open_model_folder, write_manifest
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Detections, Prediction
 from spillover.lab.pairs.evaluate.mixture import Floats
@@ -62,11 +63,11 @@ def fit_to_labels(predictions: Sequence[Prediction], objects: Sequence[Objects])
 
 
 def out_of_fold(
-    edge: Sequence[Prediction], cloud: Sequence[Prediction], random: np.random.Generator
+    edge: Sequence[Prediction], cloud: Sequence[Prediction], random: np.random.Generator, stretch: int = 1
 ) -> list[Prediction]:
     """The edge's boxes, each picture's calibrated by a fit to pictures of other folds."""
     calibrated: dict[int, Prediction] = {}
-    for train, test in folds(random.permutation(len(edge))):
+    for train, test in folds(len(edge), random, stretch):
         fitted = fit_calibration([edge[i] for i in train], [cloud[i] for i in train])
         calibrated |= dict(zip(test.tolist(), recalibrated([edge[i] for i in test], fitted), strict=True))
     return [calibrated[i] for i in range(len(edge))]
@@ -85,6 +86,35 @@ def write_calibration(folder: Path, calibration: Calibration, report_threshold: 
         report_threshold=round(report_threshold, 4),
     )
     write_manifest(folder, msgspec.structs.replace(manifest, output=output))
+
+
+def calibrate_anew(folder: Path, calibration: Calibration, report_threshold: float) -> list[str]:
+    """As `write_calibration`; keeps the file as it was the first time, and says what has changed."""
+    path = folder / MANIFEST_FILE
+    kept = path.with_name(f"{path.name}.before")
+    if not kept.exists():
+        write_atomic(kept, path.read_bytes())
+    before = open_model_folder(folder).manifest.output
+    write_calibration(folder, calibration, report_threshold)
+    after = open_model_folder(folder).manifest.output
+    names = ("calibration", "confidence_threshold", "report_threshold")
+    changes = [
+        f"  output.{name}: {_in_words(getattr(before, name))} -> {_in_words(getattr(after, name))}"
+        for name in names
+    ]
+    return [
+        f"{path}, which is kept as it was in {kept.name}:",
+        *changes,
+        "  Boxes are reported from report_threshold on, on the cloud's scale; leave model.report_threshold "
+        "out of edge.yaml. Scores that count boxes count more of them: say how much is sent by "
+        "policy.send_share, not by policy.threshold.",
+    ]
+
+
+def _in_words(value: Calibration | float | None) -> str:
+    if isinstance(value, Calibration):
+        return f"offset {value.offset:.3f}, scale {value.scale:.3f}"
+    return "none" if value is None else f"{value:g}"
 
 
 def recalibrated(predictions: Sequence[Prediction], calibration: Calibration) -> list[Detections]:

@@ -10,7 +10,12 @@ from spillover.lab.params import EXISTING, OUTPUT, PLOT, cloud_option, edge_opti
 @click.command()
 @edge_option
 @cloud_option
-@click.option("--data", type=EXISTING, required=True, help="Labelled pictures, as for `lab evaluate`.")
+@click.option(
+    "--data",
+    type=EXISTING,
+    required=True,
+    help="Labelled pictures, as for `lab evaluate`; with --teacher also a folder of pictures, or a clip.",
+)
 @click.option("--out", type=OUTPUT, required=True, help="Where the estimator for the edge goes (.json).")
 @click.option("--json", "json_path", type=OUTPUT, help="Where the cross-fitted figures go.")
 @click.option("--plot", type=PLOT, help="Where the plot of them goes (.png, .svg or .pdf).")
@@ -69,22 +74,27 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     Two detectors' confidences are not on one scale, so boxes of pictures that stay outrank better ones of
     pictures that are sent. `--calibrate` learns the scale from boxes that both find, and writes it into the
     model.yaml of the edge, with the cloud's own threshold for what is reported. Thresholds are on the cloud's
-    scale from then on. The policy sees boxes from 0.02 up, because it judges by doubtful ones too.
+    scale from then on. The policy sees boxes from 0.02 up, because it judges by doubtful ones too. What it
+    changes is printed, and the file as it was stays beside it as model.yaml.before.
+
+    With `--teacher` no labels are needed: a folder of pictures that a camera took, or a clip of it, is
+    enough. Neighbouring frames look alike, so the folds divide them by stretches of a fiftieth of all.
 
     \b
     spillover lab fit --edge E --cloud C --data DIR --out gain.json
+    spillover lab fit --edge E --cloud C --data CLIP --teacher --out gain.json
     """  # noqa: D301 - click's mark of a paragraph that is not to be filled is a real backspace
     import msgspec
 
     from spillover.common.config import load_config
     from spillover.edge.config import EdgeConfig, MultiViewConfig
     from spillover.edge.payload.encoder import VIDEO, usual_variant
-    from spillover.lab.data.labelled import open_labelled_set
     from spillover.lab.files import write_json
-    from spillover.lab.pairs.fit.calibrate import write_calibration
+    from spillover.lab.pairs.fit.calibrate import calibrate_anew
     from spillover.lab.pairs.fit.fit_report import print_fit, save_fit_plot
     from spillover.lab.pairs.fit.fitting import fit_pair, write_gain_file
     from spillover.lab.pairs.fit.pair import predict_pair
+    from spillover.lab.pairs.fit.pictures import open_pictures
     from spillover.lab.pairs.fit.variants import measure_variants, measure_video
     from spillover.lab.terminal import Bar
 
@@ -95,7 +105,7 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
     pair = predict_pair(
         edge,
         cloud,
-        open_labelled_set(data),
+        open_pictures(data),
         progress,
         threads,
         views,
@@ -118,7 +128,8 @@ def fit(  # noqa: PLR0913, PLR0917 - one parameter an option
             click.echo(row.sentence())
     write_gain_file(out, file)
     if calibrate and pair.edge.calibration is not None:
-        write_calibration(edge, pair.edge.calibration, pair.report_threshold)
+        for line in calibrate_anew(edge, pair.edge.calibration, pair.report_threshold):
+            click.echo(line)
     if json_path is not None:
         write_json(json_path, fitted.as_dict())
     if plot is not None:

@@ -73,7 +73,7 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
     `teacher` takes the cloud's answers in the place of the labels.
 
     Raises:
-        SourceError: there are fewer than 10 pictures.
+        SourceError: there are fewer than 10 pictures, or no labels and no `teacher`.
     """
     if len(pair.edge_predictions) < LEAST_PICTURES:
         raise SourceError(
@@ -81,10 +81,10 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
             f"it takes {LEAST_PICTURES}"
         )
     random = np.random.default_rng(seed)
-    truth = taught_by(pair.task, pair.cloud_predictions, pair.classes) if teacher else pair.data.truth
+    truth = taught_by(pair.task, pair.cloud_predictions, pair.classes) if teacher else pair.labelled.truth
     mixture = mixture_of(truth, pair.edge_predictions, pair.cloud_predictions, pair.plain_predictions)
     estimation = Estimation(pair, truth, mixture)
-    scores = cross_fitted(len(mixture), estimation.scores, random, progress)
+    scores = cross_fitted(len(mixture), estimation.scores, random, progress, pair.data.stretch)
     quantiles = np.quantile(np.concatenate(scores), np.linspace(0, 1, 101))
     file = gain_file(pair, estimation, tuple(quantiles.tolist()))
     ranked = baselines(pair.task, pair.edge_predictions, pair.report_threshold)
@@ -96,7 +96,7 @@ def fit_pair(pair: Pair, progress: Progress, *, teacher: bool = False, seed: int
         ranked = baselines(pair.task, pair.plain_predictions, pair.plain_threshold)
         contenders = {name: Contender(plain, [score]) for name, score in ranked} | improved
     contenders[FITTED] = Contender(mixture, scores)
-    return _judged(file, contenders, mixture, progress, random)
+    return _judged(file, contenders, mixture, progress, random, pair.data.stretch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,12 +149,13 @@ def _judged(
     mixture: Mixture,
     progress: Progress,
     random: np.random.Generator,
+    stretch: int,
 ) -> Fit:
     curves, intervals = {}, {}
     for name, contender in progress.track(list(contenders.items()), "intervals"):
         drawn = [curve_by_score(contender.mixture, repeat, random) for repeat in contender.scores]
         curves[name] = mean_curve(contender.mixture, drawn)
-        intervals[name] = gap_intervals(contender.mixture, contender.scores, random)
+        intervals[name] = gap_intervals(contender.mixture, contender.scores, random, stretch)
     for name, curve in (("random", random_curve(mixture, random)), ("oracle", oracle_curve(mixture))):
         curves[name] = curve
         intervals[name] = [Interval(point.gap_share, point.gap_share) for point in curve]

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, SourceError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.tasks import spec_for, spec_of
 from spillover.common.types import Prediction
 from spillover.edge.config import MultiViewConfig
 from spillover.edge.policy.gain import EdgeSide
-from spillover.lab.data.labelled import LabelledSet
-from spillover.lab.pairs.evaluate.classes import judging
+from spillover.lab.data.labelled import COCO_FILE, LABELS_FILE, LabelledSet, PictureSet
+from spillover.lab.pairs.evaluate.classes import check_pair, judging
 from spillover.lab.pairs.evaluate.predict import predict_all
 from spillover.lab.pairs.fit.calibrate import CALIBRATED_THRESHOLD, fit_calibration, out_of_fold
 from spillover.lab.terminal import Progress
@@ -37,7 +37,7 @@ class Pair:
     uncalibrated: Sequence[Prediction]
     """`edge_predictions` before a calibration that was fitted here."""
     cloud_predictions: Sequence[Prediction]
-    data: LabelledSet
+    data: PictureSet
     report_threshold: float = 0.5
     """Confidence from which the edge reports boxes, for the scores that judge by it."""
     plain_threshold: float = 0.5
@@ -45,11 +45,21 @@ class Pair:
     means: tuple[str, ...] = ("look",)
     """How `edge_predictions` differ from `plain_predictions`."""
 
+    @property
+    def labelled(self) -> LabelledSet:
+        """The set with its labels. Raises SourceError where it has none."""
+        if isinstance(self.data, LabelledSet):
+            return self.data
+        raise SourceError(
+            f"{self.data.name}: has no {LABELS_FILE} and no {COCO_FILE}; --teacher learns from the cloud's "
+            "answers instead"
+        )
+
 
 def predict_pair(
     edge: Path,
     cloud: Path,
-    data: LabelledSet,
+    data: PictureSet,
     progress: Progress,
     threads: int = 0,
     views: MultiViewConfig | None = None,
@@ -67,7 +77,10 @@ def predict_pair(
         ConfigError: `calibrate` for a classifier.
         ModelError, SourceError: as `evaluate_pair`.
     """
-    data = judging(data, edge, cloud)
+    if isinstance(data, LabelledSet):
+        data = judging(data, edge, cloud)
+    else:
+        check_pair(open_model_folder(edge), open_model_folder(cloud))
     manifest, cloud_model = open_model_folder(edge).manifest, open_model_folder(cloud).model_id
     side, output = EdgeSide.of(manifest, views), manifest.output
     threshold = output.on_network_scale(output.reported_from) if calibrate else output.reported_from
@@ -76,7 +89,7 @@ def predict_pair(
         predict_all(edge, data, progress, threads, views, calibrated=not calibrate) if views else plain
     )
     pair = Pair(
-        task=data.task,
+        task=open_model_folder(edge).task.name,
         edge=side,
         cloud_model=str(cloud_model),
         classes=_classes(edge, plain),
@@ -109,7 +122,9 @@ def calibrated(pair: Pair) -> Pair:
     reported = calibration.apply(np.array([pair.plain_threshold], np.float32))
     return replace(
         pair,
-        edge_predictions=out_of_fold(pair.uncalibrated, pair.cloud_predictions, np.random.default_rng(0)),
+        edge_predictions=out_of_fold(
+            pair.uncalibrated, pair.cloud_predictions, np.random.default_rng(0), pair.data.stretch
+        ),
         edge=msgspec.structs.replace(
             pair.edge, calibration=calibration, confidence_threshold=CALIBRATED_THRESHOLD
         ),

@@ -40,10 +40,14 @@ def fit_ridge(x: Floats, y: Floats) -> Ridge:
 
 
 def cross_fitted(
-    count: int, fit_and_score: FitAndScore, random: np.random.Generator, progress: Progress
+    count: int,
+    fit_and_score: FitAndScore,
+    random: np.random.Generator,
+    progress: Progress,
+    stretch: int = 1,
 ) -> list[Floats]:
     """Scores (count,) of each of 4 repeats of 5 folds, each picture's by a fit to other pictures."""
-    splits = [list(folds(random.permutation(count))) for _ in range(REPEATS)]
+    splits = [list(folds(count, random, stretch)) for _ in range(REPEATS)]
     scores = [np.empty(count) for _ in splits]
     jobs = [(repeat, *fold) for repeat, split in enumerate(splits) for fold in split]
     for repeat, train, test in progress.track(jobs, "fitting"):
@@ -51,11 +55,16 @@ def cross_fitted(
     return scores
 
 
-def folds(order: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Pictures to fit on and pictures to score, five times; every picture is scored once."""
+def folds(count: int, random: np.random.Generator, stretch: int = 1) -> Iterator[tuple[Indices, Indices]]:
+    """Pictures to fit on and pictures to score, five times; every picture is scored once.
+
+    `stretch` neighbours, which look alike, are never divided between the two.
+    """
+    of_stretch = np.arange(count) // stretch
+    order = random.permutation(of_stretch[-1] + 1)
     for fold in range(FOLDS):
-        test = order[fold::FOLDS]
-        yield np.setdiff1d(order, test), test
+        test = np.flatnonzero(np.isin(of_stretch, order[fold::FOLDS]))
+        yield np.setdiff1d(np.arange(count), test), test
 
 
 def _scales(x: Floats) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ from spillover.common.types import Image, Prediction
 from spillover.common.video.h264 import load_codec
 from spillover.edge.config import PictureVariant, UplinkConfig
 from spillover.edge.payload.encoder import VIDEO, encode_variant, usual_variant
-from spillover.lab.data.labelled import LabelledSet
+from spillover.lab.data.labelled import PictureSet
 from spillover.lab.pairs.video.answers import MAX_PIXELS
 from spillover.lab.pairs.video.clip import open_clip
 from spillover.lab.pairs.video.streamed import BothEnds
@@ -45,7 +45,7 @@ class VariantRow:
 
 def measure_variants(
     cloud: Path,
-    data: LabelledSet,
+    data: PictureSet,
     variants: Sequence[PictureVariant],
     progress: Progress,
     threads: int = 0,
@@ -75,7 +75,7 @@ def measure_variants(
 def measure_video(
     cloud: Path, clip: Path, config: UplinkConfig, progress: Progress, threads: int = 0
 ) -> tuple[list[VariantRow], float]:
-    """Rows for rate factors of H.264 beside `config.video.crf`, and the fidelity with that one.
+    """Rows for `config.video` first, then for other rate factors, and the fidelity with the first.
 
     One of `EVERY` frames of a video file, or of a folder of pictures, is sent, each coded against the one
     before it; the usual picture of the same frame gives the answers that are to be kept.
@@ -90,7 +90,8 @@ def measure_video(
     opened = open_clip(clip, fps=None if clip.is_file() else 1.0)
     model = load_model(cloud, SessionConfig(threads=threads))
     usual = usual_variant(config)
-    streams = [_Stream(config, crf) for crf in sorted({*_FACTORS, config.video.crf})]
+    factors = [config.video.crf, *(crf for crf in _FACTORS if crf != config.video.crf)]
+    streams = [_Stream(config, crf) for crf in factors]
     frames = enumerate(opened.frames())
     wanted = range(0, min(len(opened), EVERY * _MOST_SENT), EVERY)
     kept = np.zeros((len(wanted), len(streams)))
@@ -103,16 +104,20 @@ def measure_video(
         for column, stream in enumerate(streams):
             kept[row, column] = agreement(stream.answer(image, model.predict), answer)
     rows = [
-        VariantRow(f"{VIDEO}, crf {stream.crf}", float(np.mean(stream.sizes)), float(fidelity))
+        VariantRow(
+            f"{VIDEO}, crf {stream.crf}" if stream.crf else VIDEO,
+            float(np.mean(stream.sizes)),
+            float(fidelity),
+        )
         for stream, fidelity in zip(streams, kept.mean(axis=0), strict=True)
     ]
-    return rows, next(r.fidelity for r, s in zip(rows, streams, strict=True) if s.crf == config.video.crf)
+    return rows, rows[0].fidelity
 
 
 class _Stream:
     """Sends frames as video with one rate factor; every answer comes before the next frame."""
 
-    def __init__(self, config: UplinkConfig, crf: int) -> None:
+    def __init__(self, config: UplinkConfig, crf: int | None) -> None:
         self.crf = crf
         self.sizes: list[int] = []
         video = msgspec.structs.replace(config.video, crf=crf)

@@ -103,7 +103,10 @@ class _Inputs:
     def policy(self) -> Policy:
         """The rules that have left numbers behind, set as they were."""
         numbers, get = self._numbers, self._numbers.get
-        rules: list[Rule] = [ChoosePayload(), LinkGuard(get("spool_from"))]
+        rules: list[Rule] = [
+            ChoosePayload(),
+            LinkGuard(get("spool_from"), forecast=bool(get("forecast", 1.0))),
+        ]
         if "rank" in numbers:
             rank = RankDecision(True, *(numbers[name] for name in _RANK))
             rules.append(RankByBudget(lambda *_: rank))

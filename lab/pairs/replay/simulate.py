@@ -55,11 +55,11 @@ class Setting:
 
 
 class SimulatedBudget:
-    """A byte budget in simulated time."""
+    """A byte budget in simulated time, which begins with `left_bytes` in its bucket."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, left_bytes: float = 0.0) -> None:
         self._budget = budget
-        self._bucket = TokenBucket(budget, 0.0)
+        self._bucket = TokenBucket(budget, 0.0, left_bytes)
 
     def tokens(self, now_s: float) -> Tokens:
         """What is there to spend."""
@@ -145,7 +145,8 @@ class LinkAware:
         score = ScoreThreshold(thresholds, EmptyRules(), _never, by_tracks=tracks is not None)
         rules: list[Rule] = [score, ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
-        self._budget = SimulatedBudget(budget) if budget else None
+        # As ranks keep it: a log is a piece of a long run, not the first minutes of a device.
+        self._budget = SimulatedBudget(budget, budget.bucket_bytes / 2) if budget else None
         usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
         self._costs = PayloadCostModel({PICTURE: usual}, PayloadKind.PICTURE, self._clock)
         draw = random.Random(0).random  # noqa: S311 - spreads probes, guards nothing
@@ -308,6 +309,21 @@ def simulate(
         most_bytes_in_period=_most_in_period(sent, period_s),
         arrived=tuple(call is not None and call.in_time for call in calls),
     )
+
+
+def in_time_for_one_who_knows(
+    frames: Sequence[ReplayFrame], trace: LinkTrace, setting: Setting
+) -> list[ReplayFrame]:
+    """What an ideal sender sends: in order, each frame that the link will have back in time."""
+    free_s, sent = 0.0, []
+    for frame in frames:
+        departs_s = frame.captured_s + setting.local_s + setting.encode_s
+        through_s = trace.finish_s(max(departs_s, free_s), frame.payload_bytes)
+        back_s = through_s + trace.at(through_s).rtt_s + setting.server_s
+        if back_s <= frame.captured_s + setting.deadline_s:
+            free_s = through_s
+            sent.append(frame)
+    return sent
 
 
 def _most_in_period(calls: Sequence[SimulatedCall], period_s: float) -> float:

@@ -36,15 +36,18 @@ _CODE_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class VideoForm:
-    """H.264 by its constant rate factor, with so many pixels on the longest side."""
+    """H.264 by its constant rate factor, with so many pixels on the longest side.
 
-    crf: int = 28
+    Without one the sender chooses it as the daemon does.
+    """
+
+    crf: int | None = None
     longest_side: int = 416
 
     @property
     def name(self) -> str:
         """As figures call it."""
-        return f"video-crf{self.crf}-{self.longest_side}"
+        return f"video{f'-crf{self.crf}' if self.crf else ''}-{self.longest_side}"
 
     @property
     def config(self) -> UplinkConfig:

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from spillover.cloud.security.audit import Refusals
-from spillover.cloud.security.roles import Caller
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.busiest import SHOWN
 from spillover.cloud.telemetry.calls import Calls, FinishedCall
 from spillover.common.errors import Cause
 from spillover.common.metrics import Registry
+from spillover.common.security.tokens import Caller
 
 LIMIT_S = 30.0
 OK, UNAUTHENTICATED = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED

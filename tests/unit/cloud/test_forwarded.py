@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from spillover.cloud.config import CloudConfig
 from spillover.cloud.security.forwarded import FORWARDED, Forwarded, Front, parse
-from spillover.cloud.security.roles import PROXY, Caller
+from spillover.cloud.security.roles import PROXY
 from spillover.common.config import parse_config
 from spillover.common.errors import ConfigError, UnauthenticatedError
+from spillover.common.security.tokens import Caller
 from tests.support.pki import Pki
 
 KEYS = st.sampled_from(["By", "Hash", "Cert", "Subject", "URI", "DNS", "chain"])

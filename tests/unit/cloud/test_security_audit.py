@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spillover.cloud.security.audit import TRAIL, Actor, Refusals, audit, audit_command
+from spillover.cloud.security.audit import Actor, Refusals, audit
 from spillover.cloud.security.cli import certs, tokens
 from spillover.common.errors import Cause, ConfigError
 from spillover.common.log import printable
+from spillover.common.security.trail import TRAIL, audit_command
 
 ALICE = Actor("alice", "operator", "ipv4:192.0.2.7:1234")
 HOSTILE = 'x\n{"action": "load"}\r\x1b[2J\u2028\u202e\x85'

@@ -15,10 +15,10 @@ from spillover.cloud.security.authority import Authority
 from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.certificates import read_peer, read_revoked
 from spillover.cloud.security.cli import certs
-from spillover.cloud.security.files import write_private
-from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, NotFoundError
 from spillover.common.net.tls import load_key_pair, utc_now
+from spillover.common.security.files import write_private
+from spillover.common.security.tokens import Caller
 
 
 @pytest.fixture

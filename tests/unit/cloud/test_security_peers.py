@@ -10,9 +10,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spillover.cloud.security.builders import Subject
 from spillover.cloud.security.certificates import PEM_CERTIFICATE, Certificates, read_revoked
-from spillover.cloud.security.roles import Caller
 from spillover.common.errors import ConfigError, UnauthenticatedError
 from spillover.common.net.tls import utc_now
+from spillover.common.security.tokens import Caller
 from tests.support.pki import Pki
 
 

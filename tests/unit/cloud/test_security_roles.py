@@ -3,8 +3,9 @@
 import pytest
 
 from spillover.cloud.rpc.standard_services import HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA, described
-from spillover.cloud.security.roles import DEFAULT_ROLES, METRICS_PAGE, NEEDED, Caller, Permission, Roles
+from spillover.cloud.security.roles import DEFAULT_ROLES, METRICS_PAGE, NEEDED, Permission, Roles
 from spillover.common.errors import ForbiddenError
+from spillover.common.security.tokens import Caller
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 

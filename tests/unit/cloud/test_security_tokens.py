@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from spillover.cloud.security.roles import Caller
-from spillover.cloud.security.tokens import Tokens, add_token, read_tokens, revoke_tokens
 from spillover.common.errors import ConfigError, UnauthenticatedError
+from spillover.common.security.tokens import Caller, Tokens, add_token, read_tokens, revoke_tokens
 
 
 def test_the_file_holds_no_secret(tmp_path):

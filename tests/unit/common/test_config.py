@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from spillover.cloud.config import CloudConfig
-from spillover.cloud.security.tokens import TokenFile
 from spillover.common.config import (
     MAX_BYTES,
     Mistake,
@@ -32,6 +31,7 @@ from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
 from spillover.common.net.addresses import address_fault
+from spillover.common.security.tokens import TokenFile
 from spillover.edge.config import EdgeConfig
 from spillover.lab.loadtest.config import LoadConfig
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 from urllib.error import HTTPError
 from urllib.request import urlopen
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -14,8 +15,13 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
 
-from spillover.common.errors import ConfigError, ForbiddenError, UnauthenticatedError
-from spillover.common.net import http
+from spillover.common.errors import (
+    ConfigError,
+    ForbiddenError,
+    SlowCallerError,
+    SpilloverError,
+    UnauthenticatedError,
+)
 from spillover.common.net.http import (
     HEADERS_LIMIT_S,
     MAX_HEADER_BYTES,
@@ -24,9 +30,12 @@ from spillover.common.net.http import (
     REQUEST_LIMIT_S,
     STREAM,
     HttpServer,
+    read_body,
 )
+from spillover.common.net.http.handler import Handler
 
 LIMIT_S = 30.0
+MOST = 1_000_000
 
 
 class Clock:
@@ -257,7 +266,7 @@ def test_a_stream_that_is_not_read_ends(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     """Its thread waits for the client alone, and for so long; nothing is written about it."""
-    monkeypatch.setattr(http._Handler, "timeout", 0.3)
+    monkeypatch.setattr(Handler, "timeout", 0.3)
     with streaming(b"x" * 1_000_000, Clock()) as (server, page), connect(server) as client:
         client.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
         client.recv(1)
@@ -340,3 +349,44 @@ def test_an_address_that_cannot_be_listened_on_is_named(address: str) -> None:
     """It is a configuration error with key and address."""
     with pytest.raises(ConfigError, match=f"metrics_address: cannot listen on '{address}'"):
         HttpServer(address, {}, key="metrics_address")
+
+
+def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """The length of the body, or why there is none; `/none` reads none."""
+    try:
+        said = b"" if environ["PATH_INFO"] == "/none" else b"%d" % len(read_body(environ, MOST))
+    except SpilloverError as error:
+        said = type(error).__name__.encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(said)))])
+    return [said]
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "sent", "said"),
+    [
+        ("/", MOST, MOST, b"%d" % MOST),
+        ("/", 0, 0, b"0"),
+        ("/", MOST + 1, MOST + 1, b"TooLargeError"),
+        ("/", 20 * MOST, 20 * MOST, b"TooLargeError"),
+        ("/", 10, 3, b"InvalidInputError"),
+        ("/", "x", 0, b"InvalidInputError"),
+        ("/none", 20 * MOST, 20 * MOST, b""),
+    ],
+)
+def test_a_body_is_read_within_its_bound(path: str, length: int | str, sent: int, said: bytes) -> None:
+    """Who sends more hears why, at the end of all that it sends: nothing of it is kept."""
+    with started(open_routes={"/": echo, "/none": echo}) as server, connect(server) as client:
+        client.sendall(f"POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n".encode())
+        client.sendall(bytes(sent))
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.0 200")
+        assert answer.endswith(b"\r\n\r\n" + said)
+
+
+def test_a_body_that_drips_is_given_up() -> None:
+    """Each byte comes soon after the last, and all of them take too long."""
+    now_s = iter(range(0, 1000, 5))
+    drips = {"CONTENT_LENGTH": "100", "wsgi.input": SimpleNamespace(read1=lambda _: b"x")}
+    with pytest.raises(SlowCallerError):
+        read_body(drips, 100, clock=lambda: float(next(now_s)))

@@ -132,6 +132,16 @@ def test_loop_begins_again() -> None:
     assert [f.sequence for f in frames] == list(range(7))
 
 
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_skipped_frames_come_when_the_source_begins_again(read_ahead: bool) -> None:
+    """A file begins behind them, and numbers at 0; a live source has no beginning."""
+    keys = {"loop": True, "skip_frames": 2, "max_frames": 5, "read_ahead": read_ahead}
+    frames = frames_of(camera_of(CountingSource(3), **keys))  # type: ignore[arg-type]
+    assert [int(f.image[0, 0, 0]) for f in frames] == [2, 0, 1, 2, 0]
+    assert [f.sequence for f in frames] == list(range(5))
+    assert camera_of(CountingSource(9, live=True), skip_frames=5, read_ahead=False).poll() is not None
+
+
 def test_empty_loop_ends() -> None:
     """A looping source that gives nothing ends instead of spinning."""
     source = CountingSource(0)
@@ -251,6 +261,19 @@ def test_fps_thins_out_a_live_source() -> None:
     """`fps` on a live source thins it out: of frames that come at once, only the first is taken."""
     frames = frames_of(camera_of(CountingSource(100, live=True), fps=0.001))
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
+    """Pictures passed over are counted with their reason and have no number, so that the books hold."""
+    metrics = Metrics()
+    keys = {"pace": Pace.REALTIME, "queue_size": 50} | ({} if live else {"fps": 1000.0})
+    camera = camera_of(CountingSource(40, live=live), metrics, **keys)
+    camera.slow_down(0.25, "heat")
+    frames = frames_of(camera)
+    assert [int(f.image[0, 0, 0]) for f in frames] == list(range(3, 40, 4))
+    assert [f.sequence for f in frames] == list(range(10))
+    assert metrics.summary() == {"frames_captured": 10, "pictures_thinned[heat]": 30}
 
 
 def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):

@@ -147,9 +147,9 @@ def test_a_codec_that_failed_is_left_alone_for_about_a_minute():
 
 def test_another_size_asks_for_a_key_and_ends_no_pause():
     """What the key is due for stays what it was."""
-    assert _sent(FRESH).changed().key_cause() is KeyCause.CHANGED
+    assert _sent(FRESH).changed(KeyCause.CHANGED).key_cause() is KeyCause.CHANGED
     refused = _sent(FRESH).refused(1, 10.0, 0.5)
-    assert refused.changed() == refused
+    assert refused.changed(KeyCause.CHANGED) == refused
 
 
 class _Server:

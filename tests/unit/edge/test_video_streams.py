@@ -26,7 +26,7 @@ from spillover.edge.payload.video import MOST_PACKETS, VideoStreams, shrink
 from tests.support.edge_values import frame
 from tests.support.video import CountedStreams, Receiver, held_codecs, scene
 
-CONFIG = UplinkConfig(payload=PayloadKind.VIDEO)
+CONFIG = UplinkConfig(payload=PayloadKind.VIDEO, video=VideoConfig(crf=28))
 
 
 class Bench:
@@ -335,7 +335,7 @@ class VideoMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench, self.receiver = Bench(), Receiver()
+        self.bench, self.receiver = Bench(UplinkConfig(payload=PayloadKind.VIDEO)), Receiver()
         self.number = 0
         self.calls: list[EncodedVideo] = []
         self.answers: list[tuple[EncodedVideo, bool]] = []

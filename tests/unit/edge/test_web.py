@@ -13,13 +13,18 @@ from spillover.common.config import convert_config
 from spillover.common.errors import ConfigError
 from spillover.edge.config import EdgeConfig
 from spillover.edge.pipeline import Look
-from spillover.edge.web.answers import guarded, send
-from spillover.edge.web.hub import KEPT_RESULTS, MAX_VIEWERS, QUEUE_ITEMS, Hub, Listener
+from spillover.edge.results.delivery import Event, EventKind
+from spillover.edge.runtime.process import step_back
+from spillover.edge.web.answers import COOKIE, guarded, send
+from spillover.edge.web.hub import KEPT_EVENTS, KEPT_RESULTS, MAX_VIEWERS, QUEUE_ITEMS, Hub, Listener
 from spillover.edge.web.mosaic import LONGEST_SIDE, canvas
-from spillover.edge.web.streams import step_back
 from tests.support import edge_values
 
 BASE = {"camera": {"source": "x"}, "model": {"folder": "m"}}
+OPEN = {"metrics_address": "0.0.0.0:9464"}
+TLS = {"tls": {"certificate": "pole.crt", "key": "pole.key"}}
+TOKENS = {"tokens_file": "tokens.yaml"}
+ANONYMOUS = {"allow_anonymous_network": True}
 SETTINGS = object()
 
 
@@ -80,6 +85,24 @@ def test_a_frame_of_former_settings_is_not_shown() -> None:
     assert found.looks(["cam"]) == {}
 
 
+def test_a_pause_keeps_no_pictures_until_it_ends() -> None:
+    """What was kept goes, nothing new is kept, results go on; then pictures come again."""
+    clock = Clock()
+    found = hub(clock)
+    listener = found.listen(["cam"])
+    found.look(look(1))
+    found.pause("84 C")
+    assert (found.looks(["cam"]), found.paused) == ({}, "84 C")
+    clock.now_s += 1
+    found.look(look(2))
+    found.result(edge_values.result("2"))
+    assert [type(one).__name__ for one in listener.take(0.0)] == ["Look", "Result"]
+    assert found.looks(["cam"]) == {}
+    found.pause("")
+    found.look(look(3))
+    assert found.looks(["cam"])["cam"].result.frame_id == "3"
+
+
 def test_so_many_view_and_listen_and_no_more() -> None:
     """One more is refused until one has gone."""
     found = hub()
@@ -120,11 +143,26 @@ def test_results_are_asked_for_by_number() -> None:
     found = hub()
     for number in range(KEPT_RESULTS + 10):
         found.result(edge_values.result(str(number)))
-    kept = found.results_since(0)
+    kept = found.results.since(0)
     assert (len(kept), kept[0].number, kept[-1].number) == (KEPT_RESULTS, 11, KEPT_RESULTS + 10)
-    assert [one.number for one in found.results_since(kept[-3].number)] == [kept[-2].number, kept[-1].number]
-    assert found.results_since(kept[-1].number) == []
-    assert found.results_since(10**9) == kept
+    assert [one.number for one in found.results.since(kept[-3].number)] == [kept[-2].number, kept[-1].number]
+    assert found.results.since(kept[-1].number) == []
+    assert found.results.since(10**9) == kept
+
+
+def test_rare_events_outlast_frequent_ones() -> None:
+    """Each kind has its own bound; those of every frame are kept for who asks and not told to listeners."""
+    found = hub()
+    listener = found.listen(["cam"])
+    found.event(Event(EventKind.STARTED, 1.0))
+    for number in range(10 * KEPT_EVENTS):
+        found.event(Event(EventKind.DROPPED, 2.0 + number, {"camera_id": "cam"}))
+    found.event(Event(EventKind.ENTER, 9.0, {"camera_id": "door"}))
+    kept = found.events.since(0)
+    assert [one.item.kind.value for one in kept] == ["started", *["dropped"] * KEPT_EVENTS, "enter"]
+    assert [one.number for one in kept] == sorted(one.number for one in kept)
+    assert found.events.since(kept[-2].number) == kept[-1:]
+    assert [one.kind for one in listener.take(0.0)] == [EventKind.STARTED]
 
 
 def test_a_stop_ends_every_wait() -> None:
@@ -179,16 +217,34 @@ def test_tiles_are_inside_the_picture_and_do_not_touch_each_other(sizes) -> None
     ("keys", "why"),
     [
         ({}, "live_view: needs metrics_address"),
-        ({"metrics_address": "0.0.0.0:9464"}, "live_view: 0.0.0.0:9464 can be reached from the network"),
-        ({"metrics_address": "[::]:9464"}, "can be reached from the network"),
-        ({"metrics_address": "pole-7:9464"}, "can be reached from the network"),
+        (OPEN, "metrics_address: 0.0.0.0:9464 can be reached from the network: set security.tls, or"),
+        (OPEN, "metrics_address: 0.0.0.0:9464 can be reached from the network: set security.tokens_file, or"),
+        (OPEN | {"security": TOKENS}, "set security.tls, or security.allow_plaintext_network: true"),
+        (OPEN | {"security": TLS}, "set security.tokens_file, or security.allow_anonymous_network: true"),
+        (OPEN | {"security": TLS | ANONYMOUS}, "live_view: 0.0.0.0:9464 can be reached from the network"),
+        (OPEN | {"metrics_address": "[::]:9464"}, "can be reached from the network"),
+        (OPEN | {"metrics_address": "pole-7:9464"}, "can be reached from the network"),
     ],
 )
-def test_a_page_for_the_network_is_refused_at_the_start(keys, why) -> None:
-    """Without a login and encryption it is for this machine; the text says how to look from elsewhere."""
-    with pytest.raises(ConfigError, match="live_view") as refused:
+def test_a_page_for_the_network_is_refused_without_encryption_and_tokens(keys, why) -> None:
+    """By the cloud's rule and in its words; pictures are not even for all whom it would allow."""
+    with pytest.raises(ConfigError) as refused:
         convert_config(BASE | keys | {"live_view": True}, EdgeConfig, "edge.yaml")
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"live_view": True, "security": {**TLS, **TOKENS}},
+        {"live_view": True, "security": TOKENS | {"allow_plaintext_network": True}},
+        {"security": TLS | ANONYMOUS},
+        {"security": {"allow_plaintext_network": True} | ANONYMOUS},
+    ],
+)
+def test_a_page_for_the_network_starts_with_what_it_needs(keys) -> None:
+    """Metrics may be for everybody, where that is asked for."""
+    convert_config(BASE | OPEN | keys, EdgeConfig, "edge.yaml")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9464", "localhost:9464", "[::1]:9464", "127.8.8.8:1"])
@@ -197,7 +253,7 @@ def test_a_page_for_this_machine_is_not(address: str) -> None:
     convert_config(BASE | {"metrics_address": address, "live_view": True}, EdgeConfig, "edge.yaml")
 
 
-def asked(**environ: str) -> int:
+def asked(methods: tuple[str, ...] = ("GET", "HEAD"), *, is_local: bool = True, **environ: str) -> int:
     """The status of a request for the page `/x`, which takes `camera`."""
     statuses = []
 
@@ -205,7 +261,8 @@ def asked(**environ: str) -> int:
         return send(environ, start_response, "text/plain", b"hello")
 
     base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "QUERY_STRING": ""}
-    body = guarded(respond, ["camera"])(base | environ, lambda status, _: statuses.append(status))
+    page = guarded(respond, ["camera"], methods, is_local=is_local)
+    body = page(base | environ, lambda status, _: statuses.append(status))
     assert b"".join(body).endswith((b"hello", b"\n")) or base | environ != base
     return int(statuses[0].split()[0])
 
@@ -236,3 +293,24 @@ def asked(**environ: str) -> int:
 def test_who_may_ask_and_how(environ: dict[str, str], status: int) -> None:
     """GET and HEAD, under this machine's own name, from no other site's page, with known fields alone."""
     assert asked(**environ) == status
+
+
+@pytest.mark.parametrize(
+    ("environ", "status"),
+    [
+        ({}, 200),
+        ({"HTTP_SEC_FETCH_SITE": "same-origin"}, 200),
+        ({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate", "PATH_INFO": "/x"}, 403),
+        ({"HTTP_ORIGIN": "https://pole-7:9464"}, 200),
+        ({"HTTP_ORIGIN": "https://evil.test"}, 403),
+        ({"HTTP_ORIGIN": "null"}, 403),
+        ({COOKIE: "1"}, 403),
+        ({COOKIE: "1", "HTTP_ORIGIN": "https://pole-7:9464"}, 200),
+        ({COOKIE: "1", "HTTP_SEC_FETCH_SITE": "same-origin"}, 200),
+        ({"REQUEST_METHOD": "GET"}, 405),
+    ],
+)
+def test_who_may_send_something(environ: dict[str, str], status: int) -> None:
+    """Programs with a token, and browsers that say that they send it from this page."""
+    base = {"REQUEST_METHOD": "POST", "HTTP_HOST": "pole-7:9464"}
+    assert asked(("POST",), is_local=False, **base | environ) == status

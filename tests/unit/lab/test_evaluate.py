@@ -22,10 +22,17 @@ from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Classification, Detections, Prediction
 from spillover.lab.data.labelled import ClassLabels, CocoTruth
-from spillover.lab.pairs.evaluate.accuracy_curve import curve_by_score, oracle_curve, random_curve
+from spillover.lab.pairs.evaluate.accuracy_curve import (
+    SHARES,
+    Interval,
+    Point,
+    curve_by_score,
+    oracle_curve,
+    random_curve,
+)
 from spillover.lab.pairs.evaluate.cli import evaluate
 from spillover.lab.pairs.evaluate.detection import BoxMixture, mean_average_precision
-from spillover.lab.pairs.evaluate.evaluation import scorers_of
+from spillover.lab.pairs.evaluate.evaluation import Evaluation, scorers_of
 from spillover.lab.pairs.evaluate.mixture import ClassMixture, accuracy_of
 from spillover.lab.pairs.evaluate.predict import load_predictions, save_predictions
 from spillover.lab.pairs.fit.cli import fit
@@ -255,6 +262,29 @@ def test_the_command_writes_the_figures_and_the_plot(tmp_path: Path, monkeypatch
             1,
         ]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("closed", "low", "cloud", "says"),
+    [
+        (0.6, 0.4, 0.9, "Take margin: with 20% of the pictures sent it closes 60% of the gap"),
+        (0.25, 0.1, 0.9, "No policy is sure to beat sending at random"),
+        (0.6, 0.4, 0.5, "The cloud is no better than the edge"),
+    ],
+)
+def test_an_evaluation_ends_with_what_follows_from_it(
+    closed: float, low: float, cloud: float, says: str
+) -> None:
+    """Which policy to take, that none is sure to beat chance, or that there is nothing to gain."""
+    curves = {
+        "margin": tuple(Point(share, 0.5, closed) for share in SHARES),
+        "random": tuple(Point(share, 0.5, share) for share in SHARES),
+    }
+    found = Evaluation(
+        "e", "c", "set", 100, "top1", 0.6, cloud, {}, curves, "margin", Interval(low, closed + 0.1)
+    )
+    assert found.verdict().startswith(says)
+    assert found.as_dict()["verdict"] == found.verdict()
 
 
 def test_an_estimator_is_judged_on_pictures_it_has_not_seen(

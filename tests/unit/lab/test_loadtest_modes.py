@@ -1,5 +1,6 @@
 """Modes of a load test: what they make of edge.yaml, and the cuts that they need."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,20 +9,26 @@ import pytest
 from rich.console import Console
 
 from spillover.common.config import load_config
-from spillover.common.errors import ConfigError, ModelError
+from spillover.common.errors import ConfigError, ModelError, SpilloverError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
 from spillover.edge.config import EdgeConfig
+from spillover.edge.link.byte_budget import CONNECTION_BYTES, SavedTokens
+from spillover.edge.policy.budget import WINDOW
+from spillover.lab.daemons import EdgeProcess
+from spillover.lab.loadtest.baselines import is_pure_cloud
+from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
-from spillover.lab.loadtest.edges import check_fits, edge_of
+from spillover.lab.loadtest.edges import check_fits, drops_of, edge_of
 from spillover.lab.loadtest.preparing import prepare_pairs
-from spillover.lab.loadtest.sweep import with_swept_modes
+from spillover.lab.loadtest.sweep import alike, with_swept_modes
 from spillover.lab.terminal import Silent
 from tests.support.models import colour_classifier
 from tests.support.splitting import residual_classifier, split_classifier
+from tests.unit.lab.test_loadtest_report import cell
 
 
 @pytest.fixture
@@ -60,11 +67,37 @@ def test_a_mistake_in_a_mode_names_the_mode_and_the_key() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_a_mistake_in_a_swept_key_names_it() -> None:
-    """A sweep comes last; its values are checked first."""
-    sweep = SweepConfig(scenario="s", modes=("a",), key="policy.treshold", values=(0.5,))
-    swept = with_swept_modes(config_for(a={}), sweep)
+    """As in any other mode."""
     with pytest.raises(ConfigError, match=r"modes\.a-0\.5.*treshold"):
-        edge_of(swept, "a-0.5")
+        edge_of(with_swept_modes(sweeping({"policy.treshold": (0.5,)})), "a-0.5")
+
+
+def sweeping(values: dict[str, tuple[float | str, ...]]) -> LoadConfig:
+    """A test that sweeps mode `a` of scenario `s`."""
+    return msgspec.structs.replace(config_for(a={}), sweep=SweepConfig("s", values, ("a",)))
+
+
+@pytest.mark.usefixtures("home")
+def test_a_sweep_is_modes_of_its_scenario() -> None:
+    """Every combination of words and numbers, run as any other mode over all links with all edges."""
+    swept = with_swept_modes(
+        sweeping({"policy.kind": ("margin", "entropy"), "policy.send_share": (0.1, 0.2)})
+    )
+    names = ("a", "a-margin-0.1", "a-margin-0.2", "a-entropy-0.1", "a-entropy-0.2")
+    assert swept.scenarios["s"].modes == names
+    assert edge_of(swept, "a-entropy-0.2").policy.kind == "entropy"
+
+
+def test_values_that_change_nothing_are_said() -> None:
+    """Points that sent and showed the same are one; that is a note, and no choice between them."""
+    test = sweeping({"policy.threshold": (0.1, 0.2)})
+    for second, said in ((0.3, True), (0.4, False)):
+        cells = [
+            cell(mode, {"sent_share": sent, "agreement": 0.9})
+            for mode, sent in (("a-0.1", 0.3), ("a-0.2", second))
+        ]
+        notes = list(alike(cells, test.sweep or pytest.fail("no sweep"), test))
+        assert [("a-0.1, a-0.2 came out alike" in note) for note in notes] == [True] * said
 
 
 @pytest.mark.usefixtures("home")
@@ -88,6 +121,22 @@ def test_the_modes_of_the_example_fit_its_models() -> None:
     for name, scenario in example.scenarios.items():
         for mode in scenario.modes:
             check_fits(edge_of(prepared, mode), mode, DETECTION if name in own else CLASSIFICATION)
+
+
+@pytest.mark.usefixtures("home")
+def test_cloud_only_is_pure_cloud_unless_the_mode_asks_for_the_edges_rules() -> None:
+    """The forecast holds nothing back, and what others' bytes are shares of is pure cloud alone."""
+    modes = config_for(
+        pure={"mode": "cloud_only"},
+        ruled={"mode": "cloud_only", "uplink": {"forecast": True}},
+        hybrid={"mode": "hybrid"},
+    )
+    assert [edge_of(modes, mode).uplink.forecast for mode in ("pure", "ruled", "hybrid")] == [
+        False,
+        True,
+        True,
+    ]
+    assert [is_pure_cloud(modes.modes[mode]) for mode in ("pure", "ruled", "hybrid")] == [True, False, False]
 
 
 def test_a_cut_that_is_there_is_used(home: Path) -> None:
@@ -153,3 +202,50 @@ def test_simulated_edges_send_no_video() -> None:
     config = sending_video(kind="simulated", record="s")
     with pytest.raises(ConfigError, match=r"scenarios\.m\.modes: .*take out video"):
         prepare_pairs(config, list(config.scenarios), Console(quiet=True))
+
+
+def budgeted(**keys: object) -> LoadConfig:
+    """A hybrid mode and pure cloud, both with a byte budget."""
+    policy = {"budget": {"bytes": 1_000_000_000, "per": "month"} | keys}
+    return config_for(
+        hybrid={"mode": "hybrid", "policy": policy}, cloud={"mode": "cloud_only", "policy": policy}
+    )
+
+
+@pytest.mark.usefixtures("home")
+def test_a_budget_begins_as_after_a_typical_day_and_its_state_stays_in_the_test(tmp_path: Path) -> None:
+    """Half of the bucket where frames are ranked, none where they are not; the report says so."""
+    hybrid, cloud = (steady_budget(budgeted(), mode) for mode in ("hybrid", "cloud"))
+    assert hybrid is not None
+    assert cloud is not None
+    for edge, budget in enumerate((hybrid, cloud)):
+        file = Path(budget.begin(tmp_path, edge)["budget"]["state_file"])
+        assert file.parent == tmp_path
+        saved = SavedTokens(file)
+        assert saved.left_bytes == (50_000_000 if budget is hybrid else CONNECTION_BYTES)
+        saved.close()
+    assert hybrid.warm_up_s(10, pass_s=80, usual_s=2) == WINDOW / 10
+    assert (hybrid.warm_up_s(10, pass_s=20, usual_s=2), cloud.warm_up_s(10, 20, 2)) == (20, 2)
+    (note, other) = prepare_pairs(budgeted(), ["s"], Console(quiet=True)).notes
+    assert "half full" in note
+    assert "empty" in other
+
+
+@pytest.mark.usefixtures("home")
+def test_a_budget_that_can_send_nothing_is_refused_before_anything_runs() -> None:
+    """Keep-alive pings alone would spend it: the mistake of a mode, not of an edge that ended early."""
+    config = budgeted(bytes=20_000, per="day")
+    with pytest.raises(ConfigError, match=r"modes\.hybrid: policy\.budget\.bytes: .*keepalive_s"):
+        prepare_pairs(config, ["s"], Console(quiet=True))
+
+
+def test_results_that_an_edge_could_not_write_end_the_test(tmp_path: Path) -> None:
+    """As on a full disk: figures of what is left would mislead. The file is named."""
+    log = tmp_path / "edge-0.log"
+    log.write_text('{"event": "stopped", "frames_dropped[queue full]": 3}\n')
+    with subprocess.Popen(["true"]) as process:
+        edge = EdgeProcess(process, log, tmp_path / "edge-0.jsonl")
+    assert drops_of([edge]) == {"queue full": 3}
+    log.write_text('{"event": "stopped", "results_dropped[jsonl,write failed]": 123}\n')
+    with pytest.raises(SpilloverError, match=r"edge-0\.jsonl: .*123 \(jsonl,write failed\)"):
+        drops_of([edge])

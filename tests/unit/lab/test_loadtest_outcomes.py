@@ -7,7 +7,6 @@ import pytest
 
 from spillover.common.types import Action, ModelId, Timings
 from spillover.edge.sinks.record import ClassRecord, Record
-from spillover.lab.loadtest.config import PricesConfig
 from spillover.lab.loadtest.figures import Carried, FigureContext, frame_figures, resource_figures
 from spillover.lab.loadtest.outcomes import (
     CLOUD,
@@ -52,7 +51,7 @@ def record(sequence: int, total_s: float = 0.01, *, late_s: float = 0.0, **chang
 
 def context() -> FigureContext:
     """One edge, 300 ms."""
-    return FigureContext(1, 0.3, WINDOW, PricesConfig())
+    return FigureContext(1, 0.3, WINDOW)
 
 
 def test_latency_counts_from_when_the_frame_was_due() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -52,6 +53,22 @@ def test_an_answer_counts_until_the_next_one() -> None:
     still = Reference("clip", (truth_of(0),) * PASS)
     standing = [record(n, classes=None, boxes=said(0).boxes) for n in range(30)]
     assert quality_figures(standing, FPS, WINDOW, still)["streaming"] == 1
+
+
+def test_an_edge_that_begins_elsewhere_is_judged_by_what_it_saw() -> None:
+    """Its first frame is not the clip's first, and an object of the next pass is another one."""
+    shifted = [said(n + 2) for n in range(30)]
+    answers = [
+        msgspec.structs.replace(one, sequence=n, captured_unix_s=said(n).captured_unix_s)
+        for n, one in enumerate(shifted)
+    ]
+    assert quality_figures(answers, FPS, WINDOW, reference(skip=2))["agreement"] == 1
+    assert quality_figures(answers, FPS, WINDOW, reference())["agreement"] < 1
+    ids = tuple(np.zeros(1, np.int64) for _ in range(PASS))
+    objects = reference(skip=2, objects=Truth(tuple(map(truth_of, range(PASS))), ids)).objects_at([2, 3])
+    assert objects is not None
+    assert objects.ids is not None
+    assert [int(one[0]) for one in objects.ids] == [0, 1]
 
 
 def test_frames_that_nobody_answers_are_judged_by_what_was_there() -> None:

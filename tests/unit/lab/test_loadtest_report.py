@@ -11,7 +11,9 @@ from rich.console import Console
 
 from spillover.common.errors import SourceError, SpilloverError
 from spillover.common.types import Action, Decision
+from spillover.lab.loadtest.answer.parts import Costs
 from spillover.lab.loadtest.baselines import held_back, silent
+from spillover.lab.loadtest.buyer import BuyerConfig
 from spillover.lab.loadtest.comparison import changes, print_changes, write_comparison
 from spillover.lab.loadtest.config import GoalConfig, LoadConfig
 from spillover.lab.loadtest.goals import judge
@@ -28,8 +30,6 @@ from spillover.lab.loadtest.results import (
     Moment,
     Probe,
     Report,
-    Sweep,
-    SweepPoint,
     read_report,
     summarise,
     this_host,
@@ -70,7 +70,9 @@ def report(*cells: Cell, **changes: object) -> Report:
         "config": {
             "deadline_s": 0.3,
             "scenarios": {"s": {"fps": 10}},
+            "buyer": msgspec.json.decode(msgspec.json.encode(BuyerConfig())),
             "edge": {},
+            "links": {"home": {"share": 1}, HOSTILE: {"share": 1}},
             "modes": {"e": {"mode": "edge_only"}, "c": {"mode": "cloud_only"}, "h": {}},
         },
         "notes": ["edges run at full speed"],
@@ -186,7 +188,7 @@ def test_degraded_stands_in_every_table(tmp_path: Path, capsys: pytest.CaptureFi
     print_report(whole, Console(width=110))
     text = capsys.readouterr().out
     assert re.findall("wanted|offered|sent|answered|in time|degraded", text)[:6] == [
-        "wanted", "offered", "sent", "answered", "in time", "degraded",
+        "degraded", "wanted", "offered", "sent", "answered", "in time",
     ]  # fmt: skip
     write_page(whole, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -202,20 +204,19 @@ def full_report() -> Report:
         {"agreement": 0.9, "up_bytes_per_frame": 1e4, "sent_share": 0.3, "first_p99_ms": 100.0 + i}
         for i in (1, 2)
     ]
-    point = SweepPoint("home", "h", 0.5, 2e4, 0.9, 1.0, on_front=True)
     probes = [Probe(8, 1.0, 2.0, 0, held=True), Probe(16, 0.5, 4.0, 1, held=False)]
     return report(
         cell("h", *runs, link=HOSTILE),
         cell("c", *runs),
         goals=judge([goal(measure="agreement", at_least=0.5)], [cell("h", *runs)], []),
         capacity=[Capacity("s", "h", "home", 0.99, 8, 16, probes)],
-        sweep=Sweep("s", "policy.threshold", "agreement", [point], {"home": 0}, {"home": "out/recommended"}),
         fleet=Fleet(
             "s",
+            "h",
             0.02,
             40.0,
             ["It is assumed."],
-            [FleetPoint(10_000, 20, 1, 3, 2, 9)],
+            [FleetPoint(10_000, 20, 1, 3, 2, 9, Costs(1, 2, 3, 4, 5))],
             [FleetCheck(9, 1, 0.1, 0.1, 2, 2)],
         ),
     )
@@ -230,7 +231,7 @@ def test_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
     assert all(source.startswith("data:") for source in sources)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    for heading in ("Goals", "Scenario s", "Capacity", "Sweep of policy.threshold", "Larger fleets"):
+    for heading in ("Goals", "Scenario s", "Capacity", "Larger fleets"):
         assert heading in text
 
 
@@ -301,7 +302,17 @@ def test_one_run_cannot_show_a_difference(tmp_path: Path, capsys: pytest.Capture
         page = (tmp_path / "compare.html").read_text(encoding="utf-8")
         for text in (capsys.readouterr().out, page):
             assert ("cannot show a difference" in text) is said
-    assert verdicts([0.001], [0.0], "cost_per_million_frames") == [""]
+    assert verdicts([0.001], [0.0], "server_cpu_s_per_1000_frames") == [""]
+
+
+def test_of_single_runs_what_matters_is_judged_closely() -> None:
+    """On time, quality and bytes move far less by chance than latencies do."""
+    assert verdicts([1.0], [0.92], "on_time_share") == ["worse"]
+    assert verdicts([1.0], [0.99], "on_time_share") == [""]
+    assert verdicts([0.80], [0.85], "agreement") == ["better"]
+    assert verdicts([0.80], [0.82], "agreement") == [""]
+    assert verdicts([1000], [1150], "up_bytes_per_frame") == ["worse"]
+    assert verdicts([1000], [1150], "down_bytes_per_frame") == [""]
 
 
 def test_regressions_come_first_in_the_comparison(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
 
+import asyncio
 import math
+import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -10,20 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import ConfigError, SourceError
+from spillover.lab.loadtest import room
+from spillover.lab.loadtest.buyer import BuyerConfig
 from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
-from spillover.lab.loadtest.config import FleetConfig, PricesConfig, SweepConfig
+from spillover.lab.loadtest.config import CloudPart, FleetConfig, LoadConfig
+from spillover.lab.loadtest.estimate import estimate
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
 from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
 from spillover.lab.loadtest.report.load_report import _capacity, _times
 from spillover.lab.loadtest.report.plots import Palette
-from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe, SweepPoint
+from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe
+from spillover.lab.loadtest.room import require_room
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
-from spillover.lab.loadtest.slow import CgroupBrake
-from spillover.lab.loadtest.sweep import mark_front, recommend
+from spillover.lab.loadtest.slow import CgroupBrake, clear_groups
 from spillover.lab.shaper.link import Link, constant
+from spillover.lab.shaper.listener import first_complaint
+from tests.support.models import colour_classifier
 from tests.unit.lab.test_loadtest_report import cell
 
 
@@ -76,49 +84,6 @@ def test_a_rate_above_its_own_cpu_bound_is_marked() -> None:
     assert cpu_limit_per_s([Probe(1, 1.0, 1.0, 0, held=True)], 2) is None
 
 
-points = st.lists(
-    st.builds(
-        SweepPoint,
-        link=st.sampled_from(["l", "m"]),
-        mode=st.just("h"),
-        value=st.floats(0, 1),
-        bytes_per_frame=st.integers(0, 5).map(float),
-        quality=st.integers(0, 5).map(lambda n: n / 5),
-        on_time_share=st.sampled_from([0.5, 1.0]),
-        on_front=st.just(False),
-    ),
-    min_size=1,
-)
-
-
-@given(points)
-def test_front_is_what_nothing_beats(found: list[SweepPoint]) -> None:
-    """No point of a link is better in one and at least as good in the other than one on its front."""
-    for point in mark_front(found):
-        beaten = any(
-            other.link == point.link
-            and (other.bytes_per_frame, -other.quality) != (point.bytes_per_frame, -point.quality)
-            and other.bytes_per_frame <= point.bytes_per_frame
-            and other.quality >= point.quality
-            for other in found
-        )
-        assert point.on_front is not beaten
-
-
-@given(points)
-def test_recommendation_keeps_to_the_limits(found: list[SweepPoint]) -> None:
-    """A recommended point is in time and within the bytes allowed; where none is, none is recommended."""
-    config = SweepConfig(scenario="s", max_bytes_per_frame=3.0)
-    chosen = recommend(found, config)
-    for link in {point.link for point in found}:
-        allowed = [p for p in found if p.link == link and p.on_time_share >= 0.99 and p.bytes_per_frame <= 3]
-        assert (link in chosen) is bool(allowed)
-        if allowed:
-            best = found[chosen[link]]
-            assert best in allowed
-            assert best.quality >= max(p.quality for p in allowed) - 0.01
-
-
 def test_wait_of_the_textbook_queues() -> None:
     """M/M/1 at half load waits one service time, M/D/1 half of that; Erlang's C of M/M/2 at load 1 is 1/3."""
     assert ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(5) == pytest.approx(0.1)
@@ -127,7 +92,7 @@ def test_wait_of_the_textbook_queues() -> None:
     assert math.isinf(ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(10))
 
 
-def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() -> None:
+def test_fleet_is_calibrated_where_a_request_is_known_best_and_checked_elsewhere() -> None:
     """Servers cover the rate at the utilisation allowed; the check shows prediction beside measurement."""
 
     def measured(edges: int) -> dict[str, float]:
@@ -138,20 +103,30 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
             "server_queue_ms": 1.5,
             "sent_per_s": edges * 0.01,
             "up_bytes_per_frame": 2000.0,
+            "down_bytes_per_frame": 500.0,
             "fps": 0.1,
         }
 
-    small, large = (msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000))
-    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], PricesConfig(), channels=1, cores=2)
-    assert "Calibrated at 100 edges" in fleet.assumptions[0]
-    (check,) = fleet.checks
-    assert check.edges == 1000
+    small, large, overrun = (
+        msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000, 4000)
+    )
+    buyer = BuyerConfig(hours_a_day=12, gigabyte=2.0, sim_month=3.0, device=72.0, server_core_hour=0.05)
+    cells = [overrun, large, small]
+    fleet = extrapolate(FleetConfig(scenario="s"), cells, buyer, channels=1, cores=2)
+    assert "Calibrated at 1000 edges" in fleet.assumptions[0]  # ten times as many requests; 4000 are too many
+    check = fleet.checks[-1]
+    assert check.edges == 100
     assert check.predicted_utilization == pytest.approx(check.measured_utilization)
     ten_thousand = fleet.points[0]
     assert ten_thousand.requests_per_s == pytest.approx(100)
     # 40 ms of CPU a request on two cores, 20 ms of the network: at most 50 a second, at 70 % 35.
     assert ten_thousand.servers == 3
     assert fleet.server_limit_per_s == pytest.approx(50)
+    # A month has 360 hours: 10 000 edges at 0.1 frames a second of 2500 bytes; 3 servers of 2 cores.
+    month = ten_thousand.month
+    assert month.data == pytest.approx(1000 * 2500 * 360 * 3600 / 1e9 * 2)
+    assert (month.sim, month.device, month.server) == pytest.approx((30_000, 20_000, 3 * 2 * 0.05 * 360))
+    assert month.total == pytest.approx(month.data + 50_000 + 108)
 
 
 def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
@@ -166,7 +141,7 @@ def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
     }
     base = msgspec.structs.replace(cell("h", drawn), edges=20)
     config = FleetConfig(scenario="s", edges=(200,))
-    fleet = extrapolate(config, [base], PricesConfig(), channels=1, cores=2, asked_per_s=0.2)
+    fleet = extrapolate(config, [base], BuyerConfig(), channels=1, cores=2, asked_per_s=0.2)
     assert fleet.points[0].requests_per_s == pytest.approx(40)
     assert fleet.points[0].up_mbit_per_s == pytest.approx(200 * 2000 * 8e-6)
     assert "sent 4.66 requests a second of 4.00 asked for" in fleet.assumptions[0]
@@ -191,7 +166,7 @@ def test_a_server_is_predicted_between_clock_and_cpu_time() -> None:
 def test_fleet_needs_a_cell_to_calibrate_on() -> None:
     """Without a measured cell there is no extrapolation, and the error names the scenario."""
     with pytest.raises(SourceError, match="scenario s"):
-        extrapolate(FleetConfig(scenario="s"), [], PricesConfig(), channels=1, cores=1)
+        extrapolate(FleetConfig(scenario="s"), [], BuyerConfig(), channels=1, cores=1)
 
 
 def job(**changes: object) -> Job:
@@ -310,3 +285,65 @@ def test_no_driver_is_no_gpu_figure() -> None:
     """Where the driver's tool is not installed there is no meter."""
     with open_gpu_meter(("no-such-tool-here",)) as meter:
         assert meter is None
+
+
+def test_groups_of_a_test_that_was_killed_are_removed(tmp_path: Path) -> None:
+    """Those of a process that is gone; those of one that runs stay."""
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    orphan, ours = (tmp_path / f"spillover-loadtest-{pid}-7" for pid in (gone.pid, os.getpid()))
+    orphan.mkdir()
+    ours.mkdir()
+    clear_groups([tmp_path])
+    assert not orphan.exists()
+    assert ours.exists()
+
+
+def test_edges_that_this_machine_cannot_hold_are_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each limit by its name and with the cure: open files, ports, and the connections of the server."""
+    raw = {"modes": {"a": {}}, "links": {"l": {}}, "scenarios": {"s": {"modes": ["a"], "links": ["l"]}}}
+    config = msgspec.convert(raw, LoadConfig)
+    require_room(config, 100)
+    with pytest.raises(ConfigError, match=r"open files.*LimitNOFILE="):
+        require_room(config, 2_000_000_000)
+    few = msgspec.structs.replace(config, cloud=CloudPart(config={"limits": {"max_connections": 150}}))
+    with pytest.raises(ConfigError, match=r"cloud\.config\.limits\.max_connections to 160"):
+        require_room(few, 80)
+    ports = tmp_path / "ports"
+    ports.write_text("1000 1050\n")
+    monkeypatch.setattr(room, "_PORTS", ports)
+    with pytest.raises(ConfigError, match="ip_local_port_range"):
+        require_room(config, 60)
+
+
+def test_a_loop_complains_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Of many connections that cannot be accepted the first is kept, and no traceback is written."""
+    loop = asyncio.new_event_loop()
+    complaints = first_complaint(loop)
+    for _ in range(3):
+        loop.call_exception_handler({"message": "accept failed", "exception": OSError("too many open files")})
+    loop.close()
+    assert complaints == ["accept failed: too many open files"]
+    assert not caplog.records
+
+
+def test_an_estimate_counts_every_run_and_process(tmp_path: Path) -> None:
+    """Two modes over two links with two repeats, 40 pictures at 4 a second, and 2 s of warm-up."""
+    for number in range(40):
+        (tmp_path / f"{number}.jpg").touch()
+    scenario = {"modes": ["a", "b"], "links": ["l", "m"], "edges": [3], "repeats": 2, "fps": 4}
+    config = msgspec.convert(
+        {
+            "modes": {"a": {"mode": "edge_only"}, "b": {"mode": "edge_only"}},
+            "links": {"l": {}, "m": {}},
+            "edge_model": str(colour_classifier(tmp_path)),
+            "scenarios": {"s": scenario | {"source": str(tmp_path), "window_s": None}},
+        },
+        LoadConfig,
+    )
+    made = estimate(config, ["s"])
+    assert 8 * 15 < made.parts["s"] < 8 * 20
+    assert made.processes == 5  # this one, a server, three edges
+    assert made.text().startswith("This will take about 2 min:")

@@ -15,7 +15,7 @@ import pytest
 
 from spillover.common.errors import ConfigError
 from spillover.lab.loadtest.config import LinkConfig
-from spillover.lab.loadtest.links import schedule_of, schedule_of_trace
+from spillover.lab.loadtest.links import routes_to, schedule_of, schedule_of_trace
 from spillover.lab.pairs.replay.trace import model_trace
 from spillover.lab.shaper.link import Link, Schedule, constant
 from spillover.lab.shaper.proxy import ShapedProxy, shaped
@@ -65,6 +65,29 @@ def test_rate_is_never_exceeded() -> None:
     """100 kB at 8 Mbit/s each way take at least the time they need in one direction."""
     link = Link(up_mbit_per_s=8, down_mbit_per_s=8)
     assert round_trip_s(constant(link), 100_000) >= 0.1
+
+
+def test_connections_through_one_link_share_its_rate() -> None:
+    """Two at once take as long as their bytes do in a row; edges behind one modem are routed to one link."""
+    link = Link(up_mbit_per_s=8)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        with routes_to(target, constant(link), 3, share=2, kernel=False) as routes:
+            first, second, third = (route.address for route in routes.by_edge)
+            assert first == second != third
+            host, _, port = first.rpartition(":")
+            clients = [socket.create_connection((host, int(port)), LIMIT_S) for _ in range(2)]
+            ends = [server.accept()[0] for _ in clients]
+            start = time.monotonic()
+            for client in clients:
+                client.sendall(b"x" * 100_000)
+                client.shutdown(socket.SHUT_WR)
+            for end in ends:
+                end.settimeout(LIMIT_S)
+                assert sum(iter(lambda end=end: len(end.recv(65536)), 0)) == 100_000  # type: ignore[misc]
+            assert time.monotonic() - start >= 0.2
+            for one in (*clients, *ends):
+                one.close()
 
 
 def test_an_outage_holds_bytes_until_it_ends() -> None:

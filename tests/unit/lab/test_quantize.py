@@ -17,7 +17,7 @@ from spillover.common.model.runtimes.onnxruntime import open_runtime
 from spillover.common.model.session import Model
 from spillover.common.model.session_config import SessionConfig
 from spillover.common.tasks.classification import CLASSIFICATION
-from spillover.lab.models.calibration_pictures import folder_pictures
+from spillover.lab.data.pictures import folder_pictures
 from spillover.lab.models.folder import NO_DIGEST, building, finish
 from spillover.lab.models.quantize.calibration import HISTOGRAM_BUDGET_BYTES, PictureReader, chunk_of
 from spillover.lab.models.quantize.cli import quantize

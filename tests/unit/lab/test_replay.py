@@ -73,7 +73,7 @@ def test_a_trace_is_read_line_by_line(tmp_path: Path) -> None:
     """A line holds until the next; the last one says where the trace ends."""
     (tmp_path / "link.csv").write_text("at_s,rate_bytes_per_s,rtt_s\n0,1e6,0.05\n2.5,0,0.05\n4,1e6,0.05\n")
     trace = read_trace(tmp_path / "link.csv")
-    assert (trace.name, trace.duration_s) == ("link", 4)
+    assert (trace.name, trace.duration_s) == ("link.csv", 4)  # not that of a modelled link
     assert [trace.at(at).rate_bytes_per_s for at in (0, 2.4, 2.5, 3.9, 4.1)] == [1e6, 1e6, 0, 0, 1e6]
 
 
@@ -303,6 +303,14 @@ def test_decisions_by_a_share_follow_from_their_records(counts: list[int], share
             assert not follows(replace(logged, action=other))
 
 
+def test_a_second_log_is_refused(tmp_path: Path) -> None:
+    """The first of two would be dropped in silence."""
+    log = tmp_path / "r.jsonl"
+    log.write_text("")
+    refused = CliRunner().invoke(replay, ["--log", str(log), "--log", str(log)])
+    assert "only one log is played; --answers" in refused.output
+
+
 def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:
     """Gains of another unit, a share of a quarter: a quarter is sent; a share and a threshold are refused."""
     log, out = tmp_path / "r.jsonl", tmp_path / "o.json"
@@ -317,16 +325,24 @@ def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:
     assert "keep one" in refused.output
 
 
-@given(link=links(), left_s=st.floats(-0.1, 1))
-def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(link: LinkState, left_s: float) -> None:
-    """A frame that is wanted: the same action for the same reason in any state of the link."""
+@given(link=links(), left_s=st.floats(-0.1, 1), forecast=st.booleans())
+def test_daemon_simulated_edge_and_replay_hold_back_the_same_frames(
+    link: LinkState, left_s: float, *, forecast: bool
+) -> None:
+    """A frame that is wanted: the same action for the same reason in any state of the link.
+
+    Without the forecast it waits for cap, deadline and pushback alone.
+    """
     context = Context(left_s, replace(link, view=replace(link.view, options=()), tokens=Tokens()))
-    daemon = policy_of(Mode.CLOUD_ONLY).decide(context)
-    simulated = policy_of_wanted_frames().decide(context)
+    daemon = policy_of(Mode.CLOUD_ONLY, forecast=forecast).decide(context)
+    simulated = policy_of_wanted_frames(forecast=forecast).decide(context)
     replayed = made_again(daemon)
     assert (daemon.action, daemon.reason) == (simulated.action, simulated.reason)
     assert (daemon.action, daemon.reason) == (replayed.action, replayed.reason)
-    assert daemon.degraded == (first_obstacle(daemon, context) is not None)
+    assert daemon.degraded == (first_obstacle(daemon, context, forecast=forecast) is not None)
+    if not forecast:
+        may_leave = left_s > 0 and not link.pushback_left_s and link.in_flight < link.max_in_flight
+        assert (daemon.action is Action.SEND_FRAME) == may_leave
 
 
 @given(

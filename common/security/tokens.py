@@ -9,20 +9,19 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from spillover.cloud.security.files import locked, write_private
-from spillover.cloud.security.roles import Caller
 from spillover.common.config import Section, convert_config, load_config
 from spillover.common.config.kinds import DIGEST, name_of_at_most
 from spillover.common.errors import ConfigError, UnauthenticatedError
 from spillover.common.log import get_logger
 from spillover.common.net.reload import Reloading, warn_if_exposed
-from spillover.common.net.tls import utc_now
+from spillover.common.security.files import locked, write_private
 
 Name = Annotated[str, name_of_at_most(64)]
 Sha256 = Annotated[str, DIGEST]
@@ -37,11 +36,24 @@ class Token(Section, frozen=True, omit_defaults=True):
     sha256: Sha256
     expires: datetime | None = None
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether its time is over, by the wall clock."""
+        return self.expires is not None and self.expires <= datetime.now(UTC)
+
 
 class TokenFile(Section, frozen=True):
     """The whole file. Two tokens of one name are both valid, so that one can be replaced without a gap."""
 
     tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified identity: the device's or person's name, and its role. An anonymous caller has no name."""
+
+    name: str
+    role: str
 
 
 class Tokens:
@@ -61,7 +73,12 @@ class Tokens:
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """The caller that sent this metadata. Raises UnauthenticatedError, which reveals no details."""
-        scheme, _, token = _header(metadata).partition(" ")
+        token = self.find(_header(metadata))
+        return Caller(token.name, token.role)
+
+    def find(self, authorization: str) -> Token:
+        """The token of this header, as the file has it. Raises UnauthenticatedError as `caller` does."""
+        scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthenticatedError("this server wants `authorization: Bearer <token>`")
         name, _, secret = token.strip().rpartition("~")
@@ -69,9 +86,13 @@ class Tokens:
         tokens = [each for each in self._file.get().get(name, ()) if hmac.compare_digest(each.sha256, digest)]
         if not tokens:
             raise UnauthenticatedError("this token is not known here")
-        if tokens[0].expires is not None and tokens[0].expires <= utc_now():
+        if tokens[0].has_expired:
             raise UnauthenticatedError(f"the token of {name!r} has expired")
-        return Caller(tokens[0].name, tokens[0].role)
+        return tokens[0]
+
+    def of(self, name: str) -> list[Token]:
+        """The tokens of `name` that are good now."""
+        return [token for token in self._file.get().get(name, ()) if not token.has_expired]
 
     def _read(self) -> Mapping[str, tuple[Token, ...]]:
         try:
@@ -92,7 +113,7 @@ def add_token(path: Path, name: str, role: str, days: float | None) -> str:
         ConfigError: the file is not a token file, or the name or role has invalid characters.
     """
     secret = secrets.token_urlsafe(32)
-    expires = None if days is None else utc_now() + timedelta(days=days)
+    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     raw = {"name": name, "role": role, "sha256": _digest(secret), "expires": expires}
     token = convert_config(raw, Token, f"token of {name!r}")
     with locked(path.parent):

@@ -1,0 +1,1 @@
+"""Pictures and clips of what happened, kept on the device's disk within bounds."""
