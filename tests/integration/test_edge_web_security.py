@@ -216,7 +216,7 @@ def test_handshakes_that_stall_cost_nobody_else(pole: SecureStreet) -> None:
 def test_a_hundred_viewers_are_four_and_the_others_hear_why(
     pole: SecureStreet, capfd: pytest.CaptureFixture
 ) -> None:
-    """Each has an answer; what else is asked for comes; afterwards nothing is left, and no trace in the log."""
+    """Each has an answer; what else is asked for comes; afterwards nothing is left, nor a word in the log."""
     host, _, port = pole.street.address.rpartition(":")
     hub, threads, answers = pole.street.daemon.live_view.hub, threading.active_count(), []
     request = f"GET /live.mjpg HTTP/1.0\r\nCookie: {pole.session['Cookie']}\r\n\r\n".encode()
