@@ -1,7 +1,7 @@
 """Processes one frame: infer -> decide -> answer at once, or offload."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +28,7 @@ from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.tracks import useful_s
 from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
 from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts, TrackSummary
-from spillover.edge.uplink.outcome import CallOutcome
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +111,8 @@ class Look:
 
 
 OnLook = Callable[[Look], None]
+OnAnswer = Callable[[str, Prediction], None]
+"""Gets the frame and the cloud's answer to it, as it will be in the result that follows."""
 
 
 def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
@@ -133,6 +135,7 @@ class Pipeline:
         self._choices = (camera, *variants)
         self._variant = 0
         self._on_look: tuple[OnLook, ...] = ()
+        self._on_answer: tuple[OnAnswer, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
         self.reused = 0
@@ -165,6 +168,10 @@ class Pipeline:
     def watch(self, on_look: OnLook) -> None:
         """Have every frame shown to `on_look` too, which must not block; before the first one."""
         self._on_look = (*self._on_look, on_look)
+
+    def listen(self, on_answer: OnAnswer) -> None:
+        """Have every answer of the cloud told to `on_answer`, which must not block; before the first one."""
+        self._on_answer = (*self._on_answer, on_answer)
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
@@ -288,7 +295,7 @@ class Pipeline:
             result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
-        handler = Replies(pending, first=self._with_events(job, correct_later))
+        handler = Replies(pending, self._with_events(job, correct_later), self._on_answer)
         self._device.offload.uplink.send(
             outgoing,
             job.deadline_s,
@@ -316,6 +323,7 @@ class Replies:
 
     pending: PendingFrame
     first: OnReply
+    on_answer: Sequence[OnAnswer] = ()
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload in the frame's result."""
@@ -329,5 +337,8 @@ class Replies:
         """Pass the reply on, and end the pending frame whatever happens."""
         try:
             outcome = self.first(outcome)
+            if isinstance(outcome, CloudAnswer):
+                for told in self.on_answer:  # here, because the table's lock holds up other frames
+                    told(self.pending.local.frame_id, outcome.prediction)
         finally:
             self.pending.complete(outcome)
