@@ -84,7 +84,7 @@ class Look:
     result: Result
     """What the edge itself says of the frame."""
     settings: CameraSettings
-    """What it was processed with. Where these are no longer the camera's, the frame is not to be shown."""
+    """As `Pipeline.settings` at that time. Where these are others now, the frame is not to be shown."""
 
     def shown(self) -> Frame:
         """The frame as it may be shown, which is as it may leave the device; for any thread."""
@@ -118,13 +118,18 @@ class Pipeline:
 
     @property
     def settings(self) -> CameraSettings:
-        """What the next frame is processed with."""
-        return self._choices[self._variant]
+        """What the next frame is processed with, where the device's model itself answers."""
+        return self._choices[0]
 
     @property
     def choices(self) -> tuple[CameraSettings, ...]:
-        """The same with each of the device's models."""
+        """The same with each of the device's models; all hide, follow and tell alike."""
         return self._choices
+
+    @property
+    def in_use(self) -> CameraSettings:
+        """The same with the model that answers."""
+        return self._choices[self._variant]
 
     @property
     def tracking(self) -> TrackingCounts | None:
@@ -145,12 +150,13 @@ class Pipeline:
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        self._camera = self.settings  # once a frame, so that none meets half a reload
+        choices = self._choices  # once a frame, so that none meets half a reload
+        self._camera = choices[self._variant]
         job = self._infer(frame)
         decision = self._decide(job)
         result = self._local_result(job, decision)
         for on_look in self._on_look:
-            on_look(Look(job, result, self._camera))
+            on_look(Look(job, result, choices[0]))
         if self._camera.events:  # whoever watches has seen the frame in which they happen
             self._camera.events.see(job.frame, job.shown)
         self._device.auditor.decided(result)
