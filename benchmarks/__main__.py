@@ -25,6 +25,7 @@ from spillover.lab.processes import terminable
         "resize": ("resize.cli:bench_resize", "Pixels alike on every processor beside the faster ones."),
         "link": ("link.cli:bench_link", "What the edge's rule makes of slow and changing links."),
         "policy": ("policy.cli:bench_policy", "What policies are worth, on pairs and links."),
+        "rate": ("rate.cli:bench_rate", "A frame rate that follows the scene, and a camera at 30 frames/s."),
         "video": ("video.cli:bench_video", "What carrying the cloud's boxes is worth on clips."),
         "inter": ("inter.cli:bench_inter", "What a frame takes as JPEG and as video, and what that keeps."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),

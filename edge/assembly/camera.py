@@ -19,7 +19,7 @@ from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
-from spillover.edge.config import CameraConfig, EdgeConfig
+from spillover.edge.config import CameraConfig, EdgeConfig, FrameRateConfig
 from spillover.edge.device import Device, Run
 from spillover.edge.payload.masks import build_masks
 from spillover.edge.payload.redaction import build_redaction, hidden_classes
@@ -88,7 +88,14 @@ def settings_for(
             redact=build_redaction(own.redaction, model.folder.labels, task, model.class_count),
             mask=build_masks(own.redaction.masks) if own.redaction else None,
             late_window_s=config.uplink.late_answer_window_s,
+            refresh_s=_refresh_s(own, camera),
         )
+
+
+def _refresh_s(own: EdgeConfig, camera: CameraConfig) -> float:
+    """How long an answer may be given again; never where it says what is to be hidden."""
+    hides = own.redaction is not None and own.redaction.classes
+    return camera.fps.refresh_s if isinstance(camera.fps, FrameRateConfig) and not hides else 0.0
 
 
 def variant_settings(

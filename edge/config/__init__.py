@@ -6,6 +6,7 @@ from spillover.edge.config.camera import (
     CameraPolicyConfig,
     CommandConfig,
     CsiConfig,
+    FrameRateConfig,
     Pace,
     PictureFormat,
 )
@@ -28,6 +29,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -55,6 +57,7 @@ __all__ = [
     "EdgeConfig",
     "EventsConfig",
     "EvidenceConfig",
+    "FrameRateConfig",
     "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
@@ -86,5 +89,6 @@ __all__ = [
     "UplinkProtocol",
     "VariantConfig",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]

@@ -20,7 +20,7 @@ from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
 from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig, WebhookConfig
 from spillover.edge.config.uplink import UplinkConfig
 
 
@@ -112,8 +112,10 @@ class EdgeConfig(Section, frozen=True):
             self._results(),
             self._paths(),
             self._brokers(),
+            self._webhooks(),
             self._tracks(),
             self._clips(),
+            self._pictures(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -159,13 +161,18 @@ class EdgeConfig(Section, frozen=True):
     def _results(self) -> Iterator[Mistake]:
         if not self.sinks:
             yield "sinks", "results would go nowhere; if they are to, write - {kind: jsonl, path: /dev/null}"
+        elif all(isinstance(sink, WebhookConfig) and not sink.results for sink in self.sinks):
+            yield (
+                "sinks",
+                "none of these takes results: set results of the webhook, or add - {kind: jsonl, ...}",
+            )
 
     def _paths(self) -> Iterator[Mistake]:
         written: dict[str, str] = {}
         files = [
             (f"sinks[{index}].path", sink.path)
             for index, sink in enumerate(self.sinks)
-            if not isinstance(sink, MqttConfig)
+            if isinstance(sink, JsonLinesConfig | SqliteConfig)
         ]
         files += [("spool.path", self.spool.path)] if self.spool else []
         files += [("health.file", self.health.file)] if self.health.file else []
@@ -176,6 +183,11 @@ class EdgeConfig(Section, frozen=True):
             other = written.setdefault(place, key)
             if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _webhooks(self) -> Iterator[Mistake]:
+        for index, sink in enumerate(self.sinks):
+            if isinstance(sink, WebhookConfig) and sink in self.sinks[:index]:
+                yield f"sinks[{index}]", "is the same webhook as one above"
 
     def _brokers(self) -> Iterator[Mistake]:
         first: dict[tuple[str, int, str], int] = {}
@@ -196,6 +208,15 @@ class EdgeConfig(Section, frozen=True):
     @property
     def _has_events(self) -> bool:
         return bool(self.events or any(one.events for one in self.all_cameras))
+
+    def _pictures(self) -> Iterator[Mistake]:
+        if not (self.evidence and self.evidence.snapshots):
+            for index, sink in enumerate(self.sinks):
+                if isinstance(sink, MqttConfig) and sink.snapshots:
+                    yield (
+                        f"sinks[{index}].snapshots",
+                        "needs `evidence.snapshots`, whose pictures it publishes",
+                    )
 
     def _tracks(self) -> Iterator[Mistake]:
         if self.tracking is None and self._has_events:

@@ -13,7 +13,7 @@ from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.edge.config.daemon import EdgeConfig
 from spillover.edge.config.evidence import EvidenceConfig
 from spillover.edge.config.policy import BudgetConfig, Period
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig, WebhookConfig
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
@@ -83,8 +83,9 @@ def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:
     for camera in config.all_cameras:
         names += [("camera.source", camera.source), ("camera.password_file", camera.password_file)]
     for index, sink in enumerate(config.sinks):
-        if isinstance(sink, MqttConfig):
-            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in ("password_file", "ca")]
+        if isinstance(sink, MqttConfig | WebhookConfig):
+            secret = "password_file" if isinstance(sink, MqttConfig) else "secret_file"
+            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in (secret, "ca")]
     yield from ((key, Path(name)) for key, name in names if name)
     with suppress(ModelError):  # which says more when the model is loaded
         folder = find_model_folder(config.model.folder)

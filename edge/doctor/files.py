@@ -61,7 +61,7 @@ def time_model(case: Case) -> Iterator[Finding]:
     figure = f"{took_s * 1000:.1f} ms a frame"
     left_s = config.deadline_s - config.deadline_margin_s
     measured = case.camera_fps
-    rate = sum(min(measured.get(one.camera_id, 0.0), one.fps or math.inf) for one in config.all_cameras)
+    rate = sum(min(measured.get(one.camera_id, 0.0), one.most_fps or math.inf) for one in config.all_cameras)
     if took_s > left_s:
         yield failed(
             "model time",

@@ -45,6 +45,8 @@ class EventKind(enum.Enum):
     """A picture or a clip is on the disk."""
 
 
+SNAPSHOT, BOXES, CLIP = ".jpg", ".boxes.jpg", ".mp4"
+"""Endings of the names of evidence, which begin with that of a frame."""
 OF_OBJECTS = frozenset(
     {
         EventKind.APPEARED,

@@ -42,8 +42,9 @@ def announced(camera_id: str, events: EventsConfig | None, labels: Sequence[str]
 def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -> list[tuple[str, bytes]]:
     """Retained messages, as (topic, JSON); empty without a prefix.
 
-    Three sensors and the health of the camera; for each zone whether somebody is inside, and how many, by
-    class too where classes are named; for each line how often it was crossed.
+    Three sensors, the health of the camera, and its newest picture if that is published; for each zone if
+    somebody is inside, and how many, by class too where classes are named; for each line how often it was
+    crossed.
     """
     if not config.discovery_prefix:
         return []
@@ -51,7 +52,12 @@ def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -
     shared = _shared(base, device_id)
     unique = f"spillover_{device_id}_{camera.camera_id}"
     topic = f"{base}/{camera.camera_id}"
-    entities = (*_of_camera(camera, topic), *_of_zones(camera, topic), *_of_lines(camera, topic))
+    entities = (
+        *_of_camera(camera, topic),
+        *_of_pictures(config, camera, topic),
+        *_of_zones(camera, topic),
+        *_of_lines(camera, topic),
+    )
     return [_message(config, kind, f"{unique}_{key}", {**fields, **shared}) for kind, key, fields in entities]
 
 
@@ -132,6 +138,11 @@ def _of_device() -> Iterator[Entity]:
     yield "sensor", "ladder", {"value_template": f"{{{{ {_LADDER.format('does')} }}}}"}
     under_voltage = "{{ {true: 'ON', false: 'OFF'}.get(value_json.device.under_voltage) }}"
     yield "binary_sensor", "under_voltage", {"device_class": "problem", "value_template": under_voltage}
+
+
+def _of_pictures(config: MqttConfig, camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
+    if config.snapshots:
+        yield "camera", "snapshot", {"name": f"{camera.camera_id} snapshot", "topic": f"{topic}/snapshot"}
 
 
 def _of_zones(camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:

@@ -31,6 +31,15 @@ Order = Callable[[], None]
 MakeSink = Callable[[], Sink]
 
 
+Takes = Callable[[Result | Event], bool]
+"""Whether the sink has to do with an item; on any thread."""
+
+
+def _everything(_item: Result | Event) -> bool:
+    """Default for `takes`."""
+    return True
+
+
 def _uncounted(_reason: str) -> None:
     """Default for `on_event_drop`: lost events are not counted."""
 
@@ -57,7 +66,7 @@ class Outlet:
 
     `on_drop` is called for each result that is lost, `on_event_drop` for each event. `when_full` says which
     item a full queue gives up: the newest, which keeps a file whole, or the oldest, which keeps a broker's
-    subscribers current.
+    subscribers current. What it does not take (`takes`) is not the sink's, and nobody's loss.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Outlet:
         on_drop: OnDrop,
         on_event_drop: OnDrop = _uncounted,
         when_full: WhenFull = WhenFull.DROP_NEWEST,
+        takes: Takes = _everything,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -76,6 +86,7 @@ class Outlet:
         self._at_once: deque[Order] = deque()
         self._states: dict[object, Event] = {}
         """The last state of each camera, zone and line, for a sink that takes the place of this one."""
+        self._takes = takes
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -91,6 +102,9 @@ class Outlet:
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
+        if not self._takes(item):
+            ack.complete(stored=False)  # so that what another sink has to store is not forgotten
+            return
         self._had_results |= isinstance(item, Result)
         if isinstance(item, Event):
             self.notice(item)

@@ -112,6 +112,8 @@ class StatusSource:
             captured=captured,
             frames_per_s=stream.camera.rate.per_s(),
             thinned=dict(stream.camera.thinned),
+            scene_fps=stream.camera.scene_fps,
+            reused=stream.pipeline.reused,
             tracking=TrackingStatus(shown=counts.shown, cuts=counts.cuts, dropped=dict(counts.dropped))
             if (counts := stream.pipeline.tracking)
             else None,

@@ -69,10 +69,12 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
 def _camera(camera: CameraStatus) -> str:
     since = f" for {duration(camera.state_age_s)}" if camera.state_age_s is not None else ""
     detail = f" ({camera.detail})" if camera.detail else ""
+    scene = f"; the scene asks for {_rate(camera.scene_fps)}" if camera.scene_fps is not None else ""
     thinned = f"; passed over: {listed(camera.thinned)}" if camera.thinned else ""
+    reused = f"; not looked at again: {camera.reused}" if camera.reused else ""
     return (
         f"{camera.name}: {camera.state}{since}{detail}, {_rate(camera.frames_per_s)}, "
-        f"{camera.captured} frames from {camera.source}{thinned}"
+        f"{camera.captured} frames from {camera.source}{scene}{thinned}{reused}"
     )
 
 

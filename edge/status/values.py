@@ -71,6 +71,10 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Captured in the last seconds; None before the second frame."""
     thinned: Counted = {}
     """Pictures passed over, by why fewer frames are wanted."""
+    scene_fps: float | None = None
+    """Frames a second that the scene asks for; None where it is not asked."""
+    reused: int = 0
+    """Frames that the model did not look at, since nothing had changed."""
     tracking: TrackingStatus | None = None
     """None where nothing is tracked."""
     zones: tuple[ZoneStatus, ...] = ()

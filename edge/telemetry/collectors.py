@@ -121,6 +121,26 @@ class TrackingCollector(Collector):
         yield dropped
 
 
+class SceneCollector(Collector):
+    """What the scenes before the cameras ask for: by camera, frames a second and frames not looked at."""
+
+    def __init__(self, cameras: Callable[[], Iterable[tuple[str, float | None, int]]]) -> None:
+        self._cameras = cameras
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        text = "Frames a second that the scene asks for, where camera.fps has min and max."
+        rate = GaugeMetricFamily(f"{PREFIX}source_scene_fps", text, labels=["camera"])
+        text = "Frames that the model did not look at, since nothing had changed."
+        reused = CounterMetricFamily(f"{PREFIX}source_frames_reused", text, labels=["camera"])
+        for camera_id, per_s, count in self._cameras():
+            if per_s is not None:
+                rate.add_metric([camera_id], per_s)
+            reused.add_metric([camera_id], count)
+        yield rate
+        yield reused
+
+
 class SpoolCollector(Collector):
     """The spool's counters, all of one moment: `state` is read once per scrape, so the sums always match.
 

@@ -29,6 +29,7 @@ from spillover.edge.telemetry.collectors import (
     EvidenceState,
     HealthCollector,
     LiveViewCollector,
+    SceneCollector,
     SpoolCollector,
     TrackingCollector,
 )
@@ -185,8 +186,8 @@ class Metrics:
         if result.revision:
             self._revisions.inc()
             return
-        took = result.timings
-        self._inference.observe(took.preprocess_s + took.infer_s + took.decode_s)
+        if not result.reused_from:
+            self._inference.observe(result.timings.model_s)
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
 
@@ -267,6 +268,10 @@ class Metrics:
     def watch_tracking(self, counts: Callable[[], Iterable[TrackingCounts | None]]) -> None:
         """Read from `counts` what the cameras' trackers have done on each scrape."""
         self.registry.register(TrackingCollector(counts))
+
+    def watch_scenes(self, cameras: Callable[[], Iterable[tuple[str, float | None, int]]]) -> None:
+        """Read by camera from `cameras` the rate that its scene asks for and the frames not looked at."""
+        self.registry.register(SceneCollector(cameras))
 
     def watch_live_view(self, viewers: Callable[[], int], dropped: Callable[[], int]) -> None:
         """Read who looks at the live view, and what they have lost, on each scrape."""

@@ -97,6 +97,27 @@ def test_home_assistant_finds_the_camera(broker):
         sink.close()
 
 
+def test_home_assistant_sees_the_newest_picture(broker, tmp_path):
+    """Of evidence that is on the disk, with boxes, retained; what has gone meanwhile is passed over."""
+    camera_topic, discovery = (
+        "spillover/pi/cam/snapshot",
+        "homeassistant/camera/spillover_pi_cam_snapshot/config",
+    )
+    (tmp_path / "cam-b-1.boxes.jpg").write_bytes(b"\xff\xd8picture\xff\xd9")
+    config = MqttConfig(host="127.0.0.1", port=broker.port, snapshots=True)
+    sink = MqttSink(config, "pi", [CAMERA], ENCODE, tmp_path)
+    sink.start()
+    for name in ("cam-b-1.jpg", "cam-b-1.mp4", "cam-b-2.jpg"):
+        fields = {"camera_id": "cam", "frame_id": "cam-b-1", "name": name}
+        sink.tell(Event(EventKind.EVIDENCE, 1.0, fields))
+    sink.flush()
+    with Listener(broker.port) as listener:
+        listener.wait_for_each({camera_topic: b"\xff\xd8picture\xff\xd9", discovery: None})
+    told = {topic: json.loads(payload) for topic, payload in announcements(config, "pi", CAMERA)}
+    assert told[discovery]["topic"] == camera_topic
+    sink.close()
+
+
 def test_home_assistant_reads_the_devices_health(broker):
     """Each entity's template finds its figure in what is retained, and what is null is unknown, never 0."""
     told = [json.loads(one) for _, one in device_announcements(MqttConfig(host="broker"), "pi")]

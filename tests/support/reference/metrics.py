@@ -61,6 +61,7 @@ def edge_registry() -> CollectorRegistry:
     metrics.watch_health(lambda: HEALTHY, int)
     metrics.watch_live_view(int, int)
     metrics.watch_tracking(lambda: [TrackingCounts(shown=1, cuts=0, dropped={"answer_too_old": 1})])
+    metrics.watch_scenes(lambda: [("camera", 2.0, 1)])
     return metrics.registry
 
 

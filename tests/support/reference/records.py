@@ -141,6 +141,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
+    "CAMERA/snapshot": ("yes", "the newest picture of `evidence` with boxes, as JPEG; with `snapshots`"),
     "CAMERA/zones/ZONE/occupancy": ("yes", "`ON` while somebody is in the zone, else `OFF`"),
     "CAMERA/zones/ZONE/count": ("yes", "the number of objects in it"),
     "CAMERA/zones/ZONE/classes": ("yes", 'the same by class, as JSON: `{"person": 2}`'),
@@ -192,7 +193,7 @@ def home_assistant_topics() -> str:
         zones=(ZoneConfig(name="ZONE", polygon=polygon, classes=("CLASS",)),),
         lines=(LineConfig(name="LINE", points=polygon[:2]),),
     )
-    broker = MqttConfig(host="broker")
+    broker = MqttConfig(host="broker", snapshots=True)
     named = announcements(broker, "DEVICE", announced("CAMERA", events, ()))
     named += device_announcements(broker, "DEVICE")
     return "\n".join(f"- `{topic}`" for topic, _ in named)
