@@ -63,6 +63,8 @@ class Looked:
     """A frame, as the local model sees it, and what the model said."""
 
     frame: Frame
+    settings: CameraSettings
+    """`Pipeline.settings` at that time."""
     camera: CameraSettings
     """What it is processed with, so that no frame meets half a reload."""
     seen: Prediction
@@ -103,7 +105,7 @@ class Look:
     result: Result
     """What the edge itself says of the frame."""
     settings: CameraSettings
-    """What it was processed with. Where these are no longer the camera's, the frame is not to be shown."""
+    """As `Pipeline.settings` at that time. Where these are others now, the frame is not to be shown."""
 
     def shown(self) -> Frame:
         """The frame as it may be shown, which is as it may leave the device; for any thread."""
@@ -144,13 +146,18 @@ class Pipeline:
 
     @property
     def settings(self) -> CameraSettings:
-        """What the next frame is processed with."""
-        return self._choices[self._variant]
+        """What the next frame is processed with, where the device's model itself answers."""
+        return self._choices[0]
 
     @property
     def choices(self) -> tuple[CameraSettings, ...]:
-        """The same with each of the device's models."""
+        """The same with each of the device's models; all hide, follow and tell alike."""
         return self._choices
+
+    @property
+    def in_use(self) -> CameraSettings:
+        """The same with the model that answers."""
+        return self._choices[self._variant]
 
     @property
     def tracking(self) -> TrackingCounts | None:
@@ -180,7 +187,8 @@ class Pipeline:
     def look(self, frame: Frame) -> Looked:
         """Ask the local model. Raises ModelError."""
         taken_s = time.monotonic()
-        if self._looks_with is not (camera := self.settings):
+        choices = self._choices  # once a frame, so that none meets half a reload
+        if self._looks_with is not (camera := choices[self._variant]):
             self._looks_with = camera
             self._last_look.forget()
         if camera.mask:
@@ -190,7 +198,7 @@ class Pipeline:
         seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
         if reused_from:
             self.reused += 1
-        return Looked(frame, camera, seen, predictor.model_id, steps, taken_s, reused_from)
+        return Looked(frame, choices[0], camera, seen, predictor.model_id, steps, taken_s, reused_from)
 
     def conclude(self, looked: Looked) -> None:
         """Answer a frame that the model has looked at, or promise that it will be answered."""
@@ -199,7 +207,7 @@ class Pipeline:
         decision = self._decide(job)
         result = self._local_result(job, decision)
         for on_look in self._on_look:
-            on_look(Look(job, result, self._camera))
+            on_look(Look(job, result, job.looked.settings))
         if self._camera.events:  # whoever watches has seen the frame in which they happen
             self._camera.events.see(job.frame, job.shown)
         self._device.auditor.decided(result)
