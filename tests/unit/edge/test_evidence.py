@@ -20,7 +20,7 @@ from spillover.edge.config import Occasion
 from spillover.edge.evidence import snapshots as module
 from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Snapshots
 from spillover.edge.evidence.store import RESERVE_SHARE, Store
-from spillover.edge.pipeline import FrameJob, Look
+from spillover.edge.pipeline import FrameJob, Look, Looked
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.tracking.stage import Shown
 from tests.chaos.disk import CannotHappenHereError, Disk
@@ -188,7 +188,8 @@ class Bench:
         frame = edge_values.frame(number, size=(96, 128))
         seen = edge_values.detections(0.9)
         result = replace(edge_values.result(frame.frame_id), prediction=seen, decision=decision)
-        job = FrameJob(frame, seen, seen, Shown(seen), StepTimings(0, 0, 0), 0.0, 1.0)
+        looked = Looked(frame, self.settings, seen, result.model, StepTimings(0, 0, 0), 0.0, "")
+        job = FrameJob(frame, seen, seen, Shown(seen), looked, 1.0)
         self.snapshots.look(Look(job, result, self.settings))
         return result
 
