@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 CRF = 26
 """x264's constant rate factor, at which a clip shows what its pictures show."""
 _TIME_BASE = Fraction(1, 1000)
+_X264 = "rc-lookahead=0:sync-lookahead=0:ref=1"
+"""Pictures that x264 keeps are memory: 16 MB less at 768x576."""
 _RATE = 10
 """x264 reckons its quality with about so many pictures a second."""
 _KEY_MS = 2000
@@ -75,5 +77,5 @@ def _stream(container: "OutputContainer", width: int, height: int) -> "VideoStre
     codec.time_base = _TIME_BASE
     codec.thread_count = 1
     codec.flags |= Flags.frame_duration
-    codec.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": "9999"}
+    codec.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": "9999", "x264-params": _X264}
     return stream

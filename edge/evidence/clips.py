@@ -17,10 +17,9 @@ from spillover.common.log import get_logger
 from spillover.edge.config import ClipConfig
 from spillover.edge.evidence.child import ClipEncoder, clip_encoder
 from spillover.edge.evidence.ring import Reader, Ring
-from spillover.edge.evidence.store import CLIP
 from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, Observer, Writer
 from spillover.edge.pipeline import CameraSettings, Look
-from spillover.edge.results.delivery import EventKind
+from spillover.edge.results.delivery import CLIP, EventKind
 from spillover.edge.runtime.process import step_back
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 
@@ -28,7 +27,7 @@ _log = get_logger("evidence")
 
 KIND, FRAME = "clip", "clip_frame"
 ENCODERS = 2
-"""Clips that are made at the same time; each process takes some 50 MB."""
+"""Clips that are made at the same time; each process takes some 70 MB."""
 WAITING_CLIPS = 4
 """Clips that wait for one of them; their pictures stay in the ring, as far as there is room."""
 LONGEST_S = 60.0

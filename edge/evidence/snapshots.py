@@ -14,10 +14,9 @@ from spillover.common.errors import InvalidInputError
 from spillover.common.types import Action, AnsweredBy, Decision, Prediction, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence.pictures import plain, with_boxes
-from spillover.edge.evidence.store import BOXES, SNAPSHOT
 from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, Observer, Writer
 from spillover.edge.pipeline import CameraSettings, Look
-from spillover.edge.results.delivery import EventKind
+from spillover.edge.results.delivery import BOXES, SNAPSHOT, EventKind
 from spillover.edge.runtime.process import step_back
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 

@@ -42,7 +42,7 @@ class Estimate:
 
 
 def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
-    """What these scenarios take, and the searches of them; a third more or less is usual."""
+    """What these scenarios take, and the searches in them; a third more or less is usual."""
     made = Estimate()
     cloud_model = {name: config.with_pair_of(config.scenarios[name]).cloud_model for name in scenarios}
     servers = 0 if config.cloud.address else len(set(cloud_model.values()))

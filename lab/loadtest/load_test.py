@@ -107,8 +107,8 @@ class LoadTest:
         report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)
         self._write(report, scenarios)
         print_report(report, self._console)
-        for what in ("report.html", FOLDER):
-            self._say(f"{what.partition('.')[0]}: {out / what}")
+        self._say(f"recommended: {out / FOLDER}")
+        self._say(f"report: {out / 'report.html'}")
         return report
 
     def _report(self, started_s: float, cells: list[Cell]) -> Report:
