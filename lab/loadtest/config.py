@@ -180,7 +180,8 @@ class FleetConfig(Section, frozen=True):
     """Extrapolates from the measured service time to fleets that are too large to run here."""
 
     scenario: Name
-    """A scenario of simulated edges: its cell of fewest edges calibrates the model, the others check it."""
+    """A scenario of simulated edges: the cell with the narrowest interval of a request's time calibrates the
+    model, the others check it."""
     edges: tuple[Count, ...] = (10_000, 100_000, 1_000_000)
     """Sizes of fleets."""
     utilization: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.7

@@ -99,10 +99,12 @@ class LoadTest:
                 self._notes += [*silent(cells, config), *held_back(cells, config)]
                 if config.sweep:
                     self._notes += alike(cells, config.sweep, config)
+                report = self._report(started_s, cells)
                 if config.capacity:  # they load the server most: what there is, is written before
-                    self._write(self._report(started_s, cells), scenarios)
+                    self._write(report, scenarios)
                 capacity = self._capacity(scenarios)
-        report = msgspec.structs.replace(self._report(started_s, cells), capacity=capacity)
+        took_s = time.time() - started_s
+        report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)
         self._write(report, scenarios)
         print_report(report, self._console)
         self._say(f"recommended: {out / FOLDER}")

@@ -92,7 +92,7 @@ def test_wait_of_the_textbook_queues() -> None:
     assert math.isinf(ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(10))
 
 
-def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() -> None:
+def test_fleet_is_calibrated_where_a_request_is_known_best_and_checked_elsewhere() -> None:
     """Servers cover the rate at the utilisation allowed; the check shows prediction beside measurement."""
 
     def measured(edges: int) -> dict[str, float]:
@@ -107,12 +107,15 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
             "fps": 0.1,
         }
 
-    small, large = (msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000))
+    small, large, overrun = (
+        msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000, 4000)
+    )
     buyer = BuyerConfig(hours_a_day=12, gigabyte=2.0, sim_month=3.0, device=72.0, server_core_hour=0.05)
-    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], buyer, channels=1, cores=2)
-    assert "Calibrated at 100 edges" in fleet.assumptions[0]
-    (check,) = fleet.checks
-    assert check.edges == 1000
+    cells = [overrun, large, small]
+    fleet = extrapolate(FleetConfig(scenario="s"), cells, buyer, channels=1, cores=2)
+    assert "Calibrated at 1000 edges" in fleet.assumptions[0]  # ten times as many requests; 4000 are too many
+    check = fleet.checks[-1]
+    assert check.edges == 100
     assert check.predicted_utilization == pytest.approx(check.measured_utilization)
     ten_thousand = fleet.points[0]
     assert ten_thousand.requests_per_s == pytest.approx(100)
