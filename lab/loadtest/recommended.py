@@ -9,11 +9,10 @@ import yaml
 
 from spillover.common.errors import ModelError
 from spillover.common.model.locate import find_model_folder
-from spillover.lab.files import merged, write_yaml
+from spillover.lab.files import merged, write_whole, write_yaml
 from spillover.lab.loadtest.answer.parts import Verdict
 from spillover.lab.loadtest.edges import edge_config
 from spillover.lab.loadtest.paths import EDGE_MODELS, changed, placed_edge
-from spillover.lab.loadtest.results import write_whole
 from spillover.lab.loadtest.scenarios import Scenarios
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"

@@ -81,7 +81,7 @@ def what_binds(taken: Month, months: Sequence[Month], cells: Mapping[str, Cell])
 
 
 def _of(broken: str, month: Month, cells: Mapping[str, Cell]) -> str:
-    """What is behind a broken limit. More late answers than frames not had from the cloud are the device's."""
+    """What is behind a broken limit; more late answers than frames not had from the cloud: the device."""
     if broken != ON_TIME:
         return broken
     return DEVICE if 1 - month.on_time_share > month.degraded_share else cause_of(cells[month.mode])
