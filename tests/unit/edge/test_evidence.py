@@ -14,16 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, InUseError
-from spillover.common.model.pictures import StepTimings
 from spillover.common.types import Action, AnsweredBy, AuditMark, Decision, Detections, Frame, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence import snapshots as module
 from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Snapshots
 from spillover.edge.evidence.store import RESERVE_SHARE, Store
 from spillover.edge.evidence.writer import CHANGED, QUEUE_FULL, STOPPED, WRITE_FAILED, Writer
-from spillover.edge.pipeline import FrameJob, Look
 from spillover.edge.results.delivery import EventKind
-from spillover.edge.tracking.stage import Shown
 from tests.chaos.disk import CannotHappenHereError, Disk
 from tests.support import edge_values
 from tests.support.slow_disk import Gate, returns
@@ -189,8 +186,7 @@ class Bench:
         frame = edge_values.frame(number, size=(96, 128))
         seen = edge_values.detections(0.9)
         result = replace(edge_values.result(frame.frame_id), prediction=seen, decision=decision)
-        job = FrameJob(frame, seen, seen, Shown(seen), StepTimings(0, 0, 0), 0.0, 1.0)
-        self.snapshots.look(Look(job, result, self.settings))
+        self.snapshots.look(edge_values.look(frame, result, self.settings))
         return result
 
     def work(self) -> list[str]:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from spillover.common.errors import InvalidInputError
 from spillover.common.images import encode_jpeg
-from spillover.common.model.pictures import StepTimings
 from spillover.common.video.mp4 import clip_of
 from spillover.edge.config import ClipConfig
 from spillover.edge.evidence import child, clips
@@ -23,9 +22,7 @@ from spillover.edge.evidence.clips import ENCODERS, WAITING_CLIPS, Clips
 from spillover.edge.evidence.ring import Reader, Ring
 from spillover.edge.evidence.store import Store
 from spillover.edge.evidence.writer import CHANGED, QUEUE_FULL, STOPPED, Writer
-from spillover.edge.pipeline import FrameJob, Look
 from spillover.edge.results.delivery import EventKind
-from spillover.edge.tracking.stage import Shown
 from tests.support import edge_values
 from tests.support.tracked import until
 
@@ -118,8 +115,7 @@ class Bench:
             frame = edge_values.frame(self.number, self.now_s, (97, 129))
             frame.image[:] = self.number % 256
             result = edge_values.result(frame.frame_id)
-            job = FrameJob(frame, result.prediction, result.prediction, Shown(result.prediction), STEPS, 0, 1)
-            self.clips.look(Look(job, result, self.settings))
+            self.clips.look(edge_values.look(frame, result, self.settings))
             if index in events:
                 names.append(self.clips.of_event(EventKind.ENTER, frame.frame_id))
             self.number += 1
@@ -141,9 +137,6 @@ class Bench:
         for thread in threads:
             thread.join(LIMIT_S)
             assert not thread.is_alive()
-
-
-STEPS = StepTimings(0, 0, 0)
 
 
 def shown(clip: bytes) -> tuple[list[float], list[tuple[float, float]], tuple[int, int]]:
