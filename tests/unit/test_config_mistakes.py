@@ -78,10 +78,10 @@ EDGE = {
         "", 1, "camera.pace", ("realtime or fast",), base="camera: {source: x, pace: slow}\n" + MODEL
     ),
     "kind of sink": Row(
-        "sinks: [{kind: webhook}]", 3, "sinks[0].kind", ("jsonl, mqtt or sqlite", "'webhook'")
+        "sinks: [{kind: carrier}]", 3, "sinks[0].kind", ("sqlite", "'carrier'")
     ),
     "sink without kind": Row(
-        "sinks: [{path: x}]", 3, "sinks[0].kind", ("is missing", "jsonl, mqtt or sqlite")
+        "sinks: [{path: x}]", 3, "sinks[0].kind", ("is missing", "jsonl, mqtt")
     ),
     "device name": Row("device_id: pi 1", 3, "device_id", ("letters, digits", "'pi 1'")),
     "device name of a shell": Row("device_id: $HOSTNAME", 3, "device_id", ("letters, digits", "'$HOSTNAME'")),
