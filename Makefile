@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras bench-page path bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras bench-page path bench-rate bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-heat bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -118,8 +118,12 @@ check-bounds: $(SUPPLY_STAMP) ## unit tests with the lowest version of everythin
 arm64: $(STAMP) ## wheel and wheels in an aarch64 root, emulated: answers, offload, spool, unit tests; skips without QEMU
 	$(BIN)/python -m tests.arm64
 
-bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, its memory, and tracking (MEMORY=1, TRACKING=1: that alone; DETECTOR=folder)
+bench-edge: $(STAMP) $(EDGE_STAMP) ## what the pipeline costs over a bare loop of the same model, its memory, tracking, a camera at 30 frames/s (MEMORY=1, TRACKING=1: that alone; DETECTOR=folder)
 	$(BIN)/python -m benchmarks edge --python $(EDGE_VENV)/bin/python $(if $(MEMORY),--memory) $(if $(TRACKING),--tracking) $(if $(DETECTOR),--detector $(DETECTOR))
+	$(if $(MEMORY)$(TRACKING),,$(BIN)/python -m benchmarks rate --part camera)
+
+bench-rate: $(STAMP) ## a frame rate that follows the scene: what the model looks at, what is lost; a camera at 30 frames/s; goals
+	$(BIN)/python -m benchmarks rate
 
 bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
 	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python
@@ -162,6 +166,9 @@ bench-decode: $(STAMP) ## how long one caller's pictures take while another floo
 
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
+
+bench-heat: $(STAMP) ## the ladder on simulated devices in the heat: time above 80 °C, frames, changes, a plot
+	$(BIN)/python -m benchmarks heat
 
 bench-against: $(STAMP) ## the server against that of an older commit (OLD=COMMIT): CPU time a request (needs h2load)
 	@test -n '$(OLD)' || { echo 'say which commit: make bench-against OLD=COMMIT' >&2; exit 2; }

@@ -39,7 +39,8 @@ class Frame:
     captured_monotonic_s: float
     captured_unix_s: float
     source: str = ""
-    """Where the picture came from when that has a name (the file of a folder camera), else empty."""
+    """Where the picture came from when that has a name (the file of a folder camera), else empty; `#41` for
+    the 42nd picture of a video, where some before it were passed over."""
     read_s: float = 0.0
     """Seconds that reading and decoding this picture took."""
     hidden: "Detections | None" = None
@@ -344,6 +345,9 @@ class Result:
     """Why the cloud's answer is missing, when it was wanted; empty otherwise."""
     carried_from: str = ""
     """The frame whose cloud answer corrected this local one; empty where none did."""
+    reused_from: str = ""
+    """The earlier frame of which the edge's model said this, since nothing has changed; empty where it looked
+    at this one, and in the cloud's answers."""
     tracks: tuple[TrackMark, ...] | None = None
     """One a box of `prediction`, in its order; None where nothing is tracked."""
     step: Step | None = None

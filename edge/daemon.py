@@ -18,20 +18,19 @@ from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.assembly.evidence import build_evidence
+from spillover.edge.assembly.health import BuildHealth, build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
-from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
-from spillover.edge.health.monitor import HealthMonitor
+from spillover.edge.frame_loop import LOOK_UP_S, FrameLoop
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
 from spillover.edge.runtime.parts import Ended, EndedBy, Part, Worker, stop_parts
-from spillover.edge.runtime.process import EXIT_LIMIT_S, StallDetector
+from spillover.edge.runtime.process import EXIT_LIMIT_S
 from spillover.edge.status.build import StatusSource
 from spillover.edge.status.serve import STUCK_S, livez, readyz, status_page, status_server
 from spillover.edge.status.values import PAGE
@@ -41,9 +40,6 @@ from spillover.edge.web.gate import Sees, open_gate
 from spillover.edge.web.live_view import LiveView
 
 _log = get_logger("edge")
-
-LOOK_UP_S = 1.0
-"""How often a thread that waits looks whether it is to stop."""
 
 Assemble = Callable[[Run], tuple[Device, Sequence[CameraStream]]]
 
@@ -57,8 +53,8 @@ class Daemon:
 
     `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
     not there is an error; otherwise it is waited for. `read` gives the configuration anew, for `reload`;
-    without it that of the start. `build` makes the parts. `ended_by` waits for the stop of one part, by
-    default until its deadline.
+    without it that of the start. `build` makes the parts, and `watch` what looks after the device. `ended_by`
+    waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -75,6 +71,7 @@ class Daemon:
         require_camera: bool = False,
         read: Read | None = None,
         build: Assemble = assemble,
+        watch: BuildHealth = build_health,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
@@ -84,23 +81,28 @@ class Daemon:
         # SimpleQueue, because a signal handler may interrupt its own thread inside `put` or `get`.
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self._notifier = Notifier(os.environ)
-        self._stall = StallDetector(time.monotonic)
-        self._stopping = False
         self._ended_by = ended_by
-        self._device, self._streams = build(
-            Run(config, self._boot_id, self._events.put, record_link, require_camera)
-        )
+        run = Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        self._device, self._streams = build(run)
+        takeover = Takeover(config, self._device, self._streams)
+        self.health = watch(run, self._device, self._streams, takeover.use)
+        """What looks after the device."""
         self._reloads = Reloads(
             config,
             read or (lambda: nullcontext(config)),
-            Takeover(self._device, self._streams),
+            takeover,
             self._events.put,
             self._notifier,
             self._in_one_line,
         )
         self._deadlines = Worker("deadlines", self._device.deadlines.run, self._events.put)
-        self._worker = Worker("pipeline", self._work, self._events.put)
-        self._turns = FairTurns([stream.camera for stream in self._streams], self._camera_ended)
+        self._frames = FrameLoop(
+            self._device,
+            self._streams,
+            lambda: self._config.deadline_s,
+            self._events.put,
+            fast=config.all_cameras[0].pace is Pace.FAST,
+        )
         self._captures = [
             Worker(_capture_name(stream, self._streams), stream.camera.run, self._events.put)
             for stream in self._streams
@@ -111,8 +113,9 @@ class Daemon:
             boot_id=self._boot_id,
             device=self._device,
             streams=list(zip(config.all_cameras, self._streams, strict=True)),
-            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            health=self.health.monitor,
             started_s=time.monotonic(),
+            keeper=self.health.keeper,
         )
         """What `spillover edge status` shows."""
         self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
@@ -121,8 +124,14 @@ class Daemon:
         if tls := config.security.tls:
             self._tls = ServerContext(tls.certificate, tls.key, "security.tls")
         self.live_view = self._build_live_view() if config.live_view else None
-        self.metrics.watch_health(self.status.health.latest)
+        keeper = self.health.keeper
+        self.metrics.watch_health(
+            self.health.monitor.latest, (lambda: keeper.state().step) if keeper else None
+        )
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
+        self.metrics.watch_scenes(
+            lambda: [(one.camera_id, one.camera.scene_fps, one.pipeline.reused) for one in self._streams]
+        )
         self.left_behind: list[str] = []
         """After `run`: the parts that did not end in time. Only the end of the process ends them."""
 
@@ -161,7 +170,7 @@ class Daemon:
             self._notifier.stopping(str(error) if error else "asked to", limit_s)
         finally:
             on_stopping()
-            self._stopping = True
+            self._frames.stop()
             self.left_behind = stop_parts(started, self._config.stop_timeout_s, self._ended_by)
         if error is not None:
             raise error
@@ -178,6 +187,8 @@ class Daemon:
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
+        if keeper := self.health.keeper:
+            keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
 
     def _in_order(self) -> list[Part]:
@@ -188,12 +199,12 @@ class Daemon:
         is awaited.
         """
         address, forwarder = self._config.metrics_address, self._device.offload.forwarder
-        evidence = self._evidence
+        evidence, concluder = self._evidence, self._frames.concluder
         page = status_page(self.status)
         live_view = self.live_view
         numbers = {"/metrics": make_wsgi_app(self.metrics.registry), PAGE: page}
         pages = {path: self._gate.guarded(app, Sees.NUMBERS) for path, app in numbers.items()}
-        probes = {"/livez": livez(lambda: self._stall.hangs(STUCK_S)), "/readyz": readyz(self.status)}
+        probes = {"/livez": livez(lambda: self._frames.hangs(STUCK_S)), "/readyz": readyz(self.status)}
         metrics = None
         if address:
             metrics = HttpServer(
@@ -216,7 +227,9 @@ class Daemon:
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
             Part("source", 0.6, self._close_sources),
-            Part("pipeline", 0.57, self._worker.ended_by, self._worker.start),
+            Part("decisions", 0.58, concluder.ended_by, concluder.start) if concluder else None,
+            Part("pipeline", 0.57, self._frames.looker.ended_by, self._frames.looker.start),
+            Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
         ]
         return [part for part in parts if part is not None]
@@ -227,7 +240,7 @@ class Daemon:
         That a camera is through, or that its file is damaged, is one only when all of them are, and the
         pipeline too; the first such error is then returned.
         """
-        running = {worker.name for worker in (self._worker, *self._captures)}
+        running = {worker.name for worker in (*self._frames.workers, *self._captures)}
         failed: Exception | None = None
         # A signal that comes just before the wait begins does not end it: Python runs its handler only when
         # this thread runs again. So no wait is long.
@@ -238,7 +251,7 @@ class Daemon:
             try:
                 ended = self._events.get(timeout=period_s)
             except Empty:
-                if watchdog_s and not self._stall.hangs(watchdog_s):
+                if watchdog_s and not self._frames.hangs(watchdog_s):
                     self._notifier.alive(self._in_one_line())
                 continue
             if self._reloads.takes(ended):
@@ -261,34 +274,6 @@ class Daemon:
         note = [self._reloads.note] if self._reloads.note else []
         return ", ".join([f"mode {self._config.mode.value}", *not_ok, *note])
 
-    def _work(self) -> None:
-        """Process frames until the queues of all cameras close; runs on the pipeline's thread."""
-        fast = self._config.all_cameras[0].pace is Pace.FAST
-        while True:
-            if fast:
-                self._wait_for_room()
-            turn = self._turns.next()
-            if turn is None:
-                return
-            number, frame = turn
-            try:
-                with self._stall.working():
-                    self._streams[number].pipeline.process(frame)
-            except ModelError:  # `GuardedPredictor` has said which
-                self._device.reporting.events.dropped(frame, "model failed")
-
-    def _camera_ended(self, number: int) -> None:
-        self._device.offload.uplink.ended(self._streams[number].camera_id)
-
-    def _wait_for_room(self) -> None:
-        """Back-pressure where no camera sets the pace: a frame's time begins when there is room for it."""
-        uplink, outlets = self._device.offload.uplink, self._device.reporting.outlets
-        for has_room in (uplink.wait_until_ready, outlets.wait_for_room):
-            limit_s = time.monotonic() + self._config.deadline_s
-            while not self._stopping and (left_s := limit_s - time.monotonic()) > 0:
-                if has_room(min(left_s, LOOK_UP_S)):
-                    break
-
     def _start_cameras(self) -> None:
         for capture in self._captures:
             capture.start()
@@ -303,7 +288,7 @@ class Daemon:
     def _close_sources(self, _deadline_s: float) -> bool:
         """Let go of the cameras, but of none whose driver is inside a read: to close it then could crash."""
         for stream, capture in zip(self._streams, self._captures, strict=True):
-            if not (capture.runs or self._worker.runs):
+            if not (capture.runs or self._frames.looker.runs):
                 stream.source.close()
         return True
 

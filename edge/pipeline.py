@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from spillover.common.model.pictures import StepTimings
 from spillover.common.types import (
@@ -10,6 +11,7 @@ from spillover.common.types import (
     AnsweredBy,
     Decision,
     Frame,
+    ModelId,
     Prediction,
     Result,
     Timings,
@@ -18,6 +20,7 @@ from spillover.edge.device import Device
 from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.inference.scene import Scene, watch
+from spillover.edge.inference.still import LastLook
 from spillover.edge.payload.masks import MaskFrame
 from spillover.edge.payload.redaction import Redact
 from spillover.edge.policy.base import Context, waits_after
@@ -49,6 +52,25 @@ class CameraSettings:
     """What tracked objects do; None where nobody asks."""
     late_window_s: float = 0.0
     """How long after its deadline the answer to a frame is still accepted."""
+    variant: int = 0
+    """Which of the device's models answers: 0 the model itself, else one of its variants."""
+    refresh_s: float = 0.0
+    """While nothing changes the model looks once in this time; 0: at every frame."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """A frame, as the local model sees it, and what the model said."""
+
+    frame: Frame
+    camera: CameraSettings
+    """What it is processed with, so that no frame meets half a reload."""
+    seen: Prediction
+    model: ModelId
+    steps: StepTimings
+    taken_s: float
+    reused_from: str
+    """The frame that the model looked at, where it did not look at this one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +84,7 @@ class FrameJob:
     """What is wanted of it."""
     shown: Shown
     """What the temporal stage makes of the prediction: what the local result says."""
-    steps: StepTimings
-    taken_s: float
+    looked: Looked
     deadline_s: float
     """Monotonic; the first result is out by then."""
 
@@ -100,28 +121,46 @@ def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
 
 
 class Pipeline:
-    """Takes the frames of one camera through model and policy, one at a time."""
+    """Takes the frames of one camera through model and policy, one at a time.
 
-    def __init__(self, device: Device, camera: CameraSettings) -> None:
+    One thread calls `look`, and that one or another `conclude`, in the same order.
+    `camera` is what it begins with, `variants` what belongs to each of the device's smaller models.
+    """
+
+    def __init__(self, device: Device, camera: CameraSettings, *variants: CameraSettings) -> None:
         self._device = device
-        self._camera = self._wanted = camera
+        self._camera = self._looks_with = camera
+        self._choices = (camera, *variants)
+        self._variant = 0
         self._on_look: tuple[OnLook, ...] = ()
         self._scene = Scene()
+        self._last_look = LastLook()
+        self.reused = 0
+        """Frames that the model did not look at, since nothing had changed."""
         self._waits = False
 
     @property
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
-        return self._wanted
+        return self._choices[self._variant]
+
+    @property
+    def choices(self) -> tuple[CameraSettings, ...]:
+        """The same with each of the device's models."""
+        return self._choices
 
     @property
     def tracking(self) -> TrackingCounts | None:
         """What the camera's tracker has done; None where nothing is tracked."""
-        return self._wanted.temporal.counts()
+        return self.settings.temporal.counts()
 
-    def reconfigure(self, camera: CameraSettings) -> None:
+    def reconfigure(self, camera: CameraSettings, *variants: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
-        self._wanted = camera
+        self._choices = (camera, *variants)
+
+    def use(self, variant: int) -> None:
+        """Go on with that model, and what belongs to it, from the next frame on; likewise."""
+        self._variant = variant
 
     def watch(self, on_look: OnLook) -> None:
         """Have every frame shown to `on_look` too, which must not block; before the first one."""
@@ -129,8 +168,27 @@ class Pipeline:
 
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
-        self._camera = self._wanted  # once a frame, so that none meets half a reload
-        job = self._infer(frame)
+        self.conclude(self.look(frame))
+
+    def look(self, frame: Frame) -> Looked:
+        """Ask the local model. Raises ModelError."""
+        taken_s = time.monotonic()
+        if self._looks_with is not (camera := self.settings):
+            self._looks_with = camera
+            self._last_look.forget()
+        if camera.mask:
+            frame = camera.mask(frame)
+        predictor = self._device.predictor
+        predict = partial(predictor.predict, variant=camera.variant)
+        seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
+        if reused_from:
+            self.reused += 1
+        return Looked(frame, camera, seen, predictor.model_id, steps, taken_s, reused_from)
+
+    def conclude(self, looked: Looked) -> None:
+        """Answer a frame that the model has looked at, or promise that it will be answered."""
+        self._camera = looked.camera
+        job = self._correct(looked)
         decision = self._decide(job)
         result = self._local_result(job, decision)
         for on_look in self._on_look:
@@ -147,17 +205,14 @@ class Pipeline:
             case _:
                 self._offload(job, result)
 
-    def _infer(self, frame: Frame) -> FrameJob:
-        """Ask the local model, corrected by the cloud: whatever follows, there is a result."""
-        taken_s = time.monotonic()
-        if self._camera.mask:
-            frame = self._camera.mask(frame)
-        seen, steps = self._device.predictor.predict(frame.image)
+    def _correct(self, looked: Looked) -> FrameJob:
+        """What the model said, corrected by the cloud: whatever follows, there is a result."""
+        frame, seen = looked.frame, looked.seen
         prediction = self._camera.report.wanted(seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         shown = self._camera.report.shown(shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, seen, prediction, shown, steps, taken_s, deadline_s)
+        return FrameJob(frame, seen, prediction, shown, looked, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""
@@ -184,7 +239,7 @@ class Pipeline:
 
     def _local_result(self, job: FrameJob, decision: Decision) -> Result:
         """What the edge itself says of the frame."""
-        frame, steps, shown = job.frame, job.steps, job.shown
+        frame, looked, steps, shown = job.frame, job.looked, job.looked.steps, job.shown
         return Result(
             frame_id=frame.frame_id,
             camera_id=frame.camera_id,
@@ -193,11 +248,11 @@ class Pipeline:
             source=frame.source,
             answered_by=AnsweredBy.EDGE_DEGRADED if decision.degraded else AnsweredBy.EDGE,
             prediction=self._reported(shown),
-            model=self._device.predictor.model_id,
+            model=looked.model,
             decision=decision,
             timings=Timings(
                 capture_s=frame.read_s,
-                queue_s=max(0.0, job.taken_s - frame.captured_monotonic_s - frame.read_s),
+                queue_s=max(0.0, looked.taken_s - frame.captured_monotonic_s - frame.read_s),
                 preprocess_s=steps.preprocess_s,
                 infer_s=steps.infer_s,
                 decode_s=steps.decode_s,
@@ -205,6 +260,7 @@ class Pipeline:
             ),
             error=decision.reason if decision.degraded else "",
             carried_from=shown.carried_from,
+            reused_from=looked.reused_from,
             tracks=shown.tracks,
             step=shown.step,
         )

@@ -23,7 +23,7 @@ GOAL_FILES = 30
 _FPS = 5.0
 """Slow enough that a frame's answer is back before the next frame is captured."""
 _LIMIT_S = 120.0
-_PROCESS = ("pipeline.py", "process")
+_PROCESS = ("pipeline.py", "look")
 _SEND = ("uplink/client.py", "send")
 _DEADLINE_S = 10.0
 """Long: on a busy machine too every answer is in time, so that each frame takes the same path."""

@@ -128,7 +128,10 @@ class _Reader:
         others = [one for one in args if one is not type(None)]
         if len(others) == 1 and isinstance(raw, list | dict):
             return self.value(raw, others[0], key)
-        if isinstance(raw, dict) and all(_is_section(one) for one in others):
+        sections = [one for one in others if _is_section(one)]
+        if isinstance(raw, dict) and len(sections) == 1:
+            return self.section(raw, sections[0], key)[0]
+        if isinstance(raw, dict) and sections == others:
             return self._tagged(raw, {one.__struct_config__.tag: one for one in others}, key)
         return self._leaf(raw, kind, key)
 

@@ -30,7 +30,7 @@ def fetch(
         connection = _connection(address, limit_s, context)
         try:
             connection.connect()
-            with _shut_after(connection, limit_s):
+            with shut_after(connection, limit_s):
                 connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
                 answer = connection.getresponse()
                 body = answer.read(MAX_BYTES + 1)
@@ -44,7 +44,7 @@ def fetch(
 
 
 @contextmanager
-def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
+def shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
     """End what waits for `connection` after `limit_s`: a limit on each read bounds none that come by bytes.
 
     Raises:

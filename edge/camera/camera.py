@@ -10,10 +10,10 @@ from typing import Protocol
 
 from spillover.common.errors import SourceError
 from spillover.common.log import Throttled
-from spillover.common.types import Frame
-from spillover.edge.camera.frame_rate import FrameRate
+from spillover.common.types import Frame, Image
+from spillover.edge.camera.frame_rate import FrameRate, Range
 from spillover.edge.camera.source import CameraState, Picture, Source, UnreadablePictureError
-from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.config import CameraConfig, FrameRateConfig, Pace
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
 from spillover.edge.runtime.rates import Rate
@@ -62,7 +62,8 @@ class Camera:
     too, so a gap in the results is a drop.
 
     Without `read_ahead`, at pace `fast`, `poll` reads the source itself and `run` does nothing: reading ahead
-    pays only on a second core (on one core it cost 5 % of the frames a second).
+    pays only on a second core (on one core it cost 5 % of the frames a second). `monotonic_s` tells when
+    pictures come, for the rate of frames.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Camera:
         clock: FrameClock | None = None,
         *,
         read_ahead: bool = True,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._config = config
         self._prefix = f"{config.camera_id}-{boot_id}-"
         self._observer = observer
         self._log = Throttled("camera")
+        self._monotonic_s = monotonic_s
         self._fast = config.pace is Pace.FAST
         self._queue: BoundedQueue[Frame] = BoundedQueue(
             config.queue_size, WhenFull.BLOCK if self._fast else WhenFull.DROP_OLDEST
@@ -93,11 +96,16 @@ class Camera:
         """How many frames a second are captured."""
         self.thinned: Counter[str] = Counter()
         """How many pictures were passed over so far, by reason."""
-        self._frame_rate = FrameRate()
+        self._frame_rate = FrameRate(_range(config))
         self._on_frame: Callable[[], None] = _nothing
         self._has_ended = False
         self._next_due_s = -math.inf
         self._to_skip = 0 if source.live else config.skip_frames
+
+    @property
+    def scene_fps(self) -> float | None:
+        """Frames a second that the scene asks for; None where it is not asked, and before the first."""
+        return self._frame_rate.per_s
 
     @property
     def has_ended(self) -> bool:
@@ -146,6 +154,7 @@ class Camera:
     def reconfigure(self, config: CameraConfig) -> None:
         """Go on with the `fps`, `loop` and `max_frames` of `config`; the rest is as it was. Thread-safe."""
         self._config = config
+        self._frame_rate.reconfigure(_range(config))
 
     def slow_down(self, share: float, reason: str) -> None:
         """From now on make frames of so large a share of the pictures, evenly spread: 1 all, 0 none.
@@ -189,7 +198,8 @@ class Camera:
 
     def _period_s(self) -> float:
         """From one picture of a file or folder to the next."""
-        return 1 / (self._config.fps or self._source.fps or DEFAULT_FPS)
+        config = self._config
+        return 1 / (config.fixed_fps or self._source.fps or config.most_fps or DEFAULT_FPS)
 
     def _skip(self) -> None:
         """Pass over the first frames, before the pace begins. Raises SourceError."""
@@ -207,7 +217,7 @@ class Camera:
                 raise
             if picture is None:
                 break
-            if not (reason := self._passed_over()):
+            if not (reason := self._passed_over(picture.image)):
                 return self._frame(picture)
             self.thinned[reason] += 1
             self._observer.thinned(reason)
@@ -231,9 +241,14 @@ class Camera:
             camera_id=self._config.camera_id,
             captured_monotonic_s=time.monotonic() - picture.read_s,
             captured_unix_s=now_unix_s - picture.read_s,
-            source=picture.name,
+            source=picture.name or self._place(),
             read_s=picture.read_s,
         )
+
+    def _place(self) -> str:
+        """The place of the newest picture of a video file, where frames' numbers no longer tell it."""
+        passed_over = self.thinned.total()
+        return f"#{self.captured - 1 + passed_over}" if passed_over and not self._source.live else ""
 
     def _is_through(self) -> bool:
         return 0 < self._config.max_frames <= self.captured
@@ -257,21 +272,27 @@ class Camera:
             rewound = True
         return None
 
-    def _passed_over(self) -> str:
+    def _passed_over(self, image: Image) -> str:
         """Why the picture just read gives no frame; empty: it does. A file at pace `fast` gives all."""
         if self._fast and not self._source.live:
             return ""
-        return FPS if self._is_early() else self._frame_rate.passed_over()
+        return FPS if self._is_early() else self._frame_rate.passed_over(image, self._monotonic_s())
 
     def _is_early(self) -> bool:
         """Whether to skip this picture, to reduce a live source to `fps` frames a second."""
-        fps = self._config.fps
+        fps = self._config.fixed_fps
         if not (self._source.live and fps):
             return False
-        now = time.monotonic()
+        now = self._monotonic_s()
         if now < self._next_due_s:
             return True
         period_s = 1 / fps
         due_s = self._next_due_s + period_s
         self._next_due_s = due_s if due_s > now else now + period_s
         return False
+
+
+def _range(config: CameraConfig) -> Range | None:
+    """What the scene may ask for, where it is asked."""
+    fps = config.fps
+    return Range(fps.min, fps.max) if isinstance(fps, FrameRateConfig) else None

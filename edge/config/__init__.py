@@ -6,14 +6,16 @@ from spillover.edge.config.camera import (
     CameraPolicyConfig,
     CommandConfig,
     CsiConfig,
+    FrameRateConfig,
     Pace,
     PictureFormat,
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
-from spillover.edge.config.evidence import EvidenceConfig, Occasion
+from spillover.edge.config.evidence import ClipConfig, EvidenceConfig, Occasion
+from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
 from spillover.edge.config.policy import (
     BudgetConfig,
     Period,
@@ -27,6 +29,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -47,12 +50,15 @@ __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
+    "ClipConfig",
     "CommandConfig",
     "CsiConfig",
     "DecisionDetail",
     "EdgeConfig",
     "EventsConfig",
     "EvidenceConfig",
+    "FrameRateConfig",
+    "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",
@@ -68,6 +74,7 @@ __all__ = [
     "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
+    "PowerConfig",
     "RedactionConfig",
     "RedactionStyle",
     "SinkConfig",
@@ -80,6 +87,8 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VariantConfig",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]

@@ -107,6 +107,26 @@ class CameraPolicyConfig(Section, frozen=True):
         return self.send_share is not None or self.threshold is not None
 
 
+class FrameRateConfig(Section, frozen=True):
+    """Frames a second by the scene, for `fps`: few while nothing moves, more the faster it does."""
+
+    min: Positive
+    """Frames a second while nothing moves."""
+    max: Positive
+    """Frames a second at most; a camera that gives fewer gives all of them."""
+    refresh_s: NotNegative = 5.0
+    """While nothing changes the model looks once in this time, and other frames get its last answer; 0: it
+    looks at every frame, as it does where `redaction.classes` hides something."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse a highest rate below the lowest."""
+        return (self._ordered(),)
+
+    def _ordered(self) -> Iterator[Mistake]:
+        if self.max < self.min:
+            yield "max", f"must be at least min, which is {self.min:g}, and is {self.max:g}"
+
+
 class CameraConfig(Section, frozen=True):
     """Where frames come from."""
 
@@ -119,8 +139,9 @@ class CameraConfig(Section, frozen=True):
     """Name of this camera; every `frame_id` begins with it. Cameras of one device have different names."""
     pace: Pace = Pace.REALTIME
     """How frames are taken from the source; the same for all cameras of a device."""
-    fps: Positive | None = None
-    """Frames per second, in place of the source's own rate; null: the source's, and 10 for a folder."""
+    fps: Positive | FrameRateConfig | None = None
+    """Frames per second, in place of the source's own rate; null: the source's, and 10 for a folder. With
+    `min` and `max` the scene says how many, at the source's own pace."""
     loop: bool = False
     """Start again at the end of a file or folder."""
     skip_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -141,6 +162,16 @@ class CameraConfig(Section, frozen=True):
     """What is hidden in this camera's pictures, in place of the device's `redaction`; null: the same."""
     events: EventsConfig | None = None
     """Zones and lines of this camera, in place of the device's `events`; null: the same."""
+
+    @property
+    def fixed_fps(self) -> float | None:
+        """Frames a second in place of the source's; None where the source or the scene says how many."""
+        return None if isinstance(self.fps, FrameRateConfig) else self.fps
+
+    @property
+    def most_fps(self) -> float | None:
+        """Frames a second at most; None: as many as the source gives."""
+        return self.fps.max if isinstance(self.fps, FrameRateConfig) else self.fps
 
     def checks(self) -> Iterable[Iterable[Mistake]]:
         """Refuse a password that has no place, a command that is not used, and one that is missing."""

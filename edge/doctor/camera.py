@@ -78,7 +78,7 @@ def _measured(case: Case, config: CameraConfig, source: Source) -> Finding:
         figure = f"{sizes}, {damaged} of {damaged + len(times)} pictures are damaged"
         return warning(name, figure, "check cable, network and power of the camera")
     if not source.live:
-        stated = config.fps or source.fps
+        stated = config.fixed_fps or source.fps or config.most_fps
         case.camera_fps[config.camera_id] = stated or 0.0
         own = f"{stated:.1f} frames/s" if stated else "no rate of its own"
         return ok(
@@ -86,10 +86,10 @@ def _measured(case: Case, config: CameraConfig, source: Source) -> Finding:
         )
     case.camera_fps[config.camera_id] = rate or 0.0
     figure = f"{sizes}, {rate:.1f} frames/s" if rate else f"{sizes}, one picture in {READ_S:g} s"
-    if config.fps and (rate or 0.0) < _SLOW_SHARE * config.fps:
-        return warning(
-            name, f"{figure}, and camera.fps is {config.fps:g}", "lower camera.fps, or set up the camera"
-        )
+    wanted = config.fixed_fps
+    if wanted and (rate or 0.0) < _SLOW_SHARE * wanted:
+        text = f"{figure}, and camera.fps is {wanted:g}"
+        return warning(name, text, "lower camera.fps, or set up the camera")
     return ok(name, figure)
 
 

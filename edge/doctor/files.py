@@ -2,15 +2,11 @@
 
 import math
 import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from spillover.common.errors import ConfigError, InvalidInputError, ModelError
 from spillover.common.files import exposure
@@ -29,6 +25,7 @@ from spillover.edge.config import CameraConfig, EdgeConfig, Mode, PayloadKind, T
 from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
+from spillover.edge.doctor.variants import median_s
 from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.payload.video import check_codec
@@ -38,8 +35,6 @@ from spillover.edge.web.gate import open_gate
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
 
-_RUNS = 10
-_PICTURE = (480, 640, 3)
 NO_MODEL = "the model did not load"
 
 
@@ -62,17 +57,11 @@ def time_model(case: Case) -> Iterator[Finding]:
     """How long a frame takes, against the deadline and the cameras' rates. Runs after `load_model`."""
     if case.model is None:
         return
-    picture = np.random.default_rng(0).integers(0, 255, _PICTURE, np.uint8)
-    taken_s = []
-    for _ in range(_RUNS):
-        began_s = time.perf_counter()
-        case.model.predict(picture)
-        taken_s.append(time.perf_counter() - began_s)
-    took_s, config = statistics.median(taken_s), case.config
+    took_s, config = median_s(case.model), case.config
     figure = f"{took_s * 1000:.1f} ms a frame"
     left_s = config.deadline_s - config.deadline_margin_s
     measured = case.camera_fps
-    rate = sum(min(measured.get(one.camera_id, 0.0), one.fps or math.inf) for one in config.all_cameras)
+    rate = sum(min(measured.get(one.camera_id, 0.0), one.most_fps or math.inf) for one in config.all_cameras)
     if took_s > left_s:
         yield failed(
             "model time",

@@ -5,19 +5,13 @@ Pure functions; callers pass the state in and get the new state back.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from spillover.common.types import Image, Prediction
-
-Thumbnail = npt.NDArray[np.uint8]
+from spillover.edge.camera import change
+from spillover.edge.camera.change import Thumbnail, changed_share
 
 SIDE = 64
-SAMPLED = 2 * SIDE
-"""Pixels a side that are read for a thumbnail: enough to average out noise, in about 40 us."""
-CHANGED = 20
-"""Minimum change in grey levels for a thumbnail pixel to count as changed."""
 LOST_S = 1.0
 """Seconds after the last box during which its absence counts as a lost object."""
 
@@ -61,14 +55,5 @@ def watch(
 
 
 def thumbnail(image: Image) -> Thumbnail:
-    """A BGR picture (H, W, 3) as 64 x 64 grey levels: pixels are sampled, then averaged 2 x 2."""
-    sampled = cv2.resize(image, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
-    grey = cv2.cvtColor(sampled, cv2.COLOR_BGR2GRAY)
-    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
-def changed_share(before: Thumbnail | None, now: Thumbnail) -> float:
-    """Share of the pixels that differ by at least 20 grey levels; 0 without an earlier picture."""
-    if before is None:
-        return 0.0
-    return float(np.count_nonzero(cv2.absdiff(before, now) >= CHANGED)) / now.size
+    """A BGR picture (H, W, 3) as 64 x 64 grey levels, in about 40 us."""
+    return change.thumbnail(image, SIDE, SIDE)

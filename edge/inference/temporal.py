@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.types import Classification, Image, Prediction
+from spillover.edge.camera.change import Thumbnail, changed_share
 from spillover.edge.config import TemporalConfig
-from spillover.edge.inference.scene import Thumbnail, changed_share, thumbnail
+from spillover.edge.inference.scene import thumbnail
 from spillover.edge.tracking.stage import OnReply, Shown
 from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 

@@ -190,6 +190,7 @@ class DeadlineTable:
             timings=timings,
             revision=1 if pending.late else 0,
             carried_from="",
+            reused_from="",
             tracks=answer.tracks,
             step=None if pending.late else pending.local.step,
         )

@@ -9,7 +9,7 @@
                   "predicted_latency_s": 0.12, "inputs": {"threshold": 0.5, "prediction_score": 0.62, ...},
                   "payload": "picture", "fallback": "", "score": 0.62, "needed_bytes": 0.0,
                   "audit": null, "degraded": false, "is_probe": false, "serves_later": false},
-     "error": "", "carried_from": "", "snapshot": "", "tracking": null}
+     "error": "", "carried_from": "", "reused_from": "", "snapshot": "", "tracking": null}
 
 Every task has a key of its own for its rows (`TaskSpec.record_key`): a detector's record has them in `boxes`,
 a classifier's in `classes`. `null` means "not this task", an empty list "nothing seen". Times are in seconds,
@@ -83,7 +83,8 @@ class Record(msgspec.Struct, frozen=True):
     sequence: int
     """Number of the frame since the daemon started."""
     source: str
-    """Name of the picture's file, if it came from a folder."""
+    """Name of the picture's file, if it came from a folder; `#41` is the 42nd picture of a video, where some
+    before it were passed over."""
     captured_unix_s: float
     """Wall clock at capture; it may jump."""
     answered_by: str
@@ -106,6 +107,9 @@ class Record(msgspec.Struct, frozen=True):
     """Why the cloud's answer is missing, if it was wanted."""
     carried_from: str = ""
     """The newest frame whose cloud answer corrected the edge's; empty if none did."""
+    reused_from: str = ""
+    """The earlier frame whose answer by the edge's model this is, since nothing has changed; empty if it
+    looked at this frame, and in answers of the cloud."""
     snapshot: str = ""
     """Name of the picture that is kept of the frame, in `evidence.folder`; empty where none is."""
     tracking: StepRecord | None = None
@@ -165,6 +169,7 @@ def to_record(result: Result, labels: Sequence[str], tasks: Tasks = TASKS) -> di
         "decision": result.decision,
         "error": result.error,
         "carried_from": result.carried_from,
+        "reused_from": result.reused_from,
         "snapshot": result.snapshot,
     }
 

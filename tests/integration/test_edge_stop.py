@@ -20,7 +20,7 @@ from spillover.edge.camera.source import Picture, Source
 from spillover.edge.config import EdgeConfig
 from spillover.edge.daemon import Assemble, Daemon
 from spillover.edge.device import Device, Run
-from spillover.edge.pipeline import CameraSettings, Pipeline
+from spillover.edge.pipeline import CameraSettings, Looked, Pipeline
 from spillover.edge.stream import CameraStream
 from spillover.edge.tracking.stage import TrackingCounts
 from spillover.edge.uplink.base import Uplink
@@ -55,16 +55,25 @@ class HungPipeline:
         return self._pipeline.settings
 
     @property
+    def reused(self) -> int:
+        """As the pipeline tells it."""
+        return self._pipeline.reused
+
+    @property
     def tracking(self) -> TrackingCounts | None:
         """As the pipeline tells it."""
         return self._pipeline.tracking
 
-    def process(self, frame: Frame) -> None:
+    def look(self, frame: Frame) -> Looked:
         """Work, or hang."""
         if self._frames == BEFORE:
             self._hang.wait()
         self._frames += 1
-        self._pipeline.process(frame)
+        return self._pipeline.look(frame)
+
+    def conclude(self, looked: Looked) -> None:
+        """Work."""
+        self._pipeline.conclude(looked)
 
 
 class HungSource:

@@ -35,6 +35,7 @@ class _Line(msgspec.Struct, frozen=True):
     sequence: int
     answered_by: str
     revision: int
+    reused_from: str = ""
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -90,6 +91,8 @@ class FrameAccounting:
         self._revised: Counter[str] = Counter()
         self._revisions_after: dict[str, set[int]] = defaultdict(set)
         self._fates: dict[str, list[str]] = defaultdict(list)
+        self._reused: dict[str, str] = {}
+        """A frame whose answer was given again, and one of those that have it."""
         self._torn = 0
         self._torn_first = 0
         self._starts = 0
@@ -120,6 +123,7 @@ class FrameAccounting:
         before = sum(map(_before, self._boots.values()))
         missing = sum(_close(name, boot, violations) for name, boot in self._boots.items())
         self._close_revisions(violations)
+        self._close_reused(violations)
         fates = self._close_spool(on_disk, violations)
         # A run that was killed while it wrote its first line left that torn line alone.
         cut_off = len(killed) + self._torn_first
@@ -152,6 +156,8 @@ class FrameAccounting:
         if line.answered_by not in _ENDINGS:
             self._violations.append(f"{line.frame_id}: answered by {line.answered_by!r}")
         self._end(line.frame_id, line.answered_by)
+        if line.reused_from:
+            self._reused[line.reused_from] = line.frame_id
 
     def _boot(self, boot_id: str) -> _Boot:
         """A run by its id; one that was never said to start had begun before the lines."""
@@ -187,6 +193,22 @@ class FrameAccounting:
                 continue
             if not self._first[frame_id] and boot_id not in killed and boot_id in self._boots:
                 violations.append(f"{frame_id}: a revision without a first result")
+
+    def _close_reused(self, violations: list[str]) -> None:
+        """An answer that was given again is that of an earlier frame of the run, which has its own ending."""
+        for looked_at, frame_id in self._reused.items():
+            run, number = looked_at.rpartition("-")[::2]
+            own_run, own_number = frame_id.rpartition("-")[::2]
+            is_earlier = run == own_run and number.isdigit() and int(number) < int(own_number)
+            if not is_earlier:
+                violations.append(f"{frame_id}: its answer is that of {looked_at}, which is no earlier frame")
+            elif not (self._first[looked_at] or self._is_cut(looked_at) or self._was_killed(looked_at)):
+                violations.append(f"{frame_id}: its answer is that of {looked_at}, which has no result")
+
+    def _was_killed(self, frame_id: str) -> bool:
+        """Whether the frame's run has no end in the lines, so that its newest frames may be missing."""
+        boot = self._boots.get(frame_id.rsplit("-", 2)[1])
+        return boot is not None and boot.captured is None
 
     def _is_cut(self, frame_id: str) -> bool:
         """Whether the frame's run has a beginning that is not in the lines."""

@@ -49,10 +49,11 @@ def draw_run(records: Sequence[Record], source: Source, out: Path, choice: Choic
         raise SourceError("a camera's frames are gone: --source must be a video, a picture or a folder")
     wanted = chosen(records, choice)
     by_name = {record.source: record for record in wanted.values() if record.source}
+    by_number = {number: record for number, record in wanted.items() if not record.source}
     count = 0
     with contextlib.closing(camera_pictures(source)) as pictures:
         for number, picture in enumerate(pictures):
-            record = by_name.get(picture.name) if picture.name else wanted.get(number)
+            record = by_name.get(picture.name or f"#{number}") or by_number.get(number)
             if record is not None:
                 _write(out / f"{record.sequence:06}-{record.answered_by}.jpg", picture, record)
                 count += 1
@@ -111,4 +112,5 @@ def draw(image: Image, record: Record) -> Image:
 def headline(record: Record) -> str:
     """Number, ending, reason and model."""
     late = " (late)" if record.revision else ""
-    return f"#{record.sequence}  {record.answered_by}{late}  {record.decision.reason}  {record.model}"
+    again = f" (as of #{record.reused_from.rpartition('-')[2]})" if record.reused_from else ""
+    return f"#{record.sequence}  {record.answered_by}{late}{again}  {record.decision.reason}  {record.model}"

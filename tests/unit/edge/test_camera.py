@@ -3,7 +3,8 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from spillover.edge.camera.open import open_source
 from spillover.edge.camera.source import Picture, UnreadablePictureError
 from spillover.edge.camera.turns import FairTurns
 from spillover.edge.camera.video import VideoSource
-from spillover.edge.config import CameraConfig, Pace
+from spillover.edge.config import CameraConfig, FrameRateConfig, Pace
 from spillover.edge.results.delivery import DeliveryAck
 from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
@@ -53,7 +54,12 @@ class CountingSource:
 
 
 def camera_of(
-    source: object, metrics: Metrics | None = None, *, read_ahead: bool = True, **keys: object
+    source: object,
+    metrics: Metrics | None = None,
+    *,
+    read_ahead: bool = True,
+    monotonic_s: Callable[[], float] = time.monotonic,
+    **keys: object,
 ) -> Camera:
     """A camera over `source`, as fast as possible unless told otherwise."""
     config = CameraConfig(**({"source": "x", "pace": Pace.FAST, "queue_size": 2} | keys))  # type: ignore[arg-type]
@@ -63,6 +69,7 @@ def camera_of(
         "boot",
         FrameEvents(metrics or Metrics(), lambda _: DeliveryAck(0)),
         read_ahead=read_ahead,
+        monotonic_s=monotonic_s,
     )  # type: ignore[arg-type]
 
 
@@ -263,9 +270,31 @@ def test_fps_thins_out_a_live_source() -> None:
     assert [int(f.image[0, 0, 0]) for f in frames] == [0]
 
 
+def test_a_still_scene_gives_few_frames() -> None:
+    """Two seconds of pictures that differ by a grey level each; a plain number asks no scene."""
+    metrics, fps = Metrics(), FrameRateConfig(min=1.0, max=30.0)
+    times_s = (number / 25 for number in range(50))
+    camera = camera_of(
+        CountingSource(50, live=True),
+        metrics,
+        pace=Pace.REALTIME,
+        queue_size=50,
+        fps=fps,
+        monotonic_s=lambda: next(times_s),
+    )
+    assert [frame.sequence for frame in frames_of(camera)] == list(range(9))
+    assert metrics.summary() == {"frames_captured": 9, "pictures_thinned[scene]": 41}
+    assert camera.scene_fps == 1.0
+    camera.reconfigure(CameraConfig(source="x", fps=5.0))
+    assert camera.scene_fps is None
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
-    """Pictures passed over are counted with their reason and have no number, so that the books hold."""
+    """Pictures passed over are counted with their reason and have no number, so that the books hold.
+
+    The place of a file's picture is then in its name.
+    """
     metrics = Metrics()
     keys = {"pace": Pace.REALTIME, "queue_size": 50} | ({} if live else {"fps": 1000.0})
     camera = camera_of(CountingSource(40, live=live), metrics, **keys)
@@ -274,6 +303,7 @@ def test_a_camera_that_is_slowed_down_numbers_what_it_takes(live: bool) -> None:
     assert [int(f.image[0, 0, 0]) for f in frames] == list(range(3, 40, 4))
     assert [f.sequence for f in frames] == list(range(10))
     assert metrics.summary() == {"frames_captured": 10, "pictures_thinned[heat]": 30}
+    assert [f.source for f in frames] == ([""] * 10 if live else [f"#{at}" for at in range(3, 40, 4)])
 
 
 def test_a_file_whose_name_is_no_text_has_one_in_records(tmp_path):

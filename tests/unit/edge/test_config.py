@@ -58,6 +58,13 @@ def test_a_device_without_a_name_has_its_hosts(host: str, name: str, monkeypatch
         ("{model: {folder: m}}", "camera"),
         ("{camera: {source: v, pase: fast}, model: {folder: m}}", "camera.pase: "),
         ("{camera: {source: v}, model: {folder: m}, deadline_s: 0}", "deadline_s"),
+        (
+            "{camera: {source: v, fps: {min: 9, max: 5}}, model: {folder: m}}",
+            "camera.fps.max: must be at least min",
+        ),
+        ("{camera: {source: v, fps: {min: 2}}, model: {folder: m}}", "camera.fps.max: is missing"),
+        ("{camera: {source: v, fps: {min: 2, max: 3, x: 1}}, model: {folder: m}}", "camera.fps.x: "),
+        ("{camera: {source: v, fps: ten}, model: {folder: m}}", "camera.fps: must be a number"),
         ("{camera: {source: v}, model: {folder: m}, mode: sometimes}", "mode"),
         ("{camera: {source: v}, model: {folder: m}, uplink: {jpeg_quality: 101}}", "uplink.jpeg_quality"),
         (

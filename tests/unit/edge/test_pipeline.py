@@ -153,8 +153,7 @@ def site() -> Callable[..., Site]:
         device = Device(
             model=None,  # type: ignore[arg-type]  # read by a reload alone
             predictor=GuardedPredictor(model or Unsure(), metrics.boxes_dropped),
-            model_sha256="0" * 64,
-            policy=policy,
+            policies=(policy,),
             auditor=auditor,
             deadlines=DeadlineTable(events.result, time.monotonic, None, auditor.answered),
             offload=Offload(uplink),
@@ -257,6 +256,36 @@ def test_masks_classes_and_events_meet_each_frame(site: Callable[..., Site]) -> 
     assert told == ["appeared provisional", "appeared confirmed"]
     (answered,) = sends.results
     assert answered.tracks == (TrackMark(1, SeenBy.CLOUD, 0.0),)
+
+
+def test_while_nothing_changes_the_model_rests(site: Callable[..., Site]) -> None:
+    """Its last answer is given again, names its frame, and is treated as any; what moves, and time, wake it.
+
+    A change below a mask is none, and other masks or classes make the model look again.
+    """
+    keeps = site(LinkState(max_in_flight=4), Mode.EDGE_ONLY, model=(model := Watchful()))
+    settings = replace(
+        keeps.pipeline.settings,
+        temporal=(stage := Numbered()),
+        refresh_s=5.0,
+        mask=build_masks([((0.0, 0.0), (0.2, 0.0), (0.2, 1.0), (0.0, 1.0))]),
+    )
+    keeps.pipeline.reconfigure(settings)
+    still = frame(0).image
+    hidden, moved = still.copy(), still.copy()
+    hidden[:, :8] += 100
+    moved[20:30, 30:50] += 100
+    shown = [(still, 0.0), (hidden, 1.0), (moved, 2.0), (moved, 6.9), (moved, 7.1)]
+    for number, (image, at_s) in enumerate(shown):
+        keeps.pipeline.process(replace(frame(number, at_s), image=image))
+    keeps.pipeline.reconfigure(replace(settings, report=ReportFilter(0.85)))
+    keeps.pipeline.process(replace(frame(5, 7.2), image=moved))
+    first, third = (keeps.results[at].frame_id for at in (0, 2))
+    assert [given.reused_from for given in keeps.results] == ["", first, "", third, "", ""]
+    assert (len(model.shown), keeps.pipeline.reused) == (4, 2)
+    assert [len(DETECTION.own(one)) for one in stage.corrected] == [3] * 6
+    assert keeps.results[1].timings.infer_s == 0.0
+    assert keeps.results[1].prediction.boxes is not None
 
 
 class Tracking(NoCorrection):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from spillover.common.tasks.detection import DETECTION
 from spillover.common.types import Image
-from spillover.edge.inference.scene import SIDE, UNSEEN, Scene, Surroundings, changed_share, thumbnail, watch
+from spillover.edge.camera.change import changed_share
+from spillover.edge.inference.scene import SIDE, UNSEEN, Scene, Surroundings, thumbnail, watch
 from spillover.edge.link.state import LinkState
 from spillover.edge.policy.base import Context
 from tests.support.edge_values import classification, detections

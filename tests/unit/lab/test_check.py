@@ -18,13 +18,14 @@ def _event(kind, **fields):
     return json.dumps({"event": kind, "at_unix_s": 1.0, **fields}, separators=(",", ":")).encode()
 
 
-def _result(number, answered_by="edge", revision=0, boot="b"):
+def _result(number, answered_by="edge", revision=0, boot="b", reused_from=""):
     return json.dumps(
         {
             "frame_id": f"my-cam-{boot}-{number}",
             "sequence": number,
             "answered_by": answered_by,
             "revision": revision,
+            "reused_from": reused_from,
         }
     ).encode()
 
@@ -42,25 +43,31 @@ GOOD = (
     _event("dropped", frame_id="my-cam-b-2", sequence=2, reason="queue full"),
     _event("spool", frame_id="my-cam-b-1", fate="accepted"),
     _result(3, "cloud"),
+    _result(4, reused_from="my-cam-b-3"),
     _result(1, "cloud", 1),
     _event("spool", frame_id="my-cam-b-1", fate="answered"),
-    _event("stopped", boot_id="b", captured=4),
+    _event("stopped", boot_id="b", captured=5),
 )
+
+
+END_OF_ONE = _event("stopped", boot_id="b", captured=1)
 
 
 def test_a_good_run_balances():
     """One ending a frame, a late answer, a drop: no violation, and the counts are right."""
     verdict = _verdict(*GOOD, on_disk=())
     assert verdict.violations == ()
-    assert verdict.endings == {"edge": 1, "edge_degraded": 1, "dropped": 1, "cloud": 1}
-    assert (verdict.frames, verdict.revisions, verdict.accepted) == (4, 1, 1)
+    assert verdict.endings == {"edge": 2, "edge_degraded": 1, "dropped": 1, "cloud": 1}
+    assert (verdict.frames, verdict.revisions, verdict.accepted) == (5, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("lines", "word"),
     [
-        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=5)), "no ending"),
-        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=3)), "beyond"),
+        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=6)), "no ending"),
+        ((*GOOD[:-1], _event("stopped", boot_id="b", captured=4)), "beyond"),
+        ((_started(), _result(0, reused_from="my-cam-b-0"), END_OF_ONE), "no earlier frame"),
+        ((_started(), _result(0, reused_from="my-cam-a-0"), END_OF_ONE), "no earlier frame"),
         ((*GOOD, _result(0)), "2 endings"),
         ((*GOOD, _event("dropped", frame_id="my-cam-b-0", reason="x")), "2 endings"),
         ((*GOOD, _result(1, "cloud", 1)), "twice"),

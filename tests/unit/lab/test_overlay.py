@@ -66,18 +66,21 @@ def test_the_last_answer_of_a_frame_counts() -> None:
     assert list(chosen(records, Choice(limit=1))) == [0]
 
 
-def test_frames_of_a_video_are_found_by_number(tmp_path: Path) -> None:
-    """Each picture shows the frame that its result is of."""
+@pytest.mark.parametrize("last", [(2, ""), (1, "#2")])
+def test_frames_of_a_video_are_found_by_number(tmp_path: Path, last: tuple[int, str]) -> None:
+    """Each picture shows the frame that its result is of, also where pictures before it were passed over."""
     video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (200, 160))
     for level in (20, 120, 220):
         video.write(np.full((160, 200, 3), level, np.uint8))
     video.release()
-    (tmp_path / "r.jsonl").write_bytes(b"\n".join(ENCODE(found(number)) for number in (0, 2)) + b"\n")
+    number, source = last
+    lines = ENCODE(found(0)), ENCODE(found(number, source=source))
+    (tmp_path / "r.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     arguments = ["--results", tmp_path / "r.jsonl", "--source", tmp_path / "v.avi", "--out", tmp_path / "out"]
     done = CliRunner().invoke(overlay, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0
     pictures = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in pictures] == ["000000-edge.jpg", "000002-edge.jpg"]
+    assert [path.name for path in pictures] == ["000000-edge.jpg", f"{number:06}-edge.jpg"]
     levels = [int(cv2.imread(str(path))[150, 190].mean()) for path in pictures]  # type: ignore[index]
     assert levels == pytest.approx([20, 220], abs=6)
 
