@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
 from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.measures import MEASURES
@@ -22,7 +23,6 @@ from spillover.lab.loadtest.results import (
     Cell,
     GoalOutcome,
     Report,
-    write_whole,
 )
 
 _SPENT = (

@@ -79,7 +79,8 @@ def test_of_equals_the_cheapest_is_taken() -> None:
         ({"server_queue_ms": 300.0}, {"link too slow": 30}, "server"),
         ({"server_infer_ms": 20.0}, {"pushback": 30, "late": 9}, "server"),
         ({"server_infer_ms": 20.0}, {"over budget": 30}, "budget"),
-        ({"on_time_share": 0.5}, {"no time left": 30, "pushback": 9}, "device"),
+        ({"on_time_share": 0.8}, {"no time left": 30, "pushback": 9}, "device"),
+        ({"on_time_share": 0.5}, {"link too slow": 30}, "device"),
     ],
 )
 def test_frames_that_were_not_had_are_laid_to_what_held_them(
