@@ -25,7 +25,7 @@ export SPILLOVER_SHARED ?= $(abspath ../shared)
 SPLIT_DATA ?= $(SPILLOVER_SHARED)/data/imagenet-sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras path bench-rate bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
+.PHONY: help setup demo test check check-proto proto docs requirements sbom audit check-bounds arm64 bench-edge bench-cameras bench-page path bench-rate bench-policy bench-link bench-split bench-video bench-inter bench-cloud bench-disk bench-decode bench-lag bench-heat bench-against loadtest bench-gpu oip-peers install-test chaos soak attack clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -128,6 +128,9 @@ bench-rate: $(STAMP) ## a frame rate that follows the scene: what the model look
 bench-cameras: $(STAMP) $(EDGE_STAMP) ## four cameras in one daemon beside one: memory, frames a second, fair turns
 	$(BIN)/python -m benchmarks cameras --python $(EDGE_VENV)/bin/python
 
+bench-page: $(STAMP) ## what the live view takes of an edge's memory: idle, a viewer, a hundred; loopback, and TLS with a token
+	$(BIN)/python -m tests.support.live_view_memory
+
 path: $(STAMP) ## the files of edge/ that an offloaded frame runs through, traced in a running daemon
 	$(BIN)/spillover lab prepare
 	$(BIN)/python -m benchmarks path
@@ -164,6 +167,9 @@ bench-decode: $(STAMP) ## how long one caller's pictures take while another floo
 bench-lag: $(STAMP) ## lag of the server's event loop under hostile requests
 	$(BIN)/python -m benchmarks loop-lag
 
+bench-heat: $(STAMP) ## the ladder on simulated devices in the heat: time above 80 °C, frames, changes, a plot
+	$(BIN)/python -m benchmarks heat
+
 bench-against: $(STAMP) ## the server against that of an older commit (OLD=COMMIT): CPU time a request (needs h2load)
 	@test -n '$(OLD)' || { echo 'say which commit: make bench-against OLD=COMMIT' >&2; exit 2; }
 	$(BIN)/python -m benchmarks against '$(OLD)'
@@ -183,7 +189,7 @@ chaos: $(STAMP) ## break link, cloud, disk, clock and edge; CYCLES=1000 ONLY=edg
 	$(BIN)/python -m tests.chaos.run --cycles $(or $(CYCLES),30) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,$(BIN)/python -m tests.chaos.promises)
 
-soak: $(STAMP) ## MINUTES=30 of ordinary trouble: a verdict, and a plot of memory, rate, spool, breaker
+soak: $(STAMP) ## MINUTES=30 of ordinary trouble, with a viewer who comes and goes: a verdict, and a plot of memory, rate, spool, breaker
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --out out/soak
 
 attack: $(STAMP) ## what strangers and weak devices may try, against a real server; ONLY=name, SHORT=1, FRONT=envoy

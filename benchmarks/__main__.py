@@ -29,6 +29,7 @@ from spillover.lab.processes import terminable
         "video": ("video.cli:bench_video", "What carrying the cloud's boxes is worth on clips."),
         "inter": ("inter.cli:bench_inter", "What a frame takes as JPEG and as video, and what that keeps."),
         "split": ("split.cli:bench_split", "Split inference beside JPEG: bytes, accuracy, latency."),
+        "heat": ("heat.cli:bench_heat", "The ladder on simulated devices in the heat."),
         "path": ("path.cli:trace_path", "The files that an offloaded frame runs through."),
         "disk": ("disk.cli:bench_disk", "What a month of frames takes of a disk, beside its bounds."),
         "spool": ("spool.cli:bench_spool", "What ways to keep frames on disk cost the disk."),

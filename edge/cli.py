@@ -216,10 +216,27 @@ def hangups_to(reload: Callable[[], None], stop: Callable[[str], None]) -> Itera
 )
 @click.option("--device", "device_id", help="Asks the daemon of this machine with this `device_id`.")
 @click.option("--address", help="Asks a daemon of any machine: its `metrics_address`, host:port.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --address: a file with the token that the daemon's `security` wants.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --address: ask over TLS, and trust certificates of the CA in this PEM file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.option("--watch", "watches", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 def status(
-    config_path: Path | None, device_id: str | None, address: str | None, *, as_json: bool, watches: bool
+    config_path: Path | None,
+    device_id: str | None,
+    address: str | None,
+    token_file: Path | None,
+    ca: Path | None,
+    *,
+    as_json: bool,
+    watches: bool,
 ) -> None:
     """Show what a running daemon does, and whether anything was lost.
 
@@ -233,10 +250,12 @@ def status(
     """  # noqa: D301 - as above
     if sum(given is not None for given in (config_path, device_id, address)) != 1:
         raise click.UsageError("give one of -c edge.yaml, --device NAME and --address host:port")
+    if address is None and (token_file or ca):
+        raise click.UsageError("--token-file and --ca go with --address; the socket wants neither")
     from spillover.edge.status.ask import ask, ask_device, show
 
     if address is not None:
-        question = partial(ask, address)
+        question = partial(ask, address, token_file, ca)
     elif config_path is not None:
         config = load_config(config_path, EdgeConfig)
         question = partial(ask_device, config.device_id, str(config_path.resolve()))

@@ -18,14 +18,13 @@ from spillover.common.net.http import HttpServer, ServerContext
 from spillover.common.systemd import Notifier
 from spillover.edge.assembly.daemon import assemble
 from spillover.edge.assembly.evidence import build_evidence
+from spillover.edge.assembly.health import BuildHealth, build_health
 from spillover.edge.assembly.reload import Takeover
 from spillover.edge.camera.source import CameraState
 from spillover.edge.camera.video import quiet_opencv
 from spillover.edge.config import EdgeConfig, Mode, Pace
-from spillover.edge.config.paths import written_folders
 from spillover.edge.device import Device, Run
 from spillover.edge.frame_loop import LOOK_UP_S, FrameLoop
-from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
@@ -54,8 +53,8 @@ class Daemon:
 
     `config_path` is where `config` was read from, for the status. With `require_camera` a live camera that is
     not there is an error; otherwise it is waited for. `read` gives the configuration anew, for `reload`;
-    without it that of the start. `build` makes the parts. `ended_by` waits for the stop of one part, by
-    default until its deadline.
+    without it that of the start. `build` makes the parts, and `watch` what looks after the device. `ended_by`
+    waits for the stop of one part, by default until its deadline.
 
     Raises:
         ConfigError: a value does not fit the model, or a sink cannot be opened.
@@ -72,6 +71,7 @@ class Daemon:
         require_camera: bool = False,
         read: Read | None = None,
         build: Assemble = assemble,
+        watch: BuildHealth = build_health,
         ended_by: EndedBy = Worker.ended_by,
     ) -> None:
         quiet_opencv()
@@ -82,13 +82,15 @@ class Daemon:
         self._events: SimpleQueue[Ended] = SimpleQueue()
         self._notifier = Notifier(os.environ)
         self._ended_by = ended_by
-        self._device, self._streams = build(
-            Run(config, self._boot_id, self._events.put, record_link, require_camera)
-        )
+        run = Run(config, self._boot_id, self._events.put, record_link, require_camera)
+        self._device, self._streams = build(run)
+        takeover = Takeover(config, self._device, self._streams)
+        self.health = watch(run, self._device, self._streams, takeover.use)
+        """What looks after the device."""
         self._reloads = Reloads(
             config,
             read or (lambda: nullcontext(config)),
-            Takeover(self._device, self._streams),
+            takeover,
             self._events.put,
             self._notifier,
             self._in_one_line,
@@ -111,8 +113,9 @@ class Daemon:
             boot_id=self._boot_id,
             device=self._device,
             streams=list(zip(config.all_cameras, self._streams, strict=True)),
-            health=HealthMonitor(written_folders(config), cores=os.cpu_count() or 1),
+            health=self.health.monitor,
             started_s=time.monotonic(),
+            keeper=self.health.keeper,
         )
         """What `spillover edge status` shows."""
         self._evidence = build_evidence(config, self._device, self._streams, self._events.put)
@@ -121,7 +124,10 @@ class Daemon:
         if tls := config.security.tls:
             self._tls = ServerContext(tls.certificate, tls.key, "security.tls")
         self.live_view = self._build_live_view() if config.live_view else None
-        self.metrics.watch_health(self.status.health.latest)
+        keeper = self.health.keeper
+        self.metrics.watch_health(
+            self.health.monitor.latest, (lambda: keeper.state().step) if keeper else None
+        )
         self.metrics.watch_tracking(lambda: [stream.pipeline.tracking for stream in self._streams])
         self.metrics.watch_scenes(
             lambda: [(one.camera_id, one.camera.scene_fps, one.pipeline.reused) for one in self._streams]
@@ -181,6 +187,8 @@ class Daemon:
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
+        if keeper := self.health.keeper:
+            keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
 
     def _in_order(self) -> list[Part]:
@@ -221,6 +229,7 @@ class Daemon:
             Part("source", 0.6, self._close_sources),
             Part("decisions", 0.58, concluder.ended_by, concluder.start) if concluder else None,
             Part("pipeline", 0.57, self._frames.looker.ended_by, self._frames.looker.start),
+            Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),
         ]
         return [part for part in parts if part is not None]

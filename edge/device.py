@@ -77,11 +77,15 @@ class Device:
     model: VisionModel
     """What the device is built around; `predictor` runs it."""
     predictor: GuardedPredictor
-    model_sha256: str
-    """Digest of the network's file."""
-    policy: Policy
-    """What pipelines begin with that have none of their own; a reload gives them another."""
+    policies: tuple[Policy, ...]
+    """By model: what pipelines begin with that have none of their own; a reload gives them others."""
     auditor: Auditor
     deadlines: DeadlineTable
     offload: Offload
     reporting: Reporting
+    variants: tuple[VisionModel, ...] = ()
+    """Smaller models that `predictor` can run in place of `model`."""
+
+    def model_of(self, variant: int) -> VisionModel:
+        """The model itself (0), or a variant by its number from 1 on."""
+        return self.variants[variant - 1] if variant else self.model

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from spillover.common.model.pictures import StepTimings
 from spillover.common.types import (
@@ -51,6 +52,8 @@ class CameraSettings:
     """What tracked objects do; None where nobody asks."""
     late_window_s: float = 0.0
     """How long after its deadline the answer to a frame is still accepted."""
+    variant: int = 0
+    """Which of the device's models answers: 0 the model itself, else one of its variants."""
     refresh_s: float = 0.0
     """While nothing changes the model looks once in this time; 0: at every frame."""
 
@@ -121,11 +124,14 @@ class Pipeline:
     """Takes the frames of one camera through model and policy, one at a time.
 
     One thread calls `look`, and that one or another `conclude`, in the same order.
+    `camera` is what it begins with, `variants` what belongs to each of the device's smaller models.
     """
 
-    def __init__(self, device: Device, camera: CameraSettings) -> None:
+    def __init__(self, device: Device, camera: CameraSettings, *variants: CameraSettings) -> None:
         self._device = device
-        self._camera = self._looks_with = self._wanted = camera
+        self._camera = self._looks_with = camera
+        self._choices = (camera, *variants)
+        self._variant = 0
         self._on_look: tuple[OnLook, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
@@ -136,16 +142,25 @@ class Pipeline:
     @property
     def settings(self) -> CameraSettings:
         """What the next frame is processed with."""
-        return self._wanted
+        return self._choices[self._variant]
+
+    @property
+    def choices(self) -> tuple[CameraSettings, ...]:
+        """The same with each of the device's models."""
+        return self._choices
 
     @property
     def tracking(self) -> TrackingCounts | None:
         """What the camera's tracker has done; None where nothing is tracked."""
-        return self._wanted.temporal.counts()
+        return self.settings.temporal.counts()
 
-    def reconfigure(self, camera: CameraSettings) -> None:
+    def reconfigure(self, camera: CameraSettings, *variants: CameraSettings) -> None:
         """Go on with other settings from the next frame on; may be called on any thread."""
-        self._wanted = camera
+        self._choices = (camera, *variants)
+
+    def use(self, variant: int) -> None:
+        """Go on with that model, and what belongs to it, from the next frame on; likewise."""
+        self._variant = variant
 
     def watch(self, on_look: OnLook) -> None:
         """Have every frame shown to `on_look` too, which must not block; before the first one."""
@@ -164,7 +179,8 @@ class Pipeline:
         if camera.mask:
             frame = camera.mask(frame)
         predictor = self._device.predictor
-        seen, steps, reused_from = self._last_look.answer(frame, predictor.predict, camera.refresh_s)
+        predict = partial(predictor.predict, variant=camera.variant)
+        seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
         if reused_from:
             self.reused += 1
         return Looked(frame, camera, seen, predictor.model_id, steps, taken_s, reused_from)

@@ -1,6 +1,7 @@
 """The terminal: where tables are printed and progress is shown."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WIDTH_OF_A_FILE = 110
+_EVERY_S = 10.0
+_MINUTE_S = 60.0
+_HOUR_MIN = 60
 
 
 def open_console() -> "Console":
@@ -62,11 +66,45 @@ class Silent:
 
 
 class Bar:
-    """A bar on standard error with the time left; nothing where that is no terminal."""
+    """A bar on standard error with the time left; where that is no terminal, a line every ten seconds."""
 
     def track(self, items: Iterable[T], label: str) -> Iterable[T]:
-        """Yield the items under a bar."""
+        """Yield the items under a bar, or between lines."""
         from rich.console import Console
         from rich.progress import track
 
-        return track(items, description=label, console=Console(stderr=True))
+        console = Console(stderr=True)
+        if console.is_terminal:
+            return track(items, description=label, console=console)
+        return _between_lines(items, label, lambda line: console.print(line, highlight=False, soft_wrap=True))
+
+
+def _between_lines(
+    items: Iterable[T],
+    label: str,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[T]:
+    """Yield the items; say how many are done and what the rest may take, and at the end what all took."""
+    total = len(items) if isinstance(items, Sized) else None
+    began_s = said_s = clock()
+    for done, item in enumerate(items):
+        now_s = clock()
+        if done and now_s - said_s >= _EVERY_S:
+            of = (
+                f" of {total}, about {lasting((now_s - began_s) / done * (total - done))} left"
+                if total
+                else ""
+            )
+            say(f"{label}: {done}{of}")
+            said_s = now_s
+        yield item
+    say(f"{label}: done in {lasting(clock() - began_s)}")
+
+
+def lasting(seconds: float) -> str:
+    """A span of time in words."""
+    if seconds < _MINUTE_S:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / _MINUTE_S)
+    return f"{minutes} min" if minutes < _HOUR_MIN else f"{minutes // _HOUR_MIN} h {minutes % _HOUR_MIN} min"

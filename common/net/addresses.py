@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 # Host and port of RFC 3986, optionally after the name of a gRPC resolver, as in dns:///host:port.
 _HOST_PORT = re.compile(r"(?:[a-z0-9]+:(?://[^/]*/)?)?(?:\[[0-9a-fA-F:.]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
@@ -83,6 +83,22 @@ def with_password(url: str, password: str) -> str:
     if (found := _USER.match(url)) is None:
         raise ValueError("must name a user and no password, as in rtsp://admin@192.0.2.7/stream")
     return f"{found[0][:-1]}:{quote(password, safe='')}@{url[found.end() :]}"
+
+
+def web_address_fault(url: str) -> str:
+    """Why `url` is no address of a web server; empty if it is one. The text does not show it."""
+    try:
+        parts = urlsplit(url)
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_good = False
+    if not port_is_good or not re.fullmatch(r"[!-~]+", url):
+        return "is no URL"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "must begin with https:// or http:// and a host"
+    if "@" in parts.netloc or parts.fragment:
+        return "must hold neither a user nor a #"
+    return ""
 
 
 def address_fault(address: str) -> str:

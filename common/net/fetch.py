@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,18 +16,22 @@ MAX_BYTES = 4 * 1024 * 1024
 """The longest page that is read."""
 
 
-def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
+def fetch(
+    address: str, path: str, limit_s: float, *, token: str = "", context: ssl.SSLContext | None = None
+) -> tuple[int, bytes]:
     """Status and body of `path` at `address`: `host:port` or `unix:/path`, within about `limit_s`.
+
+    With `token` it proves who asks; with `context` over TLS.
 
     Raises:
         UnavailableError: nobody answers there in time, or not in HTTP.
     """
     try:
-        connection = _connection(address, limit_s)
+        connection = _connection(address, limit_s, context)
         try:
             connection.connect()
-            with _shut_after(connection, limit_s):
-                connection.request("GET", path)
+            with shut_after(connection, limit_s):
+                connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
                 answer = connection.getresponse()
                 body = answer.read(MAX_BYTES + 1)
         finally:
@@ -39,7 +44,7 @@ def fetch(address: str, path: str, limit_s: float) -> tuple[int, bytes]:
 
 
 @contextmanager
-def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
+def shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterator[None]:
     """End what waits for `connection` after `limit_s`: a limit on each read bounds none that come by bytes.
 
     Raises:
@@ -67,10 +72,12 @@ def _shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Itera
         raise TimeoutError("timed out")
 
 
-def _connection(address: str, limit_s: float) -> http.client.HTTPConnection:
+def _connection(address: str, limit_s: float, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
     if address.startswith(UNIX):
         return _UnixConnection(Path(address.removeprefix(UNIX)), limit_s)
     host, port = split_host_port(address)
+    if context:
+        return http.client.HTTPSConnection(host, port, timeout=limit_s, context=context)
     return http.client.HTTPConnection(host, port, timeout=limit_s)
 
 

@@ -305,10 +305,11 @@ def matched_share(prediction: Detections, reference: Detections, confidence: flo
 
 def pairwise_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """Intersection over union of boxes a (N, 4) and b (M, 4), as (N, M) float32."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = (np.clip(x[:, 2:] - x[:, :2], 0, None).prod(axis=1) for x in (a, b))
+    left, top, right, bottom = (a[:, side, None] for side in range(4))
+    width = np.minimum(right, b[:, 2]) - np.maximum(left, b[:, 0])  # side by side: a third axis costs most
+    height = np.minimum(bottom, b[:, 3]) - np.maximum(top, b[:, 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    area_a, area_b = (np.maximum(x[:, 2] - x[:, 0], 0) * np.maximum(x[:, 3] - x[:, 1], 0) for x in (a, b))
     union = area_a[:, None] + area_b[None, :] - shared
     iou: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return iou

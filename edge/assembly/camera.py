@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from spillover.common.net.reload import warn_if_exposed
 from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.policy import policy_for, report_filter, report_threshold
 from spillover.edge.assembly.temporal import build_temporal
+from spillover.edge.assembly.variants import of_variant, with_variant
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.open import is_live, open_camera
 from spillover.edge.camera.reconnecting import ResilientSource
@@ -37,10 +38,11 @@ def build_camera_stream(
         ConfigError: a value does not fit the model.
         SourceError: a file cannot be opened as camera, or a live one that is required.
     """
-    settings = settings_for(run.config, config, model, device.policy)
+    settings = settings_for(run.config, config, model, device.policies[0])
+    variants = variant_settings(run.config, config, device, settings, device.policies)
     events = device.reporting.events
     told = build_events(run.config, config, model, events.happened)
-    settings = dataclasses.replace(settings, events=told)
+    choices = [dataclasses.replace(one, events=told) for one in (settings, *variants)]
     try:
         source = _source(config, events, required=run.require_camera)
     except (SourceError, ConfigError) as error:
@@ -50,7 +52,7 @@ def build_camera_stream(
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
     camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
-    return CameraStream(config.camera_id, source, camera, Pipeline(device, settings))
+    return CameraStream(config.camera_id, source, camera, Pipeline(device, *choices))
 
 
 def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
@@ -94,6 +96,34 @@ def _refresh_s(own: EdgeConfig, camera: CameraConfig) -> float:
     """How long an answer may be given again; never where it says what is to be hidden."""
     hides = own.redaction is not None and own.redaction.classes
     return camera.fps.refresh_s if isinstance(camera.fps, FrameRateConfig) and not hides else 0.0
+
+
+def variant_settings(
+    config: EdgeConfig,
+    camera: CameraConfig,
+    device: Device,
+    settings: CameraSettings,
+    policies: Sequence[Policy],
+) -> list[CameraSettings]:
+    """What one camera goes on with when a smaller model answers; its tracks go on as in `settings`.
+
+    A variant has its own report threshold, calibration and gain, so its policy too.
+
+    Raises:
+        ConfigError: a value does not fit a variant. The text names its key.
+    """
+    found = []
+    for variant in range(1, len(device.variants) + 1):
+        model, own = device.model_of(variant), with_variant(config, variant)
+        with of_variant(variant):
+            one = settings_for(own, camera, model, policies[variant])
+        found.append(sharing(settings, dataclasses.replace(one, variant=variant)))
+    return found
+
+
+def sharing(settings: CameraSettings, of_variant: CameraSettings) -> CameraSettings:
+    """Those of a variant, with the tracks and events of the camera, which go on whoever answers."""
+    return dataclasses.replace(of_variant, temporal=settings.temporal, events=settings.events)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from spillover.common.model.pictures import VisionModel
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.edge.assembly.camera import build_camera_stream
 from spillover.edge.assembly.device import build_device
+from spillover.edge.assembly.variants import open_variants
 from spillover.edge.config import ModelConfig
 from spillover.edge.device import Device, Run
 from spillover.edge.stream import CameraStream
@@ -28,8 +29,9 @@ def assemble(run: Run) -> tuple[Device, Sequence[CameraStream]]:
     """
     config = run.config
     model = open_model(config.model)
+    variants = open_variants(config, model)
     with ExitStack() as opened:
-        device = build_device(run, model, opened)
+        device = build_device(run, model, variants, opened)
         streams = [build_camera_stream(run, camera, model, device, opened) for camera in config.all_cameras]
         opened.pop_all()
     made = {"made_on": model.manifest.made_on} if model.manifest.made_on else {}

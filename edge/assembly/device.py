@@ -5,8 +5,9 @@ from contextlib import ExitStack
 
 from spillover.common.model.pictures import VisionModel
 from spillover.edge.assembly.offload import build_backbone, build_offload
-from spillover.edge.assembly.policy import policy_for, report_threshold
+from spillover.edge.assembly.policy import report_threshold
 from spillover.edge.assembly.sinks import SinkBuilder
+from spillover.edge.assembly.variants import policies_for
 from spillover.edge.device import Device, Reporting, Run
 from spillover.edge.inference.multi_view import build_multi_view
 from spillover.edge.inference.predictor import GuardedPredictor
@@ -18,7 +19,9 @@ from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.telemetry.metrics import Metrics
 
 
-def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
+def build_device(
+    run: Run, model: VisionModel, variants: tuple[VisionModel, ...], opened: ExitStack
+) -> Device:
     """Build the shared parts; what has to be closed should a later part fail goes on `opened`.
 
     Raises:
@@ -26,7 +29,7 @@ def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
         ModelError: a head of a split network is damaged.
     """
     config, threshold = run.config, report_threshold(run.config, model)
-    policy = policy_for(config, model)
+    policies = policies_for(config, (model, *variants))
     reporting = _reporting(run, model, opened)
     backbone = build_backbone(config, model)
     offload = build_offload(run, model, backbone, reporting)
@@ -39,13 +42,14 @@ def build_device(run: Run, model: VisionModel, opened: ExitStack) -> Device:
         predictor=GuardedPredictor(
             build_multi_view(config.model.multi_view, backbone or model, model.folder.task),
             reporting.metrics.boxes_dropped,
+            [build_multi_view(config.model.multi_view, one, one.folder.task) for one in variants],
         ),
-        model_sha256=model.manifest.sha256,
-        policy=policy,
+        policies=policies,
         auditor=auditor,
         deadlines=DeadlineTable(reporting.events.result, time.monotonic, rescue, auditor.answered),
         offload=offload,
         reporting=reporting,
+        variants=variants,
     )
 
 

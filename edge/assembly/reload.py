@@ -1,14 +1,16 @@
 """Takes a changed configuration over into a running daemon: between two frames, and all of it or nothing."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from spillover.edge.assembly.camera import for_camera, settings_for
+from spillover.edge.assembly.camera import for_camera, settings_for, sharing, variant_settings
 from spillover.edge.assembly.device import sink_builder
 from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import reported_of_answers
-from spillover.edge.assembly.policy import EXPECTED_GAIN, policy_for, report_threshold
+from spillover.edge.assembly.policy import EXPECTED_GAIN, report_threshold
+from spillover.edge.assembly.variants import policies_for, with_variant
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.config import CameraConfig, EdgeConfig
 from spillover.edge.device import Device
@@ -21,13 +23,19 @@ from spillover.edge.tracking.tracker import Tracker
 
 
 class Takeover:
-    """Gives the parts of a running daemon what has changed. For one thread at a time."""
+    """Gives the parts of a running daemon what has changed, and has another model answer. Thread-safe.
 
-    def __init__(self, device: Device, streams: Sequence[CameraStream]) -> None:
+    `config` is what they were built from.
+    """
+
+    def __init__(self, config: EdgeConfig, device: Device, streams: Sequence[CameraStream]) -> None:
+        self._config = config
         self._device = device
         self._streams = streams
-        self._policy = device.policy
-        """That of cameras which have none of their own."""
+        self._lock = threading.Lock()
+        self._policies = device.policies
+        """By model: that of cameras which have none of their own."""
+        self._variant = 0
         self._trackers: dict[str, Tracker] = {}
         """Those that have run: one that comes back goes on, so that no number is given twice."""
 
@@ -44,28 +52,55 @@ class Takeover:
             ConfigError: a value does not fit the model, or a file cannot be read or opened. Nothing has
                 changed.
         """
+        with self._lock:
+            return self._take_over(before, wanted)
+
+    def use(self, variant: int) -> None:
+        """Have that model answer from the next frame on, or the smallest there is; 0: the model itself."""
+        with self._lock:
+            self._variant = min(variant, len(self._device.variants))
+            self._use_variant()
+
+    def _take_over(self, before: EdgeConfig, wanted: EdgeConfig) -> bool:
         device, model = self._device, self._device.model
-        policy = policy_for(wanted, model)
+        policies = policies_for(wanted, (model, *device.variants))
         if _decide_alike(before, wanted):
-            policy = self._policy  # it knows how frames rank
+            policies = self._policies  # they know how frames rank
         cameras = list(zip(self._streams, before.all_cameras, wanted.all_cameras, strict=True))
         settings = [
-            self._settings(stream.pipeline.settings, (before, old), (wanted, new), policy)
+            self._settings(stream.pipeline.choices[0], (before, old), (wanted, new), policies[0])
             for stream, old, new in cameras
+        ]
+        variants = [
+            variant_settings(wanted, new, device, chosen, policies)
+            for (_, _, new), chosen in zip(cameras, settings, strict=True)
         ]
         with ExitStack() as opened:
             builder = sink_builder(model, device.reporting.metrics)
             if not builder.prepare(device.reporting.outlets, before, wanted, opened)():
                 return False
             opened.pop_all()
-        self._policy = policy
-        device.offload.uplink.report(reported_of_answers(wanted, model))
-        for (stream, _, camera), chosen in zip(cameras, settings, strict=True):
-            _reconfigure(stream, camera, _with_events(stream, self._with_tracker(stream, chosen)))
-        device.auditor.reconfigure(
-            wanted.policy.agree_from, report_threshold(wanted, model), wanted.policy.max_error
-        )
+        self._policies, self._config = policies, wanted
+        for (stream, _, camera), chosen, smaller in zip(cameras, settings, variants, strict=True):
+            settled = _with_events(stream, self._with_tracker(stream, chosen))
+            _reconfigure(stream, camera, settled, *(sharing(settled, one) for one in smaller))
+        self._use_variant()
         return True
+
+    def _use_variant(self) -> None:
+        """Give everything that depends on the model what belongs to the one that answers."""
+        device, variant = self._device, self._variant
+        model, config = device.model_of(variant), with_variant(self._config, variant)
+        for stream in self._streams:
+            stream.pipeline.use(variant)
+            settings = stream.pipeline.settings
+            if isinstance(settings.temporal, Tracker):
+                settings.temporal.reconfigure(settings.temporal.settings[0], settings.report.least)
+        device.offload.uplink.report(reported_of_answers(config, model))
+        device.auditor.reconfigure(
+            config.policy.agree_from, report_threshold(config, model), config.policy.max_error
+        )
+        device.reporting.metrics.model(model.manifest)
 
     def _with_tracker(self, stream: CameraStream, chosen: CameraSettings) -> CameraSettings:
         """The settings with the camera's tracker, which goes on with what they say of it."""
@@ -110,8 +145,10 @@ def _with_events(stream: CameraStream, chosen: CameraSettings) -> CameraSettings
     return replace(chosen, events=running if told else None)
 
 
-def _reconfigure(stream: CameraStream, camera: CameraConfig, settings: CameraSettings) -> None:
-    stream.pipeline.reconfigure(settings)
+def _reconfigure(
+    stream: CameraStream, camera: CameraConfig, settings: CameraSettings, *variants: CameraSettings
+) -> None:
+    stream.pipeline.reconfigure(settings, *variants)
     stream.camera.reconfigure(camera)
     if isinstance(stream.source, ResilientSource):
         stream.source.reconfigure(camera.frozen_after_s)

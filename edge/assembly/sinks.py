@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 from spillover.common.errors import ConfigError
 from spillover.common.extras import missing_extra
@@ -15,6 +16,7 @@ from spillover.edge.config import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.runtime.queues import WhenFull
 from spillover.edge.sinks.discovery import AnnouncedCamera, announced
@@ -23,6 +25,7 @@ from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.sinks.record import record_encoder
 from spillover.edge.sinks.sink import Sink
+from spillover.edge.sinks.webhook import WebhookSink, takes
 
 _log = get_logger("sink")
 
@@ -100,9 +103,12 @@ class SinkBuilder:
         sink = config.sinks[index]
         name = f"{number}:{sink.__struct_config__.tag}"
         with _numbered(index):
-            built = self._make(sink, config)
+            built = self._make(sink, config, name)
         opened.callback(built.close)
         drop, event_drop = partial(self._on_drop, name), partial(self._on_event_drop, name)
+        if isinstance(sink, WebhookConfig):
+            taken = partial(takes, sink)
+            return Outlet(name, built, sink.queue_size, drop, event_drop, WhenFull.DROP_OLDEST, taken)
         when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
         return Outlet(name, built, sink.queue_size, drop, event_drop, when_full)
 
@@ -124,7 +130,7 @@ class SinkBuilder:
 
         outlet.replace(make, sink.queue_size, carry=isinstance(sink, MqttConfig))
 
-    def _make(self, sink: SinkConfig, config: EdgeConfig) -> Sink:
+    def _make(self, sink: SinkConfig, config: EdgeConfig, name: str = "") -> Sink:
         encode = record_encoder(self._labels, inputs=sink.decision is DecisionDetail.FULL)
         match sink:
             case JsonLinesConfig():
@@ -140,12 +146,18 @@ class SinkBuilder:
 
                 return SqliteSink(sink.path, encode, sink.keep_days, int(sink.max_mb * 1e6))
             case MqttConfig():
+                pictures = Path(config.evidence.folder).expanduser() if config.evidence else None
                 try:
                     from spillover.edge.sinks.mqtt import MqttSink
                 except ModuleNotFoundError as error:
                     raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
-                return MqttSink(sink, config.device_id, self._cameras(config), encode)
+                return MqttSink(sink, config.device_id, self._cameras(config), encode, pictures)
+            case WebhookConfig():
+                return WebhookSink(sink, config.device_id, encode, partial(self._refused, name))
+
+    def _refused(self, name: str, is_result: bool) -> None:
+        (self._on_drop if is_result else self._on_event_drop)(name, "refused")
 
     def _cameras(self, config: EdgeConfig) -> list[AnnouncedCamera]:
         """What MQTT sinks announce."""
@@ -169,4 +181,6 @@ def _home(sink: SinkConfig) -> tuple[object, ...]:
     """Where results go. Two sinks of one home would be in each other's way."""
     if isinstance(sink, MqttConfig):
         return "mqtt", sink.host, sink.port, sink.topic
+    if isinstance(sink, WebhookConfig):  # whose queue is for what it takes: with other keys it is another one
+        return "webhook", sink
     return sink.__struct_config__.tag, sink.path

@@ -12,9 +12,10 @@ from spillover.edge.config.camera import (
 )
 from spillover.edge.config.daemon import EdgeConfig, LogConfig, Mode
 from spillover.edge.config.events import EventsConfig, LineConfig, ZoneConfig
-from spillover.edge.config.evidence import EvidenceConfig, Occasion
+from spillover.edge.config.evidence import ClipConfig, EvidenceConfig, Occasion
+from spillover.edge.config.health import HealthConfig, PowerConfig
 from spillover.edge.config.keeping import RedactionConfig, RedactionStyle, SpoolConfig
-from spillover.edge.config.model import ModelConfig, MultiViewConfig
+from spillover.edge.config.model import ModelConfig, MultiViewConfig, VariantConfig
 from spillover.edge.config.policy import (
     BudgetConfig,
     Period,
@@ -28,6 +29,7 @@ from spillover.edge.config.sinks import (
     MqttConfig,
     SinkConfig,
     SqliteConfig,
+    WebhookConfig,
 )
 from spillover.edge.config.uplink import (
     REFRESHING,
@@ -48,6 +50,7 @@ __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "CameraPolicyConfig",
+    "ClipConfig",
     "CommandConfig",
     "CsiConfig",
     "DecisionDetail",
@@ -55,6 +58,7 @@ __all__ = [
     "EventsConfig",
     "EvidenceConfig",
     "FrameRateConfig",
+    "HealthConfig",
     "JsonLinesConfig",
     "LineConfig",
     "LogConfig",
@@ -70,6 +74,7 @@ __all__ = [
     "PictureFormat",
     "PictureVariant",
     "PolicyConfig",
+    "PowerConfig",
     "RedactionConfig",
     "RedactionStyle",
     "SinkConfig",
@@ -82,6 +87,8 @@ __all__ = [
     "TrackingConfig",
     "UplinkConfig",
     "UplinkProtocol",
+    "VariantConfig",
     "VideoConfig",
+    "WebhookConfig",
     "ZoneConfig",
 ]

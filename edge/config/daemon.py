@@ -15,11 +15,12 @@ from spillover.common.security.config import ListenerSecurity
 from spillover.edge.config.camera import CameraConfig
 from spillover.edge.config.events import EventsConfig
 from spillover.edge.config.evidence import EvidenceConfig
+from spillover.edge.config.health import HealthConfig
 from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
 from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig, WebhookConfig
 from spillover.edge.config.uplink import UplinkConfig
 
 
@@ -87,6 +88,8 @@ class EdgeConfig(Section, frozen=True):
     """Serve the live view, a page with pictures and results, at `metrics_address`."""
     security: ListenerSecurity = ListenerSecurity()
     """Who may see the pages at `metrics_address`; on the network they want encryption and a token."""
+    health: HealthConfig = HealthConfig()
+    """How the device looks after itself: heat, memory, voltage."""
     stop_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 20.0
     """Seconds that the whole stop may take, from calls in flight to the last result; what hangs is left."""
     log: LogConfig = LogConfig()
@@ -109,7 +112,10 @@ class EdgeConfig(Section, frozen=True):
             self._results(),
             self._paths(),
             self._brokers(),
+            self._webhooks(),
             self._tracks(),
+            self._clips(),
+            self._pictures(),
         )
 
     def _cameras(self) -> Iterator[Mistake]:
@@ -155,21 +161,33 @@ class EdgeConfig(Section, frozen=True):
     def _results(self) -> Iterator[Mistake]:
         if not self.sinks:
             yield "sinks", "results would go nowhere; if they are to, write - {kind: jsonl, path: /dev/null}"
+        elif all(isinstance(sink, WebhookConfig) and not sink.results for sink in self.sinks):
+            yield (
+                "sinks",
+                "none of these takes results: set results of the webhook, or add - {kind: jsonl, ...}",
+            )
 
     def _paths(self) -> Iterator[Mistake]:
         written: dict[str, str] = {}
         files = [
             (f"sinks[{index}].path", sink.path)
             for index, sink in enumerate(self.sinks)
-            if not isinstance(sink, MqttConfig)
+            if isinstance(sink, JsonLinesConfig | SqliteConfig)
         ]
-        for key, path in [*files, *([("spool.path", self.spool.path)] if self.spool else [])]:
+        files += [("spool.path", self.spool.path)] if self.spool else []
+        files += [("health.file", self.health.file)] if self.health.file else []
+        for key, path in files:
             if (place := _resolved(path)) is None:
                 yield key, f"{path}: there is no such home folder"
                 continue
             other = written.setdefault(place, key)
             if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
+
+    def _webhooks(self) -> Iterator[Mistake]:
+        for index, sink in enumerate(self.sinks):
+            if isinstance(sink, WebhookConfig) and sink in self.sinks[:index]:
+                yield f"sinks[{index}]", "is the same webhook as one above"
 
     def _brokers(self) -> Iterator[Mistake]:
         first: dict[tuple[str, int, str], int] = {}
@@ -183,8 +201,25 @@ class EdgeConfig(Section, frozen=True):
                         "for the other: name another topic",
                     )
 
+    def _clips(self) -> Iterator[Mistake]:
+        if self.evidence and self.evidence.clip and not self._has_events:
+            yield "evidence.clip", "needs `events`, of which the clips are"
+
+    @property
+    def _has_events(self) -> bool:
+        return bool(self.events or any(one.events for one in self.all_cameras))
+
+    def _pictures(self) -> Iterator[Mistake]:
+        if not (self.evidence and self.evidence.snapshots):
+            for index, sink in enumerate(self.sinks):
+                if isinstance(sink, MqttConfig) and sink.snapshots:
+                    yield (
+                        f"sinks[{index}].snapshots",
+                        "needs `evidence.snapshots`, whose pictures it publishes",
+                    )
+
     def _tracks(self) -> Iterator[Mistake]:
-        if self.tracking is None and (self.events or any(one.events for one in self.all_cameras)):
+        if self.tracking is None and self._has_events:
             yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property

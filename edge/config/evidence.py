@@ -23,6 +23,19 @@ class Occasion(enum.Enum):
     """It was drawn at random, to compare both answers."""
 
 
+class ClipConfig(Section, frozen=True):
+    """Clips of what happened before and after an event, as MP4; needs the extra `video`."""
+
+    before_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0
+    """Seconds before the event."""
+    after_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    """Seconds after it; an event meanwhile prolongs the clip, to 60 seconds after the first one."""
+    fps: Annotated[float, msgspec.Meta(gt=0, le=30)] = 10.0
+    """Pictures a second at most, of those that the model sees."""
+    memory_mb: Annotated[float, msgspec.Meta(ge=1)] = 16.0
+    """What the last seconds of all cameras may take in memory."""
+
+
 class EvidenceConfig(Section, frozen=True):
     """Keeps a picture of frames that somebody will ask for. What is to be hidden is hidden in them too."""
 
@@ -30,6 +43,8 @@ class EvidenceConfig(Section, frozen=True):
     """Where they are kept: a folder of this daemon's own, which must be there. Other files in it stay."""
     snapshots: tuple[Occasion, ...] = (Occasion.EVENTS, Occasion.DISAGREEMENTS)
     """What a frame is kept for, each as `FRAME_ID.jpg`, with boxes as `FRAME_ID.boxes.jpg`."""
+    clip: ClipConfig | None = None
+    """Clips of events, each as `FRAME_ID.mp4`; null: none."""
     max_mb: Annotated[float, msgspec.Meta(ge=1)] = 1000.0
     """What all of it may take. The oldest goes first; also when the disk has little room left."""
     keep_days: Positive = 30.0
@@ -40,5 +55,5 @@ class EvidenceConfig(Section, frozen=True):
         return (self._something(),)
 
     def _something(self) -> Iterator[Mistake]:
-        if not self.snapshots:
-            yield "snapshots", "must name something; leave `evidence` out to keep nothing"
+        if not self.snapshots and self.clip is None:
+            yield "snapshots", "or clip must name something; leave `evidence` out to keep nothing"

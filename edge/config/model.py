@@ -18,6 +18,17 @@ class MultiViewConfig(Section, frozen=True):
     """The second view of a classifier is the middle of the picture, this share of each side."""
 
 
+class VariantConfig(Section, frozen=True):
+    """A smaller model of the same task and labels, for devices that are too hot for the model itself."""
+
+    folder: str
+    """A folder with `model.onnx` and `model.yaml`, or the name of a prepared model."""
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
+    """In place of `model.session.threads`; null: the same."""
+    gain_file: str = ""
+    """In place of `policy.gain_file`: what `lab fit` wrote for this model; required with expected_gain."""
+
+
 class ModelConfig(Section, frozen=True):
     """The model that answers every frame first."""
 
@@ -37,5 +48,8 @@ class ModelConfig(Section, frozen=True):
     same."""
     session: SessionConfig = SessionConfig()
     """How ONNX Runtime runs the model."""
+    variants: Annotated[tuple[VariantConfig, ...], msgspec.Meta(max_length=3)] = ()
+    """Smaller models, the largest first, at most 3. `health.ladder` steps down to them, one a step from
+    step 3 on, and back. All are loaded at the start and stay in memory."""
     multi_view: MultiViewConfig | None = None
     """Look at a picture more than once for better answers; null: once."""

@@ -13,10 +13,11 @@ from spillover.common.model.manifest import MANIFEST_FILE, MODEL_FILE
 from spillover.edge.config.daemon import EdgeConfig
 from spillover.edge.config.evidence import EvidenceConfig
 from spillover.edge.config.policy import BudgetConfig, Period
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig
+from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SqliteConfig, WebhookConfig
 
 STDOUT = "-"
 _SMALL_BYTES = 4096
+HEALTH_FILE_BYTES = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ def _named(config: EdgeConfig) -> Iterator[WrittenFile]:
         yield WrittenFile(
             "evidence.folder", evidence_file(config.evidence), config.evidence.max_mb * 1e6, True
         )
+    if config.health.file:
+        yield WrittenFile("health.file", Path(config.health.file).expanduser(), HEALTH_FILE_BYTES)
     if config.policy.budget and (path := budget_file(config.policy.budget, config.device_id)):
         yield WrittenFile("policy.budget.state_file", path, _SMALL_BYTES)
 
@@ -80,8 +83,9 @@ def _read_files(config: EdgeConfig) -> Iterator[tuple[str, Path]]:
     for camera in config.all_cameras:
         names += [("camera.source", camera.source), ("camera.password_file", camera.password_file)]
     for index, sink in enumerate(config.sinks):
-        if isinstance(sink, MqttConfig):
-            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in ("password_file", "ca")]
+        if isinstance(sink, MqttConfig | WebhookConfig):
+            secret = "password_file" if isinstance(sink, MqttConfig) else "secret_file"
+            names += [(f"sinks[{index}].{key}", getattr(sink, key)) for key in (secret, "ca")]
     yield from ((key, Path(name)) for key, name in names if name)
     with suppress(ModelError):  # which says more when the model is loaded
         folder = find_model_folder(config.model.folder)

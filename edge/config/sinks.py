@@ -2,11 +2,12 @@
 
 import enum
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from spillover.common.config import Mistake, Section
+from spillover.common.net.addresses import web_address_fault
 from spillover.edge.config.kinds import Count, NotNegative
 
 
@@ -72,6 +73,8 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
     """Every topic begins with this."""
     discovery_prefix: str = "homeassistant"
     """Where Home Assistant looks for devices; empty: announce nothing."""
+    snapshots: bool = False
+    """Also publish the pictures of `evidence`, with boxes: the newest one of each camera."""
     decision: DecisionDetail = DecisionDetail.SHORT
     """How much of each decision is published."""
     queue_size: Count = 256
@@ -96,4 +99,33 @@ class MqttConfig(Section, frozen=True, tag_field="kind", tag="mqtt"):
             yield "username", "is missing: a password needs its user"
 
 
-SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig
+class WebhookConfig(Section, frozen=True, tag_field="kind", tag="webhook"):
+    """Posts events, or results too, as JSON to a URL, signed."""
+
+    url: str
+    """https://host/path, or http:// in a network that is trusted; `${NAME}` where it is a secret itself."""
+    secret_file: str
+    """A file that holds the signature's secret, as `whsec_...` or plain text; read before each request."""
+    ca: str = ""
+    """PEM file of the CA that signed the server's certificate; empty: those that the system trusts."""
+    events: Literal["objects", "all"] = "objects"
+    """`objects`: what tracked objects do, and their evidence. `all`: also cameras, breaker, spool, counts."""
+    results: bool = False
+    """Also post every result and revision."""
+    decision: DecisionDetail = DecisionDetail.SHORT
+    """How much of each decision is posted."""
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30)] = 5.0
+    """How long the server may take to answer."""
+    queue_size: Count = 256
+    """Events and results that may wait for the server; the oldest of more are dropped and counted."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse what is no URL of a web server."""
+        return (self._url(),)
+
+    def _url(self) -> Iterator[Mistake]:
+        if fault := web_address_fault(self.url):
+            yield "url", fault  # which does not show it: it may be a secret
+
+
+SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig | WebhookConfig

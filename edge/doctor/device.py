@@ -13,7 +13,8 @@ from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
 from spillover.edge.health import sensors
 from spillover.edge.health.monitor import HealthMonitor
-from spillover.edge.status.text import held_back, size
+from spillover.edge.status.health_text import ladder_words
+from spillover.edge.status.words import held_back, size
 
 _HOT_C = 80.0
 """A Raspberry Pi begins to slow down here."""
@@ -109,7 +110,10 @@ def check_temperature(case: Case) -> Iterator[Finding]:
     elif ever:
         parts.append(f"held back since boot: {held_back(ever)}")
     figure = ", ".join(parts) or "nothing is held back"
-    if now:
+    if case.running and case.running.ladder and case.running.ladder.step:
+        does = ladder_words(case.running.ladder)
+        yield warning("temperature", f"{figure}; {does}", _heat_cure(now or ever))
+    elif now:
         yield failed("temperature", figure, _heat_cure(now))
     elif ever or (health.temperature_celsius or 0.0) >= _HOT_C:
         yield warning("temperature", figure, _heat_cure(ever))

@@ -11,7 +11,7 @@ from spillover.common.cli import EXIT_CONFIG, EXIT_FAILED, EXIT_MODEL
 from spillover.common.config import examine_config
 from spillover.common.errors import ConfigError, UnavailableError
 from spillover.edge.camera.video import quiet_opencv
-from spillover.edge.config import EdgeConfig, MqttConfig
+from spillover.edge.config import EdgeConfig, MqttConfig, WebhookConfig
 from spillover.edge.doctor.broker import LIMIT_S as BROKER_S
 from spillover.edge.doctor.broker import check_broker
 from spillover.edge.doctor.camera import check_camera
@@ -19,10 +19,12 @@ from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import CALL_S, check_cloud
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
+from spillover.edge.doctor.evidence import check_evidence
 from spillover.edge.doctor.files import (
     check_folders,
     check_identity,
     check_labels,
+    check_pages,
     check_payload,
     check_policy,
     load_model,
@@ -30,14 +32,20 @@ from spillover.edge.doctor.files import (
 )
 from spillover.edge.doctor.findings import Finding, State, failed, has_failed, lines_of, ok, summary
 from spillover.edge.doctor.run import Rounds
+from spillover.edge.doctor.variants import check_variants
+from spillover.edge.doctor.webhook import LIMIT_S as WEBHOOK_S
+from spillover.edge.doctor.webhook import check_webhook
 from spillover.edge.status.ask import ask_device
 
 OF_FILES = (
     Check("model", load_model, 60.0),
     Check("labels", check_labels),
     Check("policy", check_policy, 60.0),
+    Check("variants", check_variants, 60.0),
     Check("payload", check_payload, 20.0),
+    Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),
+    Check("pages", check_pages),
     Check("folders", check_folders),
 )
 """The first half: no device is touched, nothing is written, and nobody is asked."""
@@ -60,6 +68,8 @@ def of_the_site(config: EdgeConfig) -> Iterator[Check]:
     for index, sink in enumerate(config.sinks):
         if isinstance(sink, MqttConfig):
             yield Check("broker", partial(check_broker, f"sinks[{index}]", sink), 4 * BROKER_S)
+        elif isinstance(sink, WebhookConfig):
+            yield Check("webhook", partial(check_webhook, f"sinks[{index}]", sink), 4 * WEBHOOK_S)
     yield from OF_THE_DEVICE
 
 

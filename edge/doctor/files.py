@@ -2,15 +2,11 @@
 
 import math
 import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from spillover.common.errors import ConfigError, InvalidInputError, ModelError
 from spillover.common.files import exposure
@@ -18,6 +14,7 @@ from spillover.common.home import cache_home
 from spillover.common.model.pictures import VisionModel
 from spillover.common.mounts import demand_folder
 from spillover.common.net.reload import read_file
+from spillover.common.security.tokens import read_tokens
 from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
 from spillover.edge.assembly.events import build_events
@@ -28,16 +25,16 @@ from spillover.edge.config import CameraConfig, EdgeConfig, Mode, PayloadKind, T
 from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
+from spillover.edge.doctor.variants import median_s
 from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.payload.video import check_codec
 from spillover.edge.results.delivery import EventKind, Fields
+from spillover.edge.web.gate import open_gate
 
 if TYPE_CHECKING:
     from spillover.common.net.tls import KeyPair
 
-_RUNS = 10
-_PICTURE = (480, 640, 3)
 NO_MODEL = "the model did not load"
 
 
@@ -60,13 +57,7 @@ def time_model(case: Case) -> Iterator[Finding]:
     """How long a frame takes, against the deadline and the cameras' rates. Runs after `load_model`."""
     if case.model is None:
         return
-    picture = np.random.default_rng(0).integers(0, 255, _PICTURE, np.uint8)
-    taken_s = []
-    for _ in range(_RUNS):
-        began_s = time.perf_counter()
-        case.model.predict(picture)
-        taken_s.append(time.perf_counter() - began_s)
-    took_s, config = statistics.median(taken_s), case.config
+    took_s, config = median_s(case.model), case.config
     figure = f"{took_s * 1000:.1f} ms a frame"
     left_s = config.deadline_s - config.deadline_margin_s
     measured = case.camera_fps
@@ -215,17 +206,39 @@ def _check_own(tls: TlsConfig, config: EdgeConfig, now: datetime, cure: str) -> 
     yield from _kept("key", key, f"read from {key}")
 
 
-def _validity(pair: "KeyPair", now: datetime, what: str) -> Finding:
+def _validity(pair: "KeyPair", now: datetime, what: str, check: str = "certificate") -> Finding:
     if now < pair.valid_from:
         figure = f"{what} begins on {pair.valid_from:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}"
-        return failed("certificate", figure, "set the clock")
+        return failed(check, figure, "set the clock")
     days = pair.days_left(now)
     if days <= 0:
         figure = f"{what} ended on {pair.valid_until:%Y-%m-%d}"
-        return failed("certificate", figure, "have it made anew, or set the clock")
+        return failed(check, figure, "have it made anew, or set the clock")
     if pair.ends_soon(now):
-        return warning("certificate", f"{what} ends in {days:.0f} days", "have it made anew")
-    return ok("certificate", f"{what}, {days:.0f} days left")
+        return warning(check, f"{what} ends in {days:.0f} days", "have it made anew")
+    return ok(check, f"{what}, {days:.0f} days left")
+
+
+def check_pages(case: Case) -> Iterator[Finding]:
+    """The pages at `metrics_address` have their certificate, valid now, and their tokens."""
+    security = case.config.security
+    if not case.config.metrics_address:
+        return
+    try:
+        open_gate(security, lambda _: None)
+        if tls := security.tls:
+            from spillover.common.net.tls import load_key_pair, utc_now  # only where TLS is used
+
+            certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
+            pair = load_key_pair(certificate, key, "security.tls")
+            yield _validity(pair, utc_now(), f"{certificate} of the pages", "pages")
+            yield from _kept("key of the pages", key, f"read from {key}")
+    except ConfigError as error:
+        yield failed("pages", str(error), "make it by `spillover cloud certs` or `spillover edge token add`")
+        return
+    if security.tokens_file:
+        count = len(read_tokens(Path(security.tokens_file).expanduser()))
+        yield ok("pages", f"{count} tokens in {security.tokens_file}")
 
 
 def _kept(check: str, path: Path, figure: str) -> Iterator[Finding]:

@@ -1,8 +1,11 @@
 """The evidence of one daemon: its threads, and what results and events name of it."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from spillover.common.types import Result
+from spillover.edge.evidence.clips import ENCODERS, Clips
 from spillover.edge.evidence.snapshots import Snapshots
 from spillover.edge.evidence.store import Store
 from spillover.edge.results.delivery import EventKind, Fields
@@ -10,20 +13,39 @@ from spillover.edge.runtime.parts import OnEnd, Worker
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.frame_events import FrameEvents
 
+_CLIPS_SHARE = 0.8
+"""Of the time for the stop; what still makes a clip then is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceState:
+    """What there is, and what has gone since the start."""
+
+    files: int
+    total_bytes: int
+    deleted: dict[str, int]
+    ring_bytes: int
+
 
 class Evidence:
-    """Keeps pictures of frames. `watch` comes before the start of the pipelines."""
+    """Keeps pictures and clips of frames. `watch` comes before the start of the pipelines."""
 
-    def __init__(self, store: Store, snapshots: Snapshots, on_end: OnEnd) -> None:
+    def __init__(self, store: Store, snapshots: Snapshots, clips: Clips | None, on_end: OnEnd) -> None:
         self._store = store
         self._snapshots = snapshots
+        self._clips = clips
         self._writer = Worker("evidence", snapshots.run, on_end)
-        self.state = store.state
+        self._makers = list[Worker]()
+        if clips is not None:
+            self._makers = [Worker(f"clip {number}", clips.make, on_end) for number in range(ENCODERS)]
+            self._makers.append(Worker("clip-ring", clips.run, on_end))
 
     def watch(self, streams: Sequence[CameraStream], events: FrameEvents) -> None:
         """Have the pipelines show their frames, and results and events named."""
         for stream in streams:
             stream.pipeline.watch(self._snapshots.look)
+            if self._clips:
+                stream.pipeline.watch(self._clips.look)
         events.name_evidence(self)
 
     def of_result(self, result: Result) -> str:
@@ -32,19 +54,35 @@ class Evidence:
 
     def of_event(self, kind: EventKind, fields: Fields) -> Fields:
         """What names the evidence of a tracked object's event."""
-        name = self._snapshots.of_event(kind, str(fields["frame_id"]))
-        return {"snapshot": name} if name else {}
+        frame_id = str(fields["frame_id"])
+        names = {"snapshot": self._snapshots.of_event(kind, frame_id)}
+        if self._clips:
+            names["clip"] = self._clips.of_event(kind, frame_id)
+        return {key: name for key, name in names.items() if name}
+
+    def state(self) -> EvidenceState:
+        """The evidence now."""
+        found = self._store.state()
+        ring_bytes = self._clips.ring_bytes if self._clips else 0
+        return EvidenceState(found.files, found.total_bytes, found.deleted, ring_bytes)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._writer.start()
+        """Start the threads."""
+        for worker in (self._writer, *self._makers):
+            worker.start()
 
     def stop(self, deadline_s: float) -> bool:
-        """Write what is queued; tell whether that ended by `deadline_s` (monotonic)."""
+        """End clips where they are, write what is queued; whether all ended by `deadline_s` (monotonic)."""
         self._snapshots.close()
-        has_ended = self._writer.ended_by(deadline_s)
-        if not has_ended:
-            self._snapshots.give_up()
-        else:
+        if self._clips:
+            now_s = time.monotonic()
+            self._clips.close()
+            for maker in self._makers:
+                maker.wait(now_s + _CLIPS_SHARE * (deadline_s - now_s))
+            self._clips.give_up()
+        ended = [worker.ended_by(deadline_s) for worker in (*self._makers, self._writer)]
+        if all(ended):
             self._store.close()
-        return has_ended
+        else:
+            self._snapshots.give_up()
+        return all(ended)

@@ -5,25 +5,20 @@ queue, so a name stands for a picture that is there, is on its way, was lost to 
 or has made room for newer ones; never for a part of one.
 """
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from spillover.common.errors import InUseError, InvalidInputError
-from spillover.common.log import get_logger
+from spillover.common.errors import InvalidInputError
 from spillover.common.types import Action, AnsweredBy, Decision, Prediction, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence.pictures import plain, with_boxes
-from spillover.edge.evidence.store import BOXES, SNAPSHOT, Store
+from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, Observer, Writer
 from spillover.edge.pipeline import CameraSettings, Look
-from spillover.edge.results.delivery import EventKind
+from spillover.edge.results.delivery import BOXES, SNAPSHOT, EventKind
 from spillover.edge.runtime.process import step_back
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
-
-_log = get_logger("evidence")
 
 QUEUED_FRAMES = 8
 """Frames that may wait to be encoded: they are raw, so each takes megabytes."""
@@ -31,24 +26,10 @@ HELD_BYTES = 8_000_000
 """Pictures of sent frames that wait for the cloud's answer."""
 _PRUNE_S = 60.0
 
-KIND = "snapshot"
-QUEUE_FULL, NO_ROOM, WRITE_FAILED = "queue full", "disk full", "write failed"
-CHANGED, NOT_ENCODED, HELD_OUT, STOPPED = "settings changed", "not encoded", "held too many", "stopped"
+KIND, HELD_OUT = "snapshot", "held too many"
 
 Agrees = Callable[[Prediction, Prediction], bool]
 """Whether the edge's and the cloud's answer say the same."""
-
-
-class Observer(Protocol):
-    """Hears what becomes of evidence."""
-
-    def evidence_stored(self, kind: str, camera_id: str, frame_id: str, name: str) -> None:
-        """It is on the disk, whole."""
-        ...
-
-    def evidence_lost(self, kind: str, reason: str) -> None:
-        """It was wanted, and will not be there."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +61,7 @@ class Snapshots:
     def __init__(
         self,
         occasions: Sequence[Occasion],
-        store: Store,
+        writer: Writer,
         labels: Sequence[str],
         current: Mapping[str, Callable[[], CameraSettings]],
         agrees: Agrees,
@@ -89,7 +70,7 @@ class Snapshots:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._occasions = frozenset(occasions)
-        self._store = store
+        self._writer = writer
         self._labels = labels
         self._current = current
         self._agrees = agrees
@@ -98,12 +79,9 @@ class Snapshots:
         self._clock = clock
         self._queue: BoundedQueue[_Shot] = BoundedQueue(QUEUED_FRAMES, WhenFull.DROP_NEWEST)
         self._lock = threading.Lock()
-        self._coming: set[str] = set()
-        """Names of pictures that are wanted and not on the disk yet."""
         self._held: dict[str, _Shot] = {}
         """By frame: those that a disagreement would have kept, the oldest first."""
         self._newest: Look | None = None
-        self._failure = ""
 
     def look(self, look: Look) -> None:
         """The pipeline has a frame; its events and its result follow."""
@@ -118,14 +96,14 @@ class Snapshots:
         """The name of the picture of an event's frame; empty where none is kept, as of one that is lost."""
         name, newest = frame_id + SNAPSHOT, self._newest
         wanted = Occasion.EVENTS in self._occasions and kind is not EventKind.LOST
-        if wanted and not self._is_there(name):
+        if wanted and not self._writer.knows(name):
             with self._lock:
                 shot = self._held.pop(frame_id, None)
             if shot is not None:
                 self._want(shot)
             elif newest is not None and newest.result.frame_id == frame_id:
                 self._take(newest, wanted=True)
-        return name if self._is_there(name) else ""
+        return name if self._writer.knows(name) else ""
 
     def of_result(self, result: Result) -> str:
         """The name of the picture of a result's frame; empty where none is kept."""
@@ -136,7 +114,7 @@ class Snapshots:
                 shot.cloud = result.prediction
                 self._want(shot)
         name = result.frame_id + SNAPSHOT
-        return name if self._is_there(name) else ""
+        return name if self._writer.knows(name) else ""
 
     def run(self) -> None:
         """Encode and write until `close`; the body of the thread."""
@@ -145,7 +123,7 @@ class Snapshots:
         while not self._queue.has_ended:
             if self._clock() - pruned_s >= _PRUNE_S:
                 pruned_s = self._clock()
-                self._attempt(self._store.prune)
+                self._writer.attempt(self._writer.store.prune)
             self._queue.wait_for_item(_PRUNE_S)
             if (shot := self._queue.poll()) is not None:
                 self._process(shot)
@@ -164,23 +142,20 @@ class Snapshots:
         is_offload = Occasion.OFFLOADS in self._occasions and _is_sent(decision)
         return is_offload or (Occasion.AUDITS in self._occasions and decision.audit is not None)
 
-    def _is_there(self, name: str) -> bool:
-        return name in self._coming or name in self._store
-
     def _take(self, look: Look, *, wanted: bool) -> None:
         shot = _Shot(look, look.result, look.settings, wanted, self._clock() + self._hold_s)
-        with self._lock:
-            if wanted:
-                self._coming.add(shot.name)
-            else:
+        if wanted:
+            self._writer.expect(shot.name)
+        else:
+            with self._lock:
                 self._held[look.result.frame_id] = shot
         self._enqueue(shot)
 
     def _want(self, shot: _Shot) -> None:
         """Keep a frame that was held; where its encoding is under way, that goes on to the disk."""
+        self._writer.expect(shot.name)
         with self._lock:
             shot.wanted = True
-            self._coming.add(shot.name)
             is_encoded = bool(shot.jpeg)
         if is_encoded:
             self._enqueue(shot)
@@ -222,37 +197,21 @@ class Snapshots:
         return shed
 
     def _write(self, shot: _Shot) -> None:
-        result = shot.result
+        result, write = shot.result, self._writer.store.write
 
         def store() -> None:
-            self._store.write(shot.name, shot.jpeg)
-            drawn = with_boxes(shot.jpeg, result, shot.cloud, self._labels)
-            self._store.write(result.frame_id + BOXES, drawn)
+            write(shot.name, shot.jpeg)
+            write(result.frame_id + BOXES, with_boxes(shot.jpeg, result, shot.cloud, self._labels))
 
-        if why := self._attempt(store):
+        if why := self._writer.attempt(store):
             self._lost(shot, why)
             return
-        with self._lock:
-            self._coming.discard(shot.name)
+        self._writer.settled(shot.name)
         self._observer.evidence_stored(KIND, result.camera_id, result.frame_id, shot.name)
 
-    def _attempt(self, work: Callable[[], None]) -> str:
-        """Do what needs the disk; why it failed, which is logged once for each reason in a row."""
-        try:
-            work()
-        except (OSError, InUseError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            if self._failure != why:
-                _log.error("evidence is lost", folder=str(self._store.folder), error=why)
-            self._failure = why
-            is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-            return NO_ROOM if is_full else WRITE_FAILED
-        self._failure = ""
-        return ""
-
     def _lost(self, shot: _Shot, why: str) -> None:
+        self._writer.settled(shot.name)
         with self._lock:
-            self._coming.discard(shot.name)
             if self._held.get(shot.result.frame_id) is shot:
                 del self._held[shot.result.frame_id]
         self._observer.evidence_lost(KIND, why)

@@ -16,7 +16,6 @@ from spillover.common.mounts import demand_folder, may_pass
 
 _log = get_logger("evidence")
 
-SNAPSHOT, BOXES, CLIP = ".jpg", ".boxes.jpg", ".mp4"
 _OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}-\d+(\.boxes\.jpg|\.jpg|\.mp4)")
 """Names of frames (`FrameClock`) with an ending: nothing else in the folder is counted or deleted."""
 _PARTIAL = re.compile(rf"\.{_OURS.pattern}\.[0-9a-f]{{12}}")

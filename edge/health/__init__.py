@@ -1,1 +1,1 @@
-"""How the device itself is: temperature, throttling, processor, memory, disks; what is not there is None."""
+"""How the device is and how it looks after itself: readings, where what is absent is None, and the ladder."""

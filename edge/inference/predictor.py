@@ -1,6 +1,6 @@
 """The model interface that the pipeline uses, and a wrapper that limits a model failure to its frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import cv2
@@ -27,14 +27,23 @@ class Predictor(Protocol):
 
 
 class GuardedPredictor:
-    """Runs `model` and turns every failure into a ModelError; logs once per streak. For one thread.
+    """Runs `model`, or one of its `variants`, and turns every failure into a ModelError. For one thread.
+
+    A failure is logged once per streak.
 
     `on_boxes_dropped` hears how many boxes of an answer were left out since they are not finite; the first
     time is logged.
     """
 
-    def __init__(self, model: Predictor, on_boxes_dropped: Callable[[int], None]) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Predictor,
+        on_boxes_dropped: Callable[[int], None],
+        variants: Sequence[Predictor] = (),
+    ) -> None:
+        self._models = (model, *variants)
+        self.variant = 0
+        """Which one ran last: 0 is the model itself."""
         self._on_boxes_dropped = on_boxes_dropped
         self._told_of_boxes = False
         self._answered = 0
@@ -42,18 +51,19 @@ class GuardedPredictor:
 
     @property
     def model_id(self) -> ModelId:
-        """Name and version of the wrapped model."""
-        return self._model.model_id
+        """Name and version of the model that ran last."""
+        return self._models[self.variant].model_id
 
     @property
     def never_answered(self) -> bool:
         """Whether the model got frames and failed on all of them."""
         return bool(self._failed_in_a_row and not self._answered)
 
-    def predict(self, image: Image) -> tuple[Prediction, StepTimings]:
+    def predict(self, image: Image, variant: int = 0) -> tuple[Prediction, StepTimings]:
         """Answer one BGR picture. Raises ModelError, also when memory runs out."""
+        self.variant = variant
         try:
-            answer = self._model.predict(image)
+            answer = self._models[variant].predict(image)
         except (ModelError, MemoryError, cv2.error) as error:
             self._failed_in_a_row += 1
             if self._failed_in_a_row == 1:

@@ -312,11 +312,23 @@ class Unmetered:
 
 
 def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> ByteMeter:
-    """Build the meter of a configuration; the cost of keep-alive pings is deducted from the budget up front.
+    """Build the meter of a configuration.
 
     Raises:
         ConfigError: the budget file cannot be used, or pings and one connection alone would exceed the
             budget.
+    """
+    budget, connection_bytes = budget_of(config, uplink)
+    return ByteMeter(budget, time.monotonic, _saved_tokens(config, device_id), connection_bytes)
+
+
+def budget_of(config: BudgetConfig, uplink: UplinkConfig) -> tuple[Budget, float]:
+    """The budget of a configuration, and what one connection attempt takes of it.
+
+    The cost of keep-alive pings is deducted up front.
+
+    Raises:
+        ConfigError: pings and one connection alone would exceed the budget.
     """
     pings = math.ceil(PING_BYTES * config.per.seconds / uplink.keepalive_s)
     if pings > config.bytes / 2:
@@ -332,8 +344,7 @@ def build_meter(config: BudgetConfig, uplink: UplinkConfig, device_id: str) -> B
             f"policy.budget: a bucket of {bucket} bytes cannot pay for a connection of up to "
             f"{connection_bytes} bytes and a call"
         )
-    budget = Budget(left, config.per.seconds, bucket)
-    return ByteMeter(budget, time.monotonic, _saved_tokens(config, device_id), connection_bytes)
+    return Budget(left, config.per.seconds, bucket), connection_bytes
 
 
 def _saved_tokens(config: BudgetConfig, device_id: str) -> SavedTokens | None:

@@ -67,7 +67,9 @@ class RankRule:
     that the share holds (error diffusion).
 
     A bucket that begins empty counts as no larger than what has come in so far: else it would be half full
-    before the best r were sent, which takes an hour's budget some minutes and a month's a day and a half.
+    before the best r were sent, which takes an hour's budget some minutes and a month's a day and a half. One
+    that begins with bytes counts as twice as large as these, as it does where the best r are sent: a restart
+    changes nothing.
 
     What a full bucket could not take up counts as well: so many lower ranks pass later. Values that fall once
     a frame is sent, as those of tracks do, need that: else none of the lower ones that follow would be among
@@ -102,7 +104,7 @@ class RankRule:
         if not math.isfinite(tokens.bucket_bytes):
             return tokens.level
         began_s, had_bytes = self._began = self._began or (now_s, tokens.left_bytes)
-        came_bytes = had_bytes + tokens.refill_bytes_per_s * (now_s - began_s)
+        came_bytes = 2 * had_bytes + tokens.refill_bytes_per_s * (now_s - began_s)
         return min(1.0, tokens.left_bytes / max(1.0, min(tokens.bucket_bytes, came_bytes)))
 
     def _save(self, tokens: Tokens, now_s: float, spent_bytes: float) -> None:

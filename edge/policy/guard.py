@@ -41,7 +41,8 @@ class LinkGuard:
         obstacle = first_obstacle(decision, context, forecast=self._forecast)
         if obstacle is None:
             is_probe = self._forecast and link.breaker is not BreakerPhase.CLOSED
-            late = context.tracks is not None and _expected_s(decision, context) > context.time_left_s
+            is_expected_late = _expected_s(decision, context) > context.time_left_s
+            late = self._forecast and context.tracks is not None and is_expected_late
             return replace(decision, is_probe=is_probe, serves_later=late, inputs=inputs)
         put_off = PUT_OFF.get(decision.reason)
         return replace(

@@ -4,6 +4,7 @@ import enum
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class EventKind(enum.Enum):
@@ -16,6 +17,10 @@ class EventKind(enum.Enum):
     CAMERA_STATE = "camera_state"
     CLOCK_SET = "clock_set"
     """The device's clock was set by several seconds; results before have wrong times."""
+    LADDER = "ladder"
+    """The device does less than before, or more: it is too hot, or short of memory or voltage."""
+    HEALTH = "health"
+    """The device's health, once a minute, for sinks that keep states and for `health.file` alone."""
     BREAKER = "breaker"
     """The circuit breaker changed its phase."""
     SPOOL = "spool"
@@ -40,6 +45,8 @@ class EventKind(enum.Enum):
     """A picture or a clip is on the disk."""
 
 
+SNAPSHOT, BOXES, CLIP = ".jpg", ".boxes.jpg", ".mp4"
+"""Endings of the names of evidence, which begin with that of a frame."""
 OF_OBJECTS = frozenset(
     {
         EventKind.APPEARED,
@@ -52,7 +59,8 @@ OF_OBJECTS = frozenset(
 )
 """What a tracked object does."""
 
-Fields = Mapping[str, str | int | float | Mapping[str, int]]
+Fields = Mapping[str, Any]
+"""Text, numbers, and below them the same again: what JSON has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class Event:
         camera_id = self.fields.get("camera_id")
         where = self.fields.get("zone") or self.fields.get("line")
         match self.kind:
-            case EventKind.CAMERA_STATE | EventKind.ZONE_COUNT | EventKind.LINE_COUNT:
+            case EventKind.HEALTH | EventKind.CAMERA_STATE | EventKind.ZONE_COUNT | EventKind.LINE_COUNT:
                 return self.kind, camera_id, where
             case EventKind.ENTER | EventKind.LEAVE | EventKind.DWELL:
                 return "last event of zone", camera_id, where

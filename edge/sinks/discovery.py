@@ -42,13 +42,42 @@ def announced(camera_id: str, events: EventsConfig | None, labels: Sequence[str]
 def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -> list[tuple[str, bytes]]:
     """Retained messages, as (topic, JSON); empty without a prefix.
 
-    Three sensors and the health of the camera; for each zone whether somebody is inside, and how many, by
-    class too where classes are named; for each line how often it was crossed.
+    Three sensors, the health of the camera, and its newest picture if that is published; for each zone if
+    somebody is inside, and how many, by class too where classes are named; for each line how often it was
+    crossed.
     """
     if not config.discovery_prefix:
         return []
     base = f"{config.topic}/{device_id}"
-    shared: dict[str, object] = {
+    shared = _shared(base, device_id)
+    unique = f"spillover_{device_id}_{camera.camera_id}"
+    topic = f"{base}/{camera.camera_id}"
+    entities = (
+        *_of_camera(camera, topic),
+        *_of_pictures(config, camera, topic),
+        *_of_zones(camera, topic),
+        *_of_lines(camera, topic),
+    )
+    return [_message(config, kind, f"{unique}_{key}", {**fields, **shared}) for kind, key, fields in entities]
+
+
+def device_announcements(config: MqttConfig, device_id: str) -> list[tuple[str, bytes]]:
+    """The same for the device itself: what `TOPIC/DEVICE/health` says of it."""
+    if not config.discovery_prefix:
+        return []
+    base = f"{config.topic}/{device_id}"
+    shared = {"state_topic": f"{base}/health", "entity_category": "diagnostic"} | _shared(base, device_id)
+    return [
+        _message(
+            config, kind, f"spillover_{device_id}_{key}", {"name": key.replace("_", " "), **fields} | shared
+        )
+        for kind, key, fields in _of_device()
+    ]
+
+
+def _shared(base: str, device_id: str) -> dict[str, object]:
+    """What all entities of a device have."""
+    return {
         "availability_topic": f"{base}/status",
         "device": {
             "identifiers": [f"spillover_{device_id}"],
@@ -56,10 +85,6 @@ def announcements(config: MqttConfig, device_id: str, camera: AnnouncedCamera) -
             "manufacturer": "Spillover",
         },
     }
-    unique = f"spillover_{device_id}_{camera.camera_id}"
-    topic = f"{base}/{camera.camera_id}"
-    entities = (*_of_camera(camera, topic), *_of_zones(camera, topic), *_of_lines(camera, topic))
-    return [_message(config, kind, f"{unique}_{key}", {**fields, **shared}) for kind, key, fields in entities]
 
 
 Entity = tuple[str, str, Mapping[str, object]]
@@ -87,6 +112,37 @@ def _of_camera(camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
             "value_template": f"{{{{ 'OFF' if value == '{CameraState.OK.value}' else 'ON' }}}}",
         },
     )
+
+
+_LADDER = "value_json.ladder.{} if value_json.ladder else None"
+_MEASURED: tuple[tuple[str, str, str, str], ...] = (
+    ("temperature", "value_json.device.temperature_celsius", "°C", "temperature"),
+    ("processor", "value_json.device.cpu_share", "", ""),
+    ("memory_available", "value_json.device.memory_available_bytes", "B", "data_size"),
+    ("fan", "value_json.device.fan_rpm", "rpm", ""),
+    ("supply", "value_json.device.supply_volts", "V", "voltage"),
+    ("power_estimate", "value_json.device.power_estimate_watts", "W", "power"),
+    ("inferences_per_second", "value_json.work.per_s", "", ""),
+    ("inference_p99", "value_json.work.p99_s", "s", "duration"),
+    ("ladder_step", _LADDER.format("step"), "", ""),
+)
+"""What is measured of a device: name, where it is in the report, unit, and device class."""
+
+
+def _of_device() -> Iterator[Entity]:
+    """What is null in the report renders as `None`, which is unknown in Home Assistant."""
+    for key, where, unit, kind in _MEASURED:
+        fields = {"value_template": f"{{{{ {where} }}}}", "state_class": "measurement"}
+        fields |= {"unit_of_measurement": unit} if unit else {}
+        yield "sensor", key, fields | ({"device_class": kind} if kind else {})
+    yield "sensor", "ladder", {"value_template": f"{{{{ {_LADDER.format('does')} }}}}"}
+    under_voltage = "{{ {true: 'ON', false: 'OFF'}.get(value_json.device.under_voltage) }}"
+    yield "binary_sensor", "under_voltage", {"device_class": "problem", "value_template": under_voltage}
+
+
+def _of_pictures(config: MqttConfig, camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:
+    if config.snapshots:
+        yield "camera", "snapshot", {"name": f"{camera.camera_id} snapshot", "topic": f"{topic}/snapshot"}
 
 
 def _of_zones(camera: AnnouncedCamera, topic: str) -> Iterator[Entity]:

@@ -5,28 +5,33 @@ the sink's queue while the broker is away, and the oldest make room for new ones
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from spillover.common.errors import ConfigError
+from spillover.common.files import read_regular
 from spillover.common.net.reload import secret_of
 from spillover.common.types import Result
 from spillover.edge.config import MqttConfig
-from spillover.edge.results.delivery import Event, EventKind
+from spillover.edge.results.delivery import BOXES, SNAPSHOT, Event, EventKind
 from spillover.edge.sinks.broker import Access, Broker, Pause
-from spillover.edge.sinks.discovery import EMPTY, INSIDE, AnnouncedCamera, announcements
+from spillover.edge.sinks.discovery import EMPTY, INSIDE, AnnouncedCamera, announcements, device_announcements
 from spillover.edge.sinks.record import Encode, encode_event
 
 _CONFIRM_LIMIT_S = 1.0
 """How long a flush waits for the broker; it fits into the sinks' share of a stop."""
+_LARGEST_PICTURE_BYTES = 8_000_000
+"""One waits in memory for each camera."""
 ONLINE, OFFLINE = "online", "offline"
 
 
 class MqttSink:
     """Publishes below `topic`/`device`; from `start` on it connects in the background.
 
+    `pictures` is the folder of evidence, whose pictures are published if the configuration says so.
     `pause` replaces the waiting between attempts to connect.
 
     Raises:
@@ -39,9 +44,11 @@ class MqttSink:
         device_id: str,
         cameras: Sequence[AnnouncedCamera],
         encode: Encode,
+        pictures: Path | None = None,
         pause: Pause | None = None,
     ) -> None:
         self._encode = encode
+        self._pictures = pictures if config.snapshots else None
         self._device_topic = f"{config.topic}/{device_id}"
         status = f"{self._device_topic}/status"
         birth = f"{config.discovery_prefix}/status" if config.discovery_prefix else ""
@@ -51,6 +58,8 @@ class MqttSink:
         except (OSError, ValueError) as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
         self._broker.retain(status, ONLINE)
+        for topic, payload in device_announcements(config, device_id):
+            self._broker.retain(topic, payload)
         for camera in cameras:
             for topic, payload in announcements(config, device_id, camera):
                 self._broker.retain(topic, payload)
@@ -66,6 +75,8 @@ class MqttSink:
         zone_topic = f"{camera_topic}/zones/{fields.get('zone')}"
         line_topic = f"{camera_topic}/lines/{fields.get('line')}"
         match event.kind:
+            case EventKind.HEALTH:
+                retain(f"{self._device_topic}/health", encode_event(event))
             case EventKind.CAMERA_STATE:
                 retain(f"{camera_topic}/camera_state", str(fields["state"]))
             case EventKind.ZONE_COUNT:
@@ -98,6 +109,15 @@ class MqttSink:
         camera_id = event.fields.get("camera_id")
         of_topic = f"{self._device_topic}/{camera_id}" if camera_id else self._device_topic
         self._broker.publish(f"{of_topic}/event", encode_event(event))
+        if event.kind is EventKind.EVIDENCE and self._pictures:
+            self._show(of_topic, self._pictures / str(event.fields["name"]))
+
+    def _show(self, camera_topic: str, path: Path) -> None:
+        """Publish a picture with its boxes; one that has made room for newer ones is passed over."""
+        if path.suffix == SNAPSHOT:
+            with suppress(OSError):
+                jpeg = read_regular(path.with_suffix(BOXES), _LARGEST_PICTURE_BYTES)
+                self._broker.retain(f"{camera_topic}/snapshot", jpeg)
 
     def flush(self) -> None:
         """Wait for the broker to confirm. Raises OSError."""

@@ -31,6 +31,15 @@ Order = Callable[[], None]
 MakeSink = Callable[[], Sink]
 
 
+Takes = Callable[[Result | Event], bool]
+"""Whether the sink has to do with an item; on any thread."""
+
+
+def _everything(_item: Result | Event) -> bool:
+    """Default for `takes`."""
+    return True
+
+
 def _uncounted(_reason: str) -> None:
     """Default for `on_event_drop`: lost events are not counted."""
 
@@ -57,7 +66,7 @@ class Outlet:
 
     `on_drop` is called for each result that is lost, `on_event_drop` for each event. `when_full` says which
     item a full queue gives up: the newest, which keeps a file whole, or the oldest, which keeps a broker's
-    subscribers current.
+    subscribers current. What it does not take (`takes`) is not the sink's, and nobody's loss.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Outlet:
         on_drop: OnDrop,
         on_event_drop: OnDrop = _uncounted,
         when_full: WhenFull = WhenFull.DROP_NEWEST,
+        takes: Takes = _everything,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -76,6 +86,7 @@ class Outlet:
         self._at_once: deque[Order] = deque()
         self._states: dict[object, Event] = {}
         """The last state of each camera, zone and line, for a sink that takes the place of this one."""
+        self._takes = takes
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -91,14 +102,23 @@ class Outlet:
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
+        if not self._takes(item):
+            ack.complete(stored=False)  # so that what another sink has to store is not forgotten
+            return
         self._had_results |= isinstance(item, Result)
         if isinstance(item, Event):
-            self._notice(item)
+            self.notice(item)
         refused = self._queue.put(_Queued(item, ack))
         if isinstance(refused, _Queued):
             self._lost(refused, "queue full")
         elif refused is not None:  # the oldest was no item, and is not given up
             self._queue.put_beyond(refused)
+
+    def notice(self, event: Event) -> None:
+        """Have the sink learn of an event, and a sink that takes its place; it is no item of its queue."""
+        if (state_of := event.state_of) is not None:
+            self._states[state_of] = event
+        self._sink.notice(event)
 
     @property
     def lost_everything(self) -> bool:
@@ -145,7 +165,7 @@ class Outlet:
     def learn(self, states: Sequence[Event]) -> None:
         """Take over states that were told before this sink came; call it before `run`."""
         for event in states:
-            self._notice(event)
+            self.notice(event)
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
@@ -197,11 +217,6 @@ class Outlet:
     def _hurry(self) -> None:
         while self._at_once:
             self._at_once.popleft()()
-
-    def _notice(self, event: Event) -> None:
-        if (state_of := event.state_of) is not None:
-            self._states[state_of] = event
-        self._sink.notice(event)
 
     def close_sink(self) -> None:
         """Let go of the sink; a failure is logged."""

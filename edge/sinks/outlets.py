@@ -41,6 +41,12 @@ class Outlets:
                 outlet.put(item, ack)
         return ack
 
+    def notice(self, event: Event) -> None:
+        """Tell a state to the sinks that keep states; the others write nothing."""
+        with self._lock:
+            for outlet in self._writers:
+                outlet.notice(event)
+
     @property
     def current(self) -> list[Outlet]:
         """The outlets that items go to, in order."""

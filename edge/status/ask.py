@@ -1,5 +1,6 @@
 """Asks a running daemon for its status, refuses what any other program answers, and shows it."""
 
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from spillover.common.cli import EXIT_FAILED, EXIT_LOST
-from spillover.common.errors import UnavailableError
+from spillover.common.errors import ConfigError, UnavailableError
 from spillover.common.home import SERVICE_HOME, cache_home, status_sockets
 from spillover.common.net.addresses import UNIX
 from spillover.common.net.fetch import fetch
+from spillover.common.net.reload import read_file, read_secret
 from spillover.edge.status.text import to_text
 from spillover.edge.status.values import PAGE, Status
 from spillover.edge.status.verdict import Verdict, verdict
@@ -23,13 +25,20 @@ _CLEAR = "\x1b[H\x1b[2J"
 _BAD = frozenset({Verdict.FAILING, Verdict.LOST, Verdict.UNBALANCED})
 
 
-def ask(address: str) -> Status:
+def ask(address: str, token_file: Path | None = None, ca: Path | None = None) -> Status:
     """The status of the daemon at `address`: `host:port` of its metrics, or `unix:` and a socket's path.
+
+    `token_file` holds a token that its `security` wants; with `ca` (PEM) it is asked over TLS.
 
     Raises:
         UnavailableError: nobody answers there, or another program does.
+        ConfigError: a file cannot be read.
     """
-    code, body = fetch(address, PAGE, LIMIT_S)
+    token = read_secret(token_file, "--token-file") if token_file else ""
+    code, body = fetch(address, PAGE, LIMIT_S, token=token, context=_trusting(ca) if ca else None)
+    if code in {401, 403, 429}:
+        why = body[:200].decode(errors="replace").strip()
+        raise UnavailableError(f"{address} does not let you ask; --token-file names a token: {why}")
     if code != 200:
         raise UnavailableError(f"{address} is no edge daemon: it answers {PAGE} with HTTP status {code}")
     try:
@@ -85,6 +94,13 @@ def show(
         if not watches:
             return code
         sleep(WATCH_S)
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=read_file(ca, "--ca").decode())
+    except ValueError as error:  # ssl.SSLError is one
+        raise ConfigError(f"--ca: {ca} holds no PEM certificate: {error}") from error
 
 
 def _why(body: bytes, error: msgspec.DecodeError) -> str:

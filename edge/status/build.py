@@ -13,6 +13,7 @@ from spillover.edge.config import CameraConfig, EdgeConfig, Mode
 from spillover.edge.device import Device, Reporting
 from spillover.edge.events.reporter import ObjectEvents
 from spillover.edge.events.values import Direction
+from spillover.edge.health.keeper import Keeper
 from spillover.edge.health.monitor import HealthMonitor
 from spillover.edge.link.estimator import PRIOR
 from spillover.edge.link.state import BreakerPhase
@@ -51,6 +52,7 @@ class StatusSource:
     streams: Sequence[tuple[CameraConfig, CameraStream]]
     health: HealthMonitor
     started_s: float
+    keeper: Keeper | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __call__(self) -> Status:
@@ -59,7 +61,8 @@ class StatusSource:
         counts = reporting.metrics.counts()
         offload = self.device.offload
         meter, forwarder = offload.meter, offload.forwarder
-        model = self.device.predictor.model_id
+        predictor = self.device.predictor
+        model = predictor.model_id
         sinks = reporting.outlets.states()
         return Status(
             version=_version(),
@@ -72,7 +75,7 @@ class StatusSource:
             model=ModelStatus(
                 name=model.name,
                 version=model.version,
-                sha256=self.device.model_sha256,
+                sha256=self.device.model_of(predictor.variant).manifest.sha256,
                 boxes_dropped=counts.boxes_dropped,
             ),
             cameras=tuple(self._camera(config, stream, now_s) for config, stream in self.streams),
@@ -92,6 +95,8 @@ class StatusSource:
             if (error := counts.edge_error)
             else None,
             health=self.health.latest(),
+            work=reporting.events.work(),
+            ladder=self.keeper.state() if self.keeper else None,
         )
 
     def _camera(self, config: CameraConfig, stream: CameraStream, now_s: float) -> CameraStatus:

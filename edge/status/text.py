@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from spillover.common.log import printable
-from spillover.edge.health.readings import DiskSpace, Readings
+from spillover.edge.status.health_text import health_lines
 from spillover.edge.status.values import (
     BudgetStatus,
     CameraStatus,
@@ -16,36 +16,15 @@ from spillover.edge.status.values import (
     TrackingStatus,
 )
 from spillover.edge.status.verdict import Verdict, failures, listed, losses, total, verdict
+from spillover.edge.status.words import duration, size
 
 _WIDTH = 11
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def to_text(status: Status) -> str:
     """The whole; the last line is the verdict."""
     # Causes of errors are texts of strangers: of a camera's program, a broker, or whoever has answered.
     return "\n".join(printable(f"{name:<{_WIDTH}}{text}".rstrip()) for name, text in _lines(status))
-
-
-def duration(seconds: float) -> str:
-    """Rounded to its largest unit: `12 s`, `3.5 min`, `2 d`."""
-    for length_s, unit in _UNITS:
-        if seconds >= length_s:
-            return f"{seconds / length_s:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.0f} s"
-
-
-def size(size_bytes: float) -> str:
-    """As kB, MB or GB."""
-    for length, unit in ((1e9, "GB"), (1e6, "MB")):
-        if size_bytes >= length:
-            return f"{size_bytes / length:.1f} {unit}"
-    return f"{size_bytes / 1e3:.1f} kB"
-
-
-def held_back(causes: tuple[str, ...]) -> str:
-    """Names of causes as words."""
-    return ", ".join(cause.replace("_", " ") for cause in causes)
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
@@ -83,7 +62,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
             f"{found.share:.1%} of the frames are kept and wrong ({found.low:.1%} to {found.high:.1%}), "
             f"by {found.audits} audits",
         )
-    yield from _health(status.health)
+    yield from health_lines(status)
     yield from _verdict(status)
 
 
@@ -163,35 +142,6 @@ def _sink(sink: SinkStatus) -> str:
         return text
     when = f"{duration(sink.last_error_age_s or 0.0)} ago"
     return f"{text}; {'fails' if sink.failing else 'works again'}, last error {when}: {sink.last_error}"
-
-
-def _health(health: Readings) -> Iterator[tuple[str, str]]:
-    if health.temperature_celsius is not None or health.throttling is not None:
-        yield "heat", ", ".join(_heat(health))
-    if health.cpu_share is not None:
-        own = f", this process {health.process_cpu_share:.0%}" if health.process_cpu_share is not None else ""
-        load = f", load {health.load:.2f}" if health.load is not None else ""
-        yield "processor", f"{health.cpu_share:.0%} busy{own}{load}"
-    if health.process_anon_bytes is not None:
-        resident = health.process_anon_bytes + (health.process_file_bytes or 0)
-        left = health.memory_available_bytes
-        free = f", {size(left)} available" if left is not None else ""
-        yield "memory", f"this process {size(resident)} ({size(health.process_anon_bytes)} its own){free}"
-    for disk in health.disks:
-        yield "disk", _disk(disk)
-
-
-def _heat(health: Readings) -> Iterator[str]:
-    if health.temperature_celsius is not None:
-        yield f"{health.temperature_celsius:.0f} °C"
-    if health.throttling is not None:
-        yield f"held back now: {held_back(health.throttling.now) or 'no'}"
-        if health.throttling.since_boot:
-            yield f"since boot: {held_back(health.throttling.since_boot)}"
-
-
-def _disk(disk: DiskSpace) -> str:
-    return f"{disk.folder}: {size(disk.free_bytes)} of {size(disk.size_bytes)} free"
 
 
 def _verdict(status: Status) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ Counts are of this run of the daemon. Ages and rates are of the moment at which 
 
 import msgspec
 
-from spillover.edge.health.readings import Readings
+from spillover.edge.health.readings import LadderState, Readings, Work
 
 PAGE = "/status"
 """Where an HTTP server has it."""
@@ -215,3 +215,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="what", tag="s
     edge_error: ErrorStatus | None
     """None before the first audit was answered."""
     health: Readings
+    work: Work | None = None
+    """What the local model does."""
+    ladder: LadderState | None = None
+    """Where the device stands on the ladder; None where `health.ladder` is off."""

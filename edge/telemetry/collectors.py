@@ -13,6 +13,10 @@ from spillover.edge.spool.values import Fate, SpoolState
 from spillover.edge.tracking.stage import TrackingCounts
 
 PREFIX = "spillover_edge_"
+OF_DEVICE = frozenset(
+    f"{PREFIX}{name}" for name in ("oom_kills", "energy_estimate_joules", "disk_written_bytes")
+)
+"""Counters that others keep, and that do not count what the daemon does."""
 
 
 class EvidenceState(Protocol):
@@ -26,6 +30,11 @@ class EvidenceState(Protocol):
     @property
     def total_bytes(self) -> int:
         """What they take."""
+        ...
+
+    @property
+    def ring_bytes(self) -> int:
+        """What waits in memory for clips."""
         ...
 
     @property
@@ -76,6 +85,8 @@ class EvidenceCollector(Collector):
         text = "Pictures and clips in the folder."
         yield GaugeMetricFamily(f"{PREFIX}evidence_files", text, value=state.files)
         yield GaugeMetricFamily(f"{PREFIX}evidence_bytes", "Their bytes.", value=state.total_bytes)
+        text = "Pictures of the last seconds, for clips, in memory."
+        yield GaugeMetricFamily(f"{PREFIX}evidence_ring_bytes", text, value=state.ring_bytes)
         text = "Pictures and clips that made room, by the bound that wanted it."
         deleted = CounterMetricFamily(f"{PREFIX}evidence_deleted", text, labels=["bound"])
         for bound, count in state.deleted.items():
@@ -162,8 +173,9 @@ class SpoolCollector(Collector):
 class HealthCollector(Collector):
     """The device's health; what this machine does not tell has no series."""
 
-    def __init__(self, latest: Callable[[], Readings]) -> None:
+    def __init__(self, latest: Callable[[], Readings], step: Callable[[], int] | None = None) -> None:
         self._latest = latest
+        self._step = step
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the last few seconds."""
@@ -175,6 +187,28 @@ class HealthCollector(Collector):
         yield _gauge("load1", "Load average of the last minute.", found.load)
         text = "What programs can still have without swapping."
         yield _gauge("memory_available_bytes", text, found.memory_available_bytes)
+        text = "The tightest memory limit of the control groups that this process is in."
+        yield _gauge("memory_limit_bytes", text, found.memory_limit_bytes)
+        text = "What of that limit is taken for good."
+        yield _gauge("memory_limit_used_bytes", text, found.memory_limit_used_bytes)
+        text = "Processes of this control group that the kernel has ended for want of memory."
+        yield _counter("oom_kills", text, found.oom_kills)
+        text = "Share of the last 10 s in which something waited for it (PSI)."
+        pressure = GaugeMetricFamily(f"{PREFIX}pressure_ratio", text, labels=["resource"])
+        for resource in ("cpu", "memory", "io"):
+            if (share := getattr(found, f"{resource}_pressure")) is not None:
+                pressure.add_metric([resource], share)
+        yield pressure
+        yield _gauge("fan_rpm", "Turns a minute of the fastest fan.", found.fan_rpm)
+        yield _gauge("supply_volts", "Voltage of the power supply.", found.supply_volts)
+        text = "1 while the voltage of the power supply is too low."
+        yield _gauge("under_voltage", text, found.under_voltage)
+        text = "Power by `health.power` and the share of busy cores: an estimate."
+        yield _gauge("power_estimate_watts", text, found.power_estimate_watts)
+        text = "That power added up: an estimate."
+        yield _counter("energy_estimate_joules", text, found.energy_estimate_joules)
+        text = "Where the device stands on the ladder: 0 it does everything, 6 it pauses."
+        yield _gauge("ladder_step", text, self._step() if self._step else None)
         yield from self._throttling(found)
         text = "Memory of this process: its own (anon), and pages of files, libraries mostly (file)."
         resident = GaugeMetricFamily(f"{PREFIX}resident_bytes", text, labels=["kind"])
@@ -187,6 +221,11 @@ class HealthCollector(Collector):
         for disk in found.disks:
             free.add_metric([disk.folder], disk.free_bytes)
         yield free
+        text = "Bytes written since boot, by card, stick or drive."
+        written = CounterMetricFamily(f"{PREFIX}disk_written_bytes", text, labels=["device"])
+        for name, count in found.disk_written_bytes.items():
+            written.add_metric([name], count)
+        yield written
 
     def _throttling(self, found: Readings) -> Iterator[Metric]:
         text = "1 while the firmware holds back for this cause (Raspberry Pi)."
@@ -205,6 +244,13 @@ class HealthCollector(Collector):
 
 def _gauge(name: str, text: str, value: float | None) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, text)
+    if value is not None:
+        family.add_metric([], value)
+    return family
+
+
+def _counter(name: str, text: str, value: float | None) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text)
     if value is not None:
         family.add_metric([], value)
     return family

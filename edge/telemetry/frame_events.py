@@ -9,6 +9,8 @@ from spillover.common.log import get_logger
 from spillover.common.types import Frame, Result
 from spillover.edge.camera.source import CameraState
 from spillover.edge.events.values import ObjectEvent
+from spillover.edge.health.readings import LadderState
+from spillover.edge.health.work import WorkMeter
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind, Fields
 from spillover.edge.runtime.frame_clock import ClockSet, FrameClock
@@ -17,6 +19,7 @@ from spillover.edge.spool.values import Fate, Refusal
 from spillover.edge.telemetry.metrics import Metrics
 
 _log = get_logger("camera")
+_health_log = get_logger("health")
 OnResult = Callable[[Result], None]
 OnEvent = Callable[[Event], None]
 Put = Callable[[Result | Event], DeliveryAck]
@@ -68,6 +71,7 @@ class FrameEvents:
         """Why edge and cloud do not fit together; empty: they do, as far as is known."""
         self.answered = Rate(clock)
         """First results."""
+        self.work = WorkMeter(clock)
         self._on_result: OnResult | None = None
         self._evidence: Evidence | None = None
         self._on_event: OnEvent | None = None
@@ -84,6 +88,8 @@ class FrameEvents:
         """A frame got its first result or a revision."""
         if not result.revision:
             self.answered.mark()
+            took = result.timings
+            self.work.mark(took.preprocess_s + took.infer_s + took.decode_s)
         self.late(result)
 
     def late(self, result: Result) -> DeliveryAck:
@@ -153,6 +159,15 @@ class FrameEvents:
         """Whether edge and cloud fit together has changed; `misfit` is why they do not."""
         self.misfit = misfit
         self._metrics.misfit(is_so=bool(misfit))
+
+    def stepped(self, now: LadderState, before: int) -> None:
+        """The device stands on another step of the ladder."""
+        tell = _health_log.warning if now.step > before else _health_log.info
+        tell("ladder", step=now.step, does=now.does, cause=now.cause, reason=now.reason)
+        self._metrics.stepped(now.cause, up=now.step > before)
+        self.emit(
+            EventKind.LADDER, step=now.step, before=before, does=now.does, cause=now.cause, reason=now.reason
+        )
 
     def spooled(self, fate: Fate, frame_id: str) -> None:
         """The spool accepted a frame, or a frame left it; the spool counts these itself."""

@@ -22,6 +22,7 @@ from spillover.edge.policy.auditor import ErrorEstimate
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.spool.values import Refusal, SpoolState
 from spillover.edge.telemetry.collectors import (
+    OF_DEVICE,
     PREFIX,
     BudgetCollector,
     EvidenceCollector,
@@ -113,7 +114,10 @@ class Metrics:
         self._zones = self._states("objects_inside", "Objects in a zone now.", "camera", "zone")
         self._evidence = self._counter("evidence_stored", "Pictures and clips that were stored.", "kind")
         self._evidence_lost = self._counter(
-            "evidence_lost", "Pictures and clips that were wanted and not stored.", "kind", "reason"
+            "evidence_lost",
+            "Pictures, clips, and frames of clips that were wanted and are missing.",
+            "kind",
+            "reason",
         )
         self._audits = self._counter("audits", "Frames sent at random and answered.")
         text = "Share of all frames that are kept and wrong: estimate and 95 % interval."
@@ -131,6 +135,15 @@ class Metrics:
             ["ending"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
+        )
+        self._inference = Histogram(
+            f"{PREFIX}inference_seconds",
+            "Seconds that the local model takes for a frame, with what is around it.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._ladder = self._counter(
+            "ladder_steps", "Steps of the ladder, by what led there; well: a step down.", "cause"
         )
         self._latency = {ending: latency.labels(ending.value) for ending in AnsweredBy}
         self._sent = Counter("sent", "", registry=None)  # for the status alone
@@ -173,8 +186,14 @@ class Metrics:
         if result.revision:
             self._revisions.inc()
             return
+        took = result.timings
+        self._inference.observe(took.preprocess_s + took.infer_s + took.decode_s)
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
+
+    def stepped(self, cause: str, *, up: bool) -> None:
+        """Count a step of the ladder."""
+        self._ladder.labels(cause if up else "well").inc()
 
     def call(self, status: str, payload_bytes: int, kind: str) -> None:
         """Count the end of a call to the cloud, and its bytes."""
@@ -266,9 +285,9 @@ class Metrics:
         """Count a request for a page that was refused."""
         self._pages_refused.labels(cause).inc()
 
-    def watch_health(self, latest: Callable[[], Readings]) -> None:
-        """Read the device's health from `latest` on each scrape."""
-        self.registry.register(HealthCollector(latest))
+    def watch_health(self, latest: Callable[[], Readings], step: Callable[[], int] | None = None) -> None:
+        """Read the device's health from `latest`, and its step of the ladder, on each scrape."""
+        self.registry.register(HealthCollector(latest, step))
 
     def edge_error(self, estimate: ErrorEstimate) -> None:
         """Set the error estimate, which an answered audit has changed."""
@@ -307,11 +326,11 @@ class Metrics:
         )
 
     def summary(self) -> dict[str, int]:
-        """Every counter of the whole device that is not zero, as `name` or `name[label,label]`."""
+        """Every counter of the daemon, of all cameras, that is not zero, as `name` or `name[label,label]`."""
         return {
             _key(sample.name, sample.labels): int(sample.value)
             for family in self.registry.collect()
-            if family.type == "counter"
+            if family.type == "counter" and family.name not in OF_DEVICE
             for sample in family.samples
             if sample.name.startswith(PREFIX) and sample.name.endswith("_total") and sample.value
             if "camera" not in sample.labels

@@ -41,8 +41,13 @@ def carried(box: XYXY, then: XYXY, now: XYXY) -> XYXY:
 
 def blend(a: XYXY, b: XYXY, weight: float) -> XYXY:
     """The box between two, `weight` of the way from the first to the second."""
-    left, top, right, bottom = (one + (other - one) * weight for one, other in zip(a, b, strict=True))
-    return left, top, right, bottom
+    rest = 1.0 - weight
+    return (
+        a[0] * rest + b[0] * weight,
+        a[1] * rest + b[1] * weight,
+        a[2] * rest + b[2] * weight,
+        a[3] * rest + b[3] * weight,
+    )
 
 
 def iou(a: XYXY, b: XYXY) -> float:

@@ -36,14 +36,18 @@ the cloud, confirmed and then missed by the cloud; with and without a box of the
 
 def rivals(tracks: Sequence[Track]) -> dict[int, Track]:
     """The edge's track in the place of each contested one, by number of the contested one."""
-    seen = [track for track in tracks if track.edge_box >= 0 and not track.confirmed]
-    found: dict[int, Track] = {}
+    seen: list[Track] = []
+    unseen: list[Track] = []
     for track in tracks:
-        if not track.confirmed or track.edge_box >= 0:
-            continue
-        others = [other for other in seen if other.class_id != track.class_id]
-        best = max(others, key=lambda other: iou(track.xyxy, other.xyxy), default=track)
-        if best is not track and iou(track.xyxy, best.xyxy) >= SAME_PLACE:
+        if track.confirmed != (track.edge_box >= 0):
+            (unseen if track.confirmed else seen).append(track)
+    found: dict[int, Track] = {}
+    for track in unseen:
+        best, most = track, SAME_PLACE
+        for other in seen:
+            if other.class_id != track.class_id and (overlap := iou(track.xyxy, other.xyxy)) >= most:
+                best, most = other, overlap
+        if best is not track:
             found[track.track_id] = best
     return found
 
@@ -100,9 +104,11 @@ def judged(learned: Learned, moment: Moment, boxes: Mapping[int, Box], unseen: S
     return learned
 
 
-def expected(state: TrackerState) -> dict[int, float]:
-    """Expected share of tracks like each one that the cloud would confirm on this frame, by number."""
-    contested = rivals(state.tracks)
+def expected(state: TrackerState, contested: Mapping[int, Track]) -> dict[int, float]:
+    """Expected share of tracks like each one that the cloud would confirm on this frame, by number.
+
+    `contested` is what `rivals` found among them.
+    """
     shares = {}
     for track in state.tracks:
         if track.confirmed:
@@ -118,8 +124,10 @@ def expected(state: TrackerState) -> dict[int, float]:
     return shares
 
 
-def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
-    """The tracks that the result shows; `boxes` are the edge's boxes of the frame.
+def chosen(
+    state: TrackerState, boxes: Sequence[Box], contested: Mapping[int, Track], shares: Mapping[int, float]
+) -> list[Track]:
+    """The tracks that the result shows; `boxes` are the edge's boxes of the frame, `shares` as `expected`.
 
     As long as the cloud has said nothing, and on the first frame of a scene, those that the edge reports.
     Then the set of the best expected F1 with the cloud's answer (plug-in rule: Ye et al., ICML 2012): where
@@ -131,10 +139,9 @@ def chosen(state: TrackerState, boxes: Sequence[Box]) -> list[Track]:
         return [track for track in state.tracks if _reported(state, track, boxes)]
     own = [track for track in state.tracks if track.class_id in state.hidden]
     judged_by_cloud = [track for track in state.tracks if track.class_id not in state.hidden]
-    shares = expected(state)
     lost = {
         number if shares[rival.track_id] > shares[number] else rival.track_id
-        for number, rival in rivals(state.tracks).items()
+        for number, rival in contested.items()
     }
     standing = [track for track in judged_by_cloud if track.track_id not in lost]
     ranked = sorted(standing, key=lambda track: (-shares[track.track_id], track.track_id))

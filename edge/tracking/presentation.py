@@ -1,21 +1,24 @@
 """From tracks to a result: which boxes are shown, with whose confidence, and a summary for the policy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from spillover.common.types import NO_BOXES, Detections, TrackMark
 from spillover.edge.tracking.boxes import clipped
-from spillover.edge.tracking.judgement import chosen, expected
+from spillover.edge.tracking.judgement import chosen, expected, rivals
 from spillover.edge.tracking.stage import Shown, TrackSummary
 from spillover.edge.tracking.values import Box, Track, TrackerState
 
 
 def shown(state: TrackerState, boxes: Sequence[Box]) -> Shown:
     """The local result of the newest frame; `boxes` are the edge's boxes of it."""
+    contested = rivals(state.tracks)
+    shares = expected(state, contested)
     tracks = sorted(
-        chosen(state, boxes), key=lambda track: (-_confidence(state, track, boxes), track.track_id)
+        chosen(state, boxes, contested, shares),
+        key=lambda track: (-_confidence(state, track, boxes), track.track_id),
     )
     marks = tuple(
         TrackMark(track.track_id, track.confirmed_by, max(0.0, state.captured_s - track.seen_s))
@@ -26,7 +29,7 @@ def shown(state: TrackerState, boxes: Sequence[Box]) -> Shown:
         state.answered_id if any(track.confirmed for track in tracks) else "",
         marks,
         state.ended,
-        summary_of(state, tracks),
+        summary_of(state, tracks, shares),
     )
 
 
@@ -41,14 +44,13 @@ def detections_of(state: TrackerState, tracks: Sequence[Track], boxes: Sequence[
     )
 
 
-def summary_of(state: TrackerState, tracks: Sequence[Track]) -> TrackSummary:
+def summary_of(state: TrackerState, tracks: Sequence[Track], shares: Mapping[int, float]) -> TrackSummary:
     """What the policy reads."""
     half_life_s = state.learned.half_life_s
     stale = 0.0
     if math.isfinite(half_life_s):
         ages = [state.captured_s - track.cloud_s for track in tracks if track.confirmed]
         stale = sum(1.0 - 0.5 ** (age_s / half_life_s) for age_s in ages)
-    shares = expected(state)
     doubts = [shares[track.track_id] for track in state.tracks if not track.confirmed]
     return TrackSummary(
         shown=len(tracks),

@@ -98,9 +98,10 @@ def _run(config_path: Path | None, out: Path, only: tuple[str, ...], *, remote: 
     from spillover.common.config import load_config
     from spillover.lab.loadtest.config import LoadConfig
     from spillover.lab.loadtest.load_test import LoadTest, Settings
+    from spillover.lab.loadtest.paths import placed
     from spillover.lab.terminal import open_console
 
-    config = load_config(config_path, LoadConfig)
+    config = placed(load_config(config_path, LoadConfig), config_path.parent)
     for name in only:
         if name not in config.scenarios:
             known = ", ".join(config.scenarios)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
 from spillover.common.errors import SourceError
+from spillover.lab.loadtest.baselines import BYTES
 from spillover.lab.loadtest.measures import MEASURES, Better
 from spillover.lab.loadtest.report.load_report import write_comparison_page
 from spillover.lab.loadtest.results import Report, Summary
@@ -16,11 +18,18 @@ TOLERANCE = 0.05
 """Smaller changes, as a share of the old figure, are noise even where the intervals are apart."""
 SINGLE_TOLERANCE = 0.25
 """The same for figures of a single run, which come without an interval."""
-
+SINGLE_POINTS = MappingProxyType(
+    {"on_time_share": 0.02}
+    | dict.fromkeys(("agreement", "final_agreement", "streaming", "accuracy", "idf1"), 0.03)
+)
+"""What matters most in a single run: shares of all frames, and by how much they may change."""
+SINGLE_BYTES = 0.1
+"""The same for bytes, as a share of the old figure."""
 
 SINGLE_RUN = (
     "Some of these figures are of one run, which cannot show a difference from chance: set repeats to 3 or "
-    f"more. Of those, changes beyond {SINGLE_TOLERANCE:.0%} are listed."
+    "more. Of those, changes are listed of what was on time beyond 2 points, of quality beyond 3 points, of "
+    f"bytes up beyond {SINGLE_BYTES:.0%}, and of others beyond {SINGLE_TOLERANCE:.0%}."
 )
 
 
@@ -45,18 +54,21 @@ class Change:
         return min(self.before.repeats, self.after.repeats) == 1
 
     @property
+    def _is_beyond_noise(self) -> bool:
+        if not self.is_single:
+            return abs(self.share) > TOLERANCE
+        if (points := SINGLE_POINTS.get(self.measure)) is not None:
+            return abs(self.after.median - self.before.median) > points
+        return abs(self.share) > (SINGLE_BYTES if self.measure == BYTES else SINGLE_TOLERANCE)
+
+    @property
     def verdict(self) -> str:
         """`worse`, `better` or empty: the intervals are apart, and the medians by more than the tolerance."""
         measure = MEASURES[self.measure]
         better = measure.better
         shown_alike = measure.show(self.before.median) == measure.show(self.after.median)
         apart = self.before.high < self.after.low or self.after.high < self.before.low
-        if (
-            better is Better.NEITHER
-            or not apart
-            or shown_alike
-            or abs(self.share) <= (SINGLE_TOLERANCE if self.is_single else TOLERANCE)
-        ):
+        if better is Better.NEITHER or not apart or shown_alike or not self._is_beyond_noise:
             return ""
         rose = self.after.median > self.before.median
         return "better" if rose == (better is Better.HIGHER) else "worse"

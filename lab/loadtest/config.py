@@ -108,6 +108,11 @@ class ScenarioConfig(Section, frozen=True):
     """Seconds before the window begins."""
     repeats: Count = 3
     """How often each cell is run."""
+    until: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Go on until the last three repeats of a cell differ by no more than this share of their mean, in what
+    was on time, in bytes and in quality; null: `repeats` are enough."""
+    most_repeats: Count = 10
+    """The most repeats of a cell with `until`."""
     record: Name = ""
     """Simulated edges: the scenario of real edges whose decisions and payloads are replayed."""
     offload_share: Share | None = None
@@ -175,7 +180,8 @@ class FleetConfig(Section, frozen=True):
     """Extrapolates from the measured service time to fleets that are too large to run here."""
 
     scenario: Name
-    """A scenario of simulated edges: its cell of fewest edges calibrates the model, the others check it."""
+    """A scenario of simulated edges: the cell with the narrowest interval of a request's time calibrates the
+    model, the others check it."""
     edges: tuple[Count, ...] = (10_000, 100_000, 1_000_000)
     """Sizes of fleets."""
     utilization: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.7

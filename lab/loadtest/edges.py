@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.common.config import convert_config
-from spillover.common.errors import ConfigError
+from spillover.common.errors import ConfigError, SpilloverError
 from spillover.common.model.locate import find_model_folder
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.assembly.policy import build_policy
@@ -92,14 +92,30 @@ def edges_running(
 
 
 def drops_of(edges: Sequence[EdgeProcess]) -> dict[str, int]:
-    """Frames without an answer by reason, from the summaries in the logs of stopped edges."""
+    """Frames without an answer by reason, from the summaries in the logs of stopped edges.
+
+    Raises:
+        SpilloverError: an edge could not write all its results, which then say nothing; the text names them.
+    """
     drops: Counter[str] = Counter()
     for edge in edges:
-        for event in _events(edge.log):
-            for key, count in event.items() if event.get("event") == "stopped" else ():
-                if key.startswith("frames_dropped["):
-                    drops[key.removeprefix("frames_dropped[").rstrip("]")] += int(count)
+        lost = _counted(edge, "results_dropped[")
+        if lost:
+            why = ", ".join(f"{count} ({reason})" for reason, count in lost.items())
+            raise SpilloverError(f"{edge.results}: an edge could not write all its results: {why} are lost")
+        drops.update(_counted(edge, "frames_dropped["))
     return dict(drops)
+
+
+def _counted(edge: EdgeProcess, prefix: str) -> dict[str, int]:
+    """The counters of that name in an edge's summary, by their labels."""
+    return {
+        key.removeprefix(prefix).rstrip("]"): int(count)
+        for event in _events(edge.log)
+        if event.get("event") == "stopped"
+        for key, count in event.items()
+        if key.startswith(prefix)
+    }
 
 
 def _wait_until_ready(edges: Sequence[EdgeProcess]) -> None:

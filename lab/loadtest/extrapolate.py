@@ -72,7 +72,7 @@ def extrapolate(
     cores: int,
     asked_per_s: float | None = None,
 ) -> Fleet:
-    """Calibrate on the scenario's cell with the fewest edges, check on its others, extrapolate.
+    """Calibrate on the scenario's cell that knows a request's time best, check on its others, extrapolate.
 
     `asked_per_s` is what the scenario asks each edge to send. What few edges drew in a short window is off by
     chance, so fleets send what was asked; without it, what was got.
@@ -85,7 +85,9 @@ def extrapolate(
         raise SourceError(
             f"fleet: scenario {config.scenario} has no cell with requests to a server of this test"
         )
-    base = min(known, key=lambda cell: cell.edges)
+    # A server that is busier than the fleet's may be has other times.
+    calm = [cell for cell in known if _load(cell, channels, cores) <= config.utilization]
+    base = min(calm or known, key=_interval)
     same = [c for c in known if (c.mode, c.link) == (base.mode, base.link) and c is not base]
     rate = _figure(base, "sent_per_s")
     server = ServerModel(
@@ -105,6 +107,17 @@ def extrapolate(
         points=[_point(edges, base, server, config, buyer, asked_per_s) for edges in config.edges],
         checks=[_check(cell, server, asked_per_s) for cell in same],
     )
+
+
+def _load(cell: Cell, channels: int, cores: int) -> float:
+    """How busy the server was: its network or its cores, whichever was busier."""
+    busy = _figure(cell, "sent_per_s") * _figure(cell, "server_infer_ms") / 1e3 / channels
+    return max(busy, _figure(cell, "server_cpu_share") / cores)
+
+
+def _interval(cell: Cell) -> float:
+    """Of the mean time of a request, relative: the cells of a scenario have windows of one length."""
+    return math.sqrt(_figure(cell, "server_infer_cv2") / _figure(cell, "sent_per_s"))
 
 
 def _point(

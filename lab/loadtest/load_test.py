@@ -1,7 +1,9 @@
 """One load test from its configuration to its report."""
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from spillover.lab.loadtest.answer.answers import verdicts_of
 from spillover.lab.loadtest.baselines import held_back, silent
 from spillover.lab.loadtest.capacity import search
 from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfig
+from spillover.lab.loadtest.estimate import estimate
 from spillover.lab.loadtest.extrapolate import extrapolate
 from spillover.lab.loadtest.goals import judge
+from spillover.lab.loadtest.leftovers import clear_leftovers
 from spillover.lab.loadtest.links import schedule_of
 from spillover.lab.loadtest.preparing import prepare_pairs
 from spillover.lab.loadtest.recommended import FOLDER, write_recommended
@@ -33,6 +37,7 @@ from spillover.lab.loadtest.results import (
     write_csv,
     write_json,
 )
+from spillover.lab.loadtest.room import require_room
 from spillover.lab.loadtest.scenarios import Scenarios
 from spillover.lab.loadtest.server import require_loopback, servers_under_test, wait_until_reachable
 from spillover.lab.loadtest.slow import brake_for
@@ -74,6 +79,11 @@ class LoadTest:
                 require_loopback(address, "generators")
         self._check()
         self._prepare()
+        clear_leftovers()
+        used = [name for name in config.scenarios if self._is_run(name)]
+        expected = estimate(config, used)
+        require_room(config, expected.most_simulated)
+        self._say(expected.text())
         out.mkdir(parents=True, exist_ok=True)
         started_s = time.time()
         core_share = config.slow.core_share if config.slow else None
@@ -82,26 +92,23 @@ class LoadTest:
             servers_under_test(config.cloud, self._cloud_models(), out) as servers,
         ):
             self._notes.append(brake.description)
-            scenarios = Scenarios(config, out, servers, brake, Bar(), self._notes)
-            try:
+            scenarios = Scenarios(config, out, servers, brake, Bar(), self._say, self._notes)
+            with self._partly_at_least(started_s, scenarios):
                 self._run_cells(scenarios)
-            except (KeyboardInterrupt, SpilloverError) as stopped:
-                self._write_partly(started_s, scenarios, stopped)
-                raise
-            cells = scenarios.cells
-            self._notes += [*silent(cells, config), *held_back(cells, config)]
-            if config.sweep:
-                self._notes += alike(cells, config.sweep, config)
-            report = self._report(started_s, cells)
-            if config.capacity:  # they load the server most: what there is, is written before
-                self._write(report, scenarios)
-            capacity = self._capacity(scenarios)
+                cells = scenarios.cells
+                self._notes += [*silent(cells, config), *held_back(cells, config)]
+                if config.sweep:
+                    self._notes += alike(cells, config.sweep, config)
+                report = self._report(started_s, cells)
+                if config.capacity:  # they load the server most: what there is, is written before
+                    self._write(report, scenarios)
+                capacity = self._capacity(scenarios)
         took_s = time.time() - started_s
         report = msgspec.structs.replace(report, took_s=took_s, capacity=capacity)
         self._write(report, scenarios)
         print_report(report, self._console)
-        for what in ("report.html", FOLDER):
-            self._console.print(f"{what.partition('.')[0]}: {out / what}", highlight=False, soft_wrap=True)
+        self._say(f"recommended: {out / FOLDER}")
+        self._say(f"report: {out / 'report.html'}")
         return report
 
     def _report(self, started_s: float, cells: list[Cell]) -> Report:
@@ -163,15 +170,26 @@ class LoadTest:
         pairs = [self._config.with_pair_of(self._config.scenarios[name]) for name in used]
         return list(dict.fromkeys(pair.cloud_model for pair in pairs))
 
-    def _write_partly(self, started_s: float, scenarios: Scenarios, stopped: BaseException) -> None:
-        """Write the report of the cells that have ended, and say that it is not whole."""
+    @contextmanager
+    def _partly_at_least(self, started_s: float, scenarios: Scenarios) -> Iterator[None]:
+        """When the block is left early, by whatever, write the report of the cells that have ended."""
+        with ExitStack() as early:
+            early.callback(self._write_partly, started_s, scenarios)
+            yield
+            early.pop_all()
+
+    def _write_partly(self, started_s: float, scenarios: Scenarios) -> None:
+        """Write a report that says that it is not whole."""
         if not scenarios.cells:
             return
-        why = str(stopped) or "it was interrupted"
+        stopped = sys.exception()
+        why = str(stopped) if isinstance(stopped, SpilloverError | OSError) else "it was interrupted"
         self._notes.append(f"This test did not end: {why}. Cells may have fewer repeats, or be missing.")
         self._write(self._report(started_s, scenarios.cells), scenarios)
-        where = self._settings.out / "report.html"
-        self._console.print(f"report of what has ended: {where}", highlight=False, soft_wrap=True)
+        self._say(f"report of what has ended: {self._settings.out / 'report.html'}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _run_cells(self, scenarios: Scenarios) -> None:
         for name, scenario in self._config.scenarios.items():
@@ -220,9 +238,8 @@ class LoadTest:
         return self._is_run(part.scenario)
 
     def _print_probe(self, probe: Probe) -> None:
-        self._console.print(
+        self._say(
             f"capacity: {probe.edges} edges, {probe.sent_per_s:.1f} requests/s, "
             f"{probe.on_time_share:.2%} in time, {probe.lost} lost: {'held' if probe.held else 'not held'}"
-            f"{f' ({probe.note})' if probe.note else ''}",
-            highlight=False,
+            f"{f' ({probe.note})' if probe.note else ''}"
         )

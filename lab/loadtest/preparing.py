@@ -13,6 +13,7 @@ from spillover.common.model.manifest import open_model_folder
 from spillover.common.tasks.base import TaskSpec
 from spillover.edge.config import EdgeConfig, PayloadKind
 from spillover.edge.payload.video import check_codec
+from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
 from spillover.lab.loadtest.edges import check_fits, edge_of
@@ -52,6 +53,7 @@ def prepare_pairs(config: LoadConfig, scenarios: Iterable[str], console: Console
         edges = _edges_of(mine, names)
         for mode, edge in edges.items():
             check_fits(edge, mode, task)
+        prepared.notes += _notes_on_budgets(mine, names)
         prepared.absent |= _without_codec(mine, names, edges)
         prepared.notes += prepare_cuts(edges.values(), Bar(), make=not config.cloud.address)
     return prepared
@@ -87,6 +89,20 @@ def _edges_of(config: LoadConfig, scenarios: Iterable[str]) -> dict[str, EdgeCon
     """The modes that a pair runs, as an edge.yaml each. Raises ConfigError."""
     modes = dict.fromkeys(mode for name in scenarios for mode in config.scenarios[name].modes)
     return {mode: edge_of(config, mode) for mode in modes}
+
+
+def _notes_on_budgets(config: LoadConfig, scenarios: Iterable[str]) -> list[str]:
+    """How the byte budgets of these scenarios' real edges are played.
+
+    Raises:
+        ConfigError: one can never send a frame.
+    """
+    notes: dict[str, None] = {}
+    for scenario in (config.scenarios[name] for name in scenarios):
+        for mode in scenario.modes if scenario.kind is EdgeKind.REAL else ():
+            if budget := steady_budget(config, mode):
+                notes[budget.note(scenario.fps)] = None
+    return list(notes)
 
 
 def _without_codec(

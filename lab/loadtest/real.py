@@ -13,6 +13,7 @@ from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
 from spillover.lab.files import merged
 from spillover.lab.loadtest.baselines import is_pure_cloud
+from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
@@ -35,7 +36,7 @@ from spillover.lab.loadtest.slow import Brake
 from spillover.lab.shaper.link import Schedule
 
 _POLL_S = 0.25
-_LATE_ANSWERS_S = 2.5
+LATE_ANSWERS_S = 2.5
 """How long cameras go on after the window, so that its last frames get as much time as all others."""
 
 
@@ -69,13 +70,14 @@ class RealBench:
         share = self.config.links[plan.link].share
         played = self._played(plan.edges)
         with routes_to(self.server.address, schedule, plan.edges, share=share, kernel=kernel) as routes:
+            folder.mkdir(parents=True, exist_ok=True)
             configs = [
-                self._edge(plan, route, index, reference)
+                self._edge(plan, route, index, reference, folder)
                 for index, (route, reference) in enumerate(zip(routes.by_edge, played, strict=True))
             ]
             prefixes = [route.prefix for route in routes.by_edge]
             with edges_running(configs, folder, self.brake, prefixes) as edges:
-                window, sampler = self._watch(edges, routes.meter)
+                window, sampler = self._watch(plan, edges, routes.meter)
             up_bytes = routes.meter.traffic.up_bytes
             began_s = time.time() - (time.monotonic() - routes.meter.started_s)
         link = SharedLink(schedule, began_s, share)
@@ -89,12 +91,14 @@ class RealBench:
         places = [(edge // kinds) * kinds / edges for edge in range(edges)]
         return [replace(one, skip=int(place * one.count)) for one, place in zip(of_each, places, strict=True)]
 
-    def _watch(self, edges: Sequence[EdgeProcess], meter: LinkMeter) -> tuple[Window, Sampler]:
-        _sleep_watching(self.scenario.warm_up_s, edges)
+    def _watch(
+        self, plan: CellPlan, edges: Sequence[EdgeProcess], meter: LinkMeter
+    ) -> tuple[Window, Sampler]:
+        _sleep_watching(self._warm_up_s(plan), edges)
         begin_s = time.time()
         with Sampler(self.server, [edge.process.pid for edge in edges], meter) as sampler:
             _sleep_watching(self._window_s, edges)
-        _sleep_watching(self.config.deadline_s + _LATE_ANSWERS_S, edges)
+        _sleep_watching(self.config.deadline_s + LATE_ANSWERS_S, edges)
         return Window(begin_s, begin_s + self._window_s), sampler
 
     def _note(
@@ -115,11 +119,21 @@ class RealBench:
 
     @property
     def _window_s(self) -> float:
-        longest = max(reference.count for reference in self.references)
-        return self.scenario.window_s or longest / self.scenario.fps
+        return self.scenario.window_s or self._pass_s
 
-    def _edge(self, plan: CellPlan, route: Route, index: int, played: Reference) -> Mapping[str, Any]:
-        forced = {
+    @property
+    def _pass_s(self) -> float:
+        """One pass over the longest source."""
+        return max(reference.count for reference in self.references) / self.scenario.fps
+
+    def _warm_up_s(self, plan: CellPlan) -> float:
+        budget, usual_s = steady_budget(self.config, plan.mode), self.scenario.warm_up_s
+        return budget.warm_up_s(self.scenario.fps, self._pass_s, usual_s) if budget else usual_s
+
+    def _edge(
+        self, plan: CellPlan, route: Route, index: int, played: Reference, folder: Path
+    ) -> Mapping[str, Any]:
+        forced: dict[str, Any] = {
             "device_id": f"loadtest-{index}",
             "camera": {
                 "source": played.camera_source,
@@ -132,6 +146,11 @@ class RealBench:
             "uplink": {"address": route.address, "allow_plaintext_network": bool(route.prefix)},
             "policy": {"seed": index},
         }
+        # What an edge keeps from one run to the next is the test's own, and of one run alone.
+        if budget := steady_budget(self.config, plan.mode):
+            forced["policy"] |= budget.begin(folder, index)
+        if merged(self.config.edge, self.config.modes[plan.mode]).get("spool"):
+            forced["spool"] = {"path": str((folder / f"edge-{index}.spool").absolute())}
         return edge_config(self.config, plan.mode, forced)
 
     def _evaluate(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from spillover.common.errors import SourceError
 from spillover.common.model.locate import find_model_folder
-from spillover.lab.loadtest.cells import CellPlan, cells_of, interleaved
+from spillover.lab.loadtest.cells import CellPlan, cells_of, has_settled, interleaved
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.figures import quantiles_ms
 from spillover.lab.loadtest.links import by_kernel, schedule_of
+from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.outcomes import join
 from spillover.lab.loadtest.real import RealBench, Run
 from spillover.lab.loadtest.reference import Reference, open_reference, write_reference
@@ -25,6 +26,34 @@ from spillover.lab.terminal import Progress
 
 RunCell = Callable[[CellPlan, Schedule, Path], Run]
 
+_SHORT = (
+    ("on_time_share", "on time"),
+    ("degraded_share", "degraded"),
+    ("sent_share", "sent"),
+    ("up_bytes_per_frame", "a frame up"),
+    ("accuracy", "right"),
+    ("agreement", "agrees"),
+)
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+    del text
+
+
+def _in_short(figures: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{MEASURES[name].show(figures[name])} {word}" for name, word in _SHORT if name in figures
+    )
+
+
+def _unsettled(runs: Mapping[CellPlan, Sequence[Run]], scenario: ScenarioConfig) -> list[CellPlan]:
+    """The cells whose repeats still differ, where they are to settle."""
+    within = scenario.until
+    if within is None:
+        return []
+    return [plan for plan, done in runs.items() if not has_settled([run.figures for run in done], within)]
+
 
 @dataclass(slots=True)
 class Scenarios:
@@ -36,6 +65,8 @@ class Scenarios:
     """By the `cloud_model` that they serve."""
     brake: Brake
     progress: Progress
+    say: Callable[[str], None] = _quiet
+    """Told of each run as it ends."""
     notes: list[str] = field(default_factory=list)
     """Notes on the sources for readers of the report."""
     cells: list[Cell] = field(default_factory=list)
@@ -57,12 +88,23 @@ class Scenarios:
         run = self._runner(name, scenario)
         plans = cells_of(name, scenario)
         runs: dict[CellPlan, list[Run]] = {plan: [] for plan in plans}
-        turns = list(interleaved(plans, scenario.repeats))
-        title = f"{name}: {len(plans)} cells x {scenario.repeats}"
-        try:
+
+        def play(turns: Sequence[tuple[int, CellPlan]], title: str) -> None:
             for repeat, plan in self.progress.track(turns, title):
                 folder = self.out / plan.folder / f"repeat-{repeat}"
                 runs[plan].append(run(plan, self.schedule(plan.link, repeat), folder))
+                self.say(f"{plan.name}: {_in_short(runs[plan][-1].figures)}")
+
+        try:
+            turns = list(interleaved(plans, scenario.repeats))
+            play(turns, f"{name}: {len(plans)} cells x {scenario.repeats}")
+            for repeat in range(scenario.repeats, scenario.most_repeats if scenario.until else 0):
+                if unsettled := _unsettled(runs, scenario):
+                    play([(repeat, plan) for plan in unsettled], f"{name}: {len(unsettled)} cells unsettled")
+            self.notes += [
+                f"{plan.name}: not settled within {scenario.until:.0%} after {len(runs[plan])} repeats"
+                for plan in _unsettled(runs, scenario)
+            ]
         finally:
             self.cells += [cell_of(plan, scenario.kind, done) for plan, done in runs.items() if done]
 

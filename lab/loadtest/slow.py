@@ -2,14 +2,18 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import psutil
 
 from spillover.common.errors import SpilloverError
 
 PERIOD_US = 10_000
 """Short beside a frame's time, so that a frame is slowed evenly instead of stalling at its end."""
+_PREFIX = "spillover-loadtest-"
+"""Of a group's name; behind it stand the number of the test's process and of the edge's."""
 _V1 = Path("/sys/fs/cgroup/cpu")
 _V2 = Path("/sys/fs/cgroup")
 
@@ -48,7 +52,7 @@ class CgroupBrake:
 
     def hold(self, pid: int) -> None:
         """Make a group and move the process into it."""
-        group = self._root / f"spillover-loadtest-{os.getpid()}-{pid}"
+        group = self._root / f"{_PREFIX}{os.getpid()}-{pid}"
         group.mkdir()
         self._groups.append(group)
         if self._v2:
@@ -83,9 +87,19 @@ def brake_for(core_share: float | None) -> Iterator[Brake]:
         brake.release()
 
 
+def clear_groups(roots: Sequence[Path] = (_V1, _V2)) -> None:
+    """Remove the groups of tests that are gone, and of whose edges none is left."""
+    for root in roots:
+        for group in root.glob(f"{_PREFIX}*"):
+            owner = group.name.removeprefix(_PREFIX).partition("-")[0]
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
+
+
 def _writable_root() -> Path:
     for root in (_V1, _V2):
-        probe = root / f"spillover-loadtest-probe-{os.getpid()}"
+        probe = root / f"{_PREFIX}{os.getpid()}-probe"
         try:
             probe.mkdir()
         except OSError:

@@ -13,6 +13,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 from spillover.common.errors import SpilloverError
 from spillover.lab.shaper.link import Link, Schedule
@@ -20,6 +23,8 @@ from spillover.lab.shaper.link import Link, Schedule
 _COMMAND_LIMIT_S = 10.0
 _QUEUE_MS = 400
 """How long a byte may wait at the end of the link before it is dropped: the buffer of a modem."""
+_LINKS_A_PROCESS = 64
+_NAMESPACES, _DEVICES = Path("/run/netns"), Path("/sys/class/net")
 _numbers = itertools.count()
 
 
@@ -38,7 +43,7 @@ def kernel_link(link: Link) -> Iterator[KernelLink]:
     Raises:
         SpilloverError: the kernel, the tools or the rights for it are missing; the text says which.
     """
-    number = os.getpid() * 64 + next(_numbers) % 64
+    number = os.getpid() * _LINKS_A_PROCESS + next(_numbers) % _LINKS_A_PROCESS
     name, near, far = f"spillover-{number}", f"spa{number:x}", f"spb{number:x}"
     subnet = f"198.{18 + number // 16384 % 2}.{number // 64 % 256}"
     near_host, far_host = (f"{subnet}.{number % 64 * 4 + host}" for host in (1, 2))
@@ -62,6 +67,28 @@ def why_not() -> str:
             return ""
     except SpilloverError as error:
         return str(error)
+
+
+def clear_links() -> None:
+    """Remove the links of processes that are gone: their namespaces, and near ends without one."""
+    for name in _names(_NAMESPACES, "spillover-"):
+        if name.isdigit() and _is_orphan(int(name)):
+            with contextlib.suppress(SpilloverError):
+                _run("ip", "netns", "del", f"spillover-{name}")
+    for name in _names(_DEVICES, "spa"):  # that of a namespace which was never made goes with no other
+        with contextlib.suppress(SpilloverError, ValueError):
+            if _is_orphan(int(name, 16)):
+                _run("ip", "link", "del", f"spa{name}")
+
+
+def _names(folder: Path, prefix: str) -> list[str]:
+    """What follows `prefix` in the names of a folder, which may not be there."""
+    return [path.name.removeprefix(prefix) for path in folder.glob(f"{prefix}*")]
+
+
+def _is_orphan(number: int) -> bool:
+    """Whether the process is gone that made the link of that number."""
+    return not psutil.pid_exists(number // _LINKS_A_PROCESS)
 
 
 def fits(schedule: Schedule) -> bool:

@@ -31,6 +31,7 @@ class Listener(ABC):
         self._listen_host = listen_host
         self._ports = ports
         self._loop = asyncio.new_event_loop()
+        self.complaints = first_complaint(self._loop)
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shaper", daemon=True)
@@ -109,6 +110,22 @@ class Listener(ABC):
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def first_complaint(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """The first of what a loop complains of, once it does, in place of a traceback for each.
+
+    A process without a free descriptor complains of every connection that waits, again and again.
+    """
+    first: list[str] = []
+
+    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not first:
+            error = context.get("exception")
+            first.append(f"{context['message']}{f': {error}' if error else ''}")
+
+    loop.set_exception_handler(note)
+    return first
 
 
 def host_and_port(target: str) -> tuple[str, int]:

@@ -47,10 +47,11 @@ class Edge:
         *,
         wait: bool = True,
     ) -> None:
-        self._address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
+        """Of its pages."""
         self._log = folder / f"{name}.log"
         self._path = folder / f"{name}.yaml"
-        self._config = {**config, "metrics_address": self._address}
+        self._config = {**config, "metrics_address": self.address}
         self._path.write_bytes(msgspec.yaml.encode(self._config))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -83,7 +84,7 @@ class Edge:
     def metrics(self) -> dict[str, float] | None:
         """What the endpoint says, by name and labels; None when it says nothing."""
         try:
-            with urllib.request.urlopen(f"http://{self._address}/metrics", timeout=5) as page:
+            with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=5) as page:
                 lines = page.read().decode().splitlines()
         except OSError:
             return None

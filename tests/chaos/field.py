@@ -90,6 +90,7 @@ class Field:
             "mode": "edge_only",
             "camera": {"source": self._cast.source, "fps": FPS, "loop": True},
             "model": {"folder": self._cast.edge_model, "session": {"threads": 1}},
+            "live_view": True,
         }
         """An edge with the same camera and model, and nothing else."""
         self.cloud_address = "127.0.0.1:0"

@@ -1,4 +1,4 @@
-"""`make soak`: ordinary trouble for a while; a verdict, and a plot of what happened to the edge."""
+"""`make soak`: ordinary trouble and a viewer for a while; a verdict, and a plot of what happened."""
 
 import argparse
 import itertools
@@ -22,6 +22,7 @@ from spillover.lab.terminal import open_console
 from tests.chaos.edge import Edge
 from tests.chaos.faults import LINK_FAULTS
 from tests.chaos.field import Cast, Field, Sample
+from tests.chaos.viewer import Viewer
 
 _CALM_S = 20.0
 """Between two faults, on average."""
@@ -43,10 +44,13 @@ def main() -> int:
         twin = Edge(Path(folder), "twin", field.plain | {"sinks": sinks}, {})
         # Children die with the thread that started them, and a fault may start a server: so until the end.
         trouble = ThreadPoolExecutor(1)
+        viewer = Viewer(field.edge.address, random.Random(options.seed))
         try:
             before = field.edge.look().frames, twin.look().frames
+            viewer.start()
             faults = soak(field, options.minutes, random.Random(options.seed), trouble)
             given, twin_given = field.edge.look().frames - before[0], twin.look().frames - before[1]
+            viewer.stop(_LOOK_S * 30)
             code = field.edge.stop()
             verdict = field.verdict()
         finally:
@@ -56,12 +60,14 @@ def main() -> int:
     violations = [
         *verdict.violations,
         *_judge(field.samples, given / twin_given),
+        *viewer.faults(),
         *([f"exit code {code}"] if code else []),
     ]
     report = {
         "minutes": options.minutes,
         "own_mb": round(max(sample.look.own_mb for sample in field.samples), 1),
         "frames_of_edge_only": round(given / twin_given, 4),
+        "viewer": {"visits": viewer.visits, "pictures": viewer.pictures},
         "faults": faults,
         "endings": verdict.endings,
         "accepted": verdict.accepted,

@@ -43,6 +43,7 @@ def test_every_event_is_described() -> None:
     assert emitted == {kind: described[kind] for kind in emitted}
     # What the reporter of objects tells, tests/unit/edge/test_events_reporter.py compares.
     assert described.keys() - emitted.keys() == {one.value for one in OF_OBJECTS} | {
+        "health",
         "zone_count",
         "line_count",
     }

@@ -1,39 +1,46 @@
 """The load test as a process: told to stop, it leaves nothing behind."""
 
+import json
 import os
 import signal
 import subprocess
 from pathlib import Path
 
 import psutil
-import yaml
 
+from spillover.lab.loadtest.results import read_report
 from tests.support.models import colour_classifier
 from tests.support.processes import LIMIT_S, SPILLOVER, wait_until
 from tests.support.serving import jpeg_of
 
 
 def test_sigterm_stops_everything_it_started(tmp_path: Path) -> None:
-    """In the middle of a run, SIGTERM ends the server and the edges too, and the exit code says so."""
+    """In the middle of a run, SIGTERM ends the server and the edges too, and the exit code says so.
+
+    What had ended is in a report, and what the test would take stands before all.
+    """
     colour_classifier(tmp_path / "home" / "models")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "red.jpg").write_bytes(jpeg_of((0, 0, 255)))
+    cell = {"source": str(pictures), "modes": ["cloud_only"], "links": ["quick"]}
     config = {
         "edge_model": "colour/1",
         "cloud_model": "colour/1",
+        "deadline_s": 0.1,
         "modes": {"cloud_only": {"mode": "cloud_only"}},
         "links": {"quick": {}},
         "scenarios": {
-            "long": {"source": str(pictures), "modes": ["cloud_only"], "links": ["quick"], "window_s": 600}
+            "short": cell | {"window_s": 0.1, "warm_up_s": 0.1, "repeats": 1},
+            "long": cell | {"window_s": 600},
         },
     }
     path = tmp_path / "load.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    path.write_text(json.dumps(config), encoding="utf-8")
     out = tmp_path / "out"
     process = subprocess.Popen(
         [*SPILLOVER, "lab", "loadtest", "-c", str(path), "--out", str(out)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"SPILLOVER_HOME": str(tmp_path / "home")},
@@ -44,8 +51,12 @@ def test_sigterm_stops_everything_it_started(tmp_path: Path) -> None:
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2  # a server and an edge
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=LIMIT_S)
+        told, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 128 + signal.SIGTERM, errors
+        assert told.startswith("This will take about 30 min: ")
+        report = read_report(out)
+        assert [cell.scenario for cell in report.cells] == ["short"]
+        assert any("did not end: it was interrupted" in note for note in report.notes)
         _, alive = psutil.wait_procs(children, timeout=LIMIT_S)
         assert not alive
     finally:

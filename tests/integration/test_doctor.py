@@ -29,10 +29,13 @@ from spillover.edge.doctor.case import Case, Check
 from spillover.edge.doctor.clock import check_clock
 from spillover.edge.doctor.cloud import check_cloud, sees
 from spillover.edge.doctor.device import check_disks, check_memory, check_others, check_temperature
+from spillover.edge.doctor.evidence import check_evidence
 from spillover.edge.doctor.examine import examine
 from spillover.edge.doctor.files import check_folders, check_identity, check_payload, time_model
 from spillover.edge.doctor.findings import Finding, State, ok
 from spillover.edge.doctor.run import Rounds
+from spillover.edge.doctor.variants import check_variants
+from spillover.edge.health.readings import LadderState
 from spillover.lab.files import merged
 from tests.support.models import centre_detector, colour_classifier
 from tests.support.pki import Pki
@@ -256,6 +259,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
 
 # The first half: `spillover edge --check`.
 
+PAGES = {"metrics_address": "127.0.0.1:9464"}
+
 
 @pytest.mark.parametrize(
     ("sections", "check", "code"),
@@ -269,6 +274,8 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
         ({"spool": {"path": "/usr"}}, "folders", EXIT_CONFIG),
         ({"uplink": {"tls": {"ca": "/nowhere/ca.crt"}}}, "certificate", EXIT_CONFIG),
         ({"uplink": {"token_file": "/nowhere/token"}}, "certificate", EXIT_CONFIG),
+        (PAGES | {"security": {"tokens_file": "/nowhere/tokens.yaml"}}, "pages", EXIT_CONFIG),
+        (PAGES | {"security": {"tls": {"certificate": "/nowhere", "key": "/nowhere"}}}, "pages", EXIT_CONFIG),
     ],
 )
 def test_edge_check_ends_as_the_start_would(site, sections, check, code):
@@ -579,6 +586,27 @@ def test_the_models_time_is_judged_by_deadline_and_camera(site, sections, fps, s
     assert "ms a frame" in told.figure
 
 
+def test_smaller_models_are_judged(site, tmp_path):
+    """Loaded and timed beside the model; refused by key where they do not fit, with the start's exit code."""
+    assert found_variants(site, str(tmp_path / "none"))["model"].state is FAILED
+    small = colour_classifier(tmp_path / "small", version="2")
+    label(small, *(site.model / "labels.txt").read_text().split())
+    told = found_variants(site, str(small))["variants"]
+    assert told.state in {OK, WARNING}  # which of two equals is quicker is chance
+    assert "@2" in told.figure
+    label(small, "x", "y", "z")
+    told = found_variants(site, str(small))["variants"]
+    assert told.state is FAILED
+    assert "model.variants[0].folder" in told.figure
+
+
+def found_variants(site, folder: str) -> dict[str, Finding]:
+    """What is found of one smaller model."""
+    case = site.case(model={"variants": [{"folder": folder}]})
+    list(load(case))
+    return found(check_variants, case)
+
+
 # The device.
 
 
@@ -647,6 +675,20 @@ def test_heat_and_throttling_are_judged(site, tmp_path, degrees, word, state):
     assert told.state is state
     if word in {"1", "50000"}:
         assert "power supply" in told.cure
+
+
+def test_a_device_that_does_less_is_told(site, tmp_path):
+    """By the daemon that runs: its step, and why."""
+    case = site.case()
+    case.root = tmp_path / "root"
+    zone = case.root / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("76000")
+    state = LadderState(step=3, does="half the frame rate", cause="heat", reason="78.0 °C", age_s=90.0)
+    case.running = status_of(ladder=state)
+    told = found(check_temperature, case)["temperature"]
+    assert told.state is WARNING
+    assert "76 °C; step 3 of 6, half the frame rate, for 1.5 min because of heat: 78.0 °C" in told.figure
 
 
 def test_a_machine_without_sensors_is_skipped(site, tmp_path):
@@ -769,3 +811,20 @@ def test_a_daemon_of_the_same_name_and_another_file_is_told(site, tmp_path):
     (told,) = [finding for finding in findings if finding.check == "other programs" and finding.cure]
     assert told.state is WARNING
     assert "same device_id" in told.figure
+
+
+def test_evidence_is_told_what_never_happens_and_what_makes_clips(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Occasions that this configuration does not have; a clip that was made, and none without PyAV."""
+    evidence = {"folder": str(site.folder), "clip": {}}
+    kept, told = check_evidence(site.case(mode="edge_only", evidence=evidence, events={"classes": [0]}))
+    assert (kept.state, told.state) == (WARNING, OK)
+    assert "no disagreements" in kept.figure
+    assert "no events" not in kept.figure
+    assert "a clip of one picture has" in told.figure
+    monkeypatch.setattr("spillover.edge.assembly.evidence.find_spec", lambda _: None)
+    *_, missing = check_evidence(site.case(evidence=evidence, events={"classes": [0]}))
+    assert missing.state is FAILED
+    assert "[video]" in missing.cure
+    assert list(check_evidence(site.case())) == []

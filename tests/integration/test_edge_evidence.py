@@ -41,7 +41,7 @@ def test_events_and_their_result_name_a_picture_without_what_is_hidden(tmp_path:
             policy={"agree_from": 0.9},
             redaction={"classes": [0], "style": "fill"},
             events=EVENTS,
-            evidence={"folder": str(folder), "snapshots": ["events", "disagreements"]},
+            evidence={"folder": str(folder), "snapshots": ["events", "disagreements"], "clip": {}},
         )
     named = lines_of(street.log)
     phases = [(line.get("event"), line.get("phase")) for line in named]
@@ -49,14 +49,16 @@ def test_events_and_their_result_name_a_picture_without_what_is_hidden(tmp_path:
     assert phases.count(("appeared", "confirmed")) == 1
     assert phases[-1] != ("lost", "provisional")
     names = {line["snapshot"] for line in named if "frame_id" in line and "event" not in line}
+    (clip,) = {line["clip"] for line in named if "clip" in line}
     assert {line["frame_id"] + ".jpg" for line in named} == names
-    assert {line["name"] for line in named if line.get("event") == "evidence"} == names
+    assert {line["name"] for line in named if line.get("event") == "evidence"} == {*names, clip}
     assert f"{seen.first[SENT].frame_id}.jpg" in names
     assert {path.name for path in folder.glob("camera-*[0-9].jpg")} == names
     assert seen.counts["evidence_stored[snapshot]"] == len(names)
+    assert seen.counts["evidence_stored[clip]"] == 1
     assert "evidence_lost" not in " ".join(seen.counts)
-    for name in names:
-        image = cv2.imread(str(folder / name))
+    film = cv2.VideoCapture(str(folder / clip))
+    for image in [cv2.imread(str(folder / name)) for name in names] + [film.read()[1]]:
         assert image is not None
         assert image[155:205, 225:255].max() < 16
         assert image[:100].std() > 16

@@ -4,13 +4,18 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from spillover.common.net.http import MAX_OF_ADDRESS
+from spillover.common.errors import UnavailableError
+from spillover.common.net.http import MAX_OF_ADDRESS, places
+from spillover.common.net.http.handler import Handler
 from spillover.common.security.tokens import add_token, revoke_tokens
+from spillover.edge.status.ask import ask
 from spillover.edge.web.gate import WRONG_TOKENS
+from spillover.edge.web.hub import MAX_VIEWERS
 from tests.support.live_view import LiveStreet, live_street, pictures
 from tests.support.pki import Pki
 from tests.support.scripted_cloud import PATIENCE_S
@@ -206,3 +211,52 @@ def test_handshakes_that_stall_cost_nobody_else(pole: SecureStreet) -> None:
     for client in (*clients, dripping):
         client.close()
     until(lambda: threading.active_count() <= threads)
+
+
+def test_a_hundred_viewers_are_four_and_the_others_hear_why(pole: SecureStreet) -> None:
+    """Each has an answer or has given way; what else is asked for comes, and afterwards nothing is left."""
+    host, _, port = pole.street.address.rpartition(":")
+    hub, threads, answers = pole.street.daemon.live_view.hub, threading.active_count(), []
+    request = f"GET /live.mjpg HTTP/1.0\r\nCookie: {pole.session['Cookie']}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(100):
+            client = socket.create_connection((host, int(port)), PATIENCE_S)
+            viewer = stack.enter_context(pole.street.context.wrap_socket(client, server_hostname=host))
+            viewer.sendall(request)
+            answers.append(viewer.recv(12))
+        assert answers.count(b"HTTP/1.0 200") == hub.viewers == MAX_VIEWERS
+        assert answers.count(b"HTTP/1.0 503") == 100 - MAX_VIEWERS
+        assert pole.street.get("/livez")[0] == 200
+        assert pole.street.get("/api/v1/status", pole.session)[0] == 200
+    until(lambda: not hub.viewers and threading.active_count() <= threads)
+
+
+def test_a_viewer_who_hardly_reads_is_cut_off(pole: SecureStreet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is not reading: its place is free again, and nobody has waited for it."""
+    monkeypatch.setattr(Handler, "timeout", 0.5)
+    monkeypatch.setattr(places, "STREAM_BUFFER_BYTES", 4096)
+    hub = pole.street.daemon.live_view.hub
+    host, _, port = pole.street.address.rpartition(":")
+    client = socket.create_connection((host, int(port)), PATIENCE_S)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    with pole.street.context.wrap_socket(client, server_hostname=host) as slow:
+        slow.sendall(f"GET /live.mjpg HTTP/1.0\r\nCookie: {pole.session['Cookie']}\r\n\r\n".encode())
+        assert slow.recv(1) == b"H"
+        assert hub.viewers == 1
+
+        def reads_a_byte() -> bool:
+            with suppress(OSError):
+                slow.recv(1)
+            return not hub.viewers
+
+        until(reads_a_byte)
+
+
+def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path: Path) -> None:
+    """As `spillover edge status` does; without a token, or another CA, the error says what is wrong."""
+    (tmp_path / "token").write_text(f"{pole.token}\n")
+    ca, address = pole.tokens.parent / "ca" / "ca.crt", pole.street.address
+    assert ask(address, tmp_path / "token", ca).device_id == "pole-7"
+    for files in ((None, ca), (tmp_path / "token", None), (tmp_path / "token", Pki(tmp_path / "other").ca)):
+        with pytest.raises(UnavailableError):
+            ask(address, *files)

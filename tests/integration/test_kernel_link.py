@@ -1,18 +1,27 @@
 """Links that the kernel paces: real namespaces, where this machine has them."""
 
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from spillover.lab.loadtest.config import Shaper
 from spillover.lab.loadtest.links import by_kernel, routes_to
-from spillover.lab.shaper.kernel import fits, kernel_link, why_not
+from spillover.lab.shaper.kernel import clear_links, fits, kernel_link, why_not
 from spillover.lab.shaper.link import Link, Schedule, constant
 from tests.support.scripted_cloud import PATIENCE_S
 
+DIE = """
+import os, signal
+from spillover.lab.shaper.kernel import kernel_link
+from spillover.lab.shaper.link import Link
+with kernel_link(Link(up_mbit_per_s=1)):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 SEND = """
 import socket, sys
 socket.create_connection((sys.argv[1], int(sys.argv[2]))).sendall(b"x" * 9000)
@@ -64,6 +73,21 @@ def test_nothing_stays_behind() -> None:
         name = link.prefix[-1]
         assert name in _namespaces()
     assert name not in _namespaces()
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_links_of_a_process_that_was_killed_are_removed() -> None:
+    """By whoever runs next; those of a process that is there stay."""
+    killed = subprocess.run([sys.executable, "-c", DIE], check=False, timeout=PATIENCE_S)
+    assert killed.returncode == -signal.SIGKILL
+    with kernel_link(Link(up_mbit_per_s=1)) as link:
+        before = _namespaces().split()
+        clear_links()
+        left = _namespaces().split()
+        assert link.prefix[-1] in left
+    numbers = [int(name.removeprefix("spillover-")) for name in left if name.startswith("spillover-")]
+    assert all(psutil.pid_exists(number // 64) for number in numbers)
+    assert len(before) > len(left)
 
 
 def test_links_that_change_stay_in_user_space() -> None:

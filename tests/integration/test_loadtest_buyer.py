@@ -19,7 +19,7 @@ from tests.support.models import centre_detector, colour_classifier
 from tests.support.processes import LIMIT_S, SPILLOVER
 from tests.support.recount import Json, numbers_in, recount, table_of, take
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WITHIN = 0.01
 BUYER = {

@@ -70,6 +70,8 @@ def config_for(pictures: Path, **changes: object) -> LoadConfig:
                 "warm_up_s": 0.1,
                 "window_s": 1,
                 "repeats": 1,
+                "until": 0.5,
+                "most_repeats": 2,
             },
         },
     }
@@ -97,11 +99,14 @@ def test_modes_are_measured_side_by_side(pictures: Path, tmp_path: Path) -> None
         > 0
     )
     assert cloud_only.figure("cloud_share") == 1
+    assert cloud_only.figure("ideal_in_time_share") == cloud_only.figure("ideal_agreement") == 1
     assert [cell.edges for cell in fleet] == [2, 4]
+    assert [len(cell.runs) for cell in fleet] == [2, 2]
+    assert sum("not settled within 50% after 2 repeats" in note for note in report.notes) == 2
     assert [cell.figure("frames") for cell in fleet] == [10, 20]
     assert [goal.met for goal in report.goals] == [True, True]
     assert report.fleet is not None
-    assert [check.edges for check in report.fleet.checks] == [4]
+    assert len(report.fleet.checks) == 1
     assert read_report(tmp_path / "out") == report
     assert "cloud_only" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     with (tmp_path / "out" / "report.csv").open(newline="", encoding="utf-8") as file:

@@ -87,9 +87,12 @@ def test_refusals_are_counted_by_reason_and_not_as_answers(tmp_path: Path) -> No
 
 
 def test_an_absent_server_is_an_error_that_says_so() -> None:
-    """Edges that cannot connect fail the run instead of measuring nothing."""
-    with pytest.raises(GeneratorFailedError), local_generator(job_for("127.0.0.1:1", connect_limit_s=1.0)):
+    """Edges that cannot connect fail the run instead of measuring nothing, and the cause is one line."""
+    job = job_for("127.0.0.1:1", connect_limit_s=1.0)
+    with pytest.raises(GeneratorFailedError) as failed, local_generator(job):
         pass
+    assert "could not all connect within 1 s" in str(failed.value)
+    assert "\n" not in str(failed.value)
 
 
 def test_a_generator_elsewhere_gives_the_same(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ from collections import Counter
 from pathlib import Path
 from queue import SimpleQueue
 
+import jinja2
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
+from spillover.edge.health.readings import HealthReport, LadderState, Readings, Work
 from spillover.edge.results.delivery import DeliveryAck, Event, EventKind
 from spillover.edge.runtime.queues import WhenFull
-from spillover.edge.sinks.discovery import announced, announcements
+from spillover.edge.sinks.discovery import announced, announcements, device_announcements
 from spillover.edge.sinks.mqtt import MqttSink
 from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.record import record_encoder
@@ -92,6 +95,70 @@ def test_home_assistant_finds_the_camera(broker):
         sink.notice(Event(EventKind.CAMERA_STATE, 1.0, {"camera_id": "cam", "state": "lost"}))
         listener.wait_for("spillover/pi/cam/camera_state", b"lost")
         sink.close()
+
+
+def test_home_assistant_sees_the_newest_picture(broker, tmp_path):
+    """Of evidence that is on the disk, with boxes, retained; what has gone meanwhile is passed over."""
+    camera_topic, discovery = (
+        "spillover/pi/cam/snapshot",
+        "homeassistant/camera/spillover_pi_cam_snapshot/config",
+    )
+    (tmp_path / "cam-b-1.boxes.jpg").write_bytes(b"\xff\xd8picture\xff\xd9")
+    config = MqttConfig(host="127.0.0.1", port=broker.port, snapshots=True)
+    sink = MqttSink(config, "pi", [CAMERA], ENCODE, tmp_path)
+    sink.start()
+    for name in ("cam-b-1.jpg", "cam-b-1.mp4", "cam-b-2.jpg"):
+        fields = {"camera_id": "cam", "frame_id": "cam-b-1", "name": name}
+        sink.tell(Event(EventKind.EVIDENCE, 1.0, fields))
+    sink.flush()
+    with Listener(broker.port) as listener:
+        listener.wait_for_each({camera_topic: b"\xff\xd8picture\xff\xd9", discovery: None})
+    told = {topic: json.loads(payload) for topic, payload in announcements(config, "pi", CAMERA)}
+    assert told[discovery]["topic"] == camera_topic
+    sink.close()
+
+
+def test_home_assistant_reads_the_devices_health(broker):
+    """Each entity's template finds its figure in what is retained, and what is null is unknown, never 0."""
+    told = [json.loads(one) for _, one in device_announcements(MqttConfig(host="broker"), "pi")]
+    ladder = LadderState(step=2, does="less", cause="heat", reason="", age_s=0.0)
+    device = Readings(temperature_celsius=61.5, cpu_share=0.0, under_voltage=True)
+    work = Work(inferences=1, per_s=2.0, mean_s=0.1, p99_s=None)
+    report = HealthReport(
+        device_id="pi",
+        boot_id="b",
+        uptime_s=1.0,
+        model="m@1",
+        ladder=ladder,
+        work=work,
+        joules_estimate_per_frame=None,
+        device=device,
+    )
+    sink = _started(broker.port)
+    with Listener(broker.port) as listener:
+        sink.notice(Event(EventKind.HEALTH, 1.0, msgspec.to_builtins(report)))
+        retained = json.loads(listener.wait_for("spillover/pi/health")[1])
+    sink.close()
+    assert {one["state_topic"] for one in told} == {"spillover/pi/health"}
+    shown = {
+        one["unique_id"].removeprefix("spillover_pi_"): jinja2.Template(one["value_template"]).render(
+            value_json=retained
+        )
+        for one in told
+    }
+    assert shown == {
+        "temperature": "61.5",
+        "processor": "0.0",
+        "memory_available": "None",
+        "fan": "None",
+        "supply": "None",
+        "power_estimate": "None",
+        "inferences_per_second": "2.0",
+        "inference_p99": "None",
+        "ladder_step": "2",
+        "ladder": "less",
+        "under_voltage": "ON",
+    }
 
 
 def test_home_assistant_finds_zones_and_lines(broker):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,48 @@ os.execv(sys.argv[3], sys.argv[3:])
 _COMPLAINTS = {"Runtime.exceptionThrown", "Log.entryAdded"}
 
 
+@dataclass
+class _Pipes:
+    """The way to one browser and back, which all its pages use."""
+
+    commands: int
+    answers: int
+    read: bytes = b""
+    number: int = 0
+
+
 class Page:
     """One tab. `complaints` are the errors of its console and of the browser about it."""
 
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands = commands
-        self._answers = answers
-        self._read = b""
-        self._number = 0
+    def __init__(self, pipes: _Pipes, *, alone: bool = False) -> None:
+        self._pipes = pipes
         self._session: dict[str, str] = {}
         self.complaints: list[str] = []
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        place = (
+            {"browserContextId": self._ask("Target.createBrowserContext")["browserContextId"]}
+            if alone
+            else {}
+        )
+        target = self._ask("Target.createTarget", url="about:blank", **place)["targetId"]
+        self._target = target
         attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Runtime", "Log"):
             self._ask(f"{domain}.enable")
 
-    def open(self, url: str, width: int = 1300, height: int = 800) -> None:
-        """Go to a page, in a window of this size; does not wait for its end, which a live picture has not."""
+    def beside(self) -> "Page":
+        """A tab with cookies and connections of its own, as if in another browser."""
+        return Page(self._pipes, alone=True)
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._ask("Target.closeTarget", targetId=self._target)
+
+    def open(self, url: str, width: int = 1300, height: int = 800, ends_at: str = "") -> None:
+        """Go to a page, in a window of this size; does not wait for its end, which a live picture has not.
+
+        `ends_at` is where it leads, if elsewhere.
+        """
         self._ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -54,7 +79,7 @@ class Page:
             mobile=width < 600,
         )
         self._ask("Page.navigate", url=url)
-        self.until(f"location.href === {json.dumps(url)} && document.readyState !== 'loading'")
+        self.until(f"location.href === {json.dumps(ends_at or url)} && document.readyState !== 'loading'")
 
     def value(self, expression: str) -> Any:
         """What a JavaScript expression gives, a promise's value too."""
@@ -88,26 +113,26 @@ class Page:
         )
 
     def _ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        self._number += 1
-        command = {"id": self._number, "method": method, "params": parameters, **self._session}
-        os.write(self._commands, json.dumps(command).encode() + b"\0")
+        self._pipes.number += 1
+        command = {"id": self._pipes.number, "method": method, "params": parameters, **self._session}
+        os.write(self._pipes.commands, json.dumps(command).encode() + b"\0")
         end_s = time.monotonic() + LIMIT_S
         while True:
             message = self._next(end_s)
-            if message.get("id") == self._number:
+            if message.get("id") == self._pipes.number:
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
                 return result
             self._note(message)
 
     def _next(self, end_s: float) -> dict[str, Any]:
-        while b"\0" not in self._read:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end_s - time.monotonic()))
+        while b"\0" not in self._pipes.read:
+            ready, _, _ = select.select([self._pipes.answers], [], [], max(0.0, end_s - time.monotonic()))
             assert ready, "the browser does not answer"
-            part = os.read(self._answers, 1 << 20)
+            part = os.read(self._pipes.answers, 1 << 20)
             assert part, "the browser has ended"
-            self._read += part
-        line, _, self._read = self._read.partition(b"\0")
+            self._pipes.read += part
+        line, _, self._pipes.read = self._pipes.read.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
         return message
 
@@ -128,6 +153,7 @@ def chromium(folder: Path) -> Iterator[Page]:
         "--headless",
         "--no-sandbox",  # root, as in a container, has none
         "--disable-gpu",
+        "--ignore-certificate-errors",  # a CA of the tests signs them
         "--disable-dev-shm-usage",
         "--no-first-run",
         "--disable-background-networking",
@@ -145,7 +171,7 @@ def chromium(folder: Path) -> Iterator[Page]:
     os.close(command_read)
     os.close(answer_write)
     try:
-        yield Page(command_write, answer_read)
+        yield Page(_Pipes(command_write, answer_read))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

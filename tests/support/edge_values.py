@@ -4,6 +4,7 @@ import numpy as np
 
 from spillover.common.geometry import FrameTransform
 from spillover.common.images import EncodedImage
+from spillover.common.model.pictures import StepTimings
 from spillover.common.types import (
     Action,
     AnsweredBy,
@@ -16,6 +17,8 @@ from spillover.common.types import (
     Timings,
 )
 from spillover.edge.payload.types import EncodedFrame
+from spillover.edge.pipeline import CameraSettings, FrameJob, Look, Looked
+from spillover.edge.tracking.stage import Shown
 
 
 def classification(*probability: float) -> Classification:
@@ -56,3 +59,10 @@ def result(frame_id: str = "f") -> Result:
         decision=Decision(Action.KEEP, "confident", 0.3, inputs={"score": 0.3}),
         timings=Timings(infer_s=0.01, total_s=0.02),
     )
+
+
+def look(frame: Frame, result: Result, settings: CameraSettings) -> Look:
+    """A frame for somebody who watches, of which the model said what the result says."""
+    said = result.prediction
+    looked = Looked(frame, settings, said, result.model, StepTimings(0, 0, 0), 0.0, "")
+    return Look(FrameJob(frame, said, said, Shown(said), looked, 1.0), result, settings)

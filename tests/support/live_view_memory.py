@@ -1,33 +1,39 @@
 """`python -m tests.support.live_view_memory`: what the live view takes of an edge's memory, beside its goals.
 
 One daemon without the page and one with it run in turns, each with the page opened once; the latter then has
-a viewer of pictures and results for a while, and again none. Figures are medians of the turns.
+a viewer of pictures and results for a while, none, a crowd, and again none. Figures are medians of the turns.
 """
 
 import argparse
 import re
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPResponse
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import msgspec
 import numpy as np
 
-from spillover.common.errors import UnavailableError
-from spillover.common.net.fetch import fetch
+from spillover.common.security.tokens import add_token
 from tests.support.live_view import events, opened, pictures
 from tests.support.models import colour_classifier
+from tests.support.pki import Pki
 from tests.support.processes import SPILLOVER, free_port
 
 GOALS_MB = {"page idle": 2.0, "one viewer": 5.0}
 WIDTH, HEIGHT, FPS = 640, 480, 10
-SETTLE_FRAMES, VIEWED = 60, 40
+SETTLE_FRAMES, VIEWED, CROWD = 60, 40, 100
 
 
 def main() -> int:
@@ -35,24 +41,57 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
     turns = parser.parse_args().turns
-    figures: dict[str, list[float]] = {"page idle": [], "one viewer": [], "viewer gone": []}
-    with tempfile.TemporaryDirectory(prefix="spillover-live-") as folder:
-        _film(Path(folder))
-        for _ in range(turns):
-            without = _run(Path(folder), live_view=False)
-            with_page = _run(Path(folder), live_view=True)
-            figures["page idle"].append(with_page[0] - without[0])
-            figures["one viewer"].append(with_page[1] - with_page[0])
-            figures["viewer gone"].append(with_page[2] - with_page[0])
     missed = False
-    for name, found in figures.items():
-        middle = statistics.median(found)
-        goal = GOALS_MB.get(name)
-        verdict = "" if goal is None else f"  goal {goal:+.1f}: {'met' if middle <= goal else 'MISSED'}"
-        missed |= goal is not None and middle > goal
-        each = ", ".join(f"{one:+.1f}" for one in found)
-        sys.stdout.write(f"{name:12} {middle:+5.1f} MB resident (turns: {each}){verdict}\n")
+    with tempfile.TemporaryDirectory(prefix="spillover-live-") as name:
+        folder = Path(name)
+        _film(folder)
+        for form, page in (("on loopback", Page(folder)), ("TLS and a token", _secure_page(folder))):
+            figures: dict[str, list[Memory]] = {}
+            for _ in range(turns):
+                without, found = _run(Page(folder), live_view=False)["page idle"], _run(page, live_view=True)
+                idle = found["page idle"]
+                for what, now in found.items():
+                    before = without if what == "page idle" else idle
+                    more = Memory(now.resident - before.resident, now.own - before.own)
+                    figures.setdefault(what, []).append(more)
+            for what, each in figures.items():
+                missed |= _tell(f"{what}, {form}", GOALS_MB.get(what), each)
     return int(missed)
+
+
+class Memory(NamedTuple):
+    """MB of one process: resident, and of that its own, which belongs to no file."""
+
+    resident: float
+    own: float
+
+
+def _tell(what: str, goal: float | None, each: list[Memory]) -> bool:
+    """Print one figure beside its goal; tells whether it is missed."""
+    middle = statistics.median(one.resident for one in each)
+    own = statistics.median(one.own for one in each)
+    verdict = "" if goal is None else f"  goal {goal:+.1f}: {'met' if middle <= goal else 'MISSED'}"
+    turns = ", ".join(f"{one.resident:+.1f}" for one in each)
+    sys.stdout.write(f"{what:36} {middle:+5.1f} MB resident ({turns}), {own:+.1f} its own{verdict}\n")
+    sys.stdout.flush()
+    return goal is not None and middle > goal
+
+
+@dataclass(frozen=True)
+class Page:
+    """How a daemon's page is served, and what its clients need."""
+
+    folder: Path
+    security: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    context: ssl.SSLContext | None = None
+
+
+def _secure_page(folder: Path) -> Page:
+    pki, tokens = Pki(folder / "ca"), folder / "tokens.yaml"
+    headers = {"Authorization": f"Bearer {add_token(tokens, 'ladder', 'viewer', None)}"}
+    security = {"tls": pki.server_tls(mutual=False), "tokens_file": str(tokens)}
+    return Page(folder, security, headers, ssl.create_default_context(cafile=pki.ca))
 
 
 def _film(folder: Path) -> None:
@@ -64,49 +103,58 @@ def _film(folder: Path) -> None:
     colour_classifier(folder / "models")
 
 
-def _run(folder: Path, *, live_view: bool) -> list[float]:
-    """Resident MB after a while; where there is a page, also with a viewer and after it has gone."""
+def _run(page: Page, *, live_view: bool) -> dict[str, Memory]:
+    """The memory after a while; where there is a page, also with viewers and after they have gone."""
     address = f"127.0.0.1:{free_port()}"
     config = {
         "mode": "edge_only",
         "device_id": "memory",
-        "camera": {"source": str(folder / "clip"), "fps": FPS, "loop": True},
-        "model": {"folder": str(folder / "models" / "colour" / "1"), "session": {"threads": 1}},
+        "camera": {"source": str(page.folder / "clip"), "fps": FPS, "loop": True},
+        "model": {"folder": str(page.folder / "models" / "colour" / "1"), "session": {"threads": 1}},
         "sinks": [{"kind": "jsonl", "path": "/dev/null"}],
         "metrics_address": address,
         "live_view": live_view,
+        "security": page.security,
     }
-    path = folder / "edge.yaml"
+    path = page.folder / "edge.yaml"
     path.write_bytes(msgspec.yaml.encode(config))
+    see = partial(opened, address, headers=page.headers, context=page.context)
     process = subprocess.Popen([*SPILLOVER, "edge", "-c", str(path)], stderr=subprocess.DEVNULL)
     try:
-        _wait_for_frames(address, SETTLE_FRAMES)
-        for page in ("/", "/live.js", "/live.css") if live_view else ("/metrics",):
-            fetch(address, page, 5.0)
-        found = [_resident_mb(process.pid)]
+        _wait_for_frames(see, SETTLE_FRAMES)
+        for name in ("/", "/live.js", "/live.css") if live_view else ("/metrics",):
+            with see(name) as answer:
+                answer.read()
+        found = {"page idle": _memory(process.pid)}
         if live_view:
+            with see("/live.mjpg") as shown, see("/events") as told:
+                parts = events(told)
+                for _ in islice(pictures(shown), VIEWED):
+                    next(parts)
+                found["one viewer"] = _memory(process.pid)
+            _wait_for_frames(see, SETTLE_FRAMES)
+            found["viewer gone"] = _memory(process.pid)
             with ExitStack() as stack:
-                shown = pictures(stack.enter_context(opened(address, "/live.mjpg")))
-                told = events(stack.enter_context(opened(address, "/events")))
-                for _ in islice(shown, VIEWED):
-                    next(told)
-                found.append(_resident_mb(process.pid))
-            _wait_for_frames(address, SETTLE_FRAMES)
-            found.append(_resident_mb(process.pid))
+                for _ in range(CROWD):
+                    stack.enter_context(see("/live.mjpg"))
+                _wait_for_frames(see, SETTLE_FRAMES)
+            _wait_for_frames(see, SETTLE_FRAMES)
+            found[f"{CROWD} viewers gone"] = _memory(process.pid)
     finally:
         process.kill()
         process.wait()
     return found
 
 
-def _wait_for_frames(address: str, more: int) -> None:
+def _wait_for_frames(see: Callable[[str], AbstractContextManager[HTTPResponse]], more: int) -> None:
     """Until so many more frames are captured than now."""
     first: int | None = None
     for _ in range(600):
         time.sleep(0.1)
         try:
-            text = fetch(address, "/metrics", 5.0)[1].decode()
-        except UnavailableError:  # it has not begun
+            with see("/metrics") as answer:
+                text = answer.read().decode()
+        except OSError:  # it has not begun
             continue
         count = int(float(re.findall(r"^spillover_edge_frames_captured_total (\S+)", text, re.MULTILINE)[0]))
         first = count if first is None else first
@@ -115,9 +163,10 @@ def _wait_for_frames(address: str, more: int) -> None:
     raise SystemExit("the daemon captures nothing")
 
 
-def _resident_mb(process_id: int) -> float:
+def _memory(process_id: int) -> Memory:
     text = Path(f"/proc/{process_id}/smaps_rollup").read_text(encoding="ascii")
-    return int(re.findall(r"^Rss: +(\d+) kB", text, re.MULTILINE)[0]) * 1024 / 1e6
+    found = [re.findall(rf"^{name}: +(\d+) kB", text, re.MULTILINE)[0] for name in ("Rss", "Anonymous")]
+    return Memory(*(int(one) * 1024 / 1e6 for one in found))
 
 
 if __name__ == "__main__":

@@ -92,9 +92,10 @@ def _edge(records: Sequence[Json], truth: Sequence[Json], skipped: int, raw: Jso
     def said_s(record: Json) -> float:
         return float(record["captured_unix_s"] + record["timings"]["total_s"])
 
-    def newest(at_s: float) -> Json:
-        said = [record for record in records if said_s(record) <= at_s + 1e-9]
-        return max(said, key=lambda record: (record["sequence"], said_s(record)))
+    def streaming(number: int) -> float:
+        said = [record for record in records if said_s(record) <= zero_s + number / fps + 1e-9]
+        newest = max(said, key=lambda record: (record["sequence"], said_s(record)), default=None)
+        return _f1(newest, truth[(number + skipped) % len(truth)]) if newest else 0.0
 
     on_time = [n for n in answered if said_s(first[n]) - (zero_s + n / fps) <= raw["deadline_s"]]
     return {
@@ -105,8 +106,7 @@ def _edge(records: Sequence[Json], truth: Sequence[Json], skipped: int, raw: Jso
         "payload": sum(last[n]["payload_bytes"] for n in answered),
         "all_payload": sum(record["payload_bytes"] for record in last.values()),
         "quality": sum(_f1(first[n], truth[(n + skipped) % len(truth)]) for n in answered) / len(answered),
-        "streaming": sum(_f1(newest(zero_s + n / fps), truth[(n + skipped) % len(truth)]) for n in numbers)
-        / len(numbers),
+        "streaming": sum(map(streaming, numbers)) / len(numbers),
         "confirmed": sum(box["confirmed_by"] == "cloud" for box in boxes) / max(1, len(boxes)),
     }
 

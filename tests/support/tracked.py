@@ -144,7 +144,7 @@ class Street:
 
         def build(run: Run) -> tuple[Device, Sequence[CameraStream]]:
             model, opened = open_model(run.config.model), ExitStack()
-            device = build_device(run, model, opened)
+            device = build_device(run, model, (), opened)
             device = replace(
                 device, predictor=GuardedPredictor(detector, device.reporting.metrics.boxes_dropped)
             )

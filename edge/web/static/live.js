@@ -4,6 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const FRESH_S = 6; // the picture of a camera is old after so long without the next one
 const RESULTS = 8;
+const EVENTS = 8;
 const NARROW = 500; // a picture of fewer pixels has room for names alone
 const RETRY_MS = 3000;
 
@@ -13,6 +14,8 @@ const shown = new Map(); // by camera: what the picture shows
 let newest = null; // of them the last one that was told: it knows where each camera is now
 let state = null;
 const results = [];
+let events = [];
+let source = null; // of events; null: this page does not look, because nobody sees it
 
 const at = (id) => document.getElementById(id);
 
@@ -66,9 +69,13 @@ function drawScene(group, view, scene, font) {
   for (const line of scene.lines) {
     group.append(made("polyline", { class: "line", points: points(line.points, view) }));
   }
+  const now = state.status.cameras.find((one) => one.name === view.camera_id) || { zones: [], lines: [] };
+  const counts = new Map(now.zones.map((one) => [one.name, one.count]));
+  for (const one of now.lines) counts.set(one.name, `${one.in_count} in, ${one.out_count} out`);
   for (const one of [...scene.zones, ...scene.lines]) {
     const [x, y] = one.points[0];
-    plate(group, view.tile[0] + x * view.tile[2], view.tile[1] + y * view.tile[3], one.name, "zone", font, limit);
+    const text = counts.has(one.name) ? `${one.name}: ${counts.get(one.name)}` : one.name;
+    plate(group, view.tile[0] + x * view.tile[2], view.tile[1] + y * view.tile[3], text, "zone", font, limit);
   }
 }
 
@@ -190,15 +197,70 @@ function tellFrames(status) {
   ]);
 }
 
+// What is told of by name elsewhere on the page; whatever else a status has is shown as it is.
+const KNOWN = new Set(["what", "version", "device_id", "boot_id", "process_id", "config", "mode", "uptime_s", "model",
+  "cameras", "frames", "link", "budget", "spool", "sinks", "former_sinks_lost"]);
+const UNITS = [
+  [/_celsius$/, (value) => `${value.toFixed(0)} °C`], [/_bytes$/, size], [/(^|[_ ])(share|pressure)$/, percent],
+  [/_per_s$|^per_s$/, (value) => `${value.toFixed(1)}/s`],
+  [/_s$/, (value) => (value < 1 ? milliseconds(value) : value < 600 ? `${value.toFixed(0)} s` : `${(value / 3600).toFixed(1)} h`)],
+  [/_rpm$/, (value) => `${value} /min`], [/_volts$/, (value) => `${value.toFixed(2)} V`],
+  [/_watts$/, (value) => `${value.toFixed(1)} W`], [/_joules$/, (value) => `${(value / 1000).toFixed(1)} kJ`],
+];
+const BAD = new Set(["throttling now", "under voltage", "ladder step"]); // if there is something at all
+
+function readings(name, value, like) {
+  if (value === null || value === "" || (Array.isArray(value) && !value.length)) return [];
+  if (Array.isArray(value) && typeof value[0] !== "object") return [[label(name), value.join(", "), BAD.has(label(name))]];
+  if (Array.isArray(value)) return value.flatMap((one) => readings(`${name} ${String(Object.values(one)[0]).split("/").pop()}`, { ...one, [Object.keys(one)[0]]: null }, ""));
+  if (typeof value === "object") return Object.entries(value).flatMap(([key, one]) => readings(`${name} ${key}`.trim(), one, name));
+  const unit = typeof value === "number" && UNITS.find(([form]) => form.test(name) || form.test(like));
+  const text = unit ? unit[1](value) : typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 2 }) : String(value);
+  return [[label(name), text, value && BAD.has(label(name)) ? true : text.length > 24 && "note"]];
+}
+
+const label = (name) => name.replace(/_(celsius|bytes|share|s|rpm|volts|watts|joules)$/, "").replaceAll("_", " ");
+
 function tellHealth(status, live) {
-  const health = status.health;
   const rows = [["model", `${status.model.name} ${status.model.version}`], ["up", `${(status.uptime_s / 3600).toFixed(1)} h`]];
-  if (typeof health.temperature_celsius === "number") rows.push(["heat", `${health.temperature_celsius.toFixed(0)} °C`]);
-  rows.push(["processor", percent(health.cpu_share)], ["memory", size(health.process_anon_bytes)]);
+  for (const [name, value] of Object.entries(status)) {
+    if (!KNOWN.has(name)) rows.push(...readings(name === "health" ? "" : name, value, ""));
+  }
   for (const sink of status.sinks) if (sink.failing) rows.push([`sink ${sink.name}`, sink.last_error, "note bad"]);
   rows.push(["viewers", live.viewers]);
   if (live.results_dropped) rows.push(["too slow for", `${whole(live.results_dropped)} results`]);
   list("health", rows);
+}
+
+function tellEvent(told) {
+  if (told.event === "zone_count" || told.event === "line_count") return; // the picture says it
+  const same = (one) => told.event_id !== undefined && one.event_id === told.event_id;
+  const place = events.findIndex(same);
+  if (place >= 0) events[place] = told;
+  else events = [told, ...events].slice(0, EVENTS);
+  listRows("events", events.map((one) => {
+    const track = one.track_id === undefined ? "" : `#${one.track_id}`;
+    const phase = one.phase === "confirmed" ? "" : one.phase;
+    const where = at("cameras").childElementCount > 1 ? one.camera_id : "";
+    const named = [one.label, track, one.zone, one.line, one.direction, one.state, phase, one.step, one.reason,
+      one.detail, one.cameras, where];
+    const text = named.filter((part) => part !== undefined && part !== "" && part !== null).join(" ");
+    const time = new Date(1000 * one.at_unix_s).toLocaleTimeString("en-GB");
+    return [["who", one.event.replace("_state", "").replaceAll("_", " ")], ["what", text], ["when", time]];
+  }));
+}
+
+function listRows(id, rows) {
+  at(id).replaceChildren(...rows.map((cells) => {
+    const row = document.createElement("li");
+    for (const [kind, text] of cells) {
+      const cell = document.createElement("span");
+      cell.className = kind;
+      cell.textContent = text;
+      row.append(cell);
+    }
+    return row;
+  }));
 }
 
 function tellCameras(status) {
@@ -229,6 +291,7 @@ function tellStatus(told) {
   document.title = `${status.device_id} – Spillover`;
   at("device").textContent = status.device_id;
   at("mode").textContent = status.mode;
+  at("leave").hidden = !told.live.login;
   const lost = status.cameras.filter((one) => one.state !== "ok" && one.state !== "ended");
   if (lost.length) tellState(lost.map((one) => `${one.name} ${one.state}`).join(", "), "bad");
   else if (status.link && status.link.breaker !== "closed") tellState("link down", "bad");
@@ -262,27 +325,19 @@ function summary(result) {
 }
 
 function tellResults() {
-  at("results").replaceChildren(...results.map((result) => {
-    const row = document.createElement("li");
-    const cells = [
-      [`who ${result.answered_by === "cloud" ? "cloud" : "edge"}`, result.answered_by === "edge_degraded" ? "degraded" : result.answered_by],
-      ["what", summary(result)], ["when", milliseconds(result.timings.total_s)],
-    ];
-    for (const [kind, text] of cells) {
-      const cell = document.createElement("span");
-      cell.className = kind;
-      cell.textContent = text;
-      row.append(cell);
-    }
-    return row;
-  }));
+  listRows("results", results.map((result) => [
+    [`who ${result.answered_by === "cloud" ? "cloud" : "edge"}`, result.answered_by === "edge_degraded" ? "degraded" : result.answered_by],
+    ["what", summary(result)], ["when", milliseconds(result.timings.total_s)],
+  ]));
 }
 
 function listen() {
-  const events = new EventSource(`/events${query}`);
-  const on = (name, then) => events.addEventListener(name, (event) => then(JSON.parse(event.data)));
+  const mine = new EventSource(`/events${query}`);
+  source = mine;
+  const on = (name, then) => mine.addEventListener(name, (event) => then(JSON.parse(event.data)));
   on("status", tellStatus);
   on("result", tellResult);
+  on("event", tellEvent);
   on("picture", (view) => {
     view.at = performance.now();
     shown.set(view.camera_id, view);
@@ -292,23 +347,49 @@ function listen() {
     draw();
   });
   let isLost = false;
-  events.addEventListener("open", () => {
-    if (isLost) at("picture").src = `/live.mjpg${query}`; // the daemon is back: its pictures too
+  mine.addEventListener("open", () => {
+    events = [];
+    if (isLost) look(); // the daemon is back: its pictures too
     isLost = false;
   });
-  events.addEventListener("error", () => {
+  mine.addEventListener("error", () => {
     isLost = true;
-    tellState(state === null ? "no place, or no daemon: trying again" : "no connection", "bad");
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_MS); // it was refused
+    if (mine.readyState === EventSource.CLOSED) askWhy(mine); // it was refused
+    else tellState("no connection", "bad");
   });
+}
+
+// An event source does not tell why it was refused.
+async function askWhy(mine) {
+  const abort = new AbortController();
+  try {
+    const answer = await fetch(`/events${query}`, { signal: abort.signal });
+    if (answer.status === 401) return location.assign("/login");
+    tellState(answer.ok ? "connecting" : (await answer.text()).trim(), "bad");
+  } catch {
+    tellState("no connection", "bad");
+  }
+  abort.abort();
+  setTimeout(() => { if (source === mine) { listen(); look(); } }, RETRY_MS);
 }
 
 function look() {
-  const picture = at("picture");
-  picture.addEventListener("error", () => setTimeout(() => { picture.src = `/live.mjpg${query}`; }, RETRY_MS));
-  picture.src = `/live.mjpg${query}`;
+  at("picture").src = `/live.mjpg${query}`;
 }
 
+// Only a page that somebody sees takes one of the few places, and the processor's time.
+function follow() {
+  if (document.hidden && source) {
+    source.close();
+    source = null;
+    at("picture").removeAttribute("src");
+  } else if (!document.hidden && !source) {
+    listen();
+    look();
+  }
+}
+
+at("picture").addEventListener("error", () => setTimeout(() => { if (source && state) look(); }, RETRY_MS));
 addEventListener("resize", draw);
-listen();
-look();
+document.addEventListener("visibilitychange", follow);
+follow();

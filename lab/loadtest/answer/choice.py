@@ -12,7 +12,10 @@ GOOD_ENOUGH = 0.01
 """Of the modes within the limits the cheapest is taken whose quality is within this of the best one's."""
 MANY = 0.02
 """So many of the frames, wanted and not had, are what keeps a mode from more."""
-BUDGET, ON_TIME, QUALITY, LINK, SERVER, RULE = "budget", "on time", "quality", "link", "server", "rule"
+BUDGET, ON_TIME, QUALITY = "budget", "on time", "quality"
+LINK, SERVER, DEVICE, RULE = "link", "server", "device", "rule"
+_DEVICES = "no time left"
+"""The reason of a frame whose deadline had passed before the cloud could be asked."""
 _SERVERS = frozenset({"pushback", "resource_exhausted", "internal", "stream_refused", "reference_lost"})
 """Reasons for which a server is to blame, whatever it has to do."""
 
@@ -85,16 +88,17 @@ def what_binds(taken: Month, months: Sequence[Month], cells: Mapping[str, Cell])
 
 
 def cause_of(cell: Cell) -> str:
-    """Why most frames that were wanted from the cloud were not had: `budget`, `server` or `link`.
+    """Why most frames that were wanted from the cloud were not had: `budget`, `server`, `link` or `device`.
 
     A frame whose answer came, or would have come, too late counts for the side that takes more of an answer's
-    time: the server's wait and network, or all the rest of it.
+    time: the server's wait and network, or all the rest of it. Where nothing was wanted, it is the device.
     """
     answer_ms = cell.figure("cloud_answer_ms") or 0.0
     in_server_ms = (cell.figure("server_queue_ms") or 0.0) + (cell.figure("server_infer_ms") or 0.0)
     slower = SERVER if in_server_ms > answer_ms - in_server_ms else LINK
-    counts = dict.fromkeys((LINK, SERVER, BUDGET), 0)
+    counts = dict.fromkeys((LINK, SERVER, BUDGET, DEVICE), 0)
     for reason, count in cell.reasons.items():
-        side = BUDGET if "budget" in reason else SERVER if reason in _SERVERS else slower
+        named = {_DEVICES: DEVICE} | dict.fromkeys(_SERVERS, SERVER)
+        side = BUDGET if "budget" in reason else named.get(reason, slower)
         counts[side] += count
-    return max(counts, key=lambda side: counts[side]) if any(counts.values()) else slower
+    return max(counts, key=lambda side: counts[side]) if any(counts.values()) else DEVICE

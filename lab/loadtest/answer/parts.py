@@ -74,7 +74,7 @@ class Verdict(msgspec.Struct, frozen=True):
     chosen: str | None
     """The mode to take; null where none keeps to the limits."""
     binds: str
-    """What keeps the mode from more: `budget`, `link`, `server`, `rule`, `quality`, or nothing."""
+    """What keeps the mode from more: `budget`, `link`, `server`, `device`, `quality` or `rule`."""
     sentences: list[str]
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from spillover.lab.loadtest.answer.choice import (
     BUDGET,
+    DEVICE,
     GOOD_ENOUGH,
     LINK,
     ON_TIME,
@@ -24,6 +25,7 @@ _WHAT = {
     BUDGET: "the budget",
     LINK: "the link",
     SERVER: "the server",
+    DEVICE: "the device, here this machine",
     QUALITY: "quality: no mode measured here is better",
 }
 _BEYOND_ONE = f"No mode measured here is better by more than {GOOD_ENOUGH * 100:.0f} point."
@@ -107,11 +109,12 @@ class Words:
             )
         if binds == RULE:
             return _BEYOND_ONE
-        if binds in {LINK, SERVER}:
+        if binds in {LINK, SERVER, DEVICE}:
             most = sorted(self._cells[taken.mode].reasons.items(), key=lambda item: -item[1])[:_MANY_REASONS]
             why = f" ({', '.join(reason for reason, _ in most)})" if most else ""
-            missed = f"{percent(taken.degraded_share)} of the frames were wanted from the cloud"
-            return f"The limit is {_WHAT[binds]}: {missed} and not had in time{why}."
+            late = f"{percent(taken.on_time_share)} of the frames have an answer by the deadline"
+            missed = f"{percent(taken.degraded_share)} were wanted from the cloud and not had in time{why}"
+            return f"The limit is {_WHAT[binds]}: {late}, and {missed}."
         return f"The limit is {_WHAT[binds]}."
 
     def _more(self, taken: Month) -> Iterator[str]:

@@ -106,14 +106,23 @@ def local_generator(job: Job) -> Iterator[LocalGenerator]:
         proxy = stack.enter_context(shaped(job.server, job.schedule, links))
         parts = _parts(job)
         workers = [stack.enter_context(_worker(proxy.addresses, part, data, limit_s)) for part in parts]
-        for worker in workers:
-            worker.wait_until_ready()
+        try:
+            for worker in workers:
+                worker.wait_until_ready()
+        except GeneratorFailedError as error:
+            told = f"; the link's proxy says: {proxy.complaints[0]}" if proxy.complaints else ""
+            raise GeneratorFailedError(f"{error}{told}") from error
         yield LocalGenerator(job, workers, proxy)
+
+
+def processes_for(edges: int) -> int:
+    """How many processes play so many edges."""
+    return min(-(-edges // _EDGES_A_PROCESS), os.cpu_count() or 1)
 
 
 def _parts(job: Job) -> list[range]:
     """The job's edges dealt out evenly over the processes."""
-    processes = job.processes or min(-(-job.edges // _EDGES_A_PROCESS), os.cpu_count() or 1)
+    processes = job.processes or processes_for(job.edges)
     bounds = [job.first_edge + job.edges * i // processes for i in range(processes + 1)]
     return [range(a, b) for a, b in itertools.pairwise(bounds) if b > a]
 
@@ -153,7 +162,11 @@ class _Worker:
     def _failed(self) -> GeneratorFailedError:
         self._process.kill()
         _, errors = self._process.communicate()
-        return GeneratorFailedError(f"a generator process failed: {errors.decode(errors='replace')[-1500:]}")
+        lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+        # The last line is the cause: the message that it left with, or that of its traceback.
+        return GeneratorFailedError(
+            f"a generator process failed: {lines[-1] if lines else 'it said nothing'}"
+        )
 
 
 @contextlib.contextmanager

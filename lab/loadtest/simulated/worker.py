@@ -14,6 +14,7 @@ from typing import Any
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.fleet import SimulatedFleet
 from spillover.lab.loadtest.simulated.job import GeneratorResult, Job, decode_job, pack_outcomes
+from spillover.lab.shaper.listener import first_complaint
 
 
 def main() -> None:
@@ -28,8 +29,8 @@ def main() -> None:
         result = asyncio.run(_play(job, addresses, range(first, end)))
     except TimeoutError:
         sys.exit(
-            f"{end - first} edges could not all connect within {job.connect_limit_s:.0f} s; "
-            "a server limits its connections (cloud.yaml: limits.max_connections)"
+            f"{end - first} edges could not all connect within {job.connect_limit_s:.0f} s: the server may "
+            "limit its connections (cloud.yaml: limits.max_connections)"
         )
     data = msgspec.msgpack.encode(result)
     sys.stdout.buffer.write(b"%d\n" % len(data) + data)
@@ -37,11 +38,12 @@ def main() -> None:
 
 
 async def _play(job: Job, addresses: Sequence[str], edges: range) -> GeneratorResult:
+    loop = asyncio.get_running_loop()
+    complaints = first_complaint(loop)
     fleet = SimulatedFleet(job, addresses, edges, arrivals_of(job, edges))
     await fleet.connect()
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
-    loop = asyncio.get_running_loop()
     begin_unix_s = float(await loop.run_in_executor(None, sys.stdin.buffer.readline))
     start_s = time.monotonic() + begin_unix_s - time.time()
     cpu: list[float] = []
@@ -52,6 +54,8 @@ async def _play(job: Job, addresses: Sequence[str], edges: range) -> GeneratorRe
     outcomes = fleet.outcomes(begin_unix_s)
     delays_s = list(fleet.delays_s())
     await fleet.close()
+    if complaints:
+        sys.stderr.write(f"{complaints[0]}\n")
     nothing: dict[str, Any] = {"shaper_cpu_s": 0.0, "up_bytes": 0, "run_up_bytes": 0, "down_bytes": 0}
     return GeneratorResult(
         outcomes=pack_outcomes(outcomes),

@@ -11,8 +11,23 @@ from spillover.lab.params import EXISTING, OUTPUT
 LINKS = "constant, lte, wifi, satellite, outage"
 
 
+def _only_one(_: click.Context, __: click.Parameter, given: tuple[Path, ...]) -> Path:
+    """The one log, where click would take the last of several and say nothing."""
+    if len(given) > 1:
+        raise click.BadParameter("only one log is played; --answers takes more of the same pictures")
+    return given[0]
+
+
 @click.command()
-@click.option("--log", "log_path", type=EXISTING, required=True, help="JSON lines of `spillover edge`.")
+@click.option(
+    "--log",
+    "log_path",
+    type=EXISTING,
+    multiple=True,
+    required=True,
+    callback=_only_one,
+    help="JSON lines of `spillover edge`.",
+)
 @click.option(
     "--link",
     "links",

@@ -55,11 +55,11 @@ class Setting:
 
 
 class SimulatedBudget:
-    """A byte budget in simulated time."""
+    """A byte budget in simulated time, which begins with `left_bytes` in its bucket."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, left_bytes: float = 0.0) -> None:
         self._budget = budget
-        self._bucket = TokenBucket(budget, 0.0)
+        self._bucket = TokenBucket(budget, 0.0, left_bytes)
 
     def tokens(self, now_s: float) -> Tokens:
         """What is there to spend."""
@@ -145,7 +145,8 @@ class LinkAware:
         score = ScoreThreshold(thresholds, EmptyRules(), _never, by_tracks=tracks is not None)
         rules: list[Rule] = [score, ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
-        self._budget = SimulatedBudget(budget) if budget else None
+        # As ranks keep it: a log is a piece of a long run, not the first minutes of a device.
+        self._budget = SimulatedBudget(budget, budget.bucket_bytes / 2) if budget else None
         usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
         self._costs = PayloadCostModel({PICTURE: usual}, PayloadKind.PICTURE, self._clock)
         draw = random.Random(0).random  # noqa: S311 - spreads probes, guards nothing

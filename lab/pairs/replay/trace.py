@@ -104,7 +104,7 @@ def read_trace(path: Path) -> LinkTrace:
             steps.append(Step(*(float(row[column]) for column in COLUMNS)))
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(f"{path}, line {line}: needs numbers {', '.join(COLUMNS)}") from error
-    return LinkTrace(path.stem, steps)
+    return LinkTrace(path.name, steps)  # `lte.csv` beside the modelled `lte`
 
 
 def constant(_: np.random.Generator) -> list[tuple[float, float]]:

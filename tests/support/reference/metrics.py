@@ -29,6 +29,18 @@ HEALTHY = Readings(
     process_file_bytes=1,
     memory_available_bytes=1,
     memory_size_bytes=1,
+    memory_limit_bytes=1,
+    memory_limit_used_bytes=1,
+    oom_kills=0,
+    cpu_pressure=0.0,
+    memory_pressure=0.0,
+    io_pressure=0.0,
+    fan_rpm=0,
+    supply_volts=5.0,
+    under_voltage=False,
+    power_estimate_watts=3.0,
+    energy_estimate_joules=3.0,
+    disk_written_bytes={"mmcblk0": 1},
     disks=(DiskSpace(folder="/var/lib/spillover", free_bytes=1, size_bytes=1),),
 )
 """A machine that tells everything."""
@@ -46,7 +58,7 @@ def edge_registry() -> CollectorRegistry:
     metrics.watch_spool(SpoolState)
     metrics.watch_certificate(float)
     metrics.watch_budget(float, float)
-    metrics.watch_health(lambda: HEALTHY)
+    metrics.watch_health(lambda: HEALTHY, int)
     metrics.watch_live_view(int, int)
     metrics.watch_tracking(lambda: [TrackingCounts(shown=1, cuts=0, dropped={"answer_too_old": 1})])
     metrics.watch_scenes(lambda: [("camera", 2.0, 1)])

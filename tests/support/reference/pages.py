@@ -11,7 +11,7 @@ from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
 from spillover.common.tasks import TASKS
-from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig
+from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig, WebhookConfig
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.measures import MEASURES
@@ -28,6 +28,7 @@ _SINKS: Mapping[type[Any], str] = {
     JsonLinesConfig: "sinks.md#jsonl",
     SqliteConfig: "sinks.md#sqlite",
     MqttConfig: "sinks.md#mqtt",
+    WebhookConfig: "sinks.md#webhook",
 }
 STRUCTURES: tuple[type[Any], ...] = (
     EdgeConfig,
@@ -94,6 +95,27 @@ _SINK = """
 Where results go; `sinks` in [edge.yaml](edge.yaml.md) is a list of these. Each sink has a queue and a thread,
 so a slow one delays nothing else. All of them write [results and events](result.md) as JSON."""
 
+_WEBHOOK = """
+Each post is a JSON object, `{"type": "enter", "id": ..., "device_id": ..., "data": ...}`: the kind of the
+event, or `result`; what it is about; and the [event or result](result.md) itself. `id` is the `event_id` of
+an object's event in each of its phases, and the `frame_id` of a result in each revision: a receiver that
+has shown it updates it. The evidence of a frame has the name of its file.
+
+The headers are those of [Standard Webhooks](https://www.standardwebhooks.com), for which there are
+libraries: `webhook-id` is the same when a post is repeated, and no other's; `webhook-timestamp` the Unix
+time of sending; `webhook-signature` `v1,` and the base64 of the HMAC-SHA256 of
+`webhook-id.webhook-timestamp.body`. Check it over the bytes as they came, and refuse timestamps of more
+than a few minutes ago:
+
+    mac = hmac.digest(secret, f"{id}.{timestamp}.".encode() + body, "sha256")
+    good = hmac.compare_digest("v1," + base64.b64encode(mac).decode(), signature)
+
+An answer of 2xx takes a post. After 5xx, 408, 425 or 429, or none within `timeout_s`, it is posted again in
+1 s, later each time up to 30 s, or when `Retry-After` says; 20 posts wait in the sink and `queue_size`
+behind it, then the oldest are dropped (`queue full`). What the server answers otherwise, redirects too, it
+would answer again: that post is lost (`refused`). `spillover_edge_events_dropped_total` and
+`spillover_edge_results_dropped_total` count both. Log and status have the host of the URL alone."""
+
 _MQTT = """
 Everything is published with QoS 1 below `topic`/`device_id`; TOPIC, DEVICE and CAMERA stand for `mqtt.topic`,
 `device_id` and `camera_id`. `pip install '.[edge,mqtt]'` in a checkout brings the client.
@@ -107,10 +129,11 @@ than 4096 bytes from the broker ends the connection unread; birth messages are n
 
 _HOME_ASSISTANT = """
 Home Assistant finds each camera by these retained messages, which announce three sensors and a problem
-indicator; for each zone whether somebody is inside, how many, and how many of each class where `classes` are
-named; for each line how often it was crossed. Characters other than letters, digits, `_` and `-` become `_`
-in their topics. A zone that is taken out of edge.yaml stays in Home Assistant until its messages are deleted,
-as with `mosquitto_pub -r -n -t TOPIC`:"""
+indicator; with `snapshots` a camera that shows the newest picture; for each zone whether somebody is
+inside, how many, and how many of each class where `classes` are named; for each line how often it was
+crossed. Characters other than letters, digits, `_` and `-` become `_` in their topics. A zone that is taken
+out of edge.yaml stays in Home Assistant until its messages are deleted, as with `mosquitto_pub -r -n -t
+TOPIC`:"""
 
 
 def _load() -> str:
@@ -178,7 +201,9 @@ def _sinks() -> str:
         "Sinks",
         _SINK,
         *(sections(kind, link.rpartition("#")[2]) for kind, link in _SINKS.items()),
-        "### MQTT topics",
+        "## Posts of a webhook",
+        _WEBHOOK,
+        "## MQTT topics",
         _MQTT,
         records.topics(),
         _HOME_ASSISTANT,

@@ -10,9 +10,11 @@ from pathlib import Path
 from spillover.edge.camera.source import CameraState
 from spillover.edge.config import EventsConfig, LineConfig, MqttConfig, ZoneConfig
 from spillover.edge.events.values import Direction, Phase
+from spillover.edge.health.ladder import Cause
+from spillover.edge.health.readings import HealthReport
 from spillover.edge.link.state import BreakerPhase
 from spillover.edge.results.delivery import OF_OBJECTS, EventKind
-from spillover.edge.sinks.discovery import announced, announcements
+from spillover.edge.sinks.discovery import announced, announcements, device_announcements
 from spillover.edge.sinks.record import Record
 from spillover.edge.sinks.sqlite import _SCHEMA
 from spillover.edge.spool.values import Fate
@@ -39,7 +41,8 @@ _OF_OBJECT: Mapping[str, str] = {
     "best_frame_id": "the frame that has shown the object with the highest confidence so far",
 }
 _OF_EVIDENCE: Mapping[str, str] = {
-    "snapshot": "name of the picture that is kept of the frame; not there where none is"
+    "snapshot": "name of the picture that is kept of the frame; not there where none is",
+    "clip": "name of the clip that it is in; likewise",
 }
 """What `evidence` adds to the events of objects."""
 _OF_ZONE = {"zone": "name of the zone"}
@@ -71,6 +74,14 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "from_unix_s": "where those times begin, as they were",
         "to_unix_s": "where they end",
     },
+    EventKind.LADDER.value: {
+        "step": "where the device stands now: 0 it does everything, 6 it pauses",
+        "before": "the step before",
+        "does": "what it does there, in words",
+        "cause": f"{_one_of(Cause)}; empty on step 0",
+        "reason": "the figure that led there",
+    },
+    EventKind.HEALTH.value: member_docs(HealthReport),
     EventKind.BREAKER.value: {"phase": _one_of(BreakerPhase)},
     EventKind.SPOOL.value: {
         "frame_id": "a frame on the disk",
@@ -120,12 +131,17 @@ TOPICS: Mapping[str, tuple[str, str]] = {
         "yes",
         "`online`, or `offline`: the last will, which the broker publishes 15 s after a power cut",
     ),
+    "health": (
+        "yes",
+        "how the device is, as JSON, once a minute and after each step of the ladder; null: it has no sensor",
+    ),
     "CAMERA/result": ("no", "every result and revision, as JSON"),
     "CAMERA/state": (
         "yes",
         "the newest frame as JSON: `frame_id`, `answered_by`, `class_id`, `confidence`, `objects`, `total_s`",
     ),
     "CAMERA/camera_state": ("yes", _one_of(CameraState)),
+    "CAMERA/snapshot": ("yes", "the newest picture of `evidence` with boxes, as JPEG; with `snapshots`"),
     "CAMERA/zones/ZONE/occupancy": ("yes", "`ON` while somebody is in the zone, else `OFF`"),
     "CAMERA/zones/ZONE/count": ("yes", "the number of objects in it"),
     "CAMERA/zones/ZONE/classes": ("yes", 'the same by class, as JSON: `{"person": 2}`'),
@@ -177,7 +193,9 @@ def home_assistant_topics() -> str:
         zones=(ZoneConfig(name="ZONE", polygon=polygon, classes=("CLASS",)),),
         lines=(LineConfig(name="LINE", points=polygon[:2]),),
     )
-    named = announcements(MqttConfig(host="broker"), "DEVICE", announced("CAMERA", events, ()))
+    broker = MqttConfig(host="broker", snapshots=True)
+    named = announcements(broker, "DEVICE", announced("CAMERA", events, ()))
+    named += device_announcements(broker, "DEVICE")
     return "\n".join(f"- `{topic}`" for topic, _ in named)
 
 

@@ -96,6 +96,12 @@ def test_a_bucket_that_begins_empty_is_not_filled_first() -> None:
     assert sent_early(RankRule(), budget, 30) > 75  # 150 kB have come in, a tenth of the bucket
 
 
+def test_a_restart_changes_nothing_in_what_is_sent() -> None:
+    """A tenth of what is offered, of a large bucket that is half full, as it is after a day of that."""
+    budget = SimulatedBudget(Budget(20_000_000, 20_000, 2_000_000), 1_000_000)
+    assert 250 < sent_early(RankRule(), budget, 300) < 350  # a full one would send twice as many
+
+
 def rewards(drift: float, bucket_frames: float, share: float, seed: int) -> tuple[float, float]:
     """What the rule gathers in 6000 frames, and what the best frames of each half would have given."""
     random = np.random.default_rng(seed)

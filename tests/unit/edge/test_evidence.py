@@ -14,15 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, InUseError
-from spillover.common.model.pictures import StepTimings
 from spillover.common.types import Action, AnsweredBy, AuditMark, Decision, Detections, Frame, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence import snapshots as module
 from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Snapshots
 from spillover.edge.evidence.store import RESERVE_SHARE, Store
-from spillover.edge.pipeline import FrameJob, Look, Looked
+from spillover.edge.evidence.writer import CHANGED, QUEUE_FULL, STOPPED, WRITE_FAILED, Writer
 from spillover.edge.results.delivery import EventKind
-from spillover.edge.tracking.stage import Shown
 from tests.chaos.disk import CannotHappenHereError, Disk
 from tests.support import edge_values
 from tests.support.slow_disk import Gate, returns
@@ -173,7 +171,7 @@ class Bench:
         self.now_s = 0.0
         self.snapshots = Snapshots(
             occasions,
-            Store(folder / "evidence", 10**7, DAY_S),
+            Writer(Store(folder / "evidence", 10**7, DAY_S)),
             ["person"],
             {"cam": lambda: self.settings},
             lambda _local, _cloud: agrees,
@@ -188,9 +186,7 @@ class Bench:
         frame = edge_values.frame(number, size=(96, 128))
         seen = edge_values.detections(0.9)
         result = replace(edge_values.result(frame.frame_id), prediction=seen, decision=decision)
-        looked = Looked(frame, self.settings, seen, result.model, StepTimings(0, 0, 0), 0.0, "")
-        job = FrameJob(frame, seen, seen, Shown(seen), looked, 1.0)
-        self.snapshots.look(Look(job, result, self.settings))
+        self.snapshots.look(edge_values.look(frame, result, self.settings))
         return result
 
     def work(self) -> list[str]:
@@ -279,17 +275,17 @@ def test_each_loss_has_its_reason_and_no_name_stays(tmp_path: Path, monkeypatch:
     """A full queue, other settings, too many held, a disk that does not take it; the pipeline never waits."""
     bench = Bench(tmp_path, Occasion.OFFLOADS)
     results = [bench.look(number, Action.SEND_FRAME) for number in range(QUEUED_FRAMES + 3)]
-    assert bench.heard.lost == [module.QUEUE_FULL] * 3
+    assert bench.heard.lost == [QUEUE_FULL] * 3
     assert [bool(bench.snapshots.of_result(one)) for one in results] == [True] * QUEUED_FRAMES + [False] * 3
     bench.settings = _Settings()
     assert bench.work() == []
-    assert bench.heard.lost[3:] == [module.CHANGED] * QUEUED_FRAMES
+    assert bench.heard.lost[3:] == [CHANGED] * QUEUED_FRAMES
     assert not any(bench.snapshots.of_result(one) for one in results)
 
     bench = Bench(tmp_path / "away", Occasion.OFFLOADS)
     local = bench.look(1, Action.SEND_FRAME)
     bench.work()
-    assert bench.heard.lost == [module.WRITE_FAILED]
+    assert bench.heard.lost == [WRITE_FAILED]
     assert bench.snapshots.of_result(local) == ""
 
     (tmp_path / "held").mkdir()
@@ -316,7 +312,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.M
     assert returns(lambda: bench.snapshots.of_result(bench.look(1, Action.SEND_FRAME)))
     bench.snapshots.close()
     bench.snapshots.give_up()
-    assert bench.heard.lost == [module.STOPPED]
+    assert bench.heard.lost == [STOPPED]
     gate.open()
     thread.join(30)
     assert bench.heard.stored == ["cam-boot-0.jpg"]

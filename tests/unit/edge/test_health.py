@@ -4,13 +4,15 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.edge.health import sensors
-from spillover.edge.health.monitor import PERIOD_S, HealthMonitor
+from spillover.edge.health.monitor import PERIOD_S, HealthMonitor, Power
 from spillover.edge.health.readings import Readings, Throttling
+from spillover.edge.health.work import WorkMeter
 from tests.support.stopping import wait_for_thread
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -86,16 +88,20 @@ def test_throttling_by_the_firmwares_file(tmp_path):
 def test_throttling_by_the_firmwares_program(tmp_path, monkeypatch):
     """Where the kernel has no such file; it is asked once a minute."""
     program, calls = tmp_path / "vcgencmd", tmp_path / "calls"
-    program.write_text(f"#!/bin/sh\necho >> {calls}\necho throttled=0x80008\n")
+    answers = "get_throttled) echo throttled=0x80008;; pmic_read_adc) echo ' EXT5V_V volt(24)=5.09V'"
+    program.write_text(f"#!/bin/sh\necho $1 >> {calls}\ncase $1 in {answers};; esac\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     clock = Clock()
     watched = monitor(tmp_path, clock)
     for _ in range(3):
-        found = watched.latest().throttling
-        assert found == Throttling(now=("soft_temperature_limit",), since_boot=("soft_temperature_limit",))
+        found = watched.latest()
+        assert found.throttling == Throttling(
+            now=("soft_temperature_limit",), since_boot=("soft_temperature_limit",)
+        )
+        assert (found.supply_volts, found.under_voltage) == (5.09, False)
         clock.now_s += PERIOD_S
-    assert calls.read_text() == "\n"
+    assert calls.read_text() == "get_throttled\npmic_read_adc\n"
 
 
 @pytest.mark.parametrize("text", ["", 'error=1 error_msg="VCHI initialization failed"', "0xzz", "123456789"])
@@ -177,3 +183,117 @@ def test_a_disk_that_does_not_answer_holds_up_one_thread(tmp_path, monkeypatch):
     assert watched.latest() == Readings()
     answers.set()
     wait_for_thread(first)
+
+
+HWMON = "sys/class/hwmon/hwmon0"
+GROUP = "sys/fs/cgroup/system.slice"
+
+
+def full_machine(root: Path) -> None:
+    """A machine that tells of limits, pressure, fan, voltage and wear."""
+    for path, text in {
+        f"{HWMON}/name": "rpi_volt\n",
+        f"{HWMON}/in0_lcrit_alarm": "1\n",
+        "sys/class/hwmon/hwmon1/fan1_input": "3120\n",
+        "sys/class/hwmon/hwmon2/in1_input": "4870\n",
+        "sys/class/hwmon/hwmon2/in1_label": "VIN\n",
+        "sys/class/hwmon/hwmon2/in2_input": "850\n",
+        "sys/class/hwmon/hwmon2/in2_label": "Vcore\n",
+        "proc/self/cgroup": "0::/system.slice/edge.service\n",
+        f"{GROUP}/edge.service/memory.max": "max\n",
+        f"{GROUP}/edge.service/memory.current": "70000\n",
+        f"{GROUP}/edge.service/memory.events": "low 0\noom 2\noom_kill 2\n",
+        f"{GROUP}/memory.max": "100000\n",
+        f"{GROUP}/memory.current": "90000\n",
+        f"{GROUP}/memory.stat": "anon 60000\ninactive_file 20000\n",
+        "proc/pressure/memory": "some avg10=12.50 avg60=1.00 avg300=0.00 total=9\nfull avg10=0.00\n",
+        "sys/block/mmcblk0/stat": "1 2 3 4 5 6 1000 8 9\n",
+        "sys/block/mmcblk0/device/type": "SD\n",
+        "sys/block/loop0/stat": "1 2 3 4 5 6 77 8 9\n",
+    }.items():
+        write(root / path, text)
+
+
+def test_limits_pressure_fan_voltage_and_wear(tmp_path):
+    """The tightest limit above the process, without what can be read again; disks that are devices."""
+    full_machine(tmp_path)
+    found = monitor(tmp_path).latest()
+    assert (found.memory_limit_bytes, found.memory_limit_used_bytes, found.oom_kills) == (100000, 70000, 2)
+    assert (found.memory_pressure, found.cpu_pressure) == (0.125, None)
+    assert (found.fan_rpm, found.supply_volts, found.under_voltage) == (3120, 4.87, True)
+    assert found.disk_written_bytes == {"mmcblk0": 512_000}
+
+
+@pytest.mark.parametrize(
+    "rubbish", ["", "max\n", "-", "9" * 5000, "nan\n", "\x00\xff", "some avg10=", "-5\n"]
+)
+def test_rubbish_and_sensors_that_vanish_are_no_figures(tmp_path, rubbish):
+    """Neither an error nor a zero: null, until the sensor is back."""
+    full_machine(tmp_path)
+    clock = Clock()
+    watched = monitor(tmp_path, clock)
+    whole = watched.latest()
+    texts = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {"memory.max", "memory.current", "cgroup", "type"}
+    for path in texts:
+        path.unlink() if path.name in kept else path.write_text(rubbish)
+    clock.now_s += PERIOD_S
+    assert watched.latest() == Readings(process_cpu_share=0.0)
+    for path, text in texts.items():
+        path.write_text(text)
+    clock.now_s += PERIOD_S
+    assert watched.latest() == msgspec.structs.replace(whole, process_cpu_share=0.0)
+
+
+def test_a_clock_that_goes_back_does_not_stop_the_reading(tmp_path):
+    """A reading from the future would be given for ever."""
+    put(tmp_path, proc__loadavg="1.0 0 0\n")
+    clock = Clock()
+    watched = monitor(tmp_path, clock)
+    watched.latest()
+    put(tmp_path, proc__loadavg="2.0 0 0\n")
+    clock.now_s -= 50
+    assert watched.latest().load == 2.0
+
+
+def test_energy_is_estimated_from_busy_cores(tmp_path):
+    """Power between idle and busy, added up over the time that has passed; without the keys there is none."""
+    put(tmp_path, proc__stat="cpu  100 0 0 900 0 0 0 0 0 0\n")
+    clock = Clock()
+    watched = HealthMonitor([], tmp_path, clock, lambda: 0.0, power=Power(2.0, 6.0))
+    clock.now_s += 10
+    put(tmp_path, proc__stat="cpu  150 0 0 950 0 0 0 0 0 0\n")
+    found = watched.latest()
+    assert (found.power_estimate_watts, found.energy_estimate_joules) == (4.0, 40.0)
+    assert monitor(tmp_path).latest().energy_estimate_joules is None
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "wall_c"),
+    [
+        ("cpu_thermal", {"temp1_crit": "110000"}, 85.0),
+        ("coretemp", {"temp1_crit": "100000", "temp2_crit": "98000"}, 98.0),
+        ("k10temp", {}, 95.0),
+        ("coretemp", {"temp1_crit": "rubbish"}, 95.0),
+    ],
+)
+def test_the_wall_is_that_of_the_processor(tmp_path, name, files, wall_c):
+    """A Pi's is below what the kernel calls critical; a PC's is what its chip says."""
+    for file, text in {"name": name, **files}.items():
+        write(tmp_path / HWMON / file, text)
+    assert sensors.wall_celsius(tmp_path / "sys") == wall_c
+
+
+def test_the_work_of_the_last_minute():
+    """Older durations leave, the count stays; nothing done is no latency of 0."""
+    clock = Clock()
+    work = WorkMeter(clock)
+    assert (work().mean_s, work().p99_s, work().inferences) == (None, None, 0)
+    for number in range(100):
+        work.mark(0.01 + 0.01 * (number == 99))
+    clock.now_s += 20
+    found = work()
+    assert (found.inferences, found.per_s, found.p99_s) == (100, 5.0, 0.01)
+    assert found.mean_s == pytest.approx(0.0101)
+    clock.now_s += 60
+    assert (work().inferences, work().mean_s) == (100, None)

@@ -153,8 +153,7 @@ def site() -> Callable[..., Site]:
         device = Device(
             model=None,  # type: ignore[arg-type]  # read by a reload alone
             predictor=GuardedPredictor(model or Unsure(), metrics.boxes_dropped),
-            model_sha256="0" * 64,
-            policy=policy,
+            policies=(policy,),
             auditor=auditor,
             deadlines=DeadlineTable(events.result, time.monotonic, None, auditor.answered),
             offload=Offload(uplink),

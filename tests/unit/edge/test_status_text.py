@@ -6,9 +6,10 @@ import pytest
 from spillover.common.cli import EXIT_LOST
 from spillover.edge.health.readings import Readings, Throttling
 from spillover.edge.status.ask import show
-from spillover.edge.status.text import duration, size, to_text
+from spillover.edge.status.text import to_text
 from spillover.edge.status.values import BudgetStatus, ErrorStatus, LineStatus, Status, ZoneStatus
 from spillover.edge.status.verdict import Verdict, verdict
+from spillover.edge.status.words import duration, size
 from tests.support.statuses import FRAMES, LINK, SINK, SPOOL, status_of
 
 replace = msgspec.structs.replace

@@ -224,9 +224,9 @@ def test_replay_makes_the_decision_from_the_numbers_alone(
         late_window_s=late_window_s,
         surroundings=Surroundings(0.02, lost_track=True, empty=not tracks.shown),
     )
-    for mode in (Mode.HYBRID, Mode.CLOUD_ONLY):
-        decision = policy_of(mode, DETECTION, draw=0.5, threshold=0.5).decide(context)
-        assert follows(decision)
+    for mode, forecast in ((Mode.HYBRID, True), (Mode.CLOUD_ONLY, True), (Mode.CLOUD_ONLY, False)):
+        policy = policy_of(mode, DETECTION, draw=0.5, forecast=forecast, threshold=0.5)
+        assert follows(policy.decide(context))
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,8 @@ def test_a_late_answer_is_worth_sending_for_while_tracks_last(
     assert decision.degraded == (reason == "link too slow")
     without = decide(video_policy(threshold=0.1), detections(0.5), replace(context, tracks=None))
     assert (without.reason == "link too slow") == (latency_s > 0.45)
+    unforeseen = policy_of(Mode.CLOUD_ONLY, DETECTION, forecast=False).decide(context)
+    assert (unforeseen.action, unforeseen.serves_later) == (Action.SEND_FRAME, False)
 
 
 def test_what_dies_quickly_is_not_worth_a_late_answer() -> None:

@@ -79,15 +79,16 @@ def test_of_equals_the_cheapest_is_taken() -> None:
         ({"server_queue_ms": 300.0}, {"link too slow": 30}, "server"),
         ({"server_infer_ms": 20.0}, {"pushback": 30, "late": 9}, "server"),
         ({"server_infer_ms": 20.0}, {"over budget": 30}, "budget"),
+        ({"on_time_share": 0.5}, {"no time left": 30, "pushback": 9}, "device"),
     ],
 )
-def test_frames_that_were_not_had_are_laid_to_link_server_or_budget(
+def test_frames_that_were_not_had_are_laid_to_what_held_them(
     figures: dict[str, float], reasons: dict[str, int], binds: str
 ) -> None:
     """By their reasons; late answers by which side takes more of an answer's time."""
-    slow = measured("h", 0.9, 30, degraded_share=0.3, cloud_answer_ms=400.0, **figures)
+    slow = measured("h", 0.9, 30, **{"degraded_share": 0.3, "cloud_answer_ms": 400.0} | figures)
     found = verdict(CELLS[0], msgspec.structs.replace(slow, reasons=reasons))
-    assert (found.chosen, found.binds) == ("h", binds)
+    assert found.binds == binds
 
 
 def test_the_verdict_is_in_words() -> None:
@@ -170,6 +171,8 @@ def test_without_a_quality_there_is_no_verdict(tmp_path: Path) -> None:
     assert "There is no verdict" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.needs("chromium")
+@pytest.mark.timeout(300)
 def test_no_part_of_the_page_is_cut(tmp_path: Path) -> None:
     """In a browser 1300 and 400 pixels wide and on paper: no table is wider than its place, nothing fails."""
     config = config_for(gb_month_camera=1, device_idle_watt=3.0, kilowatt_hour=0.3, **PRICES)

@@ -10,8 +10,9 @@ from spillover.common.config import load_config, parse_config
 from spillover.common.errors import ConfigError
 from spillover.lab.files import merged, nested
 from spillover.lab.loadtest import config as section
-from spillover.lab.loadtest.cells import cells_of, interleaved
+from spillover.lab.loadtest.cells import cells_of, has_settled, interleaved
 from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.paths import placed
 from spillover.lab.loadtest.server import require_loopback
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "load.yaml"
@@ -25,7 +26,7 @@ scenarios: {s: {modes: [a], links: [l]}}
 def test_example_is_what_the_program_reads() -> None:
     """The example file loads, and its scenarios are all that the make target shows."""
     config = load_config(EXAMPLE, LoadConfig)
-    assert set(config.scenarios) == {"video", "video_pictures", "detection", "labelled", "fleet"}
+    assert set(config.scenarios) == {"video", "detection", "labelled", "fleet"}
     assert config.goals
 
 
@@ -47,6 +48,25 @@ def test_example_explains_every_key(kind: type[msgspec.Struct], path: list[str |
     for step in path:
         found = found[step]
     assert set(found) == {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+def test_a_scenario_has_one_source_or_several() -> None:
+    """Both say what edges play."""
+    both = {"modes": ["a"], "links": ["l"], "source": "x.mp4", "sources": ["y.mp4"]}
+    with pytest.raises(msgspec.ValidationError, match="leave out one of both"):
+        msgspec.convert(both, section.ScenarioConfig)
+
+
+def scattered(*on_time: float) -> list[dict[str, float]]:
+    """Repeats that differ in what was on time alone."""
+    return [{"on_time_share": share, "up_bytes_per_frame": 100.0, "in_time_share": 0.0} for share in on_time]
+
+
+def test_repeats_end_when_the_last_three_are_alike() -> None:
+    """What came before them does not count, and two say nothing."""
+    assert not has_settled(scattered(0.9, 0.9), 0.05)
+    assert has_settled(scattered(0.5, 0.9, 0.91, 0.9), 0.05)
+    assert not has_settled(scattered(0.9, 0.9, 0.8), 0.05)
 
 
 def test_example_explains_every_key_of_a_scenario() -> None:
@@ -136,3 +156,37 @@ def test_parts_of_a_configuration_are_laid_over_each_other() -> None:
         "mode": "edge_only",
     }
     assert base["policy"] == {"kind": "margin", "threshold": 0.5}
+
+
+def test_paths_begin_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    """From wherever it is started; variables, absolute paths, modelled traces and prepared models stay."""
+    (tmp_path / "mine" / "1").mkdir(parents=True)
+    mode = {
+        "mode": "hybrid",
+        "policy": {"gain_file": "gain.json"},
+        "uplink": {"split": {"folder": "prepared/1"}},
+    }
+    scenario = {"modes": ["a"], "links": ["l"]}
+    raw = {
+        "edge_model": "mine/1",
+        "cloud_model": "prepared/1",
+        "modes": {"a": mode},
+        "links": {"l": {"trace": "drive.csv"}, "m": {"trace": "lte"}},
+        "scenarios": {
+            "s": scenario | {"source": "clip.avi"},
+            "t": scenario | {"sources": ["$HOME/a.avi", "/b.avi"], "edge_model": "mine/1"},
+            "u": scenario,
+        },
+        "cloud": {"config": {"security": {"tokens_file": "tokens"}}},
+    }
+    config = placed(msgspec.convert(raw, LoadConfig), tmp_path)
+    assert (config.edge_model, config.cloud_model) == (str(tmp_path / "mine/1"), "prepared/1")
+    assert config.scenarios["t"].edge_model == config.edge_model
+    assert [one.all_sources for one in config.scenarios.values()] == [
+        (str(tmp_path / "clip.avi"),),
+        ("$HOME/a.avi", "/b.avi"),
+        ("",),
+    ]
+    assert [link.trace for link in config.links.values()] == [str(tmp_path / "drive.csv"), "lte"]
+    assert config.modes["a"] == merged(mode, nested("policy.gain_file", str(tmp_path / "gain.json")))
+    assert config.cloud.config["security"]["tokens_file"] == str(tmp_path / "tokens")

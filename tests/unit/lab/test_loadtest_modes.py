@@ -1,5 +1,6 @@
 """Modes of a load test: what they make of edge.yaml, and the cuts that they need."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import pytest
 from rich.console import Console
 
 from spillover.common.config import load_config
-from spillover.common.errors import ConfigError, ModelError
+from spillover.common.errors import ConfigError, ModelError, SpilloverError
 from spillover.common.model.manifest import open_model_folder
 from spillover.common.model.split import open_split_plan
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.common.tasks.detection import DETECTION
 from spillover.edge.config import EdgeConfig
+from spillover.edge.link.byte_budget import CONNECTION_BYTES, SavedTokens
+from spillover.edge.policy.budget import WINDOW
+from spillover.lab.daemons import EdgeProcess
 from spillover.lab.loadtest.baselines import is_pure_cloud
+from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
 from spillover.lab.loadtest.cuts import prepare_cuts
-from spillover.lab.loadtest.edges import check_fits, edge_of
+from spillover.lab.loadtest.edges import check_fits, drops_of, edge_of
 from spillover.lab.loadtest.preparing import prepare_pairs
 from spillover.lab.loadtest.sweep import alike, with_swept_modes
 from spillover.lab.terminal import Silent
@@ -197,3 +202,50 @@ def test_simulated_edges_send_no_video() -> None:
     config = sending_video(kind="simulated", record="s")
     with pytest.raises(ConfigError, match=r"scenarios\.m\.modes: .*take out video"):
         prepare_pairs(config, list(config.scenarios), Console(quiet=True))
+
+
+def budgeted(**keys: object) -> LoadConfig:
+    """A hybrid mode and pure cloud, both with a byte budget."""
+    policy = {"budget": {"bytes": 1_000_000_000, "per": "month"} | keys}
+    return config_for(
+        hybrid={"mode": "hybrid", "policy": policy}, cloud={"mode": "cloud_only", "policy": policy}
+    )
+
+
+@pytest.mark.usefixtures("home")
+def test_a_budget_begins_as_after_a_typical_day_and_its_state_stays_in_the_test(tmp_path: Path) -> None:
+    """Half of the bucket where frames are ranked, none where they are not; the report says so."""
+    hybrid, cloud = (steady_budget(budgeted(), mode) for mode in ("hybrid", "cloud"))
+    assert hybrid is not None
+    assert cloud is not None
+    for edge, budget in enumerate((hybrid, cloud)):
+        file = Path(budget.begin(tmp_path, edge)["budget"]["state_file"])
+        assert file.parent == tmp_path
+        saved = SavedTokens(file)
+        assert saved.left_bytes == (50_000_000 if budget is hybrid else CONNECTION_BYTES)
+        saved.close()
+    assert hybrid.warm_up_s(10, pass_s=80, usual_s=2) == WINDOW / 10
+    assert (hybrid.warm_up_s(10, pass_s=20, usual_s=2), cloud.warm_up_s(10, 20, 2)) == (20, 2)
+    (note, other) = prepare_pairs(budgeted(), ["s"], Console(quiet=True)).notes
+    assert "half full" in note
+    assert "empty" in other
+
+
+@pytest.mark.usefixtures("home")
+def test_a_budget_that_can_send_nothing_is_refused_before_anything_runs() -> None:
+    """Keep-alive pings alone would spend it: the mistake of a mode, not of an edge that ended early."""
+    config = budgeted(bytes=20_000, per="day")
+    with pytest.raises(ConfigError, match=r"modes\.hybrid: policy\.budget\.bytes: .*keepalive_s"):
+        prepare_pairs(config, ["s"], Console(quiet=True))
+
+
+def test_results_that_an_edge_could_not_write_end_the_test(tmp_path: Path) -> None:
+    """As on a full disk: figures of what is left would mislead. The file is named."""
+    log = tmp_path / "edge-0.log"
+    log.write_text('{"event": "stopped", "frames_dropped[queue full]": 3}\n')
+    with subprocess.Popen(["true"]) as process:
+        edge = EdgeProcess(process, log, tmp_path / "edge-0.jsonl")
+    assert drops_of([edge]) == {"queue full": 3}
+    log.write_text('{"event": "stopped", "results_dropped[jsonl,write failed]": 123}\n')
+    with pytest.raises(SpilloverError, match=r"edge-0\.jsonl: .*123 \(jsonl,write failed\)"):
+        drops_of([edge])

@@ -305,6 +305,16 @@ def test_one_run_cannot_show_a_difference(tmp_path: Path, capsys: pytest.Capture
     assert verdicts([0.001], [0.0], "server_cpu_s_per_1000_frames") == [""]
 
 
+def test_of_single_runs_what_matters_is_judged_closely() -> None:
+    """On time, quality and bytes move far less by chance than latencies do."""
+    assert verdicts([1.0], [0.92], "on_time_share") == ["worse"]
+    assert verdicts([1.0], [0.99], "on_time_share") == [""]
+    assert verdicts([0.80], [0.85], "agreement") == ["better"]
+    assert verdicts([0.80], [0.82], "agreement") == [""]
+    assert verdicts([1000], [1150], "up_bytes_per_frame") == ["worse"]
+    assert verdicts([1000], [1150], "down_bytes_per_frame") == [""]
+
+
 def test_regressions_come_first_in_the_comparison(tmp_path: Path) -> None:
     """compare.html lists what got worse before what did not, and marks it."""
     old = report(cell("h", {"accuracy": 0.9, "first_p50_ms": 10.0}))

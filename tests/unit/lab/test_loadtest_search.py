@@ -1,6 +1,9 @@
 """Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
 
+import asyncio
 import math
+import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -10,20 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import ConfigError, SourceError
+from spillover.lab.loadtest import room
 from spillover.lab.loadtest.buyer import BuyerConfig
 from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
-from spillover.lab.loadtest.config import FleetConfig
+from spillover.lab.loadtest.config import CloudPart, FleetConfig, LoadConfig
+from spillover.lab.loadtest.estimate import estimate
 from spillover.lab.loadtest.extrapolate import ServerModel, extrapolate
 from spillover.lab.loadtest.meters import open_energy_meter, open_gpu_meter
 from spillover.lab.loadtest.report.load_report import _capacity, _times
 from spillover.lab.loadtest.report.plots import Palette
 from spillover.lab.loadtest.results import Capacity, FleetCheck, Probe
+from spillover.lab.loadtest.room import require_room
 from spillover.lab.loadtest.simulated.arrivals import arrivals_of
 from spillover.lab.loadtest.simulated.job import Job, LoggedFrame, Payload, decode_job, encode_job
 from spillover.lab.loadtest.simulated.recording import Recording, scaled
-from spillover.lab.loadtest.slow import CgroupBrake
+from spillover.lab.loadtest.slow import CgroupBrake, clear_groups
 from spillover.lab.shaper.link import Link, constant
+from spillover.lab.shaper.listener import first_complaint
+from tests.support.models import colour_classifier
 from tests.unit.lab.test_loadtest_report import cell
 
 
@@ -84,7 +92,7 @@ def test_wait_of_the_textbook_queues() -> None:
     assert math.isinf(ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(10))
 
 
-def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() -> None:
+def test_fleet_is_calibrated_where_a_request_is_known_best_and_checked_elsewhere() -> None:
     """Servers cover the rate at the utilisation allowed; the check shows prediction beside measurement."""
 
     def measured(edges: int) -> dict[str, float]:
@@ -99,12 +107,15 @@ def test_fleet_is_calibrated_on_the_smallest_cell_and_checked_on_the_others() ->
             "fps": 0.1,
         }
 
-    small, large = (msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000))
+    small, large, overrun = (
+        msgspec.structs.replace(cell("h", measured(n)), edges=n) for n in (100, 1000, 4000)
+    )
     buyer = BuyerConfig(hours_a_day=12, gigabyte=2.0, sim_month=3.0, device=72.0, server_core_hour=0.05)
-    fleet = extrapolate(FleetConfig(scenario="s"), [large, small], buyer, channels=1, cores=2)
-    assert "Calibrated at 100 edges" in fleet.assumptions[0]
-    (check,) = fleet.checks
-    assert check.edges == 1000
+    cells = [overrun, large, small]
+    fleet = extrapolate(FleetConfig(scenario="s"), cells, buyer, channels=1, cores=2)
+    assert "Calibrated at 1000 edges" in fleet.assumptions[0]  # ten times as many requests; 4000 are too many
+    check = fleet.checks[-1]
+    assert check.edges == 100
     assert check.predicted_utilization == pytest.approx(check.measured_utilization)
     ten_thousand = fleet.points[0]
     assert ten_thousand.requests_per_s == pytest.approx(100)
@@ -274,3 +285,65 @@ def test_no_driver_is_no_gpu_figure() -> None:
     """Where the driver's tool is not installed there is no meter."""
     with open_gpu_meter(("no-such-tool-here",)) as meter:
         assert meter is None
+
+
+def test_groups_of_a_test_that_was_killed_are_removed(tmp_path: Path) -> None:
+    """Those of a process that is gone; those of one that runs stay."""
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    orphan, ours = (tmp_path / f"spillover-loadtest-{pid}-7" for pid in (gone.pid, os.getpid()))
+    orphan.mkdir()
+    ours.mkdir()
+    clear_groups([tmp_path])
+    assert not orphan.exists()
+    assert ours.exists()
+
+
+def test_edges_that_this_machine_cannot_hold_are_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each limit by its name and with the cure: open files, ports, and the connections of the server."""
+    raw = {"modes": {"a": {}}, "links": {"l": {}}, "scenarios": {"s": {"modes": ["a"], "links": ["l"]}}}
+    config = msgspec.convert(raw, LoadConfig)
+    require_room(config, 100)
+    with pytest.raises(ConfigError, match=r"open files.*LimitNOFILE="):
+        require_room(config, 2_000_000_000)
+    few = msgspec.structs.replace(config, cloud=CloudPart(config={"limits": {"max_connections": 150}}))
+    with pytest.raises(ConfigError, match=r"cloud\.config\.limits\.max_connections to 160"):
+        require_room(few, 80)
+    ports = tmp_path / "ports"
+    ports.write_text("1000 1050\n")
+    monkeypatch.setattr(room, "_PORTS", ports)
+    with pytest.raises(ConfigError, match="ip_local_port_range"):
+        require_room(config, 60)
+
+
+def test_a_loop_complains_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Of many connections that cannot be accepted the first is kept, and no traceback is written."""
+    loop = asyncio.new_event_loop()
+    complaints = first_complaint(loop)
+    for _ in range(3):
+        loop.call_exception_handler({"message": "accept failed", "exception": OSError("too many open files")})
+    loop.close()
+    assert complaints == ["accept failed: too many open files"]
+    assert not caplog.records
+
+
+def test_an_estimate_counts_every_run_and_process(tmp_path: Path) -> None:
+    """Two modes over two links with two repeats, 40 pictures at 4 a second, and 2 s of warm-up."""
+    for number in range(40):
+        (tmp_path / f"{number}.jpg").touch()
+    scenario = {"modes": ["a", "b"], "links": ["l", "m"], "edges": [3], "repeats": 2, "fps": 4}
+    config = msgspec.convert(
+        {
+            "modes": {"a": {"mode": "edge_only"}, "b": {"mode": "edge_only"}},
+            "links": {"l": {}, "m": {}},
+            "edge_model": str(colour_classifier(tmp_path)),
+            "scenarios": {"s": scenario | {"source": str(tmp_path), "window_s": None}},
+        },
+        LoadConfig,
+    )
+    made = estimate(config, ["s"])
+    assert 8 * 15 < made.parts["s"] < 8 * 20
+    assert made.processes == 5  # this one, a server, three edges
+    assert made.text().startswith("This will take about 2 min:")

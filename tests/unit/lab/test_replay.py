@@ -73,7 +73,7 @@ def test_a_trace_is_read_line_by_line(tmp_path: Path) -> None:
     """A line holds until the next; the last one says where the trace ends."""
     (tmp_path / "link.csv").write_text("at_s,rate_bytes_per_s,rtt_s\n0,1e6,0.05\n2.5,0,0.05\n4,1e6,0.05\n")
     trace = read_trace(tmp_path / "link.csv")
-    assert (trace.name, trace.duration_s) == ("link", 4)
+    assert (trace.name, trace.duration_s) == ("link.csv", 4)  # not that of a modelled link
     assert [trace.at(at).rate_bytes_per_s for at in (0, 2.4, 2.5, 3.9, 4.1)] == [1e6, 1e6, 0, 0, 1e6]
 
 
@@ -301,6 +301,14 @@ def test_decisions_by_a_share_follow_from_their_records(counts: list[int], share
         if logged.score is not None:
             other = Action.SEND_FRAME if decision.action is Action.KEEP else Action.KEEP
             assert not follows(replace(logged, action=other))
+
+
+def test_a_second_log_is_refused(tmp_path: Path) -> None:
+    """The first of two would be dropped in silence."""
+    log = tmp_path / "r.jsonl"
+    log.write_text("")
+    refused = CliRunner().invoke(replay, ["--log", str(log), "--log", str(log)])
+    assert "only one log is played; --answers" in refused.output
 
 
 def test_a_share_plays_a_log_as_the_daemon_would(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.common.types import NO_BOXES, Detections
-from spillover.edge.tracking.stage import NO_TRACKS
+from spillover.edge.tracking.stage import NO_TRACKS, TrackSummary
 from spillover.lab.pairs.video.identity import Identity, Numbered, identity
 from spillover.lab.pairs.video.labels import Truth
 from spillover.lab.pairs.video.objects import link, mean_delay_s, objects_of
 from spillover.lab.pairs.video.play import Output
-from spillover.lab.pairs.video.sending import ByteClock, FrameClock, Moment
+from spillover.lab.pairs.video.sending import ByteClock, FrameClock, Moment, PolicyClock, Sender
 from spillover.lab.pairs.video.streaming import Precision, f1_of, shown_at
 
 TENTHS = np.arange(6) / 10
@@ -126,9 +126,9 @@ def test_an_object_keeps_its_track_while_both_overlap() -> None:
     assert identity(truth, tracks).switches == 0
 
 
-def sent_by(sender: ByteClock | FrameClock, count: int) -> list[int]:
+def sent_by(sender: Sender, count: int, tracks: TrackSummary = NO_TRACKS) -> list[int]:
     """The numbers of the frames that a clock picks."""
-    moments = (Moment(number, number / 10, NO_TRACKS, 0.0) for number in range(count))
+    moments = (Moment(number, number / 10, tracks, 0.0) for number in range(count))
     return [moment.number for moment in moments if sender.wants(moment)]
 
 
@@ -151,6 +151,16 @@ def test_a_clock_of_bytes_never_sends_more_than_its_share(
     payload = np.maximum(1, full // smaller)
     sent = sent_by(ByteClock(share, payload, full), len(full))
     assert payload[sent].sum() <= share * full.sum() + 1e-6
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.2, 1.0])
+def test_the_policy_spends_its_share_on_tracks_and_no_more(late_s: float) -> None:
+    """Of 2 % most is spent, though answers are late; where there is nothing to serve nothing is sent."""
+    full = np.full(600, 100_000, np.int64)
+    people = TrackSummary(shown=8, stale=4.0, half_life_s=2.0)
+    sent = sent_by(PolicyClock(0.02, full // 10, full, 60.0, late_s), 600, people)
+    assert 0.4 < len(sent) * 0.1 / (0.02 * 600) <= 1.0
+    assert not sent_by(PolicyClock(0.02, full // 10, full, 60.0, late_s), 600)
 
 
 def test_a_clock_of_frames_sends_its_share() -> None:
