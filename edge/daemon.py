@@ -234,7 +234,7 @@ class Daemon:
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
             Part("source", 0.6, self._close_sources),
-            Part("decisions", 0.58, self._frames.conclude_last, concluder.start) if concluder else None,
+            Part("decisions", 0.58, self._frames.stop_concluding, concluder.start) if concluder else None,
             Part("pipeline", 0.57, self._frames.looker.ended_by, self._frames.looker.start),
             Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),

@@ -60,12 +60,11 @@ class FrameLoop:
         """Wait for nothing any more; the threads end with the cameras."""
         self._stopping = True
 
-    def conclude_last(self, deadline_s: float) -> bool:
-        """Wait for results of all that the model has looked at; where it hangs, nothing more comes."""
-        if self.concluder is None:
+    def stop_concluding(self, deadline_s: float) -> bool:
+        """Conclude what the model has looked at, and wait for no more: it has ended, or hangs and is left."""
+        if self._looked is None or self.concluder is None:
             return True
-        if self._looked is not None and self.looker.runs:
-            self._looked.close()
+        self._looked.close()
         return self.concluder.ended_by(deadline_s)
 
     def hangs(self, limit_s: float) -> bool:
