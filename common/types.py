@@ -307,6 +307,11 @@ class Timings:
     total_s: float = 0.0
     """From capture to this result."""
 
+    @property
+    def model_s(self) -> float:
+        """The edge's model, with what is around it."""
+        return self.preprocess_s + self.infer_s + self.decode_s
+
 
 @dataclass(frozen=True, slots=True)
 class ModelId:

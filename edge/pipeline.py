@@ -1,7 +1,7 @@
 """Processes one frame: infer -> decide -> answer at once, or offload."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +28,7 @@ from spillover.edge.policy.chain import Policy
 from spillover.edge.policy.tracks import useful_s
 from spillover.edge.results.deadlines import EXPECTED_LATE, PROBE, PendingFrame
 from spillover.edge.tracking.stage import OnReply, Shown, TemporalStage, TrackingCounts, TrackSummary
-from spillover.edge.uplink.outcome import CallOutcome
+from spillover.edge.uplink.outcome import CallOutcome, CloudAnswer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +63,8 @@ class Looked:
     """A frame, as the local model sees it, and what the model said."""
 
     frame: Frame
+    settings: CameraSettings
+    """`Pipeline.settings` at that time."""
     camera: CameraSettings
     """What it is processed with, so that no frame meets half a reload."""
     seen: Prediction
@@ -103,7 +105,7 @@ class Look:
     result: Result
     """What the edge itself says of the frame."""
     settings: CameraSettings
-    """What it was processed with. Where these are no longer the camera's, the frame is not to be shown."""
+    """As `Pipeline.settings` at that time. Where these are others now, the frame is not to be shown."""
 
     def shown(self) -> Frame:
         """The frame as it may be shown, which is as it may leave the device; for any thread."""
@@ -111,6 +113,8 @@ class Look:
 
 
 OnLook = Callable[[Look], None]
+OnAnswer = Callable[[str, Prediction], None]
+"""Gets the frame and the cloud's answer to it, as it will be in the result that follows."""
 
 
 def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
@@ -133,6 +137,7 @@ class Pipeline:
         self._choices = (camera, *variants)
         self._variant = 0
         self._on_look: tuple[OnLook, ...] = ()
+        self._on_answer: tuple[OnAnswer, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
         self.reused = 0
@@ -141,13 +146,18 @@ class Pipeline:
 
     @property
     def settings(self) -> CameraSettings:
-        """What the next frame is processed with."""
-        return self._choices[self._variant]
+        """What the next frame is processed with, where the device's model itself answers."""
+        return self._choices[0]
 
     @property
     def choices(self) -> tuple[CameraSettings, ...]:
-        """The same with each of the device's models."""
+        """The same with each of the device's models; all hide, follow and tell alike."""
         return self._choices
+
+    @property
+    def in_use(self) -> CameraSettings:
+        """The same with the model that answers."""
+        return self._choices[self._variant]
 
     @property
     def tracking(self) -> TrackingCounts | None:
@@ -166,6 +176,10 @@ class Pipeline:
         """Have every frame shown to `on_look` too, which must not block; before the first one."""
         self._on_look = (*self._on_look, on_look)
 
+    def listen(self, on_answer: OnAnswer) -> None:
+        """Have every answer of the cloud told to `on_answer`, which must not block; before the first one."""
+        self._on_answer = (*self._on_answer, on_answer)
+
     def process(self, frame: Frame) -> None:
         """Answer one frame, or promise that it will be answered. Raises ModelError."""
         self.conclude(self.look(frame))
@@ -173,7 +187,8 @@ class Pipeline:
     def look(self, frame: Frame) -> Looked:
         """Ask the local model. Raises ModelError."""
         taken_s = time.monotonic()
-        if self._looks_with is not (camera := self.settings):
+        choices = self._choices  # once a frame, so that none meets half a reload
+        if self._looks_with is not (camera := choices[self._variant]):
             self._looks_with = camera
             self._last_look.forget()
         if camera.mask:
@@ -183,7 +198,7 @@ class Pipeline:
         seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
         if reused_from:
             self.reused += 1
-        return Looked(frame, camera, seen, predictor.model_id, steps, taken_s, reused_from)
+        return Looked(frame, choices[0], camera, seen, predictor.model_id, steps, taken_s, reused_from)
 
     def conclude(self, looked: Looked) -> None:
         """Answer a frame that the model has looked at, or promise that it will be answered."""
@@ -192,7 +207,7 @@ class Pipeline:
         decision = self._decide(job)
         result = self._local_result(job, decision)
         for on_look in self._on_look:
-            on_look(Look(job, result, self._camera))
+            on_look(Look(job, result, job.looked.settings))
         if self._camera.events:  # whoever watches has seen the frame in which they happen
             self._camera.events.see(job.frame, job.shown)
         self._device.auditor.decided(result)
@@ -288,7 +303,7 @@ class Pipeline:
             result, frame.captured_monotonic_s, job.deadline_s, at_once=at_once
         )
         correct_later = self._camera.temporal.sent(frame.frame_id, frame.captured_monotonic_s, job.prediction)
-        handler = Replies(pending, first=self._with_events(job, correct_later))
+        handler = Replies(pending, self._with_events(job, correct_later), self._on_answer)
         self._device.offload.uplink.send(
             outgoing,
             job.deadline_s,
@@ -316,6 +331,7 @@ class Replies:
 
     pending: PendingFrame
     first: OnReply
+    on_answer: Sequence[OnAnswer] = ()
 
     def encoded(self, payload_bytes: int, encode_s: float) -> None:
         """Note the payload in the frame's result."""
@@ -329,5 +345,8 @@ class Replies:
         """Pass the reply on, and end the pending frame whatever happens."""
         try:
             outcome = self.first(outcome)
+            if isinstance(outcome, CloudAnswer):
+                for told in self.on_answer:  # here, because the table's lock holds up other frames
+                    told(self.pending.local.frame_id, outcome.prediction)
         finally:
             self.pending.complete(outcome)

@@ -122,8 +122,14 @@ def variant_settings(
 
 
 def sharing(settings: CameraSettings, of_variant: CameraSettings) -> CameraSettings:
-    """Those of a variant, with the tracks and events of the camera, which go on whoever answers."""
-    return dataclasses.replace(of_variant, temporal=settings.temporal, events=settings.events)
+    """Those of a variant, but for what goes on whoever answers: tracks and events, and what is hidden."""
+    return dataclasses.replace(
+        of_variant,
+        temporal=settings.temporal,
+        events=settings.events,
+        redact=settings.redact,
+        mask=settings.mask,
+    )
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class Takeover:
         model, config = device.model_of(variant), with_variant(self._config, variant)
         for stream in self._streams:
             stream.pipeline.use(variant)
-            settings = stream.pipeline.settings
+            settings = stream.pipeline.in_use
             if isinstance(settings.temporal, Tracker):
                 settings.temporal.reconfigure(settings.temporal.settings[0], settings.report.least)
         device.offload.uplink.report(reported_of_answers(config, model))

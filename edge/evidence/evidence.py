@@ -44,6 +44,7 @@ class Evidence:
         """Have the pipelines show their frames, and results and events named."""
         for stream in streams:
             stream.pipeline.watch(self._snapshots.look)
+            stream.pipeline.listen(self._snapshots.answered)
             if self._clips:
                 stream.pipeline.watch(self._clips.look)
         events.name_evidence(self)

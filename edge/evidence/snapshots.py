@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spillover.common.errors import InvalidInputError
-from spillover.common.types import Action, AnsweredBy, Decision, Prediction, Result
+from spillover.common.types import Action, Decision, Prediction, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence.pictures import plain, with_boxes
 from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, Observer, Writer
@@ -105,14 +105,16 @@ class Snapshots:
                 self._take(newest, wanted=True)
         return name if self._writer.knows(name) else ""
 
+    def answered(self, frame_id: str, prediction: Prediction) -> None:
+        """The cloud has answered; its result follows. Compares both answers, which takes a millisecond."""
+        with self._lock:
+            shot = self._held.pop(frame_id, None)
+        if shot is not None and not self._agrees(shot.result.prediction, prediction):
+            shot.cloud = prediction
+            self._want(shot)
+
     def of_result(self, result: Result) -> str:
         """The name of the picture of a result's frame; empty where none is kept."""
-        if result.answered_by is AnsweredBy.CLOUD:
-            with self._lock:
-                shot = self._held.pop(result.frame_id, None)
-            if shot is not None and not self._agrees(shot.result.prediction, result.prediction):
-                shot.cloud = result.prediction
-                self._want(shot)
         name = result.frame_id + SNAPSHOT
         return name if self._writer.knows(name) else ""
 

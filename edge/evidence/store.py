@@ -20,6 +20,8 @@ _OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}-\d+(\.boxes\.jpg|\.
 """Names of frames (`FrameClock`) with an ending: nothing else in the folder is counted or deleted."""
 _PARTIAL = re.compile(rf"\.{_OURS.pattern}\.[0-9a-f]{{12}}")
 """What `write_atomic` leaves behind when it is killed."""
+_MODE = 0o640
+"""Pictures of people are for the daemon's user and its group."""
 RESERVE_BYTES, RESERVE_SHARE = 32_000_000, 0.05
 """So much of the disk is left to results and the spool, or so much of a small one."""
 
@@ -91,7 +93,7 @@ class Store:
             if len(data) > self._max_bytes:
                 raise OSError(errno.EFBIG, f"{len(data)} bytes are more than evidence.max_mb", name)
             self._make_room(len(data))
-            write_atomic(self.folder / name, data)
+            write_atomic(self.folder / name, data, mode=_MODE)
             self._forget(name)
             self._files[name] = _File(len(data), self._clock())
             self._bytes += len(data)

@@ -88,8 +88,8 @@ class FrameEvents:
         """A frame got its first result or a revision."""
         if not result.revision:
             self.answered.mark()
-            took = result.timings
-            self.work.mark(took.preprocess_s + took.infer_s + took.decode_s)
+            if not result.reused_from:
+                self.work.mark(result.timings.model_s)
         self.late(result)
 
     def late(self, result: Result) -> DeliveryAck:

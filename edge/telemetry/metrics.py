@@ -186,8 +186,8 @@ class Metrics:
         if result.revision:
             self._revisions.inc()
             return
-        took = result.timings
-        self._inference.observe(took.preprocess_s + took.infer_s + took.decode_s)
+        if not result.reused_from:
+            self._inference.observe(result.timings.model_s)
         self._endings[result.answered_by].inc()
         self._latency[result.answered_by].observe(result.timings.total_s)
 

@@ -12,6 +12,7 @@ from spillover.common.types import Result
 from spillover.edge.pipeline import CameraSettings, Look
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.web.mosaic import Size, size_of
 
 FRAMES_PER_S = 5.0
 """Pictures of one camera that are shown a second."""
@@ -29,7 +30,17 @@ OF_FRAMES = frozenset({EventKind.DROPPED, EventKind.SPOOL})
 
 _PERIOD_S = 1.0 / FRAMES_PER_S
 T = TypeVar("T")
-Item = Look | Result | Event
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a picture that viewers are shown is of: no pixels, so that it may wait for a slow client."""
+
+    size: Size | None
+    result: Result
+
+
+Item = Shown | Result | Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +162,7 @@ class Hub:
             self._looks[camera_id] = look
             self._turn += 1
             self._changed.notify_all()
-            self._offer(look, camera_id)
+            self._offer(Shown(size_of(look), look.result), camera_id)
 
     def result(self, result: Result) -> None:
         """There is a result, a first one or a revision."""

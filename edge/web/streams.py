@@ -14,13 +14,12 @@ import msgspec
 from spillover.common.errors import Cause
 from spillover.common.net.http import STREAM
 from spillover.common.types import Result
-from spillover.edge.pipeline import Look
 from spillover.edge.results.delivery import Event
 from spillover.edge.runtime.process import step_back
 from spillover.edge.sinks.record import encode_event
 from spillover.edge.web.answers import HEADERS, SESSION, Query, Session, refuse
 from spillover.edge.web.gate import OnRefused
-from spillover.edge.web.hub import MAX_VIEWERS, OF_FRAMES, Hub, Listener
+from spillover.edge.web.hub import MAX_VIEWERS, OF_FRAMES, Hub, Listener, Shown
 from spillover.edge.web.mosaic import Painter, canvas, size_of
 
 BOUNDARY = "picture"
@@ -152,18 +151,18 @@ class Streams:
                 yield _event("status", self._status())
                 told_s = self._hub.now_s()
 
-    def _picture(self, cameras: Sequence[str], look: Look) -> bytes:
+    def _picture(self, cameras: Sequence[str], shown: Shown) -> bytes:
         """What a picture shows, and where in the picture of all cameras each of them is."""
         looks = self._hub.looks(cameras)
         whole, tiles = canvas([size_of(looks.get(name)) for name in cameras])
         places = {name: astuple(tile) for name, tile in zip(cameras, tiles, strict=True)}
         return msgspec.json.encode(
             {
-                "camera_id": look.result.camera_id,
-                "size": size_of(look),
+                "camera_id": shown.result.camera_id,
+                "size": shown.size,
                 "canvas": whole,
                 "tiles": places,
-                "result": msgspec.Raw(self._encode(look.result)),
+                "result": msgspec.Raw(self._encode(shown.result)),
             }
         )
 

@@ -13,7 +13,7 @@ from tests.support.chromium import Page, chromium
 from tests.support.live_view import SIDE, live_street, sees
 from tests.support.pki import Pki
 from tests.support.scripted_cloud import refuses, scripted_cloud
-from tests.support.tracked import says
+from tests.support.tracked import says, until
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(300)]
 
@@ -136,7 +136,7 @@ def test_a_person_signs_in_and_out_over_tls(page: Page, tmp_path: Path) -> None:
         page.value("document.querySelector('#leave button').click()")
         page.until(f"location.href === '{root}login' && document.readyState === 'complete'")
         assert page.value("fetch('/api/v1/status').then((answer) => answer.status)") == 401
-        assert street.daemon.live_view.hub.viewers == 0
+        until(lambda: street.daemon.live_view.hub.viewers == 0)
         page.complaints.pop()
     assert page.complaints == []
 

@@ -19,6 +19,7 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, clock: Callable[[], floa
         TooLargeError: it is longer than `max_bytes`; nothing was read.
         InvalidInputError: its length is not told, or it ends before.
         SlowCallerError: it did not come in time.
+        ConnectionAbortedError: the client has gone.
     """
     text = environ.get("CONTENT_LENGTH", "")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
@@ -32,6 +33,8 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, clock: Callable[[], floa
             part = source.read1(min(left, _CHUNK))
         except TimeoutError as error:
             raise SlowCallerError("the request's body did not come in time") from error
+        except OSError as error:  # over TLS gone in the middle of a record
+            raise ConnectionAbortedError(str(error)) from error
         if not part:
             raise InvalidInputError(f"the request ends after {length - left} of {length} bytes")
         parts.append(part)

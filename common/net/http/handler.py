@@ -77,7 +77,7 @@ class TimedAnswer:
         """Send all of `data`. Raises ConnectionAbortedError, which wsgiref takes for the client's end."""
         try:
             return self._file.write(data)
-        except TimeoutError as error:
+        except OSError as error:  # too slow, or over TLS gone in the middle of a record
             raise ConnectionAbortedError(str(error)) from error
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else as it is

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, InUseError
-from spillover.common.types import Action, AnsweredBy, AuditMark, Decision, Detections, Frame, Result
+from spillover.common.types import Action, AuditMark, Decision, Detections, Frame, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence import snapshots as module
 from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Snapshots
@@ -105,6 +105,7 @@ def test_a_folder_that_can_never_be_is_named_and_one_that_is_away_is_waited_for(
     (tmp_path / "away").mkdir()
     store.write(name_of(0), b"x")
     assert store.state().files == 1
+    assert not (tmp_path / "away" / name_of(0)).stat().st_mode & 0o007  # pictures of people
 
 
 @pytest.fixture
@@ -207,13 +208,6 @@ class _Settings:
         return replace(frame, image=image)
 
 
-def cloud(local: Result, *confidence: float) -> Result:
-    """The cloud's answer to a frame."""
-    return replace(
-        local, answered_by=AnsweredBy.CLOUD, prediction=edge_values.detections(*confidence), revision=1
-    )
-
-
 def test_frames_are_kept_for_what_is_listed_and_named_at_once(tmp_path: Path) -> None:
     """Offloads, audits and events each for themselves; a frame that nothing is listed for has no name."""
     bench = Bench(tmp_path, Occasion.OFFLOADS, Occasion.EVENTS)
@@ -263,10 +257,9 @@ def test_a_disagreement_keeps_the_frame_that_was_held_for_it(tmp_path: Path, is_
         assert bench.snapshots.of_result(local) == ""  # its first result, at the deadline
         if is_encoded:
             bench.snapshots._process(bench.snapshots._queue.poll())
-        answer = cloud(local, 0.9)
-        name = bench.snapshots.of_result(answer)
+        bench.snapshots.answered(local.frame_id, edge_values.detections(0.9))
+        name = bench.snapshots.of_result(local)
         assert name == ("" if agrees else "cam-boot-1.jpg")
-        assert bench.snapshots.of_result(answer) == name
         assert len(bench.work()) == (0 if agrees else 2)
         assert bench.heard.lost == []
 

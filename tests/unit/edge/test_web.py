@@ -2,7 +2,9 @@
 
 import os
 import threading
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +43,8 @@ class Clock:
 
 def look(number: int = 0, settings: object = SETTINGS) -> Look:
     """A frame of camera `cam`."""
-    return Look(None, edge_values.result(str(number)), settings)
+    job = SimpleNamespace(frame=SimpleNamespace(image=np.zeros((2, 3, 3), np.uint8)))
+    return Look(job, edge_values.result(str(number)), settings)
 
 
 def hub(clock: Clock | None = None, settings: object = SETTINGS) -> Hub:
@@ -96,7 +99,7 @@ def test_a_pause_keeps_no_pictures_until_it_ends() -> None:
     clock.now_s += 1
     found.look(look(2))
     found.result(edge_values.result("2"))
-    assert [type(one).__name__ for one in listener.take(0.0)] == ["Look", "Result"]
+    assert [type(one).__name__ for one in listener.take(0.0)] == ["Shown", "Result"]
     assert found.looks(["cam"]) == {}
     found.pause("")
     found.look(look(3))
@@ -148,6 +151,22 @@ def test_results_are_asked_for_by_number() -> None:
     assert [one.number for one in found.results.since(kept[-3].number)] == [kept[-2].number, kept[-1].number]
     assert found.results.since(kept[-1].number) == []
     assert found.results.since(10**9) == kept
+
+
+def test_what_waits_for_a_slow_listener_has_no_pixels() -> None:
+    """Frames are megabytes: a client that does not read its events must not hold one for each of them."""
+    clock = Clock()
+    found = hub(clock)
+    listener = found.listen(["cam"])
+    frames = []
+    for number in range(QUEUE_ITEMS):
+        found.look(one := look(number))
+        frames.append(weakref.ref(one.job.frame.image))
+        clock.now_s += 1
+    found.pause("whatever")
+    del one
+    assert [frame() for frame in frames] == [None] * QUEUE_ITEMS
+    assert [shown.size for shown in listener.take(0.0)] == [(3, 2)] * QUEUE_ITEMS
 
 
 def test_rare_events_outlast_frequent_ones() -> None:
