@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from spillover.edge.payload.encoder import VIDEO
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
 from spillover.lab.files import merged, write_whole
@@ -48,6 +49,8 @@ class Run:
     outcomes: Outcomes
     timeline: list[Moment]
     drops: dict[str, int]
+    videos_begun: int = 0
+    """Edges whose video began inside the window: its first picture is whole, later ones are changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,16 @@ class RealBench:
         if is_pure_cloud(merged(self.config.edge, self.config.modes[plan.mode])):
             figures |= ideal_figures(runs, self.scenario.fps, context, carried, link)
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
-        return Run(figures, outcomes, timeline, drops_of(edges))
+        begun = sum(video_begins(of_edge, window) for of_edge in records)
+        return Run(figures, outcomes, timeline, drops_of(edges), begun)
+
+
+def video_begins(records: Sequence[Record], window: Window) -> bool:
+    """Whether the first picture that an edge sent is of video, and of a frame inside the window."""
+    first = min((one for one in records if one.payload_bytes), key=lambda one: one.sequence, default=None)
+    if first is None or first.decision.payload != VIDEO:
+        return False
+    return window.begin_s <= first.captured_unix_s < window.end_s
 
 
 def _payloads(records: Sequence[Record]) -> dict[int, int]:

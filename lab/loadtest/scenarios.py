@@ -1,7 +1,7 @@
 """Runs the scenarios of one load test: each gives cells, by real or by simulated edges."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,15 @@ def _unsettled(runs: Mapping[CellPlan, Sequence[Run]], scenario: ScenarioConfig)
     return [plan for plan, done in runs.items() if not has_settled([run.figures for run in done], within)]
 
 
+def _early(plan: CellPlan, runs: Sequence[Run]) -> Iterator[str]:
+    """A note on a window that has what a month has once."""
+    if begun := sum(run.videos_begun for run in runs):
+        yield (
+            f"{plan.name}: {begun} of {plan.edges * len(runs)} cameras' videos began inside the window. "
+            "The first picture is whole, and later ones are changes, so bytes and costs are too high here: raise warm_up_s"
+        )
+
+
 @dataclass(slots=True)
 class Scenarios:
     """Runs scenarios, each against its pair's server; references and recordings are made once and kept."""
@@ -106,6 +115,7 @@ class Scenarios:
                 for plan in _unsettled(runs, scenario)
             ]
         finally:
+            self.notes += [note for plan, done in runs.items() for note in _early(plan, done)]
             self.cells += [cell_of(plan, scenario.kind, done) for plan, done in runs.items() if done]
 
     def schedule(self, link: str, repeat: int = 0) -> Schedule:

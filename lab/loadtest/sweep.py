@@ -27,14 +27,17 @@ def with_swept_modes(test: LoadConfig) -> LoadConfig:
 
 
 def alike(cells: Sequence[Cell], sweep: SweepConfig, test: LoadConfig) -> Iterator[str]:
-    """Notes on points of the sweep that came out as one: between them its values change nothing."""
+    """Notes on points of the sweep that came out as one."""
     swept = _modes(test.modes, sweep)
     mine = [cell for cell in cells if cell.scenario == sweep.scenario and cell.mode in swept]
     for place in dict.fromkeys((cell.link, cell.edges) for cell in mine):
         here = [cell for cell in mine if (cell.link, cell.edges) == place]
         if len(here) > 1 and all(_spread(here, name) < _ALIKE for name in ("sent_share", "agreement")):
             keys, modes = ", ".join(sweep.values), ", ".join(cell.mode for cell in here)
-            yield f"sweep of {keys} over {here[0].link}: {modes} came out alike: the values change nothing"
+            yield (
+                f"sweep of {keys} over {here[0].link}: {modes} came out alike: the values change nothing "
+                "that this window shows"
+            )
 
 
 def _modes(modes: Mapping[str, Mapping[str, Any]], sweep: SweepConfig) -> dict[str, dict[str, Any]]:

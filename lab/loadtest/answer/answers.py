@@ -35,7 +35,8 @@ def _verdict(cells: Sequence[Cell], config: LoadConfig) -> Iterator[Verdict]:
     fps = config.scenarios[first.scenario].fps
     cameras = "1 camera" if first.edges == 1 else f"{first.edges} cameras"
     where = f"{first.link} ({first.scenario}, {cameras} at {fps:g} frames a second)"
-    words = Words(config.buyer, measure, months, by_mode)
+    absent = [mode for mode in config.scenarios[first.scenario].modes if mode not in by_mode]
+    words = Words(config.buyer, measure, months, by_mode, absent)
     yield Verdict(
         scenario=first.scenario,
         link=first.link,

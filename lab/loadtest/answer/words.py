@@ -35,17 +35,26 @@ class Words:
     """The sentences about one link with one number of cameras."""
 
     def __init__(
-        self, buyer: BuyerConfig, measure: str, months: Sequence[Month], cells: Mapping[str, Cell]
+        self,
+        buyer: BuyerConfig,
+        measure: str,
+        months: Sequence[Month],
+        cells: Mapping[str, Cell],
+        absent: Sequence[str] = (),
     ) -> None:
         self._buyer = buyer
         self._measure = measure
         self._months = months
         self._cells = cells
+        self._absent = absent
         self._has_prices = any(month.costs.total for month in months)
 
     def verdict(self, where: str, taken: Month, binds: str, better: Month | None) -> Iterator[str]:
         """What to take, what else there is, what binds, what more would buy, and where it breaks even."""
-        yield f"Over {where}{self._limits()} {self._taken(taken)}"
+        so_far = "of the modes measured so far: " if self._absent else ""
+        yield f"Over {where}{self._limits()} {so_far}{self._taken(taken)}"
+        if self._absent:
+            yield f"The test ended before it had measured {', '.join(self._absent)}: this is no verdict yet."
         others = [month for month in self._months if month.kind != "hybrid" and month is not taken]
         yield from map(self._other, others)
         yield self._limit(taken, binds, better)

@@ -153,6 +153,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
             save_video_plot(played, plot)
         return
     assert data is not None  # noqa: S101 - one of the two was said
+    if data.is_file() and data.suffix != ".npz":
+        raise click.UsageError(f"--data has labels, and {data.name} none: say --video for a clip")
     _evaluate_pictures(edge, cloud, data, json_path, plot, gain, report_threshold, threads, seed)
 
 

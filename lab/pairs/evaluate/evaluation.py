@@ -30,6 +30,8 @@ from spillover.lab.terminal import Progress
 
 JUDGED_SHARE = 0.2
 """Of the pictures sent, where policies are compared in a sentence."""
+FITTED = "expected_gain"
+"""The policy that `--gain` adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,15 @@ class Evaluation:
         low, high = self.best_interval.low, self.best_interval.high
         by_chance = self.curves["random"][at].gap_share or 0.0
         if low is None or high is None or low <= by_chance:
+            then = (
+                "The fit of --gain is none either: fit on more pictures, like these, or take another pair."
+                if FITTED in self.curves
+                else "`spillover lab fit` learns which pictures gain; where it cannot either, take more "
+                "pictures or another pair."
+            )
             return (
                 f"No policy is sure to beat sending at random on these pictures: with {sent} sent, "
-                f"{self.best} closes {closed:.0%} of the gap, and chance {by_chance:.0%}. `spillover lab "
-                "fit` learns which pictures gain; where it cannot either, take more pictures or another pair."
+                f"{self.best} closes {closed:.0%} of the gap, and chance {by_chance:.0%}. {then}"
             )
         return (
             f"Take {self.best}: with {sent} of the pictures sent it closes {closed:.0%} of the gap (95 % "
@@ -107,7 +114,7 @@ def evaluate_pair(
     views = gain.file.edge.multi_view if gain is not None else None
     if gain is not None:
         check_gain(gain, EdgeSide.of(edge_folder.manifest, views), data)
-        scorers["expected_gain"] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))
+        scorers[FITTED] = Scorer(data.task, lambda prediction, _: gain.gain(prediction))
     plain = predict_all(edge, data, progress, threads)
     from_edge = predict_all(edge, data, progress, threads, views) if views else plain
     mixture = mixture_of(data.truth, from_edge, predict_all(cloud, data, progress, threads), plain)

@@ -287,6 +287,27 @@ def test_an_evaluation_ends_with_what_follows_from_it(
     assert found.as_dict()["verdict"] == found.verdict()
 
 
+def test_who_has_a_fit_is_not_sent_to_fit() -> None:
+    """Where the estimator that was asked about is no better than chance, the advice is another one."""
+    curves = {
+        name: tuple(Point(share, 0.5, share) for share in SHARES) for name in ("expected_gain", "random")
+    }
+    found = Evaluation("e", "c", "set", 100, "map", 0.6, 0.9, {}, curves, "expected_gain", Interval(0.1, 0.3))
+    assert "lab fit" not in found.verdict()
+    assert "fit on more pictures" in found.verdict()
+
+
+def test_a_clip_without_labels_is_pointed_to_video(tmp_path: Path) -> None:
+    """Whoever has only a clip learns which option takes it."""
+    clip = tmp_path / "clip.avi"
+    clip.touch()
+    model = str(constant_model(tmp_path / "model", [0.0, 1.0]))
+    asked = ["--edge", model, "--cloud", model, "--json", str(tmp_path / "o.json"), "--data", str(clip)]
+    done = CliRunner().invoke(evaluate, asked)
+    assert done.exit_code == 2
+    assert "--video for a clip" in done.output
+
+
 def test_an_estimator_is_judged_on_pictures_it_has_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

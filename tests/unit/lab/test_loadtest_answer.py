@@ -117,6 +117,13 @@ def test_the_verdict_is_in_words() -> None:
     assert whole == "All 200 cameras with h: 14,400 CHF once for devices, 355.52 CHF a month, 156 GB a month."
 
 
+def test_a_test_that_ended_early_gives_no_verdict_yet() -> None:
+    """What was measured is compared, and the modes that never ran are named in the first two sentences."""
+    first, second, *_ = verdict(*CELLS[:2], gb_month_camera=1).sentences
+    assert "of the modes measured so far: take e" in first
+    assert second == "The test ended before it had measured h, more: this is no verdict yet."
+
+
 def test_what_it_would_take_to_send_every_frame_is_said() -> None:
     """A baseline that could send a quarter of its frames would need four times its bytes for all."""
     cells = [CELLS[0], measured("c", 0.7, 500, sent_share=0.25, degraded_share=0.75)]

@@ -18,6 +18,7 @@ from spillover.lab.loadtest.outcomes import (
     outcomes_of,
     percentile_ms,
 )
+from spillover.lab.loadtest.real import video_begins
 from spillover.lab.loadtest.results import summarise
 from spillover.lab.loadtest.sampling import Sample
 from tests.unit.lab.test_loadtest_report import SOME_DECISION
@@ -171,3 +172,14 @@ def test_a_percentile_is_a_measured_value() -> None:
     seconds = np.array([0.1, 0.2, np.nan, 0.4])
     assert percentile_ms(seconds, 99.9) == pytest.approx(400)
     assert percentile_ms(np.array([np.nan]), 50) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "payload", "begins"),
+    [([5, 15], "video", False), ([15, 17], "video", True), ([15], "picture", False), ([], "video", False)],
+)
+def test_a_video_that_begins_in_the_window_is_told(sent: list[int], payload: str, begins: bool) -> None:
+    """Its first picture is whole: a month has it once, and the window would have it every 15 s."""
+    video = replace(SOME_DECISION, payload=payload)
+    records = [record(n, payload_bytes=100, decision=video) if n in sent else record(n) for n in range(20)]
+    assert video_begins(records, WINDOW) is begins
