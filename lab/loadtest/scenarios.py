@@ -59,8 +59,9 @@ def _early(plan: CellPlan, runs: Sequence[Run]) -> Iterator[str]:
     """A note on a window that has what a month has once."""
     if begun := sum(run.videos_begun for run in runs):
         yield (
-            f"{plan.name}: {begun} of {plan.edges * len(runs)} cameras' videos began inside the window. "
-            "The first picture is whole, and later ones are changes, so bytes and costs are too high here: raise warm_up_s"
+            f"{plan.name}: {begun} of {plan.edges * len(runs)} cameras' videos began inside the window. The "
+            "first picture is whole, and later ones are changes, so bytes and costs are too high here: raise "
+            "warm_up_s"
         )
 
 
